@@ -1,0 +1,170 @@
+/**
+ * The compiled form of all definitions: data only, no functions. `core/compile.ts` makes it from `features/` and the lock
+ * file; the aggregate function, the reader, the SQL generator and the infrastructure consume it.
+ */
+
+/** A scalar that an event field, a feature or a request field may hold. `null` is an absent value. */
+export type Scalar = number | string | boolean | null;
+export type FieldType = "string" | "double" | "long" | "boolean" | "map";
+export interface ContractField {
+  readonly type: FieldType;
+  readonly nullable: boolean;
+}
+/** What the plan knows of an Avro contract: its name with version, and its fields by name. */
+export interface Contract {
+  readonly name: string;
+  readonly fields: Readonly<Record<string, ContractField>>;
+}
+
+/** `where` as data. Two-valued: a null never equals anything, and `ne` is true for a null. */
+export type Where =
+  | { readonly op: "eq" | "ne" | "lt" | "lte" | "gt" | "gte"; readonly field: string; readonly value: Scalar }
+  | { readonly op: "in"; readonly field: string; readonly values: readonly Scalar[] }
+  | { readonly op: "isNull"; readonly field: string }
+  | { readonly op: "and" | "or"; readonly of: readonly Where[] }
+  | { readonly op: "not"; readonly of: Where };
+
+/** What one event gives to a slot. `value` is null for a slot that needs no field, as a count of events. */
+export interface Input {
+  readonly field: string | null;
+  readonly where: Where | null;
+  /** Decimal places of minor units; null for values that are taken as they are. */
+  readonly scale: number | null;
+}
+
+/**
+ * A primitive accumulator that tiles hold. Cells (`count`, `sum`, `squares`, `min`, `max`) have a fixed size and live
+ * in the tile itself; objects (`first`, `last`, `distinct`) vary in size and have a hash field each.
+ */
+export type SlotKind = "count" | "sum" | "squares" | "min" | "max" | "first" | "last" | "distinct";
+export interface Slot {
+  /** Stable for ever in this group, from the lock file. For cells the upper two bits give the size class. */
+  readonly id: number;
+  readonly kind: SlotKind;
+  readonly input: Input;
+  /** Levels at which the slot is kept, ascending indices into `Group.levels`; always holds 0, the base. */
+  readonly levels: readonly number[];
+  /** True when a lifetime window needs it: it is absorbed for ever past the coarsest level. */
+  readonly lifetime: boolean;
+}
+
+/** One tile size of a group. Level 0 is the base. */
+export interface Level {
+  /** Stable for ever in this group, from the lock file; part of stored field names. */
+  readonly id: number;
+  readonly sizeMs: number;
+  /** Index of the level whose tiles are folded into this one; -1 for the base. */
+  readonly parts: number;
+  /** A tile of this level is needed until `retainMs` after its end; 0 when only folding needs it. */
+  readonly retainMs: number;
+}
+
+/** Everything stored for one (entity, stream): one hash an entity id, shared by all views over the pair. */
+export interface Group {
+  readonly name: string;
+  readonly entity: string;
+  readonly stream: string;
+  readonly baseMs: number;
+  readonly levels: readonly Level[];
+  /** Index of the level that lifetime slots are absorbed from: the coarsest. */
+  readonly absorbing: number;
+  readonly slots: readonly Slot[];
+  readonly hasLifetime: boolean;
+  /** A silent key expires this long after its newest event; null for groups with a lifetime slot. */
+  readonly expireMs: number | null;
+}
+
+export type Operator =
+  | "count"
+  | "sum"
+  | "mean"
+  | "min"
+  | "max"
+  | "variance"
+  | "stddev"
+  | "first"
+  | "last"
+  | "approxDistinct"
+  | "timeSinceLast";
+
+export type Window =
+  | { readonly kind: "hopping"; readonly sizeMs: number; readonly hopMs: number; readonly delayMs: number }
+  | { readonly kind: "lifetime" };
+
+/** One value that can be read: an operator over a window. */
+export interface Feature {
+  /** `view:feature`, with the window's name if it has one: `card_activity:amount_sum_1h`. */
+  readonly name: string;
+  readonly view: string;
+  readonly operator: Operator;
+  readonly window: Window;
+  /** Indices into the group's slots, in the order that the operator's `lower` expects. */
+  readonly slots: readonly number[];
+  readonly scale: number | null;
+  readonly sample: boolean;
+  readonly dtype: "int64" | "double" | "string" | "boolean";
+  readonly description: string;
+}
+
+export interface View {
+  readonly name: string;
+  readonly entity: string;
+  readonly stream: string;
+  readonly group: number;
+  readonly ttlMs: number;
+  /** The longest reach of any window of the view, W + D; null when one is lifetime. */
+  readonly reachMs: number | null;
+  readonly owner: string;
+  readonly description: string;
+  readonly tags: readonly string[];
+  readonly features: readonly Feature[];
+}
+
+export interface Stream {
+  readonly name: string;
+  readonly contract: string;
+  readonly eventId: string;
+  readonly eventTime: string;
+  readonly partitionKey: string;
+  readonly allowedLatenessMs: number;
+  readonly baseMs: number;
+}
+
+export interface Entity {
+  readonly name: string;
+  readonly joinKey: string;
+  readonly description: string;
+}
+
+export interface Service {
+  readonly name: string;
+  /** Full feature names, in the order a model sees them; on-demand features follow. */
+  readonly features: readonly string[];
+  readonly onDemand: readonly string[];
+  readonly request: Readonly<Record<string, "string" | "double" | "long" | "boolean">>;
+  /** Join keys a caller must send, in entity order. */
+  readonly entities: readonly string[];
+  readonly task: string;
+  readonly fallback: string | null;
+}
+
+export interface Plan {
+  readonly version: 1;
+  /** First 64 bits of SHA-256 over the canonical JSON of everything else, in hex. */
+  readonly hash: string;
+  /** The same over what decides stored bytes only; function libraries carry it in their names. */
+  readonly layoutHash: string;
+  readonly entities: readonly Entity[];
+  readonly streams: readonly Stream[];
+  readonly groups: readonly Group[];
+  readonly views: readonly View[];
+  readonly services: readonly Service[];
+}
+
+export type Status = "PRESENT" | "NULL_VALUE" | "NOT_FOUND" | "OUTSIDE_MAX_AGE" | "NOT_READY";
+export interface FeatureValue {
+  readonly value: Scalar;
+  readonly status: Status;
+  /** Newest event time behind the view at the instant of the read, or null when there is none. */
+  readonly eventTimeMs: number | null;
+}

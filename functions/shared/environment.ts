@@ -1,0 +1,46 @@
+/**
+ * Names of the environment variables that constructs set and functions read. Both sides import this file, so a name that
+ * one side forgets does not compile on the other.
+ */
+import { FreshetError } from "../../core/errors.ts";
+
+export const ENVIRONMENT = {
+  target: "FRESHET_TARGET",
+  valkeyHost: "FRESHET_VALKEY_HOST",
+  valkeyPort: "FRESHET_VALKEY_PORT",
+  /** `1` for TLS, `0` where the endpoint is plaintext (every emulator). */
+  valkeyTls: "FRESHET_VALKEY_TLS",
+  /** `1` for cluster mode. */
+  valkeyCluster: "FRESHET_VALKEY_CLUSTER",
+  /** ElastiCache user for IAM authentication; empty for none. */
+  valkeyUser: "FRESHET_VALKEY_USER",
+  /** Replication group id, part of the IAM token. */
+  valkeyCacheName: "FRESHET_VALKEY_CACHE_NAME",
+  archiveBucket: "FRESHET_ARCHIVE_BUCKET",
+  quarantineBucket: "FRESHET_QUARANTINE_BUCKET",
+  quarantineTable: "FRESHET_QUARANTINE_TABLE",
+  lateTable: "FRESHET_LATE_TABLE",
+  keysTable: "FRESHET_KEYS_TABLE",
+  controlTable: "FRESHET_CONTROL_TABLE",
+  controlFunction: "FRESHET_CONTROL_FUNCTION",
+  /** JSON object: stream name in the plan to name of the Kinesis stream. */
+  streams: "FRESHET_STREAMS",
+} as const;
+
+export type EnvironmentName = keyof typeof ENVIRONMENT;
+
+/** @throws FreshetError `environment_missing` naming the variable */
+export function requireEnvironment(name: EnvironmentName): string {
+  const value = process.env[ENVIRONMENT[name]];
+  if (value === undefined || value === "") {
+    throw new FreshetError("environment_missing", `environment variable ${ENVIRONMENT[name]} is not set`, {
+      repair: "deploy with the CDK app, which sets it, or set it by hand",
+    });
+  }
+  return value;
+}
+
+export function optionalEnvironment(name: EnvironmentName): string | undefined {
+  const value = process.env[ENVIRONMENT[name]];
+  return value === "" ? undefined : value;
+}
