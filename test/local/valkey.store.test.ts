@@ -1,0 +1,67 @@
+import { existsSync } from "node:fs";
+import { Redis } from "iovalkey";
+import { afterEach, describe, expect, it } from "vitest";
+import { pingValkey } from "../../local/valkey.ts";
+import { startValkey, type TestValkey } from "../support/valkey.ts";
+
+let server: TestValkey | undefined;
+afterEach(async () => {
+  await server?.stop();
+  server = undefined;
+});
+
+async function withClient<T>(url: string, use: (client: Redis) => Promise<T>): Promise<T> {
+  const client = new Redis(url);
+  try {
+    return await use(client);
+  } finally {
+    client.disconnect();
+  }
+}
+
+describe("the laptop's Valkey", () => {
+  it("runs with the settings that the store's safety and memory rest on", async () => {
+    server = await startValkey({ appendonly: true });
+    const settings = await withClient(server.url, (client) => client.config("GET", "*"));
+    const byName = Object.fromEntries(
+      (settings as string[]).flatMap((name, i, all) => (i % 2 === 0 ? [[name, all[i + 1]]] : [])),
+    );
+    expect(byName).toMatchObject({
+      bind: "127.0.0.1",
+      "maxmemory-policy": "noeviction",
+      appendonly: "yes",
+      appendfsync: "everysec",
+      save: "",
+      "hash-max-listpack-value": "1024",
+      "hash-max-listpack-entries": "512",
+    });
+  });
+
+  it("has what was written after a SIGTERM and a start, and nothing after an empty start", async () => {
+    server = await startValkey({ appendonly: true });
+    const firstPid = server.pid;
+    await withClient(server.url, (client) => client.set("k", "v"));
+    await server.restart();
+    expect(server.pid).not.toBe(firstPid);
+    expect(await withClient(server.url, (client) => client.get("k"))).toBe("v");
+    await server.restart({ empty: true });
+    expect(await withClient(server.url, (client) => client.get("k"))).toBeNull();
+  });
+
+  it("is gone after a kill, with its folder after a stop", async () => {
+    server = await startValkey();
+    const { pid, port, dir } = server;
+    await server.kill();
+    expect(() => process.kill(pid, 0)).toThrow("ESRCH");
+    expect(await pingValkey(port)).toBe(false);
+    await server.stop();
+    expect(existsSync(dir)).toBe(false);
+  });
+
+  it("does not take a stranger on the port for itself, and shows the cause", async () => {
+    server = await startValkey();
+    await expect(startValkey({ port: server.port })).rejects.toThrow(
+      new RegExp(`Valkey did not start on port ${server.port}:[^]*Address already in use`),
+    );
+  });
+});
