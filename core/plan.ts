@@ -41,11 +41,19 @@ export interface Slot {
   /** Stable for ever in this group, from the lock file. For cells the upper two bits give the size class. */
   readonly id: number;
   readonly kind: SlotKind;
-  readonly input: Input;
+  /** Index into `Group.channels`: what the slot is fed with. */
+  readonly channel: number;
   /** Levels at which the slot is kept, ascending indices into `Group.levels`; always holds 0, the base. */
   readonly levels: readonly number[];
   /** True when a lifetime window needs it: it is absorbed for ever past the coarsest level. */
   readonly lifetime: boolean;
+}
+
+/** One thing that is taken from each event, shared by all slots that are fed with it. */
+export interface Channel {
+  readonly input: Input;
+  /** Contract type of the field; null for a channel that only says "an event happened". */
+  readonly type: FieldType | null;
 }
 
 /** One tile size of a group. Level 0 is the base. */
@@ -61,6 +69,9 @@ export interface Level {
 
 /** Everything stored for one (entity, stream): one hash an entity id, shared by all views over the pair. */
 export interface Group {
+  /** Stable for ever, from the lock file; one byte in calls to the store. */
+  readonly id: number;
+  /** `entity:stream`. */
   readonly name: string;
   readonly entity: string;
   readonly stream: string;
@@ -68,6 +79,7 @@ export interface Group {
   readonly levels: readonly Level[];
   /** Index of the level that lifetime slots are absorbed from: the coarsest. */
   readonly absorbing: number;
+  readonly channels: readonly Channel[];
   readonly slots: readonly Slot[];
   readonly hasLifetime: boolean;
   /** A silent key expires this long after its newest event; null for groups with a lifetime slot. */
@@ -98,7 +110,7 @@ export interface Feature {
   readonly view: string;
   readonly operator: Operator;
   readonly window: Window;
-  /** Indices into the group's slots, in the order that the operator's `lower` expects. */
+  /** Position in `Group.slots`, in the order that the operator's `lower` expects. */
   readonly slots: readonly number[];
   readonly scale: number | null;
   readonly sample: boolean;
@@ -123,6 +135,8 @@ export interface View {
 export interface Stream {
   readonly name: string;
   readonly contract: string;
+  /** Fields of the contract's newest version. */
+  readonly fields: Readonly<Record<string, ContractField>>;
   readonly eventId: string;
   readonly eventTime: string;
   readonly partitionKey: string;
@@ -142,7 +156,7 @@ export interface Service {
   readonly features: readonly string[];
   readonly onDemand: readonly string[];
   readonly request: Readonly<Record<string, "string" | "double" | "long" | "boolean">>;
-  /** Join keys a caller must send, in entity order. */
+  /** Entities that its features describe; a caller sends the join key of each. */
   readonly entities: readonly string[];
   readonly task: string;
   readonly fallback: string | null;

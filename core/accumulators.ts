@@ -1,0 +1,82 @@
+/**
+ * The primitive accumulators that tiles hold. Each is a commutative monoid (`empty`, `combine`) with a `lift` from one
+ * event, so that any grouping, order and batching of the same events gives the same state, bit for bit.
+ */
+import { combineDistinct, type Distinct } from "./distinct.ts";
+import type { Scalar, SlotKind } from "./plan.ts";
+import { addWide, squareWide, type Wide, wide, ZERO } from "./wide.ts";
+
+/** What one event gives to one channel. */
+export interface Contribution {
+  /** The field's value; an integer of minor units where the channel has a scale; null when it only says "present". */
+  readonly value: Scalar;
+  /** First 32 bits of the hash of the value; only for channels that feed a `distinct` slot. */
+  readonly hash: number;
+}
+
+/** A value with the event that gave it. Compared by event time, then by identity: total, so ties have one winner. */
+export interface Pointed {
+  readonly timeMs: number;
+  /** Identity as 16 hex digits: their order is the order of the 64-bit hash. */
+  readonly identity: string;
+  readonly value: Scalar;
+}
+
+export type State = number | Wide | Pointed | Distinct | null;
+
+export interface Accumulator<S extends State> {
+  readonly empty: S;
+  lift(contribution: Contribution, timeMs: number, identity: string): S;
+  combine(a: S, b: S): S;
+}
+
+const newer = (a: Pointed, b: Pointed): boolean =>
+  a.timeMs !== b.timeMs ? a.timeMs > b.timeMs : a.identity >= b.identity;
+
+const pointed = (better: (a: Pointed, b: Pointed) => boolean): Accumulator<Pointed | null> => ({
+  empty: null,
+  lift: ({ value }, timeMs, identity) => ({ timeMs, identity, value }),
+  combine: (a, b) => (a === null ? b : b === null ? a : better(a, b) ? a : b),
+});
+
+/** -0 is stored as 0: the two are equal, so equal sets of values must give equal bytes. */
+const plain = (value: Scalar): number => (value as number) + 0;
+
+export const count: Accumulator<number> = { empty: 0, lift: () => 1, combine: (a, b) => a + b };
+export const sum: Accumulator<Wide> = { empty: ZERO, lift: ({ value }) => wide(plain(value)), combine: addWide };
+export const squares: Accumulator<Wide> = {
+  empty: ZERO,
+  lift: ({ value }) => squareWide(value as number),
+  combine: addWide,
+};
+export const min: Accumulator<number> = {
+  empty: Number.POSITIVE_INFINITY,
+  lift: ({ value }) => plain(value),
+  combine: Math.min,
+};
+export const max: Accumulator<number> = {
+  empty: Number.NEGATIVE_INFINITY,
+  lift: ({ value }) => plain(value),
+  combine: Math.max,
+};
+export const last = pointed(newer);
+export const first = pointed((a, b) => !newer(a, b) || a.identity === b.identity);
+export const distinct: Accumulator<Distinct> = {
+  empty: [],
+  lift: ({ hash }) => [hash],
+  combine: combineDistinct,
+};
+
+export const ACCUMULATORS: Readonly<Record<SlotKind, Accumulator<any>>> = {
+  count,
+  sum,
+  squares,
+  min,
+  max,
+  first,
+  last,
+  distinct,
+};
+
+/** Kinds whose state varies in size; each has a hash field of its own instead of a cell in the tile. */
+export const isObject = (kind: SlotKind): boolean => kind === "first" || kind === "last" || kind === "distinct";

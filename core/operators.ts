@@ -1,0 +1,79 @@
+/** Operators: which accumulators each needs, and how their states become the value that is served. */
+import type { Pointed, State } from "./accumulators.ts";
+import { countDistinct, type Distinct } from "./distinct.ts";
+import type { Operator, Scalar, SlotKind } from "./plan.ts";
+import { type Wide, wideToBigInt, wideToNumber } from "./wide.ts";
+
+export interface LowerOptions {
+  readonly scale: number | null;
+  readonly sample: boolean;
+  /** The reader's clock. */
+  readonly asOfMs: number;
+}
+
+interface OperatorRule {
+  /** Kinds of the slots, in the order that `lower` takes their states. */
+  readonly slots: readonly SlotKind[];
+  /** `required`: minor units are needed to be exact. `none`: the value is taken as it is. */
+  readonly scale: "required" | "none";
+  lower(states: readonly State[], options: LowerOptions): Scalar;
+}
+
+const scaled = (minor: number, scale: number): number => (scale === 0 ? minor : minor / 10 ** scale);
+
+/**
+ * Variance of n integers from their exact sums, in units squared: (n Σx² − (Σx)²) / (n · d · 10^2s), d = n or n − 1.
+ * Numerator and denominator are exact, each is rounded once, then divided.
+ */
+function varianceOf([squares, sum, n]: readonly State[], { scale, sample }: LowerOptions): number | null {
+  const events = n as number;
+  if (events < (sample ? 2 : 1) || (squares as Wide).hi >= 2 ** 53) return null;
+  const total = wideToBigInt(sum as Wide);
+  const numerator = BigInt(events) * wideToBigInt(squares as Wide) - total * total;
+  const denominator = BigInt(events) * BigInt(sample ? events - 1 : events) * 10n ** BigInt(2 * (scale as number));
+  return Number(numerator) / Number(denominator);
+}
+
+export const OPERATORS: Readonly<Record<Operator, OperatorRule>> = {
+  count: { slots: ["count"], scale: "none", lower: ([n]) => n as number },
+  sum: {
+    slots: ["sum", "count"],
+    scale: "required",
+    lower: ([total, n], { scale }) => {
+      const minor = n === 0 ? null : wideToNumber(total as Wide);
+      return minor === null ? null : scaled(minor, scale as number);
+    },
+  },
+  mean: {
+    slots: ["sum", "count"],
+    scale: "required",
+    lower: ([total, n], { scale }) => {
+      const minor = n === 0 ? null : wideToNumber(total as Wide);
+      return minor === null ? null : minor / ((n as number) * 10 ** (scale as number));
+    },
+  },
+  variance: { slots: ["squares", "sum", "count"], scale: "required", lower: varianceOf },
+  stddev: {
+    slots: ["squares", "sum", "count"],
+    scale: "required",
+    lower: (states, options) => {
+      const variance = varianceOf(states, options);
+      return variance === null ? null : Math.sqrt(variance);
+    },
+  },
+  min: { slots: ["min"], scale: "none", lower: ([value]) => (Number.isFinite(value) ? (value as number) : null) },
+  max: { slots: ["max"], scale: "none", lower: ([value]) => (Number.isFinite(value) ? (value as number) : null) },
+  first: { slots: ["first"], scale: "none", lower: ([state]) => (state as Pointed | null)?.value ?? null },
+  last: { slots: ["last"], scale: "none", lower: ([state]) => (state as Pointed | null)?.value ?? null },
+  approxDistinct: {
+    slots: ["distinct"],
+    scale: "none",
+    lower: ([state]) => countDistinct(state as Distinct) || null,
+  },
+  timeSinceLast: {
+    slots: ["max"],
+    scale: "none",
+    lower: ([newest], { asOfMs }) =>
+      Number.isFinite(newest) ? Math.max(0, asOfMs - (newest as number)) / 1000 : null,
+  },
+};
