@@ -1,0 +1,110 @@
+/** Reads request bodies within a bound, and tells apart the ways in which one can be wrong. */
+import { isUtf8 } from "node:buffer";
+import type { Context } from "hono";
+import { Problem } from "./problems.ts";
+import { typeName } from "./selection.ts";
+
+export type JsonObject = Record<string, unknown>;
+
+/** @throws Problem `body_too_large`, before the whole body was taken in */
+export async function readBytes(c: Context, maxBytes: number): Promise<Buffer> {
+  const declared = c.req.header("content-length");
+  if (declared !== undefined) {
+    // Node's parser holds the body to its declared length.
+    if (Number(declared) > maxBytes) throw tooLarge(maxBytes);
+    const bytes = Buffer.from(await c.req.arrayBuffer());
+    if (bytes.length > maxBytes) throw tooLarge(maxBytes);
+    return bytes;
+  }
+  const reader = c.req.raw.body?.getReader();
+  if (reader === undefined) return Buffer.alloc(0);
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return Buffer.concat(chunks);
+    length += value.length;
+    if (length > maxBytes) {
+      await reader.cancel().catch(() => {});
+      throw tooLarge(maxBytes);
+    }
+    chunks.push(value);
+  }
+}
+
+/** @throws Problem `content_type_unsupported`, `body_too_large`, `body_empty`, `body_encoding`, `malformed_json` */
+export async function readJson(c: Context, maxBytes: number): Promise<unknown> {
+  const type = c.req.header("content-type");
+  if (type !== undefined && type !== "application/json" && !isJsonType(type)) throw unsupportedType(type, JSON_TYPES);
+  return parseJson(await readBytes(c, maxBytes));
+}
+
+/** The same for a body that has to be an object. @throws Problem `body_shape` as well */
+export async function readObject(c: Context, maxBytes: number): Promise<JsonObject> {
+  const body = await readJson(c, maxBytes);
+  if (typeof body === "object" && body !== null && !Array.isArray(body)) return body as JsonObject;
+  throw new Problem("body_shape", `the body is a JSON object, given ${typeName(body)}`, {
+    repair: "send an object; /docs shows one",
+  });
+}
+
+export const JSON_TYPES = ["application/json"];
+export const isJsonType = (type: string): boolean => /^application\/([\w.-]+\+)?json\s*(;|$)/i.test(type);
+
+export function unsupportedType(type: string, accepted: readonly string[]): Problem {
+  return new Problem("content_type_unsupported", `this call takes ${accepted.join(", ")}, given ${type.slice(0, 100)}`, {
+    field: "content-type",
+    repair: `send the header content-type: ${accepted[0]}`,
+    headers: { accept: accepted.join(", ") },
+  });
+}
+
+/** @throws Problem `body_empty`, `body_encoding`, `number_not_finite`, `malformed_json` */
+export function parseJson(bytes: Buffer): unknown {
+  if (bytes.length === 0) throw emptyBody();
+  if (!isUtf8(bytes)) {
+    throw new Problem("body_encoding", "the body is not valid UTF-8", { repair: "encode the body as UTF-8" });
+  }
+  const text = bytes.toString("utf8");
+  try {
+    return JSON.parse(text);
+  } catch {
+    const { word, line, column } = firstStrangeWord(text);
+    if (word !== null) {
+      throw new Problem("number_not_finite", `JSON has no ${word} (line ${line}, column ${column})`, {
+        repair: "leave the field out, or send null, when there is no value",
+      });
+    }
+    throw new Problem("malformed_json", "the body cannot be parsed as JSON", {
+      repair: "check quotes, commas and brackets; JSON has no comments and no trailing commas",
+    });
+  }
+}
+
+export const emptyBody = () => new Problem("body_empty", "the body is empty", { repair: "send a body; /docs shows one" });
+
+const tooLarge = (maxBytes: number) =>
+  new Problem("body_too_large", `the body of this call is at most ${maxBytes} bytes`, {
+    repair: "split it into several requests",
+    // What is left of the body is not read, so the connection cannot be used again.
+    headers: { connection: "close" },
+  });
+
+/** Finds NaN or Infinity outside of strings, which lenient writers emit and no JSON parser takes. One pass. */
+function firstStrangeWord(text: string): { word: string | null; line: number; column: number } {
+  let line = 1;
+  let lineStart = 0;
+  for (let i = 0; i < text.length; i++) {
+    const character = text[i];
+    if (character === '"') {
+      for (i++; i < text.length && text[i] !== '"'; i++) if (text[i] === "\\") i++;
+    } else if (character === "\n") {
+      line++;
+      lineStart = i + 1;
+    } else if (character === "N" || character === "I" || character === "n") {
+      const word = ["NaN", "Infinity", "nan"].find((candidate) => text.startsWith(candidate, i));
+      if (word) return { word, line, column: i - lineStart + 1 };
+    }
+  }
+  return { word: null, line, column: 0 };
+}

@@ -1,0 +1,247 @@
+/**
+ * API keys: `fk_<id>_<secret>`. The id finds the item, so a look-up is one GetItem; the secret is 256 random bits, so one
+ * salted HMAC-SHA256 protects it as well as a slow hash would, at microseconds a request.
+ */
+import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import {
+  DeleteItemCommand,
+  type DynamoDBClient,
+  GetItemCommand,
+  PutItemCommand,
+  ScanCommand,
+} from "@aws-sdk/client-dynamodb";
+import { FreshetError } from "../../core/errors.ts";
+import { Problem } from "./problems.ts";
+
+export const SCOPES = ["read", "write", "score", "admin"] as const;
+export type Scope = (typeof SCOPES)[number];
+
+/** Who is calling. */
+export interface Principal {
+  readonly keyId: string;
+  readonly tenant: string;
+  readonly scopes: ReadonlySet<string>;
+}
+
+/** What the table holds of a key; never the secret. */
+export interface KeyRecord {
+  readonly id: string;
+  readonly tenant: string;
+  readonly name: string;
+  readonly scopes: readonly Scope[];
+  readonly salt: Uint8Array;
+  /** HMAC-SHA256 with the salt as key over the secret. */
+  readonly hash: Uint8Array;
+  readonly createdAtMs: number;
+  readonly expiresAtMs: number | null;
+}
+
+export interface KeyStore {
+  put(record: KeyRecord): Promise<void>;
+  get(id: string): Promise<KeyRecord | null>;
+  list(): Promise<KeyRecord[]>;
+  remove(id: string): Promise<boolean>;
+}
+
+const KEY_FORMAT = /^fk_([a-z0-9]{12})_([A-Za-z0-9-]{43})$/;
+/** The same rule that core holds events to: tenants are parts of store keys and paths. */
+const TENANT = /^[a-z0-9][a-z0-9_-]{0,63}$/;
+
+const digest = (salt: Uint8Array, secret: string): Buffer => createHmac("sha256", salt).update(secret).digest();
+
+/**
+ * Makes a key. The returned `key` is the only copy of the secret.
+ * @throws FreshetError `tenant_invalid`, `scope_unknown`
+ */
+export async function createKey(
+  store: KeyStore,
+  options: { tenant: string; scopes: readonly string[]; name?: string; expiresAtMs?: number | null; nowMs: number },
+): Promise<{ key: string; record: KeyRecord }> {
+  if (!TENANT.test(options.tenant)) {
+    throw new FreshetError("tenant_invalid", `a tenant is 1 to 64 of a-z, 0-9, _ and -, given "${options.tenant}"`, {
+      field: "tenant",
+      repair: "use a name like team-fraud",
+    });
+  }
+  const unknown = options.scopes.find((scope) => !(SCOPES as readonly string[]).includes(scope));
+  if (unknown !== undefined || options.scopes.length === 0) {
+    throw new FreshetError("scope_unknown", `a key has one or more of ${SCOPES.join(", ")}, given "${unknown ?? ""}"`, {
+      field: "scopes",
+      repair: `use ${SCOPES.join(", ")}`,
+    });
+  }
+  const id = randomId();
+  // base64url without `_`, which separates the key's parts.
+  const secret = randomBytes(32).toString("base64url").replaceAll("_", "-");
+  const salt = randomBytes(16);
+  const record: KeyRecord = {
+    id,
+    tenant: options.tenant,
+    name: options.name ?? "",
+    scopes: [...new Set(options.scopes)] as Scope[],
+    salt,
+    hash: digest(salt, secret),
+    createdAtMs: options.nowMs,
+    expiresAtMs: options.expiresAtMs ?? null,
+  };
+  await store.put(record);
+  return { key: `fk_${id}_${secret}`, record };
+}
+
+/** 12 characters of base 36 from 9 random bytes: a name, not a secret. */
+function randomId(): string {
+  return BigInt(`0x${randomBytes(9).toString("hex")}`).toString(36).padStart(12, "0").slice(-12);
+}
+
+export type Authenticator = (presented: string | undefined) => Principal | Promise<Principal>;
+
+/** A changed or revoked key is noticed after this long. */
+const CACHE_MS = 30_000;
+/** A key that was just made must work soon, and guessing must not cost a read each time. */
+const NEGATIVE_CACHE_MS = 2_000;
+/** A known key stays good for this long while the table cannot be read: an outage of the table is not one of the API. */
+const STALE_MS = 300_000;
+const CACHE_ENTRIES = 10_000;
+
+interface Cached {
+  readonly record: KeyRecord | null;
+  readonly principal: Principal | null;
+  readonly readAtMs: number;
+}
+
+/**
+ * @param clock epoch milliseconds
+ * @returns throws (or rejects with) Problem `api_key_missing`, `api_key_invalid`, `api_key_expired`, `keys_unavailable`
+ */
+export function createAuthenticator(store: Pick<KeyStore, "get">, clock: () => number): Authenticator {
+  const cache = new Map<string, Cached>();
+  const reading = new Map<string, Promise<Cached>>();
+
+  function verify(cached: Cached, secret: string): Principal {
+    const { record, principal } = cached;
+    if (record === null || principal === null || !timingSafeEqual(digest(record.salt, secret), record.hash)) {
+      throw invalidKey();
+    }
+    if (record.expiresAtMs !== null && record.expiresAtMs <= clock()) {
+      throw new Problem("api_key_expired", `the API key ${record.id} expired`, {
+        field: "x-api-key",
+        repair: "make a new one: freshet keys create",
+        headers: CHALLENGE,
+      });
+    }
+    return principal;
+  }
+
+  async function read(id: string): Promise<Cached> {
+    const stale = cache.get(id);
+    try {
+      const record = await store.get(id);
+      const principal = record && { keyId: id, tenant: record.tenant, scopes: new Set<string>(record.scopes) };
+      const fresh: Cached = { record, principal, readAtMs: clock() };
+      if (cache.size >= CACHE_ENTRIES) cache.delete(cache.keys().next().value as string);
+      cache.delete(id);
+      cache.set(id, fresh);
+      return fresh;
+    } catch (cause) {
+      if (stale?.record && clock() - stale.readAtMs < STALE_MS) return stale;
+      throw new Problem("keys_unavailable", "the table of API keys could not be read", {
+        repair: "try again in a few seconds",
+        headers: { "retry-after": "2" },
+        cause,
+      });
+    }
+  }
+
+  async function readOnce(id: string, secret: string): Promise<Principal> {
+    let pending = reading.get(id);
+    if (pending === undefined) {
+      pending = read(id).finally(() => reading.delete(id));
+      reading.set(id, pending);
+    }
+    return verify(await pending, secret);
+  }
+
+  return (presented) => {
+    if (presented === undefined || presented === "") {
+      throw new Problem("api_key_missing", "the request has no API key", {
+        field: "x-api-key",
+        repair: "send your key in the header x-api-key; freshet status --json shows the development key",
+        headers: CHALLENGE,
+      });
+    }
+    const match = KEY_FORMAT.exec(presented);
+    if (match === null) throw invalidKey();
+    const cached = cache.get(match[1]);
+    const limit = cached?.record ? CACHE_MS : NEGATIVE_CACHE_MS;
+    if (cached !== undefined && clock() - cached.readAtMs < limit) return verify(cached, match[2]);
+    return readOnce(match[1], match[2]);
+  };
+}
+
+const CHALLENGE = { "www-authenticate": 'ApiKey realm="freshet", header="x-api-key"' };
+const invalidKey = () =>
+  new Problem("api_key_invalid", "the API key is not known", {
+    field: "x-api-key",
+    repair: "check that the whole key was copied (fk_, id, secret); a deleted key cannot be used again",
+    headers: CHALLENGE,
+  });
+
+/** Keys in a DynamoDB table whose partition key is `id`; `expires_at` (seconds) is its TTL attribute. */
+export function createKeyStore(client: Pick<DynamoDBClient, "send">, table: string): KeyStore {
+  return {
+    async put(record) {
+      await client.send(
+        new PutItemCommand({
+          TableName: table,
+          ConditionExpression: "attribute_not_exists(id)",
+          Item: {
+            id: { S: record.id },
+            tenant: { S: record.tenant },
+            name: { S: record.name },
+            scopes: { SS: [...record.scopes] },
+            salt: { B: record.salt },
+            hash: { B: record.hash },
+            created_at_ms: { N: String(record.createdAtMs) },
+            ...(record.expiresAtMs === null
+              ? {}
+              : {
+                  expires_at_ms: { N: String(record.expiresAtMs) },
+                  expires_at: { N: String(Math.ceil(record.expiresAtMs / 1000)) },
+                }),
+          },
+        }),
+      );
+    },
+    async get(id) {
+      const { Item } = await client.send(new GetItemCommand({ TableName: table, Key: { id: { S: id } } }));
+      return Item === undefined ? null : toRecord(Item);
+    },
+    async list() {
+      const records: KeyRecord[] = [];
+      let start: Record<string, any> | undefined;
+      do {
+        const page = await client.send(new ScanCommand({ TableName: table, ExclusiveStartKey: start }));
+        records.push(...(page.Items ?? []).map(toRecord));
+        start = page.LastEvaluatedKey;
+      } while (start !== undefined);
+      return records.sort((a, b) => a.createdAtMs - b.createdAtMs);
+    },
+    async remove(id) {
+      const { Attributes } = await client.send(
+        new DeleteItemCommand({ TableName: table, Key: { id: { S: id } }, ReturnValues: "ALL_OLD" }),
+      );
+      return Attributes !== undefined;
+    },
+  };
+}
+
+const toRecord = (item: Record<string, any>): KeyRecord => ({
+  id: item["id"].S,
+  tenant: item["tenant"].S,
+  name: item["name"]?.S ?? "",
+  scopes: item["scopes"].SS,
+  salt: item["salt"].B,
+  hash: item["hash"].B,
+  createdAtMs: Number(item["created_at_ms"]?.N ?? 0),
+  expiresAtMs: item["expires_at_ms"] === undefined ? null : Number(item["expires_at_ms"].N),
+});

@@ -1,0 +1,17 @@
+/** Bounds of the HTTP API, each with its reason. docs/api.md lists them. */
+
+/** A Lambda's synchronous payload ends at 6 MB and a PutRecords call at 5 MiB; what passes here passes there. */
+export const MAX_BODY_BYTES = 5 * 1024 * 1024;
+/** Queries are names and keys only: 100 rows of four 256-byte keys and 500 feature names fit several times. */
+export const MAX_QUERY_BYTES = 512 * 1024;
+/** PutRecords takes 500 records in a call. */
+export const MAX_EVENTS = 500;
+/** Keeps the slowest read of one request in the low milliseconds, so that it cannot delay its neighbours. */
+export const MAX_BATCH_ROWS = 100;
+/** More than any model's vector; bounds the work and the answer of one request. */
+export const MAX_FEATURES = 500;
+
+/** A Kinesis record ends at 1 MiB unless the stream was raised. Encoded size. */
+export const MAX_EVENT_BYTES = 1024 * 1024 - 512;
+/** 2000-01-01: an earlier time is nearly always a number of seconds where milliseconds are expected. */
+export const MIN_EVENT_TIME_MS = 946_684_800_000;

@@ -1,0 +1,135 @@
+/** RFC 9457 problem documents: the one shape of every error that leaves the API. */
+import { FreshetError, InfrastructureError, RecordError } from "../../core/errors.ts";
+
+interface ProblemType {
+  readonly status: number;
+  readonly title: string;
+}
+
+/** Every code that a caller can meet outside a record's own result. Stable: docs/api.md explains each, a test compares both. */
+export const PROBLEMS = {
+  malformed_json: { status: 400, title: "The body is not JSON" },
+  body_encoding: { status: 400, title: "The body is not UTF-8" },
+  body_empty: { status: 400, title: "The body is empty" },
+  body_shape: { status: 400, title: "The body has another shape" },
+  wrong_type: { status: 400, title: "A field has the wrong type" },
+  field_missing: { status: 400, title: "A required field is missing" },
+  number_not_finite: { status: 400, title: "A number is not finite" },
+  number_too_large: { status: 400, title: "A number is too large" },
+  key_missing_in_body: { status: 400, title: "A join key is missing" },
+  key_invalid: { status: 400, title: "A join key is invalid" },
+  key_too_long: { status: 400, title: "A join key is too long" },
+  selection_invalid: { status: 400, title: "Which features to read is not clear" },
+  too_many_records: { status: 400, title: "Too many records" },
+  too_many_rows: { status: 400, title: "Too many rows" },
+  too_many_features: { status: 400, title: "Too many features" },
+  records_invalid: { status: 400, title: "No record was accepted" },
+  api_key_missing: { status: 401, title: "An API key is required" },
+  api_key_invalid: { status: 401, title: "The API key is not valid" },
+  api_key_expired: { status: 401, title: "The API key has expired" },
+  scope_missing: { status: 403, title: "The API key lacks the scope" },
+  not_found: { status: 404, title: "There is nothing here" },
+  stream_unknown: { status: 404, title: "The stream does not exist" },
+  service_unknown: { status: 404, title: "The service does not exist" },
+  entity_unknown: { status: 404, title: "The entity does not exist" },
+  feature_unknown: { status: 404, title: "The feature does not exist" },
+  method_not_allowed: { status: 405, title: "The method is not allowed here" },
+  service_without_model: { status: 409, title: "The service has nothing to score with" },
+  body_too_large: { status: 413, title: "The body is too large" },
+  content_type_unsupported: { status: 415, title: "The content type is not supported" },
+  throttled: { status: 429, title: "The stream is at its limit" },
+  internal: { status: 500, title: "Something failed on our side" },
+  broker_unavailable: { status: 503, title: "The broker does not answer" },
+  store_unavailable: { status: 503, title: "The online store does not answer" },
+  keys_unavailable: { status: 503, title: "API keys cannot be checked" },
+  not_ready: { status: 503, title: "Not ready" },
+} as const satisfies Record<string, ProblemType>;
+
+export type ProblemCode = keyof typeof PROBLEMS;
+
+interface ProblemOptions {
+  /** Path of the offending field, as `entities.card_id` or `[3].amount`. */
+  readonly field?: string;
+  readonly repair?: string;
+  /** Further members of the document (RFC 9457 extensions), as a record's results. */
+  readonly extra?: Readonly<Record<string, unknown>>;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly cause?: unknown;
+}
+
+/** Thrown anywhere in a handler; the router answers with its document. */
+export class Problem extends FreshetError {
+  override readonly name = "Problem";
+  readonly status: number;
+  readonly title: string;
+  readonly extra: Readonly<Record<string, unknown>>;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(code: ProblemCode, detail: string, options: ProblemOptions = {}) {
+    super(code, detail, options);
+    this.status = PROBLEMS[code].status;
+    this.title = PROBLEMS[code].title;
+    this.extra = options.extra ?? {};
+    this.headers = options.headers ?? {};
+  }
+}
+
+/** A URN, because the code is the identity and no host has to answer for it. */
+export const problemType = (code: string): string => `urn:freshet:problem:${code}`;
+
+/**
+ * What the caller is told about any thrown value. Only errors made for callers speak for themselves; anything else is
+ * `internal` without its message, which may hold what a caller must not see.
+ */
+export function toProblem(error: unknown): Problem {
+  if (error instanceof Problem) return error;
+  if (error instanceof InfrastructureError || error instanceof RecordError) {
+    if (error.code in PROBLEMS) {
+      const { field, repair, cause } = error;
+      return new Problem(error.code as ProblemCode, error.message, { field, repair, cause });
+    }
+  }
+  return new Problem("internal", "the request could not be answered because of an error on our side", {
+    repair: "try again; if it stays, give the request_id to whoever runs this service",
+    cause: error,
+  });
+}
+
+export function problemBody(problem: Problem, requestId: string): string {
+  return JSON.stringify({
+    type: problemType(problem.code),
+    title: problem.title,
+    status: problem.status,
+    detail: problem.message,
+    code: problem.code,
+    field: problem.field,
+    repair: problem.repair,
+    request_id: requestId,
+    ...problem.extra,
+  });
+}
+
+/** `use one of a, b or c`, with the nearest name first when the given one looks like a slip. */
+export function suggest(given: string, names: readonly string[]): string {
+  const nearest = names
+    .map((name) => ({ name, distance: editDistance(given.slice(0, 64), name) }))
+    .filter(({ name, distance }) => distance <= Math.max(2, Math.floor(name.length / 4)))
+    .sort((a, b) => a.distance - b.distance)[0];
+  if (nearest) return `did you mean ${nearest.name}?`;
+  if (names.length === 0) return "none is defined";
+  const shown = names.slice(0, 12).join(", ");
+  return names.length > 12 ? `use one of ${shown}, … (${names.length} in all)` : `use one of ${shown}`;
+}
+
+function editDistance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const current = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const substitution = previous[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
+      current.push(Math.min(previous[j] + 1, current[j - 1] + 1, substitution));
+    }
+    previous = current;
+  }
+  return previous[b.length];
+}

@@ -1,0 +1,217 @@
+/** Which features a request reads, worked out once for each list of names and kept: requests repeat themselves. */
+import type { EntityRequest } from "../../adapters/online-store.ts";
+import { KEY_LIMIT } from "../../core/event.ts";
+import type { Entity, FeatureValue, Plan, Service } from "../../core/plan.ts";
+import { MAX_FEATURES } from "./limits.ts";
+import { Problem, suggest } from "./problems.ts";
+
+/** The part of a selection that one entity answers. */
+export interface SelectionPart {
+  readonly entity: string;
+  readonly joinKey: string;
+  /** False where the events themselves may lack the key: then a request may lack it too. */
+  readonly required: boolean;
+  /** The same array for every request of a selection, so that a reader can keep what it derives from it. */
+  readonly features: readonly string[];
+  /** Position of each feature in the selection. */
+  readonly positions: readonly number[];
+}
+export interface Selection {
+  readonly names: readonly string[];
+  /** `"name":{"value":` of each name, ready to be joined into an answer. */
+  readonly jsonHeads: readonly string[];
+  readonly parts: readonly SelectionPart[];
+}
+
+const MISSING: FeatureValue = { value: null, status: "NOT_FOUND", eventTimeMs: null };
+/** Lists that callers choose are kept up to this number; a service's and an entity's are always kept. */
+const KEPT_LISTS = 256;
+
+export interface Catalogue {
+  readonly plan: Plan;
+  service(name: string): { service: Service; selection: Selection };
+  /** Everything known of an entity. @throws Problem `entity_unknown` */
+  entity(name: string): Selection;
+  /** @throws Problem `feature_unknown`, `too_many_features` */
+  features(names: readonly string[], field: string): Selection;
+  isJoinKey(name: string): boolean;
+  readonly joinKeys: readonly string[];
+}
+
+export function createCatalogue(plan: Plan): Catalogue {
+  const entities = new Map(plan.entities.map((entity) => [entity.name, entity]));
+  const joinKeys = plan.entities.map(({ joinKey }) => joinKey);
+  const entityOf = new Map<string, Entity>();
+  for (const view of plan.views) {
+    for (const feature of view.features) entityOf.set(feature.name, entities.get(view.entity) as Entity);
+  }
+  const nullable = nullableKeys(plan);
+
+  function build(names: readonly string[], isRequired: (entity: Entity) => boolean): Selection {
+    const parts = new Map<Entity, { features: string[]; positions: number[] }>();
+    names.forEach((name, position) => {
+      const entity = entityOf.get(name) as Entity;
+      const part = parts.get(entity) ?? { features: [], positions: [] };
+      part.features.push(name);
+      part.positions.push(position);
+      parts.set(entity, part);
+    });
+    return {
+      names,
+      jsonHeads: names.map((name) => `${JSON.stringify(name)}:{"value":`),
+      parts: [...parts].map(([entity, part]) => ({
+        entity: entity.name,
+        joinKey: entity.joinKey,
+        required: isRequired(entity),
+        ...part,
+      })),
+    };
+  }
+
+  const services = new Map(
+    plan.services.map((service) => [
+      service.name,
+      { service, selection: build(service.features, (entity) => !nullable(service, entity)) },
+    ]),
+  );
+  const wholeEntities = new Map(
+    plan.entities.map(({ name }) => {
+      const views = plan.views.filter((view) => view.entity === name);
+      return [
+        name,
+        build(
+          views.flatMap(({ features }) => features.map((feature) => feature.name)),
+          () => true,
+        ),
+      ];
+    }),
+  );
+  const lists = new Map<string, Selection>();
+
+  return {
+    plan,
+    joinKeys,
+    isJoinKey: (name) => joinKeys.includes(name),
+    service(name) {
+      const found = services.get(name);
+      if (found) return found;
+      throw new Problem("service_unknown", `no feature service is named "${shorten(name)}"`, {
+        field: "service",
+        repair: suggest(name, [...services.keys()]),
+      });
+    },
+    entity(name) {
+      const found = wholeEntities.get(name);
+      if (found) return found;
+      throw new Problem("entity_unknown", `no entity is named "${shorten(name)}"`, {
+        field: "entity",
+        repair: suggest(name, [...wholeEntities.keys()]),
+      });
+    },
+    features(names, field) {
+      if (names.length > MAX_FEATURES) {
+        throw new Problem("too_many_features", `a request names at most ${MAX_FEATURES} features, given ${names.length}`, {
+          field,
+          repair: "ask in several requests",
+        });
+      }
+      const key = names.join("\n");
+      const kept = lists.get(key);
+      if (kept) return kept;
+      names.forEach((name, i) => {
+        if (entityOf.has(name)) return;
+        throw new Problem("feature_unknown", `no feature is named "${shorten(name)}"`, {
+          field: `${field}[${i}]`,
+          repair: suggest(name, [...entityOf.keys()]),
+        });
+      });
+      if (lists.size >= KEPT_LISTS) lists.delete(lists.keys().next().value as string);
+      const selection = build([...names], () => true);
+      lists.set(key, selection);
+      return selection;
+    },
+  };
+}
+
+/** Whether the events behind a service may all lack an entity's key. */
+function nullableKeys(plan: Plan): (service: Service, entity: Entity) => boolean {
+  return (service, entity) => {
+    const views = plan.views.filter(
+      (view) => view.entity === entity.name && view.features.some(({ name }) => service.features.includes(name)),
+    );
+    return views.every((view) => {
+      const stream = plan.streams.find(({ name }) => name === view.stream);
+      return stream?.fields[entity.joinKey]?.nullable === true;
+    });
+  };
+}
+
+/**
+ * The reads of one row of join keys, and where their answers belong. An entity whose key is null is not read: its features
+ * stay `NOT_FOUND`.
+ * @param prefix path of `keys` in the request, for errors
+ */
+export function addReads(
+  selection: Selection,
+  tenant: string,
+  keys: Readonly<Record<string, unknown>>,
+  prefix: string,
+  requests: EntityRequest[],
+  targets: SelectionPart[],
+): void {
+  for (const part of selection.parts) {
+    const id = joinKeyValue(keys, part, prefix);
+    if (id === null) continue;
+    requests.push({ tenant, entity: part.entity, id, features: part.features });
+    targets.push(part);
+  }
+}
+
+function joinKeyValue(keys: Readonly<Record<string, unknown>>, part: SelectionPart, prefix: string): string | null {
+  const value = Object.hasOwn(keys, part.joinKey) ? keys[part.joinKey] : undefined;
+  if (typeof value === "string") return checkKey(value, `${prefix}${part.joinKey}`);
+  if (value === null) return null;
+  if (value === undefined) {
+    if (!part.required) return null;
+    throw new Problem("key_missing_in_body", `${part.joinKey} is required to read features of ${part.entity}`, {
+      field: `${prefix}${part.joinKey}`,
+      repair: `send ${part.joinKey} as a string, or null if there is none`,
+    });
+  }
+  throw new Problem("wrong_type", `${part.joinKey} is a string or null, given ${typeName(value)}`, {
+    field: `${prefix}${part.joinKey}`,
+    repair: `send it in quotes, as "${part.joinKey}": "c1"`,
+  });
+}
+
+/** An id as events may carry it. @throws Problem `key_invalid`, `key_too_long` */
+export function checkKey(value: string, field: string): string {
+  if (value.length === 0) {
+    throw new Problem("key_invalid", `${field} is empty`, { field, repair: "send the entity's id, or null" });
+  }
+  if (value.length > KEY_LIMIT) {
+    throw new Problem("key_too_long", `${field} is at most ${KEY_LIMIT} characters, given ${value.length}`, {
+      field,
+      repair: "no event can carry a longer id: check where the id comes from",
+    });
+  }
+  // A lone surrogate has no UTF-8 form: several such ids would become one.
+  if (!value.isWellFormed()) {
+    throw new Problem("key_invalid", `${field} is not valid Unicode text`, { field, repair: "send UTF-8 text" });
+  }
+  return value;
+}
+
+/** One row's values in the selection's order. */
+export function emptyRow(selection: Selection): FeatureValue[] {
+  return new Array(selection.names.length).fill(MISSING);
+}
+
+export function fillRow(row: FeatureValue[], part: SelectionPart, values: readonly FeatureValue[]): void {
+  const { positions } = part;
+  for (let i = 0; i < positions.length; i++) row[positions[i]] = values[i];
+}
+
+export const typeName = (value: unknown): string =>
+  value === null ? "null" : Array.isArray(value) ? "an array" : `a${typeof value === "object" ? "n" : ""} ${typeof value}`;
+export const shorten = (text: string): string => (text.length <= 80 ? text : `${text.slice(0, 77)}…`);

@@ -1,0 +1,112 @@
+/** What the API tells about itself: Prometheus text on every host, and EMF where the host is a Lambda. */
+import { collectDefaultMetrics, Counter, Histogram, Registry } from "prom-client";
+
+export interface Telemetry {
+  request(route: string, status: number, latencyMs: number): void;
+  read(route: string, degraded: string | null): void;
+  score(service: string, missing: number, degraded: string | null, latencyMs: number): void;
+  events(stream: string, counts: { queued: number; invalid: number; throttled: number }): void;
+}
+
+export interface PrometheusTelemetry extends Telemetry {
+  readonly contentType: string;
+  text(): Promise<string>;
+}
+
+/** Ends at 10 s; the lower half resolves the sub-millisecond range that the service works in. */
+const LATENCY_SECONDS = [
+  0.0001, 0.0002, 0.0003, 0.0005, 0.00075, 0.001, 0.0015, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10,
+];
+
+/** No tenant among the labels: anyone may read this page. */
+export function createPrometheusTelemetry(): PrometheusTelemetry {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const registers = [registry];
+  const requests = new Counter({
+    name: "freshet_http_requests_total",
+    help: "Requests by route and status.",
+    labelNames: ["route", "status"],
+    registers,
+  });
+  const latency = new Histogram({
+    name: "freshet_http_request_duration_seconds",
+    help: "Time from the request's headers to its answer.",
+    labelNames: ["route"],
+    buckets: LATENCY_SECONDS,
+    registers,
+  });
+  const degradedAnswers = new Counter({
+    name: "freshet_degraded_total",
+    help: "Answers that had to do without the whole online store, by reason.",
+    labelNames: ["route", "reason"],
+    registers,
+  });
+  const scores = new Counter({
+    name: "freshet_scores_total",
+    help: "Scores by service.",
+    labelNames: ["service"],
+    registers,
+  });
+  const missingFeatures = new Counter({
+    name: "freshet_features_missing_total",
+    help: "Features that a score had to do without, by service.",
+    labelNames: ["service"],
+    registers,
+  });
+  const records = new Counter({
+    name: "freshet_events_total",
+    help: "Events that ingest answered, by stream and result.",
+    labelNames: ["stream", "result"],
+    registers,
+  });
+  // Labels are resolved once: looking them up on each request costs more than counting.
+  const byRoute = new Map<string, { latency: Histogram.Internal; statuses: Map<number, Counter.Internal> }>();
+  const byService = new Map<string, { scores: Counter.Internal; missing: Counter.Internal }>();
+
+  return {
+    contentType: registry.contentType,
+    text: () => registry.metrics(),
+    request(route, status, latencyMs) {
+      let entry = byRoute.get(route);
+      if (entry === undefined) {
+        entry = { latency: latency.labels(route), statuses: new Map() };
+        byRoute.set(route, entry);
+      }
+      let count = entry.statuses.get(status);
+      if (count === undefined) {
+        count = requests.labels(route, String(status));
+        entry.statuses.set(status, count);
+      }
+      count.inc();
+      entry.latency.observe(latencyMs / 1000);
+    },
+    read(route, degraded) {
+      if (degraded !== null) degradedAnswers.labels(route, degraded).inc();
+    },
+    score(service, missing, degraded) {
+      let entry = byService.get(service);
+      if (entry === undefined) {
+        entry = { scores: scores.labels(service), missing: missingFeatures.labels(service) };
+        byService.set(service, entry);
+      }
+      entry.scores.inc();
+      if (missing > 0) entry.missing.inc(missing);
+      if (degraded !== null) degradedAnswers.labels("score", degraded).inc();
+    },
+    events(stream, { queued, invalid, throttled }) {
+      if (queued > 0) records.labels(stream, "queued").inc(queued);
+      if (invalid > 0) records.labels(stream, "invalid").inc(invalid);
+      if (throttled > 0) records.labels(stream, "throttled").inc(throttled);
+    },
+  };
+}
+
+export function bothTelemetries(first: Telemetry, second: Telemetry): Telemetry {
+  return {
+    request: (...given) => (first.request(...given), second.request(...given)),
+    read: (...given) => (first.read(...given), second.read(...given)),
+    score: (...given) => (first.score(...given), second.score(...given)),
+    events: (...given) => (first.events(...given), second.events(...given)),
+  };
+}
