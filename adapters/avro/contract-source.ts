@@ -1,0 +1,98 @@
+import { FreshetError } from "../../core/errors.ts";
+import type { Contract, ContractField, FieldType } from "../../core/plan.ts";
+import { type RecordSchema, withoutDoc } from "./fingerprint.ts";
+
+/** One schema of a contract that was shipped. The last of a contract is the current one. */
+export interface ShippedSchema {
+  readonly revision: number;
+  /** CRC-64-AVRO in hex, see `fingerprintOf`. */
+  readonly fingerprint: string;
+  readonly schema: RecordSchema;
+}
+
+/** What the plan knows of a schema. @throws FreshetError `contract_type` for a type that no feature could read */
+export function contractOf(name: string, schema: RecordSchema): Contract {
+  return { name, fields: Object.fromEntries(schema.fields.map((f) => [f.name, fieldOf(name, f.name, f.type)])) };
+}
+
+const FIELD_TYPES: Readonly<Record<string, FieldType>> = {
+  string: "string",
+  double: "double",
+  long: "long",
+  int: "long",
+  boolean: "boolean",
+  map: "map",
+};
+
+function fieldOf(contract: string, field: string, type: unknown): ContractField {
+  if (Array.isArray(type)) {
+    const others = type.filter((branch) => branch !== "null");
+    if (others.length === 1 && type.length === 2) return { ...fieldOf(contract, field, others[0]), nullable: true };
+  } else if (type !== null && typeof type === "object") {
+    const { type: inner, values } = type as { type?: unknown; values?: unknown };
+    if (inner === "map" && values === "string") return { type: "map", nullable: false };
+    if (inner !== "map" && typeof inner === "string") return fieldOf(contract, field, inner);
+  } else if (typeof type === "string" && type !== "map" && FIELD_TYPES[type] !== undefined) {
+    return { type: FIELD_TYPES[type], nullable: false };
+  }
+  throw new FreshetError(
+    "contract_type",
+    `field ${field} of ${contract} has type ${JSON.stringify(type)}, which no feature can read`,
+    {
+      field,
+      repair: 'use string, double, long, boolean, a map of strings, or a union of "null" and one of them',
+    },
+  );
+}
+
+const HEADER = "// Generated from schemas/*.avsc by `freshet schemas types`; a test refuses it when it is stale.\n";
+
+/** `schemas/contracts.ts`: the contracts as data, and as types so that a view over a missing field does not compile. */
+export function renderContracts(contracts: readonly Contract[]): string {
+  const data = contracts.map((c) => `  ${JSON.stringify(c.name)}: ${renderContract(c)},\n`).join("");
+  const types = contracts.map((c) => `    ${JSON.stringify(c.name)}: {\n${renderFieldTypes(c)}    };\n`).join("");
+  return `${HEADER}import type { Contract } from "../core/plan.ts";
+
+export const contracts: Readonly<Record<string, Contract>> = {
+${data}};
+
+declare module "../core/definition.ts" {
+  interface Contracts {
+${types}  }
+}
+`;
+}
+
+function renderContract({ name, fields }: Contract): string {
+  const lines = Object.entries(fields).map(
+    ([field, { type, nullable }]) => `      ${field}: { type: "${type}", nullable: ${nullable} },\n`,
+  );
+  return `{\n    name: ${JSON.stringify(name)},\n    fields: {\n${lines.join("")}    },\n  }`;
+}
+
+function renderFieldTypes({ fields }: Contract): string {
+  return Object.entries(fields)
+    .map(([field, { type, nullable }]) => `      ${field}: "${type}${nullable ? "?" : ""}";\n`)
+    .join("");
+}
+
+/** `schemas/shipped.ts`: every schema ever shipped, as data, so that a bundle needs no file beside it. */
+export function renderShipped(shipped: Readonly<Record<string, readonly ShippedSchema[]>>): string {
+  const contracts = Object.entries(shipped).map(([name, versions]) => {
+    const lines = versions.map(
+      (v) =>
+        `    {\n      revision: ${v.revision},\n      fingerprint: "${v.fingerprint}",\n      schema: JSON.parse(\n        '${singleQuoted(JSON.stringify(withoutDoc(v.schema)))}',\n      ),\n    },\n`,
+    );
+    return `  ${JSON.stringify(name)}: [\n${lines.join("")}  ],\n`;
+  });
+  return `${HEADER}import type { ShippedSchema } from "../adapters/avro/contract-source.ts";
+
+/** Every schema ever shipped by contract, oldest first; the last is the one that is written. */
+export const shipped: Readonly<Record<string, readonly ShippedSchema[]>> = {
+${contracts.join("")}};
+`;
+}
+
+function singleQuoted(text: string): string {
+  return text.replaceAll("\\", "\\\\").replaceAll("'", "\\'");
+}
