@@ -1,0 +1,204 @@
+/**
+ * The raw archive's object format, version 1: one JSON row a line, in arrival order, compressed as one zstd frame with a
+ * checksum. Rows stand alone, so that DuckDB and Athena read the lines without our help; what they repeat costs
+ * almost nothing after compression. The order of a row's keys is fixed, and golden bytes hold it.
+ */
+import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { RecordError } from "../core/errors.ts";
+
+export const ARCHIVE_VERSION = 1;
+
+/** What became of an event for one entity. `repaired` rows are appended later, by repair, for rows that were `late`. */
+export type Fate = "applied" | "duplicate" | "late" | "quarantined" | "repaired";
+
+export interface EntityFate {
+  /** The entity's name in the plan, as `card`. */
+  readonly entity: string;
+  readonly id: string;
+  readonly fate: Fate;
+  /** The store's clock when the event was first applied for this entity; null while it is not visible. */
+  readonly visibleMs: number | null;
+}
+
+/** Where the broker put a record, and when. */
+export interface Delivery {
+  readonly stream: string;
+  readonly arrivalMs: number;
+  readonly shard: string;
+  readonly sequence: string;
+  /** Index inside a KPL-aggregated record; 0 for a plain one. */
+  readonly subSequence: number;
+}
+
+/** One delivered record. A delivery that repeats (a retry, a zombie) makes a second row: readers deduplicate. */
+export interface ArchiveRow extends Delivery {
+  /** Null only when the record was quarantined before its tenant could be read; likewise the next three. */
+  readonly tenant: string | null;
+  readonly eventId: string | null;
+  readonly eventTimeMs: number | null;
+  /** 16 hex digits. */
+  readonly identity: string | null;
+  /** Every field of the contract; null when the record could not be decoded. Names are Avro names. */
+  readonly fields: Readonly<Record<string, unknown>> | null;
+  readonly fates: readonly EntityFate[];
+  /** Set when the record as a whole was quarantined: the error's code. `fates` is empty then. */
+  readonly reason?: string;
+}
+
+/** Strings that are their own JSON form: no control character, quote, backslash or surrogate (a lone one is escaped). */
+const PLAIN = /^[ !#-[\]-\ud7ff\ue000-\uffff]*$/;
+const text = (value: string): string => (PLAIN.test(value) ? `"${value}"` : JSON.stringify(value));
+const textOrNull = (value: string | null): string => (value === null ? "null" : text(value));
+
+/** NaN and the infinities have no JSON form and become null; the quarantine holds such a record's exact bytes. */
+function scalarOrMap(value: unknown): string {
+  if (typeof value === "number") return Number.isFinite(value) ? String(value) : "null";
+  return value === undefined ? "null" : JSON.stringify(value);
+}
+
+function fieldsObject(fields: Readonly<Record<string, unknown>>): string {
+  // Own keys only: decoders may put methods on a prototype.
+  const names = Object.keys(fields);
+  let out = "{";
+  for (let i = 0; i < names.length; i++) {
+    const value = fields[names[i]!];
+    out += (i === 0 ? '"' : ',"') + names[i] + '":' + (typeof value === "string" ? text(value) : scalarOrMap(value));
+  }
+  return out + "}";
+}
+
+/**
+ * Makes the function that formats one row as a line, newline included. String building, because JSON.stringify with its
+ * intermediate object takes twice as long; and what all rows of a batch share is formatted once.
+ */
+export function archiveRowFormatter(): (row: ArchiveRow) => string {
+  let tenant: string | null | undefined;
+  let stream: string | undefined;
+  let shard: string | undefined;
+  let head = "";
+  return (row) => {
+    if (row.tenant !== tenant || row.stream !== stream || row.shard !== shard) {
+      ({ tenant, stream, shard } = row);
+      head = `{"v":${ARCHIVE_VERSION},"tenant":${textOrNull(tenant)},"stream":${text(stream)},"shard":${text(shard)},"sequence":`;
+    }
+    let line =
+      head +
+      `${text(row.sequence)},"sub_sequence":${row.subSequence},"arrival_ms":${row.arrivalMs},"event_id":` +
+      `${textOrNull(row.eventId)},"event_time_ms":${row.eventTimeMs},"identity":${textOrNull(row.identity)},`;
+    if (row.reason !== undefined) line += `"reason":${text(row.reason)},`;
+    line += `"fields":${row.fields === null ? "null" : fieldsObject(row.fields)},"fates":[`;
+    for (let i = 0; i < row.fates.length; i++) {
+      // Entities and fates are the plan's words and ours: plain letters, nothing to escape.
+      const { entity, id, fate, visibleMs } = row.fates[i]!;
+      line += `${i === 0 ? "" : ","}{"entity":"${entity}","id":${text(id)},"fate":"${fate}","visible_ms":${visibleMs}}`;
+    }
+    return line + "]}\n";
+  };
+}
+
+/** Where rows become bytes before compression, kept between calls: fresh megabytes would be faulted in page by page. */
+let scratch = Buffer.allocUnsafeSlow(1 << 20);
+
+/** Rows to bytes of one object. @returns the compressed object; about 100 B for a row of 900 B */
+export function encodeArchive(rows: readonly ArchiveRow[]): Buffer {
+  const format = archiveRowFormatter();
+  let length = 0;
+  let pending = "";
+  const flush = (): void => {
+    // UTF-8 needs at most three bytes for a UTF-16 unit.
+    const needed = length + pending.length * 3;
+    if (needed > scratch.length) {
+      const larger = Buffer.allocUnsafeSlow(Math.max(needed, scratch.length * 2));
+      scratch.copy(larger, 0, 0, length);
+      scratch = larger;
+    }
+    length += scratch.write(pending, length, "utf8");
+    pending = "";
+  };
+  for (const row of rows) {
+    pending += format(row);
+    // Ropes this long flatten inside the CPU's cache; one rope for a whole batch takes half as long again.
+    if (pending.length > 32_768) flush();
+  }
+  flush();
+  return zstdCompressSync(scratch.subarray(0, length), {
+    params: { [constants.ZSTD_c_compressionLevel]: 1, [constants.ZSTD_c_checksumFlag]: 1 },
+  });
+}
+
+/**
+ * Rows of an object, in its order. Bytes are checked at once, rows as they are taken.
+ * @throws RecordError `archive_truncated`, `archive_trailing` (bytes after the frame), `archive_corrupt` (not zstd, a
+ *   wrong checksum, a line that is no row), `archive_version` or `archive_precision` (an integer that a double cannot hold)
+ */
+export function* readArchive(bytes: Uint8Array): Generator<ArchiveRow> {
+  const body = decompress(bytes);
+  if (body.length > 0 && body[body.length - 1] !== 0x0a) {
+    throw new RecordError("archive_truncated", "archive object ends inside a row");
+  }
+  let start = 0;
+  for (let number = 1; start < body.length; number++) {
+    const end = body.indexOf(0x0a, start);
+    yield parseArchiveRow(body.toString("utf8", start, end), number);
+    start = end + 1;
+  }
+}
+
+function decompress(bytes: Uint8Array): Buffer {
+  let result: { buffer: Buffer; engine: { bytesWritten: number } };
+  try {
+    // With `info`, zlib tells how much it read: it ignores what follows the first frame. (@types/node lacks it for zstd.)
+    result = zstdDecompressSync(bytes, { info: true } as object) as unknown as typeof result;
+  } catch (cause) {
+    if ((cause as { code?: string }).code === "Z_BUF_ERROR") {
+      throw new RecordError("archive_truncated", `archive object of ${bytes.length} bytes ends inside its frame`, {
+        cause,
+      });
+    }
+    throw new RecordError("archive_corrupt", `archive object is not a zstd frame with a right checksum`, { cause });
+  }
+  const trailing = bytes.length - result.engine.bytesWritten;
+  if (trailing > 0) throw new RecordError("archive_trailing", `archive object has ${trailing} bytes after its frame`);
+  return result.buffer;
+}
+
+/** @param number 1-based, for messages */
+function parseArchiveRow(line: string, number: number): ArchiveRow {
+  let raw: Record<string, any>;
+  try {
+    raw = JSON.parse(line);
+  } catch (cause) {
+    throw new RecordError("archive_corrupt", `row ${number} of the archive object is not JSON`, { cause });
+  }
+  if (raw?.["v"] !== ARCHIVE_VERSION) {
+    throw new RecordError(
+      "archive_version",
+      `row ${number} of the archive object has version ${JSON.stringify(raw?.["v"] ?? null)}, this reader knows ${ARCHIVE_VERSION}`,
+      { repair: "read it with the release that wrote it, or a newer one" },
+    );
+  }
+  for (const name of ["event_time_ms", "arrival_ms", "sub_sequence"]) {
+    if (raw[name] !== null && !Number.isSafeInteger(raw[name])) {
+      throw new RecordError("archive_precision", `${name} of row ${number} is not an exact integer`, { field: name });
+    }
+  }
+  return {
+    tenant: raw["tenant"],
+    stream: raw["stream"],
+    eventId: raw["event_id"],
+    eventTimeMs: raw["event_time_ms"],
+    identity: raw["identity"],
+    arrivalMs: raw["arrival_ms"],
+    shard: raw["shard"],
+    sequence: raw["sequence"],
+    subSequence: raw["sub_sequence"],
+    ...(raw["reason"] === undefined ? {} : { reason: raw["reason"] }),
+    fields: raw["fields"],
+    fates: raw["fates"].map((fate: Record<string, any>) => ({
+      entity: fate["entity"],
+      id: fate["id"],
+      fate: fate["fate"],
+      visibleMs: fate["visible_ms"],
+    })),
+  };
+}

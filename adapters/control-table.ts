@@ -1,0 +1,126 @@
+/**
+ * What must outlive the online store: whether there has ever been one, and when each stream began. A store whose control
+ * hashes are gone is told from a store that never was by this table alone, so every write here is conditional.
+ *
+ * Table, keys `pk` and `sk` (strings): (`store`, `current`) and (`stream`, name). No tenant: both are of the deployment.
+ */
+import {
+  type AttributeValue,
+  ConditionalCheckFailedException,
+  type DynamoDBClient,
+  GetItemCommand,
+  PutItemCommand,
+  UpdateItemCommand,
+} from "@aws-sdk/client-dynamodb";
+import { InfrastructureError } from "../core/errors.ts";
+import { durably } from "./durable-call.ts";
+
+export interface StoreRecord {
+  readonly epoch: number;
+  /** `creating` until every bucket's control hash is written: until then, missing ones are to be written, not mourned. */
+  readonly state: "creating" | "ready";
+}
+
+export interface StreamRecord {
+  readonly createdAtMs: number;
+  /** The stream's first seal, as a base index. */
+  readonly seal0: number;
+}
+
+const STORE_KEY = { pk: { S: "store" }, sk: { S: "current" } };
+const streamKey = (name: string) => ({ pk: { S: "stream" }, sk: { S: name } });
+
+export class ControlTable {
+  readonly #table: string;
+  readonly #dynamodb: Pick<DynamoDBClient, "send">;
+
+  constructor(options: { table: string; dynamodb: Pick<DynamoDBClient, "send"> }) {
+    this.#table = options.table;
+    this.#dynamodb = options.dynamodb;
+  }
+
+  /** @returns null when no store was ever begun. @throws InfrastructureError `control_table_unavailable`, as do all */
+  async getStore(): Promise<StoreRecord | null> {
+    const item = await this.#get(STORE_KEY);
+    return item === null ? null : { epoch: Number(item["epoch"]!.N), state: item["state"]!.S as StoreRecord["state"] };
+  }
+
+  /**
+   * Begins the first store, unless one was begun before: of two callers one wins, and both learn which record stands.
+   * @returns the record that stands now; it is the caller's own iff its epoch is `epoch`
+   */
+  async beginStore(epoch: number): Promise<StoreRecord> {
+    await this.#create({ ...STORE_KEY, epoch: { N: String(epoch) }, state: { S: "creating" } });
+    return (await this.getStore())!;
+  }
+
+  /**
+   * Marks the store of this epoch as whole. Doing so again changes nothing.
+   * @throws InfrastructureError `control_epoch_conflict` when another epoch stands, or none
+   */
+  async finishStore(epoch: number): Promise<void> {
+    const finished = await this.#conditionally(() =>
+      this.#dynamodb.send(
+        new UpdateItemCommand({
+          TableName: this.#table,
+          Key: STORE_KEY,
+          UpdateExpression: "SET #state = :ready",
+          ConditionExpression: "epoch = :epoch",
+          ExpressionAttributeNames: { "#state": "state" },
+          ExpressionAttributeValues: { ":ready": { S: "ready" }, ":epoch": { N: String(epoch) } },
+        }),
+      ),
+    );
+    if (finished) return;
+    const standing = await this.getStore();
+    throw new InfrastructureError(
+      "control_epoch_conflict",
+      `store epoch ${epoch} cannot be finished: ${standing === null ? "no store was begun" : `epoch ${standing.epoch} stands`}`,
+      { repair: "let the control function run again; it continues with the epoch that stands" },
+    );
+  }
+
+  /** @returns null for a stream that was never seen */
+  async getStream(name: string): Promise<StreamRecord | null> {
+    const item = await this.#get(streamKey(name));
+    return item === null ? null : { createdAtMs: Number(item["created_at_ms"]!.N), seal0: Number(item["seal0"]!.N) };
+  }
+
+  /** Records a stream's beginning once. @returns the record that stands: the first one ever put */
+  async putStream(name: string, record: StreamRecord): Promise<StreamRecord> {
+    await this.#create({
+      ...streamKey(name),
+      created_at_ms: { N: String(record.createdAtMs) },
+      seal0: { N: String(record.seal0) },
+    });
+    return (await this.getStream(name))!;
+  }
+
+  async #get(key: Record<string, AttributeValue>): Promise<Record<string, AttributeValue> | null> {
+    const answer = await durably("control_table_unavailable", `reading control table ${this.#table}`, () =>
+      this.#dynamodb.send(new GetItemCommand({ TableName: this.#table, Key: key, ConsistentRead: true })),
+    );
+    return answer.Item ?? null;
+  }
+
+  async #create(item: Record<string, AttributeValue>): Promise<void> {
+    await this.#conditionally(() =>
+      this.#dynamodb.send(
+        new PutItemCommand({ TableName: this.#table, Item: item, ConditionExpression: "attribute_not_exists(pk)" }),
+      ),
+    );
+  }
+
+  /** @returns false when the condition did not hold. (A retry after a lost answer may say so too; callers read back.) */
+  async #conditionally(write: () => Promise<unknown>): Promise<boolean> {
+    return durably("control_table_unavailable", `writing control table ${this.#table}`, async () => {
+      try {
+        await write();
+        return true;
+      } catch (error) {
+        if (error instanceof ConditionalCheckFailedException) return false;
+        throw error;
+      }
+    });
+  }
+}

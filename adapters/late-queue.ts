@@ -1,0 +1,138 @@
+/**
+ * The late queue: for each entity, the events that arrived below the seal and wait for repair. Repair rebuilds tiles from the
+ * archive, so an item says which tile and which event, and holds no fields.
+ *
+ * Table, keys `pk` and `sk` (strings):
+ *   pk  key parts (tenant, entity, id, stream): all that repair must rebuild of one hash, in one query
+ *   sk  base index in 15 digits, `#`, identity: in order of time; the same event delivered twice is one item
+ */
+import { BatchWriteItemCommand, type DynamoDBClient, ScanCommand, type WriteRequest } from "@aws-sdk/client-dynamodb";
+import { InfrastructureError } from "../core/errors.ts";
+import { durably, forEachLimited } from "./durable-call.ts";
+import { joinKeyParts } from "./key-parts.ts";
+
+export interface LateItem {
+  readonly tenant: string;
+  readonly entity: string;
+  readonly id: string;
+  readonly stream: string;
+  /** floor(event time / the stream's base). */
+  readonly baseIndex: number;
+  /** 16 hex digits. */
+  readonly identity: string;
+  readonly eventId: string;
+  readonly eventTimeMs: number;
+  readonly arrivalMs: number;
+}
+
+const ITEMS_PER_CALL = 25;
+const CONCURRENT_CALLS = 8;
+/** With delays doubling from 50 ms to 1.6 s, about 6 s in the mean before the shard is told to wait. */
+const MAX_ROUNDS = 10;
+const MAX_DELAY_MS = 1_600;
+/** One page reads 1 MB. A queue longer than this many pages is reported as "at least". */
+const MAX_COUNT_PAGES = 20;
+
+export class LateQueue {
+  readonly #table: string;
+  readonly #dynamodb: Pick<DynamoDBClient, "send">;
+  readonly #sleep: (ms: number) => Promise<void>;
+
+  constructor(options: {
+    table: string;
+    dynamodb: Pick<DynamoDBClient, "send">;
+    /** @default real time */
+    sleep?: (ms: number) => Promise<void>;
+  }) {
+    this.#table = options.table;
+    this.#dynamodb = options.dynamodb;
+    this.#sleep = options.sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
+  }
+
+  /**
+   * Durable when it resolves; putting an item again changes nothing.
+   * @throws InfrastructureError `late_queue_unavailable`
+   */
+  async put(items: readonly LateItem[]): Promise<void> {
+    // One call must not name a key twice: DynamoDB refuses it whole.
+    const requests = new Map<string, WriteRequest>();
+    for (const item of items) {
+      const { pk, sk } = lateKey(item);
+      requests.set(joinKeyParts(pk, sk), { PutRequest: { Item: lateItem(item, pk, sk) } });
+    }
+    const all = [...requests.values()];
+    const calls: WriteRequest[][] = [];
+    for (let i = 0; i < all.length; i += ITEMS_PER_CALL) calls.push(all.slice(i, i + ITEMS_PER_CALL));
+    await forEachLimited(calls, CONCURRENT_CALLS, (requests) => this.#write(requests));
+  }
+
+  /** DynamoDB may write a part and hand back the rest, which is no error to the SDK. */
+  async #write(requests: WriteRequest[]): Promise<void> {
+    let rest = requests;
+    for (let round = 0; round < MAX_ROUNDS; round++) {
+      if (round > 0) await this.#sleep(Math.random() * Math.min(MAX_DELAY_MS, 50 * 2 ** round));
+      const answer = await durably("late_queue_unavailable", `writing late events to table ${this.#table}`, () =>
+        this.#dynamodb.send(new BatchWriteItemCommand({ RequestItems: { [this.#table]: rest } })),
+      );
+      rest = answer.UnprocessedItems?.[this.#table] ?? [];
+      if (rest.length === 0) return;
+    }
+    throw new InfrastructureError(
+      "late_queue_unavailable",
+      `table ${this.#table} left ${rest.length} late events unwritten after ${MAX_ROUNDS} rounds`,
+      { repair: "nothing was skipped, the batch is delivered again; give the table more write capacity" },
+    );
+  }
+
+  /**
+   * How many events of a stream wait for repair, over all tenants. Reads the whole queue, so it is for people and
+   * metrics, not for a request's path.
+   * @returns `complete` is false when the queue was too long to count; `pending` is then a lower bound
+   * @throws InfrastructureError `late_queue_unavailable`
+   */
+  async count(stream: string): Promise<{ pending: number; complete: boolean }> {
+    let pending = 0;
+    let from: Record<string, any> | undefined;
+    for (let page = 0; page < MAX_COUNT_PAGES; page++) {
+      const answer = await durably("late_queue_unavailable", `counting late events in table ${this.#table}`, () =>
+        this.#dynamodb.send(
+          new ScanCommand({
+            TableName: this.#table,
+            Select: "COUNT",
+            FilterExpression: "#stream = :stream",
+            ExpressionAttributeNames: { "#stream": "stream" },
+            ExpressionAttributeValues: { ":stream": { S: stream } },
+            ExclusiveStartKey: from,
+          }),
+        ),
+      );
+      pending += answer.Count ?? 0;
+      from = answer.LastEvaluatedKey;
+      if (from === undefined) return { pending, complete: true };
+    }
+    return { pending, complete: false };
+  }
+}
+
+export function lateKey(item: Pick<LateItem, "tenant" | "entity" | "id" | "stream" | "baseIndex" | "identity">) {
+  return {
+    pk: joinKeyParts(item.tenant, item.entity, item.id, item.stream),
+    sk: `${String(item.baseIndex).padStart(15, "0")}#${item.identity}`,
+  };
+}
+
+function lateItem(item: LateItem, pk: string, sk: string) {
+  return {
+    pk: { S: pk },
+    sk: { S: sk },
+    tenant: { S: item.tenant },
+    entity: { S: item.entity },
+    id: { S: item.id },
+    stream: { S: item.stream },
+    base_index: { N: String(item.baseIndex) },
+    identity: { S: item.identity },
+    event_id: { S: item.eventId },
+    event_time_ms: { N: String(item.eventTimeMs) },
+    arrival_ms: { N: String(item.arrivalMs) },
+  };
+}
