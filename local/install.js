@@ -4,7 +4,7 @@
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const OLDEST_NODE = 20;
@@ -67,11 +67,19 @@ function checkNode() {
   }
 }
 
+/** npm must not run on the Node inside `node_modules` that it is about to replace. */
+function machinePath() {
+  const own = join(root, "node_modules", ".bin");
+  return (process.env.PATH ?? "").split(delimiter).filter((folder) => folder !== own).join(delimiter);
+}
+
 function installNodePackages() {
   const stampFile = join(root, "node_modules", ".freshet-installed");
   const stamp = stampOf(readFileSync(join(root, "package-lock.json")), process.platform, process.arch);
   if (isStamped(stampFile, stamp) && existsSync(join(root, "node_modules", ".bin", "node"))) return;
-  const result = timed("npm packages", () => run("npm", ["ci", "--no-audit", "--no-fund"]));
+  const result = timed("npm packages", () =>
+    run("npm", ["ci", "--no-audit", "--no-fund"], { env: { ...process.env, PATH: machinePath() } }),
+  );
   if (result.missing) fail("npm was not found", "install Node with npm from https://nodejs.org");
   if (!result.ok) {
     if (result.signal) process.exit(130);

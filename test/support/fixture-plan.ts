@@ -21,7 +21,12 @@ export const contracts = { "payments.v1": fixtureContract };
 
 // Named as a plain string: this contract is not among the app's own, whose fields the compiler knows.
 const schema: string = "payments.v1";
-export const payments = d.stream(schema && "payments", { schema, eventId: "id", eventTime: "at", partitionKey: "card" });
+export const payments = d.stream(schema && "payments", {
+  schema,
+  eventId: "id",
+  eventTime: "at",
+  partitionKey: "card",
+});
 export const card = d.entity("card", { joinKey: "card" as string });
 export const shop = d.entity("shop", { joinKey: "shop" as string });
 
@@ -55,9 +60,18 @@ export const shopView = d.featureView("shop_view", {
   source: payments,
   ttl: "2d",
   owner: "tests",
-  features: { n: d.count().over("5m", "1h"), total: d.sum("amount", { scale: 2 }).over("1h"), cards: d.approxDistinct("card").over("1h") },
+  features: {
+    n: d.count().over("5m", "1h"),
+    total: d.sum("amount", { scale: 2 }).over("1h"),
+    cards: d.approxDistinct("card").over("1h"),
+  },
 });
 
-export const definitions: d.Definitions = { entities: [card, shop], streams: [payments], views: [everything, shopView], services: [] };
+export const definitions: d.Definitions = {
+  entities: [card, shop],
+  streams: [payments],
+  views: [everything, shopView],
+  services: [],
+};
 export const compiled = compile(definitions, contracts, EMPTY_LOCK, hash64);
 export const plan: Plan = compiled.plan;

@@ -1,0 +1,69 @@
+# Each target is one call of the freshet command; `node local/install.js` installs what is missing and is instant after that.
+# Node 24 comes with the npm packages, hence the PATH.
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+FRESHET := node cli/freshet.ts
+
+.DEFAULT_GOAL := help
+.PHONY: help install up down status health inspect logs demo deploy generate stream seed plan score serve test-api bench benchmark test check clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: ## npm packages and Python tools, exactly as locked
+	@node local/install.js
+
+up: install ## start everything and deploy
+	@$(FRESHET) up
+
+down: install ## end every process, keep the state
+	@$(FRESHET) down
+
+status: install ## what runs, where, and how to connect
+	@$(FRESHET) status
+
+health: install ## check each part
+	@$(FRESHET) health
+
+inspect: install ## watch events flow
+	@$(FRESHET) inspect
+
+logs: install ## logs of functions and processes
+	@$(FRESHET) logs
+
+demo: install ## the whole thing on this machine
+	@$(FRESHET) demo
+
+deploy: install ## deploy again after a change
+	@$(FRESHET) deploy
+
+generate: install ## simulated events into the running system
+	@$(FRESHET) generate
+
+stream: generate ## the same
+
+seed: generate ## the same
+
+plan: install ## check the definitions, show what a change does
+	@$(FRESHET) plan
+
+score: install ## score one request
+	@$(FRESHET) score
+
+test-api: score ## the same
+
+serve: install ## the API as a plain HTTP server
+	@$(FRESHET) serve
+
+bench: install ## measure, beside a baseline
+	@$(FRESHET) bench
+
+benchmark: bench ## the same
+
+test: install ## every test
+	@node test/run.ts
+
+check: install ## format, lint, types, unit tests
+	@npm run --silent check
+
+clean: ## end every process, remove all state
+	@if [ -d .freshet ] && [ -d node_modules ]; then $(FRESHET) clean; fi

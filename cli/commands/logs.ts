@@ -1,0 +1,122 @@
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { basename } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  CloudWatchLogsClient,
+  DescribeLogGroupsCommand,
+  type FilteredLogEvent,
+  FilterLogEventsCommand,
+} from "@aws-sdk/client-cloudwatch-logs";
+import type { Command } from "commander";
+import { FreshetError } from "../../core/errors.ts";
+import { clientConfig } from "../../local/deploy.ts";
+import { freshetHome, homeFolder } from "../../local/home.ts";
+import { interruptible } from "../../local/interrupt.ts";
+import { logFile } from "../../local/processes.ts";
+import { requireRunning } from "../running.ts";
+
+const POLL_MS = 1_000;
+const UNITS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+interface Options {
+  readonly follow?: boolean;
+  readonly since: string;
+}
+
+export function register(program: Command): void {
+  program
+    .command("logs [name]")
+    .description(
+      "Logs of a function (aggregate, api, …) or of a process (emulator, valkey, serve, cdk-deploy); of all functions without a name.",
+    )
+    .option("-f, --follow", "go on until Ctrl-C")
+    .option("--since <age>", "how far back, as 30s, 10m, 2h", "10m")
+    .action(async (name: string | undefined, options: Options) => {
+      const home = freshetHome();
+      const sinceMs = Date.now() - parseAge(options.since);
+      await interruptible((signal) =>
+        name !== undefined && existsSync(logFile(home, name))
+          ? followFile(logFile(home, name), options.follow ?? false, signal)
+          : followFunctions(home, name, sinceMs, options.follow ?? false, signal),
+      );
+    });
+}
+
+/** @returns milliseconds */
+export function parseAge(text: string): number {
+  const match = /^(\d+)([smhd])$/.exec(text);
+  if (match !== null) return Number(match[1]) * UNITS[match[2]];
+  throw new FreshetError("age_invalid", `--since takes an age, given "${text}"`, { repair: "use 30s, 10m, 2h or 1d" });
+}
+
+async function followFile(file: string, follow: boolean, signal: AbortSignal): Promise<void> {
+  let shown = 0;
+  do {
+    const { size } = statSync(file);
+    if (size < shown) shown = 0;
+    if (size > shown) process.stdout.write(readFileSync(file).subarray(shown));
+    shown = size;
+    if (follow) await sleep(POLL_MS, undefined, { signal });
+  } while (follow);
+}
+
+async function followFunctions(
+  home: string,
+  name: string | undefined,
+  sinceMs: number,
+  follow: boolean,
+  signal: AbortSignal,
+): Promise<void> {
+  const { ports } = requireRunning(home);
+  const client = new CloudWatchLogsClient(clientConfig(ports.emulator));
+  try {
+    const groups = await functionGroups(client, home, name);
+    const seen = new Set<string>();
+    let fromMs = sinceMs;
+    do {
+      const events = (await Promise.all(groups.map((group) => read(client, group, fromMs)))).flat();
+      events.sort((a, b) => (a.timestamp ?? 0) - (b.timestamp ?? 0));
+      for (const event of events) {
+        if (event.eventId !== undefined && seen.has(event.eventId)) continue;
+        if (event.eventId !== undefined) seen.add(event.eventId);
+        fromMs = Math.max(fromMs, event.timestamp ?? 0);
+        const time = new Date(event.timestamp ?? 0).toISOString().slice(11, 23);
+        process.stdout.write(`${time} ${event.group.padEnd(12)} ${event.message?.trimEnd()}\n`);
+      }
+      if (follow) await sleep(POLL_MS, undefined, { signal });
+    } while (follow);
+  } finally {
+    client.destroy();
+  }
+}
+
+async function functionGroups(client: CloudWatchLogsClient, home: string, name?: string): Promise<string[]> {
+  const { logGroups = [] } = await client.send(new DescribeLogGroupsCommand({}));
+  const all = logGroups.map((group) => group.logGroupName ?? "").filter((group) => group !== "");
+  const groups = name === undefined ? all : all.filter((group) => shortName(group) === name);
+  if (groups.length > 0 || name === undefined) return groups;
+  const processes = readdirSync(homeFolder(home, "logs")).map((file) => basename(file, ".log"));
+  throw new FreshetError("log_unknown", `there is no log of ${name}`, {
+    repair: `functions: ${all.map(shortName).sort().join(", ") || "none yet"}; processes: ${processes.sort().join(", ")}`,
+  });
+}
+
+/** `/aws/lambda/freshet-local-aggregate` is called `aggregate`. */
+function shortName(group: string): string {
+  return basename(group).replace(/^freshet-[a-z]+-/, "");
+}
+
+async function read(
+  client: CloudWatchLogsClient,
+  logGroupName: string,
+  startTime: number,
+): Promise<(FilteredLogEvent & { group: string })[]> {
+  const events: (FilteredLogEvent & { group: string })[] = [];
+  let nextToken: string | undefined;
+  do {
+    const page = await client.send(new FilterLogEventsCommand({ logGroupName, startTime, nextToken }));
+    for (const event of page.events ?? []) events.push({ ...event, group: shortName(logGroupName) });
+    nextToken = page.nextToken;
+  } while (nextToken !== undefined);
+  return events;
+}

@@ -1,0 +1,67 @@
+#!/usr/bin/env node
+/**
+ * The `freshet` command. Command modules are imported when they are called, so that `--help` and errors of usage cost no
+ * import of clients and constructs; hence the names and one-line descriptions here.
+ */
+import { Command, CommanderError } from "commander";
+import { FreshetError } from "../core/errors.ts";
+import { EXIT } from "./exit.ts";
+
+type Register = (program: Command) => void;
+
+const COMMANDS: Readonly<Record<string, { description: string; load: () => Promise<{ register: Register }> }>> = {
+  up: { description: "start and deploy everything on this machine", load: () => import("./commands/up.ts") },
+  down: { description: "end every process, keep the state", load: () => import("./commands/down.ts") },
+  status: { description: "what runs, where, and how to connect", load: () => import("./commands/status.ts") },
+  health: { description: "check each part", load: () => import("./commands/health.ts") },
+  inspect: { description: "watch events flow through the streams", load: () => import("./commands/inspect.ts") },
+  logs: { description: "logs of functions and processes", load: () => import("./commands/logs.ts") },
+  deploy: { description: "deploy again after a change", load: () => import("./commands/deploy.ts") },
+  demo: {
+    description: "the whole thing: up, live events, features, a score",
+    load: () => import("./commands/demo.ts"),
+  },
+  generate: { description: "simulated transactions, clicks and labels", load: () => import("./commands/generate.ts") },
+  score: { description: "score one request", load: () => import("./commands/score.ts") },
+  serve: { description: "the API as a plain HTTP server", load: () => import("./commands/serve.ts") },
+  keys: { description: "make, list and delete API keys", load: () => import("./commands/keys.ts") },
+  plan: { description: "check the definitions and show what a change does", load: () => import("./commands/plan.ts") },
+  schemas: { description: "check the contracts for compatibility", load: () => import("./commands/schemas.ts") },
+  bench: { description: "measure, beside a baseline of the same run", load: () => import("./commands/bench.ts") },
+  clean: { description: "end every process and remove all state", load: () => import("./commands/clean.ts") },
+};
+
+async function main(argv: readonly string[]): Promise<void> {
+  const program = new Command("freshet")
+    .description("A streaming feature store with online inference.")
+    .version("0.1.0")
+    .configureHelp({ sortSubcommands: false })
+    .addHelpText("after", "\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 not running, 130 interrupted.")
+    .exitOverride();
+  const named = argv.find((word) => Object.hasOwn(COMMANDS, word));
+  if (named !== undefined) (await COMMANDS[named].load()).register(program);
+  else for (const [name, { description }] of Object.entries(COMMANDS)) program.command(name).description(description);
+  await program.parseAsync([...argv], { from: "user" });
+}
+
+/** @returns the exit code of an error, having shown it */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) {
+    // Commander has written help, version or the usage error itself.
+    return error.exitCode === 0 ? 0 : EXIT.usage;
+  }
+  if (error instanceof FreshetError) {
+    if (error.code === "interrupted") return EXIT.interrupted;
+    process.stderr.write(`\nfreshet: ${error.message}\n`);
+    if (error.repair !== undefined) process.stderr.write(`  repair: ${error.repair}\n`);
+    return error.code === "not_running" ? EXIT.notRunning : EXIT.failed;
+  }
+  process.stderr.write(`\nfreshet: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  return EXIT.failed;
+}
+
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  process.exitCode = report(error);
+}

@@ -1,0 +1,19 @@
+import { FreshetError } from "../core/errors.ts";
+import { isUp } from "../local/laptop.ts";
+import { type Deployment, type LaptopState, readState } from "../local/state.ts";
+
+/** The state of a runtime that is up and deployed. */
+export interface Running extends LaptopState {
+  readonly ports: { readonly valkey: number; readonly emulator: number; readonly serve: number };
+  readonly deployment: Deployment;
+  readonly apiKey: string;
+}
+
+/** @throws FreshetError `not_running`, which ends a command with exit code 3 */
+export function requireRunning(home: string): Running {
+  const state = readState(home);
+  if (!isUp(home) || state.deployment === undefined || state.apiKey === undefined) {
+    throw new FreshetError("not_running", "Freshet is not running here", { repair: "run `make up`" });
+  }
+  return state as Running;
+}

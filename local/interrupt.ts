@@ -1,0 +1,27 @@
+import { FreshetError } from "../core/errors.ts";
+
+/** Thrown where work stops because the user asked for it. */
+export class InterruptedError extends FreshetError {
+  override readonly name = "InterruptedError";
+  constructor(signal: string) {
+    super("interrupted", `stopped by ${signal}`);
+  }
+}
+
+/**
+ * Runs work that stops at Ctrl-C (SIGINT), SIGTERM or a closed terminal (SIGHUP) by its abort signal instead of by the end of
+ * this process, so that it can end what it has started. Signals that follow are ignored until it is done.
+ */
+export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const stop = (name: NodeJS.Signals): void => {
+    if (!controller.signal.aborted) controller.abort(new InterruptedError(name));
+  };
+  const names: NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
+  for (const name of names) process.on(name, stop);
+  try {
+    return await work(controller.signal);
+  } finally {
+    for (const name of names) process.off(name, stop);
+  }
+}

@@ -1,0 +1,62 @@
+import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { FreshetError } from "../core/errors.ts";
+import { homeFolder } from "./home.ts";
+
+/** `.freshet/state.json`: what one laptop runtime has chosen and made. It outlives `down` and ends with `clean`. */
+export interface LaptopState {
+  readonly version: 1;
+  readonly ports: { readonly valkey?: number; readonly emulator?: number; readonly serve?: number };
+  /** False while it runs and after a crash; the emulator keeps its state only when it ends cleanly. */
+  readonly cleanShutdown: boolean;
+  readonly deployment?: Deployment;
+  /** The development key of tenant `default`. Loopback only, so it may lie in a file of the user's. */
+  readonly apiKey?: string;
+}
+
+export interface Deployment {
+  /** Of the sources and context it was deployed from; an equal hash needs no deploy. */
+  readonly sourceHash: string;
+  readonly deployedAtMs: number;
+  /** Every stack it made, the bootstrap's too: all must still be there for the deployment to count. */
+  readonly stacks: readonly string[];
+  /** Base URL behind the emulator's API Gateway, without a trailing slash. */
+  readonly apiUrl: string;
+  /** Variables of the deployed API functions: what `freshet serve` and the tools run with. */
+  readonly environment: Readonly<Record<string, string>>;
+  readonly controlFunction: string;
+  /** Stream name in the plan to name of the Kinesis stream. */
+  readonly streams: Readonly<Record<string, string>>;
+}
+
+const EMPTY: LaptopState = { version: 1, ports: {}, cleanShutdown: true };
+
+function stateFile(home: string): string {
+  return join(home, "state.json");
+}
+
+/** @throws FreshetError `state_unreadable` */
+export function readState(home: string): LaptopState {
+  const file = stateFile(home);
+  if (!existsSync(file)) return EMPTY;
+  try {
+    const state = JSON.parse(readFileSync(file, "utf8")) as LaptopState;
+    if (state.version !== EMPTY.version) throw new Error(`version ${state.version} is not ${EMPTY.version}`);
+    return state;
+  } catch (cause) {
+    throw new FreshetError("state_unreadable", `${file} cannot be read: ${(cause as Error).message}`, {
+      repair: "run `make clean`, then `make up`",
+      cause,
+    });
+  }
+}
+
+/** Changes some fields; the file is replaced in one step, so a reader never sees half of it. */
+export function updateState(home: string, change: Partial<Omit<LaptopState, "version">>): LaptopState {
+  const state = { ...readState(home), ...change };
+  const file = stateFile(homeFolder(home));
+  // The key in it is for the owner of the file alone.
+  writeFileSync(`${file}.new`, `${JSON.stringify(state, null, 2)}\n`, { mode: 0o600 });
+  renameSync(`${file}.new`, file);
+  return state;
+}
