@@ -52,11 +52,15 @@ export const JSON_TYPES = ["application/json"];
 export const isJsonType = (type: string): boolean => /^application\/([\w.-]+\+)?json\s*(;|$)/i.test(type);
 
 export function unsupportedType(type: string, accepted: readonly string[]): Problem {
-  return new Problem("content_type_unsupported", `this call takes ${accepted.join(", ")}, given ${type.slice(0, 100)}`, {
-    field: "content-type",
-    repair: `send the header content-type: ${accepted[0]}`,
-    headers: { accept: accepted.join(", ") },
-  });
+  return new Problem(
+    "content_type_unsupported",
+    `this call takes ${accepted.join(", ")}, given ${type.slice(0, 100)}`,
+    {
+      field: "content-type",
+      repair: `send the header content-type: ${accepted[0]}`,
+      headers: { accept: accepted.join(", ") },
+    },
+  );
 }
 
 /** @throws Problem `body_empty`, `body_encoding`, `number_not_finite`, `malformed_json` */
@@ -81,7 +85,8 @@ export function parseJson(bytes: Buffer): unknown {
   }
 }
 
-export const emptyBody = () => new Problem("body_empty", "the body is empty", { repair: "send a body; /docs shows one" });
+export const emptyBody = () =>
+  new Problem("body_empty", "the body is empty", { repair: "send a body; /docs shows one" });
 
 const tooLarge = (maxBytes: number) =>
   new Problem("body_too_large", `the body of this call is at most ${maxBytes} bytes`, {

@@ -90,7 +90,10 @@ export async function createKey(
 
 /** 12 characters of base 36 from 9 random bytes: a name, not a secret. */
 function randomId(): string {
-  return BigInt(`0x${randomBytes(9).toString("hex")}`).toString(36).padStart(12, "0").slice(-12);
+  return BigInt(`0x${randomBytes(9).toString("hex")}`)
+    .toString(36)
+    .padStart(12, "0")
+    .slice(-12);
 }
 
 export type Authenticator = (presented: string | undefined) => Principal | Promise<Principal>;

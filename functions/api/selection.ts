@@ -110,10 +110,14 @@ export function createCatalogue(plan: Plan): Catalogue {
     },
     features(names, field) {
       if (names.length > MAX_FEATURES) {
-        throw new Problem("too_many_features", `a request names at most ${MAX_FEATURES} features, given ${names.length}`, {
-          field,
-          repair: "ask in several requests",
-        });
+        throw new Problem(
+          "too_many_features",
+          `a request names at most ${MAX_FEATURES} features, given ${names.length}`,
+          {
+            field,
+            repair: "ask in several requests",
+          },
+        );
       }
       const key = names.join("\n");
       const kept = lists.get(key);
@@ -213,5 +217,9 @@ export function fillRow(row: FeatureValue[], part: SelectionPart, values: readon
 }
 
 export const typeName = (value: unknown): string =>
-  value === null ? "null" : Array.isArray(value) ? "an array" : `a${typeof value === "object" ? "n" : ""} ${typeof value}`;
+  value === null
+    ? "null"
+    : Array.isArray(value)
+      ? "an array"
+      : `a${typeof value === "object" ? "n" : ""} ${typeof value}`;
 export const shorten = (text: string): string => (text.length <= 80 ? text : `${text.slice(0, 77)}…`);

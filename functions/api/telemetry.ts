@@ -1,5 +1,7 @@
 /** What the API tells about itself: Prometheus text on every host, and EMF where the host is a Lambda. */
-import { collectDefaultMetrics, Counter, Histogram, Registry } from "prom-client";
+import { Counter, collectDefaultMetrics, Histogram, Registry } from "prom-client";
+
+type CounterChild = ReturnType<Counter["labels"]>;
 
 export interface Telemetry {
   request(route: string, status: number, latencyMs: number): void;
@@ -61,8 +63,8 @@ export function createPrometheusTelemetry(): PrometheusTelemetry {
     registers,
   });
   // Labels are resolved once: looking them up on each request costs more than counting.
-  const byRoute = new Map<string, { latency: Histogram.Internal; statuses: Map<number, Counter.Internal> }>();
-  const byService = new Map<string, { scores: Counter.Internal; missing: Counter.Internal }>();
+  const byRoute = new Map<string, { latency: Histogram.Internal<string>; statuses: Map<number, CounterChild> }>();
+  const byService = new Map<string, { scores: CounterChild; missing: CounterChild }>();
 
   return {
     contentType: registry.contentType,
@@ -104,9 +106,21 @@ export function createPrometheusTelemetry(): PrometheusTelemetry {
 
 export function bothTelemetries(first: Telemetry, second: Telemetry): Telemetry {
   return {
-    request: (...given) => (first.request(...given), second.request(...given)),
-    read: (...given) => (first.read(...given), second.read(...given)),
-    score: (...given) => (first.score(...given), second.score(...given)),
-    events: (...given) => (first.events(...given), second.events(...given)),
+    request(...given) {
+      first.request(...given);
+      second.request(...given);
+    },
+    read(...given) {
+      first.read(...given);
+      second.read(...given);
+    },
+    score(...given) {
+      first.score(...given);
+      second.score(...given);
+    },
+    events(...given) {
+      first.events(...given);
+      second.events(...given);
+    },
   };
 }

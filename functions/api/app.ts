@@ -1,0 +1,99 @@
+/**
+ * The HTTP API: one router for every host. Behind API Gateway two functions share it (ingest outside the VPC, the rest
+ * inside), so a route exists only where the port that it needs is given.
+ */
+import { Hono } from "hono";
+import type { Publisher } from "../../adapters/kinesis-publisher.ts";
+import type { OnlineReader } from "../../adapters/online-store.ts";
+import type { FeatureServiceDefinition } from "../../core/definition.ts";
+import type { Plan } from "../../core/plan.ts";
+import { createScorer } from "../../core/scoring.ts";
+import type { EventCodec } from "./event-check.ts";
+import { createEventsHandler } from "./events.ts";
+import { createFeatureHandlers } from "./features.ts";
+import { createMetricsHandler, createReadyHandler, health } from "./health.ts";
+import { createAuthenticator, type KeyStore } from "./keys.ts";
+import { PROBLEMS } from "./problems.ts";
+import { createRouter } from "./router.ts";
+import { createScoreHandler } from "./score.ts";
+import { createCatalogue } from "./selection.ts";
+import { bothTelemetries, createPrometheusTelemetry, type Telemetry } from "./telemetry.ts";
+
+export interface IngestPorts {
+  readonly publisher: Publisher;
+  /** Codec of a contract by name with version, as `transactions.v1`. */
+  readonly codecs: (contract: string) => EventCodec;
+  /** The user records of a KPL aggregate; null for bytes that are none. */
+  readonly deaggregate: (bytes: Uint8Array) => Uint8Array[] | null;
+}
+export interface ApiDependencies {
+  readonly plan: Plan;
+  /** Definitions behind the plan's services: their on-demand functions and rules. */
+  readonly services: readonly FeatureServiceDefinition[];
+  readonly keys: Pick<KeyStore, "get">;
+  /** Null for a host that does not take events. */
+  readonly ingest: IngestPorts | null;
+  /** Null for a host that cannot reach the online store. */
+  readonly reader: OnlineReader | null;
+  /** Epoch milliseconds. */
+  readonly clock: () => number;
+  /** Beside the Prometheus page, as EMF in a Lambda. */
+  readonly telemetry?: Telemetry;
+  readonly log: Log;
+  readonly version: string;
+}
+/** Ids, codes and causes only; never a payload, a key or a secret. */
+export type Log = (message: string, details: Readonly<Record<string, unknown>>, error?: unknown) => void;
+
+/** @throws DefinitionError when a service's functions do not fit the plan */
+export function createApp(deps: ApiDependencies): Hono {
+  const { plan, reader, ingest, clock, log } = deps;
+  const prometheus = createPrometheusTelemetry();
+  const telemetry = deps.telemetry === undefined ? prometheus : bothTelemetries(prometheus, deps.telemetry);
+  const app = new Hono();
+  const register = createRouter(app, {
+    authenticate: createAuthenticator(deps.keys, clock),
+    telemetry,
+    onError: (error, context) => log("request failed", context, error),
+  });
+
+  if (reader !== null) {
+    const catalogue = createCatalogue(plan);
+    const scorers = new Map(
+      deps.services
+        .map((definition) => ({ definition, service: plan.services.find(({ name }) => name === definition.name) }))
+        .flatMap(({ definition, service }) => (service ? [[service.name, createScorer(service, definition)]] : [])),
+    );
+    const shared = { catalogue, reader, scorers, telemetry, clock };
+    const features = createFeatureHandlers(shared);
+    const onFault = ({ error, ...details }: { error?: unknown }) => log("score degraded", details, error);
+    register("POST", "/v1/score/:service", "score", createScoreHandler({ ...shared, onFault }));
+    register("POST", "/v1/features/online", "read", features.online);
+    register("POST", "/v1/features/batch", "read", features.batch);
+    register("GET", "/v1/features/:entity/:id", "read", features.entity);
+    register("GET", "/ready", null, createReadyHandler(plan, reader));
+  }
+  if (ingest !== null) {
+    register("POST", "/v1/events/:stream", "write", createEventsHandler({ plan, telemetry, clock, ...ingest }));
+  }
+  register("GET", "/health", null, health);
+  register("GET", "/metrics", null, createMetricsHandler(prometheus));
+
+  // Loaded on first use: schemas and their library are of no use to any other call.
+  let document: Promise<object> | undefined;
+  const openApi = () => {
+    document ??= import("./openapi.ts").then((module) => module.createOpenApiDocument(plan, deps.version));
+    return document;
+  };
+  register("GET", "/openapi.json", null, async () => ({ status: 200, body: JSON.stringify(await openApi()) }));
+  register("GET", "/docs", null, async () => {
+    const { docsPage } = await import("./docs-page.ts");
+    return {
+      status: 200,
+      body: docsPage(await openApi(), PROBLEMS),
+      contentType: "text/html; charset=utf-8",
+      headers: { "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'" },
+    };
+  });
+  return app;
+}

@@ -1,0 +1,173 @@
+/** `POST /v1/events/{stream}`: contract check, encoding, one PutRecords, a result for every record. */
+import type { Publisher, PublishOutcome } from "../../adapters/kinesis-publisher.ts";
+import { RecordError } from "../../core/errors.ts";
+import type { Plan } from "../../core/plan.ts";
+import { emptyBody, isJsonType, parseJson, readBytes, unsupportedType } from "./body.ts";
+import { createEventChecker, type EncodedEvent, type EventChecker, type EventCodec } from "./event-check.ts";
+import { MAX_BODY_BYTES, MAX_EVENTS } from "./limits.ts";
+import { PROBLEMS, Problem, type ProblemCode, suggest } from "./problems.ts";
+import type { Answer, Call } from "./router.ts";
+import { shorten } from "./selection.ts";
+import type { Telemetry } from "./telemetry.ts";
+
+const AVRO_TYPES = ["application/vnd.freshet.avro", "avro/binary", "application/octet-stream"];
+
+interface RecordResult {
+  index: number;
+  event_id: string | null;
+  status: "queued" | "invalid" | "throttled";
+  code?: string;
+  field?: string;
+  detail?: string;
+  repair?: string;
+}
+
+export function createEventsHandler(deps: {
+  plan: Plan;
+  codecs: (contract: string) => EventCodec;
+  /** The user records of a KPL-aggregated record; null for bytes that are none. @throws RecordError for a damaged one */
+  deaggregate: (bytes: Uint8Array) => Uint8Array[] | null;
+  publisher: Publisher;
+  telemetry: Telemetry;
+  clock: () => number;
+}): (call: Call) => Promise<Answer> {
+  const checkers = new Map<string, EventChecker>();
+  for (const stream of deps.plan.streams) {
+    checkers.set(stream.name, createEventChecker(deps.plan, stream, deps.codecs(stream.contract)));
+  }
+
+  return async ({ c, principal, requestId }) => {
+    const name = c.req.param("stream") as string;
+    const checker = checkers.get(name);
+    if (checker === undefined) {
+      throw new Problem("stream_unknown", `no stream is named "${shorten(name)}"`, {
+        field: "stream",
+        repair: suggest(name, [...checkers.keys()]),
+      });
+    }
+    const { records, encode } = await readRecords(c, checker, deps.deaggregate);
+    const arrivalMs = deps.clock();
+    const results: RecordResult[] = new Array(records.length);
+    const accepted: EncodedEvent[] = [];
+    const positions: number[] = [];
+    records.forEach((record, index) => {
+      try {
+        const event = encode(record, principal.tenant, arrivalMs);
+        results[index] = { index, event_id: event.eventId, status: "queued" };
+        accepted.push(event);
+        positions.push(index);
+      } catch (error) {
+        if (!(error instanceof RecordError)) throw error;
+        results[index] = invalid(index, eventIdOf(record, checker), error);
+      }
+    });
+    const outcomes = accepted.length === 0 ? [] : await deps.publisher.publish(name, accepted);
+    outcomes.forEach((outcome, i) => {
+      if (outcome !== "queued") Object.assign(results[positions[i]], NOT_QUEUED[outcome]);
+    });
+    return answer(name, results, requestId, deps.telemetry);
+  };
+}
+
+type Encode = (record: any, tenant: string, arrivalMs: number) => EncodedEvent;
+
+async function readRecords(
+  c: Call["c"],
+  checker: EventChecker,
+  deaggregate: (bytes: Uint8Array) => Uint8Array[] | null,
+): Promise<{ records: unknown[]; encode: Encode }> {
+  const type = c.req.header("content-type");
+  if (type === undefined || isJsonType(type)) {
+    const body = parseJson(await readBytes(c, MAX_BODY_BYTES));
+    return { records: limited(jsonRecords(body)), encode: checker.fromJson };
+  }
+  const bare = type.split(";")[0].trim().toLowerCase();
+  if (!AVRO_TYPES.includes(bare)) throw unsupportedType(type, ["application/json", ...AVRO_TYPES]);
+  const bytes = await readBytes(c, MAX_BODY_BYTES);
+  if (bytes.length === 0) throw emptyBody();
+  // One record in single-object encoding, or many in a KPL aggregate; the first bytes tell.
+  try {
+    return { records: limited<Uint8Array>(deaggregate(bytes) ?? [bytes]), encode: checker.fromAvro };
+  } catch (error) {
+    if (!(error instanceof RecordError)) throw error;
+    throw new Problem("aggregate_invalid", error.message, { repair: error.repair, cause: error });
+  }
+}
+
+function jsonRecords(body: unknown): unknown[] {
+  if (Array.isArray(body)) return body;
+  const events = (body as { events?: unknown } | null)?.events;
+  if (Array.isArray(events)) return events;
+  if (typeof body === "object" && body !== null) return [body];
+  throw new Problem("body_shape", 'the body is one event, an array of events, or {"events": [...]}', {
+    repair: "send an object or an array of objects",
+  });
+}
+
+function limited<T>(records: T[]): T[] {
+  if (records.length === 0) {
+    throw new Problem("body_empty", "the body holds no event", { repair: `send 1 to ${MAX_EVENTS} events` });
+  }
+  if (records.length <= MAX_EVENTS) return records;
+  throw new Problem("too_many_records", `a request holds at most ${MAX_EVENTS} events, given ${records.length}`, {
+    repair: "split it into several requests",
+  });
+}
+
+/** What a caller sees of an id that may be of any type, so that it can find its own record. */
+function eventIdOf(record: unknown, checker: EventChecker): string | null {
+  const id = (record as Record<string, unknown> | null)?.[checker.stream.eventId];
+  return typeof id === "string" ? shorten(id) : typeof id === "number" ? String(id) : null;
+}
+
+const invalid = (index: number, eventId: string | null, error: RecordError): RecordResult => ({
+  index,
+  event_id: eventId,
+  status: "invalid",
+  code: error.code,
+  field: error.field,
+  detail: error.message,
+  repair: error.repair,
+});
+
+const NOT_QUEUED: Record<Exclude<PublishOutcome, "queued">, Partial<RecordResult>> = {
+  throttled: {
+    status: "throttled",
+    code: "throttled",
+    detail: "the stream is at its limit",
+    repair: "send this record again after a pause; its event id keeps it from counting twice",
+  },
+  unavailable: {
+    status: "throttled",
+    code: "broker_unavailable",
+    detail: "the broker did not acknowledge the record",
+    repair: "send this record again; its event id keeps it from counting twice",
+  },
+};
+
+function answer(stream: string, results: RecordResult[], requestId: string, telemetry: Telemetry): Answer {
+  const counts = { queued: 0, invalid: 0, throttled: 0 };
+  for (const { status } of results) counts[status]++;
+  telemetry.events(stream, counts);
+  const body = { stream, ...counts, results };
+  if (counts.queued > 0) {
+    const status = counts.queued === results.length ? 202 : 207;
+    return { status, body: JSON.stringify({ ...body, request_id: requestId }) };
+  }
+  if (counts.throttled > 0) {
+    const code = results.some((result) => result.code === "throttled") ? "throttled" : "broker_unavailable";
+    throw new Problem(code, "no record was queued", {
+      repair: "send the records marked throttled again after a pause",
+      extra: body,
+      headers: { "retry-after": "1" },
+    });
+  }
+  // One reason speaks for itself; several are told by the results.
+  const [first] = results;
+  const same = results.every(({ code }) => code === first.code) && (first.code as string) in PROBLEMS;
+  throw new Problem(same ? (first.code as ProblemCode) : "records_invalid", first.detail as string, {
+    field: results.length === 1 ? first.field : undefined,
+    repair: same ? first.repair : "repair the records as their results say",
+    extra: body,
+  });
+}

@@ -1,0 +1,215 @@
+/** Online features: one entity set, many rows, or everything known of one entity. Answers are written as JSON text directly. */
+import type { EntityAnswer, EntityRequest, OnlineReader } from "../../adapters/online-store.ts";
+import type { FeatureValue, Scalar } from "../../core/plan.ts";
+import type { Scorer } from "../../core/scoring.ts";
+import { type JsonObject, readObject } from "./body.ts";
+import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "./limits.ts";
+import { Problem, suggest } from "./problems.ts";
+import { readRequestFields } from "./request-fields.ts";
+import type { Answer, Call, Handle } from "./router.ts";
+import {
+  addReads,
+  type Catalogue,
+  checkKey,
+  emptyRow,
+  fillRow,
+  type Selection,
+  type SelectionPart,
+  shorten,
+  typeName,
+} from "./selection.ts";
+import type { Telemetry } from "./telemetry.ts";
+
+interface FeatureDependencies {
+  readonly catalogue: Catalogue;
+  readonly reader: OnlineReader;
+  readonly scorers: ReadonlyMap<string, Scorer>;
+  readonly telemetry: Telemetry;
+  readonly clock: () => number;
+}
+
+export function createFeatureHandlers(deps: FeatureDependencies): { online: Handle; batch: Handle; entity: Handle } {
+  const { catalogue, reader, telemetry, clock } = deps;
+
+  /** Reads rows of one selection in one trip. */
+  async function readRows(route: string, selection: Selection, tenant: string, rows: readonly Row[]) {
+    const requests: EntityRequest[] = [];
+    const targets: SelectionPart[] = [];
+    const rowOf: number[] = [];
+    rows.forEach(({ keys, prefix }, row) => {
+      addReads(selection, tenant, keys, prefix, requests, targets);
+      while (rowOf.length < requests.length) rowOf.push(row);
+    });
+    const asOfMs = clock();
+    const answers: readonly EntityAnswer[] = requests.length === 0 ? [] : await reader.read(requests, asOfMs);
+    const values = rows.map(() => emptyRow(selection));
+    let degraded: string | null = null;
+    for (let i = 0; i < answers.length; i++) {
+      fillRow(values[rowOf[i]], targets[i], answers[i].values);
+      degraded ??= answers[i].degraded;
+    }
+    telemetry.read(route, degraded);
+    return { values, degraded, asOfMs };
+  }
+
+  return {
+    async online({ c, principal, requestId }: Call): Promise<Answer> {
+      const body = await readObject(c, MAX_QUERY_BYTES);
+      const keys = objectField(body, "entities");
+      checkJoinKeys(catalogue, keys, "entities.");
+      const { selection, scorer } = selectionOf(deps, body);
+      // With the service's request fields, the features that are computed on demand are answered too.
+      const request = scorer !== null && body["request"] !== undefined ? objectField(body, "request") : null;
+      const fields = request === null ? null : readRequestFields(scorer!.service, request, "request.");
+      const read = await readRows("online", selection, principal.tenant, [{ keys, prefix: "entities." }]);
+      let features = featuresJson(selection, read.values[0]);
+      if (fields !== null) features += onDemandJson(scorer!, fields, read.values[0]);
+      return { status: 200, body: `{"features":{${features}},${tailJson(read, requestId)}` };
+    },
+
+    async batch({ c, principal, requestId }: Call): Promise<Answer> {
+      const body = await readObject(c, MAX_QUERY_BYTES);
+      const rows = rowsOf(catalogue, body["entities"]);
+      const { selection } = selectionOf(deps, body);
+      const read = await readRows("batch", selection, principal.tenant, rows);
+      const names = JSON.stringify(selection.names);
+      const json = read.values.map(columnsJson).join(",");
+      return { status: 200, body: `{"features":${names},"rows":[${json}],${tailJson(read, requestId)}` };
+    },
+
+    async entity({ c, principal, requestId }: Call): Promise<Answer> {
+      const selection = catalogue.entity(c.req.param("entity") as string);
+      const id = checkKey(c.req.param("id") as string, "id");
+      const [part] = selection.parts;
+      const keys = part === undefined ? {} : { [part.joinKey]: id };
+      const read = await readRows("entity", selection, principal.tenant, [{ keys, prefix: "" }]);
+      const head = `"entity":${JSON.stringify(c.req.param("entity"))},"id":${JSON.stringify(id)}`;
+      return {
+        status: 200,
+        body: `{${head},"features":{${featuresJson(selection, read.values[0])}},${tailJson(read, requestId)}`,
+        headers: { "cache-control": "no-store" },
+      };
+    },
+  };
+}
+
+interface Row {
+  readonly keys: JsonObject;
+  /** Path of the keys in the request, for errors. */
+  readonly prefix: string;
+}
+
+function rowsOf(catalogue: Catalogue, given: unknown): Row[] {
+  if (!Array.isArray(given) || given.length === 0) {
+    throw new Problem("wrong_type", `entities is an array of objects, given ${typeName(given)}`, {
+      field: "entities",
+      repair: 'send one object for each row: [{"card_id": "c1"}, {"card_id": "c2"}]',
+    });
+  }
+  if (given.length > MAX_BATCH_ROWS) {
+    throw new Problem("too_many_rows", `a batch has at most ${MAX_BATCH_ROWS} rows, given ${given.length}`, {
+      field: "entities",
+      repair: "split it into several requests",
+    });
+  }
+  return given.map((keys, i) => {
+    const prefix = `entities[${i}]`;
+    if (typeof keys !== "object" || keys === null || Array.isArray(keys)) {
+      throw new Problem("wrong_type", `${prefix} is an object of join keys, given ${typeName(keys)}`, {
+        field: prefix,
+        repair: 'send {"card_id": "c1"}',
+      });
+    }
+    checkJoinKeys(catalogue, keys, `${prefix}.`);
+    return { keys, prefix: `${prefix}.` };
+  });
+}
+
+function objectField(body: JsonObject, field: string): JsonObject {
+  const value = body[field];
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as JsonObject;
+  throw new Problem(
+    value === undefined ? "field_missing" : "wrong_type",
+    value === undefined ? `${field} is required` : `${field} is an object, given ${typeName(value)}`,
+    { field, repair: field === "entities" ? 'send {"card_id": "c1"}' : "send an object of fields" },
+  );
+}
+
+function checkJoinKeys(catalogue: Catalogue, keys: JsonObject, prefix: string): void {
+  for (const name in keys) {
+    if (catalogue.isJoinKey(name)) continue;
+    throw new Problem("entity_unknown", `no entity has the join key "${shorten(name)}"`, {
+      field: `${prefix}${shorten(name)}`,
+      repair: suggest(name, catalogue.joinKeys),
+    });
+  }
+}
+
+function selectionOf(deps: FeatureDependencies, body: JsonObject): { selection: Selection; scorer: Scorer | null } {
+  const { features, service } = body;
+  if ((features === undefined) === (service === undefined)) {
+    throw new Problem("selection_invalid", "a request has either features or service", {
+      field: "features",
+      repair: 'send "features": ["card_activity:tx_count_1h"] or "service": "fraud"',
+    });
+  }
+  if (service !== undefined) {
+    if (typeof service !== "string") {
+      throw new Problem("wrong_type", `service is a string, given ${typeName(service)}`, {
+        field: "service",
+        repair: 'send "service": "fraud"',
+      });
+    }
+    return { selection: deps.catalogue.service(service).selection, scorer: deps.scorers.get(service) ?? null };
+  }
+  if (!Array.isArray(features) || features.length === 0 || !features.every((name) => typeof name === "string")) {
+    throw new Problem("wrong_type", "features is an array of one or more names", {
+      field: "features",
+      repair: 'send "features": ["card_activity:tx_count_1h"]',
+    });
+  }
+  return { selection: deps.catalogue.features(features, "features"), scorer: null };
+}
+
+function featuresJson({ jsonHeads }: Selection, values: readonly FeatureValue[]): string {
+  let json = "";
+  for (let i = 0; i < values.length; i++) {
+    const { value, status, eventTimeMs } = values[i];
+    json += `${i === 0 ? "" : ","}${jsonHeads[i]}${scalarJson(value)},"status":"${status}","event_time_ms":${eventTimeMs}}`;
+  }
+  return json;
+}
+
+function onDemandJson(scorer: Scorer, request: Record<string, Scalar>, stored: readonly FeatureValue[]): string {
+  const { values } = scorer.evaluate(request, stored);
+  return scorer.service.onDemand
+    .map((name, i) => {
+      const value = values[scorer.service.features.length + i];
+      const status = value === null ? "NULL_VALUE" : "PRESENT";
+      return `,${JSON.stringify(name)}:{"value":${scalarJson(value)},"status":"${status}","event_time_ms":null}`;
+    })
+    .join("");
+}
+
+/** A row of a batch, as arrays aligned with the answer's `features`: names are sent once, not once a row. */
+function columnsJson(row: readonly FeatureValue[]): string {
+  let values = "";
+  let statuses = "";
+  let times = "";
+  for (let i = 0; i < row.length; i++) {
+    const comma = i === 0 ? "" : ",";
+    values += comma + scalarJson(row[i].value);
+    statuses += `${comma}"${row[i].status}"`;
+    times += `${comma}${row[i].eventTimeMs}`;
+  }
+  return `{"values":[${values}],"statuses":[${statuses}],"event_times_ms":[${times}]}`;
+}
+
+function tailJson(read: { asOfMs: number; degraded: string | null }, requestId: string): string {
+  const degraded = `"degraded":${read.degraded !== null},"degraded_reason":${JSON.stringify(read.degraded)}`;
+  return `"as_of_ms":${read.asOfMs},${degraded},"request_id":"${requestId}"}`;
+}
+
+function scalarJson(value: Scalar): string {
+  return typeof value === "number" ? (Number.isFinite(value) ? `${value}` : "null") : JSON.stringify(value);
+}

@@ -1,0 +1,130 @@
+/** The OpenAPI 3.1 document, made from the plan on first request: nothing of it is on the path of other calls. */
+import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
+import type { Plan } from "../../core/plan.ts";
+import { PROBLEMS } from "./problems.ts";
+import * as schemas from "./schemas.ts";
+
+const json = (schema: z.ZodType, description: string) => ({ description, content: { "application/json": { schema } } });
+const problem = (description: string) => ({
+  description,
+  content: { "application/problem+json": { schema: schemas.problem } },
+});
+/** What any call with a key can answer besides its own result. */
+const FAILURES = {
+  400: problem("The request breaks a rule; `code`, `field` and `repair` say which and what to do."),
+  401: problem("The API key is missing, unknown or expired."),
+  403: problem("The API key lacks the scope."),
+  404: problem("The stream, service, entity or feature does not exist."),
+  413: problem("The body is too large."),
+  415: problem("The content type is not supported."),
+  503: problem("A dependency does not answer; try again."),
+};
+const body = (schema: z.ZodType) => ({
+  body: { required: true, content: { "application/json": { schema } } },
+});
+const AVRO = z.string().openapi({ format: "binary" });
+
+export function createOpenApiDocument(plan: Plan, version: string): object {
+  const app = new OpenAPIHono();
+  const registry = app.openAPIRegistry;
+  registry.registerComponent("securitySchemes", "apiKey", { type: "apiKey", in: "header", name: "x-api-key" });
+  const requests = schemas.requestSchemas(plan);
+  const add = (route: Parameters<typeof createRoute>[0]) => registry.registerPath(createRoute(route));
+  const keyed = (scope: string) => ({ security: [{ apiKey: [] }], "x-scope": scope });
+
+  for (const stream of plan.streams) {
+    add({
+      method: "post",
+      path: `/v1/events/${stream.name}`,
+      tags: ["Events"],
+      summary: `Send events to ${stream.name}`,
+      description:
+        `One event, an array, or {"events": [...]}, up to 500. Idempotent by \`${stream.eventId}\`: an event that is sent ` +
+        "again counts once. Avro bodies hold one record in single-object encoding, or many in a KPL aggregate.",
+      ...keyed("write"),
+      request: {
+        body: {
+          required: true,
+          content: {
+            "application/json": { schema: requests.events[stream.name] },
+            "application/vnd.freshet.avro": { schema: AVRO },
+          },
+        },
+      },
+      responses: {
+        202: json(schemas.eventsAnswer, "Every event was queued."),
+        207: json(schemas.eventsAnswer, "Some events were not queued; `results` says which and why."),
+        ...FAILURES,
+        429: problem("The stream is at its limit; nothing was queued."),
+      },
+    });
+  }
+  add({
+    method: "post",
+    path: "/v1/features/online",
+    tags: ["Features"],
+    summary: "Read features of one set of entities",
+    ...keyed("read"),
+    request: body(requests.online),
+    responses: { 200: json(schemas.onlineAnswer, "Values by feature name."), ...FAILURES },
+  });
+  add({
+    method: "post",
+    path: "/v1/features/batch",
+    tags: ["Features"],
+    summary: "Read the same features for up to 100 rows",
+    ...keyed("read"),
+    request: body(requests.batch),
+    responses: { 200: json(schemas.batchAnswer, "One row of arrays for each row given."), ...FAILURES },
+  });
+  add({
+    method: "get",
+    path: "/v1/features/{entity}/{id}",
+    tags: ["Features"],
+    summary: "Read everything known of one entity",
+    ...keyed("read"),
+    request: { params: z.object({ entity: z.enum(namesOf(plan.entities)), id: z.string() }) },
+    responses: { 200: json(schemas.entityAnswer, "Values by feature name."), ...FAILURES },
+  });
+  for (const service of plan.services) {
+    add({
+      method: "post",
+      path: `/v1/score/${service.name}`,
+      tags: ["Scores"],
+      summary: `Score with ${service.name}`,
+      description:
+        "A flat body: join keys and request fields; other fields are ignored. Score before you send the event. " +
+        "Missing features never fail the call: see `features_missing` and `degraded`.",
+      ...keyed("score"),
+      request: body(requests.score[service.name]),
+      responses: {
+        200: json(schemas.scoreAnswer, "The score."),
+        ...FAILURES,
+        409: problem("The service declares neither model nor fallback."),
+      },
+    });
+  }
+  const open = (path: string, summary: string, responses: Parameters<typeof createRoute>[0]["responses"]) =>
+    add({ method: "get", path, tags: ["Operations"], summary, responses });
+  open("/health", "Is the process alive?", { 200: json(schemas.healthAnswer, "It is.") });
+  open("/ready", "Can it serve whole answers?", {
+    200: json(schemas.readyAnswer, "It can."),
+    503: problem("It cannot; `detail` and `repair` say why and what to do."),
+  });
+  open("/metrics", "Prometheus metrics", {
+    200: { description: "Text exposition format.", content: { "text/plain": { schema: z.string() } } },
+  });
+
+  return app.getOpenAPI31Document({
+    openapi: "3.1.0",
+    info: {
+      title: "Freshet",
+      version,
+      description: `Streaming features and scores. Plan ${plan.hash}. Errors are RFC 9457 problem documents.`,
+    },
+    servers: [{ url: "." }],
+    "x-problem-codes": Object.fromEntries(Object.entries(PROBLEMS).map(([code, { status }]) => [code, status])),
+  } as any);
+}
+
+const namesOf = (items: readonly { name: string }[]) => items.map(({ name }) => name) as [string, ...string[]];

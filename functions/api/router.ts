@@ -1,0 +1,111 @@
+/** How a route runs: key and scope first, then the handler; every outcome becomes one answer, counted and timed. */
+import type { Context, Hono } from "hono";
+import type { Authenticator, Principal, Scope } from "./keys.ts";
+import { Problem, problemBody, toProblem } from "./problems.ts";
+import type { Telemetry } from "./telemetry.ts";
+
+export interface Call {
+  readonly c: Context;
+  /** Only on routes with a scope. */
+  readonly principal: Principal;
+  readonly requestId: string;
+  /** `performance.now()` when the request arrived. */
+  readonly startedAt: number;
+}
+export interface Answer {
+  readonly status: number;
+  readonly body: string;
+  /** @default application/json */
+  readonly contentType?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+export type Handle = (call: Call) => Answer | Promise<Answer>;
+
+export interface RouterOptions {
+  readonly authenticate: Authenticator;
+  readonly telemetry: Telemetry;
+  /** Told about every error that is ours. Never gets a payload or a key. */
+  readonly onError: (error: unknown, context: { requestId: string; route: string; code: string }) => void;
+}
+
+export type Register = (method: "GET" | "POST", path: string, scope: Scope | null, handle: Handle) => void;
+
+const PUBLIC: Principal = { keyId: "", tenant: "", scopes: new Set() };
+
+/** Registers routes on `app`, named by their path in logs and metrics. */
+export function createRouter(app: Hono, options: RouterOptions): Register {
+  const { authenticate, telemetry, onError } = options;
+  const routes: { method: string; path: string; pattern: RegExp }[] = [];
+
+  function fail(c: Context, error: unknown, route: string, requestId: string, startedAt: number): Response {
+    const problem = toProblem(error);
+    if (problem.status >= 500) onError(problem.cause ?? problem, { requestId, route, code: problem.code });
+    telemetry.request(route, problem.status, performance.now() - startedAt);
+    return c.body(problemBody(problem, requestId), problem.status as any, {
+      "content-type": "application/problem+json",
+      "x-request-id": requestId,
+      ...problem.headers,
+    });
+  }
+
+  app.notFound((c) => {
+    const path = c.req.path;
+    const here = routes.filter(({ pattern }) => pattern.test(path));
+    const allowed = [...new Set(here.map(({ method }) => method))];
+    const error =
+      allowed.length === 0
+        ? new Problem("not_found", "no route matches this path", { repair: "see /docs for all calls" })
+        : new Problem("method_not_allowed", `this path takes ${allowed.join(", ")}, given ${c.req.method}`, {
+            repair: `use ${allowed[0]}`,
+            headers: { allow: allowed.join(", ") },
+          });
+    return fail(c, error, here[0]?.path ?? "none", requestIdOf(c), performance.now());
+  });
+  app.onError((error, c) => fail(c, error, "none", requestIdOf(c), performance.now()));
+
+  return (method, path, scope, handle) => {
+    routes.push({ method, path, pattern: new RegExp(`^${path.replace(/:[a-z]+/g, "[^/]+")}$`) });
+    app.on(method, path, async (c) => {
+      const startedAt = performance.now();
+      const requestId = requestIdOf(c);
+      try {
+        let principal = PUBLIC;
+        if (scope !== null) {
+          const authenticated = authenticate(c.req.header("x-api-key"));
+          // Known keys are checked without leaving the turn.
+          principal = authenticated instanceof Promise ? await authenticated : authenticated;
+          if (!principal.scopes.has(scope)) throw missingScope(scope, principal);
+        }
+        const { status, body, contentType, headers } = await handle({ c, principal, requestId, startedAt });
+        telemetry.request(path, status, performance.now() - startedAt);
+        return c.body(body, status as any, {
+          "content-type": contentType ?? "application/json",
+          "x-request-id": requestId,
+          ...headers,
+        });
+      } catch (error) {
+        return fail(c, error, path, requestId, startedAt);
+      }
+    });
+  };
+}
+
+const missingScope = (scope: Scope, principal: Principal) =>
+  new Problem("scope_missing", `this call needs the scope ${scope}; the key has ${[...principal.scopes].join(", ")}`, {
+    field: "x-api-key",
+    repair: `use a key with the scope ${scope}: freshet keys create --scopes ${scope}`,
+  });
+
+const REQUEST_ID = /^[\w.:-]{1,64}$/;
+const prefix = crypto.randomUUID().slice(0, 13);
+let counter = 0;
+
+/** The caller's or API Gateway's id where there is one, so that one id follows a request through all logs. */
+function requestIdOf(c: Context): string {
+  const given = c.req.header("x-request-id");
+  if (given !== undefined && REQUEST_ID.test(given)) return given;
+  const gateway = c.env?.requestContext?.requestId;
+  if (typeof gateway === "string") return gateway;
+  counter = (counter + 1) % Number.MAX_SAFE_INTEGER;
+  return `${prefix}-${counter.toString(36)}`;
+}

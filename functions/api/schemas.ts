@@ -1,0 +1,196 @@
+/** The HTTP contract's shapes in zod: the source of the OpenAPI document, and what the contract suite holds answers to. */
+import { z } from "@hono/zod-openapi";
+import { KEY_LIMIT } from "../../core/event.ts";
+import type { Plan } from "../../core/plan.ts";
+import { MAX_BATCH_ROWS, MAX_EVENTS, MAX_FEATURES } from "./limits.ts";
+
+const scalar = z.union([z.number(), z.string(), z.boolean(), z.null()]);
+const requestId = z.string().describe("Also in the header x-request-id; name it when you ask for help.");
+
+export const problem = z
+  .looseObject({
+    type: z.string().describe("`urn:freshet:problem:` and the code."),
+    title: z.string(),
+    status: z.number().int(),
+    detail: z.string().describe("What was given and which rule it broke."),
+    code: z.string().describe("Stable; the table of codes is in docs/api.md."),
+    field: z.string().optional().describe("Path of the offending field."),
+    repair: z.string().optional().describe("What to do about it."),
+    request_id: requestId,
+  })
+  .openapi("Problem");
+
+const eventResult = z
+  .strictObject({
+    index: z.number().int(),
+    event_id: z.string().nullable(),
+    status: z.enum(["queued", "invalid", "throttled"]),
+    code: z.string().optional(),
+    field: z.string().optional(),
+    detail: z.string().optional(),
+    repair: z.string().optional(),
+  })
+  .openapi("EventResult");
+
+export const eventsAnswer = z
+  .strictObject({
+    stream: z.string(),
+    queued: z.number().int(),
+    invalid: z.number().int(),
+    throttled: z.number().int(),
+    results: z.array(eventResult).describe("One for each event, in the order given."),
+    request_id: requestId,
+  })
+  .openapi("EventsAnswer");
+
+const status = z
+  .enum(["PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE", "NOT_READY"])
+  .describe(
+    "NOT_FOUND: no event of the entity is visible. NULL_VALUE: none in this window. NOT_READY: still being built.",
+  );
+const eventTime = z.number().int().nullable().describe("Newest event time behind the value, epoch milliseconds.");
+const featureValue = z.strictObject({ value: scalar, status, event_time_ms: eventTime }).openapi("FeatureValue");
+
+const readTail = {
+  as_of_ms: z.number().int().describe("The clock of the read; windows end here."),
+  degraded: z.boolean(),
+  degraded_reason: z.string().nullable(),
+  request_id: requestId,
+};
+export const onlineAnswer = z
+  .strictObject({ features: z.record(z.string(), featureValue), ...readTail })
+  .openapi("OnlineFeatures");
+export const entityAnswer = z
+  .strictObject({ entity: z.string(), id: z.string(), features: z.record(z.string(), featureValue), ...readTail })
+  .openapi("EntityFeatures");
+export const batchAnswer = z
+  .strictObject({
+    features: z.array(z.string()),
+    rows: z.array(
+      z.strictObject({ values: z.array(scalar), statuses: z.array(status), event_times_ms: z.array(eventTime) }),
+    ),
+    ...readTail,
+  })
+  .describe("Arrays of a row are aligned with `features`.")
+  .openapi("BatchFeatures");
+
+export const scoreAnswer = z
+  .strictObject({
+    score: z.number().min(0).max(1),
+    decision: z.enum(["approve", "review", "decline"]),
+    model_version: z.string(),
+    variant: z.string(),
+    features_used: z.array(z.string()),
+    features_missing: z.array(z.string()).describe("Had no value; a declared default stood in where there is one."),
+    degraded: z.boolean().describe("The online store did not answer, or may lag behind what was acknowledged."),
+    degraded_reason: z.string().nullable(),
+    explanation: z
+      .strictObject({
+        base: z.number().describe("Score when no rule fires."),
+        contributions: z
+          .array(z.strictObject({ name: z.string(), reason: z.string(), weight: z.number(), contribution: z.number() }))
+          .describe("Rules that fired. Contributions add up to score - base."),
+        features: z.record(z.string(), scalar),
+      })
+      .optional(),
+    latency_ms: z.number().min(0),
+    as_of_ms: z.number().int(),
+    request_id: requestId,
+  })
+  .openapi("Score");
+
+export const readyAnswer = z
+  .strictObject({
+    status: z.enum(["ready", "degraded"]),
+    reason: z.string().optional(),
+    repair: z.string().nullable().optional(),
+    checks: z.strictObject({
+      online_store: z.strictObject({
+        reachable: z.boolean(),
+        control: z.string(),
+        seals_ms: z.record(z.string(), z.number()),
+      }),
+      plan: z.strictObject({ hash: z.string(), services: z.array(z.string()) }),
+    }),
+  })
+  .openapi("Ready");
+
+export const healthAnswer = z.strictObject({ status: z.literal("ok") }).openapi("Health");
+
+const key = z.string().min(1).max(KEY_LIMIT).nullable();
+
+/** Bodies that depend on the plan: every join key, stream and service by its own name. */
+export function requestSchemas(plan: Plan) {
+  const entities = z.strictObject(
+    Object.fromEntries(
+      plan.entities.map(({ joinKey, name }) => [joinKey, key.optional().describe(`Id of the ${name}.`)]),
+    ),
+  );
+  const [view] = plan.views;
+  const features = z
+    .array(z.string())
+    .min(1)
+    .max(MAX_FEATURES)
+    .optional()
+    .describe("Full names; either this or `service`.")
+    .openapi({ example: view?.features.slice(0, 2).map(({ name }) => name) });
+  const service = z
+    .string()
+    .optional()
+    .describe("All features of a service.")
+    .openapi({ example: plan.services[0]?.name });
+  const types = { double: z.number(), long: z.number().int(), string: z.string(), boolean: z.boolean() };
+  const fieldTypes = { ...types, map: z.record(z.string(), z.string()) };
+  return {
+    online: z
+      .object({
+        entities,
+        features: features.openapi({ example: undefined }),
+        service,
+        request: z.record(z.string(), scalar).optional().describe("With `service`: also answers on-demand features."),
+      })
+      .openapi("OnlineRequest"),
+    batch: z
+      .object({ entities: z.array(entities).min(1).max(MAX_BATCH_ROWS), features, service })
+      .openapi("BatchRequest"),
+    events: Object.fromEntries(
+      plan.streams.map((stream) => {
+        const event = z
+          .object(
+            Object.fromEntries(
+              Object.entries(stream.fields)
+                .filter(([name]) => name !== "tenant")
+                .map(([name, { type, nullable }]) => [name, nullable ? fieldTypes[type].nullish() : fieldTypes[type]]),
+            ),
+          )
+          .openapi(`${pascal(stream.name)}Event`);
+        const many = z.array(event).min(1).max(MAX_EVENTS);
+        return [stream.name, z.union([event, many, z.object({ events: many })])];
+      }),
+    ),
+    score: Object.fromEntries(
+      plan.services.map((definition) => [
+        definition.name,
+        z
+          .object({
+            ...Object.fromEntries(
+              plan.entities
+                .filter(({ name }) => definition.entities.includes(name))
+                .map(({ joinKey, name }) => [joinKey, key.optional().describe(`Id of the ${name}.`)]),
+            ),
+            ...Object.fromEntries(
+              Object.entries(definition.request).map(([name, type]) => [name, types[type].nullable()]),
+            ),
+            explain: z.boolean().optional().describe("Adds `explanation`."),
+          })
+          .openapi(`${pascal(definition.name)}ScoreRequest`),
+      ]),
+    ),
+  };
+}
+
+const pascal = (name: string) =>
+  name
+    .split("_")
+    .map((part) => part[0].toUpperCase() + part.slice(1))
+    .join("");
