@@ -1,7 +1,8 @@
 import { type Command, Option } from "commander";
 import { FreshetError } from "../core/errors.ts";
+import type { LaptopPorts } from "../local/deploy.ts";
 import { InterruptedError, interruptible } from "../local/interrupt.ts";
-import { down, type LaptopPorts, up } from "../local/laptop.ts";
+import { down, up } from "../local/laptop.ts";
 import { withLock } from "../local/lock.ts";
 import type { LaptopState } from "../local/state.ts";
 import { Steps } from "../local/steps.ts";

@@ -171,6 +171,10 @@ export function serveUrl(port: number): string {
   return `http://${LOOPBACK}:${port}`;
 }
 
+export function valkeyUrl(port: number): string {
+  return `redis://${LOOPBACK}:${port}`;
+}
+
 /** The environment of the API where it runs as a plain server beside the emulator. */
 export function serveEnvironment(emulatorPort: number, deployment: Deployment): Record<string, string> {
   return { ...deployment.environment, ...emulatorClientEnvironment(emulatorPort) };
@@ -230,18 +234,20 @@ export function isUp(home: string): boolean {
 export function describe(home: string): Record<string, unknown> {
   const state = readState(home);
   const { ports, deployment } = state;
-  const shown = (name: PartName, url: string | undefined): Record<string, unknown> => {
+  const url = (port: number | undefined, of: (port: number) => string): string | null =>
+    port === undefined ? null : of(port);
+  const shown = (name: PartName, at: string | null): Record<string, unknown> => {
     const record = readRecord(home, name);
     const running = isRunning(record);
-    return { url: url ?? null, running, pid: running ? record?.pid : null };
+    return { url: at, running, pid: running ? record?.pid : null };
   };
   return {
     running: isUp(home),
     home,
     api: { url: deployment?.apiUrl ?? null, key: state.apiKey ?? null },
-    serve: shown("serve", ports.serve && serveUrl(ports.serve)),
-    emulator: shown("emulator", ports.emulator && emulatorUrl(ports.emulator)),
-    valkey: shown("valkey", ports.valkey && `redis://${LOOPBACK}:${ports.valkey}`),
+    serve: shown("serve", url(ports.serve, serveUrl)),
+    emulator: shown("emulator", url(ports.emulator, emulatorUrl)),
+    valkey: shown("valkey", url(ports.valkey, valkeyUrl)),
     streams: deployment?.streams ?? {},
     environment: deployment?.environment ?? {},
     deployed_at_ms: deployment?.deployedAtMs ?? null,

@@ -1,0 +1,48 @@
+import { stackNames } from "./deploy.ts";
+import { pingEmulator } from "./emulator.ts";
+import { pingHttp, serveUrl } from "./laptop.ts";
+import type { Deployment } from "./state.ts";
+import { pingValkey } from "./valkey.ts";
+
+export interface Check {
+  readonly name: string;
+  readonly ok: boolean;
+  /** The cause when it is not ok. */
+  readonly detail: string;
+  readonly ms: number;
+}
+
+/** Asks every part whether it works, all at once. */
+export function checkParts(
+  ports: { valkey: number; emulator: number; serve: number },
+  deployment: Deployment,
+): Promise<Check[]> {
+  const stacks = async (): Promise<string> => {
+    const present = await stackNames(ports.emulator);
+    const missing = deployment.stacks.filter((stack) => !present.includes(stack));
+    return missing.length === 0 ? "" : `missing: ${missing.join(", ")}; run make deploy`;
+  };
+  const yes = async (answer: Promise<boolean>, cause: string): Promise<string> => ((await answer) ? "" : cause);
+  return Promise.all([
+    check("Valkey", () => yes(pingValkey(ports.valkey), "does not answer PING; run make logs, or make up again")),
+    check("AWS emulator", () => yes(pingEmulator(ports.emulator), "is not ready")),
+    check("stacks", stacks),
+    check("API Gateway /health", () => yes(pingHttp(`${deployment.apiUrl}/health`), "does not answer 200")),
+    check("API Gateway /ready", () => ready(deployment.apiUrl)),
+    check("plain server /health", () => yes(pingHttp(`${serveUrl(ports.serve)}/health`), "does not answer 200")),
+    check("plain server /ready", () => ready(serveUrl(ports.serve))),
+  ]);
+}
+
+/** `/ready` says itself what is wrong. */
+async function ready(url: string): Promise<string> {
+  const answer = await fetch(`${url}/ready`, { signal: AbortSignal.timeout(10_000) });
+  const text = await answer.text();
+  return answer.ok ? "" : `${answer.status}: ${text.slice(0, 300)}`;
+}
+
+async function check(name: string, ask: () => Promise<string>): Promise<Check> {
+  const start = performance.now();
+  const detail = await ask().catch((error: Error) => (error.cause instanceof Error ? error.cause.message : error.message));
+  return { name, ok: detail === "", detail, ms: Math.round(performance.now() - start) };
+}
