@@ -1,0 +1,98 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { ControlTable } from "../../adapters/control-table.ts";
+import { type FaultProxy, startAwsFaultProxy } from "../harness/aws-fault-proxy.ts";
+import { createTable, startEmulator, type TestEmulator, testClients } from "../harness/emulator.ts";
+
+let emulator: TestEmulator;
+let proxy: FaultProxy;
+let table: ControlTable;
+let name: string;
+let tables = 0;
+
+beforeAll(async () => {
+  emulator = await startEmulator();
+  proxy = await startAwsFaultProxy(emulator.url);
+});
+beforeEach(async () => {
+  name = `control-${tables++}`;
+  await createTable(emulator.url, name);
+  table = new ControlTable({ table: name, dynamodb: testClients(proxy.url).dynamodb });
+});
+afterEach(() => proxy.use(null));
+afterAll(async () => {
+  await proxy?.stop();
+  await emulator?.stop();
+});
+
+describe("the store's record", () => {
+  test("is absent, then creating, then ready", async () => {
+    expect(await table.getStore()).toBeNull();
+    expect(await table.beginStore(7)).toEqual({ epoch: 7, state: "creating" });
+    expect(await table.getStore()).toEqual({ epoch: 7, state: "creating" });
+    await table.finishStore(7);
+    expect(await table.getStore()).toEqual({ epoch: 7, state: "ready" });
+  });
+
+  test("two beginners get one store", async () => {
+    const [a, b] = await Promise.all([table.beginStore(1), table.beginStore(2)]);
+    expect(a).toEqual(b);
+  });
+
+  test("beginning does not touch a store that is ready", async () => {
+    await table.beginStore(1);
+    await table.finishStore(1);
+    expect(await table.beginStore(2)).toEqual({ epoch: 1, state: "ready" });
+  });
+
+  test("finishing twice is finishing once", async () => {
+    await table.beginStore(1);
+    await table.finishStore(1);
+    await table.finishStore(1);
+    expect(await table.getStore()).toEqual({ epoch: 1, state: "ready" });
+  });
+
+  test("another epoch cannot be finished, nor one that was never begun", async () => {
+    await expect(table.finishStore(3)).rejects.toMatchObject({
+      code: "control_epoch_conflict",
+      message: "store epoch 3 cannot be finished: no store was begun",
+    });
+    expect(await table.getStore()).toBeNull();
+    await table.beginStore(1);
+    await expect(table.finishStore(2)).rejects.toThrow("store epoch 2 cannot be finished: epoch 1 stands");
+    expect(await table.getStore()).toEqual({ epoch: 1, state: "creating" });
+  });
+
+  test("a begin whose answer is lost has begun its own store", async () => {
+    let lost = false;
+    proxy.use(({ operation }) => {
+      if (operation !== "PutItem" || lost) return null;
+      lost = true;
+      return { kind: "lose-answer" };
+    });
+    expect(await table.beginStore(5)).toEqual({ epoch: 5, state: "creating" });
+    expect(lost).toBe(true);
+  });
+});
+
+describe("a stream's record", () => {
+  test("keeps the first creation that was put", async () => {
+    expect(await table.getStream("transactions")).toBeNull();
+    const first = { createdAtMs: 1_795_248_000_000, seal0: 29_920_786 };
+    expect(await table.putStream("transactions", first)).toEqual(first);
+    expect(await table.putStream("transactions", { createdAtMs: 1, seal0: 2 })).toEqual(first);
+    expect(await table.getStream("transactions")).toEqual(first);
+    expect(await table.getStream("clicks")).toBeNull();
+  });
+});
+
+test("an unreachable table is an infrastructure failure that names it", async () => {
+  proxy.use(() => ({ kind: "error", status: 500, code: "InternalServerError" }));
+  await expect(table.getStore()).rejects.toMatchObject({
+    name: "InfrastructureError",
+    code: "control_table_unavailable",
+    message: `reading control table ${name} failed: InternalServerError (HTTP 500)`,
+  });
+  await expect(table.putStream("s", { createdAtMs: 1, seal0: 1 })).rejects.toThrow(
+    `writing control table ${name} failed: InternalServerError (HTTP 500)`,
+  );
+});

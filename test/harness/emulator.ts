@@ -1,0 +1,95 @@
+/** A real emulator for one test file: own port, own folder, gone with the test. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { CreateTableCommand, DynamoDBClient } from "@aws-sdk/client-dynamodb";
+import { CreateBucketCommand, S3Client } from "@aws-sdk/client-s3";
+import { DURABLE_CLIENT } from "../../adapters/durable-call.ts";
+import { emulatorProcess, emulatorUrl, pingEmulator } from "../../local/emulator.ts";
+import { anyFreePort } from "../../local/ports.ts";
+
+export interface TestEmulator {
+  readonly url: string;
+  readonly port: number;
+  stop(): Promise<void>;
+}
+
+const START_TIMEOUT_MS = 30_000;
+const running = new Set<ChildProcess>();
+// A worker that ends without its afterAll must not leave emulators behind.
+process.once("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
+
+export async function startEmulator(): Promise<TestEmulator> {
+  const home = mkdtempSync(join(tmpdir(), "freshet-emulator-"));
+  const port = await anyFreePort();
+  const spec = emulatorProcess(home, { emulator: port, valkey: 0 });
+  const child = spawn(spec.command, spec.args, {
+    cwd: spec.cwd,
+    env: { ...spec.env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  running.add(child);
+  child.once("exit", () => running.delete(child));
+  let output = "";
+  const keep = (chunk: Buffer) => {
+    output = (output + chunk).slice(-4_000);
+  };
+  child.stdout.on("data", keep);
+  child.stderr.on("data", keep);
+  const deadline = Date.now() + START_TIMEOUT_MS;
+  while (!(await pingEmulator(port).catch(() => false))) {
+    if (child.exitCode !== null || Date.now() > deadline) {
+      child.kill("SIGKILL");
+      throw new Error(`the emulator did not start on port ${port}:\n${output}`);
+    }
+    await sleep(25);
+  }
+  return {
+    url: emulatorUrl(port),
+    port,
+    // Nothing of it is kept, so there is nothing to end in order.
+    async stop() {
+      if (child.exitCode === null && child.signalCode === null) {
+        const ended = once(child, "exit");
+        child.kill("SIGKILL");
+        await ended;
+      }
+      rmSync(home, { recursive: true, force: true });
+    },
+  };
+}
+
+const CREDENTIALS = { accessKeyId: "test", secretAccessKey: "test" };
+
+/** Clients with the settings of the functions, for an emulator or a proxy before it. */
+export function testClients(endpoint: string): { s3: S3Client; dynamodb: DynamoDBClient } {
+  const options = { ...DURABLE_CLIENT, endpoint, region: "us-east-1", credentials: CREDENTIALS };
+  return { s3: new S3Client({ ...options, forcePathStyle: true }), dynamodb: new DynamoDBClient(options) };
+}
+
+export async function createBucket(endpoint: string, bucket: string): Promise<void> {
+  await testClients(endpoint).s3.send(new CreateBucketCommand({ Bucket: bucket }));
+}
+
+/** A table with the keys that all of ours have. */
+export async function createTable(endpoint: string, table: string): Promise<void> {
+  await testClients(endpoint).dynamodb.send(
+    new CreateTableCommand({
+      TableName: table,
+      BillingMode: "PAY_PER_REQUEST",
+      AttributeDefinitions: [
+        { AttributeName: "pk", AttributeType: "S" },
+        { AttributeName: "sk", AttributeType: "S" },
+      ],
+      KeySchema: [
+        { AttributeName: "pk", KeyType: "HASH" },
+        { AttributeName: "sk", KeyType: "RANGE" },
+      ],
+    }),
+  );
+}
