@@ -17,6 +17,7 @@ export default defineConfig({
       {
         test: {
           name: "system",
+          globalSetup: ["test/support/deployed-setup.ts"],
           include: ["test/**/*.system.test.ts"],
           testTimeout: 300_000,
           hookTimeout: 600_000,

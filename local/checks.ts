@@ -43,6 +43,8 @@ async function ready(url: string): Promise<string> {
 
 async function check(name: string, ask: () => Promise<string>): Promise<Check> {
   const start = performance.now();
-  const detail = await ask().catch((error: Error) => (error.cause instanceof Error ? error.cause.message : error.message));
+  const detail = await ask().catch((error: Error) =>
+    error.cause instanceof Error ? error.cause.message : error.message,
+  );
   return { name, ok: detail === "", detail, ms: Math.round(performance.now() - start) };
 }

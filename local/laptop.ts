@@ -23,7 +23,7 @@ import { pingValkey, valkeyProcess } from "./valkey.ts";
 
 const START_TIMEOUT_MS = 60_000;
 /** The emulator saves its state while it ends, and takes 4 to 5 s even when idle. */
-const GRACE_MS: Readonly<Record<string, number>> = { serve: 5_000, emulator: 20_000, valkey: 15_000 };
+const GRACE_MS: Readonly<Record<PartName, number>> = { serve: 5_000, emulator: 20_000, valkey: 15_000 };
 /** Those that use others end before them. */
 const PARTS = ["serve", "emulator", "valkey"] as const;
 export type PartName = (typeof PARTS)[number];
@@ -45,7 +45,7 @@ export async function up(home: string, options: UpOptions): Promise<LaptopState>
   } catch (error) {
     // The state in the emulator may be half a deployment: the next `up` looks instead of trusting the record.
     for (const name of PARTS.filter((each) => started.includes(each))) {
-      await stopProcess(home, name, GRACE_MS[name]);
+      await stopPart(home, name);
     }
     throw error;
   }
@@ -87,11 +87,16 @@ export async function startPart(
   options: { deployment?: Deployment; signal?: AbortSignal } = {},
 ): Promise<void> {
   // Workers of a crashed predecessor may still hold its port.
-  await stopProcess(home, name, GRACE_MS[name]);
+  await stopPart(home, name);
   updateState(home, { cleanShutdown: false });
   const { spec, probe } = part(home, name, ports, options.deployment);
   const record = await startProcess(home, spec);
   await waitUntilReady(home, record, () => probe(record.pid), { timeoutMs: START_TIMEOUT_MS, signal: options.signal });
+}
+
+/** Ends one part as `down` does. */
+export function stopPart(home: string, name: PartName): Promise<StopResult> {
+  return stopProcess(home, name, GRACE_MS[name]);
 }
 
 function part(
@@ -160,7 +165,7 @@ async function ensureDeployed(
   return steps.step("deploy", async () => {
     await deploy(home, ports, signal);
     // It would go on with the code and the names of the last deployment.
-    await stopProcess(home, "serve", GRACE_MS["serve"]);
+    await stopPart(home, "serve");
     const deployment = { ...(await describeDeployment(ports.emulator)), sourceHash: hash };
     updateState(home, { deployment });
     return deployment;
@@ -216,7 +221,7 @@ export async function down(home: string, steps: Steps): Promise<ReadonlyMap<stri
   const results = new Map<string, StopResult>();
   for (const name of names) {
     await steps.step(`stop ${name}`, async (note) => {
-      const result = await stopProcess(home, name, GRACE_MS[name] ?? 5_000);
+      const result = await stopProcess(home, name, GRACE_MS[name as PartName] ?? 5_000);
       results.set(name, result);
       if (result !== "clean") note(result === "killed" ? "did not end by itself: killed" : "was not running");
     });

@@ -80,5 +80,7 @@ rmSync(scratch, { recursive: true, force: true });
 
 const sum = (field: keyof Tally): number => tallies.reduce((total, tally) => total + tally[field], 0);
 console.log(`\n${((performance.now() - started) / 1000).toFixed(0)} s`);
-console.log(`${sum("passed")} passed, ${sum("failed")} failed${sum("skipped") > 0 ? `, ${sum("skipped")} skipped` : ""}`);
+console.log(
+  `${sum("passed")} passed, ${sum("failed")} failed${sum("skipped") > 0 ? `, ${sum("skipped")} skipped` : ""}`,
+);
 process.exitCode = sum("failed") === 0 ? 0 : 1;

@@ -29,7 +29,10 @@ describe("the freshet command", () => {
   });
 
   it("ends with 2 and the reason on wrong usage", () => {
-    expect(freshet(["nonsense"])).toMatchObject({ code: 2, err: expect.stringContaining("unknown command 'nonsense'") });
+    expect(freshet(["nonsense"])).toMatchObject({
+      code: 2,
+      err: expect.stringContaining("unknown command 'nonsense'"),
+    });
     expect(freshet(["status", "--nonsense"])).toMatchObject({
       code: 2,
       err: expect.stringContaining("unknown option '--nonsense'"),

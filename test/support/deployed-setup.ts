@@ -1,0 +1,32 @@
+/** Global set-up of the system tests: one deployed emulator in a home of its own for the whole run. */
+import { mkdtempSync, realpathSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { TestProject } from "vitest/node";
+import { describe, down, up } from "../../local/laptop.ts";
+import { Steps } from "../../local/steps.ts";
+import type { DeployedStatus } from "./deployed.ts";
+
+declare module "vitest" {
+  interface ProvidedContext {
+    deployed: DeployedStatus;
+  }
+}
+
+export async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const home = realpathSync(mkdtempSync(join(tmpdir(), "freshet-system-")));
+  const steps = new Steps();
+  const controller = new AbortController();
+  const teardown = async (): Promise<void> => {
+    await down(home, steps);
+    rmSync(home, { recursive: true, force: true });
+  };
+  try {
+    await up(home, { steps, signal: controller.signal });
+  } catch (error) {
+    await teardown();
+    throw error;
+  }
+  project.provide("deployed", describe(home) as unknown as DeployedStatus);
+  return teardown;
+}
