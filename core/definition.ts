@@ -36,9 +36,9 @@ export interface StreamDefinition<C extends string = string> {
   readonly kind: "stream";
   readonly name: string;
   readonly schema: C;
-  readonly eventId: FieldsOf<C>;
-  readonly eventTime: FieldsOf<C>;
-  readonly partitionKey: FieldsOf<C>;
+  readonly eventId: string;
+  readonly eventTime: string;
+  readonly partitionKey: string;
   readonly allowedLateness: Duration;
   readonly base: Duration;
 }

@@ -113,9 +113,13 @@ export function compileChannel(channel: Channel, hashed: boolean, hash64: Hash64
     const value = fields[field] as Scalar | undefined;
     if (value === null || value === undefined) return null;
     if (scale !== null) return { value: toMinorUnits(value as number, scale, field), hash: 0 };
-    return { value, hash: hashed ? Number.parseInt(hash64(String(value)).slice(0, 8), 16) : 0 };
+    // -0 equals 0, so it is the same value everywhere from here on.
+    if (typeof value === "number") return { value: value + 0, hash: hashed ? first32(hash64(String(value))) : 0 };
+    return { value, hash: hashed ? first32(hash64(String(value))) : 0 };
   };
 }
+
+const first32 = (hash: string): number => Number.parseInt(hash.slice(0, 8), 16);
 
 /** For each group of a stream: its entity's join key and its channel readers, compiled once. */
 export interface GroupReader {

@@ -28,7 +28,8 @@ export function naive(group: Group, feature: Feature, events: readonly NaiveEven
   if (operator === "count") return inside.length;
   const valued = inside.filter((e) => e.fields[input.field!] !== null && e.fields[input.field!] !== undefined);
   if (valued.length === 0) return null;
-  const values = valued.map((e) => e.fields[input.field!] as Scalar);
+  const plain = (value: unknown) => (typeof value === "number" ? value + 0 : value) as Scalar;
+  const values = valued.map((e) => plain(e.fields[input.field!]));
   const byTime = [...valued].sort((a, b) => a.timeMs - b.timeMs || (a.identity < b.identity ? -1 : 1));
   const p = 10 ** (input.scale ?? 0);
   const minor = () =>
@@ -50,8 +51,8 @@ export function naive(group: Group, feature: Feature, events: readonly NaiveEven
     case "max": return Math.max(...(values as number[])) + 0;
     case "variance": return variance();
     case "stddev": return nullable(variance(), Math.sqrt);
-    case "first": return byTime[0].fields[input.field!] as Scalar;
-    case "last": return byTime[byTime.length - 1].fields[input.field!] as Scalar;
+    case "first": return plain(byTime[0].fields[input.field!]);
+    case "last": return plain(byTime[byTime.length - 1].fields[input.field!]);
     case "timeSinceLast": return Math.max(0, t - Math.max(...valued.map((e) => e.timeMs))) / 1000;
     case "approxDistinct": {
       const hashes = [...new Set(values.map((v) => hash32(String(v))))];

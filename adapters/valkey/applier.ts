@@ -1,0 +1,179 @@
+/** The write side of the online store: applies prepared events through the server-side function, exactly once. */
+import { InfrastructureError } from "../../core/errors.ts";
+import type { Plan } from "../../core/plan.ts";
+import { type Command, commandError, type ValkeyConnection } from "./connection.ts";
+import { functionSource } from "./function-source.ts";
+import { controlKey, runBytes } from "./layout.ts";
+import type { EntityUpdate, PreparedEvent } from "./record.ts";
+import { type Fate, readOutcomes, readReply } from "./replies.ts";
+
+/** Keys and records of one call: bounds the time for which the server answers nobody else to about 10 ms. */
+const KEYS_PER_CALL = 100;
+const RECORDS_PER_CALL = 500;
+
+export interface EntityFate {
+  readonly entity: string;
+  readonly id: string;
+  readonly fate: Fate;
+  /** The store's clock when the event became visible; null when it did not. */
+  readonly visibleMs: number | null;
+}
+
+export interface ApplyResult {
+  /** For each event, for each of its updates. */
+  readonly fates: readonly (readonly EntityFate[])[];
+  /** The store's clock, for freshness; null when nothing was sent. */
+  readonly nowMs: number | null;
+  readonly failover: boolean;
+}
+
+interface Call {
+  readonly bucket: number;
+  readonly keys: string[];
+  readonly records: { event: number; update: number; bytes: Buffer }[][];
+  readonly groups: number[];
+  size: number;
+}
+
+export class StoreApplier {
+  private readonly connection: ValkeyConnection;
+  private readonly source: ReturnType<typeof functionSource>;
+  /** The epoch that calls carry, from the control table. */
+  epoch: number;
+
+  constructor(connection: ValkeyConnection, plan: Plan, epoch: number) {
+    this.connection = connection;
+    this.source = functionSource(plan);
+    this.epoch = epoch;
+  }
+
+  /**
+   * Applies all updates of all events. Each entity is all or nothing; calling again with the same events is safe.
+   * @throws InfrastructureError when any call failed: nothing may be acknowledged then
+   */
+  async apply(events: readonly PreparedEvent[]): Promise<ApplyResult> {
+    const calls = groupCalls(events);
+    const fates: EntityFate[][] = events.map(({ updates }) => new Array(updates.length));
+    if (calls.length === 0) return { fates, nowMs: null, failover: false };
+    const answers = await this.send(calls);
+    let nowMs = 0;
+    let failover = false;
+    answers.forEach((answer, c) => {
+      if (answer instanceof Error) throw commandError(answer);
+      const reply = readReply(answer as unknown[]);
+      nowMs = Math.max(nowMs, reply.nowMs);
+      failover ||= reply.failover;
+      calls[c].records.forEach((records, k) => {
+        const outcomes = readOutcomes(reply.outcomes?.[k] ?? Buffer.alloc(0), records.length, reply.nowMs);
+        records.forEach(({ event, update }, r) => {
+          const { entity, id } = events[event].updates[update];
+          fates[event][update] = { entity, id, ...outcomes[r] };
+        });
+      });
+    });
+    return { fates, nowMs, failover };
+  }
+
+  /** Loads the library where it is missing. Names carry a hash, so loading is idempotent and never replaces another. */
+  async loadFunction(): Promise<void> {
+    for (const node of await this.connection.primaries()) {
+      try {
+        await node.call("FUNCTION", "LOAD", this.source.source);
+      } catch (error) {
+        if (!/already exists/.test(String(error))) throw commandError(error as Error);
+      }
+    }
+  }
+
+  /** Folds, sweeps and prunes entities without an event. All keys lie in one bucket. */
+  async touch(bucket: number, keys: readonly { key: string; groupId: number }[]): Promise<void> {
+    const call: Call = {
+      bucket,
+      keys: keys.map(({ key }) => key),
+      groups: keys.map(({ groupId }) => groupId),
+      records: keys.map(() => []),
+      size: 0,
+    };
+    const [answer] = await this.send([call], this.source.touch);
+    if (answer instanceof Error) throw commandError(answer);
+    readReply(answer as unknown[]);
+  }
+
+  private async send(calls: readonly Call[], name = this.source.apply): Promise<unknown[]> {
+    const commands = await this.commands(calls, name);
+    const answers = await this.connection.run(commands);
+    // Answers of a pipeline come together: what the function refused for want of the library was not applied.
+    const missing = answers.flatMap((answer, i) => (isMissing(answer) ? [i] : []));
+    if (missing.length > 0) {
+      await this.loadFunction();
+      const again = await this.connection.run(missing.map((i) => commands[i]));
+      missing.forEach((i, k) => {
+        answers[i] = again[k];
+      });
+    }
+    return answers;
+  }
+
+  private async commands(calls: readonly Call[], name: string): Promise<Command[]> {
+    const headers = new Map<string, Buffer>();
+    const commands: Command[] = [];
+    for (const call of calls) {
+      const control = controlKey(call.bucket);
+      const runId = await this.connection.runId(control);
+      let header = headers.get(runId);
+      if (!header) {
+        header = Buffer.alloc(12);
+        header.writeUInt32LE(this.epoch, 0);
+        runBytes(runId).copy(header, 4);
+        headers.set(runId, header);
+      }
+      const blobs = call.records.map((records, k) => {
+        const parts: Buffer[] = [Buffer.from([call.groups[k]])];
+        for (const { bytes } of records) parts.push(bytes);
+        return Buffer.concat(parts);
+      });
+      commands.push({
+        key: control,
+        name: "FCALL",
+        args: [name, call.keys.length + 1, control, ...call.keys, header, ...blobs],
+      });
+    }
+    return commands;
+  }
+}
+
+const isMissing = (answer: unknown): boolean => answer instanceof Error && /Function not found/.test(answer.message);
+
+/** One call for each bucket (more when a bucket is busy), one blob for each key, records in the order of the events. */
+function groupCalls(events: readonly PreparedEvent[]): Call[] {
+  const open = new Map<number, { call: Call; keys: Map<string, number> }>();
+  const calls: Call[] = [];
+  const start = (bucket: number) => {
+    const call: Call = { bucket, keys: [], records: [], groups: [], size: 0 };
+    calls.push(call);
+    const entry = { call, keys: new Map<string, number>() };
+    open.set(bucket, entry);
+    return entry;
+  };
+  events.forEach(({ updates }, event) => {
+    updates.forEach(({ bucket, key, groupId, record }: EntityUpdate, update) => {
+      let entry = open.get(bucket) ?? start(bucket);
+      if (entry.call.size >= RECORDS_PER_CALL) entry = start(bucket);
+      let k = entry.keys.get(key);
+      if (k === undefined && entry.call.keys.length >= KEYS_PER_CALL) entry = start(bucket);
+      k ??= entry.call.keys.push(key) - 1;
+      if (entry.call.records.length === k) {
+        entry.keys.set(key, k);
+        entry.call.records.push([]);
+        entry.call.groups.push(groupId);
+      }
+      entry.call.records[k].push({ event, update, bytes: record });
+      entry.call.size++;
+    });
+  });
+  return calls;
+}
+
+/** Turns a refusal for an old epoch into a fresh one: the caller reads the control table and tries again. */
+export const isEpochChange = (error: unknown): boolean =>
+  error instanceof InfrastructureError && error.code === "epoch_changed";

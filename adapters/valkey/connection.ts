@@ -1,0 +1,193 @@
+/**
+ * Connections to Valkey, standalone or cluster, behind one call: a list of commands, each for one bucket, pipelined to the
+ * primary that owns it. Also knows each primary's run id, which applies carry so that a failover is noticed.
+ */
+import { Cluster, Redis } from "iovalkey";
+import { InfrastructureError } from "../../core/errors.ts";
+
+export interface ValkeyOptions {
+  readonly host: string;
+  readonly port: number;
+  /** @default false */
+  readonly tls?: boolean;
+  /** @default false */
+  readonly cluster?: boolean;
+  /** @default none */
+  readonly user?: string;
+  /** Called for every connection, since IAM tokens live for 15 minutes. @default none */
+  readonly password?: () => Promise<string>;
+  /** Budget of one command, in ms. @default 2000 */
+  readonly timeoutMs?: number;
+}
+
+export type Argument = string | Buffer | number;
+export interface Command {
+  /** A key of the bucket that the command is for; decides the primary. */
+  readonly key: string;
+  readonly name: string;
+  readonly args: readonly Argument[];
+}
+
+/** Replies are Buffers, numbers, null or arrays of them; a command's own error is an Error in its place. */
+export type Answer = unknown;
+
+export class ValkeyConnection {
+  private readonly options: ValkeyOptions;
+  private client: Redis | Cluster | null = null;
+  private opening: Promise<Redis | Cluster> | null = null;
+  private readonly runIds = new Map<Redis, Promise<string>>();
+
+  constructor(options: ValkeyOptions) {
+    this.options = options;
+  }
+
+  /** Sends commands in one round trip for each primary. @throws InfrastructureError `store_unavailable` */
+  async run(commands: readonly Command[]): Promise<Answer[]> {
+    if (commands.length === 0) return [];
+    const client = await this.open();
+    const groups = new Map<Redis, number[]>();
+    commands.forEach(({ key }, index) => {
+      const node = this.nodeOf(client, key);
+      const group = groups.get(node);
+      if (group) group.push(index);
+      else groups.set(node, [index]);
+    });
+    const answers: Answer[] = new Array(commands.length);
+    await Promise.all(
+      [...groups].map(async ([node, indices]) => {
+        const pipeline = node.pipeline();
+        for (const index of indices) {
+          const { name, args } = commands[index];
+          pipeline.callBuffer(name, ...(args as string[]));
+        }
+        const results = await pipeline.exec().catch((cause: unknown) => {
+          throw unavailable(cause);
+        });
+        results!.forEach(([error, value], i) => {
+          if (error && isConnectionError(error)) throw unavailable(error);
+          answers[indices[i]] = error ?? value;
+        });
+      }),
+    );
+    return answers;
+  }
+
+  /** Like `run`, for commands that must not fail. @throws InfrastructureError `store_error`, `store_full` */
+  async demand(commands: readonly Command[]): Promise<Answer[]> {
+    const answers = await this.run(commands);
+    for (const answer of answers) if (answer instanceof Error) throw commandError(answer);
+    return answers;
+  }
+
+  /** Run id (40 hex digits) of the primary that owns a key; asked for once a connection. */
+  async runId(key: string): Promise<string> {
+    const node = this.nodeOf(await this.open(), key);
+    let known = this.runIds.get(node);
+    if (!known) {
+      known = node.info("server").then((info) => /run_id:([0-9a-f]{40})/.exec(info)?.[1] ?? "0".repeat(40));
+      known.catch(() => this.runIds.delete(node));
+      this.runIds.set(node, known);
+      node.once("close", () => this.runIds.delete(node));
+    }
+    return known.catch((cause: unknown) => {
+      throw unavailable(cause);
+    });
+  }
+
+  /** One connection for each primary, for commands that concern a whole node: SCAN, FUNCTION LOAD. */
+  async primaries(): Promise<Redis[]> {
+    const client = await this.open();
+    return client instanceof Redis ? [client] : (client.nodes("master") as Redis[]);
+  }
+
+  async close(): Promise<void> {
+    const client = this.client;
+    this.client = null;
+    this.opening = null;
+    client?.disconnect();
+  }
+
+  private nodeOf(client: Redis | Cluster, key: string): Redis {
+    if (client instanceof Redis) return client;
+    const slot = slotOf(key);
+    const [address] = (client as unknown as { slots: string[][] }).slots[slot] ?? [];
+    const node = (client.nodes("master") as Redis[]).find(({ options }) => `${options.host}:${options.port}` === address);
+    if (!node) throw unavailable(new Error(`no primary for slot ${slot}`));
+    return node;
+  }
+
+  private async open(): Promise<Redis | Cluster> {
+    if (this.client) return this.client;
+    this.opening ??= this.connect().catch((cause: unknown) => {
+      this.opening = null;
+      throw unavailable(cause);
+    });
+    return this.opening;
+  }
+
+  private async connect(): Promise<Redis | Cluster> {
+    const { host, port, tls, cluster, user, password, timeoutMs = 2000 } = this.options;
+    const common = {
+      ...(tls ? { tls: {} } : {}),
+      ...(user ? { username: user } : {}),
+      ...(password ? { password: await password() } : {}),
+      connectTimeout: timeoutMs,
+      commandTimeout: timeoutMs,
+      // A command that was cut off may have been applied. Sending it again is the caller's decision, under a fresh run id.
+      autoResendUnfulfilledCommands: false,
+      enableOfflineQueue: false,
+      maxRetriesPerRequest: 0,
+      retryStrategy: (attempt: number) => Math.min(50 * attempt, 500),
+      lazyConnect: true,
+    };
+    const client: Redis | Cluster = cluster
+      ? new Cluster([{ host, port }], { redisOptions: common, lazyConnect: true, enableOfflineQueue: false, dnsLookup: (address, callback) => callback(null, address) })
+      : new Redis({ ...common, host, port });
+    // Reconnecting goes on in the background; a call that finds no connection fails at once and says so.
+    client.on("error", () => {});
+    try {
+      await client.connect();
+    } catch (cause) {
+      client.disconnect();
+      throw cause;
+    }
+    this.client = client;
+    return client;
+  }
+}
+
+export const unavailable = (cause: unknown): InfrastructureError =>
+  new InfrastructureError("store_unavailable", "the online store does not answer", {
+    cause,
+    repair: "none needed: callers try again until it is back",
+  });
+
+const isConnectionError = (error: Error): boolean =>
+  /Connection is closed|Stream isn't writeable|Command timed out|ECONN|EPIPE|ETIMEDOUT|LOADING|MASTERDOWN|CLUSTERDOWN|READONLY/.test(
+    `${error.name} ${error.message}`,
+  );
+
+export function commandError(error: Error): InfrastructureError {
+  if (/^OOM /.test(error.message)) {
+    return new InfrastructureError("store_full", "the online store has no memory left: applies are blocked", {
+      cause: error,
+      repair: "add memory or shards; reads go on, and applies resume by themselves",
+    });
+  }
+  return new InfrastructureError("store_error", `the online store refused a command: ${error.message.slice(0, 200)}`, {
+    cause: error,
+  });
+}
+
+/** CRC-16/XMODEM of the hash tag, modulo 16384, as the cluster specification has it. */
+export function slotOf(key: string): number {
+  const open = key.indexOf("{");
+  const close = key.indexOf("}", open + 1);
+  const tag = open >= 0 && close > open + 1 ? key.slice(open + 1, close) : key;
+  let crc = 0;
+  for (const byte of Buffer.from(tag)) {
+    crc ^= byte << 8;
+    for (let bit = 0; bit < 8; bit++) crc = crc & 0x8000 ? ((crc << 1) ^ 0x1021) & 0xffff : (crc << 1) & 0xffff;
+  }
+  return crc % 16384;
+}

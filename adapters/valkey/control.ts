@@ -1,0 +1,138 @@
+/** The control hashes, one a bucket: epoch, state, run id, and for each group its seal and the births of its slots. */
+import { isObject } from "../../core/accumulators.ts";
+import type { Group, Plan } from "../../core/plan.ts";
+import { type Command, type ValkeyConnection } from "./connection.ts";
+import {
+  BUCKETS,
+  type Birth,
+  CONTROL_FIELD,
+  type ControlState,
+  controlKey,
+  decodeControl,
+  decodeGroupControl,
+  encodeControl,
+  encodeGroupControl,
+  groupField,
+} from "./layout.ts";
+
+export interface GroupControl {
+  readonly sealMs: number;
+  readonly births: readonly Birth[];
+}
+
+/** What all buckets together say. */
+export interface ControlSummary {
+  readonly epoch: number | null;
+  readonly present: number;
+  /** The worst state of any bucket that is there. */
+  readonly state: ControlState | null;
+}
+
+const everyBucket = Array.from({ length: BUCKETS }, (_, bucket) => controlKey(bucket));
+
+export class ControlHashes {
+  private readonly connection: ValkeyConnection;
+  private readonly plan: Plan;
+
+  constructor(connection: ValkeyConnection, plan: Plan) {
+    this.connection = connection;
+    this.plan = plan;
+  }
+
+  async summary(): Promise<ControlSummary> {
+    const answers = await this.connection.demand(
+      everyBucket.map((key) => ({ key, name: "HGET", args: [key, CONTROL_FIELD] })),
+    );
+    const found = answers.flatMap((raw) => (raw ? [decodeControl(raw as Buffer)] : []));
+    const order: ControlState[] = ["new", "restoring", "failover", "ok"];
+    const state = order.find((candidate) => found.some((control) => control.state === candidate)) ?? null;
+    return { epoch: found[0]?.epoch ?? null, present: found.length, state };
+  }
+
+  /** Creates the buckets that are missing, blocked (`new`) until `open`. */
+  async create(epoch: number, groups: ReadonlyMap<string, GroupControl>): Promise<void> {
+    await this.connection.demand(
+      await Promise.all(
+        everyBucket.map(async (key): Promise<Command> => {
+          const fields = this.plan.groups.flatMap((group) => {
+            const control = groups.get(group.name);
+            return control ? [groupField(group.name), encodeGroup(group, control)] : [];
+          });
+          const head = encodeControl(epoch, "new", await this.connection.runId(key));
+          return { key, name: "EVAL", args: [CREATE, 1, key, CONTROL_FIELD, head, ...fields] };
+        }),
+      ),
+    );
+  }
+
+  /** Sets every bucket of an epoch to a state, and remembers the primary that answers now as the one that is whole. */
+  async setState(epoch: number, from: readonly ControlState[], to: ControlState): Promise<void> {
+    await this.connection.demand(
+      await Promise.all(
+        everyBucket.map(async (key): Promise<Command> => {
+          const runId = await this.connection.runId(key);
+          const heads = from.map((state) => encodeControl(epoch, state, runId).subarray(0, 5));
+          return { key, name: "EVAL", args: [SET_STATE, 1, key, CONTROL_FIELD, encodeControl(epoch, to, runId), ...heads] };
+        }),
+      ),
+    );
+  }
+
+  /** A group's control in each bucket that is there. */
+  async group(group: Group): Promise<(GroupControl | null)[]> {
+    const answers = await this.connection.demand(
+      everyBucket.map((key) => ({ key, name: "HGET", args: [key, groupField(group.name)] })),
+    );
+    return answers.map((raw) => {
+      if (!raw) return null;
+      const { sealIndex, births } = decodeGroupControl(raw as Buffer);
+      return { sealMs: sealIndex * group.baseMs, births };
+    });
+  }
+
+  /** Writes a group's births, and its seal where it is greater than what is there; only into buckets that exist. */
+  async putGroup(group: Group, control: GroupControl): Promise<void> {
+    const bytes = encodeGroup(group, control);
+    await this.connection.demand(
+      everyBucket.map((key) => ({
+        key,
+        name: "EVAL",
+        args: [PUT_GROUP, 1, key, CONTROL_FIELD, groupField(group.name), bytes],
+      })),
+    );
+  }
+}
+
+/** Every slot of a group, born at one base index. */
+export const birthsOf = (group: Group, baseIndex: number): Birth[] =>
+  group.slots.map(({ id, kind }) => ({ object: isObject(kind), slot: id, baseIndex }));
+
+const encodeGroup = (group: Group, { sealMs, births }: GroupControl): Buffer =>
+  encodeGroupControl(Math.floor(sealMs / group.baseMs), births);
+
+// KEYS[1] control hash; ARGV[1] field, ARGV[2] head, then field and value of each group. Never touches a bucket that is there.
+const CREATE = `
+if redis.call("EXISTS", KEYS[1]) == 1 then return 0 end
+return redis.call("HSET", KEYS[1], unpack(ARGV))`;
+
+// KEYS[1] control hash; ARGV[1] field, ARGV[2] new head, ARGV[3..] first 5 bytes (epoch, state) of heads that may change.
+const SET_STATE = `
+local head = redis.call("HGET", KEYS[1], ARGV[1])
+if not head then return -1 end
+for i = 3, #ARGV do
+  if string.sub(head, 1, 5) == ARGV[i] then redis.call("HSET", KEYS[1], ARGV[1], ARGV[2]); return 1 end
+end
+return 0`;
+
+// KEYS[1] control hash; ARGV[1] head field, ARGV[2] group field, ARGV[3] u32 seal and births. The seal never goes back and
+// stands still while a failover is not cleared.
+const PUT_GROUP = `
+local head = redis.call("HGET", KEYS[1], ARGV[1])
+if not head then return -1 end
+local old = redis.call("HGET", KEYS[1], ARGV[2])
+local seal = struct.unpack("<I4", ARGV[3])
+if old then
+  local before = struct.unpack("<I4", old)
+  if before > seal or string.byte(head, 5) ~= 1 then seal = before end
+end
+return redis.call("HSET", KEYS[1], ARGV[2], struct.pack("<I4", seal) .. string.sub(ARGV[3], 5))`;

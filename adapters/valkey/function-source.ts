@@ -1,0 +1,88 @@
+/** Puts the plan's groups into the server-side function's source. */
+import { readFileSync } from "node:fs";
+import { isObject } from "../../core/accumulators.ts";
+import type { Group, Plan, Slot } from "../../core/plan.ts";
+import { newestKept } from "../../core/tiles.ts";
+import { hash64 } from "../hash.ts";
+
+const KINDS = { count: 1, sum: 2, squares: 3, min: 4, max: 5 } as const;
+
+/** Replaced by the bundler with the file's text, since a function's asset holds no other files. */
+declare const STORE_FUNCTION_SOURCE: string | undefined;
+
+export const storeFunctionTemplate = (): string =>
+  typeof STORE_FUNCTION_SOURCE === "string"
+    ? STORE_FUNCTION_SOURCE
+    : readFileSync(new URL("./store-function.lua", import.meta.url), "utf8");
+
+function lua(value: unknown): string {
+  if (value === null || value === undefined) return "nil";
+  if (Array.isArray(value)) return `{${value.map(lua).join(",")}}`;
+  if (typeof value === "object") {
+    const entries = Object.entries(value).filter(([, v]) => v !== null && v !== undefined);
+    return `{${entries.map(([k, v]) => `[${/^\d+$/.test(k) ? k : JSON.stringify(k)}]=${lua(v)}`).join(",")}}`;
+  }
+  return typeof value === "string" ? JSON.stringify(value) : String(value);
+}
+
+/** What each channel must carry for the slots that it feeds; also decides how records are packed. */
+export function channelNeeds(group: Group, channel: number) {
+  const kinds = new Set(group.slots.filter((slot) => slot.channel === channel).map((slot) => slot.kind));
+  return {
+    value: kinds.has("sum") || kinds.has("min") || kinds.has("max"),
+    squares: kinds.has("squares"),
+    hash: kinds.has("distinct"),
+    object: kinds.has("first") || kinds.has("last"),
+  };
+}
+
+function groupSpec(group: Group) {
+  const cells = group.slots.filter(({ kind }) => !isObject(kind));
+  const objects = group.slots.filter(({ kind }) => isObject(kind));
+  const idSet = (slots: readonly Slot[]) => Object.fromEntries(slots.map(({ id }) => [id, true]));
+  const objectSpec = ({ id, kind, channel }: Slot) => ({ id, kind, channel: channel + 1 });
+  return {
+    id: group.id,
+    name: group.name,
+    base: group.baseMs,
+    expire: group.expireMs,
+    lifetime: group.hasLifetime,
+    absorbing: group.absorbing + 1,
+    newestKept: newestKept(group.baseMs),
+    channels: group.channels.map((_, index) => channelNeeds(group, index)),
+    cells: cells.map(({ id, kind, channel }) => ({ id, kind: KINDS[kind as keyof typeof KINDS], channel: channel + 1 })),
+    objects: objects.map(objectSpec),
+    levels: group.levels.map(({ id, sizeMs, parts, retainMs }, index) => ({
+      id,
+      size: sizeMs,
+      parts: parts + 1,
+      retain: retainMs,
+      kept: idSet(cells.filter((slot) => slot.levels.includes(index))),
+      objects: objects.filter((slot) => slot.levels.includes(index)).map(objectSpec),
+    })),
+    lifetimeCells: idSet(cells.filter(({ lifetime }) => lifetime)),
+    lifetimeObjects: objects.filter(({ lifetime }) => lifetime).map(objectSpec),
+  };
+}
+
+export interface FunctionSource {
+  readonly library: string;
+  readonly apply: string;
+  readonly touch: string;
+  readonly source: string;
+}
+
+/** The library of a plan. Its names carry the hash of all that decides its behaviour, so old and new live side by side. */
+export function functionSource(plan: Plan): FunctionSource {
+  const spec = `local SPEC = ${lua(Object.fromEntries(plan.groups.map((group) => [group.id, groupSpec(group)])))}`;
+  const body = storeFunctionTemplate().replace(/^--@SPEC@$/m, () => spec);
+  const hash = hash64(body);
+  const library = `freshet_${hash}`;
+  const apply = `freshet_apply_${hash}`;
+  const touch = `freshet_touch_${hash}`;
+  const register = [
+    `redis.register_function{function_name="${apply}", callback=apply}`,
+    `redis.register_function{function_name="${touch}", callback=touch}`,
+  ].join("\n");
+  return { library, apply, touch, source: `#!lua name=${library}\n${body.replace(/^--@REGISTER@$/m, () => register)}` };
+}

@@ -1,0 +1,167 @@
+/**
+ * Every byte that is stored in Valkey, in one place. Frozen: a change is a new version beside the old one.
+ *
+ * Keys. `{b}` is one of 1,024 hash tags, so that a call and its control hash lie in one slot; the parts are length-prefixed.
+ *   {b}ctl                                   control hash of a bucket
+ *   {b}7:default4:card12:transactions6:card_1   one entity and stream of one tenant
+ *
+ * Control hash. `c`: u32 epoch, u8 state, 8 bytes of the run id of the primary that took the last write.
+ *   `g:<group>`: u32 seal (base index), then for each slot with a birth: u8 0 cell | 1 object, u8 slot id, u32 base index.
+ *
+ * Entity hash (integers in field names are big-endian, in values little-endian; an index counts tiles since 1970):
+ *   m                         u8 version, u8 flags (1: some identities are in chunks), f64 rev (µs), u32 folded (base index),
+ *                             f64 newest event time of each of the newest base tiles, descending
+ *   <level id> <u32 index>    tile: u8 n, n slot ids ascending, n cells. Slot id / 64 gives the cell: 0 count u40;
+ *                             1 min or max f64; 2 sum i32 hi, u40 lo; 3 squares i56 hi, u40 lo (value = hi * 2^40 + lo)
+ *   s <slot> <level> <u32>    object of a tile. first, last: f64 event time, 8 bytes identity, value; distinct: `S` and
+ *                             ascending u32 hashes, or `D` and 1,024 registers
+ *   i <u32>                   identities in a base tile, 12 bytes each: 8 bytes identity, u32 apply time (ms mod 2^32);
+ *                             or one byte k: they are in 2^k fields
+ *   i <u32> <u8>              one such chunk, by the identity's first k bits
+ *   A, A<slot>                lifetime: absorbed tile and objects     P, P<slot>  lifetime before the slots' births (bulk)
+ *   g <level> <u32>           f64 generation (µs) of a tile that was put      R <u32>  identities repaired into the lifetime
+ */
+import type { Scalar } from "../../core/plan.ts";
+import { hash64 } from "../hash.ts";
+
+export const BUCKETS = 1024;
+
+export function bucketOf(tenant: string, entity: string, id: string): number {
+  return Number.parseInt(hash64(`${tenant}/${entity}/${id}`).slice(-3), 16) % BUCKETS;
+}
+
+const part = (text: string): string => `${Buffer.byteLength(text)}:${text}`;
+
+export const entityKey = (bucket: number, tenant: string, entity: string, stream: string, id: string): string =>
+  `{${bucket}}${part(tenant)}${part(entity)}${part(stream)}${part(id)}`;
+
+export const controlKey = (bucket: number): string => `{${bucket}}ctl`;
+export const CONTROL_FIELD = "c";
+export const groupField = (group: string): string => `g:${group}`;
+
+/** Parts of an entity key, or null for another key. */
+export function parseEntityKey(key: Buffer): { tenant: string; entity: string; stream: string; id: string } | null {
+  let at = key.indexOf(0x7d) + 1;
+  if (at === 0 || key[0] !== 0x7b) return null;
+  const parts: string[] = [];
+  while (at < key.length) {
+    const colon = key.indexOf(0x3a, at);
+    const length = colon < 0 ? Number.NaN : Number(key.toString("latin1", at, colon));
+    if (!Number.isInteger(length) || length < 0 || colon + 1 + length > key.length) return null;
+    parts.push(key.toString("utf8", colon + 1, colon + 1 + length));
+    at = colon + 1 + length;
+  }
+  if (parts.length !== 4) return null;
+  const [tenant, entity, stream, id] = parts;
+  return { tenant, entity, stream, id };
+}
+
+export type ControlState = "new" | "ok" | "restoring" | "failover";
+const STATES: readonly ControlState[] = ["new", "ok", "restoring", "failover"];
+
+export function encodeControl(epoch: number, state: ControlState, runId: string): Buffer {
+  const bytes = Buffer.alloc(13);
+  bytes.writeUInt32LE(epoch, 0);
+  bytes.writeUInt8(STATES.indexOf(state), 4);
+  runBytes(runId).copy(bytes, 5);
+  return bytes;
+}
+
+export const decodeControl = (bytes: Buffer): { epoch: number; state: ControlState; run: Buffer } => ({
+  epoch: bytes.readUInt32LE(0),
+  state: STATES[bytes.readUInt8(4)],
+  run: bytes.subarray(5, 13),
+});
+
+/** First 8 bytes of Valkey's 40-digit run id. */
+export const runBytes = (runId: string): Buffer => Buffer.from(runId.slice(0, 16).padEnd(16, "0"), "hex");
+
+export interface Birth {
+  readonly object: boolean;
+  readonly slot: number;
+  readonly baseIndex: number;
+}
+
+export function encodeGroupControl(sealIndex: number, births: readonly Birth[]): Buffer {
+  const bytes = Buffer.alloc(4 + births.length * 6);
+  bytes.writeUInt32LE(sealIndex, 0);
+  births.forEach(({ object, slot, baseIndex }, i) => {
+    bytes.writeUInt8(object ? 1 : 0, 4 + i * 6);
+    bytes.writeUInt8(slot, 5 + i * 6);
+    bytes.writeUInt32LE(baseIndex, 6 + i * 6);
+  });
+  return bytes;
+}
+
+export function decodeGroupControl(bytes: Buffer): { sealIndex: number; births: Birth[] } {
+  const births: Birth[] = [];
+  for (let at = 4; at < bytes.length; at += 6) {
+    births.push({ object: bytes[at] === 1, slot: bytes[at + 1], baseIndex: bytes.readUInt32LE(at + 2) });
+  }
+  return { sealIndex: bytes.readUInt32LE(0), births };
+}
+
+export function tileField(levelId: number, index: number): Buffer {
+  const bytes = Buffer.allocUnsafe(5);
+  bytes[0] = levelId;
+  bytes.writeUInt32BE(index, 1);
+  return bytes;
+}
+
+export function objectField(slotId: number, levelId: number, index: number): Buffer {
+  const bytes = Buffer.allocUnsafe(7);
+  bytes[0] = 0x73;
+  bytes[1] = slotId;
+  bytes[2] = levelId;
+  bytes.writeUInt32BE(index, 3);
+  return bytes;
+}
+
+export const META_FIELD = Buffer.from("m");
+export const ABSORBED_FIELD = Buffer.from("A");
+export const PRE_FIELD = Buffer.from("P");
+export const absorbedObjectField = (slotId: number): Buffer => Buffer.from([0x41, slotId]);
+export const preObjectField = (slotId: number): Buffer => Buffer.from([0x50, slotId]);
+
+export interface Meta {
+  readonly rev: number;
+  /** Base index: everything below is folded to every level. */
+  readonly folded: number;
+  readonly newest: number[];
+}
+
+export function decodeMeta(bytes: Buffer): Meta {
+  const newest: number[] = [];
+  for (let at = 14; at + 8 <= bytes.length; at += 8) newest.push(bytes.readDoubleLE(at));
+  return { rev: bytes.readDoubleLE(2), folded: bytes.readUInt32LE(10), newest };
+}
+
+/** Bytes of a cell by the upper two bits of its slot id. */
+export const CELL_BYTES = [5, 8, 9, 12] as const;
+
+const TAG = { null: 0, false: 1, true: 2, number: 3, string: 4 } as const;
+
+/** A first or last value: u8 tag, then nothing, f64 or UTF-8. */
+export function encodeScalar(value: Scalar): Buffer {
+  if (typeof value === "string") return Buffer.concat([Buffer.from([TAG.string]), Buffer.from(value)]);
+  if (typeof value === "number") {
+    const bytes = Buffer.alloc(9);
+    bytes[0] = TAG.number;
+    bytes.writeDoubleLE(value + 0, 1);
+    return bytes;
+  }
+  return Buffer.from([value === null ? TAG.null : value ? TAG.true : TAG.false]);
+}
+
+export function decodeScalar(bytes: Buffer): Scalar {
+  switch (bytes[0]) {
+    case TAG.string:
+      return bytes.toString("utf8", 1);
+    case TAG.number:
+      return bytes.readDoubleLE(1);
+    case TAG.null:
+      return null;
+    default:
+      return bytes[0] === TAG.true;
+  }
+}

@@ -1,0 +1,186 @@
+/**
+ * The read side of the online store. Fields are computed, not listed: for a base tile and a seal they are the same for
+ * every entity, so they are worked out once a minute and each entity costs one HMGET.
+ */
+import { FreshetError } from "../../core/errors.ts";
+import type { FeatureValue, Plan } from "../../core/plan.ts";
+import { newestVisible } from "../../core/tiles.ts";
+import { floorTo } from "../../core/window.ts";
+import type { EntityAnswer, EntityRequest, OnlineReader, StoreState } from "../online-store.ts";
+import { type Answer, type Command, commandError, ValkeyConnection, type ValkeyOptions } from "./connection.ts";
+import { FeatureSet, type ReadPlan } from "./feature-set.ts";
+import {
+  bucketOf,
+  CONTROL_FIELD,
+  controlKey,
+  decodeControl,
+  decodeGroupControl,
+  decodeMeta,
+  entityKey,
+  groupField,
+  type Meta,
+  runBytes,
+} from "./layout.ts";
+
+/** A read that is overtaken by folds this often is not going to settle. */
+const MAX_TRIPS = 5;
+/** A seal further behind than this is not guessed: entities that lag so far take a second trip, for just what they have. */
+const GUESS_LAG_MS = 900_000;
+const SETS_LIMIT = 1_000;
+
+interface Part {
+  readonly request: number;
+  readonly set: FeatureSet;
+  readonly key: string;
+  readonly bucket: number;
+  plan: ReadPlan;
+  /** Answered fields after the meta field, or null for a hash that does not exist. */
+  values: (Buffer | null)[];
+  meta: Meta | null;
+  done: boolean;
+}
+
+export function createReader(plan: Plan, options: ValkeyOptions): OnlineReader {
+  return new ValkeyReader(plan, new ValkeyConnection({ timeoutMs: 250, ...options }));
+}
+
+class ValkeyReader implements OnlineReader {
+  private readonly plan: Plan;
+  private readonly connection: ValkeyConnection;
+  private readonly sets = new Map<string, FeatureSet[]>();
+  /** Newest seal seen for each group, in ms: the guess for where an entity is folded to. */
+  private readonly seals = new Map<number, number>();
+
+  constructor(plan: Plan, connection: ValkeyConnection) {
+    this.plan = plan;
+    this.connection = connection;
+  }
+
+  async read(requests: readonly EntityRequest[], asOfMs: number): Promise<readonly EntityAnswer[]> {
+    const parts: Part[] = [];
+    const setsOf = requests.map((request) => this.setsFor(request));
+    requests.forEach(({ tenant, entity, id }, request) => {
+      const bucket = bucketOf(tenant, entity, id);
+      for (const set of setsOf[request]) {
+        const key = entityKey(bucket, tenant, entity, set.group.stream, id);
+        const plan = set.planFor(asOfMs, this.guess(set, asOfMs), null);
+        parts.push({ request, set, key, bucket, plan, values: [], meta: null, done: false });
+      }
+    });
+    const controls = new Map<number, Answer>();
+    for (let trip = 0; trip < MAX_TRIPS; trip++) {
+      const open = parts.filter(({ done }) => !done);
+      if (open.length === 0) break;
+      await this.trip(open, trip === 0 ? controls : null, asOfMs);
+    }
+    if (parts.some(({ done }) => !done)) {
+      throw new FreshetError("read_overtaken", "folding overtook a read five times", { repair: "send it again" });
+    }
+    return requests.map((request, index) => {
+      const own = parts.filter((part) => part.request === index);
+      return this.answer(request, own, own.length > 0 ? controls.get(own[0].bucket) : null, asOfMs);
+    });
+  }
+
+  async state(): Promise<StoreState> {
+    const key = controlKey(0);
+    const fields = [CONTROL_FIELD, ...this.plan.groups.map(({ name }) => groupField(name))];
+    try {
+      const [answer] = await this.connection.demand([{ key, name: "HMGET", args: [key, ...fields] }]);
+      const [control, ...groups] = answer as (Buffer | null)[];
+      const seals: Record<string, number> = {};
+      groups.forEach((raw, i) => {
+        const { stream, baseMs } = this.plan.groups[i];
+        if (raw) seals[stream] = decodeGroupControl(raw).sealIndex * baseMs;
+      });
+      if (!control) return { reachable: true, control: "lost", repair: REPAIRS.lost, seals };
+      const { state, run } = decodeControl(control);
+      const current = runBytes(await this.connection.runId(key));
+      const shown = state === "ok" && !current.equals(run) ? "failover" : state;
+      return { reachable: true, control: shown, repair: shown === "ok" ? null : REPAIRS[shown], seals };
+    } catch {
+      return { reachable: false, control: "unknown", repair: "start Valkey; callers reconnect by themselves", seals: {} };
+    }
+  }
+
+  close(): Promise<void> {
+    return this.connection.close();
+  }
+
+  private guess(set: FeatureSet, asOfMs: number): number {
+    const stream = this.plan.streams.find(({ name }) => name === set.group.stream)!;
+    const oldest = floorTo(asOfMs - stream.allowedLatenessMs - GUESS_LAG_MS, set.group.baseMs);
+    return Math.max(this.seals.get(set.group.id) ?? 0, oldest);
+  }
+
+  /** The request's features by group, compiled once for each distinct list. */
+  private setsFor({ entity, features }: EntityRequest): FeatureSet[] {
+    const name = `${entity}\n${features.join("\n")}`;
+    let sets = this.sets.get(name);
+    if (!sets) {
+      if (this.sets.size >= SETS_LIMIT) this.sets.clear();
+      sets = FeatureSet.split(this.plan, entity, features);
+      this.sets.set(name, sets);
+    }
+    return sets;
+  }
+
+  private async trip(parts: readonly Part[], controls: Map<number, Answer> | null, asOfMs: number): Promise<void> {
+    const commands: Command[] = parts.map(({ key, plan }) => ({ key, name: "HMGET", args: [key, ...plan.fields] }));
+    const buckets = controls === null ? [] : [...new Set(parts.map(({ bucket }) => bucket))];
+    const groups = this.plan.groups.map(({ name }) => groupField(name));
+    for (const bucket of buckets) {
+      const key = controlKey(bucket);
+      commands.push({ key, name: "HMGET", args: [key, CONTROL_FIELD, ...groups] });
+    }
+    const answers = await this.connection.run(commands);
+    for (const answer of answers) if (answer instanceof Error) throw commandError(answer);
+    buckets.forEach((bucket, i) => {
+      const answer = answers[parts.length + i] as (Buffer | null)[];
+      controls!.set(bucket, answer);
+      this.plan.groups.forEach(({ id, baseMs }, g) => {
+        const raw = answer[g + 1];
+        if (raw) this.seals.set(id, Math.max(this.seals.get(id) ?? 0, raw.readUInt32LE(0) * baseMs));
+      });
+    });
+    parts.forEach((part, i) => {
+      const values = answers[i] as (Buffer | null)[];
+      part.values = values;
+      part.meta = values[0] ? decodeMeta(values[0]) : null;
+      if (part.meta === null) {
+        part.done = true;
+        return;
+      }
+      const exact = part.set.planFor(asOfMs, part.meta.folded * part.set.group.baseMs, part.meta.newest[0] ?? 0);
+      part.done = part.plan.holds(exact);
+      if (part.done) part.plan = part.plan === exact ? exact : part.plan.narrowedTo(exact);
+      else part.plan = exact;
+    });
+  }
+
+  private answer(request: EntityRequest, parts: readonly Part[], control: Answer, asOfMs: number): EntityAnswer {
+    const fields = control as (Buffer | null)[] | null;
+    const found = new Map<string, FeatureValue>();
+    for (const { set, plan, values, meta } of parts) {
+      const raw = fields?.[this.plan.groups.indexOf(set.group) + 1] ?? null;
+      const eventTimeMs = meta === null ? null : newestVisible(meta.newest, set.group.baseMs, asOfMs);
+      set.evaluate(plan, values, eventTimeMs, asOfMs, raw, found);
+    }
+    return { values: request.features.map((name) => found.get(name)!), degraded: degradedBy(fields) };
+  }
+}
+
+const REPAIRS = {
+  lost: "applies are blocked and nothing acknowledged is lost: run `freshet recover`",
+  new: "the store is being created: wait for the control function's next run, within a minute",
+  restoring: "the store is being rebuilt: wait, `freshet status` shows its progress",
+  failover: "another primary answers and may lack the newest writes: run `freshet recover`, which replays them",
+} as const;
+
+function degradedBy(fields: (Buffer | null)[] | null): string | null {
+  if (fields === null) return null;
+  if (!fields[0]) return "lost";
+  const { state } = decodeControl(fields[0]);
+  return state === "ok" ? null : state;
+}
+

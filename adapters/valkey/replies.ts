@@ -1,0 +1,54 @@
+/** What the server-side function answers, and what each code means to a caller. */
+import { type FreshetError, InfrastructureError } from "../../core/errors.ts";
+
+const REFUSALS: Readonly<Record<number, (detail: number) => FreshetError>> = {
+  [-1]: () =>
+    new InfrastructureError("control_lost", "the online store has lost a control hash: applies are blocked", {
+      repair: "run `freshet recover`, which rebuilds the store under a new epoch; nothing is lost meanwhile",
+    }),
+  [-2]: (epoch) =>
+    new InfrastructureError("epoch_changed", `the online store is at epoch ${epoch}, this caller at another one`, {
+      repair: "none needed: the caller reads the epoch anew and tries again",
+    }),
+  [-3]: () =>
+    new InfrastructureError("store_not_ready", "the online store is being created or restored: applies wait", {
+      repair: "none needed: applies go on when it has ended; `freshet status` shows it",
+    }),
+  [-4]: (group) =>
+    new InfrastructureError("group_unknown", `the loaded function knows no group ${group}`, {
+      repair: "none needed: the caller loads the function of its plan and tries again",
+    }),
+};
+
+export interface Reply {
+  readonly nowMs: number;
+  /** The primary's run id is not the one that the control hash remembers. */
+  readonly failover: boolean;
+  /** For each key, its records' outcomes; null when every record of the call was applied. */
+  readonly outcomes: readonly Buffer[] | null;
+}
+
+/** @throws InfrastructureError for a refusal: nothing of the call was applied */
+export function readReply(reply: readonly unknown[]): Reply {
+  const code = reply[0] as number;
+  if (code < 0) throw REFUSALS[code](reply[1] as number);
+  return { nowMs: code, failover: reply[1] === 1, outcomes: reply.length > 2 ? (reply.slice(2) as Buffer[]) : null };
+}
+
+export type Fate = "applied" | "duplicate" | "sealed";
+
+/** Fates of one key's records, in order. The first apply time of a duplicate is given modulo 2^32 and lies before now. */
+export function readOutcomes(bytes: Buffer, records: number, nowMs: number): { fate: Fate; visibleMs: number | null }[] {
+  const out: { fate: Fate; visibleMs: number | null }[] = [];
+  for (let at = 0, i = 0; i < records; i++) {
+    const code = bytes.length === 0 ? 0 : bytes[at++];
+    if (code === 0) out.push({ fate: "applied", visibleMs: nowMs });
+    else if (code === 2) out.push({ fate: "sealed", visibleMs: null });
+    else {
+      const age = (((nowMs % 2 ** 32) - bytes.readUInt32LE(at) + 2 ** 32) % 2 ** 32);
+      out.push({ fate: "duplicate", visibleMs: nowMs - age });
+      at += 4;
+    }
+  }
+  return out;
+}
