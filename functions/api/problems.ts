@@ -1,5 +1,5 @@
 /** RFC 9457 problem documents: the one shape of every error that leaves the API. */
-import { FreshetError, InfrastructureError, RecordError } from "../../core/errors.ts";
+import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 
 interface ProblemType {
   readonly status: number;
@@ -50,6 +50,7 @@ export const PROBLEMS = {
   throttled: { status: 429, title: "The stream is at its limit" },
   internal: { status: 500, title: "Something failed on our side" },
   broker_unavailable: { status: 503, title: "The broker does not answer" },
+  read_overtaken: { status: 503, title: "The read was overtaken by writes" },
   store_unavailable: { status: 503, title: "The online store does not answer" },
   keys_unavailable: { status: 503, title: "API keys cannot be checked" },
   not_ready: { status: 503, title: "Not ready" },
@@ -93,10 +94,14 @@ export const problemType = (code: string): string => `urn:freshet:problem:${code
  */
 export function toProblem(error: unknown): Problem {
   if (error instanceof Problem) return error;
-  if (error instanceof InfrastructureError || error instanceof RecordError) {
-    if (error.code in PROBLEMS) {
-      const { field, repair, cause } = error;
-      return new Problem(error.code as ProblemCode, error.message, { field, repair, cause });
+  if (error instanceof FreshetError) {
+    const { field, repair, cause } = error;
+    if (error.code in PROBLEMS) return new Problem(error.code as ProblemCode, error.message, { field, repair, cause });
+    if (error instanceof InfrastructureError) {
+      return new Problem("store_unavailable", "the online store refused a read", {
+        repair: "try again; /ready says what is wrong with the store",
+        cause: error,
+      });
     }
   }
   return new Problem("internal", "the request could not be answered because of an error on our side", {

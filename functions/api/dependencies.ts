@@ -1,0 +1,49 @@
+/** The API's ports, made from the environment: one place for Lambda functions and the plain server. */
+import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
+import { KinesisClient } from "@aws-sdk/client-kinesis";
+import { EventCodec } from "../../adapters/avro/event-codec.ts";
+import { createKinesisPublisher } from "../../adapters/kinesis-publisher.ts";
+import { deaggregate } from "../../adapters/kpl.ts";
+import { valkeyOptionsFromEnvironment } from "../../adapters/valkey/options.ts";
+import { createReader } from "../../adapters/valkey/reader.ts";
+import { definitions } from "../../features/index.ts";
+import { plan } from "../../features/plan.ts";
+import packageFile from "../../package.json" with { type: "json" };
+import { requireEnvironment } from "../shared/environment.ts";
+import type { ApiDependencies, IngestPorts, Log } from "./app.ts";
+import { createKeyStore } from "./keys.ts";
+import type { Telemetry } from "./telemetry.ts";
+
+/**
+ * @param options.serve which routes this host has
+ * @throws FreshetError `environment_missing`
+ */
+export function createDependencies(options: {
+  serve: { ingest: boolean; read: boolean };
+  telemetry?: Telemetry;
+  log: Log;
+}): ApiDependencies {
+  return {
+    plan,
+    services: definitions.services,
+    // Keys are looked up on the way of a request: two quick tries, then a cached key or an answer that says so.
+    keys: createKeyStore(new DynamoDBClient({ maxAttempts: 2 }), requireEnvironment("keysTable")),
+    ingest: options.serve.ingest ? ingestPorts() : null,
+    reader: options.serve.read ? createReader(plan, valkeyOptionsFromEnvironment()) : null,
+    clock: Date.now,
+    telemetry: options.telemetry,
+    log: options.log,
+    version: packageFile.version,
+  };
+}
+
+function ingestPorts(): IngestPorts {
+  return {
+    // The publisher retries within its own budget, record by record.
+    publisher: createKinesisPublisher(new KinesisClient({ maxAttempts: 1 }), {
+      streamNames: JSON.parse(requireEnvironment("streams")),
+    }),
+    codecs: (contract) => EventCodec.for(contract),
+    deaggregate,
+  };
+}

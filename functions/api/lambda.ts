@@ -1,0 +1,71 @@
+/** What both Lambda functions of the API share: the router as a handler, one EMF line an invocation, errors as log lines. */
+import { Logger } from "@aws-lambda-powertools/logger";
+import { Metrics, MetricUnit } from "@aws-lambda-powertools/metrics";
+import { handle } from "hono/aws-lambda";
+import { createApp } from "./app.ts";
+import { createDependencies } from "./dependencies.ts";
+import { causeOf } from "./server-log.ts";
+import type { Telemetry } from "./telemetry.ts";
+
+const NAMESPACE = "Freshet";
+
+export function createLambdaHandler(service: string, serve: { ingest: boolean; read: boolean }) {
+  const logger = new Logger({ serviceName: service });
+  const telemetry = emfTelemetry(new Metrics({ namespace: NAMESPACE, serviceName: service }));
+  const app = createApp(
+    createDependencies({
+      serve,
+      telemetry,
+      log: (message, details, error) => logger.error(message, { ...details, cause: causeOf(error) }),
+    }),
+  );
+  const respond = handle(app);
+  return async (event: any, context: any) => {
+    try {
+      return await respond(event, context);
+    } finally {
+      // Always a line, also for a probe: it carries the request count, and a silent handler is slow on the emulator.
+      telemetry.publish();
+    }
+  };
+}
+
+/**
+ * One Lambda serves one request at a time, so metrics gather until the request is answered. Requests are counted under the
+ * function's name and scores under the feature service's, in the same dimension `service`.
+ */
+function emfTelemetry(metrics: Metrics): Telemetry & { publish(): void } {
+  const scored = new Map<string, Metrics>();
+  return {
+    request(route, status, latencyMs) {
+      // The route is searchable in the log; as a dimension it would multiply the metrics, and their price.
+      metrics.addMetadata("route", route);
+      metrics.addMetric("RequestCount", MetricUnit.Count, 1);
+      metrics.addMetric("LatencyMs", MetricUnit.Milliseconds, latencyMs);
+      metrics.addMetric("ServerErrors", MetricUnit.Count, status >= 500 ? 1 : 0);
+      metrics.addMetric("ClientErrors", MetricUnit.Count, status >= 400 && status < 500 ? 1 : 0);
+    },
+    read(_route, degraded) {
+      metrics.addMetric("Degraded", MetricUnit.Count, degraded === null ? 0 : 1);
+    },
+    score(service, missing, degraded, latencyMs) {
+      let own = scored.get(service);
+      if (own === undefined) {
+        own = new Metrics({ namespace: NAMESPACE, serviceName: service });
+        scored.set(service, own);
+      }
+      own.addMetric("ScoreLatencyMs", MetricUnit.Milliseconds, latencyMs);
+      own.addMetric("FeaturesMissing", MetricUnit.Count, missing);
+      own.addMetric("Degraded", MetricUnit.Count, degraded === null ? 0 : 1);
+    },
+    events(_stream, { queued, invalid, throttled }) {
+      metrics.addMetric("EventsQueued", MetricUnit.Count, queued);
+      metrics.addMetric("EventsInvalid", MetricUnit.Count, invalid);
+      metrics.addMetric("EventsThrottled", MetricUnit.Count, throttled);
+    },
+    publish() {
+      metrics.publishStoredMetrics();
+      for (const own of scored.values()) if (own.hasStoredMetrics()) own.publishStoredMetrics();
+    },
+  };
+}

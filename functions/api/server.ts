@@ -1,0 +1,88 @@
+/** The API as a plain Node server: `freshet serve`, and the entry of a container. */
+import type { AddressInfo } from "node:net";
+import { serve } from "@hono/node-server";
+import { FreshetError } from "../../core/errors.ts";
+import { type ApiDependencies, createApp } from "./app.ts";
+import { createDependencies } from "./dependencies.ts";
+import { logToStderr } from "./server-log.ts";
+
+export interface ServerOptions {
+  readonly port: number;
+  /** @default 127.0.0.1 */
+  readonly host?: string;
+  /** Ports of the API; made from the environment when left out. */
+  readonly dependencies?: ApiDependencies;
+}
+export interface RunningServer {
+  readonly url: string;
+  /** Takes no new connections, answers what is under way, then ends. */
+  close(): Promise<void>;
+}
+
+/** How long requests under way may take after a signal to end; supervisors kill after about 10 s. */
+const DRAIN_MS = 4_000;
+/** Longer than a load balancer's idle timeout (60 s), so that it never sends into a connection that is closing. */
+const KEEP_ALIVE_MS = 65_000;
+
+/** @throws FreshetError `port_taken`, `environment_missing` */
+export async function listen(options: ServerOptions): Promise<RunningServer> {
+  const host = options.host ?? "127.0.0.1";
+  const dependencies =
+    options.dependencies ?? createDependencies({ serve: { ingest: true, read: true }, log: logToStderr });
+  const app = createApp(dependencies);
+  // node-server's own Response copies are off: no other code shares this process.
+  const server = serve({
+    fetch: app.fetch,
+    port: options.port,
+    hostname: host,
+    overrideGlobalObjects: false,
+    serverOptions: { keepAliveTimeout: KEEP_ALIVE_MS, requestTimeout: 30_000 },
+  }) as import("node:http").Server;
+  await new Promise<void>((resolve, reject) => {
+    server.once("listening", resolve);
+    server.once("error", (cause: NodeJS.ErrnoException) =>
+      reject(
+        cause.code === "EADDRINUSE"
+          ? new FreshetError("port_taken", `port ${options.port} is in use`, {
+              field: "port",
+              repair: "use another with --port",
+              cause,
+            })
+          : cause,
+      ),
+    );
+  });
+  const { port } = server.address() as AddressInfo;
+  let closing: Promise<void> | undefined;
+  return {
+    url: `http://${host.includes(":") ? `[${host}]` : host}:${port}`,
+    close() {
+      closing ??= drain(server).then(() => dependencies.reader?.close());
+      return closing;
+    },
+  };
+}
+
+/** Serves until SIGTERM or SIGINT, then drains and returns. */
+export async function startServer(options: ServerOptions): Promise<void> {
+  const server = await listen(options);
+  process.stdout.write(`serving on ${server.url} (docs: ${server.url}/docs)\n`);
+  await new Promise<void>((resolve) => {
+    process.once("SIGTERM", resolve);
+    process.once("SIGINT", resolve);
+  });
+  await server.close();
+  // Clients of the AWS SDK keep sockets open for reuse; nothing is under way on them any more.
+  process.exit(0);
+}
+
+function drain(server: import("node:http").Server): Promise<void> {
+  return new Promise((resolve) => {
+    const force = setTimeout(() => server.closeAllConnections(), DRAIN_MS);
+    server.close(() => {
+      clearTimeout(force);
+      resolve();
+    });
+    server.closeIdleConnections();
+  });
+}
