@@ -1,6 +1,9 @@
+import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { Redis } from "iovalkey";
 import { afterEach, describe, expect, it } from "vitest";
+import { startToken } from "../../local/process-table.ts";
 import { pingValkey } from "../../local/valkey.ts";
 import { startValkey, type TestValkey } from "../support/valkey.ts";
 
@@ -63,5 +66,17 @@ describe("the laptop's Valkey", () => {
     await expect(startValkey({ port: server.port })).rejects.toThrow(
       new RegExp(`Valkey did not start on port ${server.port}:[^]*Address already in use`),
     );
+  });
+
+  it("ends with the test process that started it, even when that is killed", async () => {
+    const support = join(import.meta.dirname, "..", "support", "valkey.ts");
+    const script = `import { startValkey } from ${JSON.stringify(support)}; console.log((await startValkey()).pid); setInterval(() => {}, 1e6)`;
+    const owner = spawn(process.execPath, ["--input-type=module", "-e", script], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const pid = Number(await new Promise((settle) => owner.stdout.once("data", settle)));
+    expect(startToken(pid)).not.toBeNull();
+    owner.kill("SIGKILL");
+    await expect.poll(() => startToken(pid), { timeout: 10_000 }).toBeNull();
   });
 });

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
+import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -24,11 +25,20 @@ export interface TestValkey {
 }
 
 const START_TIMEOUT_MS = 15_000;
-const running = new Set<ChildProcess>();
-// A worker that ends without its afterAll must not leave servers behind.
-process.once("exit", () => {
-  for (const child of running) child.kill("SIGKILL");
-});
+
+/**
+ * Ends a server whose test process is gone, however it went: the shell waits at a pipe that the kernel closes with us.
+ * A handler of this process would not run when a test runner kills its worker.
+ */
+function guard(server: ChildProcess): void {
+  const watchdog = spawn("/bin/sh", ["-c", 'read _; kill -KILL "$0"', String(server.pid)], {
+    stdio: ["pipe", "ignore", "ignore"],
+    detached: true,
+  });
+  watchdog.unref();
+  (watchdog.stdin as Socket).unref();
+  server.once("exit", () => watchdog.kill("SIGKILL"));
+}
 
 export async function startValkey(
   options: { port?: number; dir?: string; appendonly?: boolean } = {},
@@ -40,13 +50,12 @@ export async function startValkey(
 
   async function launch(): Promise<ChildProcess> {
     const started = spawn(spec.command, spec.args, { cwd: dir, stdio: ["ignore", "pipe", "pipe"] });
-    running.add(started);
+    guard(started);
     let output = "";
     started.stdout.on("data", (chunk) => {
       output = (output + chunk).slice(-4_000);
     });
     started.stderr.resume();
-    started.once("exit", () => running.delete(started));
     const deadline = Date.now() + START_TIMEOUT_MS;
     while (!(await pingValkey(port, started.pid))) {
       if (started.exitCode !== null || started.signalCode !== null || Date.now() > deadline) {
