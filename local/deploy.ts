@@ -8,7 +8,6 @@ import { ENVIRONMENT } from "../functions/shared/environment.ts";
 import { LOCAL_ACCOUNT, LOCAL_REGION, localCdkEnvironment } from "../lib/local-guard.ts";
 import { emulatorUrl, toolPath } from "./emulator.ts";
 import { homeFolder, ROOT } from "./home.ts";
-import { LOOPBACK } from "./ports.ts";
 import type { Deployment } from "./state.ts";
 import { runTool } from "./tool.ts";
 
@@ -32,9 +31,9 @@ export interface LaptopPorts {
   readonly serve: number;
 }
 
-/** Hash of the sources and of the context they are deployed with. */
-export function sourceHash(ports: LaptopPorts): string {
-  const hash = createHash("sha256").update(JSON.stringify(contextArguments(ports)));
+/** Hash of the sources: equal means that a deployment would change nothing. */
+export function sourceHash(): string {
+  const hash = createHash("sha256");
   const add = (path: string): void => {
     const stats = statSync(join(ROOT, path), { throwIfNoEntry: false });
     if (stats === undefined) return;
@@ -52,17 +51,13 @@ export function sourceHash(ports: LaptopPorts): string {
   return hash.digest("hex");
 }
 
-function contextArguments(ports: LaptopPorts): string[] {
-  const context = { target: "local", stage: "local", valkeyHost: LOOPBACK, valkeyPort: String(ports.valkey) };
-  return Object.entries(context).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
-}
-
 /** Runs the CDK CLI against the emulator, and nothing else: it gets no credentials, profile or endpoint of the user's. */
 function runCdk(
   home: string,
   ports: LaptopPorts,
   name: string,
   args: readonly string[],
+  cwd: string,
   signal?: AbortSignal,
 ): Promise<void> {
   return runTool(
@@ -73,15 +68,12 @@ function runCdk(
       args: [
         join(ROOT, "node_modules", "aws-cdk", "bin", "cdk"),
         ...args,
-        ...contextArguments(ports),
-        "--output",
-        join(home, "cdk.out"),
         "--no-notices",
         "--no-version-reporting",
         "--no-color",
         "--ci",
       ],
-      cwd: ROOT,
+      cwd,
       env: localCdkEnvironment(
         {
           PATH: toolPath(),
@@ -98,13 +90,16 @@ function runCdk(
   );
 }
 
+/** Run where no app is found: bootstrapping needs none, and would synthesize it for nothing. */
 export function bootstrap(home: string, ports: LaptopPorts, signal?: AbortSignal): Promise<void> {
-  return runCdk(home, ports, "cdk-bootstrap", ["bootstrap", `aws://${LOCAL_ACCOUNT}/${LOCAL_REGION}`], signal);
+  const args = ["bootstrap", `aws://${LOCAL_ACCOUNT}/${LOCAL_REGION}`];
+  return runCdk(home, ports, "cdk-bootstrap", args, homeFolder(home, "cdk"), signal);
 }
 
 export function deploy(home: string, ports: LaptopPorts, signal?: AbortSignal): Promise<void> {
-  const args = ["deploy", "--all", "--require-approval", "never", "--concurrency", "4"];
-  return runCdk(home, ports, "cdk-deploy", args, signal);
+  const context = ["-c", "target=local", "-c", "stage=local", "--output", join(home, "cdk.out")];
+  const args = ["deploy", "--all", "--require-approval", "never", "--concurrency", "4", ...context];
+  return runCdk(home, ports, "cdk-deploy", args, ROOT, signal);
 }
 
 /** Names of the deployed stacks, to see whether the emulator still has what the state file says. */
@@ -131,7 +126,7 @@ export async function describeDeployment(port: number): Promise<Omit<Deployment,
       });
     };
     const environments = await Promise.all(
-      ["ApiFunctionName", "IngestFunctionName"].map(async (key) => {
+      ["ApiFunction", "IngestFunction"].map(async (key) => {
         const { Environment } = await lambda.send(new GetFunctionConfigurationCommand({ FunctionName: output(key) }));
         return Environment?.Variables ?? {};
       }),
@@ -140,9 +135,10 @@ export async function describeDeployment(port: number): Promise<Omit<Deployment,
     return {
       deployedAtMs: Date.now(),
       stacks: Stacks.map((stack) => stack.StackName ?? ""),
-      apiUrl: output("ApiUrl").replace(/\/$/, ""),
+      // The stack's own URL is a public name; the emulator serves the same API under this path.
+      apiUrl: `${emulatorUrl(port)}/_aws/execute-api/${output("ApiId")}/${output("ApiStage")}`,
       environment,
-      controlFunction: output("ControlFunctionName"),
+      controlFunction: output("ControlFunction"),
       streams: JSON.parse(environment[ENVIRONMENT.streams]),
     };
   } finally {

@@ -126,16 +126,22 @@ async function choosePorts(home: string, state: LaptopState, wanted: Partial<Lap
   for (const service of ["valkey", "emulator", "serve"] as const) {
     const recorded = state.ports[service];
     const runs = isRunning(readRecord(home, service));
-    if (runs && recorded !== undefined && (wanted[service] ?? recorded) !== recorded) {
-      throw new FreshetError("port_fixed", `${service} runs on port ${recorded}, asked for ${wanted[service]}`, {
+    // The deployed functions hold Valkey's address.
+    const fixed = runs || (service === "valkey" && state.deployment !== undefined);
+    if (fixed && recorded !== undefined && (wanted[service] ?? recorded) !== recorded) {
+      throw new FreshetError("port_fixed", `${service} has port ${recorded} already, asked for ${wanted[service]}`, {
         field: `${service} port`,
-        repair: "run `make down` first",
+        repair: runs ? "run `make down` first" : "run `make clean` first",
       });
     }
     const port =
       runs && recorded !== undefined
         ? recorded
-        : await choosePort(home, service, { wanted: wanted[service], recorded, taken });
+        : await choosePort(home, service, {
+            wanted: wanted[service] ?? (fixed ? recorded : undefined),
+            recorded,
+            taken,
+          });
     taken.add(port);
     chosen[service] = port;
   }
@@ -149,7 +155,7 @@ async function ensureDeployed(
   options: UpOptions,
 ): Promise<Deployment> {
   const { steps, signal } = options;
-  const hash = sourceHash(ports);
+  const hash = sourceHash();
   const present = await stackNames(ports.emulator);
   const known = before.deployment;
   const whole = known?.stacks.every((stack) => present.includes(stack)) ?? false;

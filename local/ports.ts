@@ -32,7 +32,7 @@ export function anyFreePort(): Promise<number> {
 /**
  * The port of a service of one home. The recorded one if it is free; else the first free one from a start that depends on
  * home and service, so that two checkouts settle on different ports, and each on the same ones every time.
- * @param wanted a port the user asked for by number: then no other will do
+ * @param wanted a port for which no other will do
  * @throws FreshetError `port_taken`
  */
 export async function choosePort(
@@ -45,7 +45,7 @@ export async function choosePort(
     if (!taken.has(wanted) && (await isPortFree(wanted))) return wanted;
     throw new FreshetError("port_taken", `port ${wanted} for ${service} is in use by another process`, {
       field: `${service} port`,
-      repair: `end that process, or give another port with --${service}-port (without it a free one is chosen)`,
+      repair: `end that process, or give another port with --${service}-port; \`make clean\` forgets the recorded ports`,
     });
   }
   if (recorded !== undefined && !taken.has(recorded) && (await isPortFree(recorded))) return recorded;
