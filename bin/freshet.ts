@@ -1,0 +1,78 @@
+/**
+ * The CDK app. The only file that reads CDK context:
+ *
+ *   -c target=local|aws             where it runs (default aws)
+ *   -c stage=local|dev|prod         column of lib/stage.ts (default local for target local, dev for aws)
+ *   -c valkeyHost= -c valkeyPort=   target local only: a Valkey that is already there, instead of the emulator's
+ */
+import { join } from "node:path";
+import { App } from "aws-cdk-lib";
+import { FreshetError } from "../core/errors.ts";
+import { plan } from "../features/plan.ts";
+import { addStacks } from "../lib/app.ts";
+import { bundledCode } from "../lib/constructs/function-code.ts";
+import { assertLoopbackEndpoints } from "../lib/local-guard.ts";
+import { stageNamed } from "../lib/stage.ts";
+import type { Target } from "../lib/target.ts";
+import { awsTarget } from "../lib/targets/aws.ts";
+import { localTarget } from "../lib/targets/local.ts";
+
+/** Each target with the stage it takes when none is given. */
+const targets: Readonly<Record<string, { stage: string; make: (valkey?: Endpoint) => Target }>> = {
+  aws: { stage: "dev", make: onAws },
+  local: { stage: "local", make: onThisMachine },
+};
+
+interface Endpoint {
+  readonly host: string;
+  readonly port: string;
+}
+
+function onAws(valkey?: Endpoint): Target {
+  if (valkey === undefined) return awsTarget;
+  throw new FreshetError("context_invalid", "valkeyHost is for target local; on AWS the app makes its own store", {
+    field: "valkeyHost",
+    repair: "leave valkeyHost and valkeyPort out, or pass -c target=local",
+  });
+}
+
+function onThisMachine(valkey?: Endpoint): Target {
+  assertLoopbackEndpoints(process.env);
+  return localTarget({ valkey });
+}
+
+function synthesize(): void {
+  const app = new App();
+  const context = (name: string): string | undefined => app.node.tryGetContext(name);
+  const name = context("target") ?? "aws";
+  const target = targets[name];
+  if (target === undefined) {
+    throw new FreshetError("target_unknown", `no target ${name}; use ${Object.keys(targets).join(", ")}`, {
+      field: "target",
+      repair: "pass -c target=local",
+    });
+  }
+  const host = context("valkeyHost");
+  const stage = stageNamed(context("stage") ?? target.stage);
+  if (name === "aws" && stage.name === "local") {
+    throw new FreshetError("stage_unknown", "stage local is the laptop's; on AWS use dev or prod", {
+      field: "stage",
+      repair: "pass -c stage=dev",
+    });
+  }
+  addStacks(app, {
+    stage,
+    target: target.make(host === undefined ? undefined : { host, port: String(context("valkeyPort") ?? 6379) }),
+    plan,
+    code: bundledCode(join(import.meta.dirname, "..", "functions")),
+  });
+}
+
+try {
+  synthesize();
+} catch (error) {
+  if (!(error instanceof FreshetError)) throw error;
+  // A definition or an option to repair, not a fault of the app: no stack trace.
+  console.error(`${error.code}: ${error.message}${error.repair === undefined ? "" : `\n  ${error.repair}`}`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,34 @@
+import { CfnOutput } from "aws-cdk-lib";
+import type { Construct } from "constructs";
+import { Aggregator, type AggregatorProps } from "./constructs/aggregator.ts";
+import type { SecureTable } from "./constructs/secure-table.ts";
+import { Sweeper } from "./constructs/sweeper.ts";
+import { Watchkeeper } from "./constructs/watchkeeper.ts";
+import type { Deployment } from "./deployment.ts";
+import { FreshetStack } from "./freshet-stack.ts";
+
+export interface AggregationStackProps extends Omit<AggregatorProps, "deployment"> {
+  readonly controlTable: SecureTable;
+}
+
+/** Streams to online store: apply, advance the seal, sweep. Stateless. */
+export class AggregationStack extends FreshetStack {
+  readonly aggregator: Aggregator;
+  readonly watchkeeper: Watchkeeper;
+  readonly sweeper: Sweeper;
+
+  constructor(scope: Construct, deployment: Deployment, props: AggregationStackProps) {
+    super(scope, "aggregation", { deployment, description: "Freshet: exactly-once aggregation" });
+    this.aggregator = new Aggregator(this, "Aggregator", { deployment, ...props });
+    this.watchkeeper = new Watchkeeper(this, "Watchkeeper", { deployment, ...props });
+    this.sweeper = new Sweeper(this, "Sweeper", { deployment, ...props });
+    for (const [name, { lambda }] of Object.entries({
+      AggregateFunction: this.aggregator.fn,
+      ControlFunction: this.watchkeeper.control,
+      HeartbeatFunction: this.watchkeeper.heartbeat,
+      SweepFunction: this.sweeper.fn,
+    })) {
+      new CfnOutput(this, name, { value: lambda.functionName });
+    }
+  }
+}

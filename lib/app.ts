@@ -1,0 +1,31 @@
+import type { App } from "aws-cdk-lib";
+import { AggregationStack } from "./aggregation-stack.ts";
+import type { Deployment } from "./deployment.ts";
+import { IngestStack } from "./ingest-stack.ts";
+import { MonitoringStack } from "./monitoring-stack.ts";
+import { OnlineStoreStack } from "./online-store-stack.ts";
+import { ServingStack } from "./serving-stack.ts";
+import { StorageStack } from "./storage-stack.ts";
+import { StreamsStack } from "./streams-stack.ts";
+
+/** The whole deployment, in the order in which data flows. The first three stacks hold state, the others none. */
+export function addStacks(app: App, deployment: Deployment): void {
+  const { streams } = new StreamsStack(app, deployment);
+  const storage = new StorageStack(app, deployment);
+  const { store } = new OnlineStoreStack(app, deployment);
+  const ingest = new IngestStack(app, deployment, { streams, keys: storage.keys });
+  const { archive, quarantine, lateQueue, controlTable, keys } = storage;
+  const { aggregator, watchkeeper, sweeper } = new AggregationStack(app, deployment, {
+    streams,
+    store,
+    archive,
+    quarantine,
+    lateQueue,
+    controlTable,
+  });
+  const serving = new ServingStack(app, deployment, { store, keys, ingest: ingest.fn });
+  new MonitoringStack(app, deployment, {
+    watched: [aggregator, store, serving.api],
+    functions: [ingest.fn, aggregator.fn, watchkeeper.heartbeat, watchkeeper.control, sweeper.fn, serving.fn],
+  });
+}

@@ -1,0 +1,142 @@
+import { Duration } from "aws-cdk-lib";
+import { ComparisonOperator, TreatMissingData } from "aws-cdk-lib/aws-cloudwatch";
+import { EventSourceMapping, StartingPosition } from "aws-cdk-lib/aws-lambda";
+import { Construct } from "constructs";
+import type { Deployment } from "../deployment.ts";
+import type { Archive } from "./archive.ts";
+import { type Board, graph } from "./board.ts";
+import type { EventStreams } from "./event-streams.ts";
+import { streamMetric } from "./metrics.ts";
+import { NodeFunction } from "./node-function.ts";
+import type { OnlineStore } from "./online-store.ts";
+import type { Quarantine } from "./quarantine.ts";
+import type { SecureTable } from "./secure-table.ts";
+
+/**
+ * A batch that is tried for this long is given up to the failure destination while its records are still in the stream:
+ * whoever is woken by the lag alarm has that long, and then an hour in which the stream can still be read.
+ */
+const MARGIN_BEFORE_RETENTION = Duration.hours(1);
+
+export interface AggregatorProps {
+  readonly deployment: Deployment;
+  readonly streams: EventStreams;
+  readonly store: OnlineStore;
+  readonly archive: Archive;
+  readonly quarantine: Quarantine;
+  readonly lateQueue: SecureTable;
+}
+
+/** Kinesis to Valkey: the function that applies events exactly once, and a mapping to it from each stream. */
+export class Aggregator extends Construct {
+  readonly fn: NodeFunction;
+  private readonly deployment: Deployment;
+
+  constructor(scope: Construct, id: string, props: AggregatorProps) {
+    super(scope, id);
+    const { deployment, streams, store, archive, quarantine, lateQueue } = props;
+    const { aggregation, stream: sizing } = deployment.stage;
+    this.deployment = deployment;
+    this.fn = new NodeFunction(this, "Aggregate", {
+      deployment,
+      name: "aggregate",
+      description: "Applies the events of a batch to the online store and archives their fate",
+      placement: store.placement,
+      memoryMb: aggregation.memoryMb,
+      timeout: Duration.seconds(aggregation.timeoutSeconds),
+    });
+    store.grantReadWrite(this.fn);
+    archive.grantWrite(this.fn);
+    quarantine.grantWrite(this.fn);
+    lateQueue.grantWrite(this.fn);
+    streams.grantConsume(this.fn);
+    const onFailure = quarantine.failureDestination(this.fn);
+    for (const [name, stream] of streams.byName) {
+      // Blocks instead of skipping: unlimited attempts until the records are nearly too old to be read again. A batch that
+      // fails is halved until the cause stands alone, and a part that succeeded is not delivered again.
+      new EventSourceMapping(this, `From-${name}`, {
+        target: this.fn.lambda,
+        eventSourceArn: stream.streamArn,
+        // From the beginning: what was sent before the mapping existed counts too.
+        startingPosition: StartingPosition.TRIM_HORIZON,
+        batchSize: aggregation.batchSize,
+        maxBatchingWindow: Duration.seconds(aggregation.batchWindowSeconds),
+        parallelizationFactor: aggregation.parallelizationFactor,
+        bisectBatchOnError: true,
+        reportBatchItemFailures: true,
+        retryAttempts: -1,
+        maxRecordAge: Duration.seconds(sizing.retentionHours * 3_600 - MARGIN_BEFORE_RETENTION.toSeconds()),
+        onFailure,
+      });
+    }
+  }
+
+  watch(board: Board): void {
+    const { plan, stage } = this.deployment;
+    const names = plan.streams.map(({ name }) => name);
+    const each = (metric: Parameters<typeof streamMetric>[0], statistic: string) =>
+      names.map((name) => streamMetric(metric, name, statistic).with({ label: `${name} ${metric} ${statistic}` }));
+    board.row("Events", [
+      graph("Applied and received a minute", each("Applied", "Sum"), each("EventsIn", "Sum")),
+      graph("Duplicates and late a minute", each("Duplicates", "Sum"), each("Late", "Sum")),
+      graph("Quarantined a minute", each("Quarantined", "Sum")),
+    ]);
+    board.row("Freshness", [
+      graph("From arrival to servable, p50 and p99, ms", [
+        ...each("FreshnessMs", "p50"),
+        ...each("FreshnessMs", "p99"),
+      ]),
+      graph("Lag behind the stream, ms", each("IteratorLagMs", "Maximum")),
+      graph("Seal behind the clock, ms; applies blocked", each("SealLagMs", "Maximum"), each("ApplyBlocked", "Sum")),
+    ]);
+    for (const of of names) {
+      board.alarm({
+        runbook: "applies-blocked",
+        of,
+        meaning: `Events of ${of} cannot be applied: the online store refuses or does not answer. They wait in the stream.`,
+        metric: streamMetric("ApplyBlocked", of, "Sum"),
+        comparison: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+        threshold: 1,
+        periods: 5,
+        // Not one: a failover takes a minute or less and needs nobody.
+        datapoints: 3,
+        missingData: TreatMissingData.NOT_BREACHING,
+        missingDataReason: "the metric is written only by a blocked apply; a silent function is the lag alarm's matter",
+      });
+      board.alarm({
+        runbook: "stream-lag",
+        of,
+        meaning: `The newest applied batch of ${of} arrived more than ${stage.alarms.lagMs / 1_000} s earlier, or nothing is read at all.`,
+        metric: streamMetric("IteratorLagMs", of, "Maximum"),
+        comparison: ComparisonOperator.GREATER_THAN_THRESHOLD,
+        threshold: stage.alarms.lagMs,
+        periods: 5,
+        missingData: TreatMissingData.BREACHING,
+        missingDataReason: "every shard gets a heartbeat each minute, so silence means that nobody reads the stream",
+      });
+      board.alarm({
+        runbook: "quarantine-rate",
+        of,
+        meaning: `More than ${stage.alarms.quarantined} events of ${of} in five minutes could not be decoded or broke their contract.`,
+        metric: streamMetric("Quarantined", of, "Sum", Duration.minutes(5)),
+        comparison: ComparisonOperator.GREATER_THAN_THRESHOLD,
+        threshold: stage.alarms.quarantined,
+        periods: 1,
+        missingData: TreatMissingData.NOT_BREACHING,
+        missingDataReason: "the metric is written only when something was quarantined",
+      });
+      board.alarm({
+        runbook: "freshness",
+        of,
+        meaning: `One event of ${of} in a hundred took longer than ${stage.alarms.freshnessP99Ms} ms from its arrival to a servable feature.`,
+        metric: streamMetric("FreshnessMs", of, "p99"),
+        comparison: ComparisonOperator.GREATER_THAN_THRESHOLD,
+        threshold: stage.alarms.freshnessP99Ms,
+        periods: 10,
+        datapoints: 8,
+        missingData: TreatMissingData.NOT_BREACHING,
+        missingDataReason: "a stream without events has nothing that could be stale",
+      });
+    }
+  }
+}

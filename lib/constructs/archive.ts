@@ -1,0 +1,30 @@
+import type { IKey } from "aws-cdk-lib/aws-kms";
+import type { Bucket, IBucket } from "aws-cdk-lib/aws-s3";
+import { Construct } from "constructs";
+import type { Deployment } from "../deployment.ts";
+import type { NodeFunction } from "./node-function.ts";
+import { secureBucket } from "./secure-bucket.ts";
+
+export interface ArchiveProps {
+  readonly deployment: Deployment;
+  readonly key: IKey;
+  readonly accessLogs: IBucket;
+}
+
+/** Every record that was consumed, with its fate. Objects are written once, under fresh names, and nothing expires. */
+export class Archive extends Construct {
+  readonly bucket: Bucket;
+  private readonly key: IKey;
+
+  constructor(scope: Construct, id: string, props: ArchiveProps) {
+    super(scope, id);
+    this.key = props.key;
+    this.bucket = secureBucket(this, "Bucket", { ...props, name: "archive" });
+  }
+
+  grantWrite(fn: NodeFunction): void {
+    fn.allow(["s3:PutObject"], [this.bucket.arnForObjects("raw/*")]);
+    fn.allow(["kms:GenerateDataKey"], [this.key.keyArn]);
+    fn.set("archiveBucket", this.bucket.bucketName);
+  }
+}

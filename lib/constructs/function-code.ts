@@ -1,0 +1,58 @@
+/**
+ * The code of functions. Bundling is a choice of the app, not of the stacks: templates can be asserted without it.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { Code } from "aws-cdk-lib/aws-lambda";
+import { buildSync } from "esbuild";
+
+export interface FunctionCode {
+  /** @param name of the file in `functions/`, as `aggregate`; the bundle exports its `handler` as `index.handler` */
+  of(name: string): Code;
+}
+
+/** For tests of templates: same resources, no bundle, no function file needed. */
+export const placeholderCode: FunctionCode = {
+  of: (name) => Code.fromInline(`exports.handler = async () => { throw new Error("no code in ${name}"); };`),
+};
+
+/**
+ * One ES module a function with everything in it, the SDK too: the runtime's own SDK would be another version than the
+ * tested one, and an emulator has none. Not minified, so that a stack trace reads; the hash is of the output, so a
+ * function is deployed again when and only when its bundle changed.
+ */
+export function bundledCode(functionsFolder: string): FunctionCode {
+  return {
+    of(name) {
+      const folder = mkdtempSync(join(tmpdir(), "freshet-bundle-"));
+      // CDK copies the folder into its assembly before `fromAsset` is bound, which is well before the process ends.
+      process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
+      for (const file of bundle(join(functionsFolder, `${name}.ts`))) {
+        writeFileSync(join(folder, basename(file.path)), file.contents);
+      }
+      return Code.fromAsset(folder);
+    },
+  };
+}
+
+function bundle(entry: string) {
+  return buildSync({
+    entryPoints: [entry],
+    outfile: "index.mjs",
+    write: false,
+    bundle: true,
+    platform: "node",
+    target: "node24",
+    format: "esm",
+    sourcemap: true,
+    sourcesContent: false,
+    // The Lua library of the store travels inside the bundle; contracts are JSON under their own extension.
+    loader: { ".lua": "text", ".avsc": "json" },
+    // Packages written as CommonJS call `require` for Node's own modules, which an ES module does not have.
+    banner: {
+      js: 'import { createRequire as freshetCreateRequire } from "node:module"; const require = freshetCreateRequire(import.meta.url);',
+    },
+    logLevel: "warning",
+  }).outputFiles;
+}

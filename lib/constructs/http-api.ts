@@ -1,0 +1,153 @@
+import { Duration, RemovalPolicy } from "aws-cdk-lib";
+import {
+  AccessLogField,
+  AccessLogFormat,
+  EndpointType,
+  LambdaIntegration,
+  LogGroupLogDestination,
+  MethodLoggingLevel,
+  ResponseType,
+  RestApi,
+} from "aws-cdk-lib/aws-apigateway";
+import { ComparisonOperator, TreatMissingData } from "aws-cdk-lib/aws-cloudwatch";
+import { LogGroup } from "aws-cdk-lib/aws-logs";
+import { Construct } from "constructs";
+import { type Deployment, physicalName } from "../deployment.ts";
+import { type Board, graph } from "./board.ts";
+import { serviceMetric } from "./metrics.ts";
+import type { NodeFunction } from "./node-function.ts";
+
+/** Content types whose bodies are bytes; API Gateway hands all others over as text, which would spoil them. */
+const BINARY_TYPES = ["application/vnd.freshet.avro", "avro/binary", "application/octet-stream"];
+
+/** What API Gateway answers by itself, in the same form as the router's own problem documents. */
+const OWN_ANSWERS: readonly (readonly [ResponseType, number, string, string])[] = [
+  [ResponseType.THROTTLED, 429, "throttled", "the API takes no more requests in this second; try again with backoff"],
+  [
+    ResponseType.REQUEST_TOO_LARGE,
+    413,
+    "body_too_large",
+    "the body is too large for the API; split it into several requests",
+  ],
+  [ResponseType.INTEGRATION_TIMEOUT, 504, "internal", "the function did not answer in time; try again"],
+  [ResponseType.INTEGRATION_FAILURE, 502, "internal", "the function could not answer; try again"],
+  [ResponseType.DEFAULT_5XX, 500, "internal", "the request failed inside the service; try again"],
+];
+
+export interface HttpApiProps {
+  readonly deployment: Deployment;
+  /** Serves /v1/events/{stream}, from outside of the VPC, where Kinesis can be reached. */
+  readonly ingest: NodeFunction;
+  /** Serves everything else, from inside. */
+  readonly api: NodeFunction;
+}
+
+/** One REST API over the two functions. It is the outer wall only: keys, scopes and limits of a tenant are the router's. */
+export class HttpApi extends Construct {
+  readonly restApi: RestApi;
+  private readonly deployment: Deployment;
+
+  constructor(scope: Construct, id: string, props: HttpApiProps) {
+    super(scope, id);
+    const { deployment } = props;
+    this.deployment = deployment;
+    const accessLog = new LogGroup(this, "AccessLog", {
+      logGroupName: `/freshet/${physicalName(deployment, "api")}/access`,
+      retention: deployment.stage.logRetentionDays,
+      removalPolicy: RemovalPolicy.DESTROY,
+    });
+    this.restApi = new RestApi(this, "Rest", {
+      restApiName: physicalName(deployment, "api"),
+      description: `Freshet (${deployment.stage.name}): events in, features and scores out`,
+      endpointTypes: [EndpointType.REGIONAL],
+      binaryMediaTypes: BINARY_TYPES,
+      // Account-wide and needed by the access log; kept, because other APIs of the account may have come to rely on it.
+      cloudWatchRole: true,
+      cloudWatchRoleRemovalPolicy: RemovalPolicy.RETAIN,
+      deployOptions: {
+        stageName: deployment.stage.name,
+        throttlingRateLimit: deployment.stage.api.requestsPerSecond,
+        throttlingBurstLimit: deployment.stage.api.burst,
+        loggingLevel: MethodLoggingLevel.ERROR,
+        // Bodies hold payloads, which no log may.
+        dataTraceEnabled: false,
+        accessLogDestination: new LogGroupLogDestination(accessLog),
+        accessLogFormat: AccessLogFormat.custom(
+          JSON.stringify({
+            request_id: AccessLogField.contextRequestId(),
+            time: AccessLogField.contextRequestTime(),
+            method: AccessLogField.contextHttpMethod(),
+            resource: AccessLogField.contextResourcePath(),
+            status: AccessLogField.contextStatus(),
+            latency_ms: AccessLogField.contextResponseLatency(),
+            integration_ms: AccessLogField.contextIntegrationLatency(),
+            bytes: AccessLogField.contextResponseLength(),
+          }),
+        ),
+      },
+    });
+    // The stack has its own output of the address, under a name that stays.
+    this.restApi.node.tryRemoveChild("Endpoint");
+    const { root } = this.restApi;
+    const toApi = new LambdaIntegration(props.api.lambda, { allowTestInvoke: false });
+    const toIngest = new LambdaIntegration(props.ingest.lambda, { allowTestInvoke: false });
+    root.addMethod("ANY", toApi);
+    root.addResource("{proxy+}").addMethod("ANY", toApi);
+    root.addResource("v1").addResource("events").addResource("{stream}").addMethod("ANY", toIngest);
+    for (const [type, status, code, detail] of OWN_ANSWERS) this.answer(type, status, code, detail);
+  }
+
+  watch(board: Board): void {
+    const { plan, stage } = this.deployment;
+    const options = { period: Duration.minutes(1) };
+    board.row("API", [
+      graph("Requests a minute", [this.restApi.metricCount({ ...options, statistic: "Sum" })]),
+      graph("Errors, share of requests", [
+        this.restApi.metricServerError({ ...options, statistic: "Average" }),
+        this.restApi.metricClientError({ ...options, statistic: "Average" }),
+      ]),
+      graph("Latency, ms", [
+        this.restApi.metricLatency({ ...options, statistic: "p50" }),
+        this.restApi.metricLatency({ ...options, statistic: "p99" }),
+      ]),
+    ]);
+    const each = (metric: Parameters<typeof serviceMetric>[0], statistic: string) =>
+      plan.services.map(({ name }) =>
+        serviceMetric(metric, name, statistic).with({ label: `${name} ${metric} ${statistic}` }),
+      );
+    board.row("Scores", [
+      graph("Latency p50 and p99, ms", [...each("ScoreLatencyMs", "p50"), ...each("ScoreLatencyMs", "p99")]),
+      graph("Scores a minute", each("ScoreLatencyMs", "SampleCount")),
+      graph("Features missing and degraded answers a minute", each("FeaturesMissing", "Sum"), each("Degraded", "Sum")),
+    ]);
+    board.alarm({
+      runbook: "api-5xx",
+      meaning: `More than ${stage.alarms.serverErrorShare * 100} % of all answers are server errors.`,
+      metric: this.restApi.metricServerError({ period: Duration.minutes(1), statistic: "Average" }),
+      comparison: ComparisonOperator.GREATER_THAN_THRESHOLD,
+      threshold: stage.alarms.serverErrorShare,
+      periods: 5,
+      datapoints: 3,
+      missingData: TreatMissingData.NOT_BREACHING,
+      missingDataReason: "the metric has no value in a minute without requests",
+    });
+  }
+
+  private answer(type: ResponseType, status: number, code: string, detail: string): void {
+    this.restApi.addGatewayResponse(type.responseType, {
+      type,
+      statusCode: String(status),
+      responseHeaders: { "Content-Type": "'application/problem+json'" },
+      templates: {
+        "application/json": JSON.stringify({
+          type: "about:blank",
+          title: code.replaceAll("_", " "),
+          status,
+          code,
+          detail,
+          request_id: "$context.requestId",
+        }),
+      },
+    });
+  }
+}

@@ -1,0 +1,69 @@
+import { AttributeType, BillingMode, StreamViewType, Table, TableEncryption } from "aws-cdk-lib/aws-dynamodb";
+import type { IKey } from "aws-cdk-lib/aws-kms";
+import { Construct } from "constructs";
+import type { EnvironmentName } from "../../functions/shared/environment.ts";
+import { type Deployment, physicalName } from "../deployment.ts";
+import type { NodeFunction } from "./node-function.ts";
+import { removalOf } from "./removal.ts";
+
+export interface SecureTableProps {
+  readonly deployment: Deployment;
+  readonly key: IKey;
+  /** Last part of the table's name. */
+  readonly name: string;
+  /** Variable that tells a function the table's name. */
+  readonly environmentName: EnvironmentName;
+  /** Key attributes, strings. @default pk and sk */
+  readonly keys?: readonly [partition: string, sort?: string];
+  /** Attribute in epoch seconds after which DynamoDB may delete an item. @default items stay */
+  readonly expiryAttribute?: string;
+  /** Publishes each item as it became, for a function to consume. @default false */
+  readonly changes?: boolean;
+}
+
+/** An on-demand table: encrypted with the storage key, recoverable to any second of the last 35 days. */
+export class SecureTable extends Construct {
+  readonly table: Table;
+  private readonly props: SecureTableProps;
+
+  constructor(scope: Construct, id: string, props: SecureTableProps) {
+    super(scope, id);
+    this.props = props;
+    const { deployment, keys: [partition, sort] = ["pk", "sk"] } = props;
+    this.table = new Table(this, "Table", {
+      tableName: physicalName(deployment, props.name),
+      partitionKey: { name: partition, type: AttributeType.STRING },
+      sortKey: sort === undefined ? undefined : { name: sort, type: AttributeType.STRING },
+      billingMode: BillingMode.PAY_PER_REQUEST,
+      encryption: TableEncryption.CUSTOMER_MANAGED,
+      encryptionKey: props.key,
+      pointInTimeRecoverySpecification: { pointInTimeRecoveryEnabled: true },
+      timeToLiveAttribute: props.expiryAttribute,
+      stream: props.changes ? StreamViewType.NEW_IMAGE : undefined,
+      deletionProtection: deployment.stage.retainData,
+      removalPolicy: removalOf(deployment),
+    });
+  }
+
+  grantRead(fn: NodeFunction): void {
+    fn.allow(["dynamodb:GetItem", "dynamodb:Query"], [this.table.tableArn]);
+    fn.allow(["kms:Decrypt", "kms:DescribeKey"], [this.props.key.keyArn]);
+    fn.set(this.props.environmentName, this.table.tableName);
+  }
+
+  /** To add items and change them; nothing that runs may delete one. */
+  grantWrite(fn: NodeFunction): void {
+    fn.allow(["dynamodb:BatchWriteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], [this.table.tableArn]);
+    // DynamoDB opens a table with the caller's permission on its key, for writes as for reads.
+    fn.allow(
+      ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo"],
+      [this.props.key.keyArn],
+    );
+    fn.set(this.props.environmentName, this.table.tableName);
+  }
+
+  grantReadWrite(fn: NodeFunction): void {
+    this.grantRead(fn);
+    this.grantWrite(fn);
+  }
+}

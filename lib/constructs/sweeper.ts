@@ -1,0 +1,30 @@
+import { Duration } from "aws-cdk-lib";
+import { Construct } from "constructs";
+import type { Deployment } from "../deployment.ts";
+import { NodeFunction } from "./node-function.ts";
+import type { OnlineStore } from "./online-store.ts";
+import { Schedule } from "./schedule.ts";
+
+export interface SweeperProps {
+  readonly deployment: Deployment;
+  readonly store: OnlineStore;
+}
+
+/** Touches entities that have fallen silent, so that their ids below the seal go and their tiles are folded. */
+export class Sweeper extends Construct {
+  readonly fn: NodeFunction;
+
+  constructor(scope: Construct, id: string, props: SweeperProps) {
+    super(scope, id);
+    const { deployment, store } = props;
+    this.fn = new NodeFunction(this, "Sweep", {
+      deployment,
+      name: "sweep",
+      description: "Folds and prunes entities that no event touches any more",
+      placement: store.placement,
+      timeout: Duration.minutes(15),
+    });
+    store.grantReadWrite(this.fn);
+    new Schedule(this, "Hourly", { deployment, fn: this.fn, expression: "rate(1 hour)" });
+  }
+}

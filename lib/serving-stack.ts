@@ -1,0 +1,42 @@
+import { CfnOutput } from "aws-cdk-lib";
+import type { Construct } from "constructs";
+import { HttpApi } from "./constructs/http-api.ts";
+import { NodeFunction } from "./constructs/node-function.ts";
+import type { OnlineStore } from "./constructs/online-store.ts";
+import type { SecureTable } from "./constructs/secure-table.ts";
+import type { Deployment } from "./deployment.ts";
+import { FreshetStack } from "./freshet-stack.ts";
+
+export interface ServingStackProps {
+  readonly store: OnlineStore;
+  readonly keys: SecureTable;
+  readonly ingest: NodeFunction;
+}
+
+/** Features and scores over HTTP. Stateless. */
+export class ServingStack extends FreshetStack {
+  readonly fn: NodeFunction;
+  readonly api: HttpApi;
+
+  constructor(scope: Construct, deployment: Deployment, props: ServingStackProps) {
+    super(scope, "serving", { deployment, description: "Freshet: features and scores over HTTP" });
+    this.fn = new NodeFunction(this, "Read", {
+      deployment,
+      name: "api",
+      description: "Reads features, scores, and answers everything but events",
+      placement: props.store.placement,
+      memoryMb: deployment.stage.api.memoryMb,
+    });
+    props.store.grantRead(this.fn);
+    props.keys.grantRead(this.fn);
+    this.api = new HttpApi(this, "Api", { deployment, ingest: props.ingest, api: this.fn });
+    for (const [name, value] of Object.entries({
+      ApiUrl: this.api.restApi.url,
+      ApiId: this.api.restApi.restApiId,
+      ApiStage: deployment.stage.name,
+      ApiFunction: this.fn.lambda.functionName,
+    })) {
+      new CfnOutput(this, name, { value });
+    }
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * The stages, one typed table. A number that differs between a laptop, a team's sandbox and production is here and
+ * nowhere else; what differs in kind (a VPC, a metrics bridge) is a target's matter, see `target.ts`.
+ */
+import { FreshetError } from "../core/errors.ts";
+
+export interface Stage {
+  readonly name: "local" | "dev" | "prod";
+  /** True when data must survive a deleted stack: keys, buckets, tables, streams and the online store are then kept. */
+  readonly retainData: boolean;
+  readonly logRetentionDays: 7 | 30 | 90;
+  readonly stream: {
+    readonly shards: number;
+    /** Replays reach back this far, and a blocked shard is safe for this long. Kinesis allows 24 to 8,760. */
+    readonly retentionHours: number;
+  };
+  readonly aggregation: {
+    /** Kinesis records in one invocation, at most 10,000. A KPL record holds many events, so this bounds calls, not events. */
+    readonly batchSize: number;
+    /** Longer means fewer invocations and staler features. 0 hands a batch over as soon as a poll finds records. */
+    readonly batchWindowSeconds: number;
+    /** Invocations at once on one shard, at most 10. Ids live with the tiles, so order does not matter. */
+    readonly parallelizationFactor: number;
+    readonly memoryMb: number;
+    /** The seal stays a function timeout behind, so a longer one means that more memory is kept open. */
+    readonly timeoutSeconds: number;
+  };
+  readonly api: {
+    readonly memoryMb: number;
+    /** The outer wall, for all callers together. Limits of one tenant are the router's. */
+    readonly requestsPerSecond: number;
+    readonly burst: number;
+  };
+  readonly onlineStore: {
+    readonly nodeType: string;
+    readonly shards: number;
+    readonly replicasPerShard: number;
+    /** Daily snapshots kept; they are the fallback of the fallback, restores come from the archive and the broker. */
+    readonly snapshotDays: number;
+    readonly availabilityZones: number;
+  };
+  readonly alarms: {
+    readonly lagMs: number;
+    readonly freshnessP99Ms: number;
+    /** Records of one stream in five minutes. */
+    readonly quarantined: number;
+    /** Share of answers that are 5xx, 0 to 1. */
+    readonly serverErrorShare: number;
+  };
+}
+
+const stages: Readonly<Record<Stage["name"], Stage>> = {
+  local: {
+    name: "local",
+    retainData: false,
+    logRetentionDays: 7,
+    // Two shards although one would do: the seal is a minimum over shards, and a laptop should exercise that.
+    stream: { shards: 2, retentionHours: 24 },
+    aggregation: {
+      batchSize: 1_000,
+      batchWindowSeconds: 0,
+      parallelizationFactor: 1,
+      memoryMb: 1_024,
+      timeoutSeconds: 60,
+    },
+    api: { memoryMb: 512, requestsPerSecond: 10_000, burst: 5_000 },
+    onlineStore: { nodeType: "cache.t4g.micro", shards: 1, replicasPerShard: 0, snapshotDays: 0, availabilityZones: 1 },
+    alarms: { lagMs: 60_000, freshnessP99Ms: 2_000, quarantined: 10, serverErrorShare: 0.01 },
+  },
+  dev: {
+    name: "dev",
+    retainData: false,
+    logRetentionDays: 30,
+    stream: { shards: 1, retentionHours: 24 },
+    aggregation: {
+      batchSize: 1_000,
+      batchWindowSeconds: 1,
+      parallelizationFactor: 1,
+      memoryMb: 1_024,
+      timeoutSeconds: 60,
+    },
+    api: { memoryMb: 1_024, requestsPerSecond: 500, burst: 250 },
+    // A replica even here: without one there is no failover, and durability asks for cluster mode with failover.
+    onlineStore: { nodeType: "cache.r7g.large", shards: 1, replicasPerShard: 1, snapshotDays: 1, availabilityZones: 2 },
+    alarms: { lagMs: 60_000, freshnessP99Ms: 3_000, quarantined: 100, serverErrorShare: 0.05 },
+  },
+  prod: {
+    name: "prod",
+    retainData: true,
+    logRetentionDays: 90,
+    stream: { shards: 8, retentionHours: 168 },
+    aggregation: {
+      batchSize: 1_000,
+      // Lambda polls a shard once a second: a window on top of that is paid in freshness and saves few invocations.
+      batchWindowSeconds: 0,
+      parallelizationFactor: 4,
+      // 1,769 MB is one whole vCPU; the work is single-threaded.
+      memoryMb: 1_769,
+      timeoutSeconds: 60,
+    },
+    api: { memoryMb: 1_769, requestsPerSecond: 5_000, burst: 2_500 },
+    onlineStore: {
+      nodeType: "cache.r7g.xlarge",
+      shards: 3,
+      replicasPerShard: 1,
+      snapshotDays: 7,
+      availabilityZones: 2,
+    },
+    alarms: { lagMs: 60_000, freshnessP99Ms: 2_000, quarantined: 10, serverErrorShare: 0.01 },
+  },
+};
+
+/** @throws FreshetError `stage_unknown` */
+export function stageNamed(name: string): Stage {
+  const stage = (stages as Readonly<Record<string, Stage | undefined>>)[name];
+  if (stage === undefined) {
+    throw new FreshetError("stage_unknown", `no stage ${name}; use ${Object.keys(stages).join(", ")}`, {
+      field: "stage",
+      repair: "pass -c stage=dev",
+    });
+  }
+  return stage;
+}

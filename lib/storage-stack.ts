@@ -1,0 +1,58 @@
+import { CfnOutput } from "aws-cdk-lib";
+import type { Construct } from "constructs";
+import { Archive } from "./constructs/archive.ts";
+import { dataKey } from "./constructs/data-key.ts";
+import { Quarantine } from "./constructs/quarantine.ts";
+import { secureBucket } from "./constructs/secure-bucket.ts";
+import { SecureTable } from "./constructs/secure-table.ts";
+import type { Deployment } from "./deployment.ts";
+import { FreshetStack } from "./freshet-stack.ts";
+
+/** What is kept for good: archive, quarantine, late queue, API keys, and the record of what the store once held. Stateful. */
+export class StorageStack extends FreshetStack {
+  readonly archive: Archive;
+  readonly quarantine: Quarantine;
+  readonly lateQueue: SecureTable;
+  readonly keys: SecureTable;
+  readonly controlTable: SecureTable;
+
+  constructor(scope: Construct, deployment: Deployment) {
+    super(scope, "storage", { deployment, description: "Freshet: archive, quarantine and tables" });
+    const key = dataKey(this, deployment, "storage");
+    const accessLogs = secureBucket(this, "AccessLogs", { deployment, name: "access-logs", expireDays: 365 });
+    this.archive = new Archive(this, "Archive", { deployment, key, accessLogs });
+    this.quarantine = new Quarantine(this, "Quarantine", { deployment, key, accessLogs });
+    this.lateQueue = new SecureTable(this, "LateQueue", {
+      deployment,
+      key,
+      name: "late",
+      environmentName: "lateTable",
+      // Repair is woken by what arrives here.
+      changes: true,
+    });
+    this.keys = new SecureTable(this, "Keys", {
+      deployment,
+      key,
+      name: "keys",
+      environmentName: "keysTable",
+      keys: ["id"],
+      expiryAttribute: "expires_at",
+    });
+    this.controlTable = new SecureTable(this, "Control", {
+      deployment,
+      key,
+      name: "control",
+      environmentName: "controlTable",
+    });
+    for (const [name, value] of Object.entries({
+      ArchiveBucket: this.archive.bucket.bucketName,
+      QuarantineBucket: this.quarantine.bucket.bucketName,
+      QuarantineTable: this.quarantine.index.table.tableName,
+      LateTable: this.lateQueue.table.tableName,
+      KeysTable: this.keys.table.tableName,
+      ControlTable: this.controlTable.table.tableName,
+    })) {
+      new CfnOutput(this, name, { value });
+    }
+  }
+}

@@ -1,0 +1,25 @@
+import { EmulatedOnlineStore } from "../constructs/emulated-online-store.ts";
+import { EndpointOnlineStore } from "../constructs/endpoint-online-store.ts";
+import { MetricsBridge } from "../constructs/metrics-bridge.ts";
+import { LOCAL_ACCOUNT, LOCAL_REGION } from "../local-guard.ts";
+import type { Target } from "../target.ts";
+
+export interface LocalTargetProps {
+  /** A Valkey that is already there. @default the emulator's ElastiCache */
+  readonly valkey?: { readonly host: string; readonly port: string };
+}
+
+/** An emulator on this machine. Deployed to no other: see `local-guard.ts`. */
+export function localTarget({ valkey }: LocalTargetProps = {}): Target {
+  return {
+    name: "local",
+    environment: { account: LOCAL_ACCOUNT, region: LOCAL_REGION },
+    onlineStore: (scope, id, deployment) =>
+      valkey === undefined
+        ? new EmulatedOnlineStore(scope, id, { deployment })
+        : new EndpointOnlineStore(valkey.host, valkey.port),
+    deliverMetrics: (scope, id, deployment, functions) => {
+      new MetricsBridge(scope, id, { deployment, functions });
+    },
+  };
+}
