@@ -1,0 +1,109 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Command } from "commander";
+import { type FlowReader, openFlow, type StreamFlow } from "../../local/flow.ts";
+import { freshetHome } from "../../local/home.ts";
+import { interruptible } from "../../local/interrupt.ts";
+import { serveUrl } from "../../local/laptop.ts";
+import { type Running, requireRunning } from "../running.ts";
+import { formatTable } from "../table.ts";
+
+const INTERVAL_MS = 1_000;
+const SAMPLES = 4;
+const FEATURES_SHOWN = 4;
+
+interface Snapshot {
+  readonly at_ms: number;
+  readonly streams: readonly (StreamFlow & { readonly events_per_s: number })[];
+  readonly entities: readonly { entity: string; id: string; features: Readonly<Record<string, unknown>> }[];
+}
+
+export function register(program: Command): void {
+  program
+    .command("inspect")
+    .description("Watch events flow: rates, fates, lag, freshness and some entities, each second until Ctrl-C.")
+    .option("--once", "one look over one second")
+    .option("--json", "one JSON object a line")
+    .action(async (options: { once?: boolean; json?: boolean }) => {
+      const running = requireRunning(freshetHome());
+      const flow = openFlow(running.ports, running.deployment);
+      try {
+        await interruptible((signal) => watch(flow, running, options, signal));
+      } finally {
+        flow.close();
+      }
+    });
+}
+
+async function watch(
+  flow: FlowReader,
+  running: Running,
+  options: { once?: boolean; json?: boolean },
+  signal: AbortSignal,
+): Promise<void> {
+  let before = await flow.read();
+  let beforeMs = performance.now();
+  do {
+    await sleep(INTERVAL_MS, undefined, { signal });
+    const now = await flow.read();
+    const seconds = (performance.now() - beforeMs) / 1000;
+    beforeMs = performance.now();
+    const snapshot: Snapshot = {
+      at_ms: Date.now(),
+      streams: now.map((stream, i) => ({
+        ...stream,
+        events_per_s: Math.round((stream.in - before[i].in) / seconds),
+      })),
+      entities: await sampleEntities(flow, running),
+    };
+    before = now;
+    show(snapshot, options);
+  } while (!options.once);
+}
+
+async function sampleEntities(flow: FlowReader, running: Running): Promise<Snapshot["entities"]> {
+  const samples = await flow.sample("default", SAMPLES);
+  return Promise.all(
+    samples.map(async ({ entity, id }) => {
+      const url = `${serveUrl(running.ports.serve)}/v1/features/${entity}/${encodeURIComponent(id)}`;
+      const answer = await fetch(url, { headers: { "x-api-key": running.apiKey } });
+      const body = (await answer.json()) as { features?: Record<string, { value: unknown; status: string }> };
+      const present = Object.entries(body.features ?? {}).filter(([, feature]) => feature.status === "PRESENT");
+      return { entity, id, features: Object.fromEntries(present.map(([name, feature]) => [name, feature.value])) };
+    }),
+  );
+}
+
+function show(snapshot: Snapshot, options: { once?: boolean; json?: boolean }): void {
+  if (options.json) {
+    process.stdout.write(`${JSON.stringify(snapshot)}\n`);
+    return;
+  }
+  // On a terminal each look takes the place of the one before.
+  if (process.stdout.isTTY && !options.once) process.stdout.write("\x1b[H\x1b[2J");
+  process.stdout.write(`${formatSnapshot(snapshot)}\n`);
+}
+
+export function formatSnapshot({ at_ms, streams, entities }: Snapshot): string {
+  const flow = formatTable([
+    ["stream", "events/s", "in", "applied", "duplicates", "late", "quarantined", "waiting", "lag", "freshness"],
+    ...streams.map((s) => [
+      s.stream,
+      s.events_per_s,
+      s.in,
+      s.applied,
+      s.duplicates,
+      s.late,
+      s.quarantined,
+      s.waiting,
+      `${s.lagMs} ms`,
+      s.freshnessMs === null ? "-" : `${s.freshnessMs} ms`,
+    ]),
+  ]);
+  const samples = formatTable(
+    entities.map(({ entity, id, features }) => {
+      const shown = Object.entries(features).slice(0, FEATURES_SHOWN);
+      return [entity, id, shown.map(([name, value]) => `${name.split(":")[1]}=${value}`).join("  ") || "no event yet"];
+    }),
+  );
+  return `${new Date(at_ms).toISOString()}\n${flow}\n${samples === "" ? "  no entity yet" : samples}`;
+}
