@@ -1,4 +1,4 @@
-import { rmSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { localCdkEnvironment } from "../lib/local-guard.ts";
 import { homeFolder, ROOT, venvPython } from "./home.ts";
@@ -27,6 +27,8 @@ export function emulatorProcess(home: string, ports: { emulator: number; valkey:
   const folder = homeFolder(home, "emulator");
   rmSync(join(folder, "tmp"), { recursive: true, force: true });
   const temporary = homeFolder(folder, "tmp");
+  // The emulator's worker script is CommonJS; without this the checkout's package.json would make it an ES module.
+  writeFileSync(join(temporary, "package.json"), '{ "type": "commonjs" }\n');
   return {
     name: "emulator",
     command: venvPython(),

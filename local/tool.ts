@@ -1,7 +1,9 @@
 import { spawn } from "node:child_process";
-import { closeSync, openSync } from "node:fs";
+import { closeSync, openSync, readFileSync } from "node:fs";
 import { FreshetError } from "../core/errors.ts";
 import { logEnd, logFile } from "./processes.ts";
+
+const CAUSE_LINES = 10;
 
 /**
  * Runs a program to its end, with its output in `logs/<name>.log`. It leads a group of its own, ended whole on abort, so
@@ -14,7 +16,7 @@ export async function runTool(
   signal?: AbortSignal,
 ): Promise<void> {
   signal?.throwIfAborted();
-  const log = openSync(logFile(home, tool.name), "a");
+  const log = openSync(logFile(home, tool.name), "w");
   const child = spawn(tool.command, tool.args, {
     cwd: tool.cwd,
     env: tool.env,
@@ -47,4 +49,15 @@ export async function runTool(
   } finally {
     signal?.removeEventListener("abort", end);
   }
+}
+
+/** The first lines that speak of an error, which stack traces and summaries push out of the end; else the end. */
+function causeIn(home: string, name: string): string {
+  const lines = readFileSync(logFile(home, name), "utf8").split("\n");
+  const first = lines.findIndex((line) => /error|failed|invalid|denied/i.test(line));
+  if (first < 0) return logEnd(home, name);
+  return lines
+    .slice(first, first + CAUSE_LINES)
+    .map((line) => `  | ${line}`.trimEnd())
+    .join("\n");
 }
