@@ -39,13 +39,9 @@ export async function runTool(
     });
     signal?.throwIfAborted();
     if (code === 0) return;
-    throw new FreshetError(
-      "tool_failed",
-      `${tool.name} failed with exit code ${code}\n${logEnd(home, tool.name, 25)}`,
-      {
-        repair: `repair what it says; all of its words are in ${logFile(home, tool.name)}`,
-      },
-    );
+    throw new FreshetError("tool_failed", `${tool.name} failed with exit code ${code}\n${causeIn(home, tool.name)}`, {
+      repair: `repair what it says; all of its words are in ${logFile(home, tool.name)}`,
+    });
   } finally {
     signal?.removeEventListener("abort", end);
   }
