@@ -1,0 +1,17 @@
+/** The process that `processHost` starts: loads one bundle and answers one invocation after the other. */
+import { pathToFileURL } from "node:url";
+import { type InvocationContext, lambdaContext } from "./lambda-context.ts";
+
+const loaded = import(pathToFileURL(process.argv[2]!).href) as Promise<{
+  handler: (event: unknown, context: unknown) => Promise<unknown>;
+}>;
+
+process.on("message", async ({ event, context }: { event: unknown; context: InvocationContext }) => {
+  try {
+    const { handler } = await loaded;
+    process.send!({ result: await handler(event, lambdaContext(context)) });
+  } catch (error) {
+    const { name, message } = error as Error;
+    process.send!({ error: { name, message } });
+  }
+});
