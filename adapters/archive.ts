@@ -6,7 +6,7 @@ import { randomUUID } from "node:crypto";
 import { PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import { type ArchiveRow, encodeArchive } from "./archive-format.ts";
 import { durably, forEachLimited } from "./durable-call.ts";
-import { hourPath, pathValue } from "./object-path.ts";
+import { hourPath, tenantPartition } from "./object-path.ts";
 
 export { type ArchiveRow, type EntityFate, type Fate, readArchive } from "./archive-format.ts";
 
@@ -58,18 +58,25 @@ export class ArchiveWriter {
 
 /** Fixed-width arrival first, so that the names of a folder sort by it. */
 function archiveKey(first: ArchiveRow, context: { readonly stream: string; readonly shard: string }): string {
-  const folder = `raw/tenant=${pathValue(first.tenant)}/stream=${pathValue(context.stream)}/${hourPath(first.arrivalMs)}`;
+  const folder = `raw/tenant=${tenantPartition(first.tenant)}/stream=${context.stream}/${hourPath(first.arrivalMs)}`;
   return `${folder}/${String(first.arrivalMs).padStart(13, "0")}-${context.shard}-${randomUUID()}.ndjson.zst`;
 }
 
 function byTenantAndHour(rows: readonly ArchiveRow[]): ArchiveRow[][] {
-  const groups = new Map<string | null, Map<number, ArchiveRow[]>>();
+  const groups = new Map<string, Map<number, ArchiveRow[]>>();
+  let lastTenant: string | null | undefined;
+  let hours!: Map<number, ArchiveRow[]>;
   for (const row of rows) {
+    if (row.tenant !== lastTenant) {
+      lastTenant = row.tenant;
+      const partition = tenantPartition(row.tenant);
+      hours = groups.get(partition) ?? new Map();
+      groups.set(partition, hours);
+    }
     const hour = Math.floor(row.arrivalMs / HOUR_MS);
-    const tenant = groups.get(row.tenant) ?? new Map<number, ArchiveRow[]>();
-    const group = tenant.get(hour);
-    if (group === undefined) groups.set(row.tenant, tenant.set(hour, [row]));
+    const group = hours.get(hour);
+    if (group === undefined) hours.set(hour, [row]);
     else group.push(row);
   }
-  return [...groups.values()].flatMap((hours) => [...hours.values()]);
+  return [...groups.values()].flatMap((byHour) => [...byHour.values()]);
 }

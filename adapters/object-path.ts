@@ -3,17 +3,15 @@
  * rule, a policy or a deletion can name one tenant by prefix.
  */
 
-/** Path segment of records whose tenant could not be read. No tenant is called so: names start with a letter or digit. */
+/** Partition of records that no tenant can be made answerable for. No tenant is called so: names start with a letter or digit. */
 export const UNATTRIBUTED = "_unattributed";
 
-/** Escapes a value for `name=value`: everything but `A-Z a-z 0-9 . _ -` becomes `%XX` of its UTF-8 bytes. */
-export function pathValue(value: string | null): string {
-  if (value === null) return UNATTRIBUTED;
-  return encodeURIComponent(value).replace(
-    /[!'()*~]/g,
-    (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
-  );
-}
+/**
+ * The partition of a tenant as a record gives it. A record is quarantined for a name that breaks the rule, and then the name
+ * must neither choose a path nor outgrow one: that would make its write fail for ever.
+ */
+export const tenantPartition = (tenant: string | null): string =>
+  tenant !== null && /^[a-z0-9][a-z0-9_-]{0,63}$/.test(tenant) ? tenant : UNATTRIBUTED;
 
 /** `2026-11-21` of an instant, in UTC. */
 export const dayOf = (instantMs: number): string => new Date(instantMs).toISOString().slice(0, 10);

@@ -4,7 +4,7 @@
  * item points at nothing.
  *
  * Index table, keys `pk` and `sk` (strings), no secondary index:
- *   pk  key parts (tenant or "", stream, first hex digit of the id): sixteen partitions a tenant and stream, so that a
+ *   pk  key parts (tenant or `_unattributed`, stream, first hex digit of the id): sixteen partitions a tenant and stream, so that a
  *       flood of bad records is not held back by the 1,000 writes a second of one partition, and holds back no good ones
  *   sk  id: first 128 bits of SHA-256 over (stream, shard, sequence, sub-sequence), in hex; the same delivery is one item
  *   status `open`; whoever replays or drops a record changes it, and a later redelivery leaves it as it is
@@ -15,10 +15,10 @@ import { PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import type { Delivery } from "./archive-format.ts";
 import { durably, forEachLimited } from "./durable-call.ts";
 import { joinKeyParts } from "./key-parts.ts";
-import { dayOf, pathValue } from "./object-path.ts";
+import { dayOf, tenantPartition } from "./object-path.ts";
 
 export interface QuarantinedRecord extends Delivery {
-  /** Null when the record was refused before its tenant could be read. */
+  /** As the record gives it, right or wrong; null when it was refused before its tenant could be read. */
   readonly tenant: string | null;
   /** The refusing error's code. */
   readonly reason: string;
@@ -98,13 +98,13 @@ export function quarantineId({ stream, shard, sequence, subSequence }: Omit<Deli
 
 /** The partition keys that hold all items of a tenant and stream. @param tenant null for unattributed records */
 export function quarantinePartitions(tenant: string | null, stream: string): string[] {
-  return Array.from("0123456789abcdef", (digit) => joinKeyParts(tenant ?? "", stream, digit));
+  return Array.from("0123456789abcdef", (digit) => joinKeyParts(tenantPartition(tenant), stream, digit));
 }
 
 function indexItem(record: QuarantinedRecord, objectKey: string, objectLine: number) {
   const id = quarantineId(record);
   return {
-    pk: { S: joinKeyParts(record.tenant ?? "", record.stream, id[0]!) },
+    pk: { S: joinKeyParts(tenantPartition(record.tenant), record.stream, id[0]!) },
     sk: { S: id },
     status: { S: "open" },
     ...(record.tenant === null ? {} : { tenant: { S: record.tenant } }),
@@ -147,7 +147,7 @@ function envelope(record: QuarantinedRecord) {
 const digest = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 
 function objectKey(first: QuarantinedRecord): string {
-  const folder = `quarantine/tenant=${pathValue(first.tenant)}/stream=${pathValue(first.stream)}/dt=${dayOf(first.arrivalMs)}`;
+  const folder = `quarantine/tenant=${tenantPartition(first.tenant)}/stream=${first.stream}/dt=${dayOf(first.arrivalMs)}`;
   return `${folder}/${String(first.arrivalMs).padStart(13, "0")}-${first.shard}-${randomUUID()}.ndjson`;
 }
 
@@ -156,7 +156,7 @@ function objectsOf(records: readonly QuarantinedRecord[]): QuarantinedRecord[][]
   const objects: QuarantinedRecord[][] = [];
   const open = new Map<string, { records: QuarantinedRecord[]; bytes: number }>();
   for (const record of records) {
-    const path = joinKeyParts(record.tenant ?? "", record.stream, dayOf(record.arrivalMs));
+    const path = joinKeyParts(tenantPartition(record.tenant), record.stream, dayOf(record.arrivalMs));
     let object = open.get(path);
     if (object === undefined || object.bytes + record.bytes.length > MAX_OBJECT_BYTES) {
       object = { records: [], bytes: 0 };

@@ -4,7 +4,7 @@ import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type ArchiveRow, archiveRowFormatter, encodeArchive, readArchive } from "../../adapters/archive-format.ts";
-import { pathValue } from "../../adapters/object-path.ts";
+import { tenantPartition } from "../../adapters/object-path.ts";
 
 const GOLDEN = join(import.meta.dirname, "..", "fixtures", "golden", "archive-v1.ndjson.zst");
 
@@ -218,10 +218,11 @@ describe("a damaged archive object says how it is damaged", () => {
 });
 
 describe("object paths", () => {
-  test("no tenant can name another's folder, nor that of unattributed records", () => {
-    expect(pathValue("acme-2_eu.x")).toBe("acme-2_eu.x");
-    expect(pathValue("a/b=c d'~\u00fc")).toBe("a%2Fb%3Dc%20d%27%7E%C3%BC");
-    expect(pathValue(null)).toBe("_unattributed");
+  test("a name that no tenant may have chooses no path, however it is spelt or long", () => {
+    expect(tenantPartition("acme-2_eu")).toBe("acme-2_eu");
+    for (const wrong of [null, "", "a/b", "../b", "_unattributed", "Acme", "a b", "a".repeat(65), "x".repeat(5_000)]) {
+      expect(tenantPartition(wrong)).toBe("_unattributed");
+    }
   });
 });
 

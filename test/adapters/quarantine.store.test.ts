@@ -101,6 +101,15 @@ describe("QuarantineWriter", () => {
     expect(item!["object_key"].S).toMatch(/^quarantine\/tenant=_unattributed\/stream=bare\//);
   });
 
+  test("a tenant's name that broke the rule is kept, and chooses neither path nor key", async () => {
+    const tenant = `${"x".repeat(3_000)}/..`;
+    await writer().write([record("spelt", 1, { tenant, reason: "tenant_invalid" })]);
+    const [item] = await items(null, "spelt");
+    expect(item!["tenant"].S).toBe(tenant);
+    expect((await objectLine(item!))["tenant"]).toBe(tenant);
+    expect(item!["object_key"].S).toMatch(/^quarantine\/tenant=_unattributed\/stream=spelt\//);
+  });
+
   test("delivered twice, a record is one item, and what an operator did with it stays", async () => {
     await writer().write([record("again", 1)]);
     const [first] = await items("default", "again");

@@ -1,0 +1,93 @@
+/** What the heartbeat needs of Kinesis: every shard of a stream, and a record onto each open one. */
+import {
+  DescribeStreamSummaryCommand,
+  type KinesisClient,
+  ListShardsCommand,
+  PutRecordsCommand,
+  type Shard,
+} from "@aws-sdk/client-kinesis";
+import { InfrastructureError } from "../core/errors.ts";
+
+export interface ListedShard {
+  readonly id: string;
+  /** One after a split, two after a merge; parents that have expired are named all the same. */
+  readonly parents: readonly string[];
+  /** No record will be added; its last ones may still be unread. */
+  readonly closed: boolean;
+  /** Decimal; a record with this explicit hash key lands on the shard while it is open. */
+  readonly startingHashKey: string;
+}
+
+export interface ListedStream {
+  readonly createdAtMs: number;
+  /** Open ones and those that closed within the stream's retention. */
+  readonly shards: readonly ListedShard[];
+}
+
+const RECORDS_PER_CALL = 500;
+const MAX_ROUNDS = 4;
+
+/** Throws what the SDK throws. @param stream the Kinesis name */
+export async function listStream(client: Pick<KinesisClient, "send">, stream: string): Promise<ListedStream> {
+  const summary = await client.send(new DescribeStreamSummaryCommand({ StreamName: stream }));
+  const shards: ListedShard[] = [];
+  let token: string | undefined;
+  do {
+    // A token stands for the name and must come alone.
+    const page = await client.send(
+      new ListShardsCommand(token === undefined ? { StreamName: stream } : { NextToken: token }),
+    );
+    shards.push(...(page.Shards ?? []).map(listed));
+    token = page.NextToken;
+  } while (token !== undefined);
+  return { createdAtMs: summary.StreamDescriptionSummary!.StreamCreationTimestamp!.getTime(), shards };
+}
+
+const listed = (shard: Shard): ListedShard => ({
+  id: shard.ShardId!,
+  parents: [shard.ParentShardId, shard.AdjacentParentShardId].filter((id) => id !== undefined && id !== ""),
+  // "None" in one emulator; AWS leaves it out of an open shard.
+  closed: ![undefined, null, "", "None"].includes(
+    shard.SequenceNumberRange?.EndingSequenceNumber as string | undefined,
+  ),
+  startingHashKey: shard.HashKeyRange!.StartingHashKey!,
+});
+
+/**
+ * Puts `data` onto every open shard. One that is closed meanwhile passes its record on to a child, which is as good.
+ * @throws InfrastructureError `heartbeat_unsent` when a shard does not take its record in four rounds
+ */
+export async function putOnEveryShard(
+  client: Pick<KinesisClient, "send">,
+  stream: string,
+  shards: readonly ListedShard[],
+  data: Uint8Array,
+  sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms)),
+): Promise<void> {
+  let rest = shards.filter((shard) => !shard.closed);
+  for (let round = 0; rest.length > 0 && round < MAX_ROUNDS; round++) {
+    if (round > 0) await sleep(Math.random() * 200 * 2 ** round);
+    const refused: ListedShard[] = [];
+    for (let start = 0; start < rest.length; start += RECORDS_PER_CALL) {
+      const part = rest.slice(start, start + RECORDS_PER_CALL);
+      const answer = await client.send(
+        new PutRecordsCommand({
+          StreamName: stream,
+          Records: part.map(({ id, startingHashKey }) => ({
+            Data: data,
+            PartitionKey: `heartbeat-${id}`,
+            ExplicitHashKey: startingHashKey,
+          })),
+        }),
+      );
+      refused.push(...part.filter((_, i) => (answer.Records?.[i]?.ErrorCode ?? null) !== null));
+    }
+    rest = refused;
+  }
+  if (rest.length === 0) return;
+  throw new InfrastructureError(
+    "heartbeat_unsent",
+    `${rest.length} shards of ${stream} took no heartbeat in ${MAX_ROUNDS} rounds, the first is ${rest[0]!.id}`,
+    { repair: "none needed if it passes: the seal waits for the next minute; else give the stream more shards" },
+  );
+}
