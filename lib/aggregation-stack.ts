@@ -1,15 +1,12 @@
 import { CfnOutput } from "aws-cdk-lib";
 import type { Construct } from "constructs";
 import { Aggregator, type AggregatorProps } from "./constructs/aggregator.ts";
-import type { SecureTable } from "./constructs/secure-table.ts";
 import { Sweeper } from "./constructs/sweeper.ts";
 import { Watchkeeper } from "./constructs/watchkeeper.ts";
 import type { Deployment } from "./deployment.ts";
 import { FreshetStack } from "./freshet-stack.ts";
 
-export interface AggregationStackProps extends Omit<AggregatorProps, "deployment"> {
-  readonly controlTable: SecureTable;
-}
+export type AggregationStackProps = Omit<AggregatorProps, "deployment">;
 
 /** Streams to online store: apply, advance the seal, sweep. Stateless. */
 export class AggregationStack extends FreshetStack {
@@ -21,6 +18,8 @@ export class AggregationStack extends FreshetStack {
     super(scope, "aggregation", { deployment, description: "Freshet: exactly-once aggregation" });
     this.aggregator = new Aggregator(this, "Aggregator", { deployment, ...props });
     this.watchkeeper = new Watchkeeper(this, "Watchkeeper", { deployment, ...props });
+    // Control gives new slots their births on the promise that no older aggregate code starts any more.
+    this.watchkeeper.control.node.addDependency(this.aggregator.fn);
     this.sweeper = new Sweeper(this, "Sweeper", { deployment, ...props });
     for (const [name, { lambda }] of Object.entries({
       AggregateFunction: this.aggregator.fn,

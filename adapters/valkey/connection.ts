@@ -3,7 +3,7 @@
  * primary that owns it. Also knows each primary's run id, which applies carry so that a failover is noticed.
  */
 import { Cluster, Redis } from "iovalkey";
-import { InfrastructureError } from "../../core/errors.ts";
+import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 
 export interface ValkeyOptions {
   readonly host: string;
@@ -167,11 +167,17 @@ const isConnectionError = (error: Error): boolean =>
     `${error.name} ${error.message}`,
   );
 
-export function commandError(error: Error): InfrastructureError {
+export function commandError(error: Error): FreshetError {
   if (/^OOM /.test(error.message)) {
     return new InfrastructureError("store_full", "the online store has no memory left: applies are blocked", {
       cause: error,
       repair: "add memory or shards; reads go on, and applies resume by themselves",
+    });
+  }
+  // A bug that some record brought to light, told apart from a store that cannot serve anybody.
+  if (/user_function|script: on @|Error running script/.test(error.message)) {
+    return new FreshetError("store_function_failed", `the store's function failed: ${error.message.slice(0, 200)}`, {
+      cause: error,
     });
   }
   return new InfrastructureError("store_error", `the online store refused a command: ${error.message.slice(0, 200)}`, {

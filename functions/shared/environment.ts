@@ -23,6 +23,8 @@ export const ENVIRONMENT = {
   keysTable: "FRESHET_KEYS_TABLE",
   controlTable: "FRESHET_CONTROL_TABLE",
   controlFunction: "FRESHET_CONTROL_FUNCTION",
+  /** Timeout of the aggregate function, in ms: an invocation that outlives its batch's retry lives this long at most. */
+  aggregateTimeoutMs: "FRESHET_AGGREGATE_TIMEOUT_MS",
   /** JSON object: stream name in the plan to name of the Kinesis stream. */
   streams: "FRESHET_STREAMS",
 } as const;

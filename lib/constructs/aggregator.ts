@@ -25,6 +25,8 @@ export interface AggregatorProps {
   readonly archive: Archive;
   readonly quarantine: Quarantine;
   readonly lateQueue: SecureTable;
+  /** Tells the epoch that applies carry. */
+  readonly controlTable: SecureTable;
 }
 
 /** Kinesis to Valkey: the function that applies events exactly once, and a mapping to it from each stream. */
@@ -34,7 +36,7 @@ export class Aggregator extends Construct {
 
   constructor(scope: Construct, id: string, props: AggregatorProps) {
     super(scope, id);
-    const { deployment, streams, store, archive, quarantine, lateQueue } = props;
+    const { deployment, streams, store, archive, quarantine, lateQueue, controlTable } = props;
     const { aggregation, stream: sizing } = deployment.stage;
     this.deployment = deployment;
     this.fn = new NodeFunction(this, "Aggregate", {
@@ -49,6 +51,7 @@ export class Aggregator extends Construct {
     archive.grantWrite(this.fn);
     quarantine.grantWrite(this.fn);
     lateQueue.grantWrite(this.fn);
+    controlTable.grantRead(this.fn);
     streams.grantConsume(this.fn);
     const onFailure = quarantine.failureDestination(this.fn);
     for (const [name, stream] of streams.byName) {

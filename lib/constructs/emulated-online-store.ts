@@ -1,7 +1,7 @@
 import { CfnReplicationGroup } from "aws-cdk-lib/aws-elasticache";
 import { Construct } from "constructs";
 import { type Deployment, physicalName } from "../deployment.ts";
-import { EndpointOnlineStore } from "./endpoint-online-store.ts";
+import { connectPlainly } from "./endpoint-online-store.ts";
 import type { NodeFunction } from "./node-function.ts";
 import type { OnlineStore } from "./online-store.ts";
 
@@ -11,12 +11,12 @@ import type { OnlineStore } from "./online-store.ts";
  */
 export class EmulatedOnlineStore extends Construct implements OnlineStore {
   readonly placement = {};
-  private readonly endpoint: EndpointOnlineStore;
+  private readonly group: CfnReplicationGroup;
 
   constructor(scope: Construct, id: string, props: { readonly deployment: Deployment }) {
     super(scope, id);
     const { deployment } = props;
-    const group = new CfnReplicationGroup(this, "ReplicationGroup", {
+    this.group = new CfnReplicationGroup(this, "ReplicationGroup", {
       replicationGroupId: physicalName(deployment, "online"),
       replicationGroupDescription: `Freshet online store (${deployment.stage.name})`,
       engine: "valkey",
@@ -25,15 +25,14 @@ export class EmulatedOnlineStore extends Construct implements OnlineStore {
       automaticFailoverEnabled: false,
       transitEncryptionEnabled: false,
     });
-    this.endpoint = new EndpointOnlineStore(group.attrPrimaryEndPointAddress, group.attrPrimaryEndPointPort);
   }
 
   grantRead(fn: NodeFunction): void {
-    this.endpoint.grantRead(fn);
+    this.grantReadWrite(fn);
   }
 
   grantReadWrite(fn: NodeFunction): void {
-    this.endpoint.grantReadWrite(fn);
+    connectPlainly(fn, this.group.attrPrimaryEndPointAddress, this.group.attrPrimaryEndPointPort);
   }
 
   watch(): void {}

@@ -1,11 +1,11 @@
 /**
  * The code of functions. Bundling is a choice of the app, not of the stacks: templates can be asserted without it.
  */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { Code } from "aws-cdk-lib/aws-lambda";
-import { buildSync } from "esbuild";
+import { type BuildOptions, buildSync } from "esbuild";
 
 export interface FunctionCode {
   /** @param name of the file in `functions/`, as `aggregate`; the bundle exports its `handler` as `index.handler` */
@@ -36,23 +36,33 @@ export function bundledCode(functionsFolder: string): FunctionCode {
   };
 }
 
+/** How a function is bundled, here and wherever else the deployed code is to be run. */
+export const bundleOptions = {
+  bundle: true,
+  platform: "node",
+  target: "node24",
+  format: "esm",
+  // Contracts are JSON under their own extension. The store's Lua library travels inside the bundle.
+  loader: { ".avsc": "json" },
+  define: {
+    STORE_FUNCTION_SOURCE: JSON.stringify(
+      readFileSync(new URL("../../adapters/valkey/store-function.lua", import.meta.url), "utf8"),
+    ),
+  },
+  // Packages written as CommonJS call `require` for Node's own modules, which an ES module does not have.
+  banner: {
+    js: 'import { createRequire as freshetCreateRequire } from "node:module"; const require = freshetCreateRequire(import.meta.url);',
+  },
+  logLevel: "warning",
+} as const satisfies BuildOptions;
+
 function bundle(entry: string) {
   return buildSync({
+    ...bundleOptions,
     entryPoints: [entry],
     outfile: "index.mjs",
     write: false,
-    bundle: true,
-    platform: "node",
-    target: "node24",
-    format: "esm",
     sourcemap: true,
     sourcesContent: false,
-    // The Lua library of the store travels inside the bundle; contracts are JSON under their own extension.
-    loader: { ".lua": "text", ".avsc": "json" },
-    // Packages written as CommonJS call `require` for Node's own modules, which an ES module does not have.
-    banner: {
-      js: 'import { createRequire as freshetCreateRequire } from "node:module"; const require = freshetCreateRequire(import.meta.url);',
-    },
-    logLevel: "warning",
   }).outputFiles;
 }

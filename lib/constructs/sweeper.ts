@@ -4,10 +4,13 @@ import type { Deployment } from "../deployment.ts";
 import { NodeFunction } from "./node-function.ts";
 import type { OnlineStore } from "./online-store.ts";
 import { Schedule } from "./schedule.ts";
+import type { SecureTable } from "./secure-table.ts";
 
 export interface SweeperProps {
   readonly deployment: Deployment;
   readonly store: OnlineStore;
+  /** Tells the epoch that calls carry. */
+  readonly controlTable: SecureTable;
 }
 
 /** Touches entities that have fallen silent, so that their ids below the seal go and their tiles are folded. */
@@ -16,7 +19,7 @@ export class Sweeper extends Construct {
 
   constructor(scope: Construct, id: string, props: SweeperProps) {
     super(scope, id);
-    const { deployment, store } = props;
+    const { deployment, store, controlTable } = props;
     this.fn = new NodeFunction(this, "Sweep", {
       deployment,
       name: "sweep",
@@ -25,6 +28,7 @@ export class Sweeper extends Construct {
       timeout: Duration.minutes(15),
     });
     store.grantReadWrite(this.fn);
+    controlTable.grantRead(this.fn);
     new Schedule(this, "Hourly", { deployment, fn: this.fn, expression: "rate(1 hour)" });
   }
 }

@@ -35,6 +35,7 @@ export class Watchkeeper extends Construct {
     });
     store.grantReadWrite(this.control);
     controlTable.grantReadWrite(this.control);
+    this.control.set("aggregateTimeoutMs", String(deployment.stage.aggregation.timeoutSeconds * 1_000));
     this.heartbeat = new NodeFunction(this, "Heartbeat", {
       deployment,
       name: "heartbeat",

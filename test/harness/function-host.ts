@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { build } from "esbuild";
+import { bundleOptions } from "../../lib/constructs/function-code.ts";
 import { type InvocationContext, lambdaContext } from "./lambda-context.ts";
 
 export interface FunctionHost {
@@ -52,16 +53,9 @@ export async function bundleHandler(path: string): Promise<FunctionBundle> {
   await build({
     entryPoints: [join(root, path)],
     outfile: file,
-    bundle: true,
-    platform: "node",
-    target: "node24",
-    format: "esm",
+    ...bundleOptions,
     sourcemap: "inline",
     sourcesContent: false,
-    loader: { ".lua": "text", ".avsc": "json" },
-    banner: {
-      js: 'import { createRequire as freshetCreateRequire } from "node:module"; const require = freshetCreateRequire(import.meta.url);',
-    },
     logLevel: "error",
   });
   let copies = 0;

@@ -1,0 +1,31 @@
+/** Running totals for people who watch: `freshet inspect` and the monitor read them. Never a source of truth. */
+import type { ValkeyConnection } from "./connection.ts";
+
+export const statsKey = (stream: string): string => `freshet:stats:${stream}`;
+
+export interface StatsUpdate {
+  readonly events: number;
+  readonly applied: number;
+  readonly duplicates: number;
+  readonly late: number;
+  readonly quarantined: number;
+  readonly arrivalMs: number;
+  readonly visibleMs: number | null;
+}
+
+export async function addToStats(connection: ValkeyConnection, stream: string, update: StatsUpdate): Promise<void> {
+  const key = statsKey(stream);
+  const add = (field: string, by: number) => (by > 0 ? [{ key, name: "HINCRBY", args: [key, field, by] }] : []);
+  await connection.demand([
+    ...add("in", update.events),
+    ...add("applied", update.applied),
+    ...add("duplicates", update.duplicates),
+    ...add("late", update.late),
+    ...add("quarantined", update.quarantined),
+    {
+      key,
+      name: "HSET",
+      args: [key, "lastArrivalMs", update.arrivalMs, ...(update.visibleMs === null ? [] : ["lastAppliedMs", update.visibleMs])],
+    },
+  ]);
+}

@@ -1,0 +1,48 @@
+/** Keeps the online store's control hashes: creates them, gives slots their births, moves the seal (DESIGN §5, §6). */
+import { MetricUnit } from "@aws-lambda-powertools/metrics";
+import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
+import { ControlTable } from "../adapters/control-table.ts";
+import { StoreApplier } from "../adapters/valkey/applier.ts";
+import { ValkeyConnection } from "../adapters/valkey/connection.ts";
+import { ControlHashes } from "../adapters/valkey/control.ts";
+import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
+import { Watermark } from "../adapters/valkey/watermark.ts";
+import { plan } from "../features/plan.ts";
+import { type ControlReport, controlStep, type StreamShards } from "./shared/control-loop.ts";
+import { requireEnvironment } from "./shared/environment.ts";
+import { describeError, logger, metrics } from "./shared/observability.ts";
+
+const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
+const table = new ControlTable({ table: requireEnvironment("controlTable"), dynamodb: new DynamoDBClient({}) });
+const ports = {
+  plan,
+  controls: new ControlHashes(connection, plan),
+  watermark: new Watermark(connection),
+  table,
+  timeoutMs: Number(requireEnvironment("aggregateTimeoutMs")),
+  loadFunction: () => new StoreApplier(connection, plan, 0).loadFunction(),
+};
+
+/** `tick`: from the heartbeat, with the shards of each stream. Without streams (after a deployment) no seal moves. */
+export interface ControlEvent {
+  readonly kind?: "tick";
+  readonly streams?: Readonly<Record<string, StreamShards>>;
+}
+
+export async function handler(event: ControlEvent): Promise<ControlReport> {
+  const nowMs = Date.now();
+  try {
+    const report = await controlStep(ports, event.streams ?? {}, nowMs);
+    for (const [stream, sealMs] of Object.entries(report.seals)) {
+      const one = metrics.singleMetric();
+      one.addDimension("stream", stream);
+      one.addMetric("SealLagMs", MetricUnit.Milliseconds, nowMs - sealMs);
+    }
+    if (report.state !== "ok") logger.error("the online store's control state is not ok", { ...report });
+    else logger.info("control", { ...report });
+    return report;
+  } catch (error) {
+    logger.error("control step failed", describeError(error));
+    throw error;
+  }
+}

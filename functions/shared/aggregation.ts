@@ -1,0 +1,254 @@
+/**
+ * What the aggregate function does with one batch of one shard (DESIGN §6): register, apply, make every side output
+ * durable, clear the registration, acknowledge. Any infrastructure failure stops it before the acknowledgement.
+ */
+import type { ArchiveRow, ArchiveWriter } from "../../adapters/archive.ts";
+import { type EventCodec, isHeartbeat } from "../../adapters/avro/event-codec.ts";
+import { deaggregate } from "../../adapters/kpl.ts";
+import type { LateItem, LateQueue } from "../../adapters/late-queue.ts";
+import type { QuarantinedRecord, QuarantineWriter } from "../../adapters/quarantine.ts";
+import type { ApplyResult, EntityFate, StoreApplier } from "../../adapters/valkey/applier.ts";
+import type { PreparedEvent, RecordPacker } from "../../adapters/valkey/record.ts";
+import type { BatchSpan, Watermark } from "../../adapters/valkey/watermark.ts";
+import { FreshetError, InfrastructureError } from "../../core/errors.ts";
+import { checkEvent } from "../../core/event.ts";
+import type { Stream } from "../../core/plan.ts";
+
+/** One record as the mapping delivers it. */
+export interface StreamRecord {
+  readonly sequence: string;
+  readonly arrivalMs: number;
+  readonly bytes: Buffer;
+}
+
+export interface AggregationPorts {
+  readonly stream: Stream;
+  readonly codec: EventCodec;
+  readonly packer: RecordPacker;
+  readonly applier: StoreApplier;
+  readonly watermark: Watermark;
+  readonly archive: Pick<ArchiveWriter, "write">;
+  readonly quarantine: Pick<QuarantineWriter, "write">;
+  readonly late: Pick<LateQueue, "put">;
+}
+
+export interface BatchResult {
+  readonly events: number;
+  readonly applied: number;
+  readonly duplicates: number;
+  readonly late: number;
+  readonly quarantined: number;
+  /** Newest and oldest arrival of the batch. */
+  readonly arrivalMs: number;
+  readonly oldestArrivalMs: number;
+  /** The store's clock at the apply; null when nothing was sent to it. */
+  readonly visibleMs: number | null;
+  readonly failover: boolean;
+  readonly archivedBytes: number;
+}
+
+interface Candidate {
+  readonly record: StreamRecord;
+  readonly subSequence: number;
+  readonly tenant: string;
+  readonly eventId: string;
+  readonly eventTimeMs: number;
+  readonly fields: Readonly<Record<string, unknown>>;
+  readonly prepared: PreparedEvent;
+}
+
+interface Refused {
+  readonly quarantined: QuarantinedRecord;
+  readonly row: ArchiveRow;
+}
+
+/**
+ * @param records of one shard, in order, at least one
+ * @throws InfrastructureError when anything is not durable: the whole batch is to be delivered again
+ */
+export async function aggregateBatch(
+  ports: AggregationPorts,
+  shard: string,
+  records: readonly StreamRecord[],
+): Promise<BatchResult> {
+  const { stream, watermark } = ports;
+  const span = spanOf(shard, records);
+  await watermark.register(stream.name, span);
+  const { candidates, refused } = decodeBatch(ports, shard, records);
+  const { fates, nowMs, failover, refusedLater } = await applyAll(ports, shard, candidates);
+  refused.push(...refusedLater);
+  const rows: ArchiveRow[] = [];
+  const late: LateItem[] = [];
+  const counts = { applied: 0, duplicates: 0, late: 0 };
+  candidates.forEach((candidate, i) => {
+    const own = fates[i];
+    if (own === null) return;
+    rows.push(archiveRow(stream, shard, candidate, own));
+    const sealed = own.filter(({ fate }) => fate === "sealed");
+    late.push(...sealed.map((fate) => lateItem(stream, candidate, fate)));
+    if (sealed.length > 0) counts.late++;
+    else if (own.length > 0 && own.every(({ fate }) => fate === "duplicate")) counts.duplicates++;
+    else counts.applied++;
+  });
+  rows.push(...refused.map(({ row }) => row));
+  const [objects] = await Promise.all([
+    rows.length > 0 ? ports.archive.write(rows, { stream: stream.name, shard }) : [],
+    late.length > 0 ? ports.late.put(late) : undefined,
+    refused.length > 0 ? ports.quarantine.write(refused.map(({ quarantined }) => quarantined)) : undefined,
+  ]);
+  const arrivalMs = Math.max(...records.map((record) => record.arrivalMs));
+  await watermark.clear(
+    stream.name,
+    shard,
+    records.map(({ sequence }) => sequence),
+    arrivalMs,
+    null,
+  );
+  return {
+    events: candidates.length + refused.length - refusedLater.length,
+    ...counts,
+    quarantined: refused.length,
+    arrivalMs,
+    oldestArrivalMs: records[0].arrivalMs,
+    visibleMs: nowMs,
+    failover,
+    archivedBytes: objects.reduce((total, { bytes }) => total + bytes, 0),
+  };
+}
+
+const spanOf = (shard: string, records: readonly StreamRecord[]): BatchSpan => ({
+  shard,
+  firstSequence: records[0].sequence,
+  firstArrivalMs: records[0].arrivalMs,
+  lastSequence: records[records.length - 1].sequence,
+});
+
+/** Decodes and checks every event. Whatever one record does wrong stays with that record. */
+function decodeBatch(ports: AggregationPorts, shard: string, records: readonly StreamRecord[]) {
+  const candidates: Candidate[] = [];
+  const refused: Refused[] = [];
+  for (const record of records) {
+    let parts: readonly Uint8Array[];
+    try {
+      parts = deaggregate(record.bytes) ?? [record.bytes];
+    } catch (error) {
+      refused.push(refuse(ports.stream, shard, record, 0, record.bytes, null, error));
+      continue;
+    }
+    parts.forEach((part, subSequence) => {
+      const bytes = part as Buffer;
+      if (isHeartbeat(bytes)) return;
+      let fields: Record<string, unknown> | null = null;
+      try {
+        fields = ports.codec.decode(bytes).fields as Record<string, unknown>;
+        const checked = checkEvent(ports.stream, fields, record.arrivalMs);
+        const { tenant, eventId, eventTimeMs } = checked;
+        const prepared = ports.packer.prepare(tenant, eventId, eventTimeMs, fields);
+        candidates.push({ record, subSequence, tenant, eventId, eventTimeMs, fields, prepared });
+      } catch (error) {
+        if (error instanceof InfrastructureError) throw error;
+        refused.push(refuse(ports.stream, shard, record, subSequence, bytes, fields, error));
+      }
+    });
+  }
+  return { candidates, refused };
+}
+
+/**
+ * Applies all events; when the store's function itself throws over one of them, applies them one by one and sets the
+ * thrower aside. A null in `fates` stands for an event that was set aside here.
+ */
+async function applyAll(ports: AggregationPorts, shard: string, candidates: readonly Candidate[]) {
+  const refusedLater: Refused[] = [];
+  try {
+    const result: ApplyResult = await ports.applier.apply(candidates.map(({ prepared }) => prepared));
+    return { ...result, refusedLater };
+  } catch (error) {
+    if (!isFunctionError(error)) throw error;
+  }
+  const fates: (readonly EntityFate[] | null)[] = [];
+  let nowMs: number | null = null;
+  let failover = false;
+  for (const candidate of candidates) {
+    try {
+      const one = await ports.applier.apply([candidate.prepared]);
+      fates.push(one.fates[0]);
+      nowMs = one.nowMs ?? nowMs;
+      failover ||= one.failover;
+    } catch (error) {
+      if (!isFunctionError(error)) throw error;
+      const { record, subSequence, fields } = candidate;
+      fates.push(null);
+      refusedLater.push(refuse(ports.stream, shard, record, subSequence, record.bytes, fields, error));
+    }
+  }
+  return { fates, nowMs, failover, refusedLater };
+}
+
+const isFunctionError = (error: unknown): boolean => error instanceof FreshetError && error.code === "store_function_failed";
+
+function refuse(
+  stream: Stream,
+  shard: string,
+  { sequence, arrivalMs }: StreamRecord,
+  subSequence: number,
+  bytes: Uint8Array,
+  fields: Readonly<Record<string, unknown>> | null,
+  error: unknown,
+): Refused {
+  // Anything but our own error is a bug that this record brought to light: it must not stop the shard.
+  const known = error instanceof FreshetError;
+  const reason = known ? error.code : "processing_failed";
+  const tenant = typeof fields?.["tenant"] === "string" ? fields["tenant"] : null;
+  const delivery = { stream: stream.name, arrivalMs, shard, sequence, subSequence };
+  const eventId = fields?.[stream.eventId];
+  const eventTimeMs = fields?.[stream.eventTime];
+  const singleObject = bytes.length >= 10 && bytes[0] === 0xc3 && bytes[1] === 0x01;
+  return {
+    quarantined: {
+      ...delivery,
+      tenant,
+      reason,
+      field: known ? (error.field ?? null) : null,
+      message: known ? error.message : "an unexpected error; the function's log has it",
+      fingerprint: singleObject ? Buffer.from(bytes.subarray(2, 10)).toString("hex") : null,
+      bytes,
+    },
+    row: {
+      ...delivery,
+      tenant,
+      eventId: typeof eventId === "string" ? eventId : null,
+      eventTimeMs: typeof eventTimeMs === "number" && Number.isSafeInteger(eventTimeMs) ? eventTimeMs : null,
+      identity: null,
+      fields,
+      fates: [],
+      reason,
+    },
+  };
+}
+
+const archiveRow = (stream: Stream, shard: string, candidate: Candidate, fates: readonly EntityFate[]): ArchiveRow => ({
+  stream: stream.name,
+  arrivalMs: candidate.record.arrivalMs,
+  shard,
+  sequence: candidate.record.sequence,
+  subSequence: candidate.subSequence,
+  tenant: candidate.tenant,
+  eventId: candidate.eventId,
+  eventTimeMs: candidate.eventTimeMs,
+  identity: candidate.prepared.identity.toString("hex"),
+  fields: candidate.fields,
+  fates: fates.map(({ entity, id, fate, visibleMs }) => ({ entity, id, fate: fate === "sealed" ? "late" : fate, visibleMs })),
+});
+
+const lateItem = (stream: Stream, candidate: Candidate, { entity, id }: EntityFate): LateItem => ({
+  tenant: candidate.tenant,
+  entity,
+  id,
+  stream: stream.name,
+  baseIndex: Math.floor(candidate.eventTimeMs / stream.baseMs),
+  identity: candidate.prepared.identity.toString("hex"),
+  eventId: candidate.eventId,
+  eventTimeMs: candidate.eventTimeMs,
+  arrivalMs: candidate.record.arrivalMs,
+});

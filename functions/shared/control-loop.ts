@@ -1,0 +1,151 @@
+/**
+ * What keeps the online store's control hashes right: creates them once, gives slots their births, moves the seal. Runs
+ * every minute and after each deployment; every step may be repeated.
+ */
+import type { ControlTable } from "../../adapters/control-table.ts";
+import { birthsOf, type ControlHashes, type GroupControl } from "../../adapters/valkey/control.ts";
+import { BUCKETS, type Birth } from "../../adapters/valkey/layout.ts";
+import { committedArrival, type ShardInfo, type Watermark } from "../../adapters/valkey/watermark.ts";
+import { isObject } from "../../core/accumulators.ts";
+import type { Group, Plan, Stream } from "../../core/plan.ts";
+import { floorTo } from "../../core/window.ts";
+
+/** Beyond the function's timeout: clocks differ, and a mapping may hold a batch for a moment before it invokes. */
+export const SEAL_MARGIN_MS = 60_000;
+
+export interface ControlPorts {
+  readonly plan: Plan;
+  readonly controls: ControlHashes;
+  readonly watermark: Watermark;
+  readonly table: ControlTable;
+  /** Longest life of an aggregate invocation. */
+  readonly timeoutMs: number;
+  readonly loadFunction: () => Promise<void>;
+}
+
+export interface StreamShards {
+  readonly createdAtMs: number;
+  readonly shards: readonly ShardInfo[];
+}
+
+export interface ControlReport {
+  readonly epoch: number;
+  readonly state: "ok" | "lost" | "failover" | "restoring" | "new";
+  /** By stream, ms; only streams with a group. */
+  readonly seals: Readonly<Record<string, number>>;
+  /** Streams whose seal did not move, and why. */
+  readonly held: Readonly<Record<string, string>>;
+}
+
+const lag = (stream: Stream, timeoutMs: number): number => stream.allowedLatenessMs + timeoutMs + SEAL_MARGIN_MS;
+
+export async function controlStep(
+  ports: ControlPorts,
+  streams: Readonly<Record<string, StreamShards>>,
+  nowMs: number,
+): Promise<ControlReport> {
+  const { plan, controls, table } = ports;
+  let store = await table.getStore();
+  const first = store === null;
+  if (store === null) store = await table.beginStore(1);
+  const initial = await initialControls(ports, streams, nowMs);
+  if (store.state === "creating") {
+    await ports.loadFunction();
+    await controls.create(store.epoch, initial);
+    await table.finishStore(store.epoch);
+  }
+  // Only a store that the table knows as ready is opened: missing control hashes of such a store are a loss, never new.
+  await controls.setState(store.epoch, ["new"], "ok");
+  const summary = await controls.summary();
+  const seals: Record<string, number> = {};
+  const held: Record<string, string> = {};
+  if (summary.present < BUCKETS || summary.epoch !== store.epoch) {
+    return { epoch: store.epoch, state: "lost", seals, held };
+  }
+  if (!first) await ports.loadFunction();
+  for (const group of plan.groups) await keepBirths(ports, group, initial.get(group.name)!, nowMs);
+  for (const stream of plan.streams) {
+    const groups = plan.groups.filter(({ stream: name }) => name === stream.name);
+    const target = await sealTarget(ports, stream, streams[stream.name], nowMs);
+    if (typeof target === "string") held[stream.name] = target;
+    for (const group of groups) {
+      const [control] = await controls.group(group);
+      if (control === null) continue;
+      if (typeof target === "number" && target > control.sealMs && summary.state === "ok") {
+        await controls.putGroup(group, { sealMs: target, births: control.births });
+        seals[stream.name] = target;
+      } else seals[stream.name] = control.sealMs;
+    }
+  }
+  return { epoch: store.epoch, state: summary.state ?? "lost", seals, held };
+}
+
+/** Seal and births of each group as they were when its stream was first seen. */
+async function initialControls(
+  { plan, table, timeoutMs }: ControlPorts,
+  streams: Readonly<Record<string, StreamShards>>,
+  nowMs: number,
+): Promise<Map<string, GroupControl>> {
+  const controls = new Map<string, GroupControl>();
+  for (const stream of plan.streams) {
+    let record = await table.getStream(stream.name);
+    if (record === null) {
+      const createdAtMs = Math.min(streams[stream.name]?.createdAtMs ?? nowMs, nowMs);
+      const seal0 = Math.floor((createdAtMs - lag(stream, timeoutMs)) / stream.baseMs);
+      record = await table.putStream(stream.name, { createdAtMs, seal0 });
+    }
+    for (const group of plan.groups.filter(({ stream: name }) => name === stream.name)) {
+      controls.set(group.name, { sealMs: record.seal0 * stream.baseMs, births: birthsOf(group, 0) });
+    }
+  }
+  return controls;
+}
+
+/**
+ * Writes births of slots that have none and drops those that the plan has no more. This code is deployed after the aggregate
+ * function, so when it first sees a slot no new invocation of the older plan starts; one that runs ends within its timeout.
+ */
+async function keepBirths({ controls, timeoutMs }: ControlPorts, group: Group, initial: GroupControl, nowMs: number): Promise<void> {
+  const buckets = await controls.group(group);
+  const present = buckets.filter((control) => control !== null);
+  if (present.length === 0) {
+    // A new pair of entity and stream. Its stream may be old, and events that came before were not counted.
+    await controls.putGroup(group, { sealMs: initial.sealMs, births: birthsOf(group, bornAt(group, nowMs, timeoutMs)) });
+    return;
+  }
+  const [known] = present;
+  const births = group.slots.map(({ id, kind }): Birth => {
+    const object = isObject(kind);
+    const found = known.births.find((birth) => birth.slot === id && birth.object === object);
+    return found ?? { object, slot: id, baseIndex: bornAt(group, nowMs, timeoutMs) };
+  });
+  const unchanged = (control: GroupControl | null) => control !== null && sameBirths(control.births, births);
+  if (!buckets.every(unchanged)) await controls.putGroup(group, { sealMs: 0, births });
+}
+
+const bornAt = (group: Group, nowMs: number, timeoutMs: number): number =>
+  Math.ceil((nowMs + SEAL_MARGIN_MS + timeoutMs) / group.baseMs);
+
+const sameBirths = (a: readonly Birth[], b: readonly Birth[]): boolean =>
+  a.length === b.length &&
+  a.every((x) => b.some((y) => y.slot === x.slot && y.object === x.object && y.baseIndex === x.baseIndex));
+
+/** Where the seal may move to, or why it stands. */
+async function sealTarget(
+  { watermark, timeoutMs }: ControlPorts,
+  stream: Stream,
+  listed: StreamShards | undefined,
+  nowMs: number,
+): Promise<number | string> {
+  const state = await watermark.read(stream.name);
+  if (state.originMs === null) {
+    await watermark.begin(stream.name, nowMs);
+    return "registrations are new: every shard must acknowledge a later arrival first";
+  }
+  if (listed === undefined) return "no list of shards was given";
+  const committedMs = committedArrival(state, listed.shards);
+  if (committedMs === null) return "a shard has not acknowledged anything since the registrations began";
+  const known = new Set(listed.shards.map(({ id }) => id));
+  await watermark.forget(stream.name, [...state.committed.keys()].filter((shard) => !known.has(shard)));
+  return floorTo(committedMs - lag(stream, timeoutMs), stream.baseMs);
+}

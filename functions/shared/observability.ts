@@ -1,0 +1,15 @@
+/** Logger and metrics, made once for a function. Logs hold ids, offsets and codes; never payloads, keys or secrets. */
+import { Logger } from "@aws-lambda-powertools/logger";
+import { Metrics } from "@aws-lambda-powertools/metrics";
+import { FreshetError } from "../../core/errors.ts";
+
+export const logger = new Logger();
+export const metrics = new Metrics({ namespace: "Freshet" });
+
+/** A failure as structured fields: code, message and repair of ours, name and message of any other, with its cause. */
+export function describeError(error: unknown): Record<string, unknown> {
+  if (!(error instanceof Error)) return { error: String(error) };
+  const own = error instanceof FreshetError ? { code: error.code, repair: error.repair } : {};
+  const cause = error.cause === undefined ? {} : { cause: describeError(error.cause) };
+  return { error: error.name, message: error.message, ...own, ...cause };
+}
