@@ -14,7 +14,7 @@ export async function initControl(emulatorPort: number, deployment: Deployment, 
     const answer = await client.send(
       new InvokeCommand({
         FunctionName: deployment.controlFunction,
-        Payload: JSON.stringify({ action: "init", cleanShutdown }),
+        Payload: JSON.stringify({ cleanRestart: cleanShutdown }),
       }),
     );
     if (answer.FunctionError === undefined) return;

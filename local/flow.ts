@@ -5,6 +5,7 @@
 import { GetRecordsCommand, GetShardIteratorCommand, KinesisClient, ListShardsCommand } from "@aws-sdk/client-kinesis";
 import { Redis } from "iovalkey";
 import { parseEntityKey } from "../adapters/valkey/layout.ts";
+import { statsKey } from "../adapters/valkey/stats.ts";
 import { clientConfig } from "./deploy.ts";
 import { LOOPBACK } from "./ports.ts";
 import type { Deployment } from "./state.ts";
@@ -45,10 +46,6 @@ export interface FlowReader {
 
 const COUNTERS = ["in", "applied", "duplicates", "late", "quarantined"] as const;
 const SCAN_COUNT = 500;
-
-export function statsKey(stream: string): string {
-  return `freshet:stats:${stream}`;
-}
 
 export function openFlow(ports: { valkey: number; emulator: number }, deployment: Deployment): FlowReader {
   const valkey = new Redis({ host: LOOPBACK, port: ports.valkey, maxRetriesPerRequest: 1 });

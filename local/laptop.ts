@@ -64,7 +64,7 @@ async function bringUp(home: string, options: UpOptions, started: string[]): Pro
       await startPart(home, name, ports, { deployment, signal });
     });
 
-  await Promise.all([start("valkey"), start("emulator")]);
+  await allOrFirstError([start("valkey"), start("emulator")]);
 
   const deployment = await ensureDeployed(home, ports, before, options);
   await steps.step("control", () => initControl(ports.emulator, deployment, before.cleanShutdown));
@@ -74,6 +74,13 @@ async function bringUp(home: string, options: UpOptions, started: string[]): Pro
   updateState(home, { apiKey });
   await start("serve", deployment);
   return readState(home);
+}
+
+/** Lets every start come to its end before an error goes on, so that clean-up finds all that was started. */
+async function allOrFirstError(works: readonly Promise<void>[]): Promise<void> {
+  const results = await Promise.allSettled(works);
+  const failed = results.find((result) => result.status === "rejected");
+  if (failed !== undefined) throw failed.reason;
 }
 
 /**

@@ -12,7 +12,12 @@ export interface TestStore {
   seal(sealMs: number): Promise<void>;
 }
 
-export async function openStore(plan: Plan, at: { host: string; port: number }, sealMs = 0, epoch = 1): Promise<TestStore> {
+export async function openStore(
+  plan: Plan,
+  at: { host: string; port: number },
+  sealMs = 0,
+  epoch = 1,
+): Promise<TestStore> {
   const connection = new ValkeyConnection({ host: at.host, port: at.port });
   const controls = new ControlHashes(connection, plan);
   const all = (ms: number) => new Map(plan.groups.map((g) => [g.name, { sealMs: ms, births: birthsOf(g, 0) }]));
