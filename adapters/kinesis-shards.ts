@@ -45,11 +45,8 @@ export async function listStream(client: Pick<KinesisClient, "send">, stream: st
 
 const listed = (shard: Shard): ListedShard => ({
   id: shard.ShardId!,
-  parents: [shard.ParentShardId, shard.AdjacentParentShardId].filter((id) => id !== undefined && id !== ""),
-  // "None" in one emulator; AWS leaves it out of an open shard.
-  closed: ![undefined, null, "", "None"].includes(
-    shard.SequenceNumberRange?.EndingSequenceNumber as string | undefined,
-  ),
+  parents: [shard.ParentShardId ?? "", shard.AdjacentParentShardId ?? ""].filter((id) => id !== ""),
+  closed: (shard.SequenceNumberRange?.EndingSequenceNumber ?? "") !== "",
   startingHashKey: shard.HashKeyRange!.StartingHashKey!,
 });
 

@@ -1,0 +1,40 @@
+/**
+ * Each minute, outside the VPC: puts a heartbeat onto every open shard, so that an idle one does not hold the seal back,
+ * and hands control the list of shards, which control cannot read from inside the VPC.
+ */
+import { KinesisClient } from "@aws-sdk/client-kinesis";
+import { InvokeCommand, LambdaClient } from "@aws-sdk/client-lambda";
+import { encodeHeartbeat } from "../adapters/avro/event-codec.ts";
+import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
+import { listStream, putOnEveryShard } from "../adapters/kinesis-shards.ts";
+import type { ControlEvent } from "./control.ts";
+import { requireEnvironment } from "./shared/environment.ts";
+import { describeError, logger } from "./shared/observability.ts";
+
+const kinesis = new KinesisClient(DURABLE_CLIENT);
+const lambda = new LambdaClient(DURABLE_CLIENT);
+const streamNames = JSON.parse(requireEnvironment("streams")) as Record<string, string>;
+const controlFunction = requireEnvironment("controlFunction");
+
+export async function handler(): Promise<void> {
+  const streams: Record<string, NonNullable<ControlEvent["streams"]>[string]> = {};
+  const failures: unknown[] = [];
+  for (const [name, kinesisName] of Object.entries(streamNames)) {
+    try {
+      const { createdAtMs, shards } = await listStream(kinesis, kinesisName);
+      streams[name] = { createdAtMs, shards: shards.map(({ id, parents, closed }) => ({ id, parents, closed })) };
+      await putOnEveryShard(kinesis, kinesisName, shards, encodeHeartbeat());
+    } catch (error) {
+      // The seal of this stream waits; those of the others need not.
+      logger.error("heartbeat failed", { stream: name, ...describeError(error) });
+      failures.push(error);
+    }
+  }
+  // Not waited for: control reports its own failures, and a minute later comes the next tick.
+  const tick: ControlEvent = { kind: "tick", streams };
+  await lambda.send(
+    new InvokeCommand({ FunctionName: controlFunction, InvocationType: "Event", Payload: JSON.stringify(tick) }),
+  );
+  logger.info("heartbeat", { streams: Object.keys(streams).length, failed: failures.length });
+  if (failures.length > 0) throw failures[0];
+}
