@@ -2,7 +2,7 @@
  * API keys: `fk_<id>_<secret>`. The id finds the item, so a look-up is one GetItem; the secret is 256 random bits, so one
  * salted HMAC-SHA256 protects it as well as a slow hash would, at microseconds a request.
  */
-import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import { createHmac, hash, randomBytes, timingSafeEqual } from "node:crypto";
 import {
   DeleteItemCommand,
   type DynamoDBClient,
@@ -110,6 +110,8 @@ interface Cached {
   readonly record: KeyRecord | null;
   readonly principal: Principal | null;
   readonly readAtMs: number;
+  /** SHA-256 of the secret that the HMAC let pass: what this process compares with from then on, at a tenth of the cost. */
+  passed: Buffer | null;
 }
 
 /**
@@ -122,8 +124,11 @@ export function createAuthenticator(store: Pick<KeyStore, "get">, clock: () => n
 
   function verify(cached: Cached, secret: string): Principal {
     const { record, principal } = cached;
-    if (record === null || principal === null || !timingSafeEqual(digest(record.salt, secret), record.hash)) {
-      throw invalidKey();
+    if (record === null || principal === null) throw invalidKey();
+    const presented = hash("sha256", secret, "buffer");
+    if (cached.passed === null || !timingSafeEqual(presented, cached.passed)) {
+      if (!timingSafeEqual(digest(record.salt, secret), record.hash)) throw invalidKey();
+      cached.passed = presented;
     }
     if (record.expiresAtMs !== null && record.expiresAtMs <= clock()) {
       throw new Problem("api_key_expired", `the API key ${record.id} expired`, {
@@ -140,7 +145,7 @@ export function createAuthenticator(store: Pick<KeyStore, "get">, clock: () => n
     try {
       const record = await store.get(id);
       const principal = record && { keyId: id, tenant: record.tenant, scopes: new Set<string>(record.scopes) };
-      const fresh: Cached = { record, principal, readAtMs: clock() };
+      const fresh: Cached = { record, principal, readAtMs: clock(), passed: null };
       if (cache.size >= CACHE_ENTRIES) cache.delete(cache.keys().next().value as string);
       cache.delete(id);
       cache.set(id, fresh);

@@ -37,15 +37,12 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
   const { authenticate, telemetry, onError } = options;
   const routes: { method: string; path: string; pattern: RegExp }[] = [];
 
-  function fail(c: Context, error: unknown, route: string, requestId: string, startedAt: number): Response {
+  function fail(error: unknown, route: string, requestId: string, startedAt: number): Response {
     const problem = toProblem(error);
     if (problem.status >= 500) onError(problem.cause ?? problem, { requestId, route, code: problem.code });
     telemetry.request(route, problem.status, performance.now() - startedAt);
-    return c.body(problemBody(problem, requestId), problem.status as any, {
-      "content-type": "application/problem+json",
-      "x-request-id": requestId,
-      ...problem.headers,
-    });
+    const { status, headers } = problem;
+    return respond(status, problemBody(problem, requestId), "application/problem+json", requestId, headers);
   }
 
   app.notFound((c) => {
@@ -59,9 +56,9 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
             repair: `use ${allowed[0]}`,
             headers: { allow: allowed.join(", ") },
           });
-    return fail(c, error, here[0]?.path ?? "none", requestIdOf(c), performance.now());
+    return fail(error, here[0]?.path ?? "none", requestIdOf(c), performance.now());
   });
-  app.onError((error, c) => fail(c, error, "none", requestIdOf(c), performance.now()));
+  app.onError((error, c) => fail(error, "none", requestIdOf(c), performance.now()));
 
   return (method, path, scope, handle) => {
     routes.push({ method, path, pattern: new RegExp(`^${path.replace(/:[a-z]+/g, "[^/]+")}$`) });
@@ -78,16 +75,27 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
         }
         const { status, body, contentType, headers } = await handle({ c, principal, requestId, startedAt });
         telemetry.request(path, status, performance.now() - startedAt);
-        return c.body(body, status as any, {
-          "content-type": contentType ?? "application/json",
-          "x-request-id": requestId,
-          ...headers,
-        });
+        return respond(status, body, contentType ?? "application/json", requestId, headers);
       } catch (error) {
-        return fail(c, error, path, requestId, startedAt);
+        return fail(error, path, requestId, startedAt);
       }
     });
   };
+}
+
+/**
+ * Not `c.body()`: it copies headers into a Headers object, where the plain server's Response takes a plain one straight to
+ * the socket (about a tenth of the CPU of a small answer).
+ */
+function respond(
+  status: number,
+  body: string,
+  type: string,
+  requestId: string,
+  more: Readonly<Record<string, string>> | undefined,
+): Response {
+  const headers = { "content-type": type, "x-request-id": requestId, ...more };
+  return new Response(body, { status, headers });
 }
 
 const missingScope = (scope: Scope, principal: Principal) =>

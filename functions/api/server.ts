@@ -30,12 +30,10 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
   const dependencies =
     options.dependencies ?? createDependencies({ serve: { ingest: true, read: true }, log: logToStderr });
   const app = createApp(dependencies);
-  // node-server's own Response copies are off: no other code shares this process.
   const server = serve({
     fetch: app.fetch,
     port: options.port,
     hostname: host,
-    overrideGlobalObjects: false,
     serverOptions: { keepAliveTimeout: KEEP_ALIVE_MS, requestTimeout: 30_000 },
   }) as import("node:http").Server;
   await new Promise<void>((resolve, reject) => {
