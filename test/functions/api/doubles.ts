@@ -1,0 +1,115 @@
+/** Ports of the API in memory, for unit tests: keys that are really hashed, a broker that can be told to refuse. */
+
+import { EventCodec } from "../../../adapters/avro/event-codec.ts";
+import { hash64 } from "../../../adapters/hash.ts";
+import type { OutgoingRecord, Publisher, PublishOutcome } from "../../../adapters/kinesis-publisher.ts";
+import { deaggregate } from "../../../adapters/kpl.ts";
+import type { EntityRequest, OnlineReader, StoreState } from "../../../adapters/online-store.ts";
+import { compile, EMPTY_LOCK } from "../../../core/compile.ts";
+import { InfrastructureError } from "../../../core/errors.ts";
+import type { FeatureValue } from "../../../core/plan.ts";
+import { definitions } from "../../../features/index.ts";
+import type { ApiDependencies } from "../../../functions/api/app.ts";
+import type { KeyRecord, KeyStore } from "../../../functions/api/keys.ts";
+import { contracts } from "../../../schemas/contracts.ts";
+
+export const { plan } = compile(definitions, contracts, EMPTY_LOCK, hash64);
+
+export function memoryKeyStore(): KeyStore & { reads: number; broken: boolean } {
+  const records = new Map<string, KeyRecord>();
+  return {
+    reads: 0,
+    broken: false,
+    async put(record) {
+      records.set(record.id, record);
+    },
+    async get(id) {
+      this.reads++;
+      if (this.broken) throw new Error("the table does not answer");
+      return records.get(id) ?? null;
+    },
+    async list() {
+      return [...records.values()];
+    },
+    async remove(id) {
+      return records.delete(id);
+    },
+  };
+}
+
+export interface MemoryBroker extends Publisher {
+  readonly sent: { stream: string; record: OutgoingRecord }[];
+  /** What the broker says to each record; everything is queued when left out. */
+  refuse: ((record: OutgoingRecord, index: number) => PublishOutcome) | null;
+}
+
+export function memoryBroker(): MemoryBroker {
+  return {
+    sent: [],
+    refuse: null,
+    async publish(stream, records) {
+      const outcomes = records.map((record, i) => this.refuse?.(record, i) ?? "queued");
+      records.forEach((record, i) => {
+        if (outcomes[i] === "queued") this.sent.push({ stream, record });
+      });
+      return outcomes;
+    },
+  };
+}
+
+export interface FaultyReader extends OnlineReader {
+  readonly requests: EntityRequest[];
+  /** `tenant/entity/id`, then the feature's full name. */
+  readonly values: Map<string, Record<string, FeatureValue>>;
+  down: boolean;
+  degraded: string | null;
+  control: StoreState["control"];
+}
+
+/** For what a real store cannot be made to do on demand. Knows nothing of windows. */
+export function faultyReader(): FaultyReader {
+  return {
+    requests: [],
+    values: new Map(),
+    down: false,
+    degraded: null,
+    control: "ok",
+    async read(requests) {
+      if (this.down) throw new InfrastructureError("store_unavailable", "the online store does not answer");
+      this.requests.push(...requests);
+      return requests.map(({ tenant, entity, id, features }) => {
+        const known = this.values.get(`${tenant}/${entity}/${id}`) ?? {};
+        const none: FeatureValue = { value: null, status: "NOT_FOUND", eventTimeMs: null };
+        return { values: features.map((name) => known[name] ?? none), degraded: this.degraded };
+      });
+    },
+    async state() {
+      return { reachable: !this.down, control: this.control, repair: null, seals: { transactions: 60_000 } };
+    },
+    async close() {},
+  };
+}
+
+export interface LogLine {
+  readonly message: string;
+  readonly details: Readonly<Record<string, unknown>>;
+  readonly error: unknown;
+}
+
+export function testDependencies() {
+  const keys = memoryKeyStore();
+  const broker = memoryBroker();
+  const reader = faultyReader();
+  const lines: LogLine[] = [];
+  const dependencies: ApiDependencies = {
+    plan,
+    services: definitions.services,
+    keys,
+    ingest: { publisher: broker, codecs: (contract) => EventCodec.for(contract), deaggregate },
+    reader,
+    clock: Date.now,
+    log: (message, details, error) => lines.push({ message, details, error }),
+    version: "0.0.0",
+  };
+  return { dependencies, keys, broker, reader, lines };
+}
