@@ -6,7 +6,7 @@ import type { Deployment } from "../deployment.ts";
 import type { Archive } from "./archive.ts";
 import { type Board, graph } from "./board.ts";
 import type { EventStreams } from "./event-streams.ts";
-import { streamMetric } from "./metrics.ts";
+import { labelled, type StreamMetric, streamMetric } from "./metrics.ts";
 import { NodeFunction } from "./node-function.ts";
 import type { OnlineStore } from "./online-store.ts";
 import type { Quarantine } from "./quarantine.ts";
@@ -77,8 +77,8 @@ export class Aggregator extends Construct {
   watch(board: Board): void {
     const { plan, stage } = this.deployment;
     const names = plan.streams.map(({ name }) => name);
-    const each = (metric: Parameters<typeof streamMetric>[0], statistic: string) =>
-      names.map((name) => streamMetric(metric, name, statistic).with({ label: `${name} ${metric} ${statistic}` }));
+    const each = (metric: StreamMetric, statistic: string) =>
+      names.map((name) => labelled(name, streamMetric(metric, name, statistic)));
     board.row("Events", [
       graph("Applied and received a minute", each("Applied", "Sum"), each("EventsIn", "Sum")),
       graph("Duplicates and late a minute", each("Duplicates", "Sum"), each("Late", "Sum")),

@@ -53,7 +53,7 @@ export class EventStreams extends Construct {
 
   /** To send a heartbeat to every shard. */
   grantHeartbeat(fn: NodeFunction): void {
-    fn.allow(["kinesis:ListShards"], this.arns());
+    fn.allow(["kinesis:DescribeStreamSummary", "kinesis:ListShards"], this.arns());
     this.grantPut(fn);
   }
 

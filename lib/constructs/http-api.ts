@@ -14,7 +14,7 @@ import { LogGroup } from "aws-cdk-lib/aws-logs";
 import { Construct } from "constructs";
 import { type Deployment, physicalName } from "../deployment.ts";
 import { type Board, graph } from "./board.ts";
-import { serviceMetric } from "./metrics.ts";
+import { labelled, type RouterMetric, type ServiceMetric, serviceMetric } from "./metrics.ts";
 import type { NodeFunction } from "./node-function.ts";
 
 /** Content types whose bodies are bytes; API Gateway hands all others over as text, which would spoil them. */
@@ -99,26 +99,34 @@ export class HttpApi extends Construct {
 
   watch(board: Board): void {
     const { plan, stage } = this.deployment;
-    const options = { period: Duration.minutes(1) };
+    const each = (metric: ServiceMetric | RouterMetric, services: readonly string[], statistic: string) =>
+      services.map((service) => labelled(service, serviceMetric(metric, service, statistic)));
+    const ofGateway = { period: Duration.minutes(1), statistic: "Average" };
+    const functions = ["api", "ingest"];
     board.row("API", [
-      graph("Requests a minute", [this.restApi.metricCount({ ...options, statistic: "Sum" })]),
-      graph("Errors, share of requests", [
-        this.restApi.metricServerError({ ...options, statistic: "Average" }),
-        this.restApi.metricClientError({ ...options, statistic: "Average" }),
-      ]),
-      graph("Latency, ms", [
-        this.restApi.metricLatency({ ...options, statistic: "p50" }),
-        this.restApi.metricLatency({ ...options, statistic: "p99" }),
+      graph("Requests a minute", each("RequestCount", functions, "Sum")),
+      graph(
+        "Errors a minute, and as a share of all answers of the gateway",
+        [...each("ServerErrors", functions, "Sum"), ...each("ClientErrors", functions, "Sum")],
+        [this.restApi.metricServerError(ofGateway), this.restApi.metricClientError(ofGateway)],
+      ),
+      graph("Latency p50 and p99, ms", [
+        ...each("LatencyMs", functions, "p50"),
+        ...each("LatencyMs", functions, "p99"),
       ]),
     ]);
-    const each = (metric: Parameters<typeof serviceMetric>[0], statistic: string) =>
-      plan.services.map(({ name }) =>
-        serviceMetric(metric, name, statistic).with({ label: `${name} ${metric} ${statistic}` }),
-      );
+    const services = plan.services.map(({ name }) => name);
     board.row("Scores", [
-      graph("Latency p50 and p99, ms", [...each("ScoreLatencyMs", "p50"), ...each("ScoreLatencyMs", "p99")]),
-      graph("Scores a minute", each("ScoreLatencyMs", "SampleCount")),
-      graph("Features missing and degraded answers a minute", each("FeaturesMissing", "Sum"), each("Degraded", "Sum")),
+      graph("Latency p50 and p99, ms", [
+        ...each("ScoreLatencyMs", services, "p50"),
+        ...each("ScoreLatencyMs", services, "p99"),
+      ]),
+      graph("Scores a minute", each("ScoreLatencyMs", services, "SampleCount")),
+      graph(
+        "Features missing and degraded answers a minute",
+        each("FeaturesMissing", services, "Sum"),
+        each("Degraded", services, "Sum"),
+      ),
     ]);
     board.alarm({
       runbook: "api-5xx",

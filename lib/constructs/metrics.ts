@@ -4,37 +4,46 @@ import { Metric } from "aws-cdk-lib/aws-cloudwatch";
 const NAMESPACE = "Freshet";
 const PERIOD = Duration.minutes(1);
 
-/** Metrics that functions write for each stream of the plan. */
-type StreamMetric =
-  | "EventsIn"
-  | "Applied"
-  | "Duplicates"
-  | "Late"
-  | "Quarantined"
-  | "FreshnessMs"
-  | "IteratorLagMs"
-  | "ApplyBlocked"
-  | "SealLagMs";
-/** Metrics that functions write for each feature service of the plan. */
-type ServiceMetric = "ScoreLatencyMs" | "FeaturesMissing" | "Degraded";
+/**
+ * What functions write for each stream of the plan, and which function does. CloudWatch finds a metric only by all of its
+ * dimensions, and the functions' logger adds `service`, the function's name, to each.
+ */
+const STREAM_METRICS = {
+  EventsIn: "aggregate",
+  Applied: "aggregate",
+  Duplicates: "aggregate",
+  Late: "aggregate",
+  Quarantined: "aggregate",
+  FreshnessMs: "aggregate",
+  IteratorLagMs: "aggregate",
+  ApplyBlocked: "aggregate",
+  SealLagMs: "control",
+} as const;
+
+export type StreamMetric = keyof typeof STREAM_METRICS;
+/** What the API writes for each feature service of the plan, or of itself. */
+export type ServiceMetric = "ScoreLatencyMs" | "FeaturesMissing" | "Degraded";
+export type RouterMetric = "RequestCount" | "LatencyMs" | "ServerErrors" | "ClientErrors";
 
 /** Without a label, since CloudFormation takes a labelled metric for metric math, which not every emulator's alarms know. */
 export function streamMetric(name: StreamMetric, stream: string, statistic: string, period = PERIOD): Metric {
-  return new Metric({
-    namespace: NAMESPACE,
-    metricName: name,
-    dimensionsMap: { stream },
-    statistic,
-    period,
-  });
+  return metric(name, { service: STREAM_METRICS[name], stream }, statistic, period);
 }
 
-export function serviceMetric(name: ServiceMetric, service: string, statistic: string, period = PERIOD): Metric {
-  return new Metric({
-    namespace: NAMESPACE,
-    metricName: name,
-    dimensionsMap: { service },
-    statistic,
-    period,
-  });
+/** @param service a feature service of the plan, or the function `api` or `ingest` */
+export function serviceMetric(name: ServiceMetric | RouterMetric, service: string, statistic: string): Metric {
+  return metric(name, { service }, statistic, PERIOD);
+}
+
+/** For a graph, which shows several. */
+export const labelled = (of: string, shown: Metric): Metric =>
+  shown.with({ label: `${of} ${shown.metricName} ${shown.statistic}` });
+
+function metric(
+  metricName: string,
+  dimensionsMap: Record<string, string>,
+  statistic: string,
+  period: Duration,
+): Metric {
+  return new Metric({ namespace: NAMESPACE, metricName, dimensionsMap, statistic, period });
 }

@@ -17,7 +17,7 @@ export function localTarget({ valkey }: LocalTargetProps = {}): Target {
     onlineStore: (scope, id, deployment) =>
       valkey === undefined
         ? new EmulatedOnlineStore(scope, id, { deployment })
-        : new EndpointOnlineStore(valkey.host, valkey.port),
+        : new EndpointOnlineStore(scope, id, { deployment, ...valkey }),
     deliverMetrics: (scope, id, deployment, functions) => {
       new MetricsBridge(scope, id, { deployment, functions });
     },

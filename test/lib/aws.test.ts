@@ -318,6 +318,7 @@ describe("least privilege", () => {
 
   test("the heartbeat may list shards, put records and invoke control", () => {
     expect(actionsOf("heartbeat")).toEqual([
+      "kinesis:DescribeStreamSummary",
       "kinesis:ListShards",
       "kinesis:PutRecord",
       "kinesis:PutRecords",
@@ -326,8 +327,14 @@ describe("least privilege", () => {
     ]);
   });
 
-  test("the sweep may connect to the store", () => {
-    expect(actionsOf("sweep")).toEqual(["elasticache:Connect"]);
+  test("the sweep may connect to the store, and read which epoch stands", () => {
+    expect(actionsOf("sweep")).toEqual([
+      "dynamodb:GetItem",
+      "dynamodb:Query",
+      "elasticache:Connect",
+      "kms:Decrypt",
+      "kms:DescribeKey",
+    ]);
   });
 
   test("the aggregate function may neither read nor delete what it archives", () => {

@@ -1,0 +1,68 @@
+import { readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { fixturePlan, synthesizeAws } from "./synthesized.ts";
+
+const app = synthesizeAws("dev");
+const runbook = readFileSync(new URL("../../docs/runbook.md", import.meta.url), "utf8");
+const headings = [...runbook.matchAll(/^## (.+)$/gm)].map(([, heading]) => heading);
+const alarms = app.resources("AWS::CloudWatch::Alarm").map(([, { Properties }]) => Properties);
+const headingOf = (description: string) => /docs\/runbook\.md#(\S+)/.exec(description)?.[1];
+
+test("every alarm has a heading in the runbook, and every heading an alarm", () => {
+  expect([...new Set(alarms.map((alarm) => headingOf(alarm["AlarmDescription"])))].sort()).toEqual(
+    [...headings].sort(),
+  );
+});
+
+test("an alarm's name is the deployment, its heading and its stream", () => {
+  const streams = fixturePlan.streams.map(({ name }) => name.replaceAll("_", "-"));
+  for (const alarm of alarms) {
+    const heading = headingOf(alarm["AlarmDescription"]);
+    const names = [`freshet-dev-${heading}`, ...streams.map((stream) => `freshet-dev-${heading}-${stream}`)];
+    expect(names).toContain(alarm["AlarmName"]);
+  }
+});
+
+test("every runbook entry says what it means, where to look and how to repair it", () => {
+  for (const entry of runbook.split(/^## /m).slice(1)) {
+    for (const part of ["**Means.**", "**Look.**", "**Repair.**"]) expect(entry).toContain(part);
+  }
+});
+
+test.each(alarms.map((alarm) => [alarm["AlarmName"], alarm]))(
+  "%s says what silence means, and tells somebody",
+  (_, alarm) => {
+    expect(alarm["AlarmDescription"]).toMatch(/Without data: (breaching|notBreaching), because ./);
+    expect(alarm["AlarmDescription"]).toContain(alarm["TreatMissingData"]);
+    expect(alarm["AlarmActions"]).toHaveLength(1);
+    expect(alarm["OKActions"]).toHaveLength(1);
+  },
+);
+
+test("a stream that nobody reads raises the lag alarm, since each minute has a heartbeat", () => {
+  const lag = alarms.filter((alarm) => alarm["AlarmName"].includes("stream-lag"));
+  expect(lag.map((alarm) => alarm["TreatMissingData"])).toEqual(["breaching", "breaching"]);
+});
+
+test("each stream has an alarm of its own, on its own metric", () => {
+  const applied = alarms.filter((alarm) => alarm["AlarmName"].includes("applies-blocked"));
+  expect(applied.map((alarm) => alarm["Dimensions"])).toEqual(
+    expect.arrayContaining(
+      fixturePlan.streams.map(({ name }) => [
+        { Name: "service", Value: "aggregate" },
+        { Name: "stream", Value: name },
+      ]),
+    ),
+  );
+});
+
+test("the dashboard shows every metric that functions write, and all alarms", () => {
+  const body = JSON.stringify(app.resources("AWS::CloudWatch::Dashboard")[0][1].Properties["DashboardBody"]);
+  for (const metric of [
+    ...["EventsIn", "Applied", "Duplicates", "Late", "Quarantined", "FreshnessMs", "IteratorLagMs", "ApplyBlocked"],
+    ...["SealLagMs", "ScoreLatencyMs", "FeaturesMissing", "Degraded"],
+  ]) {
+    expect(body).toContain(`Freshet\\\\\\",\\\\\\"${metric}`.replaceAll("\\\\\\", "\\"));
+  }
+  expect(body.match(/Fn::GetAtt":\["Board/g)).toHaveLength(alarms.length);
+});

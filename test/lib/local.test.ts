@@ -1,0 +1,122 @@
+/** The local target holds only what the default emulator deploys, and differs from AWS in nothing else. */
+import { describe, expect, test } from "vitest";
+import { localTarget } from "../../lib/targets/local.ts";
+import { synthesize, synthesizeAws, synthesizeLocal } from "./synthesized.ts";
+
+const local = synthesizeLocal();
+const types = [...new Set(local.resources(/./).map(([, { Type }]) => Type))].sort();
+
+/** MiniStack refuses a template that holds one of these before it makes anything. */
+const REFUSED = [
+  "AWS::ApplicationAutoScaling::ScalableTarget",
+  "AWS::CloudWatch::AnomalyDetector",
+  "AWS::CloudWatch::CompositeAlarm",
+  "AWS::EC2::EIP",
+  "AWS::EC2::FlowLog",
+  "AWS::EC2::NatGateway",
+  "AWS::EC2::SecurityGroupEgress",
+  "AWS::EC2::SecurityGroupIngress",
+  "AWS::ElastiCache::ServerlessCache",
+  "AWS::Kinesis::StreamConsumer",
+  "AWS::Logs::QueryDefinition",
+  "AWS::WAFv2::WebACLAssociation",
+];
+
+describe("the local target", () => {
+  test("holds the types of resources that were deployed to the emulator, and no other", () => {
+    expect(types).toEqual([
+      "AWS::ApiGateway::Account",
+      "AWS::ApiGateway::Deployment",
+      "AWS::ApiGateway::GatewayResponse",
+      "AWS::ApiGateway::Method",
+      "AWS::ApiGateway::Resource",
+      "AWS::ApiGateway::RestApi",
+      "AWS::ApiGateway::Stage",
+      "AWS::CloudWatch::Alarm",
+      "AWS::CloudWatch::Dashboard",
+      "AWS::DynamoDB::Table",
+      "AWS::ElastiCache::ReplicationGroup",
+      "AWS::IAM::Policy",
+      "AWS::IAM::Role",
+      "AWS::KMS::Alias",
+      "AWS::KMS::Key",
+      "AWS::Kinesis::Stream",
+      "AWS::Lambda::EventSourceMapping",
+      "AWS::Lambda::Function",
+      "AWS::Lambda::Permission",
+      "AWS::Logs::LogGroup",
+      "AWS::Logs::SubscriptionFilter",
+      "AWS::S3::Bucket",
+      "AWS::S3::BucketPolicy",
+      "AWS::SNS::Topic",
+      "AWS::SNS::TopicPolicy",
+      "AWS::Scheduler::Schedule",
+    ]);
+    expect(types.filter((type) => REFUSED.includes(type))).toEqual([]);
+  });
+
+  test("has no custom resource: in the emulator they wait for an hour", () => {
+    expect(types.filter((type) => /^Custom::|CustomResource/.test(type))).toEqual([]);
+  });
+
+  test("has no alarm on metric math, which the emulator refuses", () => {
+    const math = local.resources("AWS::CloudWatch::Alarm").filter(([, { Properties }]) => Properties["Metrics"]);
+    expect(math.map(([id]) => id)).toEqual([]);
+  });
+
+  test("has a replication group of one node, without TLS, since its Valkey knows none", () => {
+    const { Properties } = local.resources("AWS::ElastiCache::ReplicationGroup")[0][1];
+    expect(Properties).toMatchObject({ Engine: "valkey", NumCacheClusters: 1, TransitEncryptionEnabled: false });
+    const { Variables } = local.named("AWS::Lambda::Function", "FunctionName", "freshet-local-aggregate").Properties[
+      "Environment"
+    ];
+    expect(Variables).toMatchObject({ FRESHET_TARGET: "local", FRESHET_VALKEY_TLS: "0", FRESHET_VALKEY_CLUSTER: "0" });
+    expect(Variables.FRESHET_VALKEY_USER).toBeUndefined();
+  });
+
+  test("takes a Valkey by context, and then asks for no ElastiCache at all", () => {
+    const given = synthesize(localTarget({ valkey: { host: "valkey", port: "6379" } }), "local");
+    expect(given.resources(/ElastiCache/)).toEqual([]);
+    const { Variables } = given.named("AWS::Lambda::Function", "FunctionName", "freshet-local-api").Properties[
+      "Environment"
+    ];
+    expect(Variables).toMatchObject({ FRESHET_VALKEY_HOST: "valkey", FRESHET_VALKEY_PORT: "6379" });
+  });
+
+  test("runs no function in a VPC", () => {
+    const inside = local.resources("AWS::Lambda::Function").filter(([, { Properties }]) => Properties["VpcConfig"]);
+    expect(inside).toEqual([]);
+  });
+
+  test("is pinned to an account that no credentials belong to", () => {
+    for (const { environment } of local.app.synth().stacks) {
+      expect([environment.account, environment.region]).toEqual(["000000000000", "us-east-1"]);
+    }
+  });
+
+  test("brings every function's metrics to CloudWatch but the bridge's own", () => {
+    const filters = local.resources("AWS::Logs::SubscriptionFilter").map(([, { Properties }]) => Properties);
+    expect(filters.map((filter) => filter["FilterPattern"])).toEqual(Array(6).fill('"_aws"'));
+    const sources = filters.map((filter) => JSON.stringify(filter["LogGroupName"]));
+    expect(new Set(sources).size).toBe(6);
+    expect(sources.filter((source) => /Bridge/.test(source))).toEqual([]);
+  });
+
+  test("names streams, tables and functions as AWS does", () => {
+    const aws = synthesizeAws("dev");
+    for (const [type, property] of [
+      ["AWS::Kinesis::Stream", "Name"],
+      ["AWS::DynamoDB::Table", "TableName"],
+      ["AWS::Scheduler::Schedule", "Name"],
+      ["AWS::CloudWatch::Alarm", "AlarmName"],
+      ["AWS::CloudWatch::Dashboard", "DashboardName"],
+    ]) {
+      const names = (app: typeof aws, stage: string) =>
+        app
+          .resources(type)
+          .map(([, { Properties }]) => Properties[property].replace(`-${stage}-`, "-"))
+          .sort();
+      expect(names(local, "local")).toEqual(names(aws, "dev"));
+    }
+  });
+});

@@ -1,0 +1,68 @@
+/**
+ * cdk-nag's rules for AWS solutions over the template for AWS. Advice that was not taken is listed here with its reason; a
+ * finding that is not listed fails, and so does a row that no finding matches any more.
+ */
+import { AwsSolutionsChecks } from "cdk-nag";
+import { expect, test } from "vitest";
+import { synthesizeAws } from "./synthesized.ts";
+
+interface Accepted {
+  readonly rule: RegExp;
+  readonly at: RegExp;
+  readonly reason: string;
+}
+
+const accepted: readonly Accepted[] = [
+  {
+    rule: /^AwsSolutions-KDS3$/,
+    at: /streams\/Events\//,
+    reason: "the rule wants AWS's own key; a key of the deployment can be audited, and closed",
+  },
+  {
+    rule: /^AwsSolutions-AEC6$/,
+    at: /online-store\/Store\/ReplicationGroup$/,
+    reason: "the rule knows passwords only; users authenticate by IAM, and there is no user without",
+  },
+  {
+    rule: /^AwsSolutions-IAM5\[Resource::\*\]$/,
+    at: /(Aggregate|Control|Sweep|Read)\/Role\/DefaultPolicy/,
+    reason: "Lambda asks for the network interface actions on every resource; the functions' code is denied them",
+  },
+  {
+    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|quarantine|aws\/lambda)\/\*\]$/,
+    at: /Aggregate\/Role\/DefaultPolicy/,
+    reason: "objects are written under fresh names: a prefix is as exact as it gets",
+  },
+  {
+    rule: /^AwsSolutions-IAM4\[.*AmazonAPIGatewayPushToCloudWatchLogs\]$/,
+    at: /Api\/Rest\/CloudWatchRole/,
+    reason: "the account's role for API Gateway's logs, of which an account has one, shared by all its APIs",
+  },
+  {
+    rule: /^AwsSolutions-APIG2$/,
+    at: /Api\/Rest\/Resource$/,
+    reason: "the router validates each request against its contract, and answers with the field and the repair",
+  },
+  {
+    rule: /^AwsSolutions-APIG3$/,
+    at: /DeploymentStage/,
+    reason: "the firewall's rules are the organisation's; it is attached to the stage from outside",
+  },
+  {
+    rule: /^AwsSolutions-(APIG4|COG4)$/,
+    at: /Api\/Rest\/Default\//,
+    reason: "the router checks the API key and its scope; one check serves this API and the plain Node server",
+  },
+];
+
+test("cdk-nag finds nothing that was not considered", () => {
+  const { app } = synthesizeAws("prod");
+  const { violations } = new AwsSolutionsChecks(app).validateScope(app);
+  const findings = violations.flatMap(({ ruleName, violatingResources }) =>
+    violatingResources.map(({ constructPath = "" }) => ({ ruleName, constructPath })),
+  );
+  const matches = ({ rule, at }: Accepted, finding: (typeof findings)[number]) =>
+    rule.test(finding.ruleName) && at.test(finding.constructPath);
+  expect(findings.filter((finding) => !accepted.some((row) => matches(row, finding)))).toEqual([]);
+  expect(accepted.filter((row) => !findings.some((finding) => matches(row, finding)))).toEqual([]);
+});
