@@ -136,7 +136,7 @@ describe("archive format, version 1", () => {
   });
 
   test("numbers that JSON has not become null", () => {
-    const fields = { a: Number.NaN, b: Number.POSITIVE_INFINITY, c: undefined };
+    const fields = { a: Number.NaN, b: Number.POSITIVE_INFINITY, c: Number.NEGATIVE_INFINITY };
     const [row] = readArchive(encodeArchive([{ ...APPLIED, fields }]));
     expect(row!.fields).toEqual({ a: null, b: null, c: null });
   });

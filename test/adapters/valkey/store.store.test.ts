@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { hash64 } from "../../../adapters/hash.ts";
+import type { OnlineReader } from "../../../adapters/online-store.ts";
 import { createReader } from "../../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../../adapters/valkey/record.ts";
-import type { OnlineReader } from "../../../adapters/online-store.ts";
 import { compileGroups } from "../../../core/event.ts";
 import { EntityTiles } from "../../../core/tiles.ts";
 import { plan } from "../../support/fixture-plan.ts";
@@ -37,8 +37,14 @@ const event = fc.record({
   id: fc.integer({ min: 0, max: 60 }).map((n) => `e${n}`),
   offset: fc.oneof(fc.integer({ min: 0, max: 40 * 60_000 }), fc.integer({ min: 0, max: 9 * 86_400_000 })),
   card: fc.constantFrom("c1", "c2"),
-  shop: fc.oneof(fc.constant(null), fc.integer({ min: 0, max: 3 }).map((n) => `s${n}`)),
-  amount: fc.oneof(fc.constantFrom(null, 0, -0, 1.005, -12.34, 87960930222.07), fc.double({ min: -1e6, max: 1e6, noNaN: true })),
+  shop: fc.oneof(
+    fc.constant(null),
+    fc.integer({ min: 0, max: 3 }).map((n) => `s${n}`),
+  ),
+  amount: fc.oneof(
+    fc.constantFrom(null, 0, -0, 1.005, -12.34, 87960930222.07),
+    fc.double({ min: -1e6, max: 1e6, noNaN: true }),
+  ),
   country: fc.constantFrom("NO", "SE", null),
   online: fc.constantFrom(true, false, null),
 });
@@ -64,7 +70,9 @@ describe("the server-side function on a real Valkey", () => {
           await store.seal(sealMs);
           for (const [b, batch] of batches.entries()) {
             const events = batch.map((raw) => ({ raw, timeMs: START + shift + raw.offset }));
-            const prepared = events.map(({ raw, timeMs }) => packer.prepare(name, raw.id, timeMs, { ...raw, at: timeMs }));
+            const prepared = events.map(({ raw, timeMs }) =>
+              packer.prepare(name, raw.id, timeMs, { ...raw, at: timeMs }),
+            );
             const { fates, nowMs } = await store.applier.apply(prepared);
             events.forEach(({ raw, timeMs }, i) => {
               latest = Math.max(latest, timeMs);
@@ -73,7 +81,11 @@ describe("the server-side function on a real Valkey", () => {
                 const key = `${update.entity}/${update.id}`;
                 const model = models.get(key) ?? new EntityTiles(reader.group, sealMs);
                 const contributions = reader.channels.map((channel) => channel({ ...raw, at: timeMs }));
-                const expected = model.apply({ identity: prepared[i].identity.toString("hex"), timeMs, contributions }, sealMs, nowMs!);
+                const expected = model.apply(
+                  { identity: prepared[i].identity.toString("hex"), timeMs, contributions },
+                  sealMs,
+                  nowMs!,
+                );
                 if (expected.fate !== "sealed") models.set(key, model);
                 expect(fates[i][u].fate).toBe(expected.fate);
                 if (expected.fate === "applied") expect(fates[i][u].visibleMs).toBeLessThanOrEqual(nowMs!);
@@ -88,7 +100,10 @@ describe("the server-side function on a real Valkey", () => {
               const names = entity === "card" ? features : shopFeatures;
               const view = plan.views.find(({ entity: of }) => of === entity)!;
               const [answer] = await reader.read([{ tenant: name, entity, id, features: names }], t);
-              const expected = view.features.map((feature) => ({ name: feature.name, ...model.read(view, feature, t) }));
+              const expected = view.features.map((feature) => ({
+                name: feature.name,
+                ...model.read(view, feature, t),
+              }));
               expect(answer.values.map((value, i) => ({ name: names[i], ...value }))).toEqual(expected);
               expect(answer.degraded).toBeNull();
             }
