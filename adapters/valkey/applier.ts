@@ -27,10 +27,18 @@ export interface ApplyResult {
   readonly failover: boolean;
 }
 
+interface KeyRecord {
+  readonly event: number;
+  readonly update: number;
+  readonly baseIndex: number;
+  readonly bytes: Buffer;
+}
+
 interface Call {
   readonly bucket: number;
   readonly keys: string[];
-  readonly records: { event: number; update: number; bytes: Buffer }[][];
+  /** For each key its records, those of one base tile together. */
+  readonly records: KeyRecord[][];
   readonly groups: number[];
   size: number;
 }
@@ -127,11 +135,7 @@ export class StoreApplier {
         runBytes(runId).copy(header, 4);
         headers.set(runId, header);
       }
-      const blobs = call.records.map((records, k) => {
-        const parts: Buffer[] = [Buffer.from([call.groups[k]])];
-        for (const { bytes } of records) parts.push(bytes);
-        return Buffer.concat(parts);
-      });
+      const blobs = call.records.map((records, k) => packBlob(call.groups[k], records));
       commands.push({
         key: control,
         name: "FCALL",
@@ -140,6 +144,34 @@ export class StoreApplier {
     }
     return commands;
   }
+}
+
+/** Group id, then for each base tile its index, number of records and their bytes, then the records. Orders `records` so. */
+function packBlob(group: number, records: KeyRecord[]): Buffer {
+  if (records.some(({ baseIndex }, i) => i > 0 && baseIndex !== records[i - 1].baseIndex)) {
+    records.sort((a, b) => a.baseIndex - b.baseIndex);
+  }
+  let size = 1;
+  for (let i = 0; i < records.length; i++) {
+    size += records[i].bytes.length + (i === 0 || records[i].baseIndex !== records[i - 1].baseIndex ? 10 : 0);
+  }
+  const blob = Buffer.allocUnsafe(size);
+  blob[0] = group;
+  let at = 1;
+  for (let i = 0; i < records.length; ) {
+    const { baseIndex } = records[i];
+    const header = at;
+    at += 10;
+    let count = 0;
+    for (; i < records.length && records[i].baseIndex === baseIndex; i++, count++) {
+      blob.set(records[i].bytes, at);
+      at += records[i].bytes.length;
+    }
+    blob.writeUInt32LE(baseIndex, header);
+    blob.writeUInt16LE(count, header + 4);
+    blob.writeUInt32LE(at - header - 10, header + 6);
+  }
+  return blob;
 }
 
 const isMissing = (answer: unknown): boolean => answer instanceof Error && /Function not found/.test(answer.message);
@@ -156,7 +188,7 @@ function groupCalls(events: readonly PreparedEvent[]): Call[] {
     return entry;
   };
   events.forEach(({ updates }, event) => {
-    updates.forEach(({ bucket, key, groupId, record }: EntityUpdate, update) => {
+    updates.forEach(({ bucket, key, groupId, baseIndex, record }: EntityUpdate, update) => {
       let entry = open.get(bucket) ?? start(bucket);
       if (entry.call.size >= RECORDS_PER_CALL) entry = start(bucket);
       let k = entry.keys.get(key);
@@ -167,7 +199,7 @@ function groupCalls(events: readonly PreparedEvent[]): Call[] {
         entry.call.records.push([]);
         entry.call.groups.push(groupId);
       }
-      entry.call.records[k].push({ event, update, bytes: record });
+      entry.call.records[k].push({ event, update, baseIndex, bytes: record });
       entry.call.size++;
     });
   });

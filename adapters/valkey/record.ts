@@ -16,6 +16,7 @@ export interface EntityUpdate {
   readonly groupId: number;
   readonly bucket: number;
   readonly key: string;
+  readonly baseIndex: number;
   readonly record: Buffer;
 }
 
@@ -61,6 +62,7 @@ export class RecordPacker {
         groupId: reader.group.id,
         bucket,
         key,
+        baseIndex: Math.floor(eventTimeMs / reader.group.baseMs),
         record: packRecord(reader, identity, eventTimeMs, fields),
       });
     }
@@ -89,17 +91,16 @@ function packRecord(
 ): Buffer {
   const index = Math.floor(timeMs / group.baseMs);
   SCRATCH.set(identity, 0);
-  SCRATCH.writeUInt32LE(index, 8);
-  SCRATCH.writeUInt32LE(timeMs - index * group.baseMs, 12);
+  SCRATCH.writeUInt32LE(timeMs - index * group.baseMs, 8);
   let mask = 0;
-  let at = 20;
+  let at = 16;
   for (let c = 0; c < channels.length; c++) {
     const contribution = channels[c](fields);
     if (contribution === null) continue;
     mask = (mask | (1 << c)) >>> 0;
     at = packContribution(contribution, needs[c], at);
   }
-  SCRATCH.writeUInt32LE(mask, 16);
+  SCRATCH.writeUInt32LE(mask, 12);
   return Buffer.from(SCRATCH.subarray(0, at));
 }
 

@@ -5,9 +5,10 @@
 --
 --   apply   KEYS  control hash of the bucket, then one entity hash for each ARGV from the second on, all of one slot
 --           ARGV  [1] u32 epoch, 8 bytes of the primary's run id
---                 [k] group id (u8), then records: identity (8), base index (u32), offset in the tile in ms (u32),
---                     mask of present channels (u32), and for each present channel what its slots need, in this order:
---                     value (f64), square hi and lo (f64, f64), hash (4, big-endian), object (u16 length, bytes)
+--                 [k] group id (u8), then for each base tile its index (u32), number of records (u16) and their bytes
+--                     (u32), then the records: identity (8), offset in the tile in ms (u32), mask of present channels
+--                     (u32), and for each present channel what its slots need, in this order: value (f64), square hi
+--                     and lo (f64, f64), hash (4, big-endian), object (u16 length, bytes)
 --   touch   KEYS  as for apply      ARGV  [1] as for apply   [k] group id (u8): folds, sweeps and prunes without an event
 --
 -- Result of both: { code, detail, outcome for each key ... }. code > 0 is the store's clock in ms, detail is 1 when the
@@ -23,6 +24,7 @@ local CHUNK_LIMIT = 4096 -- bytes of one field of identities
 local ID_BYTES = 12
 local LOST, EPOCH, NOT_READY, GROUP_UNKNOWN = -1, -2, -3, -4
 local STATE_OK, STATE_FAILOVER = 1, 3
+local GROUP_FIELDS = {}
 local COUNT, SUM, SQUARES, MINIMUM, MAXIMUM = 1, 2, 3, 4, 5
 -- Size class of a cell by the upper two bits of its slot id, so that tiles of a newer plan can be kept whole.
 local CLASS_FORMAT = { [0] = "I5", [1] = "d", [2] = "i4I5", [3] = "I7I5" }
@@ -208,20 +210,32 @@ end
 
 -- ---------------------------------------------------------------- meta: u8 version, u8 flags, f64 rev, u32 folded, f64 newest ...
 
+-- One scratch table serves all keys of all calls: garbage is the larger part of a small function's cost.
+local meta = { flags = 0, rev = 0, folded = 0, newest = {} }
+local metaFormats = {}
 local function readMeta(raw, seal)
-  if not raw then return { flags = 0, rev = 0, folded = seal, newest = {} } end
-  local meta = { newest = {} }
-  local _
-  _, meta.flags, meta.rev, meta.folded = unpackStruct("<BBdI4", raw)
-  for i = 1, (#raw - 14) / 8 do meta.newest[i] = unpackStruct("<d", raw, 15 + (i - 1) * 8) end
+  local newest, n = meta.newest, 0
+  if raw then
+    local _
+    _, meta.flags, meta.rev, meta.folded = unpackStruct("<BBdI4", raw)
+    n = (#raw - 14) / 8
+    for i = 1, n do newest[i] = unpackStruct("<d", raw, 7 + i * 8) end
+  else
+    meta.flags, meta.rev, meta.folded = 0, 0, seal
+  end
+  for i = #newest, n + 1, -1 do newest[i] = nil end
   return meta
 end
 
 local function writeMeta(meta, nowUs)
   meta.rev = max(meta.rev + 1, nowUs)
   local n = #meta.newest
-  if n == 0 then return pack("<BBdI4", 1, meta.flags, meta.rev, meta.folded) end
-  return pack("<BBdI4" .. rep("d", n), 1, meta.flags, meta.rev, meta.folded, unpack(meta.newest))
+  local format = metaFormats[n]
+  if not format then
+    format = "<BBdI4" .. rep("d", n)
+    metaFormats[n] = format
+  end
+  return pack(format, 1, meta.flags, meta.rev, meta.folded, unpack(meta.newest))
 end
 
 local function keepNewest(newest, time, base, kept)
@@ -512,21 +526,20 @@ local function programOf(g, layout, mask)
   return program
 end
 
--- Identities of one base tile: entries of 12 bytes in one field, or a byte k there and 2^k fields by identity byte.
-local function openIds(key, index, raw)
-  local ids = { index = index, bits = 0, chunks = {}, dirty = {} }
-  if raw and #raw == 1 then
-    ids.bits = byte(raw)
-    ids.key = key
-  else
-    ids.chunks[0] = raw or ""
+-- The apply time if the identity is among entries of 12 bytes.
+local function findId(content, id)
+  local from = 1
+  while true do
+    local at = find(content, id, from, true)
+    if not at then return nil end
+    if (at - 1) % ID_BYTES == 0 then return sub(content, at + 8, at + 11) end
+    from = at + 1
   end
-  return ids
 end
 
-local function chunkOf(ids, id)
-  if ids.bits == 0 then return 0 end
-  return floor(byte(id, 1) / 2 ^ (8 - ids.bits))
+-- Identities of a busy base tile: 2^bits fields by the identity's first bits, loaded when one is looked at.
+local function openChunks(key, index, bits)
+  return { key = key, index = index, bits = bits, chunks = {}, dirty = {} }
 end
 
 local function loadChunk(ids, chunk)
@@ -538,183 +551,196 @@ local function loadChunk(ids, chunk)
   return content
 end
 
--- The apply time if the identity is there.
-local function findId(content, id)
-  local from = 1
-  while true do
-    local at = find(content, id, from, true)
-    if not at then return nil end
-    if (at - 1) % ID_BYTES == 0 then return sub(content, at + 8, at + 11) end
-    from = at + 1
-  end
-end
+local function chunkOf(ids, id) return floor(byte(id, 1) / 2 ^ (8 - ids.bits)) end
 
-local function splitIds(key, ids, meta)
-  local bits = ids.bits + 4
-  local all = {}
-  if ids.bits == 0 then
-    all[1] = ids.chunks[0]
-  else
-    for chunk = 0, 2 ^ ids.bits - 1 do all[#all + 1] = loadChunk(ids, chunk) end
-  end
+-- Entries dealt out into 16 times as many fields: from one field to 16, from 16 to 256.
+local function splitIds(key, index, contents, oldBits)
+  local ids = openChunks(key, index, oldBits + 4)
   local parts = {}
-  for a = 1, #all do
-    local content = all[a]
+  for _, content in pairs(contents) do
     for at = 1, #content, ID_BYTES do
-      local chunk = floor(byte(content, at) / 2 ^ (8 - bits))
+      local chunk = floor(byte(content, at) / 2 ^ (8 - ids.bits))
       parts[chunk] = parts[chunk] or {}
       insert(parts[chunk], sub(content, at, at + ID_BYTES - 1))
     end
   end
-  if ids.bits > 0 then
-    local old = {}
-    for chunk = 0, 2 ^ ids.bits - 1 do old[#old + 1] = chunkField(ids.index, chunk) end
-    deleteMany(key, old)
-  end
-  ids.bits, ids.key, ids.chunks, ids.dirty, ids.split = bits, key, {}, {}, true
-  for chunk = 0, 2 ^ bits - 1 do
+  for chunk = 0, 2 ^ ids.bits - 1 do
     ids.chunks[chunk] = parts[chunk] and concat(parts[chunk]) or ""
     if parts[chunk] then ids.dirty[chunk] = true end
   end
-  if meta.flags % 2 == 0 then meta.flags = meta.flags + 1 end
+  ids.split = true
+  return ids
+end
+
+local function splitAgain(ids)
+  local old = {}
+  for chunk = 0, 2 ^ ids.bits - 1 do
+    loadChunk(ids, chunk)
+    old[#old + 1] = chunkField(ids.index, chunk)
+  end
+  deleteMany(ids.key, old)
+  return splitIds(ids.key, ids.index, ids.chunks, ids.bits)
+end
+
+local x = {} -- values of one record's payload
+local names, out = {}, {}
+local outcome, outcomes = {}, 0
+
+-- Notes the outcome of a record; nothing is kept while all are applied, which is the common case.
+local function except(record, code)
+  if outcomes == 0 then for i = 1, record - 1 do outcome[i] = "\0" end end
+  outcome[record] = code
+  outcomes = record
 end
 
 local function applyEntity(key, blob, g, seal, births, nowMs, nowUs, frozen)
-  -- First pass: which base tiles are touched.
-  local at, size = 2, #blob
-  local indices, seen, starts, objectsWanted = {}, {}, {}, false
-  while at <= size do
-    local _, index, _, mask = unpackStruct("<c8I4I4I4", blob, at)
-    starts[#starts + 1] = at
-    if index >= seal and not seen[index] then
-      seen[index] = true
-      indices[#indices + 1] = index
+  local size, objects, base = #blob, g.objects, g.base
+  local baseLevel = g.levels[1].id
+  -- First the fields: meta, and for each tile that is open its cells, identities and objects.
+  local at, n = 2, 1
+  names[1] = "m"
+  while at < size do
+    local index, _, bytes = unpackStruct("<I4HI4", blob, at)
+    if index >= seal then
+      names[n + 1] = field(baseLevel, index)
+      names[n + 2] = idsField(index)
+      n = n + 2
+      for o = 1, #objects do
+        n = n + 1
+        names[n] = objectField(objects[o].id, baseLevel, index)
+      end
     end
-    local payload = payloadOf(g, mask)
-    at = at + 20
-    if payload.size then
-      at = at + payload.size
-    else
-      local results = { unpackStruct(payload.format, blob, at) }
-      at = results[#results]
-    end
+    at = at + 10 + bytes
   end
-  local objects = g.objects
-  local names = { "m" }
-  for i = 1, #indices do
-    local index = indices[i]
-    names[#names + 1] = field(g.levels[1].id, index)
-    names[#names + 1] = idsField(index)
-    for o = 1, #objects do names[#names + 1] = objectField(objects[o].id, g.levels[1].id, index) end
-  end
-  local values = readMany(key, names)
+  for i = #names, n + 1, -1 do names[i] = nil end
+  local values = n <= 200 and redis.call("HMGET", key, unpack(names)) or readMany(key, names)
   local meta = readMeta(values[1], seal)
   local born = not values[1]
-  local tiles, stride = {}, 2 + #objects
-  for i = 1, #indices do
-    local index, from = indices[i], 2 + (i - 1) * stride
-    local wanted = bornLayout(births, index)
-    local tile = { ids = openIds(key, index, values[from + 1]), objects = {}, dirty = {} }
-    if values[from] then
-      tile.layout, tile.v = decode(values[from])
-      if tile.layout ~= wanted then tile.layout, tile.v = widen(tile.layout, tile.v, wanted, g) end
-    else
-      tile.layout, tile.v = wanted, emptyCells(wanted, g)
-    end
-    for o = 1, #objects do tile.objects[o] = values[from + 1 + o] or nil end
-    tiles[index] = tile
-  end
-
-  -- Second pass: fold each record whose identity is new.
-  local stamp = pack("<I4", nowMs % 4294967296)
-  local outcome, exceptional, applied = {}, false, 0
   local newestBefore = meta.newest[1]
-  for r = 1, #starts do
-    local from = starts[r]
-    local id, index, offset, mask = unpackStruct("<c8I4I4I4", blob, from)
-    local tile = tiles[index]
-    if not tile then
-      outcome[r] = "\2"
-      exceptional = true
+  local stamp = pack("<I4", nowMs % 4294967296)
+  local record, applied, written, cursor = 0, 0, 2, 2
+  outcomes = 0
+  at = 2
+  while at < size do
+    local index, count, bytes = unpackStruct("<I4HI4", blob, at)
+    at = at + 10
+    if index < seal then
+      for _ = 1, count do
+        record = record + 1
+        except(record, "\2")
+      end
+      at = at + bytes
     else
-      local ids = tile.ids
-      local chunk = chunkOf(ids, id)
-      local content = loadChunk(ids, chunk)
-      local first = findId(content, id)
-      if first then
-        outcome[r] = "\1" .. first
-        exceptional = true
+      local raw, ids, chunks = values[cursor], values[cursor + 1] or "", nil
+      local first, fresh, states = cursor + 2, 0, nil
+      cursor = cursor + 2 + #objects
+      if #ids == 1 then chunks = openChunks(key, index, byte(ids)) end
+      local layout, v = bornLayout(births, index), nil
+      if raw then
+        local wanted = layout
+        layout, v = decode(raw)
+        if layout ~= wanted then layout, v = widen(layout, v, wanted, g) end
       else
-        outcome[r] = "\0"
-        applied = applied + 1
-        ids.chunks[chunk] = content .. id .. stamp
-        ids.dirty[chunk] = true
-        if #content + ID_BYTES > CHUNK_LIMIT and ids.bits < 8 then splitIds(key, ids, meta) end
+        v = emptyCells(layout, g)
+      end
+      for _ = 1, count do
+        record = record + 1
+        local id, offset, mask = unpackStruct("<c8I4I4", blob, at)
         local payload = payloadOf(g, mask)
-        local x = payload.values > 0 and { unpackStruct(payload.format, blob, from + 20) } or nil
-        local v, program = tile.v, programOf(g, tile.layout, mask)
-        for p = 1, #program, 3 do
-          local kind, cell = program[p], program[p + 1]
-          if kind == COUNT then
-            v[cell] = v[cell] + 1
+        local values_, next_ = payload.values, at + 16
+        if values_ == 1 then x[1], next_ = unpackStruct(payload.format, blob, next_)
+        elseif values_ > 0 then
+          local all = { unpackStruct(payload.format, blob, next_) }
+          for i = 1, values_ do x[i] = all[i] end
+          next_ = all[values_ + 1]
+        end
+        at = next_
+        local known
+        if chunks then known = findId(loadChunk(chunks, chunkOf(chunks, id)), id)
+        elseif ids ~= "" then known = findId(ids, id) end
+        if known then
+          except(record, "\1" .. known)
+        else
+          if outcomes > 0 then except(record, "\0") end
+          fresh = fresh + 1
+          if chunks then
+            local chunk = chunkOf(chunks, id)
+            local content = chunks.chunks[chunk] .. id .. stamp
+            chunks.chunks[chunk] = content
+            chunks.dirty[chunk] = true
+            if #content > CHUNK_LIMIT and chunks.bits < 8 then chunks = splitAgain(chunks) end
           else
-            local value = x[program[p + 2]]
-            if kind == SUM then v[cell + 1] = v[cell + 1] + value
-            elseif kind == MINIMUM then if value < v[cell] then v[cell] = value end
-            elseif kind == MAXIMUM then if value > v[cell] then v[cell] = value end
+            ids = ids .. id .. stamp
+            if #ids > CHUNK_LIMIT then
+              chunks = splitIds(key, index, { ids }, 0)
+              if meta.flags % 2 == 0 then meta.flags = meta.flags + 1 end
+            end
+          end
+          local program = programOf(g, layout, mask)
+          for p = 1, #program, 3 do
+            local kind, cell = program[p], program[p + 1]
+            if kind == COUNT then
+              v[cell] = v[cell] + 1
             else
-              v[cell] = v[cell] + value
-              v[cell + 1] = v[cell + 1] + x[program[p + 2] + 1]
+              local value = x[program[p + 2]]
+              if kind == SUM then v[cell + 1] = v[cell + 1] + value
+              elseif kind == MINIMUM then if value < v[cell] then v[cell] = value end
+              elseif kind == MAXIMUM then if value > v[cell] then v[cell] = value end
+              else
+                v[cell] = v[cell] + value
+                v[cell + 1] = v[cell + 1] + x[program[p + 2] + 1]
+              end
             end
           end
-        end
-        local time = index * g.base + offset
-        for o = 1, #objects do
-          local object = objects[o]
-          local found = payload.channels[object.channel]
-          local birth = births.objects[object.id]
-          if found and birth and index >= birth then
-            local before = tile.objects[o]
-            local after
-            if object.kind == "distinct" then after = addHash(before, x[found.hash])
-            else after = mergeObject(object.kind, before, pack("<d", time) .. id .. x[found.object]) end
-            if after ~= before then
-              tile.objects[o] = after
-              tile.dirty[o] = true
+          local time = index * base + offset
+          for o = 1, #objects do
+            local object = objects[o]
+            local found, birth = payload.channels[object.channel], births.objects[object.id]
+            if found and birth and index >= birth then
+              local before = states and states[o]
+              if before == nil then before = values[first + o - 1] or nil end
+              local after
+              if object.kind == "distinct" then after = addHash(before, x[found.hash])
+              else after = mergeObject(object.kind, before, pack("<d", time) .. id .. x[found.object]) end
+              if after ~= before then
+                states = states or {}
+                states[o] = after
+              end
             end
           end
+          keepNewest(meta.newest, time, base, g.newestKept)
         end
-        keepNewest(meta.newest, time, g.base, g.newestKept)
+      end
+      if fresh > 0 then
+        applied = applied + fresh
+        out[written + 1], out[written + 2] = field(baseLevel, index), encode(layout, v)
+        written = written + 2
+        if not chunks then
+          out[written + 1], out[written + 2] = idsField(index), ids
+          written = written + 2
+        else
+          if chunks.split then
+            out[written + 1], out[written + 2] = idsField(index), char(chunks.bits)
+            written = written + 2
+          end
+          for chunk in pairs(chunks.dirty) do
+            out[written + 1], out[written + 2] = chunkField(index, chunk), chunks.chunks[chunk]
+            written = written + 2
+          end
+        end
+        if states then
+          for o, state in pairs(states) do
+            out[written + 1], out[written + 2] = objectField(objects[o].id, baseLevel, index), state
+            written = written + 2
+          end
+        end
       end
     end
   end
-
   if applied > 0 then
-    local out = { "m", "" }
-    for i = 1, #indices do
-      local index = indices[i]
-      local tile, touched = tiles[index], false
-      local ids = tile.ids
-      if ids.split then
-        out[#out + 1] = idsField(index)
-        out[#out + 1] = char(ids.bits)
-      end
-      for chunk in pairs(ids.dirty) do
-        touched = true
-        out[#out + 1] = ids.bits == 0 and idsField(index) or chunkField(index, chunk)
-        out[#out + 1] = ids.chunks[chunk]
-      end
-      if touched then
-        out[#out + 1] = field(g.levels[1].id, index)
-        out[#out + 1] = encode(tile.layout, tile.v)
-        for o in pairs(tile.dirty) do
-          out[#out + 1] = objectField(objects[o].id, g.levels[1].id, index)
-          out[#out + 1] = tile.objects[o]
-        end
-      end
-    end
-    out[2] = writeMeta(meta, nowUs)
-    writeMany(key, out)
+    out[1], out[2] = "m", writeMeta(meta, nowUs)
+    for i = #out, written + 1, -1 do out[i] = nil end
+    if written <= 200 then redis.call("HSET", key, unpack(out)) else writeMany(key, out) end
     if g.expire and (born or floor(meta.newest[1] / 3600000) ~= floor((newestBefore or 0) / 3600000)) then
       redis.call("PEXPIREAT", key, max(meta.newest[1], nowMs) + g.expire)
     end
@@ -723,7 +749,9 @@ local function applyEntity(key, blob, g, seal, births, nowMs, nowUs, frozen)
     fold(key, g, meta, seal)
     redis.call("HSET", key, "m", writeMeta(meta, nowUs))
   end
-  return exceptional and concat(outcome) or nil
+  if outcomes == 0 then return nil end
+  for i = outcomes + 1, record do outcome[i] = "\0" end
+  return concat(outcome, "", 1, record)
 end
 
 local function bind()
@@ -732,6 +760,8 @@ local function bind()
   floor, min, max, huge = math.floor, math.min, math.max, math.huge
   concat, insert = table.concat, table.insert
   for _, g in pairs(SPEC) do
+    GROUP_FIELDS[#GROUP_FIELDS + 1] = "g:" .. g.name
+    g.position = #GROUP_FIELDS
     g.payloads, g.kindOf, g.objectById = {}, {}, {}
     for i = 1, #g.cells do g.kindOf[g.cells[i].id] = g.cells[i].kind end
     for i = 1, #g.objects do g.objectById[g.objects[i].id] = g.objects[i] end
@@ -746,25 +776,25 @@ local function each(keys, args, one)
   local clock = redis.call("TIME")
   local nowUs = clock[1] * 1000000 + clock[2]
   local nowMs = floor(nowUs / 1000)
-  local controls, outcomes, exceptional = {}, {}, false
+  local controls, replies, exceptional = {}, {}, false
+  local raw = redis.call("HMGET", keys[1], unpack(GROUP_FIELDS))
   for k = 2, #keys do
     local blob = args[k]
     local g = SPEC[byte(blob, 1)]
     if not g then return { GROUP_UNKNOWN, byte(blob, 1) } end
     local control = controls[g.id]
     if not control then
-      local raw = redis.call("HGET", keys[1], "g:" .. g.name)
-      if not raw then return { LOST, g.id } end
+      if not raw[g.position] then return { LOST, g.id } end
       control = {}
-      control.seal, control.births = readGroupControl(raw, g)
+      control.seal, control.births = readGroupControl(raw[g.position], g)
       controls[g.id] = control
     end
     local outcome = one(keys[k], blob, g, control.seal, control.births, nowMs, nowUs, frozen)
-    outcomes[k - 1] = outcome or ""
+    replies[k - 1] = outcome or ""
     if outcome then exceptional = true end
   end
   local reply = { nowMs, frozen and 1 or 0 }
-  if exceptional then for i = 1, #outcomes do reply[i + 2] = outcomes[i] end end
+  if exceptional then for i = 1, #replies do reply[i + 2] = replies[i] end end
   return reply
 end
 
