@@ -66,8 +66,12 @@ async function bringUp(home: string, options: UpOptions, started: string[]): Pro
 
   await allOrFirstError([start("valkey"), start("emulator")]);
 
-  const deployment = await ensureDeployed(home, ports, before, options);
-  await steps.step("control", () => initControl(ports.emulator, deployment, before.cleanShutdown));
+  // After a crash the emulator has an older state, or none, whatever the record says.
+  const trusted = before.cleanShutdown || !started.includes("emulator");
+  const deployment = await ensureDeployed(home, ports, trusted ? before.deployment : undefined, options);
+  await steps.step("control", () =>
+    initControl(ports.emulator, deployment, before.cleanShutdown && started.includes("valkey")),
+  );
   const apiKey = await steps.step("development key", () =>
     ensureDevelopmentKey(ports.emulator, deployment.environment, before.apiKey),
   );
@@ -158,15 +162,14 @@ async function choosePorts(home: string, state: LaptopState, wanted: Partial<Lap
 async function ensureDeployed(
   home: string,
   ports: LaptopPorts,
-  before: LaptopState,
+  known: Deployment | undefined,
   options: UpOptions,
 ): Promise<Deployment> {
   const { steps, signal } = options;
   const hash = sourceHash();
   const present = await stackNames(ports.emulator);
-  const known = before.deployment;
   const whole = known?.stacks.every((stack) => present.includes(stack)) ?? false;
-  if (known !== undefined && whole && known.sourceHash === hash && before.cleanShutdown && !options.redeploy) {
+  if (known !== undefined && whole && known.sourceHash === hash && !options.redeploy) {
     return steps.step("deploy", async (note) => {
       note("unchanged");
       return known;
