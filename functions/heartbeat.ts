@@ -23,7 +23,7 @@ export async function handler(): Promise<void> {
     try {
       const { createdAtMs, shards } = await listStream(kinesis, kinesisName);
       streams[name] = { createdAtMs, shards: shards.map(({ id, parents, closed }) => ({ id, parents, closed })) };
-      await putOnEveryShard(kinesis, kinesisName, shards, encodeHeartbeat());
+      await putOnEveryShard(kinesis, kinesisName, shards, encodeHeartbeat(Date.now()));
     } catch (error) {
       // The seal of this stream waits; those of the others need not.
       logger.error("heartbeat failed", { stream: name, ...describeError(error) });

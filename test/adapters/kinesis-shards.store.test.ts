@@ -6,6 +6,7 @@ import {
   KinesisClient,
   PutRecordsCommand,
   SplitShardCommand,
+  waitUntilStreamExists,
 } from "@aws-sdk/client-kinesis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type ListedShard, listStream, putOnEveryShard } from "../../adapters/kinesis-shards.ts";
@@ -27,12 +28,7 @@ afterAll(() => emulator?.stop());
 
 async function activeStream(name: string, shards: number): Promise<void> {
   await client.send(new CreateStreamCommand({ StreamName: name, ShardCount: shards }));
-  await expect
-    .poll(async () => {
-      const answer = await client.send(new DescribeStreamSummaryCommand({ StreamName: name }));
-      return answer.StreamDescriptionSummary!.StreamStatus;
-    })
-    .toBe("ACTIVE");
+  await waitUntilStreamExists({ client, maxWaitTime: 10, minDelay: 0.05, maxDelay: 0.1 }, { StreamName: name });
 }
 
 async function recordsOn(stream: string, shard: ListedShard): Promise<number> {
