@@ -16,16 +16,10 @@ import type { NodeFunction, Placement } from "./node-function.ts";
 import type { OnlineStore } from "./online-store.ts";
 import { PrivateNetwork } from "./private-network.ts";
 import { removalOf } from "./removal.ts";
+import { READER_ACCESS, WRITER_ACCESS } from "./store-access.ts";
 
 /** Not the default one, which is the first that a scanner tries. */
 const PORT = 6380;
-
-/** What a client does to find its way about the cluster; `info` tells a failover by the primary's run id. */
-const CLUSTER_COMMANDS = "+info +time +cluster|slots +cluster|shards +cluster|nodes +cluster|myid";
-/** Reads keys and nothing else, by the server's own word. */
-const READER_ACCESS = `on %R~* -@all +@connection +@read +fcall_ro -@dangerous ${CLUSTER_COMMANDS}`;
-/** Hash commands, expiry and the function library; no command that drops a key, a database or all libraries. */
-const WRITER_ACCESS = `on ~* -@all +@connection +@read +@hash +@scripting +pexpireat -@dangerous -function|flush -function|restore ${CLUSTER_COMMANDS}`;
 
 /**
  * ElastiCache for Valkey, node-based, in cluster mode: durable (a write is in a multi-AZ log before it is acknowledged),

@@ -5,7 +5,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { Code } from "aws-cdk-lib/aws-lambda";
-import { type BuildOptions, buildSync } from "esbuild";
+import { type BuildFailure, type BuildOptions, buildSync } from "esbuild";
+import { FreshetError } from "../../core/errors.ts";
 
 export interface FunctionCode {
   /** @param name of the file in `functions/`, as `aggregate`; the bundle exports its `handler` as `index.handler` */
@@ -57,12 +58,26 @@ export const bundleOptions = {
 } as const satisfies BuildOptions;
 
 function bundle(entry: string) {
-  return buildSync({
-    ...bundleOptions,
-    entryPoints: [entry],
-    outfile: "index.mjs",
-    write: false,
-    sourcemap: true,
-    sourcesContent: false,
-  }).outputFiles;
+  try {
+    return buildSync({
+      ...bundleOptions,
+      // Paths in the bundle do not depend on where `cdk` was started.
+      absWorkingDir: dirname(dirname(entry)),
+      entryPoints: [entry],
+      outfile: "index.mjs",
+      write: false,
+      sourcemap: true,
+      sourcesContent: false,
+    }).outputFiles;
+  } catch (cause) {
+    const [first] = (cause as Partial<BuildFailure>).errors ?? [];
+    const at = first?.location ? ` (${first.location.file}:${first.location.line})` : "";
+    throw new FreshetError(
+      "bundle_failed",
+      `function ${basename(entry)} cannot be bundled: ${first?.text ?? cause}${at}`,
+      {
+        cause,
+      },
+    );
+  }
 }

@@ -1,0 +1,90 @@
+/** The app as the CDK CLI runs it: `node bin/freshet.ts`, context and output folder in the environment. */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, describe, expect, test } from "vitest";
+
+const ROOT = join(import.meta.dirname, "..", "..");
+const folders: string[] = [];
+afterEach(() => {
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
+});
+
+function run(context: Record<string, string>, environment: Record<string, string> = {}) {
+  const outdir = mkdtempSync(join(tmpdir(), "freshet-synth-"));
+  folders.push(outdir);
+  const { context: flags } = JSON.parse(readFileSync(join(ROOT, "cdk.json"), "utf8"));
+  const { status, stderr } = spawnSync(process.execPath, ["bin/freshet.ts"], {
+    cwd: ROOT,
+    encoding: "utf8",
+    env: {
+      PATH: process.env["PATH"],
+      CDK_OUTDIR: outdir,
+      CDK_CONTEXT_JSON: JSON.stringify({ ...flags, ...context }),
+      ...environment,
+    },
+  });
+  const stacks = readdirSync(outdir).flatMap((file) => /^(.*)\.template\.json$/.exec(file)?.[1] ?? []);
+  return { status, stderr, stacks: stacks.sort() };
+}
+
+const stacksOf = (stage: string) =>
+  ["aggregation", "ingest", "monitoring", "online-store", "serving", "storage", "streams"].map(
+    (name) => `freshet-${stage}-${name}`,
+  );
+
+describe("the app", () => {
+  test("synthesizes for AWS, stage dev, when nothing is said", () => {
+    const { status, stderr, stacks } = run({});
+    expect([status, stderr]).toEqual([0, ""]);
+    expect(stacks).toEqual(stacksOf("dev"));
+  });
+
+  test("synthesizes for this machine when the endpoint is on it", () => {
+    const { status, stderr, stacks } = run({ target: "local" }, { AWS_ENDPOINT_URL: "http://127.0.0.1:4566" });
+    expect([status, stderr]).toEqual([0, ""]);
+    expect(stacks).toEqual(stacksOf("local"));
+  });
+
+  test.each([
+    [
+      "target local without an endpoint",
+      { target: "local" },
+      "endpoint_missing: target local needs AWS_ENDPOINT_URL: without it a deployment goes to AWS",
+    ],
+    ["an unknown target", { target: "azure" }, "target_unknown: no target azure; use aws, local"],
+    ["an unknown stage", { stage: "test" }, "stage_unknown: no stage test; use local, dev, prod"],
+    [
+      "the laptop's stage on AWS",
+      { stage: "local" },
+      "stage_unknown: stage local is the laptop's; on AWS use dev or prod",
+    ],
+    [
+      "a store by context on AWS",
+      { valkeyHost: "cache.example.com" },
+      "context_invalid: valkeyHost is for target local; on AWS the app makes its own store",
+    ],
+  ])("refuses %s with a message and no stack trace", (_, context, message) => {
+    const { status, stderr, stacks } = run(context);
+    expect([status, stacks]).toEqual([1, []]);
+    expect(stderr).toContain(message);
+    expect(stderr).not.toMatch(/^\s+at /m);
+  });
+
+  test("refuses target local for an endpoint elsewhere", () => {
+    const { status, stderr } = run({ target: "local" }, { AWS_ENDPOINT_URL: "https://example.com" });
+    expect(status).toBe(1);
+    expect(stderr).toContain("endpoint_not_loopback: target local deploys to this machine only");
+  });
+});
+
+test("context is read in bin/freshet.ts and nowhere else", () => {
+  const sources = readdirSync(join(ROOT, "lib"), { recursive: true, encoding: "utf8" }).filter((file) =>
+    file.endsWith(".ts"),
+  );
+  const reading = sources.filter((file) =>
+    /tryGetContext|getContext\(/.test(readFileSync(join(ROOT, "lib", file), "utf8")),
+  );
+  expect(reading).toEqual([]);
+});

@@ -1,0 +1,63 @@
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { App, Stack } from "aws-cdk-lib";
+import { Function as LambdaFunction, Runtime } from "aws-cdk-lib/aws-lambda";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { bundledCode } from "../../lib/constructs/function-code.ts";
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "freshet-code-"));
+  mkdirSync(join(folder, "functions"));
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+/** Folder of the asset that a function of this source is deployed from. */
+function assetOf(source: string, name = "one"): string {
+  writeFileSync(join(folder, "functions", `${name}.ts`), source);
+  const stack = new Stack(new App({ outdir: mkdtempSync(join(folder, "out-")) }), "Test");
+  new LambdaFunction(stack, "Function", {
+    runtime: Runtime.NODEJS_24_X,
+    handler: "index.handler",
+    code: bundledCode(join(folder, "functions")).of(name),
+  });
+  const { outdir } = stack.node.root as App;
+  return join(outdir, readdirSync(outdir).find((entry) => entry.startsWith("asset."))!);
+}
+const hashOf = (asset: string) => asset.slice(asset.lastIndexOf("asset."));
+
+test("a bundle is one ES module with a source map, and exports the handler", async () => {
+  const asset = assetOf("export const handler = async (event: { n: number }): Promise<number> => event.n + 1;");
+  expect(readdirSync(asset).sort()).toEqual(["index.mjs", "index.mjs.map"]);
+  const { handler } = await import(pathToFileURL(join(asset, "index.mjs")).href);
+  expect(await handler({ n: 1 })).toBe(2);
+});
+
+test("a package that requires Node's modules as CommonJS does runs in the bundle", async () => {
+  writeFileSync(join(folder, "old.cjs"), 'module.exports = require("node:path").basename("a/b");');
+  const asset = assetOf('import old from "../old.cjs"; export const handler = async () => old;');
+  const { handler } = await import(pathToFileURL(join(asset, "index.mjs")).href);
+  expect(await handler()).toBe("b");
+});
+
+test("a contract is bundled as JSON", () => {
+  writeFileSync(join(folder, "x.v1.avsc"), '{ "name": "a contract" }');
+  const asset = assetOf(
+    'import x from "../x.v1.avsc" with { type: "json" }; export const handler = async () => x.name;',
+  );
+  expect(readFileSync(join(asset, "index.mjs"), "utf8")).toContain("a contract");
+});
+
+test("the hash follows the code: equal for equal code, another for another", () => {
+  const first = hashOf(assetOf("export const handler = async () => 1;"));
+  expect(hashOf(assetOf("export const handler = async () => 1;"))).toBe(first);
+  expect(hashOf(assetOf("export const handler = async () => 2;"))).not.toBe(first);
+});
+
+test("a file that cannot be bundled is named with the reason", () => {
+  expect(() => assetOf('import { x } from "./missing.ts"; export const handler = x;')).toThrow(
+    'function one.ts cannot be bundled: Could not resolve "./missing.ts" (functions/one.ts:1)',
+  );
+});

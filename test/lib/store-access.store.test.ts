@@ -1,0 +1,136 @@
+/** The access strings of the store's users, on a real server: the engine runs within them, and what they keep out stays out. */
+import { Redis } from "iovalkey";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { StoreApplier } from "../../adapters/valkey/applier.ts";
+import { ValkeyConnection } from "../../adapters/valkey/connection.ts";
+import { birthsOf, ControlHashes } from "../../adapters/valkey/control.ts";
+import { createReader } from "../../adapters/valkey/reader.ts";
+import { RecordPacker } from "../../adapters/valkey/record.ts";
+import { addToStats } from "../../adapters/valkey/stats.ts";
+import { sweep } from "../../adapters/valkey/sweeper.ts";
+import { Watermark } from "../../adapters/valkey/watermark.ts";
+import { READER_ACCESS, WRITER_ACCESS } from "../../lib/constructs/store-access.ts";
+import { plan } from "../support/fixture-plan.ts";
+import { startValkey, type TestValkey } from "../support/valkey.ts";
+
+const NOW = Date.UTC(2026, 0, 5, 22, 17);
+const event = { id: "e1", at: NOW, card: "c1", shop: "s1", amount: 12.5, country: "NO", online: true };
+const feature = plan.views.find(({ name }) => name === "everything")!.features[0].name;
+const entity = plan.views.find(({ name }) => name === "everything")!.entity;
+let valkey: TestValkey;
+let admin: Redis;
+
+beforeAll(async () => {
+  valkey = await startValkey();
+  admin = new Redis({ host: valkey.host, port: valkey.port });
+  for (const [user, access] of [
+    ["reader", READER_ACCESS],
+    ["writer", WRITER_ACCESS],
+  ]) {
+    await admin.call("ACL", "SETUSER", user, "reset", `>${user}-secret`, ...access.split(" "));
+  }
+});
+afterAll(async () => {
+  admin?.disconnect();
+  await valkey?.stop();
+});
+
+const optionsOf = (user: string) => ({
+  host: valkey.host,
+  port: valkey.port,
+  user,
+  password: async () => `${user}-secret`,
+});
+
+async function as(user: string, command: string, ...args: string[]): Promise<unknown> {
+  const client = new Redis({ host: valkey.host, port: valkey.port, username: user, password: `${user}-secret` });
+  try {
+    return await client.call(command, ...args);
+  } finally {
+    client.disconnect();
+  }
+}
+
+describe("the writer", () => {
+  test("does all that aggregate, control and sweep do", async () => {
+    const connection = new ValkeyConnection(optionsOf("writer"));
+    try {
+      const controls = new ControlHashes(connection, plan);
+      const applier = new StoreApplier(connection, plan, 1);
+      const watermark = new Watermark(connection);
+      await applier.loadFunction();
+      await controls.create(
+        1,
+        new Map(plan.groups.map((group) => [group.name, { sealMs: NOW - 3_600_000, births: birthsOf(group, 0) }])),
+      );
+      await controls.setState(1, ["new"], "ok");
+      await watermark.begin("payments", NOW);
+      const span = { shard: "shard-0", firstSequence: "1", firstArrivalMs: NOW, lastSequence: "1" };
+      await watermark.register("payments", span);
+      const prepared = new RecordPacker(plan, "payments").prepare("default", event.id, NOW, event);
+      const { fates } = await applier.apply([prepared]);
+      expect(fates[0].map(({ fate }) => fate)).toEqual(fates[0].map(() => "applied"));
+      await watermark.clear("payments", "shard-0", ["1"], NOW, null);
+      for (const group of plan.groups) {
+        await controls.putGroup(group, { sealMs: NOW + 60_000, births: birthsOf(group, 0) });
+      }
+      const stats = { events: 1, applied: 1, duplicates: 0, late: 0, quarantined: 0, arrivalMs: NOW, visibleMs: NOW };
+      await addToStats(connection, "payments", stats);
+      const swept = await sweep(connection, applier, plan, Date.now() + 30_000);
+      expect(swept).toMatchObject({ complete: true, touched: fates[0].length });
+      expect(await connection.runId("{0}")).toMatch(/^[0-9a-f]{40}$/);
+    } finally {
+      await connection.close();
+    }
+  });
+
+  test.each([
+    ["DEL", "k"],
+    ["UNLINK", "k"],
+    ["FLUSHALL"],
+    ["FLUSHDB"],
+    ["SWAPDB", "0", "1"],
+    ["FUNCTION", "FLUSH"],
+    ["SCRIPT", "FLUSH"],
+    ["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"],
+    ["KEYS", "*"],
+    ["SHUTDOWN"],
+    ["ACL", "LIST"],
+    ["SET", "k", "v"],
+  ])("may not %s", async (command, ...args) => {
+    await expect(as("writer", command, ...args)).rejects.toThrow(/^NOPERM/);
+  });
+});
+
+describe("the reader", () => {
+  test("reads features and the store's state", async () => {
+    const reader = createReader(plan, { ...optionsOf("reader"), timeoutMs: 5_000 });
+    try {
+      const [answer] = await reader.read([{ tenant: "default", entity, id: "c1", features: [feature] }], NOW + 1_000);
+      expect(answer.values[0]).toMatchObject({ status: "PRESENT" });
+      expect(await reader.state()).toMatchObject({ reachable: true, control: "ok" });
+    } finally {
+      await reader.close();
+    }
+  });
+
+  test.each([
+    ["HSET", "k", "f", "v"],
+    ["HDEL", "k", "f"],
+    ["PEXPIREAT", "k", "1"],
+    ["FCALL", "f", "0"],
+    ["EVAL", "return 1", "0"],
+    ["FUNCTION", "LOAD", "#!lua name=x"],
+    ["DEL", "k"],
+    ["FLUSHALL"],
+    ["KEYS", "*"],
+  ])("may not %s", async (command, ...args) => {
+    await expect(as("reader", command, ...args)).rejects.toThrow(/^NOPERM/);
+  });
+});
+
+test("the server's own user is not needed by either", async () => {
+  await admin.call("ACL", "SETUSER", "default", "off");
+  await expect(as("writer", "PING")).resolves.toBe("PONG");
+  await admin.call("ACL", "SETUSER", "default", "on");
+});
