@@ -27,12 +27,14 @@ const ports = {
 export interface ControlEvent {
   readonly kind?: "tick";
   readonly streams?: Readonly<Record<string, StreamShards>>;
+  /** From `freshet up`: the store was ended in order, its file whole, and this is its first start since. */
+  readonly cleanRestart?: boolean;
 }
 
 export async function handler(event: ControlEvent): Promise<ControlReport> {
   const nowMs = Date.now();
   try {
-    const report = await controlStep(ports, event.streams ?? {}, nowMs);
+    const report = await controlStep(ports, event.streams ?? {}, nowMs, { cleanRestart: event.cleanRestart });
     for (const [stream, sealMs] of Object.entries(report.seals)) {
       const one = metrics.singleMetric();
       one.addDimension("stream", stream);

@@ -70,7 +70,7 @@ async function bringUp(home: string, options: UpOptions, started: string[]): Pro
   const trusted = before.cleanShutdown || !started.includes("emulator");
   const deployment = await ensureDeployed(home, ports, trusted ? before.deployment : undefined, options);
   await steps.step("control", () =>
-    initControl(ports.emulator, deployment, before.cleanShutdown && started.includes("valkey")),
+    initControl(ports.emulator, deployment, before.storeWhole && started.includes("valkey")),
   );
   const apiKey = await steps.step("development key", () =>
     ensureDevelopmentKey(ports.emulator, deployment.environment, before.apiKey),
@@ -99,7 +99,7 @@ export async function startPart(
 ): Promise<void> {
   // Workers of a crashed predecessor may still hold its port.
   await stopPart(home, name);
-  updateState(home, { cleanShutdown: false });
+  updateState(home, { cleanShutdown: false, ...(name === "valkey" ? { storeWhole: false } : {}) });
   const { spec, probe } = part(home, name, ports, options.deployment);
   const record = await startProcess(home, spec);
   await waitUntilReady(home, record, () => probe(record.pid), { timeoutMs: START_TIMEOUT_MS, signal: options.signal });
@@ -235,6 +235,7 @@ export async function down(home: string, steps: Steps): Promise<ReadonlyMap<stri
     ...parts.filter((name) => recorded.includes(name)),
   ];
   const results = new Map<string, StopResult>();
+  const missedNothing = await storeMissedNothing(home);
   for (const name of names) {
     await steps.step(`stop ${name}`, async (note) => {
       const result = await stopProcess(home, name, GRACE_MS[name as PartName] ?? 5_000);
@@ -242,9 +243,23 @@ export async function down(home: string, steps: Steps): Promise<ReadonlyMap<stri
       if (result !== "clean") note(result === "killed" ? "did not end by itself: killed" : "was not running");
     });
   }
-  const stateful = ["emulator", "valkey"];
-  if (stateful.every((name) => results.get(name) === "clean")) updateState(home, { cleanShutdown: true });
+  const valkeyClean = results.get("valkey") === "clean";
+  if (valkeyClean) updateState(home, { storeWhole: missedNothing });
+  if (valkeyClean && results.get("emulator") === "clean") updateState(home, { cleanShutdown: true });
   return results;
+}
+
+/** What the API says of the store: a failover that is not made good must not look like a clean restart next time. */
+async function storeMissedNothing(home: string): Promise<boolean> {
+  const { serve } = readState(home).ports;
+  if (serve === undefined || !isRunning(readRecord(home, "serve"))) return false;
+  try {
+    const answer = await fetch(`${serveUrl(serve)}/ready`, { signal: AbortSignal.timeout(5_000) });
+    const body = (await answer.json()) as { checks?: { online_store?: { control?: string } } };
+    return body.checks?.online_store?.control === "ok";
+  } catch {
+    return false;
+  }
 }
 
 export function isUp(home: string): boolean {

@@ -9,6 +9,8 @@ export interface LaptopState {
   readonly ports: { readonly valkey?: number; readonly emulator?: number; readonly serve?: number };
   /** False while it runs and after a crash; the emulator keeps its state only when it ends cleanly. */
   readonly cleanShutdown: boolean;
+  /** Whether the online store missed nothing when it was last ended, and ended with its file whole. */
+  readonly storeWhole: boolean;
   readonly deployment?: Deployment;
   /** The development key of tenant `default`. Loopback only, so it may lie in a file of the user's. */
   readonly apiKey?: string;
@@ -29,7 +31,7 @@ export interface Deployment {
   readonly streams: Readonly<Record<string, string>>;
 }
 
-const EMPTY: LaptopState = { version: 1, ports: {}, cleanShutdown: true };
+const EMPTY: LaptopState = { version: 1, ports: {}, cleanShutdown: true, storeWhole: false };
 
 function stateFile(home: string): string {
   return join(home, "state.json");

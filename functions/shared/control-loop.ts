@@ -4,7 +4,7 @@
  */
 import type { ControlTable } from "../../adapters/control-table.ts";
 import { birthsOf, type ControlHashes, type GroupControl } from "../../adapters/valkey/control.ts";
-import { BUCKETS, type Birth } from "../../adapters/valkey/layout.ts";
+import { type Birth, BUCKETS } from "../../adapters/valkey/layout.ts";
 import { committedArrival, type ShardInfo, type Watermark } from "../../adapters/valkey/watermark.ts";
 import { isObject } from "../../core/accumulators.ts";
 import type { Group, Plan, Stream } from "../../core/plan.ts";
@@ -43,6 +43,7 @@ export async function controlStep(
   ports: ControlPorts,
   streams: Readonly<Record<string, StreamShards>>,
   nowMs: number,
+  options: { readonly cleanRestart?: boolean } = {},
 ): Promise<ControlReport> {
   const { plan, controls, table } = ports;
   let store = await table.getStore();
@@ -56,6 +57,8 @@ export async function controlStep(
   }
   // Only a store that the table knows as ready is opened: missing control hashes of such a store are a loss, never new.
   await controls.setState(store.epoch, ["new"], "ok");
+  // The new run id is that of the same store, ended and started with all it had: no suffix can be missing.
+  if (options.cleanRestart) await controls.setState(store.epoch, ["ok", "failover"], "ok");
   const summary = await controls.summary();
   const seals: Record<string, number> = {};
   const held: Record<string, string> = {};
@@ -105,12 +108,20 @@ async function initialControls(
  * Writes births of slots that have none and drops those that the plan has no more. This code is deployed after the aggregate
  * function, so when it first sees a slot no new invocation of the older plan starts; one that runs ends within its timeout.
  */
-async function keepBirths({ controls, timeoutMs }: ControlPorts, group: Group, initial: GroupControl, nowMs: number): Promise<void> {
+async function keepBirths(
+  { controls, timeoutMs }: ControlPorts,
+  group: Group,
+  initial: GroupControl,
+  nowMs: number,
+): Promise<void> {
   const buckets = await controls.group(group);
   const present = buckets.filter((control) => control !== null);
   if (present.length === 0) {
     // A new pair of entity and stream. Its stream may be old, and events that came before were not counted.
-    await controls.putGroup(group, { sealMs: initial.sealMs, births: birthsOf(group, bornAt(group, nowMs, timeoutMs)) });
+    await controls.putGroup(group, {
+      sealMs: initial.sealMs,
+      births: birthsOf(group, bornAt(group, nowMs, timeoutMs)),
+    });
     return;
   }
   const [known] = present;
@@ -146,6 +157,9 @@ async function sealTarget(
   const committedMs = committedArrival(state, listed.shards);
   if (committedMs === null) return "a shard has not acknowledged anything since the registrations began";
   const known = new Set(listed.shards.map(({ id }) => id));
-  await watermark.forget(stream.name, [...state.committed.keys()].filter((shard) => !known.has(shard)));
+  await watermark.forget(
+    stream.name,
+    [...state.committed.keys()].filter((shard) => !known.has(shard)),
+  );
   return floorTo(committedMs - lag(stream, timeoutMs), stream.baseMs);
 }

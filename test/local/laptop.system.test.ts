@@ -94,6 +94,10 @@ describe("the laptop runtime", () => {
     });
     expect(await freshet(home, "health")).toMatchObject({ code: 0 });
 
+    // The store has another run id now, and nothing is missing from it.
+    const ready = await (await fetch(`${status.serve.url}/ready`)).json();
+    expect(ready).toMatchObject({ status: "ready", checks: { online_store: { control: "ok" } } });
+
     const left = groups(home);
     expect(await freshet(home, "clean")).toMatchObject({ code: 0 });
     expect(alive(left)).toEqual([]);

@@ -8,10 +8,16 @@ import { temporaryFolder } from "../support/temporary-home.ts";
 describe("the state file", () => {
   it("starts empty, keeps what a change does not name, and is readable by its owner alone", () => {
     const home = temporaryFolder();
-    expect(readState(home)).toEqual({ version: 1, ports: {}, cleanShutdown: true });
+    expect(readState(home)).toEqual({ version: 1, ports: {}, cleanShutdown: true, storeWhole: false });
     updateState(home, { ports: { valkey: 1 }, apiKey: "k" });
     updateState(home, { cleanShutdown: false });
-    expect(readState(home)).toEqual({ version: 1, ports: { valkey: 1 }, apiKey: "k", cleanShutdown: false });
+    expect(readState(home)).toEqual({
+      version: 1,
+      ports: { valkey: 1 },
+      apiKey: "k",
+      cleanShutdown: false,
+      storeWhole: false,
+    });
     expect(statSync(join(home, "state.json")).mode & 0o777).toBe(0o600);
   });
 
