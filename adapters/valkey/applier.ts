@@ -4,7 +4,7 @@ import type { Plan } from "../../core/plan.ts";
 import { type Command, commandError, type ValkeyConnection } from "./connection.ts";
 import { functionSource } from "./function-source.ts";
 import { controlKey, runBytes } from "./layout.ts";
-import type { EntityUpdate, PreparedEvent } from "./record.ts";
+import type { PreparedEvent } from "./record.ts";
 import { type Fate, readOutcomes, readReply } from "./replies.ts";
 
 /** Keys and records of one call: bounds the time for which the server answers nobody else to about 10 ms. */
@@ -27,18 +27,17 @@ export interface ApplyResult {
   readonly failover: boolean;
 }
 
-interface KeyRecord {
-  readonly event: number;
-  readonly update: number;
-  readonly baseIndex: number;
-  readonly bytes: Buffer;
-}
+/** A record by the position of its event and of its update in it: a number, since there are three for each event. */
+type RecordRef = number;
+const MAX_UPDATES = 64;
+const eventOf = (ref: RecordRef): number => Math.floor(ref / MAX_UPDATES);
+const updateOf = (ref: RecordRef): number => ref % MAX_UPDATES;
 
 interface Call {
   readonly bucket: number;
   readonly keys: string[];
   /** For each key its records, those of one base tile together. */
-  readonly records: KeyRecord[][];
+  readonly records: RecordRef[][];
   readonly groups: number[];
   size: number;
 }
@@ -63,7 +62,7 @@ export class StoreApplier {
     const calls = groupCalls(events);
     const fates: EntityFate[][] = events.map(({ updates }) => new Array(updates.length));
     if (calls.length === 0) return { fates, nowMs: null, failover: false };
-    const answers = await this.send(calls);
+    const answers = await this.send(events, calls);
     let nowMs = 0;
     let failover = false;
     answers.forEach((answer, c) => {
@@ -72,11 +71,14 @@ export class StoreApplier {
       nowMs = Math.max(nowMs, reply.nowMs);
       failover ||= reply.failover;
       calls[c].records.forEach((records, k) => {
-        const outcomes = readOutcomes(reply.outcomes?.[k] ?? Buffer.alloc(0), records.length, reply.nowMs);
-        records.forEach(({ event, update }, r) => {
+        const outcomes = reply.outcomes === null ? null : readOutcomes(reply.outcomes[k], records.length, reply.nowMs);
+        for (let r = 0; r < records.length; r++) {
+          const event = eventOf(records[r]);
+          const update = updateOf(records[r]);
           const { entity, id } = events[event].updates[update];
-          fates[event][update] = { entity, id, ...outcomes[r] };
-        });
+          const { fate, visibleMs } = outcomes === null ? { fate: "applied" as const, visibleMs: reply.nowMs } : outcomes[r];
+          fates[event][update] = { entity, id, fate, visibleMs };
+        }
       });
     });
     return { fates, nowMs, failover };
@@ -102,13 +104,17 @@ export class StoreApplier {
       records: keys.map(() => []),
       size: 0,
     };
-    const [answer] = await this.send([call], this.source.touch);
+    const [answer] = await this.send([], [call], this.source.touch);
     if (answer instanceof Error) throw commandError(answer);
     readReply(answer as unknown[]);
   }
 
-  private async send(calls: readonly Call[], name = this.source.apply): Promise<unknown[]> {
-    const commands = await this.commands(calls, name);
+  private async send(
+    events: readonly PreparedEvent[],
+    calls: readonly Call[],
+    name = this.source.apply,
+  ): Promise<unknown[]> {
+    const commands = await this.commands(events, calls, name);
     const answers = await this.connection.run(commands);
     // Answers of a pipeline come together: what the function refused for want of the library was not applied.
     const missing = answers.flatMap((answer, i) => (isMissing(answer) ? [i] : []));
@@ -122,7 +128,7 @@ export class StoreApplier {
     return answers;
   }
 
-  private async commands(calls: readonly Call[], name: string): Promise<Command[]> {
+  private async commands(events: readonly PreparedEvent[], calls: readonly Call[], name: string): Promise<Command[]> {
     const headers = new Map<string, Buffer>();
     const commands: Command[] = [];
     for (const call of calls) {
@@ -135,7 +141,7 @@ export class StoreApplier {
         runBytes(runId).copy(header, 4);
         headers.set(runId, header);
       }
-      const blobs = call.records.map((records, k) => packBlob(call.groups[k], records));
+      const blobs = call.records.map((records, k) => packBlob(events, call.groups[k], records));
       commands.push({
         key: control,
         name: "FCALL",
@@ -147,25 +153,37 @@ export class StoreApplier {
 }
 
 /** Group id, then for each base tile its index, number of records and their bytes, then the records. Orders `records` so. */
-function packBlob(group: number, records: KeyRecord[]): Buffer {
-  if (records.some(({ baseIndex }, i) => i > 0 && baseIndex !== records[i - 1].baseIndex)) {
-    records.sort((a, b) => a.baseIndex - b.baseIndex);
-  }
+function packBlob(events: readonly PreparedEvent[], group: number, records: RecordRef[]): Buffer {
+  const get = (ref: RecordRef) => events[eventOf(ref)].updates[updateOf(ref)];
   let size = 1;
-  for (let i = 0; i < records.length; i++) {
-    size += records[i].bytes.length + (i === 0 || records[i].baseIndex !== records[i - 1].baseIndex ? 10 : 0);
+  let index = -1;
+  let tiles = 0;
+  let ordered = true;
+  for (const ref of records) {
+    const { baseIndex, record } = get(ref);
+    size += record.length;
+    if (baseIndex === index) continue;
+    if (baseIndex < index) ordered = false;
+    index = baseIndex;
+    tiles++;
   }
-  const blob = Buffer.allocUnsafe(size);
+  if (!ordered) {
+    records.sort((a, b) => get(a).baseIndex - get(b).baseIndex);
+    tiles = new Set(records.map((ref) => get(ref).baseIndex)).size;
+  }
+  const blob = Buffer.allocUnsafe(size + tiles * 10);
   blob[0] = group;
   let at = 1;
   for (let i = 0; i < records.length; ) {
-    const { baseIndex } = records[i];
+    const { baseIndex } = get(records[i]);
     const header = at;
     at += 10;
     let count = 0;
-    for (; i < records.length && records[i].baseIndex === baseIndex; i++, count++) {
-      blob.set(records[i].bytes, at);
-      at += records[i].bytes.length;
+    for (; i < records.length; i++, count++) {
+      const update = get(records[i]);
+      if (update.baseIndex !== baseIndex) break;
+      blob.set(update.record, at);
+      at += update.record.length;
     }
     blob.writeUInt32LE(baseIndex, header);
     blob.writeUInt16LE(count, header + 4);
@@ -187,22 +205,24 @@ function groupCalls(events: readonly PreparedEvent[]): Call[] {
     open.set(bucket, entry);
     return entry;
   };
-  events.forEach(({ updates }, event) => {
-    updates.forEach(({ bucket, key, groupId, baseIndex, record }: EntityUpdate, update) => {
+  for (let event = 0; event < events.length; event++) {
+    const { updates } = events[event];
+    for (let u = 0; u < updates.length; u++) {
+      const { bucket, key, groupId } = updates[u];
       let entry = open.get(bucket) ?? start(bucket);
       if (entry.call.size >= RECORDS_PER_CALL) entry = start(bucket);
       let k = entry.keys.get(key);
-      if (k === undefined && entry.call.keys.length >= KEYS_PER_CALL) entry = start(bucket);
-      k ??= entry.call.keys.push(key) - 1;
-      if (entry.call.records.length === k) {
+      if (k === undefined) {
+        if (entry.call.keys.length >= KEYS_PER_CALL) entry = start(bucket);
+        k = entry.call.keys.push(key) - 1;
         entry.keys.set(key, k);
         entry.call.records.push([]);
         entry.call.groups.push(groupId);
       }
-      entry.call.records[k].push({ event, update, baseIndex, bytes: record });
+      entry.call.records[k].push(event * MAX_UPDATES + u);
       entry.call.size++;
-    });
-  });
+    }
+  }
   return calls;
 }
 

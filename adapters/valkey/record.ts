@@ -27,7 +27,9 @@ export interface PreparedEvent {
 }
 
 const SCRATCH = Buffer.alloc(64 * 1024);
+/** Entities whose keys are remembered for a tenant, about 30 MB; and tenants. */
 const CACHE_LIMIT = 200_000;
+const TENANT_LIMIT = 16;
 
 interface Place {
   readonly bucket: number;
@@ -37,7 +39,7 @@ interface Place {
 /** Compiled for one stream; keeps the keys of entities that it has seen, since hashing them costs more than finding them. */
 export class RecordPacker {
   private readonly stream: string;
-  private readonly groups: readonly (GroupReader & { needs: ReturnType<typeof channelNeeds>[]; places: Map<string, Place> })[];
+  private readonly groups: readonly (GroupReader & { needs: ReturnType<typeof channelNeeds>[]; places: Map<string, Map<string, Place>> })[];
 
   constructor(plan: Plan, stream: string) {
     this.stream = stream;
@@ -69,14 +71,18 @@ export class RecordPacker {
     return { identity, updates };
   }
 
-  private place(reader: { group: GroupReader["group"]; places: Map<string, Place> }, tenant: string, id: string): Place {
-    const name = `${tenant}/${id}`;
-    let place = reader.places.get(name);
+  private place(reader: { group: GroupReader["group"]; places: Map<string, Map<string, Place>> }, tenant: string, id: string): Place {
+    let places = reader.places.get(tenant);
+    if (!places || places.size >= CACHE_LIMIT) {
+      if (reader.places.size >= TENANT_LIMIT) reader.places.clear();
+      places = new Map();
+      reader.places.set(tenant, places);
+    }
+    let place = places.get(id);
     if (!place) {
-      if (reader.places.size >= CACHE_LIMIT) reader.places.clear();
       const bucket = bucketOf(tenant, reader.group.entity, id);
       place = { bucket, key: entityKey(bucket, tenant, reader.group.entity, reader.group.stream, id) };
-      reader.places.set(name, place);
+      places.set(id, place);
     }
     return place;
   }
