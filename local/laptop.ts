@@ -70,8 +70,9 @@ async function bringUp(home: string, options: UpOptions, started: string[]): Pro
   const trusted = before.cleanShutdown || !started.includes("emulator");
   const deployment = await ensureDeployed(home, ports, trusted ? before.deployment : undefined, options);
   await steps.step("control", () =>
-    initControl(ports.emulator, deployment, before.storeWhole && started.includes("valkey")),
+    initControl(ports.emulator, deployment, readState(home).storeWhole && started.includes("valkey")),
   );
+  updateState(home, { storeWhole: false });
   const apiKey = await steps.step("development key", () =>
     ensureDevelopmentKey(ports.emulator, deployment.environment, before.apiKey),
   );
@@ -97,9 +98,11 @@ export async function startPart(
   ports: LaptopPorts,
   options: { deployment?: Deployment; signal?: AbortSignal } = {},
 ): Promise<void> {
+  // A record that is still there is that of a crash: a store that crashed may lack its newest writes.
+  if (name === "valkey" && readRecord(home, name) !== null) updateState(home, { storeWhole: false });
   // Workers of a crashed predecessor may still hold its port.
   await stopPart(home, name);
-  updateState(home, { cleanShutdown: false, ...(name === "valkey" ? { storeWhole: false } : {}) });
+  updateState(home, { cleanShutdown: false });
   const { spec, probe } = part(home, name, ports, options.deployment);
   const record = await startProcess(home, spec);
   await waitUntilReady(home, record, () => probe(record.pid), { timeoutMs: START_TIMEOUT_MS, signal: options.signal });
@@ -244,7 +247,9 @@ export async function down(home: string, steps: Steps): Promise<ReadonlyMap<stri
     });
   }
   const valkeyClean = results.get("valkey") === "clean";
-  if (valkeyClean) updateState(home, { storeWhole: missedNothing });
+  // Before the first control run of this start nothing has changed about what was known then.
+  if (results.has("valkey"))
+    updateState(home, { storeWhole: valkeyClean && (missedNothing || readState(home).storeWhole) });
   if (valkeyClean && results.get("emulator") === "clean") updateState(home, { cleanShutdown: true });
   return results;
 }

@@ -9,7 +9,7 @@ export interface LaptopState {
   readonly ports: { readonly valkey?: number; readonly emulator?: number; readonly serve?: number };
   /** False while it runs and after a crash; the emulator keeps its state only when it ends cleanly. */
   readonly cleanShutdown: boolean;
-  /** Whether the online store missed nothing when it was last ended, and ended with its file whole. */
+  /** The online store missed nothing when it was last ended, ended with its file whole, and has not been opened since. */
   readonly storeWhole: boolean;
   readonly deployment?: Deployment;
   /** The development key of tenant `default`. Loopback only, so it may lie in a file of the user's. */
