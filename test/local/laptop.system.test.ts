@@ -71,7 +71,9 @@ describe("the laptop runtime", () => {
     expect(await freshet(home, "health")).toMatchObject({ code: 0 });
 
     const again = await freshet(home, "up");
-    expect(again.err).toMatch(/✓ valkey .*already running[^]*✓ emulator .*already running[^]*✓ deploy .*unchanged/);
+    expect(again.err).toMatch(
+      /✓ valkey .*already running[\s\S]*✓ emulator .*already running[\s\S]*✓ deploy .*unchanged/,
+    );
 
     const pids = groups(home);
     expect(pids).toHaveLength(3);
