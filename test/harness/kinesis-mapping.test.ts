@@ -328,6 +328,10 @@ describe("ReportBatchItemFailures", () => {
       "1234",
       "234",
     ]);
+    expect(await callsFor((event) => failures(sequenceOf(event, "2"), sequenceOf(event, "4")))).toEqual([
+      "1234",
+      "234",
+    ]);
     expect(await callsFor((event) => failures(sequenceOf(event, "1")))).toEqual(["1234", "1234"]);
     expect(await callsFor((event) => failures(sequenceOf(event, "4")))).toEqual(["1234", "4"]);
   });
