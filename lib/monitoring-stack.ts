@@ -25,16 +25,15 @@ export class MonitoringStack extends FreshetStack {
     board.alarmRow();
   }
 
+  /** CloudWatch itself publishes alarms, and only those of this account: it needs the topic and the topic's key. */
   private alarmTopic(deployment: Deployment): Topic {
+    const cloudWatch = {
+      principals: [new ServicePrincipal("cloudwatch.amazonaws.com")],
+      conditions: { StringEquals: { "aws:SourceAccount": Stack.of(this).account } },
+    };
     const key = dataKey(this, deployment, "alarms");
-    // Alarms are published by CloudWatch itself, which then needs the key; only for alarms of this account.
     key.addToResourcePolicy(
-      new PolicyStatement({
-        principals: [new ServicePrincipal("cloudwatch.amazonaws.com")],
-        actions: ["kms:Decrypt", "kms:GenerateDataKey"],
-        resources: ["*"],
-        conditions: { StringEquals: { "aws:SourceAccount": Stack.of(this).account } },
-      }),
+      new PolicyStatement({ ...cloudWatch, actions: ["kms:Decrypt", "kms:GenerateDataKey"], resources: ["*"] }),
     );
     const topic = new Topic(this, "Alarms", {
       topicName: physicalName(deployment, "alarms"),
@@ -42,6 +41,10 @@ export class MonitoringStack extends FreshetStack {
       masterKey: key,
       enforceSSL: true,
     });
+    // Any policy of a topic takes the place of the one that lets its owner's services publish.
+    topic.addToResourcePolicy(
+      new PolicyStatement({ ...cloudWatch, actions: ["sns:Publish"], resources: [topic.topicArn] }),
+    );
     new CfnOutput(this, "AlarmTopic", { value: topic.topicArn, description: "Subscribe whoever is on duty" });
     return topic;
   }

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { fixturePlan, synthesizeAws } from "./synthesized.ts";
 
@@ -65,4 +65,29 @@ test("the dashboard shows every metric that functions write, and all alarms", ()
     expect(body).toContain(`Freshet\\\\\\",\\\\\\"${metric}`.replaceAll("\\\\\\", "\\"));
   }
   expect(body.match(/Fn::GetAtt":\["Board/g)).toHaveLength(alarms.length);
+});
+
+test("CloudWatch may publish to the alarms' topic and use its key, for alarms of this account", () => {
+  const statements = [
+    ...app.resources("AWS::SNS::TopicPolicy").flatMap(([, { Properties }]) => Properties["PolicyDocument"].Statement),
+    ...app.resources("AWS::KMS::Key").flatMap(([, { Properties }]) => Properties["KeyPolicy"].Statement),
+  ].filter(({ Principal }) => Principal?.Service === "cloudwatch.amazonaws.com");
+  expect(statements.map(({ Action }) => Action)).toEqual(["sns:Publish", ["kms:Decrypt", "kms:GenerateDataKey"]]);
+  for (const { Effect, Condition } of statements) {
+    expect(Effect).toBe("Allow");
+    expect(Condition.StringEquals).toEqual({ "aws:SourceAccount": { Ref: "AWS::AccountId" } });
+  }
+});
+
+test("every metric that is watched is written by a function", () => {
+  const folder = new URL("../../functions/", import.meta.url);
+  const sources = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts"));
+  const written = sources.flatMap((file) =>
+    [...readFileSync(new URL(file, folder), "utf8").matchAll(/addMetric\(\s*"(\w+)"/g)].map(([, name]) => name),
+  );
+  const body = JSON.stringify(app.resources("AWS::CloudWatch::Dashboard")[0][1].Properties["DashboardBody"]);
+  const shown = [...body.matchAll(/Freshet\W+(\w+)/g)].map(([, name]) => name);
+  const alarmed = alarms.filter((alarm) => alarm["Namespace"] === "Freshet").map((alarm) => alarm["MetricName"]);
+  expect(shown.length).toBeGreaterThan(10);
+  expect([...new Set([...shown, ...alarmed])].filter((name) => !written.includes(name))).toEqual([]);
 });

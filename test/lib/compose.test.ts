@@ -18,7 +18,11 @@ test("every service has a health check", () => {
 });
 
 test("Valkey is set as the store on AWS is", () => {
-  for (const setting of ["maxmemory-policy noeviction", "hash-max-listpack-value 1024", "hash-max-listpack-entries 512"]) {
+  for (const setting of [
+    "maxmemory-policy noeviction",
+    "hash-max-listpack-value 1024",
+    "hash-max-listpack-entries 512",
+  ]) {
     expect(compose).toContain(`--${setting}`);
   }
 });
