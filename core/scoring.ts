@@ -74,7 +74,7 @@ export function createScorer(service: Service, definition: FeatureServiceDefinit
   });
   const defaults = inputs.map((name) => definition.defaults[name] ?? null);
   for (const name of Object.keys(definition.defaults)) if (!position.has(name)) throw unknownFeature(service, name);
-  if (definition.fallback !== null) checkRules(service, definition.fallback);
+  if (definition.fallback) checkRules(service, definition.fallback);
   tryWithoutValues(service, definition, position);
 
   return {
@@ -116,7 +116,7 @@ export function createScorer(service: Service, definition: FeatureServiceDefinit
 
     score(request, evaluation) {
       const rules = definition.fallback;
-      if (rules === null) return null;
+      if (!rules) return null;
       const { values } = evaluation;
       const context: RuleContext = { request: request as any, f: (name) => values[position.get(name) ?? -1] ?? null };
       return applyRules(rules, context);

@@ -24,7 +24,7 @@ export interface IngestPorts {
   /** Codec of a contract by name with version, as `transactions.v1`. */
   readonly codecs: (contract: string) => EventCodec;
   /** The user records of a KPL aggregate; null for bytes that are none. */
-  readonly deaggregate: (bytes: Uint8Array) => Uint8Array[] | null;
+  readonly deaggregate: (bytes: Buffer) => readonly Buffer[] | null;
 }
 export interface ApiDependencies {
   readonly plan: Plan;

@@ -4,12 +4,12 @@ import { KinesisClient } from "@aws-sdk/client-kinesis";
 import { EventCodec } from "../../adapters/avro/event-codec.ts";
 import { createKinesisPublisher } from "../../adapters/kinesis-publisher.ts";
 import { deaggregate } from "../../adapters/kpl.ts";
+import { valkeyOptionsFromEnvironment } from "../../adapters/valkey/options.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import { definitions } from "../../features/index.ts";
 import { plan } from "../../features/plan.ts";
 import packageFile from "../../package.json" with { type: "json" };
 import { requireEnvironment } from "../shared/environment.ts";
-import { valkeyOptions } from "../shared/valkey-options.ts";
 import type { ApiDependencies, IngestPorts, Log } from "./app.ts";
 import { createKeyStore } from "./keys.ts";
 import type { Telemetry } from "./telemetry.ts";
@@ -29,7 +29,7 @@ export function createDependencies(options: {
     // Keys are looked up on the way of a request: two quick tries, then a cached key or an answer that says so.
     keys: createKeyStore(new DynamoDBClient({ maxAttempts: 2 }), requireEnvironment("keysTable")),
     ingest: options.serve.ingest ? ingestPorts() : null,
-    reader: options.serve.read ? createReader(plan, valkeyOptions()) : null,
+    reader: options.serve.read ? createReader(plan, valkeyOptionsFromEnvironment()) : null,
     clock: Date.now,
     telemetry: options.telemetry,
     log: options.log,

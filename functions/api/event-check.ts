@@ -12,10 +12,23 @@ export interface EventCodec {
   /** Checks names and types of a JSON object; absent nullable fields become null. */
   fromJson(json: unknown): Fields;
   /** Single-object encoding under the contract's newest schema. */
-  encode(fields: Fields): Uint8Array;
+  encode(fields: any): Buffer;
   /** Any version ever shipped, as fields of the newest. */
-  decode(bytes: Uint8Array): Fields;
+  decode(bytes: Buffer): { readonly fields: Fields };
 }
+
+/** The API's codes are stable and one for each kind of mistake; the codec names some of them by its own words. */
+const API_CODES: Readonly<Record<string, string>> = {
+  not_an_object: "record_shape",
+  unknown_field: "field_unknown",
+  missing_field: "field_missing",
+  not_finite: "number_not_finite",
+  number_out_of_range: "number_too_large",
+  invalid_time: "event_time_invalid",
+  invalid_text: "text_invalid",
+  kpl_corrupt: "aggregate_invalid",
+};
+export const apiCode = (code: string): string => API_CODES[code] ?? code;
 
 export interface EncodedEvent {
   readonly eventId: string;
@@ -28,7 +41,7 @@ export interface EventChecker {
   /** @throws RecordError */
   fromJson(json: unknown, tenant: string, arrivalMs: number): EncodedEvent;
   /** @throws RecordError */
-  fromAvro(bytes: Uint8Array, tenant: string, arrivalMs: number): EncodedEvent;
+  fromAvro(bytes: Buffer, tenant: string, arrivalMs: number): EncodedEvent;
 }
 
 export function createEventChecker(plan: Plan, stream: Stream, codec: EventCodec): EventChecker {
@@ -81,7 +94,7 @@ export function createEventChecker(plan: Plan, stream: Stream, codec: EventCodec
       return check(codec.fromJson({ ...json, tenant }), arrivalMs, null);
     },
     fromAvro(bytes, tenant, arrivalMs) {
-      const fields = codec.decode(bytes);
+      const { fields } = codec.decode(bytes);
       requireTenant(fields["tenant"], tenant);
       // The bytes go on as they came, unless the key has to fill the tenant in.
       return fields["tenant"] === tenant

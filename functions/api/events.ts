@@ -3,7 +3,7 @@ import type { Publisher, PublishOutcome } from "../../adapters/kinesis-publisher
 import { RecordError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
 import { emptyBody, isJsonType, parseJson, readBytes, unsupportedType } from "./body.ts";
-import { createEventChecker, type EncodedEvent, type EventChecker, type EventCodec } from "./event-check.ts";
+import { apiCode, createEventChecker, type EncodedEvent, type EventChecker, type EventCodec } from "./event-check.ts";
 import { MAX_BODY_BYTES, MAX_EVENTS } from "./limits.ts";
 import { PROBLEMS, Problem, type ProblemCode, suggest } from "./problems.ts";
 import type { Answer, Call } from "./router.ts";
@@ -26,7 +26,7 @@ export function createEventsHandler(deps: {
   plan: Plan;
   codecs: (contract: string) => EventCodec;
   /** The user records of a KPL-aggregated record; null for bytes that are none. @throws RecordError for a damaged one */
-  deaggregate: (bytes: Uint8Array) => Uint8Array[] | null;
+  deaggregate: (bytes: Buffer) => readonly Buffer[] | null;
   publisher: Publisher;
   telemetry: Telemetry;
   clock: () => number;
@@ -74,8 +74,8 @@ type Encode = (record: any, tenant: string, arrivalMs: number) => EncodedEvent;
 async function readRecords(
   c: Call["c"],
   checker: EventChecker,
-  deaggregate: (bytes: Uint8Array) => Uint8Array[] | null,
-): Promise<{ records: unknown[]; encode: Encode }> {
+  deaggregate: (bytes: Buffer) => readonly Buffer[] | null,
+): Promise<{ records: readonly unknown[]; encode: Encode }> {
   const type = c.req.header("content-type");
   if (type === undefined || isJsonType(type)) {
     const body = parseJson(await readBytes(c, MAX_BODY_BYTES));
@@ -87,7 +87,7 @@ async function readRecords(
   if (bytes.length === 0) throw emptyBody();
   // One record in single-object encoding, or many in a KPL aggregate; the first bytes tell.
   try {
-    return { records: limited<Uint8Array>(deaggregate(bytes) ?? [bytes]), encode: checker.fromAvro };
+    return { records: limited<Buffer>(deaggregate(bytes) ?? [bytes]), encode: checker.fromAvro };
   } catch (error) {
     if (!(error instanceof RecordError)) throw error;
     throw new Problem("aggregate_invalid", error.message, { repair: error.repair, cause: error });
@@ -104,7 +104,7 @@ function jsonRecords(body: unknown): unknown[] {
   });
 }
 
-function limited<T>(records: T[]): T[] {
+function limited<T>(records: readonly T[]): readonly T[] {
   if (records.length === 0) {
     throw new Problem("body_empty", "the body holds no event", { repair: `send 1 to ${MAX_EVENTS} events` });
   }
@@ -124,7 +124,7 @@ const invalid = (index: number, eventId: string | null, error: RecordError): Rec
   index,
   event_id: eventId,
   status: "invalid",
-  code: error.code,
+  code: apiCode(error.code),
   field: error.field,
   detail: error.message,
   repair: error.repair,

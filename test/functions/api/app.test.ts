@@ -1,0 +1,325 @@
+/** What only doubles can show: faults of the store, the broker and the definitions, and what is told and logged then. */
+import { connect } from "node:net";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { FeatureValue } from "../../../core/plan.ts";
+import { createApp } from "../../../functions/api/app.ts";
+import { createKey } from "../../../functions/api/keys.ts";
+import { PROBLEMS } from "../../../functions/api/problems.ts";
+import * as schemas from "../../../functions/api/schemas.ts";
+import { listen, type RunningServer } from "../../../functions/api/server.ts";
+import { badInputs, describeErrors } from "./contract.ts";
+import { type ContractTarget, caller, conforming, transaction } from "./contract-calls.ts";
+import { plan, testDependencies } from "./doubles.ts";
+
+const ports = testDependencies();
+const { broker, reader, lines } = ports;
+let server: RunningServer;
+const keys = { first: "", second: "", readOnly: "", expired: "" };
+const target: ContractTarget = { baseUrl: () => server.url, keys: () => keys, plan };
+const call = caller(target);
+const scorable = { card_id: "c1", merchant_id: "m1", device_id: "d1", user_id: "u1", amount: 10, country: "SE" };
+const present = (value: FeatureValue["value"]): FeatureValue => ({ value, status: "PRESENT", eventTimeMs: 1 });
+
+beforeAll(async () => {
+  const make = async (tenant: string, scopes: string[], expiresAtMs?: number) =>
+    (await createKey(ports.keys, { tenant, scopes, nowMs: 0, expiresAtMs })).key;
+  keys.first = await make("team-a", ["read", "write", "score"]);
+  keys.second = await make("team-b", ["read", "write", "score"]);
+  keys.readOnly = await make("team-a", ["read"]);
+  keys.expired = await make("team-a", ["read", "write", "score"], 1);
+  server = await listen({ port: 0, dependencies: ports.dependencies });
+});
+afterAll(() => server?.close());
+beforeEach(() => {
+  Object.assign(reader, { down: false, degraded: null, control: "ok" });
+  reader.requests.length = 0;
+  reader.values.clear();
+  broker.refuse = null;
+  broker.sent.length = 0;
+  lines.length = 0;
+});
+
+describeErrors(target);
+
+describe("a store that does not answer", () => {
+  it("leaves scores degraded: defaults, then rules by what the request says", async () => {
+    reader.down = true;
+    const reply = await call("/v1/score/fraud", { body: { ...scorable, amount: 5_000, explain: true } });
+    expect(reply.status).toBe(200);
+    const answer = conforming(schemas.scoreAnswer, reply);
+    expect(answer).toMatchObject({ degraded: true, degraded_reason: "store_unavailable" });
+    expect(answer.features_missing).toEqual(expect.arrayContaining(plan.services[0].features as string[]));
+    expect(answer.explanation?.contributions.map(({ name }) => name)).toEqual(["large_amount_unknown_card"]);
+  });
+
+  it.each([
+    ["/v1/features/online", { entities: { card_id: "c" }, features: ["card_activity:tx_count_1h"] }],
+    ["/v1/features/batch", { entities: [{ card_id: "c" }], features: ["card_activity:tx_count_1h"] }],
+    ["/v1/features/card/c", undefined],
+  ])("fails %s with 503 store_unavailable", async (path, body) => {
+    reader.down = true;
+    const reply = await call(path, { body });
+    expect([reply.status, conforming(schemas.problem, reply).code]).toEqual([503, "store_unavailable"]);
+  });
+
+  it("is not ready, and says what to do", async () => {
+    reader.down = true;
+    const { status, body } = await call("/ready", { key: null });
+    expect([status, body.code, body.checks.online_store.reachable]).toEqual([503, "not_ready", false]);
+    expect(body.detail).toContain("does not answer");
+    expect(body.repair).toContain("start Valkey");
+  });
+});
+
+describe("a store that may lag behind", () => {
+  it("is told in scores and features", async () => {
+    reader.degraded = "restoring";
+    const score = conforming(schemas.scoreAnswer, await call("/v1/score/fraud", { body: scorable }));
+    expect([score.degraded, score.degraded_reason]).toEqual([true, "restoring"]);
+    const features = conforming(schemas.entityAnswer, await call("/v1/features/card/c1"));
+    expect([features.degraded, features.degraded_reason]).toEqual([true, "restoring"]);
+  });
+
+  it.each([
+    ["lost", 503, "control data of the store is gone"],
+    ["new", 503, "no control data yet"],
+    ["restoring", 503, "being restored"],
+    ["failover", 200, "failed over"],
+  ] as const)("in state %s /ready answers %d: %s", async (control, status, reason) => {
+    reader.control = control;
+    const reply = await call("/ready", { key: null });
+    expect(reply.status).toBe(status);
+    expect(reply.body.detail ?? reply.body.reason).toContain(reason);
+    expect(reply.body.repair).toMatch(/\w/);
+  });
+});
+
+describe("reads", () => {
+  it("carry the key's tenant and ask once for each entity, whatever the request says", async () => {
+    await call("/v1/score/fraud", { body: { ...scorable, tenant: "team-b" }, key: keys.first });
+    expect(reader.requests.map(({ tenant, entity, id }) => [tenant, entity, id])).toEqual([
+      ["team-a", "card", "c1"],
+      ["team-a", "merchant", "m1"],
+      ["team-a", "device", "d1"],
+      ["team-a", "user", "u1"],
+    ]);
+  });
+
+  it("hand the reader the same list of names each time, so that it can keep what it derives", async () => {
+    for (let i = 0; i < 2; i++) {
+      await call("/v1/features/online", {
+        body: { entities: { card_id: "c" }, features: ["card_activity:tx_count_1h", "card_activity:tx_count_24h"] },
+      });
+    }
+    expect(reader.requests[0].features).toBe(reader.requests[1].features);
+  });
+
+  it("put values where they belong when entities are mixed", async () => {
+    reader.values.set("team-a/card/c", { "card_activity:tx_count_1h": present(3) });
+    reader.values.set("team-a/merchant/m", { "merchant_activity:tx_count_1h": present('say "hi"\n') });
+    const features = ["merchant_activity:tx_count_1h", "card_activity:tx_count_1h", "merchant_activity:tx_count_24h"];
+    const reply = await call("/v1/features/online", {
+      body: { entities: { card_id: "c", merchant_id: "m" }, features },
+    });
+    const answer = conforming(schemas.onlineAnswer, reply);
+    expect(features.map((name) => answer.features[name].value)).toEqual(['say "hi"\n', 3, null]);
+  });
+
+  it("do not reach the store when every key is null", async () => {
+    const body = { entities: { card_id: null }, features: ["card_activity:tx_count_1h"] };
+    const answer = conforming(schemas.onlineAnswer, await call("/v1/features/online", { body }));
+    expect(answer.features["card_activity:tx_count_1h"].status).toBe("NOT_FOUND");
+    expect(reader.requests).toEqual([]);
+  });
+});
+
+describe("a broker that refuses", () => {
+  it("some records → 207, with the refused ones marked", async () => {
+    broker.refuse = (_, index) => (index === 1 ? "throttled" : index === 2 ? "unavailable" : "queued");
+    const reply = await call("/v1/events/transactions", { body: [transaction(), transaction(), transaction()] });
+    expect(reply.status).toBe(207);
+    const { results } = conforming(schemas.eventsAnswer, reply);
+    expect(results.map(({ status, code }) => [status, code])).toEqual([
+      ["queued", undefined],
+      ["throttled", "throttled"],
+      ["throttled", "broker_unavailable"],
+    ]);
+    expect(results[2].repair).toContain("event id keeps it from counting twice");
+  });
+
+  it.each([
+    ["throttled", 429, "throttled"],
+    ["unavailable", 503, "broker_unavailable"],
+  ] as const)("every record as %s → %d %s with Retry-After", async (outcome, status, code) => {
+    broker.refuse = () => outcome;
+    const reply = await call("/v1/events/transactions", { body: [transaction(), transaction()] });
+    expect([reply.status, reply.body.code, reply.headers.get("retry-after")]).toEqual([status, code, "1"]);
+    expect(reply.body.results).toHaveLength(2);
+  });
+
+  it("gets nothing of a request in which nothing is valid", async () => {
+    await call("/v1/events/transactions", { body: [7] });
+    expect(broker.sent).toEqual([]);
+  });
+});
+
+describe("what goes to the broker", () => {
+  it("carries the key's tenant and the stream's partition key", async () => {
+    const event = transaction();
+    await call("/v1/events/transactions", { body: event, key: keys.second });
+    const [{ stream, record }] = broker.sent;
+    const { fields } = ports.dependencies.ingest!.codecs("transactions.v1").decode(Buffer.from(record.data));
+    expect([stream, record.partitionKey, fields["tenant"]]).toEqual(["transactions", event["card_id"], "team-b"]);
+    expect(fields).toMatchObject(event);
+  });
+
+  it("is the caller's own bytes when its Avro names the tenant already", async () => {
+    const codec = ports.dependencies.ingest!.codecs("transactions.v1");
+    const bytes = Buffer.from(codec.encode(transaction({ tenant: "team-a" }) as any));
+    const reply = await call("/v1/events/transactions", {
+      body: bytes,
+      headers: { "content-type": "application/vnd.freshet.avro" },
+    });
+    expect(reply.status).toBe(202);
+    expect(Buffer.from(broker.sent[0].record.data).equals(bytes)).toBe(true);
+  });
+});
+
+describe("errors of ours", () => {
+  it("say nothing of the inside to the caller and everything to the log", async () => {
+    reader.read = async () => {
+      throw new TypeError("undefined is not iterable, in reader.ts");
+    };
+    const reply = await call("/v1/features/card/c1");
+    expect([reply.status, reply.body.code]).toEqual([500, "internal"]);
+    expect(JSON.stringify(reply.body)).not.toContain("iterable");
+    expect(lines).toHaveLength(1);
+    expect(lines[0].details).toEqual({
+      requestId: reply.body.request_id,
+      route: "/v1/features/:entity/:id",
+      code: "internal",
+    });
+    expect((lines[0].error as Error).message).toContain("iterable");
+  });
+
+  it("never log a key, a payload or an id", async () => {
+    await call("/v1/score/fraud", { body: { ...scorable, card_id: "secret-card" } });
+    broker.refuse = () => "unavailable";
+    await call("/v1/events/transactions", { body: transaction({ card_id: "secret-card" }) });
+    expect(lines.length).toBeGreaterThan(0);
+    const text = JSON.stringify(lines.map(({ message, details, error }) => [message, details, String(error)]));
+    expect(text).not.toContain("secret-card");
+    expect(text).not.toContain(keys.first);
+  });
+});
+
+describe("definitions", () => {
+  it("a service without a fallback cannot be scored → 409 service_without_model", async () => {
+    const bare = { ...plan, services: plan.services.map((service) => ({ ...service, fallback: null })) };
+    const services = ports.dependencies.services.map((one) => ({ ...one, fallback: null }));
+    const app = createApp({ ...ports.dependencies, plan: bare, services });
+    const response = await app.request("/v1/score/fraud", {
+      method: "POST",
+      headers: { "x-api-key": keys.first },
+      body: JSON.stringify(scorable),
+    });
+    const body: any = await response.json();
+    expect([response.status, body.code]).toEqual([409, "service_without_model"]);
+    expect(body.repair).toContain("rules(");
+  });
+
+  it("a host without a store or a broker has none of their routes", async () => {
+    const paths = async (more: object, path: string) => {
+      const app = createApp({ ...ports.dependencies, ...more });
+      const response = await app.request(path, { method: "POST", headers: { "x-api-key": keys.first }, body: "{}" });
+      return ((await response.json()) as any).code;
+    };
+    expect(await paths({ reader: null }, "/v1/score/fraud")).toBe("not_found");
+    expect(await paths({ ingest: null }, "/v1/events/transactions")).toBe("not_found");
+  });
+});
+
+describe("the server", () => {
+  it("answers a request that is under way before it ends", async () => {
+    const slow = testDependencies();
+    slow.dependencies.keys.get = ports.keys.get.bind(ports.keys);
+    let release = () => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    let entered = () => {};
+    const reached = new Promise<void>((resolve) => {
+      entered = resolve;
+    });
+    const read = slow.reader.read.bind(slow.reader);
+    slow.reader.read = async (...given) => {
+      entered();
+      await held;
+      return read(...given);
+    };
+    const own = await listen({ port: 0, dependencies: slow.dependencies });
+    const reply = fetch(`${own.url}/v1/features/card/c1`, { headers: { "x-api-key": keys.first } });
+    await reached;
+    const closed = own.close();
+    await expect(fetch(`${own.url}/health`)).rejects.toThrow("fetch failed");
+    release();
+    expect((await reply).status).toBe(200);
+    await closed;
+  });
+
+  it("refuses a port that is taken, and says so", async () => {
+    const port = Number(new URL(server.url).port);
+    await expect(listen({ port, dependencies: ports.dependencies })).rejects.toThrow(`port ${port} is in use`);
+  });
+
+  it("stops reading a body without a length once it is too large", async () => {
+    const { port } = new URL(server.url);
+    const answer = await new Promise<string>((resolve, reject) => {
+      const socket = connect(Number(port), "127.0.0.1");
+      let text = "";
+      socket.on("data", (data) => {
+        text += data;
+      });
+      socket.on("close", () => resolve(text));
+      socket.on("error", (error) => (text === "" ? reject(error) : resolve(text)));
+      socket.write(
+        `POST /v1/score/fraud HTTP/1.1\r\nhost: x\r\nx-api-key: ${keys.first}\r\ntransfer-encoding: chunked\r\n\r\n`,
+      );
+      const chunk = `10000\r\n${"x".repeat(65_536)}\r\n`;
+      const pump = () => {
+        while (!socket.destroyed && text === "") if (!socket.write(chunk)) return void socket.once("drain", pump);
+      };
+      pump();
+    });
+    expect(answer).toMatch(/^HTTP\/1\.1 413 /);
+    expect(answer).toContain("body_too_large");
+  });
+});
+
+it("every code of the table is documented, and nothing else", async () => {
+  const { readFileSync } = await import("node:fs");
+  const page = readFileSync(new URL("../../../docs/api.md", import.meta.url), "utf8");
+  const rows = [...page.matchAll(/^\| `([a-z_]+)` \| (\d{3}) \| (\S.*?) \|$/gm)].map(([, code, status]) => [
+    code,
+    +status,
+  ]);
+  expect(rows).toEqual(Object.entries(PROBLEMS).map(([code, { status }]) => [code, status]));
+});
+
+it("every code that a request can cause is caused by a test", () => {
+  const elsewhere = [
+    // Asked for by tests of their own: in the contract, here, and in those of keys and codec.
+    ...["api_key_expired", "scope_missing", "body_too_large", "records_invalid", "service_without_model", "throttled"],
+    ...[
+      "broker_unavailable",
+      "store_unavailable",
+      "keys_unavailable",
+      "not_ready",
+      "internal",
+      "read_overtaken",
+      "avro_invalid",
+    ],
+  ];
+  const caused = new Set([...badInputs.map(({ code }) => code), ...elsewhere]);
+  expect(Object.keys(PROBLEMS).filter((code) => !caused.has(code))).toEqual([]);
+});
