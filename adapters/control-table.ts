@@ -80,6 +80,32 @@ export class ControlTable {
     );
   }
 
+  /**
+   * Moves from one epoch to the next. @throws InfrastructureError `control_epoch_conflict` when another one stands
+   */
+  async nextEpoch(from: number): Promise<void> {
+    const moved = await this.#conditionally(() =>
+      this.#dynamodb.send(
+        new UpdateItemCommand({
+          TableName: this.#table,
+          Key: STORE_KEY,
+          UpdateExpression: "SET epoch = :next, #state = :ready",
+          ConditionExpression: "epoch = :from",
+          ExpressionAttributeNames: { "#state": "state" },
+          ExpressionAttributeValues: {
+            ":from": { N: String(from) },
+            ":next": { N: String(from + 1) },
+            ":ready": { S: "ready" },
+          },
+        }),
+      ),
+    );
+    if (moved) return;
+    throw new InfrastructureError("control_epoch_conflict", `the store is no longer at epoch ${from}`, {
+      repair: "somebody else restores it: look at `freshet status`",
+    });
+  }
+
   /** @returns null for a stream that was never seen */
   async getStream(name: string): Promise<StreamRecord | null> {
     const item = await this.#get(streamKey(name));

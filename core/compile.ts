@@ -11,7 +11,19 @@ import { formatDuration, parseDuration } from "./duration.ts";
 import { DefinitionError } from "./errors.ts";
 import type { Hash64 } from "./event.ts";
 import { OPERATORS } from "./operators.ts";
-import type { Channel, Contract, Feature, FieldType, Group, Level, Plan, Slot, SlotKind, View, Window } from "./plan.ts";
+import type {
+  Channel,
+  Contract,
+  Feature,
+  FieldType,
+  Group,
+  Level,
+  Plan,
+  Slot,
+  SlotKind,
+  View,
+  Window,
+} from "./plan.ts";
 import { fieldsOf } from "./where.ts";
 import { levelsOfWindow } from "./window.ts";
 
@@ -123,7 +135,10 @@ function unique(what: string, items: readonly { readonly name: string }[]): void
   }
 }
 
-function compileStream(definition: StreamDefinition, contracts: Readonly<Record<string, Contract>>): Plan["streams"][0] {
+function compileStream(
+  definition: StreamDefinition,
+  contracts: Readonly<Record<string, Contract>>,
+): Plan["streams"][0] {
   const contract = contracts[definition.schema];
   if (!contract) {
     throw refuse(
@@ -153,18 +168,23 @@ function compileStream(definition: StreamDefinition, contracts: Readonly<Record<
   };
 }
 
-function checkField(
-  where: string,
-  field: string,
-  fields: Contract["fields"],
-  types: readonly FieldType[],
-): FieldType {
+function checkField(where: string, field: string, fields: Contract["fields"], types: readonly FieldType[]): FieldType {
   const found = fields[field];
   if (!found) {
-    throw refuse("field_unknown", `${where} uses field ${field}`, `use one of ${Object.keys(fields).join(", ")}`, field);
+    throw refuse(
+      "field_unknown",
+      `${where} uses field ${field}`,
+      `use one of ${Object.keys(fields).join(", ")}`,
+      field,
+    );
   }
   if (!types.includes(found.type)) {
-    refuse("field_type", `${where} needs ${types.join(" or ")}, field ${field} is ${found.type}`, "use another field", field);
+    refuse(
+      "field_type",
+      `${where} needs ${types.join(" or ")}, field ${field} is ${found.type}`,
+      "use another field",
+      field,
+    );
   }
   return found.type;
 }
@@ -222,7 +242,10 @@ function buildGroup(
   const views = members.map((view, index): View => {
     const own = drafts.filter((draft) => draft.view === view);
     const ttlMs = parseDuration(view.ttl, "ttl");
-    const longest = Math.max(0, ...own.map(({ window }) => (window.kind === "lifetime" ? 0 : window.sizeMs + window.delayMs)));
+    const longest = Math.max(
+      0,
+      ...own.map(({ window }) => (window.kind === "lifetime" ? 0 : window.sizeMs + window.delayMs)),
+    );
     if (ttlMs < longest) {
       refuse(
         "ttl_too_short",
@@ -276,7 +299,8 @@ function draftFeatures(
   channels: Channel[],
 ): Draft[] {
   const where = `feature ${view.name}:${key}`;
-  if (!NAME.test(key)) refuse("name_invalid", `a name is 1 to 63 of a-z, 0-9 and _, given "${key}"`, "rename the feature");
+  if (!NAME.test(key))
+    refuse("name_invalid", `a name is 1 to 63 of a-z, 0-9 and _, given "${key}"`, "rename the feature");
   const operator = OPERATORS[aggregation.operator];
   const condition = aggregation.where?.where ?? null;
   for (const field of condition ? fieldsOf(condition) : []) {
@@ -307,7 +331,8 @@ function draftFeatures(
   const windows = aggregation.windows.length === 0 ? ["lifetime" as const] : aggregation.windows;
   return windows.map((size): Draft => {
     const suffix = aggregation.windows.length === 0 ? "" : `_${size}`;
-    const window = size === "lifetime" ? ({ kind: "lifetime" } as const) : hopping(where, size, aggregation, stream.baseMs);
+    const window =
+      size === "lifetime" ? ({ kind: "lifetime" } as const) : hopping(where, size, aggregation, stream.baseMs);
     if (size === "lifetime" && aggregation.delay !== null) {
       refuse("delay_invalid", `${where} delays a lifetime window`, "delay hopping windows only", "delay");
     }
@@ -317,7 +342,8 @@ function draftFeatures(
 
 /** DESIGN §5: W <= 10m 1m; < 12h 5m; < 12d 1h; else 1d; never finer than the base. */
 function defaultHop(sizeMs: number, baseMs: number): number {
-  const hop = sizeMs <= 600_000 ? 60_000 : sizeMs < 43_200_000 ? 300_000 : sizeMs < 1_036_800_000 ? 3_600_000 : 86_400_000;
+  const hop =
+    sizeMs <= 600_000 ? 60_000 : sizeMs < 43_200_000 ? 300_000 : sizeMs < 1_036_800_000 ? 3_600_000 : 86_400_000;
   return Math.max(hop, baseMs);
 }
 

@@ -73,7 +73,6 @@ export const OPERATORS: Readonly<Record<Operator, OperatorRule>> = {
   timeSinceLast: {
     slots: ["max"],
     scale: "none",
-    lower: ([newest], { asOfMs }) =>
-      Number.isFinite(newest) ? Math.max(0, asOfMs - (newest as number)) / 1000 : null,
+    lower: ([newest], { asOfMs }) => (Number.isFinite(newest) ? Math.max(0, asOfMs - (newest as number)) / 1000 : null),
   },
 };

@@ -1,4 +1,15 @@
-import { approxDistinct, count, eq, featureView, last, max, mean, stddev, sum, timeSinceLast } from "../core/definition.ts";
+import {
+  approxDistinct,
+  count,
+  eq,
+  featureView,
+  last,
+  max,
+  mean,
+  stddev,
+  sum,
+  timeSinceLast,
+} from "../core/definition.ts";
 import { card } from "./entities.ts";
 import { transactions } from "./streams.ts";
 

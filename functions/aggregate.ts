@@ -16,7 +16,7 @@ import { addToStats } from "../adapters/valkey/stats.ts";
 import { Watermark } from "../adapters/valkey/watermark.ts";
 import { FreshetError, InfrastructureError } from "../core/errors.ts";
 import { plan } from "../features/plan.ts";
-import { type AggregationPorts, aggregateBatch, type BatchResult } from "./shared/aggregation.ts";
+import { type AggregationPorts, aggregateBatch, type BatchResult, replayBatch } from "./shared/aggregation.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 import { streamOf } from "./shared/streams.ts";
@@ -37,20 +37,18 @@ const late = new LateQueue({ table: requireEnvironment("lateTable"), dynamodb })
 const packers = new Map<string, RecordPacker>();
 let applier: StoreApplier | null = null;
 
-/** The applier at the epoch that stands. @throws InfrastructureError `store_not_ready` before the control function ran */
-async function currentApplier(): Promise<StoreApplier> {
-  if (applier) return applier;
+/** @throws InfrastructureError `store_not_ready` before the control function ran */
+async function applierAtCurrentEpoch(replaying: boolean): Promise<StoreApplier> {
   const store = await controlTable.getStore();
   if (store?.state !== "ready") {
     throw new InfrastructureError("store_not_ready", "the online store has not been created yet: applies wait", {
       repair: "none needed: the control function creates it within a minute of the deployment",
     });
   }
-  applier = new StoreApplier(connection, plan, store.epoch);
-  return applier;
+  return new StoreApplier(connection, plan, store.epoch, { replaying });
 }
 
-async function portsFor(arn: string): Promise<AggregationPorts> {
+async function portsFor(arn: string, replaying: boolean): Promise<AggregationPorts> {
   const stream = streamOf(plan, arn);
   if (!stream) {
     throw new FreshetError("stream_unknown", `the plan has no stream for ${arn}`, { repair: "deploy this plan's app" });
@@ -61,10 +59,18 @@ async function portsFor(arn: string): Promise<AggregationPorts> {
     packers.set(stream.name, packer);
   }
   const codec = EventCodec.for(stream.contract);
-  return { stream, codec, packer, applier: await currentApplier(), watermark, archive, quarantine, late };
+  const current = replaying ? await applierAtCurrentEpoch(true) : (applier ??= await applierAtCurrentEpoch(false));
+  return { stream, codec, packer, applier: current, watermark, archive, quarantine, late };
 }
 
-export async function handler(event: KinesisStreamEvent): Promise<KinesisStreamBatchResponse> {
+/** From `freshet recover`: records of one shard that were delivered before, in the mapping's own form. */
+export interface ReplayEvent extends KinesisStreamEvent {
+  readonly replay: true;
+}
+
+export async function handler(
+  event: KinesisStreamEvent | ReplayEvent,
+): Promise<KinesisStreamBatchResponse | { applied: number }> {
   const [{ eventSourceARN, eventID }] = event.Records;
   const shard = eventID.slice(0, eventID.lastIndexOf(":"));
   const records = event.Records.map(({ kinesis }) => ({
@@ -74,7 +80,12 @@ export async function handler(event: KinesisStreamEvent): Promise<KinesisStreamB
   }));
   const stream = streamOf(plan, eventSourceARN)?.name ?? "unknown";
   try {
-    const result = await aggregateBatch(await portsFor(eventSourceARN), shard, records);
+    if ("replay" in event) {
+      const applied = await replayBatch(await portsFor(eventSourceARN, true), shard, records);
+      logger.info("replayed", { stream, shard, records: records.length, applied });
+      return { applied };
+    }
+    const result = await aggregateBatch(await portsFor(eventSourceARN, false), shard, records);
     await addToStats(connection, stream, result).catch(() => {});
     report(stream, shard, records.length, result);
     return { batchItemFailures: [] };
@@ -103,5 +114,6 @@ function report(stream: string, shard: string, records: number, result: BatchRes
   }
   metrics.publishStoredMetrics();
   if (result.failover) logger.warn("another primary answers than the one that took the last writes", { stream, shard });
-  if (result.quarantined > 0) logger.warn("records quarantined", { stream, shard, records, quarantined: result.quarantined });
+  if (result.quarantined > 0)
+    logger.warn("records quarantined", { stream, shard, records, quarantined: result.quarantined });
 }

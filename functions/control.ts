@@ -8,7 +8,7 @@ import { ControlHashes } from "../adapters/valkey/control.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
 import { Watermark } from "../adapters/valkey/watermark.ts";
 import { plan } from "../features/plan.ts";
-import { type ControlReport, controlStep, type StreamShards } from "./shared/control-loop.ts";
+import { accept, beginRestore, type ControlReport, controlStep, type StreamShards } from "./shared/control-loop.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 
@@ -23,9 +23,13 @@ const ports = {
   loadFunction: () => new StoreApplier(connection, plan, 0).loadFunction(),
 };
 
-/** `tick`: from the heartbeat, with the shards of each stream. Without streams (after a deployment) no seal moves. */
 export interface ControlEvent {
-  readonly kind?: "tick";
+  /**
+   * `tick`: from the heartbeat, with the shards of each stream; without them (after a deployment) no seal moves.
+   * `restore`: begins the next epoch, open for replays only. `accept`: what had to be replayed has been; opens the store.
+   * @default "tick"
+   */
+  readonly kind?: "tick" | "restore" | "accept";
   readonly streams?: Readonly<Record<string, StreamShards>>;
   /** From `freshet up`: the store was ended in order, its file whole, and this is its first start since. */
   readonly cleanRestart?: boolean;
@@ -34,11 +38,13 @@ export interface ControlEvent {
 export async function handler(event: ControlEvent): Promise<ControlReport> {
   const nowMs = Date.now();
   try {
+    if (event.kind === "restore") await beginRestore(ports, nowMs);
+    if (event.kind === "accept") await accept(ports);
     const report = await controlStep(ports, event.streams ?? {}, nowMs, { cleanRestart: event.cleanRestart });
     for (const [stream, sealMs] of Object.entries(report.seals)) {
-      const one = metrics.singleMetric();
-      one.addDimension("stream", stream);
-      one.addMetric("SealLagMs", MetricUnit.Milliseconds, nowMs - sealMs);
+      metrics.addDimension("stream", stream);
+      metrics.addMetric("SealLagMs", MetricUnit.Milliseconds, nowMs - sealMs);
+      metrics.publishStoredMetrics();
     }
     if (report.state !== "ok") logger.error("the online store's control state is not ok", { ...report });
     else logger.info("control", { ...report });

@@ -15,7 +15,10 @@ const table = new ControlTable({ table: requireEnvironment("controlTable"), dyna
 /** Left for the answer and the log. */
 const RESERVE_MS = 5_000;
 
-export async function handler(_event: unknown, context: Pick<Context, "getRemainingTimeInMillis">): Promise<SweepReport | null> {
+export async function handler(
+  _event: unknown,
+  context: Pick<Context, "getRemainingTimeInMillis">,
+): Promise<SweepReport | null> {
   try {
     const store = await table.getStore();
     if (store?.state !== "ready") {

@@ -47,8 +47,11 @@ export class StoreApplier {
   private readonly source: ReturnType<typeof functionSource>;
   /** The epoch that calls carry, from the control table. */
   epoch: number;
+  /** True for one that replays: it may apply while the store is being restored. */
+  private readonly replaying: boolean;
 
-  constructor(connection: ValkeyConnection, plan: Plan, epoch: number) {
+  constructor(connection: ValkeyConnection, plan: Plan, epoch: number, options: { replaying?: boolean } = {}) {
+    this.replaying = options.replaying ?? false;
     this.connection = connection;
     this.source = functionSource(plan);
     this.epoch = epoch;
@@ -76,7 +79,8 @@ export class StoreApplier {
           const event = eventOf(records[r]);
           const update = updateOf(records[r]);
           const { entity, id } = events[event].updates[update];
-          const { fate, visibleMs } = outcomes === null ? { fate: "applied" as const, visibleMs: reply.nowMs } : outcomes[r];
+          const { fate, visibleMs } =
+            outcomes === null ? { fate: "applied" as const, visibleMs: reply.nowMs } : outcomes[r];
           fates[event][update] = { entity, id, fate, visibleMs };
         }
       });
@@ -136,9 +140,10 @@ export class StoreApplier {
       const runId = await this.connection.runId(control);
       let header = headers.get(runId);
       if (!header) {
-        header = Buffer.alloc(12);
+        header = Buffer.alloc(13);
         header.writeUInt32LE(this.epoch, 0);
         runBytes(runId).copy(header, 4);
+        header[12] = this.replaying ? 1 : 0;
         headers.set(runId, header);
       }
       const blobs = call.records.map((records, k) => packBlob(events, call.groups[k], records));

@@ -111,7 +111,9 @@ export class ValkeyConnection {
     if (client instanceof Redis) return client;
     const slot = slotOf(key);
     const [address] = (client as unknown as { slots: string[][] }).slots[slot] ?? [];
-    const node = (client.nodes("master") as Redis[]).find(({ options }) => `${options.host}:${options.port}` === address);
+    const node = (client.nodes("master") as Redis[]).find(
+      ({ options }) => `${options.host}:${options.port}` === address,
+    );
     if (!node) throw unavailable(new Error(`no primary for slot ${slot}`));
     return node;
   }
@@ -141,7 +143,12 @@ export class ValkeyConnection {
       lazyConnect: true,
     };
     const client: Redis | Cluster = cluster
-      ? new Cluster([{ host, port }], { redisOptions: common, lazyConnect: true, enableOfflineQueue: false, dnsLookup: (address, callback) => callback(null, address) })
+      ? new Cluster([{ host, port }], {
+          redisOptions: common,
+          lazyConnect: true,
+          enableOfflineQueue: false,
+          dnsLookup: (address, callback) => callback(null, address),
+        })
       : new Redis({ ...common, host, port });
     // Reconnecting goes on in the background; a call that finds no connection fails at once and says so.
     client.on("error", () => {});

@@ -1,10 +1,10 @@
 /** The control hashes, one a bucket: epoch, state, run id, and for each group its seal and the births of its slots. */
 import { isObject } from "../../core/accumulators.ts";
 import type { Group, Plan } from "../../core/plan.ts";
-import { type Command, type ValkeyConnection } from "./connection.ts";
+import type { Command, ValkeyConnection } from "./connection.ts";
 import {
-  BUCKETS,
   type Birth,
+  BUCKETS,
   CONTROL_FIELD,
   type ControlState,
   controlKey,
@@ -13,6 +13,8 @@ import {
   encodeControl,
   encodeGroupControl,
   groupField,
+  parseEntityKey,
+  runBytes,
 } from "./layout.ts";
 
 export interface GroupControl {
@@ -65,6 +67,23 @@ export class ControlHashes {
     );
   }
 
+  /**
+   * Removes every hash of the store, control hashes first, so that nothing of an older epoch is taken for the new one's.
+   * The caller has made sure that all of it can be built again.
+   */
+  async drop(): Promise<void> {
+    await this.connection.demand(everyBucket.map((key) => ({ key, name: "DEL", args: [key] })));
+    for (const node of await this.connection.primaries()) {
+      let cursor = "0";
+      do {
+        const [next, keys] = await node.scanBuffer(cursor, "COUNT", 1000, "TYPE", "hash");
+        cursor = next.toString();
+        const own = keys.filter((key) => parseEntityKey(key) !== null).map(String);
+        await this.connection.demand(own.map((key) => ({ key, name: "UNLINK", args: [key] })));
+      } while (cursor !== "0");
+    }
+  }
+
   /** Sets every bucket of an epoch to a state, and remembers the primary that answers now as the one that is whole. */
   async setState(epoch: number, from: readonly ControlState[], to: ControlState): Promise<void> {
     await this.connection.demand(
@@ -72,10 +91,30 @@ export class ControlHashes {
         everyBucket.map(async (key): Promise<Command> => {
           const runId = await this.connection.runId(key);
           const heads = from.map((state) => encodeControl(epoch, state, runId).subarray(0, 5));
-          return { key, name: "EVAL", args: [SET_STATE, 1, key, CONTROL_FIELD, encodeControl(epoch, to, runId), ...heads] };
+          return {
+            key,
+            name: "EVAL",
+            args: [SET_STATE, 1, key, CONTROL_FIELD, encodeControl(epoch, to, runId), ...heads],
+          };
         }),
       ),
     );
+  }
+
+  /**
+   * Marks open buckets whose last writes went to another primary than the one that answers now.
+   * @returns how many were marked
+   */
+  async noticeFailover(): Promise<number> {
+    const answers = await this.connection.demand(
+      await Promise.all(
+        everyBucket.map(async (key): Promise<Command> => {
+          const run = runBytes(await this.connection.runId(key));
+          return { key, name: "EVAL", args: [NOTICE_FAILOVER, 1, key, CONTROL_FIELD, run] };
+        }),
+      ),
+    );
+    return answers.filter((marked) => marked === 1).length;
   }
 
   /** A group's control in each bucket that is there. */
@@ -123,6 +162,13 @@ for i = 3, #ARGV do
   if string.sub(head, 1, 5) == ARGV[i] then redis.call("HSET", KEYS[1], ARGV[1], ARGV[2]); return 1 end
 end
 return 0`;
+
+// KEYS[1] control hash; ARGV[1] field, ARGV[2] run id of the primary. State 1 (ok) becomes 3 (failover) when it is another.
+const NOTICE_FAILOVER = `
+local head = redis.call("HGET", KEYS[1], ARGV[1])
+if not head or string.byte(head, 5) ~= 1 or string.sub(head, 6) == ARGV[2] then return 0 end
+redis.call("HSET", KEYS[1], ARGV[1], string.sub(head, 1, 4) .. string.char(3) .. string.sub(head, 6))
+return 1`;
 
 // KEYS[1] control hash; ARGV[1] head field, ARGV[2] group field, ARGV[3] u32 seal and births. The seal never goes back and
 // stands still while a failover is not cleared.

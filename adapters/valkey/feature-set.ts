@@ -26,7 +26,11 @@ export class ReadPlan {
   readonly positions: readonly (readonly Int32Array[])[];
   private readonly index: ReadonlyMap<string, number>;
 
-  constructor(fields: readonly Buffer[], positions: readonly (readonly Int32Array[])[], index: ReadonlyMap<string, number>) {
+  constructor(
+    fields: readonly Buffer[],
+    positions: readonly (readonly Int32Array[])[],
+    index: ReadonlyMap<string, number>,
+  ) {
     this.fields = fields;
     this.positions = positions;
     this.index = index;

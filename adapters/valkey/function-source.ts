@@ -50,7 +50,11 @@ function groupSpec(group: Group) {
     absorbing: group.absorbing + 1,
     newestKept: newestKept(group.baseMs),
     channels: group.channels.map((_, index) => channelNeeds(group, index)),
-    cells: cells.map(({ id, kind, channel }) => ({ id, kind: KINDS[kind as keyof typeof KINDS], channel: channel + 1 })),
+    cells: cells.map(({ id, kind, channel }) => ({
+      id,
+      kind: KINDS[kind as keyof typeof KINDS],
+      channel: channel + 1,
+    })),
     objects: objects.map(objectSpec),
     levels: group.levels.map(({ id, sizeMs, parts, retainMs }, index) => ({
       id,

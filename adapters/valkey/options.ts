@@ -59,6 +59,8 @@ async function iamToken(user: string, cacheName: string): Promise<string> {
     },
     { expiresIn: 900 },
   );
-  const query = Object.entries(signed.query ?? {}).map(([k, v]) => `${encodeURIComponent(k)}=${encodeURIComponent(String(v))}`);
+  const query = Object.entries(signed.query ?? {}).map(
+    ([k, v]) => `${encodeURIComponent(k)}=${encodeURIComponent(String(v))}`,
+  );
   return `${cacheName}/?${query.join("&")}`;
 }

@@ -99,7 +99,12 @@ class ValkeyReader implements OnlineReader {
       const shown = state === "ok" && !current.equals(run) ? "failover" : state;
       return { reachable: true, control: shown, repair: shown === "ok" ? null : REPAIRS[shown], seals };
     } catch {
-      return { reachable: false, control: "unknown", repair: "start Valkey; callers reconnect by themselves", seals: {} };
+      return {
+        reachable: false,
+        control: "unknown",
+        repair: "start Valkey; callers reconnect by themselves",
+        seals: {},
+      };
     }
   }
 
@@ -183,4 +188,3 @@ function degradedBy(fields: (Buffer | null)[] | null): string | null {
   const { state } = decodeControl(fields[0]);
   return state === "ok" ? null : state;
 }
-

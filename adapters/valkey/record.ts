@@ -3,8 +3,8 @@ import { hash as digest } from "node:crypto";
 import type { Contribution } from "../../core/accumulators.ts";
 import { compileGroups, entityId, type GroupReader, identityText } from "../../core/event.ts";
 import type { Plan } from "../../core/plan.ts";
-import { squareWide } from "../../core/wide.ts";
 import type { Fields } from "../../core/where.ts";
+import { squareWide } from "../../core/wide.ts";
 import { hash64 } from "../hash.ts";
 import { channelNeeds } from "./function-source.ts";
 import { bucketOf, encodeScalar, entityKey } from "./layout.ts";
@@ -39,7 +39,10 @@ interface Place {
 /** Compiled for one stream; keeps the keys of entities that it has seen, since hashing them costs more than finding them. */
 export class RecordPacker {
   private readonly stream: string;
-  private readonly groups: readonly (GroupReader & { needs: ReturnType<typeof channelNeeds>[]; places: Map<string, Map<string, Place>> })[];
+  private readonly groups: readonly (GroupReader & {
+    needs: ReturnType<typeof channelNeeds>[];
+    places: Map<string, Map<string, Place>>;
+  })[];
 
   constructor(plan: Plan, stream: string) {
     this.stream = stream;
@@ -71,7 +74,11 @@ export class RecordPacker {
     return { identity, updates };
   }
 
-  private place(reader: { group: GroupReader["group"]; places: Map<string, Map<string, Place>> }, tenant: string, id: string): Place {
+  private place(
+    reader: { group: GroupReader["group"]; places: Map<string, Map<string, Place>> },
+    tenant: string,
+    id: string,
+  ): Place {
     let places = reader.places.get(tenant);
     if (!places || places.size >= CACHE_LIMIT) {
       if (reader.places.size >= TENANT_LIMIT) reader.places.clear();

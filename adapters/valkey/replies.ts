@@ -38,14 +38,18 @@ export function readReply(reply: readonly unknown[]): Reply {
 export type Fate = "applied" | "duplicate" | "sealed";
 
 /** Fates of one key's records, in order. The first apply time of a duplicate is given modulo 2^32 and lies before now. */
-export function readOutcomes(bytes: Buffer, records: number, nowMs: number): { fate: Fate; visibleMs: number | null }[] {
+export function readOutcomes(
+  bytes: Buffer,
+  records: number,
+  nowMs: number,
+): { fate: Fate; visibleMs: number | null }[] {
   const out: { fate: Fate; visibleMs: number | null }[] = [];
   for (let at = 0, i = 0; i < records; i++) {
     const code = bytes.length === 0 ? 0 : bytes[at++];
     if (code === 0) out.push({ fate: "applied", visibleMs: nowMs });
     else if (code === 2) out.push({ fate: "sealed", visibleMs: null });
     else {
-      const age = (((nowMs % 2 ** 32) - bytes.readUInt32LE(at) + 2 ** 32) % 2 ** 32);
+      const age = ((nowMs % 2 ** 32) - bytes.readUInt32LE(at) + 2 ** 32) % 2 ** 32;
       out.push({ fate: "duplicate", visibleMs: nowMs - age });
       at += 4;
     }

@@ -25,7 +25,12 @@ export async function addToStats(connection: ValkeyConnection, stream: string, u
     {
       key,
       name: "HSET",
-      args: [key, "lastArrivalMs", update.arrivalMs, ...(update.visibleMs === null ? [] : ["lastAppliedMs", update.visibleMs])],
+      args: [
+        key,
+        "lastArrivalMs",
+        update.arrivalMs,
+        ...(update.visibleMs === null ? [] : ["lastAppliedMs", update.visibleMs]),
+      ],
     },
   ]);
 }

@@ -4,15 +4,15 @@
 -- groups as a Lua table (adapters/valkey/function-source.ts). All layouts are written down in adapters/valkey/layout.ts.
 --
 --   apply   KEYS  control hash of the bucket, then one entity hash for each ARGV from the second on, all of one slot
---           ARGV  [1] u32 epoch, 8 bytes of the primary's run id
+--           ARGV  [1] u32 epoch, 8 bytes of the primary's run id, u8 1 for a replay: allowed while restoring
 --                 [k] group id (u8), then for each base tile its index (u32), number of records (u16) and their bytes
 --                     (u32), then the records: identity (8), offset in the tile in ms (u32), mask of present channels
 --                     (u32), and for each present channel what its slots need, in this order: value (f64), square hi
 --                     and lo (f64, f64), hash (4, big-endian), object (u16 length, bytes)
 --   touch   KEYS  as for apply      ARGV  [1] as for apply   [k] group id (u8): folds, sweeps and prunes without an event
 --
--- Result of both: { code, detail, outcome for each key ... }. code > 0 is the store's clock in ms, detail is 1 when the
--- run id has changed. Outcomes are left out when every record was applied; else, for each record: 0 applied,
+-- Result of both: { code, detail, outcome for each key ... }. code > 0 is the store's clock in ms, detail is 1 while
+-- a failover is not cleared or the store is being restored. Outcomes are left out when every record was applied; else, for each record: 0 applied,
 -- 1 and u32 (first apply time modulo 2^32) duplicate, 2 sealed. Negative codes are in adapters/valkey/replies.ts.
 
 --@SPEC@
@@ -23,7 +23,7 @@ local LOW = 1099511627776 -- 2^40: the low part of a wide sum
 local CHUNK_LIMIT = 4096 -- bytes of one field of identities
 local ID_BYTES = 12
 local LOST, EPOCH, NOT_READY, GROUP_UNKNOWN = -1, -2, -3, -4
-local STATE_OK, STATE_FAILOVER = 1, 3
+local STATE_OK, STATE_RESTORING, STATE_FAILOVER = 1, 2, 3
 local GROUP_FIELDS = {}
 local COUNT, SUM, SQUARES, MINIMUM, MAXIMUM = 1, 2, 3, 4, 5
 -- Size class of a cell by the upper two bits of its slot id, so that tiles of a newer plan can be kept whole.
@@ -463,17 +463,18 @@ end
 local function begin(keys, args)
   local raw = redis.call("HGET", keys[1], "c")
   if not raw then return { LOST, 0 } end
-  local epoch, run = unpackStruct("<I4c8", args[1])
+  local epoch, run, replay = unpackStruct("<I4c8B", args[1])
   local current, state, known = unpackStruct("<I4Bc8", raw)
   if current ~= epoch then return { EPOCH, current } end
-  if state ~= STATE_OK and state ~= STATE_FAILOVER then return { NOT_READY, state } end
-  if known ~= run and state ~= STATE_FAILOVER then
+  local open = state == STATE_OK or state == STATE_FAILOVER or (state == STATE_RESTORING and replay == 1)
+  if not open then return { NOT_READY, state } end
+  if known ~= run and state == STATE_OK then
     -- Another primary answers than the one that took the last writes: a suffix may be lost. Applying goes on, since
     -- identities and tiles are lost together; seal, sweep and fold stop until the suffix has been replayed.
     state = STATE_FAILOVER
     redis.call("HSET", keys[1], "c", pack("<I4Bc8", current, state, known))
   end
-  return nil, state == STATE_FAILOVER
+  return nil, state ~= STATE_OK
 end
 
 -- ---------------------------------------------------------------- apply

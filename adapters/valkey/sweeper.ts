@@ -6,7 +6,16 @@ import type { Group, Plan } from "../../core/plan.ts";
 import { floorTo, frontier } from "../../core/window.ts";
 import type { StoreApplier } from "./applier.ts";
 import type { ValkeyConnection } from "./connection.ts";
-import { bucketOf, controlKey, decodeGroupControl, decodeMeta, groupField, META_FIELD, type Meta, parseEntityKey } from "./layout.ts";
+import {
+  bucketOf,
+  controlKey,
+  decodeGroupControl,
+  decodeMeta,
+  groupField,
+  META_FIELD,
+  type Meta,
+  parseEntityKey,
+} from "./layout.ts";
 
 const SCAN_COUNT = 500;
 const TOUCH_COUNT = 50;
@@ -47,7 +56,9 @@ export async function sweep(
       const due = found.filter(({ group }, i) => {
         const raw = answers[2 * i] as Buffer | null;
         const sealMs = seals.get(group.name);
-        return raw !== null && sealMs !== undefined && hasWork(group, decodeMeta(raw), answers[2 * i + 1] as number, sealMs);
+        return (
+          raw !== null && sealMs !== undefined && hasWork(group, decodeMeta(raw), answers[2 * i + 1] as number, sealMs)
+        );
       });
       await touchAll(applier, due);
       touched += due.length;
@@ -89,9 +100,7 @@ export function hasWork(group: Group, meta: Meta, fields: number, sealMs: number
   if (newestEndMs > foldedMs) return true;
   const folds = group.levels.some(
     (level, index) =>
-      index > 0 &&
-      frontier(level, sealMs) > frontier(level, foldedMs) &&
-      newestEndMs > frontier(level, foldedMs),
+      index > 0 && frontier(level, sealMs) > frontier(level, foldedMs) && newestEndMs > frontier(level, foldedMs),
   );
   // What stays for ever: meta, the absorbed tile and one object for each lifetime slot that has one.
   const lasting = 2 + group.slots.filter(({ lifetime }) => lifetime).length;

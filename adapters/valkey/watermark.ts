@@ -57,7 +57,10 @@ export class Watermark {
     if (rest !== null) own.add(rest.lastSequence);
     const open = (await this.read(stream)).outstanding.filter((span) => span.shard === shard);
     const cleared = open
-      .filter(({ firstSequence, lastSequence }) => firstSequence !== rest?.firstSequence && own.has(firstSequence) && own.has(lastSequence))
+      .filter(
+        ({ firstSequence, lastSequence }) =>
+          firstSequence !== rest?.firstSequence && own.has(firstSequence) && own.has(lastSequence),
+      )
       .map(({ firstSequence }) => outstandingField(shard, firstSequence));
     const registered = rest === null ? [] : [outstandingField(shard, rest.firstSequence), spanValue(rest)];
     await this.connection.demand([
@@ -69,7 +72,9 @@ export class Watermark {
     ]);
   }
 
-  async read(stream: string): Promise<{ originMs: number | null; committed: Map<string, number>; outstanding: BatchSpan[] }> {
+  async read(
+    stream: string,
+  ): Promise<{ originMs: number | null; committed: Map<string, number>; outstanding: BatchSpan[] }> {
     const key = watermarkKey(stream);
     const [answer] = await this.connection.demand([{ key, name: "HGETALL", args: [key] }]);
     const flat = (answer as Buffer[]).map(String);

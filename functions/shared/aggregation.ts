@@ -116,6 +116,22 @@ export async function aggregateBatch(
   };
 }
 
+/**
+ * Applies records once more after a loss. Writes no archive row and no registration: each of these records has had its own
+ * delivery. What is sealed by now, or was refused then, is skipped.
+ * @returns how many events the store did not have any more
+ * @throws InfrastructureError
+ */
+export async function replayBatch(
+  ports: AggregationPorts,
+  shard: string,
+  records: readonly StreamRecord[],
+): Promise<number> {
+  const { candidates } = decodeBatch(ports, shard, records);
+  const { fates } = await applyAll(ports, shard, candidates);
+  return fates.filter((own) => own?.some(({ fate }) => fate === "applied")).length;
+}
+
 const spanOf = (shard: string, records: readonly StreamRecord[]): BatchSpan => ({
   shard,
   firstSequence: records[0].sequence,
@@ -185,7 +201,8 @@ async function applyAll(ports: AggregationPorts, shard: string, candidates: read
   return { fates, nowMs, failover, refusedLater };
 }
 
-const isFunctionError = (error: unknown): boolean => error instanceof FreshetError && error.code === "store_function_failed";
+const isFunctionError = (error: unknown): boolean =>
+  error instanceof FreshetError && error.code === "store_function_failed";
 
 function refuse(
   stream: Stream,
@@ -238,7 +255,12 @@ const archiveRow = (stream: Stream, shard: string, candidate: Candidate, fates: 
   eventTimeMs: candidate.eventTimeMs,
   identity: candidate.prepared.identity.toString("hex"),
   fields: candidate.fields,
-  fates: fates.map(({ entity, id, fate, visibleMs }) => ({ entity, id, fate: fate === "sealed" ? "late" : fate, visibleMs })),
+  fates: fates.map(({ entity, id, fate, visibleMs }) => ({
+    entity,
+    id,
+    fate: fate === "sealed" ? "late" : fate,
+    visibleMs,
+  })),
 });
 
 const lateItem = (stream: Stream, candidate: Candidate, { entity, id }: EntityFate): LateItem => ({

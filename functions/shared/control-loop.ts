@@ -7,6 +7,7 @@ import { birthsOf, type ControlHashes, type GroupControl } from "../../adapters/
 import { type Birth, BUCKETS } from "../../adapters/valkey/layout.ts";
 import { committedArrival, type ShardInfo, type Watermark } from "../../adapters/valkey/watermark.ts";
 import { isObject } from "../../core/accumulators.ts";
+import { InfrastructureError } from "../../core/errors.ts";
 import type { Group, Plan, Stream } from "../../core/plan.ts";
 import { floorTo } from "../../core/window.ts";
 
@@ -59,6 +60,7 @@ export async function controlStep(
   await controls.setState(store.epoch, ["new"], "ok");
   // The new run id is that of the same store, ended and started with all it had: no suffix can be missing.
   if (options.cleanRestart) await controls.setState(store.epoch, ["ok", "failover"], "ok");
+  await controls.noticeFailover();
   const summary = await controls.summary();
   const seals: Record<string, number> = {};
   const held: Record<string, string> = {};
@@ -81,6 +83,33 @@ export async function controlStep(
     }
   }
   return { epoch: store.epoch, state: summary.state ?? "lost", seals, held };
+}
+
+/**
+ * Begins the store anew under the next epoch, blocked for everything but replays. Only for a store that has lost control
+ * hashes: what is left of it is another epoch's and goes.
+ */
+export async function beginRestore(ports: ControlPorts, nowMs: number): Promise<number> {
+  const { controls, table } = ports;
+  const store = await table.getStore();
+  if (store === null)
+    throw new InfrastructureError("store_not_ready", "there was never a store to restore", {
+      repair: "run `freshet up`",
+    });
+  const epoch = store.epoch + 1;
+  await ports.loadFunction();
+  await controls.drop();
+  await controls.create(epoch, await initialControls(ports, {}, nowMs));
+  await controls.setState(epoch, ["new"], "restoring");
+  await table.nextEpoch(store.epoch);
+  return epoch;
+}
+
+/** Opens the store for applies and takes the primaries that answer now for whole: what they lacked has been replayed. */
+export async function accept(ports: ControlPorts): Promise<void> {
+  const store = await ports.table.getStore();
+  if (store?.state !== "ready") return;
+  await ports.controls.setState(store.epoch, ["restoring", "failover", "ok"], "ok");
 }
 
 /** Seal and births of each group as they were when its stream was first seen. */

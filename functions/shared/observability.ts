@@ -5,6 +5,8 @@ import { FreshetError } from "../../core/errors.ts";
 
 export const logger = new Logger();
 export const metrics = new Metrics({ namespace: "Freshet" });
+// Alarms and graphs name a metric by stream alone; the library would add the function's name as a second dimension.
+metrics.clearDefaultDimensions();
 
 /** A failure as structured fields: code, message and repair of ours, name and message of any other, with its cause. */
 export function describeError(error: unknown): Record<string, unknown> {

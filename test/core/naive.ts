@@ -12,7 +12,13 @@ export interface NaiveEvent {
   readonly fields: Fields;
 }
 
-export function naive(group: Group, feature: Feature, events: readonly NaiveEvent[], t: number, hash32: (v: string) => number): Scalar {
+export function naive(
+  group: Group,
+  feature: Feature,
+  events: readonly NaiveEvent[],
+  t: number,
+  hash32: (v: string) => number,
+): Scalar {
   const { window, operator } = feature;
   const head = (Math.floor(t / group.baseMs) + 1) * group.baseMs;
   let [start, end] = [0, head];
@@ -45,20 +51,30 @@ export function naive(group: Group, feature: Feature, events: readonly NaiveEven
   };
   const nullable = (x: number | null, f: (x: number) => number) => (x === null ? null : f(x));
   switch (operator) {
-    case "sum": return nullable(exact(total()), (x) => x / p);
-    case "mean": return nullable(exact(total()), (x) => x / (n * p));
-    case "min": return Math.min(...(values as number[])) + 0;
-    case "max": return Math.max(...(values as number[])) + 0;
-    case "variance": return variance();
-    case "stddev": return nullable(variance(), Math.sqrt);
-    case "first": return plain(byTime[0].fields[input.field!]);
-    case "last": return plain(byTime[byTime.length - 1].fields[input.field!]);
-    case "timeSinceLast": return Math.max(0, t - Math.max(...valued.map((e) => e.timeMs))) / 1000;
+    case "sum":
+      return nullable(exact(total()), (x) => x / p);
+    case "mean":
+      return nullable(exact(total()), (x) => x / (n * p));
+    case "min":
+      return Math.min(...(values as number[])) + 0;
+    case "max":
+      return Math.max(...(values as number[])) + 0;
+    case "variance":
+      return variance();
+    case "stddev":
+      return nullable(variance(), Math.sqrt);
+    case "first":
+      return plain(byTime[0].fields[input.field!]);
+    case "last":
+      return plain(byTime[byTime.length - 1].fields[input.field!]);
+    case "timeSinceLast":
+      return Math.max(0, t - Math.max(...valued.map((e) => e.timeMs))) / 1000;
     case "approxDistinct": {
       const hashes = [...new Set(values.map((v) => hash32(String(v))))];
       if (hashes.length <= 48) return hashes.length;
       const registers: Distinct = new Uint8Array(REGISTERS);
-      for (const h of hashes) registers[h >>> 22] = Math.max(registers[h >>> 22], Math.min(23, Math.clz32(h << 10) + 1));
+      for (const h of hashes)
+        registers[h >>> 22] = Math.max(registers[h >>> 22], Math.min(23, Math.clz32(h << 10) + 1));
       return countDistinct(registers);
     }
   }

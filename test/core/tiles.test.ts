@@ -20,7 +20,10 @@ const amount = fc.oneof(
 const event = fc.record({
   id: fc.integer({ min: 0, max: 60 }).map((n) => `e${n}`),
   // Minutes to days back and forth, with many equal times.
-  offset: fc.oneof(fc.integer({ min: 0, max: 40 }).map((m) => m * 60_000), fc.integer({ min: 0, max: 9 * 86_400_000 })),
+  offset: fc.oneof(
+    fc.integer({ min: 0, max: 40 }).map((m) => m * 60_000),
+    fc.integer({ min: 0, max: 9 * 86_400_000 }),
+  ),
   amount,
   country: fc.constantFrom("NO", "SE", null),
   shop: fc.integer({ min: 0, max: 80 }).map((n) => `s${n}`),
@@ -31,7 +34,11 @@ type Raw = typeof event extends fc.Arbitrary<infer T> ? T : never;
 /** The same id always means the same event: identity covers the time, so the offset is made a part of it. */
 function toEvent(raw: Raw): NaiveEvent {
   const timeMs = START + raw.offset;
-  return { identity: hash64(identityText("default", "payments", timeMs, raw.id)), timeMs, fields: { ...raw, at: timeMs } };
+  return {
+    identity: hash64(identityText("default", "payments", timeMs, raw.id)),
+    timeMs,
+    fields: { ...raw, at: timeMs },
+  };
 }
 const toUpdate = (e: NaiveEvent): Update => ({
   identity: e.identity,
@@ -114,7 +121,14 @@ describe("tiles of one entity", () => {
   it("keep memory bounded: after a week of steady events only what windows need is left", () => {
     const tiles = new EntityTiles(reader.group, START);
     for (let minute = 0; minute < 10 * 24 * 60; minute += 7) {
-      const e = toEvent({ id: `x${minute}`, offset: minute * 60_000, amount: 1, country: "NO", shop: "s", online: true });
+      const e = toEvent({
+        id: `x${minute}`,
+        offset: minute * 60_000,
+        amount: 1,
+        country: "NO",
+        shop: "s",
+        online: true,
+      });
       tiles.apply(toUpdate(e), tiles.foldedMs, e.timeMs);
       tiles.fold(Math.floor((e.timeMs - 720_000) / 60_000) * 60_000);
     }

@@ -1,0 +1,84 @@
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Command } from "commander";
+import { hash64 } from "../../adapters/hash.ts";
+import { canonicalJson, compile, EMPTY_LOCK, type Lock } from "../../core/compile.ts";
+import { FreshetError } from "../../core/errors.ts";
+import type { Plan } from "../../core/plan.ts";
+import { describeWindow, diffPlans } from "../../core/plan-diff.ts";
+import { definitions } from "../../features/index.ts";
+import { contracts } from "../../schemas/contracts.ts";
+import { EXIT } from "../exit.ts";
+import { formatTable } from "../table.ts";
+
+const FOLDER = join(import.meta.dirname, "..", "..", "features");
+const LOCK_FILE = join(FOLDER, "plan.lock.json");
+const SNAPSHOT_FILE = join(FOLDER, "plan.snapshot.json");
+const MARKS = { add: "+", remove: "-", change: "~", store: "•" } as const;
+
+const read = <T>(file: string): T | null => (existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as T) : null);
+const write = (file: string, value: unknown): void => writeFileSync(file, `${JSON.stringify(value, null, 2)}\n`);
+
+export function register(program: Command): void {
+  program
+    .command("plan")
+    .description("Check the definitions in features/ and show what a change does to stored state.")
+    .option("--write", "record the plan and its stored ids, to be reviewed and committed")
+    .option("--check", "exit 1 when the recorded plan is not the definitions' (for CI)")
+    .option("--json", "print the compiled plan as JSON")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  freshet plan\n  freshet plan --write && git diff features/\n  freshet plan --check",
+    )
+    .action((options: { write?: boolean; check?: boolean; json?: boolean }) => {
+      const lock = read<Lock>(LOCK_FILE) ?? EMPTY_LOCK;
+      const before = read<Plan>(SNAPSHOT_FILE);
+      const { plan, lock: nextLock } = compile(definitions, contracts, lock, hash64);
+      const moved = plan.groups.find(
+        (group) => (before?.groups.find(({ name }) => name === group.name)?.baseMs ?? group.baseMs) !== group.baseMs,
+      );
+      if (moved) {
+        throw new FreshetError(
+          "base_changed",
+          `the base of ${moved.name} is part of the stored layout and never changes`,
+          {
+            repair: "declare a new stream with the new base",
+          },
+        );
+      }
+      const stale = canonicalJson(before) !== canonicalJson(plan) || canonicalJson(lock) !== canonicalJson(nextLock);
+      if (options.write) {
+        write(LOCK_FILE, nextLock);
+        write(SNAPSHOT_FILE, plan);
+      }
+      process.stdout.write(
+        options.json ? `${JSON.stringify(plan, null, 2)}\n` : render(before, plan, stale, options.write),
+      );
+      if (options.check && stale) process.exitCode = EXIT.failed;
+    });
+}
+
+function render(before: Plan | null, plan: Plan, stale: boolean, written = false): string {
+  const changes = diffPlans(before, plan);
+  const features = plan.views.flatMap((view) =>
+    view.features.map((feature) => [
+      feature.name,
+      feature.operator,
+      describeWindow(feature),
+      feature.dtype,
+      view.owner,
+    ]),
+  );
+  const lines = [
+    formatTable([["feature", "operator", "window", "type", "owner"], ...features]),
+    "",
+    `${features.length} features in ${plan.views.length} views, ${plan.services.length} services, plan ${plan.hash}`,
+    "",
+  ];
+  if (changes.length === 0)
+    lines.push(stale ? "Nothing changes in what is stored; the recorded plan differs in words." : "No changes.");
+  else lines.push("Changes:", ...changes.map(({ kind, what, effect }) => `  ${MARKS[kind]} ${what}: ${effect}`));
+  if (written) lines.push("", "Written: features/plan.lock.json, features/plan.snapshot.json. Review and commit them.");
+  else if (stale) lines.push("", "Run `freshet plan --write` to record it.");
+  return `${lines.join("\n")}\n`;
+}
