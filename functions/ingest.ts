@@ -1,4 +1,7 @@
 /** `POST /v1/events/*` behind API Gateway, outside the VPC: it needs the broker and the keys, never the store. */
+import { createDependencies } from "./api/dependencies.ts";
 import { createLambdaHandler } from "./api/lambda.ts";
 
-export const handler = createLambdaHandler("ingest", { ingest: true, read: false });
+export const handler = createLambdaHandler("ingest", (host) =>
+  createDependencies({ serve: { ingest: true, read: false }, ...host }),
+);

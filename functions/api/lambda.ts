@@ -2,23 +2,24 @@
 import { Logger } from "@aws-lambda-powertools/logger";
 import { Metrics, MetricUnit } from "@aws-lambda-powertools/metrics";
 import { handle } from "hono/aws-lambda";
-import { createApp } from "./app.ts";
-import { createDependencies } from "./dependencies.ts";
+import { type ApiDependencies, createApp, type Log } from "./app.ts";
 import { causeOf } from "./server-log.ts";
 import type { Telemetry } from "./telemetry.ts";
 
 const NAMESPACE = "Freshet";
 
-export function createLambdaHandler(service: string, serve: { ingest: boolean; read: boolean }) {
+/** What the host gives to the API's ports. */
+export interface LambdaHost {
+  readonly telemetry: Telemetry;
+  readonly log: Log;
+}
+
+/** @param service name of the function in its log and metrics */
+export function createLambdaHandler(service: string, dependencies: (host: LambdaHost) => ApiDependencies) {
   const logger = new Logger({ serviceName: service });
   const telemetry = emfTelemetry(new Metrics({ namespace: NAMESPACE, serviceName: service }));
-  const app = createApp(
-    createDependencies({
-      serve,
-      telemetry,
-      log: (message, details, error) => logger.error(message, { ...details, cause: causeOf(error) }),
-    }),
-  );
+  const log: Log = (message, details, error) => logger.error(message, { ...details, cause: causeOf(error) });
+  const app = createApp(dependencies({ telemetry, log }));
   const respond = handle(app);
   return async (event: any, context: any) => {
     try {

@@ -1,0 +1,105 @@
+/** The router as a Lambda function: API Gateway's events in, its answers and one log line of metrics out. */
+import { afterEach, beforeAll, beforeEach, expect, it, vi } from "vitest";
+import { createKey } from "../../../functions/api/keys.ts";
+import { createLambdaHandler } from "../../../functions/api/lambda.ts";
+import { encoded } from "./bad-events.ts";
+import { scorable, transaction } from "./contract-calls.ts";
+import { testDependencies } from "./doubles.ts";
+
+const ports = testDependencies();
+const handler = createLambdaHandler("api", (host) => ({ ...ports.dependencies, ...host }));
+let key: string;
+let lines: any[];
+
+/** As API Gateway (REST, proxy integration) sends it. */
+const event = (path: string, body: string | Buffer | null, headers: Record<string, string> = {}) => ({
+  resource: "/{proxy+}",
+  path,
+  httpMethod: body === null ? "GET" : "POST",
+  headers: { host: "api.test", "x-api-key": key, ...headers },
+  multiValueHeaders: {},
+  queryStringParameters: null,
+  multiValueQueryStringParameters: null,
+  pathParameters: { proxy: path.slice(1) },
+  requestContext: { requestId: "gateway-request-1", domainName: "api.test", stage: "local" },
+  body: body instanceof Buffer ? body.toString("base64") : body,
+  isBase64Encoded: body instanceof Buffer,
+});
+const invoke = async (...given: Parameters<typeof event>) => {
+  const answer: any = await handler(event(...given), {});
+  return { ...answer, json: JSON.parse(answer.body) };
+};
+const metricLines = () => lines.filter((line) => line._aws !== undefined);
+
+beforeAll(async () => {
+  key = (await createKey(ports.keys, { tenant: "team-a", scopes: ["read", "write", "score"], nowMs: 0 })).key;
+});
+beforeEach(() => {
+  lines = [];
+  const keep = (text: unknown) => {
+    lines.push(JSON.parse(String(text)));
+    return true;
+  };
+  // Powertools writes metrics by console.log and errors by console.error of a console of its own, both to these streams.
+  for (const stream of [process.stdout, process.stderr]) {
+    vi.spyOn(stream, "write").mockImplementation((chunk: any) => keep(chunk));
+  }
+  for (const method of ["log", "info", "error"] as const) vi.spyOn(console, method).mockImplementation(keep);
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+it("a score: API Gateway's request id, and metrics of the function and of the service", async () => {
+  const { statusCode, json } = await invoke("/v1/score/fraud", JSON.stringify(scorable));
+  expect([statusCode, json.request_id]).toEqual([200, "gateway-request-1"]);
+  const byService = Object.fromEntries(metricLines().map((line) => [line.service, line]));
+  expect(Object.keys(byService).sort()).toEqual(["api", "fraud"]);
+  expect(byService["api"]).toMatchObject({
+    RequestCount: 1,
+    ServerErrors: 0,
+    ClientErrors: 0,
+    route: "/v1/score/:service",
+  });
+  expect(byService["fraud"]).toMatchObject({ Degraded: 0, FeaturesMissing: json.features_missing.length });
+  expect(byService["fraud"].ScoreLatencyMs).toBeGreaterThan(0);
+  expect(byService["fraud"]._aws.CloudWatchMetrics[0]).toMatchObject({
+    Namespace: "Freshet",
+    Dimensions: [["service"]],
+  });
+});
+
+it("metrics of one invocation do not leak into the next", async () => {
+  await invoke("/v1/score/fraud", JSON.stringify(scorable));
+  lines.length = 0;
+  await invoke("/health", null);
+  expect(metricLines()).toHaveLength(1);
+  expect(metricLines()[0]).toMatchObject({ service: "api", RequestCount: 1, route: "/health" });
+});
+
+it("Avro arrives as the bytes that were sent", async () => {
+  const { statusCode, json } = await invoke("/v1/events/transactions", encoded(), {
+    "content-type": "application/vnd.freshet.avro",
+  });
+  expect([statusCode, json.queued]).toEqual([202, 1]);
+  expect(metricLines()[0]).toMatchObject({ EventsQueued: 1, EventsInvalid: 0, EventsThrottled: 0 });
+});
+
+it("JSON events arrive with every character", async () => {
+  const card = "kårt-\u{1f4b3}";
+  await invoke("/v1/events/transactions", JSON.stringify(transaction({ card_id: card })), {
+    "content-type": "application/json",
+  });
+  expect(ports.broker.sent.at(-1)?.record.partitionKey).toBe(card);
+});
+
+it("an error of ours is one log line with code and cause, and a server error in the metrics", async () => {
+  ports.reader.down = true;
+  const { statusCode, json } = await invoke("/v1/features/card/secret-card", null);
+  ports.reader.down = false;
+  expect([statusCode, json.code]).toEqual([503, "store_unavailable"]);
+  expect(metricLines()[0]).toMatchObject({ ServerErrors: 1 });
+  const [error] = lines.filter((line) => line.level === "ERROR");
+  expect(error).toMatchObject({ requestId: "gateway-request-1", code: "store_unavailable", service: "api" });
+  expect(JSON.stringify(lines)).not.toContain("secret-card");
+});
