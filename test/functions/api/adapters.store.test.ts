@@ -1,0 +1,92 @@
+/** Keys and publisher against a real emulator: what the SDK sends is what the services take. */
+import { CreateTableCommand } from "@aws-sdk/client-dynamodb";
+import {
+  CreateStreamCommand,
+  GetRecordsCommand,
+  GetShardIteratorCommand,
+  KinesisClient,
+} from "@aws-sdk/client-kinesis";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { createKinesisPublisher } from "../../../adapters/kinesis-publisher.ts";
+import { createAuthenticator, createKey, createKeyStore, type KeyStore } from "../../../functions/api/keys.ts";
+import { startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
+
+const TABLE = "test-keys";
+const STREAM = "test-transactions";
+let emulator: TestEmulator;
+let keys: KeyStore;
+let kinesis: KinesisClient;
+
+beforeAll(async () => {
+  emulator = await startEmulator();
+  const { dynamodb } = testClients(emulator.url);
+  await dynamodb.send(
+    new CreateTableCommand({
+      TableName: TABLE,
+      BillingMode: "PAY_PER_REQUEST",
+      AttributeDefinitions: [{ AttributeName: "id", AttributeType: "S" }],
+      KeySchema: [{ AttributeName: "id", KeyType: "HASH" }],
+    }),
+  );
+  keys = createKeyStore(dynamodb, TABLE);
+  const credentials = { accessKeyId: "test", secretAccessKey: "test" };
+  kinesis = new KinesisClient({ endpoint: emulator.url, region: "us-east-1", credentials, maxAttempts: 1 });
+  await kinesis.send(new CreateStreamCommand({ StreamName: STREAM, ShardCount: 1 }));
+});
+afterAll(() => emulator?.stop());
+
+it("a key that was put is found, listed, good for a request, and gone when removed", async () => {
+  const { key, record } = await createKey(keys, {
+    tenant: "team-a",
+    name: "tests",
+    scopes: ["score", "read"],
+    nowMs: 1_000,
+    expiresAtMs: 9_000,
+  });
+  const found = await keys.get(record.id);
+  expect({ ...found, scopes: [...found!.scopes].sort(), salt: 0, hash: 0 }).toEqual({
+    ...record,
+    scopes: ["read", "score"],
+    salt: 0,
+    hash: 0,
+  });
+  expect((await keys.list()).map(({ id }) => id)).toEqual([record.id]);
+  expect(await createAuthenticator(keys, () => 2_000)(key)).toMatchObject({ tenant: "team-a", keyId: record.id });
+  expect(await keys.remove(record.id)).toBe(true);
+  expect(await keys.remove(record.id)).toBe(false);
+  expect(await keys.get(record.id)).toBeNull();
+});
+
+it("an id is never put twice", async () => {
+  const { record } = await createKey(keys, { tenant: "a", scopes: ["read"], nowMs: 0 });
+  await expect(keys.put(record)).rejects.toThrow("conditional request failed");
+});
+
+it("published bytes arrive as they are, under their partition keys", async () => {
+  const publisher = createKinesisPublisher(kinesis, { streamNames: { transactions: STREAM } });
+  const records = [0, 127, 255].map((byte) => ({ data: Buffer.alloc(3, byte), partitionKey: `kårt-${byte}` }));
+  expect(await publisher.publish("transactions", records)).toEqual(["queued", "queued", "queued"]);
+  const { ShardIterator } = await kinesis.send(
+    new GetShardIteratorCommand({
+      StreamName: STREAM,
+      ShardId: "shardId-000000000000",
+      ShardIteratorType: "TRIM_HORIZON",
+    }),
+  );
+  const { Records } = await kinesis.send(new GetRecordsCommand({ ShardIterator }));
+  expect(Records?.map(({ Data, PartitionKey }) => ({ data: Buffer.from(Data!), partitionKey: PartitionKey }))).toEqual(
+    records,
+  );
+});
+
+it("a broker that is gone is an outcome", async () => {
+  const client = new KinesisClient({
+    endpoint: "http://127.0.0.1:1",
+    region: "us-east-1",
+    credentials: { accessKeyId: "test", secretAccessKey: "test" },
+    maxAttempts: 1,
+  });
+  const publisher = createKinesisPublisher(client, { streamNames: { transactions: STREAM }, budgetMs: 100 });
+  const outcomes = await publisher.publish("transactions", [{ data: Buffer.alloc(1), partitionKey: "a" }]);
+  expect(outcomes).toEqual(["unavailable"]);
+});

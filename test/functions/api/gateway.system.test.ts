@@ -1,0 +1,37 @@
+/** The contract suite through API Gateway and on the plain server beside it, over the whole deployed path. */
+import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
+import { beforeAll, describe } from "vitest";
+import { plan } from "../../../features/plan.ts";
+import { createKey, createKeyStore } from "../../../functions/api/keys.ts";
+import { ENVIRONMENT } from "../../../functions/shared/environment.ts";
+import { createTenant, createTenantKey, deployed, deployedClientConfig } from "../../support/deployed.ts";
+import { describeErrors } from "./contract.ts";
+import type { ContractTarget } from "./contract-calls.ts";
+import { describeFlow } from "./contract-flow.ts";
+
+const keys = { first: "", second: "", readOnly: "", expired: "" };
+const host = (baseUrl: () => string): ContractTarget => ({ baseUrl, keys: () => keys, plan });
+
+beforeAll(async () => {
+  const { tenant, key } = await createTenant();
+  keys.first = key;
+  keys.second = (await createTenant()).key;
+  keys.readOnly = await createTenantKey(tenant, ["read"]);
+  const client = new DynamoDBClient(deployedClientConfig());
+  const store = createKeyStore(client, deployed().environment[ENVIRONMENT.keysTable]);
+  const nowMs = Date.now();
+  keys.expired = (await createKey(store, { tenant, scopes: ["read", "score"], nowMs, expiresAtMs: nowMs - 1 })).key;
+  client.destroy();
+});
+
+describe("API Gateway", () => {
+  const target = host(() => deployed().api.url);
+  describeErrors(target);
+  describeFlow(target);
+});
+
+describe("freshet serve", () => {
+  const target = host(() => deployed().serve.url);
+  describeErrors(target);
+  describeFlow(target);
+});
