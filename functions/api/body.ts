@@ -25,7 +25,7 @@ export async function readBytes(c: Context, maxBytes: number): Promise<Buffer> {
     if (done) return Buffer.concat(chunks);
     length += value.length;
     if (length > maxBytes) {
-      await reader.cancel().catch(() => {});
+      reader.releaseLock();
       throw tooLarge(maxBytes);
     }
     chunks.push(value);
@@ -90,9 +90,8 @@ export const emptyBody = () =>
 
 const tooLarge = (maxBytes: number) =>
   new Problem("body_too_large", `the body of this call is at most ${maxBytes} bytes`, {
+    // The connection stays open: a client that is still sending would meet a reset instead of this answer.
     repair: "split it into several requests",
-    // What is left of the body is not read, so the connection cannot be used again.
-    headers: { connection: "close" },
   });
 
 /** Finds NaN or Infinity outside of strings, which lenient writers emit and no JSON parser takes. One pass. */

@@ -15,7 +15,7 @@ const ports = testDependencies();
 const { broker, reader, lines } = ports;
 let server: RunningServer;
 const keys = { first: "", second: "", readOnly: "", expired: "" };
-const target: ContractTarget = { baseUrl: () => server.url, keys: () => keys, plan };
+const target: ContractTarget = { baseUrl: () => server.url, keys: () => keys, plan, exactBytes: true };
 const call = caller(target);
 const scorable = { card_id: "c1", merchant_id: "m1", device_id: "d1", user_id: "u1", amount: 10, country: "SE" };
 const present = (value: FeatureValue["value"]): FeatureValue => ({ value, status: "PRESENT", eventTimeMs: 1 });

@@ -9,6 +9,8 @@ export interface ContractTarget {
   /** Keys with every scope of two tenants, and one key of the first tenant that may only read. */
   keys(): { first: string; second: string; readOnly: string; expired: string };
   readonly plan: Plan;
+  /** False where something before the host reads bodies as text: API Gateway replaces bytes that are not UTF-8. */
+  readonly exactBytes: boolean;
 }
 
 export interface Reply {

@@ -17,7 +17,7 @@ let valkey: TestValkey;
 let store: TestStore;
 let server: RunningServer;
 const keys = { first: "", second: "", readOnly: "", expired: "" };
-const target: ContractTarget = { baseUrl: () => server.url, keys: () => keys, plan };
+const target: ContractTarget = { baseUrl: () => server.url, keys: () => keys, plan, exactBytes: true };
 
 /** What the aggregate function does with a batch, without what it does for faults. */
 function applyingPublisher(codecs: (contract: string) => { decode(bytes: Buffer): { fields: any } }): Publisher {

@@ -20,7 +20,8 @@ export function describeErrors(target: ContractTarget): void {
   const call = caller(target);
 
   describe("bad input gets a problem document", () => {
-    it.each(badInputs)("$name → $status $code", async ({ path, options, status, code, field, detail, repair }) => {
+    const inputs = badInputs.filter(({ code }) => target.exactBytes || code !== "body_encoding");
+    it.each(inputs)("$name → $status $code", async ({ path, options, status, code, field, detail, repair }) => {
       const reply = await call(path, typeof options === "function" ? options() : options);
       const document = conforming(schemas.problem, reply);
       expect({ status: reply.status, code: document.code, field: document.field }).toEqual({ status, code, field });
@@ -67,7 +68,7 @@ export function describeErrors(target: ContractTarget): void {
     });
 
     it("no answer ever shows the inside: neither stack, path nor the key", async () => {
-      for (const { path, options } of badInputs) {
+      for (const { path, options } of inputs) {
         const reply = await call(path, typeof options === "function" ? options() : options);
         const text = JSON.stringify(reply.body);
         expect(text).not.toMatch(/\bat \S+ \(|node_modules|\.ts:\d+|file:\/\//);

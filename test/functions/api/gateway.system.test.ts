@@ -10,7 +10,12 @@ import type { ContractTarget } from "./contract-calls.ts";
 import { describeFlow } from "./contract-flow.ts";
 
 const keys = { first: "", second: "", readOnly: "", expired: "" };
-const host = (baseUrl: () => string): ContractTarget => ({ baseUrl, keys: () => keys, plan });
+const host = (baseUrl: () => string, exactBytes: boolean): ContractTarget => ({
+  baseUrl,
+  keys: () => keys,
+  plan,
+  exactBytes,
+});
 
 beforeAll(async () => {
   const { tenant, key } = await createTenant();
@@ -25,13 +30,13 @@ beforeAll(async () => {
 });
 
 describe("API Gateway", () => {
-  const target = host(() => deployed().api.url);
+  const target = host(() => deployed().api.url, false);
   describeErrors(target);
   describeFlow(target);
 });
 
 describe("freshet serve", () => {
-  const target = host(() => deployed().serve.url);
+  const target = host(() => deployed().serve.url, true);
   describeErrors(target);
   describeFlow(target);
 });

@@ -11,7 +11,12 @@ import { plan, testDependencies } from "./doubles.ts";
 let valkey: TestValkey;
 let server: RunningServer;
 let key: string;
-const target = { baseUrl: () => server.url, keys: () => ({ first: key, second: "", readOnly: "", expired: "" }), plan };
+const target = {
+  baseUrl: () => server.url,
+  keys: () => ({ first: key, second: "", readOnly: "", expired: "" }),
+  plan,
+  exactBytes: true,
+};
 const call = caller(target);
 const online = { entities: { card_id: "c1" }, features: ["card_activity:tx_count_1h"] };
 
