@@ -18,6 +18,8 @@ export interface ValkeyOptions {
   readonly password?: () => Promise<string>;
   /** Budget of one command, in ms. @default 2000 */
   readonly timeoutMs?: number;
+  /** How long a call waits for a broken connection to come back before it fails, in ms. @default 1500 */
+  readonly waitMs?: number;
 }
 
 export type Argument = string | Buffer | number;
@@ -119,12 +121,28 @@ export class ValkeyConnection {
   }
 
   private async open(): Promise<Redis | Cluster> {
-    if (this.client) return this.client;
+    if (this.client) return this.client.status === "ready" ? this.client : this.ready(this.client);
     this.opening ??= this.connect().catch((cause: unknown) => {
       this.opening = null;
       throw unavailable(cause);
     });
     return this.opening;
+  }
+
+  /** Waits for a connection that is coming back; reconnecting itself goes on in the background. */
+  private async ready(client: Redis | Cluster): Promise<Redis | Cluster> {
+    const { waitMs = 1500 } = this.options;
+    if (waitMs > 0) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, waitMs);
+        client.once("ready", () => {
+          clearTimeout(timer);
+          resolve();
+        });
+      });
+    }
+    if (client.status !== "ready") throw unavailable(new Error(`the connection is ${client.status}`));
+    return client;
   }
 
   private async connect(): Promise<Redis | Cluster> {
@@ -139,7 +157,7 @@ export class ValkeyConnection {
       autoResendUnfulfilledCommands: false,
       enableOfflineQueue: false,
       maxRetriesPerRequest: 0,
-      retryStrategy: (attempt: number) => Math.min(50 * attempt, 500),
+      retryStrategy: (attempt: number) => Math.min(50 * attempt, 250),
       lazyConnect: true,
     };
     const client: Redis | Cluster = cluster

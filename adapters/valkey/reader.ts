@@ -41,7 +41,7 @@ interface Part {
 }
 
 export function createReader(plan: Plan, options: ValkeyOptions): OnlineReader {
-  return new ValkeyReader(plan, new ValkeyConnection({ timeoutMs: 250, ...options }));
+  return new ValkeyReader(plan, new ValkeyConnection({ timeoutMs: 250, waitMs: 0, ...options }));
 }
 
 class ValkeyReader implements OnlineReader {
