@@ -4,30 +4,24 @@ import { Metric } from "aws-cdk-lib/aws-cloudwatch";
 const NAMESPACE = "Freshet";
 const PERIOD = Duration.minutes(1);
 
-/**
- * What functions write for each stream of the plan, and which function does. CloudWatch finds a metric only by all of its
- * dimensions, and the functions' logger adds `service`, the function's name, to each.
- */
-const STREAM_METRICS = {
-  EventsIn: "aggregate",
-  Applied: "aggregate",
-  Duplicates: "aggregate",
-  Late: "aggregate",
-  Quarantined: "aggregate",
-  FreshnessMs: "aggregate",
-  IteratorLagMs: "aggregate",
-  ApplyBlocked: "aggregate",
-  SealLagMs: "control",
-} as const;
-
-export type StreamMetric = keyof typeof STREAM_METRICS;
+/** What functions write for each stream of the plan. CloudWatch finds a metric only by exactly its dimensions. */
+export type StreamMetric =
+  | "EventsIn"
+  | "Applied"
+  | "Duplicates"
+  | "Late"
+  | "Quarantined"
+  | "FreshnessMs"
+  | "IteratorLagMs"
+  | "ApplyBlocked"
+  | "SealLagMs";
 /** What the API writes for each feature service of the plan, or of itself. */
 export type ServiceMetric = "ScoreLatencyMs" | "FeaturesMissing" | "Degraded";
 export type RouterMetric = "RequestCount" | "LatencyMs" | "ServerErrors" | "ClientErrors";
 
 /** Without a label, since CloudFormation takes a labelled metric for metric math, which not every emulator's alarms know. */
 export function streamMetric(name: StreamMetric, stream: string, statistic: string, period = PERIOD): Metric {
-  return metric(name, { service: STREAM_METRICS[name], stream }, statistic, period);
+  return metric(name, { stream }, statistic, period);
 }
 
 /** @param service a feature service of the plan, or the function `api` or `ingest` */

@@ -29,6 +29,6 @@ export class Sweeper extends Construct {
     });
     store.grantReadWrite(this.fn);
     controlTable.grantRead(this.fn);
-    new Schedule(this, "Hourly", { deployment, fn: this.fn, expression: "rate(1 hour)" });
+    new Schedule(this, "Hourly", { deployment, fn: this.fn, every: Duration.hours(1) });
   }
 }

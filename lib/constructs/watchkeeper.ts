@@ -46,6 +46,6 @@ export class Watchkeeper extends Construct {
     });
     streams.grantHeartbeat(this.heartbeat);
     this.control.grantInvoke(this.heartbeat, "controlFunction");
-    new Schedule(this, "EveryMinute", { deployment, fn: this.heartbeat, expression: "rate(1 minute)" });
+    new Schedule(this, "EveryMinute", { deployment, fn: this.heartbeat, every: Duration.minutes(1) });
   }
 }

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
+import { metrics } from "../../functions/shared/observability.ts";
 import { fixturePlan, synthesizeAws } from "./synthesized.ts";
 
 const app = synthesizeAws("dev");
@@ -47,13 +48,23 @@ test("a stream that nobody reads raises the lag alarm, since each minute has a h
 test("each stream has an alarm of its own, on its own metric", () => {
   const applied = alarms.filter((alarm) => alarm["AlarmName"].includes("applies-blocked"));
   expect(applied.map((alarm) => alarm["Dimensions"])).toEqual(
-    expect.arrayContaining(
-      fixturePlan.streams.map(({ name }) => [
-        { Name: "service", Value: "aggregate" },
-        { Name: "stream", Value: name },
-      ]),
-    ),
+    expect.arrayContaining(fixturePlan.streams.map(({ name }) => [{ Name: "stream", Value: name }])),
   );
+});
+
+test("an alarm's dimensions are those that the functions' metrics have", () => {
+  metrics.addDimension("stream", "transactions");
+  metrics.addMetric("ApplyBlocked", "Count", 1);
+  const { _aws } = metrics.serializeMetrics();
+  metrics.clearMetrics();
+  const own = alarms.filter((alarm) => alarm["Namespace"] === "Freshet");
+  for (const { Namespace, Dimensions } of own) {
+    expect({ Namespace, Dimensions: [Dimensions.map(({ Name }: any) => Name)] }).toEqual({
+      Namespace: _aws.CloudWatchMetrics[0].Namespace,
+      Dimensions: _aws.CloudWatchMetrics[0].Dimensions,
+    });
+  }
+  expect(own).not.toEqual([]);
 });
 
 test("the dashboard shows every metric that functions write, and all alarms", () => {

@@ -417,7 +417,7 @@ describe("the API", () => {
 
 describe("schedules", () => {
   test("the heartbeat runs each minute and the sweep each hour", () => {
-    const schedules = app.resources("AWS::Scheduler::Schedule").map(([, { Properties }]) => Properties);
+    const schedules = app.resources("AWS::Events::Rule").map(([, { Properties }]) => Properties);
     expect(Object.fromEntries(schedules.map(({ Name, ScheduleExpression }) => [Name, ScheduleExpression]))).toEqual({
       "freshet-prod-heartbeat": "rate(1 minute)",
       "freshet-prod-sweep": "rate(1 hour)",

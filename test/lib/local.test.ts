@@ -36,6 +36,7 @@ describe("the local target", () => {
       "AWS::CloudWatch::Dashboard",
       "AWS::DynamoDB::Table",
       "AWS::ElastiCache::ReplicationGroup",
+      "AWS::Events::Rule",
       "AWS::IAM::Policy",
       "AWS::IAM::Role",
       "AWS::KMS::Alias",
@@ -50,7 +51,6 @@ describe("the local target", () => {
       "AWS::S3::BucketPolicy",
       "AWS::SNS::Topic",
       "AWS::SNS::TopicPolicy",
-      "AWS::Scheduler::Schedule",
     ]);
     expect(types.filter((type) => REFUSED.includes(type))).toEqual([]);
   });
@@ -107,7 +107,7 @@ describe("the local target", () => {
     for (const [type, property] of [
       ["AWS::Kinesis::Stream", "Name"],
       ["AWS::DynamoDB::Table", "TableName"],
-      ["AWS::Scheduler::Schedule", "Name"],
+      ["AWS::Events::Rule", "Name"],
       ["AWS::CloudWatch::Alarm", "AlarmName"],
       ["AWS::CloudWatch::Dashboard", "DashboardName"],
     ]) {
