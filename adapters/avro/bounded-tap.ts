@@ -13,14 +13,11 @@ const INTERN_BYTES = 24;
 export class BoundedTap {
   buf: Buffer = Buffer.alloc(0);
   pos = 0;
-  /** Set when a NaN or an infinity was read; the codec then looks for the field. */
-  notFinite = false;
   private readonly interned: string[] = new Array(INTERN_SLOTS).fill("");
 
   reset(bytes: Buffer, pos: number): void {
     this.buf = bytes;
     this.pos = pos;
-    this.notFinite = false;
   }
 
   /** Zigzag varint. 32-bit arithmetic while it fits, then floats; avsc's `LongType` refuses what is not a safe integer. */
@@ -37,11 +34,12 @@ export class BoundedTap {
     if (byte & 0x80) {
       let wide = n;
       let scale = 2 ** 28;
+      // A long has ten bytes at most; a longer one gives a value that is refused as no safe integer.
       do {
         byte = buf[this.pos++];
         wide += (byte & 0x7f) * scale;
         scale *= 128;
-      } while (byte & 0x80);
+      } while (byte & 0x80 && scale < 2 ** 70);
       this.mustBeInside();
       return (wide % 2 ? -(wide + 1) : wide) / 2;
     }
@@ -57,18 +55,14 @@ export class BoundedTap {
     const at = this.pos;
     this.pos += 8;
     this.mustBeInside();
-    const value = this.buf.readDoubleLE(at);
-    if (!Number.isFinite(value)) this.notFinite = true;
-    return value;
+    return this.buf.readDoubleLE(at);
   }
 
   readFloat(): number {
     const at = this.pos;
     this.pos += 4;
     this.mustBeInside();
-    const value = this.buf.readFloatLE(at);
-    if (!Number.isFinite(value)) this.notFinite = true;
-    return value;
+    return this.buf.readFloatLE(at);
   }
 
   readBoolean(): boolean {
@@ -79,7 +73,7 @@ export class BoundedTap {
 
   readString(): string {
     const length = this.readLong();
-    if (length < 0) throw new RecordError("avro_invalid", "a string has a negative length", { repair: REPAIR });
+    this.mustBeLength(length);
     const from = this.pos;
     const to = from + length;
     this.pos = to;
@@ -106,7 +100,7 @@ export class BoundedTap {
 
   readBytes(): Buffer {
     const length = this.readLong();
-    if (length < 0) throw new RecordError("avro_invalid", "a byte field has a negative length", { repair: REPAIR });
+    this.mustBeLength(length);
     const from = this.pos;
     this.pos += length;
     this.mustBeInside();
@@ -145,6 +139,10 @@ export class BoundedTap {
       throw new RecordError("avro_invalid", "a string is no valid UTF-8", { repair: REPAIR });
     }
     return text;
+  }
+
+  private mustBeLength(length: number): void {
+    if (length < 0) throw new RecordError("avro_invalid", "a string has a negative length", { repair: REPAIR });
   }
 
   private mustBeInside(): void {

@@ -4,15 +4,10 @@ import type { EventFields, FieldValue } from "./event-codec.ts";
 import type { RecordSchema } from "./fingerprint.ts";
 
 /** 9999-12-31T23:59:59.999Z: beyond it a time is a mistaken unit, and ISO 8601 has no four-digit year. */
-export const LAST_TIME_MS = 253_402_300_799_999;
+const LAST_TIME_MS = 253_402_300_799_999;
 
 /** avsc's own bound for a long: beyond it neighbouring integers are one double. */
 const MAX_LONG = 2 ** 53 - 2;
-
-export interface JsonOptions {
-  /** The caller's tenant: fills an absent `tenant`, and refuses another one. */
-  readonly tenant?: string;
-}
 
 interface Rule extends ContractField {
   readonly name: string;
@@ -21,7 +16,7 @@ interface Rule extends ContractField {
   readonly fallback: unknown;
 }
 
-export function timeFields(schema: RecordSchema): string[] {
+function timeFields(schema: RecordSchema): string[] {
   return schema.fields.filter((field) => isTime(field.type)).map((field) => field.name);
 }
 
@@ -34,7 +29,6 @@ function isTime(type: unknown): boolean {
 export class JsonReader {
   private readonly contract: Contract;
   private readonly rules: readonly Rule[];
-  private readonly doubles: readonly string[];
 
   constructor(schema: RecordSchema, contract: Contract) {
     const times = new Set(timeFields(schema));
@@ -45,15 +39,14 @@ export class JsonReader {
       fallback,
       ...contract.fields[name],
     }));
-    this.doubles = this.rules.filter((rule) => rule.type === "double").map((rule) => rule.name);
   }
 
   /**
    * Times are epoch milliseconds or ISO 8601 strings with a zone.
-   * @throws RecordError `not_an_object`, `unknown_field`, `missing_field`, `wrong_type`, `not_finite`,
-   *   `number_out_of_range`, `invalid_time`, `invalid_text`, `tenant_mismatch`
+   * @throws RecordError `not_an_object`, `field_unknown`, `field_missing`, `wrong_type`, `number_not_finite`,
+   *   `number_too_large`, `event_time_invalid`, `text_invalid`
    */
-  read(json: unknown, { tenant }: JsonOptions = {}): EventFields {
+  read(json: unknown): EventFields {
     if (json === null || typeof json !== "object" || Array.isArray(json)) {
       throw new RecordError(
         "not_an_object",
@@ -69,9 +62,7 @@ export class JsonReader {
     }
     const fields: EventFields = {};
     for (const rule of this.rules) {
-      let value = Object.hasOwn(given, rule.name) ? given[rule.name] : undefined;
-      if (rule.name === "tenant" && tenant !== undefined) value = oneTenant(value, tenant);
-      fields[rule.name] = this.value(rule, value);
+      fields[rule.name] = this.value(rule, Object.hasOwn(given, rule.name) ? given[rule.name] : undefined);
     }
     return fields;
   }
@@ -88,23 +79,15 @@ export class JsonReader {
     });
   }
 
-  /** @throws RecordError `not_finite` */
-  mustBeFinite(fields: EventFields): void {
-    for (const name of this.doubles) {
-      const value = fields[name];
-      if (typeof value === "number" && !Number.isFinite(value)) throw notFinite(name);
-    }
-  }
-
   private value(rule: Rule, value: unknown): FieldValue {
-    if (value === undefined) {
-      if (rule.fallback !== undefined) return structuredClone(rule.fallback) as FieldValue;
-      throw new RecordError("missing_field", `field ${rule.name} of ${this.contract.name} is missing`, {
+    if (value === undefined || (value === null && !rule.nullable)) {
+      if (value === undefined && rule.fallback !== undefined) return fresh(rule.fallback);
+      throw new RecordError("field_missing", `field ${rule.name} of ${this.contract.name} must be given`, {
         field: rule.name,
         repair: `send ${rule.name} as ${wanted(rule)}`,
       });
     }
-    if (value === null && rule.nullable) return null;
+    if (value === null) return null;
     if (rule.time) return readTime(rule, value);
     switch (rule.type) {
       case "string":
@@ -131,27 +114,23 @@ export class JsonReader {
   private unknownField(name: string): RecordError {
     // The name is the sender's text, so what is quoted of it is bounded.
     const quoted = JSON.stringify(name.slice(0, 64));
-    return new RecordError("unknown_field", `${this.contract.name} has no field ${quoted}`, {
+    return new RecordError("field_unknown", `${this.contract.name} has no field ${quoted}`, {
       field: name.slice(0, 64),
       repair: `leave it out, or add it to the contract; the fields are ${this.rules.map((rule) => rule.name).join(", ")}`,
     });
   }
 }
 
-function oneTenant(value: unknown, tenant: string): unknown {
-  if (value === undefined || value === tenant) return tenant;
-  if (typeof value !== "string") return value;
-  throw new RecordError("tenant_mismatch", "field tenant is not the tenant of the API key", {
-    field: "tenant",
-    repair: "leave tenant out: it is filled from the key",
-  });
+/** A default that is an object is copied, so that two events never share one. */
+function fresh(fallback: unknown): FieldValue {
+  return (fallback !== null && typeof fallback === "object" ? { ...fallback } : fallback) as FieldValue;
 }
 
 function readLong(rule: Rule, value: number): number {
   if (!Number.isFinite(value)) throw notFinite(rule.name);
   if (!Number.isInteger(value)) throw wrongType(rule, value);
   if (Math.abs(value) > MAX_LONG) {
-    throw new RecordError("number_out_of_range", `field ${rule.name} must be an integer within ±(2^53 - 2)`, {
+    throw new RecordError("number_too_large", `field ${rule.name} must be an integer within ±(2^53 - 2)`, {
       field: rule.name,
       repair: "send a smaller unit's count, or an identifier as a string in another field",
     });
@@ -169,7 +148,7 @@ function readTime(rule: Rule, value: unknown): number {
   else throw wrongType(rule, value);
   if (time >= 0 && time <= LAST_TIME_MS) return time;
   throw new RecordError(
-    "invalid_time",
+    "event_time_invalid",
     `field ${rule.name} must be a time between 1970 and 9999, got another ${kindOf(value)}`,
     {
       field: rule.name,
@@ -201,14 +180,14 @@ function readMap(rule: Rule, value: object): Record<string, string> {
 /** Half a surrogate pair has no UTF-8, so two different strings would become one. */
 function wellFormed(rule: Rule, text: string): string {
   if (text.isWellFormed()) return text;
-  throw new RecordError("invalid_text", `field ${rule.name} holds half a surrogate pair, which UTF-8 cannot carry`, {
+  throw new RecordError("text_invalid", `${rule.name} is not valid Unicode text: it holds half a surrogate pair`, {
     field: rule.name,
     repair: "send valid Unicode",
   });
 }
 
 function notFinite(field: string): RecordError {
-  return new RecordError("not_finite", `field ${field} is NaN or infinite, or too large for a double`, {
+  return new RecordError("number_not_finite", `field ${field} is NaN or infinite, or too large for a double`, {
     field,
     repair: "send a finite number below 1.8e308, or leave a nullable field null",
   });
