@@ -13,7 +13,7 @@ import { type InvocationContext, lambdaContext } from "./lambda-context.ts";
 
 export interface FunctionHost {
   /**
-   * @param killAfterMs ends the function's process for real, that long after it was handed the event
+   * @param killAfterMs ends the function's process for real, that long after its handler began
    * @throws whatever the handler throws, or `Runtime exited` when its process ended
    */
   invoke(event: unknown, context: InvocationContext, killAfterMs?: number): Promise<unknown>;
@@ -71,9 +71,15 @@ export async function bundleHandler(path: string): Promise<FunctionBundle> {
   };
 }
 
+/** What a worker says: that its handler begins, and what came of it. */
+export type WorkerMessage =
+  | { readonly begun: true }
+  | { readonly result: unknown }
+  | { readonly error: { readonly name: string; readonly message: string } };
+
 interface Worker {
   readonly child: ChildProcess;
-  settle: ((answer: { result?: unknown; error?: { name: string; message: string } }) => void) | null;
+  hear: (message: WorkerMessage) => void;
 }
 
 /**
@@ -91,14 +97,14 @@ export function processHost(bundle: Pick<FunctionBundle, "file">, env: Readonly<
       stdio: ["ignore", "ignore", "inherit", "ipc"],
       execArgv: ["--enable-source-maps"],
     });
-    const worker: Worker = { child, settle: null };
+    const worker: Worker = { child, hear: () => {} };
     all.add(worker);
-    child.on("message", (answer: any) => worker.settle?.(answer));
+    child.on("message", (message) => worker.hear(message as WorkerMessage));
     child.on("exit", (code, signal) => {
       all.delete(worker);
       const at = idle.indexOf(worker);
       if (at >= 0) idle.splice(at, 1);
-      worker.settle?.({ error: { name: "Runtime.ExitError", message: `Runtime exited: ${signal ?? code}` } });
+      worker.hear({ error: { name: "Runtime.ExitError", message: `Runtime exited: ${signal ?? code}` } });
     });
     return worker;
   }
@@ -106,16 +112,18 @@ export function processHost(bundle: Pick<FunctionBundle, "file">, env: Readonly<
   return {
     async invoke(event, context, killAfterMs) {
       const worker = idle.pop() ?? start();
-      const answered = new Promise<{ result?: unknown; error?: { name: string; message: string } }>((resolve) => {
-        worker.settle = resolve;
+      let timer: NodeJS.Timeout | undefined;
+      const answer = await new Promise<Exclude<WorkerMessage, { begun: true }>>((resolve) => {
+        worker.hear = (message) => {
+          if (!("begun" in message)) resolve(message);
+          else if (killAfterMs !== undefined) timer = setTimeout(() => worker.child.kill("SIGKILL"), killAfterMs);
+        };
+        worker.child.send({ event, context });
       });
-      worker.child.send({ event, context });
-      const timer = killAfterMs === undefined ? null : setTimeout(() => worker.child.kill("SIGKILL"), killAfterMs);
-      const answer = await answered;
-      if (timer !== null) clearTimeout(timer);
-      worker.settle = null;
-      if (answer.error !== undefined) throw Object.assign(new Error(answer.error.message), { name: answer.error.name });
+      clearTimeout(timer);
+      // A handler that throws keeps its process, as in Lambda.
       if (all.has(worker)) idle.push(worker);
+      if ("error" in answer) throw Object.assign(new Error(answer.error.message), { name: answer.error.name });
       return answer.result ?? null;
     },
     async close() {

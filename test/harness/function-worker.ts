@@ -1,5 +1,6 @@
 /** The process that `processHost` starts: loads one bundle and answers one invocation after the other. */
 import { pathToFileURL } from "node:url";
+import type { WorkerMessage } from "./function-host.ts";
 import { type InvocationContext, lambdaContext } from "./lambda-context.ts";
 
 const loaded = import(pathToFileURL(process.argv[2]!).href) as Promise<{
@@ -9,9 +10,10 @@ const loaded = import(pathToFileURL(process.argv[2]!).href) as Promise<{
 process.on("message", async ({ event, context }: { event: unknown; context: InvocationContext }) => {
   try {
     const { handler } = await loaded;
-    process.send!({ result: await handler(event, lambdaContext(context)) });
+    process.send!({ begun: true } satisfies WorkerMessage);
+    process.send!({ result: await handler(event, lambdaContext(context)) } satisfies WorkerMessage);
   } catch (error) {
     const { name, message } = error as Error;
-    process.send!({ error: { name, message } });
+    process.send!({ error: { name, message } } satisfies WorkerMessage);
   }
 });
