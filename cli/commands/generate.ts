@@ -1,0 +1,169 @@
+import { KinesisClient, type KinesisClientConfig } from "@aws-sdk/client-kinesis";
+import { type Command, InvalidArgumentError } from "commander";
+import { parseDuration } from "../../core/duration.ts";
+import { FreshetError } from "../../core/errors.ts";
+import { clientConfig } from "../../local/deploy.ts";
+import { type GenerateSummary, generate } from "../../local/generator/run.ts";
+import type { StreamName } from "../../local/generator/simulate.ts";
+import { brokerSink, fileSink, httpSink, type Sink } from "../../local/generator/sinks.ts";
+import { freshetHome } from "../../local/home.ts";
+import { EXIT } from "../exit.ts";
+import { requireRunning } from "../running.ts";
+import { formatTable } from "../table.ts";
+
+const STREAMS: readonly StreamName[] = ["transactions", "clicks", "labels"];
+
+const number = (low: number, high: number) => (text: string) => {
+  const value = Number(text);
+  if (text.trim() === "" || !(value >= low && value <= high))
+    throw new InvalidArgumentError(`a number from ${low} to ${high}`);
+  return value;
+};
+const fraction = number(0, 1);
+const time = (text: string): number => {
+  const ms = Date.parse(text);
+  if (Number.isNaN(ms)) throw new InvalidArgumentError("a time like 2026-11-01T00:00:00Z");
+  return ms;
+};
+const streamList = (text: string): StreamName[] => {
+  const names = text === "all" ? [...STREAMS] : text.split(",");
+  for (const name of names) {
+    if (!STREAMS.includes(name as StreamName))
+      throw new InvalidArgumentError(`streams are ${STREAMS.join(", ")} or all`);
+  }
+  return names as StreamName[];
+};
+
+interface Options {
+  streams: StreamName[];
+  rate: number;
+  duration: string;
+  count?: number;
+  seed: number;
+  from?: number;
+  to?: number;
+  sink: string;
+  out?: string;
+  single?: boolean;
+  duplicates: number;
+  late: number;
+  disorder: number;
+  malformed: number;
+  customers: number;
+  tenant: string;
+  truth?: string;
+  json?: boolean;
+}
+
+export function register(program: Command): void {
+  program
+    .command("generate")
+    .description("Simulated transactions, clicks and labels, with fraud in them, to the broker, the API or a file.")
+    .option("--streams <names>", "comma-separated, or all", streamList, [...STREAMS])
+    .option("--rate <n>", "events a second, on average", number(0.01, 100_000), 50)
+    .option("--duration <time>", "how long, as 60s or 5m", "60s")
+    .option("--count <n>", "stop after this many events", number(1, 1e9))
+    .option("--seed <n>", "the same seed gives the same events", number(0, 2 ** 48), 7)
+    .option("--from <time>", "simulated time instead of the clock; needs --to", time)
+    .option("--to <time>", "end of simulated time", time)
+    .option("--sink <where>", "broker (Avro, KPL-packed), http (JSON) or file (NDJSON, needs --out)", "broker")
+    .option("--out <file>", "file for --sink file")
+    .option("--single", "one event a broker record instead of packed ones")
+    .option("--duplicates <share>", "share of events sent twice", fraction, 0)
+    .option("--late <share>", "share of events 20 to 60 minutes old", fraction, 0)
+    .option("--disorder <share>", "share of events up to 8 minutes old", fraction, 0)
+    .option("--malformed <share>", "share of events that cannot be read", fraction, 0)
+    .option("--customers <n>", "size of the population", number(10, 1e6), 2000)
+    .option("--tenant <name>", "tenant of broker events", "default")
+    .option("--truth <file>", "write what is true of each event, one JSON line each")
+    .option("--json", "print the summary as JSON")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  freshet generate --rate 200 --duration 2m
+  freshet generate --rate 1000 --duplicates 0.01 --late 0.01 --disorder 0.05 --malformed 0.001 --truth truth.ndjson
+  freshet generate --sink file --out weeks.ndjson --rate 1 --from 2026-10-01T00:00:00Z --to 2026-11-01T00:00:00Z`,
+    )
+    .action(run);
+}
+
+async function run(options: Options): Promise<void> {
+  const simulated = options.from !== undefined || options.to !== undefined;
+  if (simulated && (options.from === undefined || options.to === undefined || options.to <= options.from)) {
+    throw new FreshetError("usage", "--from and --to go together, and --to is later", { repair: "give both" });
+  }
+  const fromMs = options.from ?? Date.now();
+  const toMs = options.to ?? fromMs + parseDuration(options.duration, "--duration");
+  const clicks = options.streams.includes("clicks");
+  const payments = options.streams.some((name) => name !== "clicks");
+  const abort = new AbortController();
+  const stop = () => abort.abort();
+  process.once("SIGINT", stop);
+  process.once("SIGTERM", stop);
+  const summary = await generate(
+    {
+      ...options,
+      fromMs,
+      toMs,
+      live: !simulated,
+      truthFile: options.truth,
+      transactionsPerSecond: payments ? options.rate * (clicks ? 2 / 3 : 1) : 0,
+      clicksPerSecond: clicks ? options.rate * (payments ? 1 / 3 : 1) : 0,
+    },
+    makeSink(options),
+    options.json ? () => {} : showProgress(),
+    abort.signal,
+  );
+  if (options.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
+  else process.stdout.write(render(summary));
+  if (summary.interrupted) process.exitCode = EXIT.interrupted;
+  else if (summary.acknowledged < summary.sent - (options.sink === "broker" ? 0 : (summary.byKind.malformed ?? 0))) {
+    process.exitCode = EXIT.failed;
+  }
+}
+
+function makeSink(options: Options): Sink {
+  if (options.sink === "file") {
+    if (options.out === undefined)
+      throw new FreshetError("usage", "--sink file needs --out", { repair: "name a file" });
+    return fileSink(options.out);
+  }
+  const { ports, deployment, apiKey } = requireRunning(freshetHome());
+  if (options.sink === "http") return httpSink(`http://127.0.0.1:${ports.serve}`, apiKey);
+  if (options.sink !== "broker") {
+    throw new FreshetError("usage", `--sink is broker, http or file, given ${options.sink}`, { repair: "choose one" });
+  }
+  const client = new KinesisClient(clientConfig(ports.emulator) as KinesisClientConfig);
+  return brokerSink(client, deployment.streams, !options.single, options.seed);
+}
+
+/** A bar on a terminal, a line every five seconds elsewhere. */
+export function showProgress(
+  out: NodeJS.WriteStream = process.stderr,
+): (summary: GenerateSummary, share: number) => void {
+  let shownMs = 0;
+  return (summary, share) => {
+    const nowMs = Date.now();
+    if (share < 1 && nowMs - shownMs < (out.isTTY ? 100 : 5_000)) return;
+    shownMs = nowMs;
+    const rate = Math.round(summary.sent / Math.max(0.001, summary.seconds));
+    const text = `${String(Math.round(share * 100)).padStart(3)} %  ${summary.sent} events, ${rate}/s`;
+    if (!out.isTTY) out.write(`  ${text}\n`);
+    else {
+      const filled = Math.round(share * 30);
+      out.write(`\r  [${"█".repeat(filled)}${" ".repeat(30 - filled)}] ${text}  ${share >= 1 ? "\n" : ""}`);
+    }
+  };
+}
+
+function render(summary: GenerateSummary): string {
+  const rows = [
+    ...Object.entries(summary.byStream),
+    ...Object.entries(summary.byKind).filter(([kind]) => kind !== "event"),
+    ["fraudulent transactions", summary.fraud] as const,
+    ["sent", summary.sent] as const,
+    ["acknowledged", summary.acknowledged] as const,
+  ].map(([name, count]) => [name, count as number]);
+  return `${formatTable(rows)}\n  in ${summary.seconds.toFixed(1)} s${summary.interrupted ? ", interrupted" : ""}\n`;
+}

@@ -1,0 +1,126 @@
+/** Patterns of fraud. Each begins with an honest payment and misuses something that it shows. */
+import type { Merchant, Population } from "./population.ts";
+import type { Random } from "./random.ts";
+import { type Payment, price } from "./simulate.ts";
+
+export type Pattern = "card_testing" | "account_takeover" | "merchant_compromise" | "velocity";
+const PATTERNS: readonly Pattern[] = ["card_testing", "account_takeover", "merchant_compromise", "velocity"];
+
+/** Payments of one episode, all later than the payment that it starts from. */
+export function episode(population: Population, random: Random, victim: Payment): Payment[] {
+  const pattern = random.pick(PATTERNS);
+  // Careful thieves look like their victim: some fraud cannot be told apart by anything that is recorded.
+  const careful = random.chance(0.2);
+  switch (pattern) {
+    case "card_testing":
+      return cardTesting(population, random, victim, careful);
+    case "account_takeover":
+      return accountTakeover(population, random, victim, careful);
+    case "merchant_compromise":
+      return merchantCompromise(population, random, victim, careful);
+    case "velocity":
+      return velocity(population, random, victim, careful);
+  }
+}
+
+const online = (population: Population, random: Random): Merchant => {
+  for (let i = 0; i < 50; i++) {
+    const merchant = population.merchants[random.weighted(population.popularity)];
+    if (merchant.online) return merchant;
+  }
+  return population.merchants[0];
+};
+
+/** Tiny payments at one shop until one goes through, then a large one elsewhere. */
+function cardTesting(population: Population, random: Random, victim: Payment, careful: boolean): Payment[] {
+  const merchant = online(population, random);
+  const device = `device_x${random.hex(8)}`;
+  let timeMs = victim.timeMs + random.between(60_000, 1_800_000);
+  const tests = careful ? 2 : random.whole(5, 12);
+  const payments: Payment[] = [];
+  for (let i = 0; i < tests; i++) {
+    const amount = price(random.between(0.5, 3));
+    payments.push({ ...victim, timeMs, device, merchant, amount, declined: random.chance(0.4), fraud: "card_testing" });
+    timeMs += random.exponential(careful ? 600_000 : 15_000);
+  }
+  const amount = price(random.between(150, 900));
+  payments.push({
+    ...victim,
+    timeMs: timeMs + 30_000,
+    device,
+    merchant: online(population, random),
+    amount,
+    declined: random.chance(0.2),
+    fraud: "card_testing",
+  });
+  return payments;
+}
+
+/** A new device, often another country, larger amounts over some minutes. */
+function accountTakeover(population: Population, random: Random, victim: Payment, careful: boolean): Payment[] {
+  const device = careful ? victim.device : `device_x${random.hex(8)}`;
+  const country = careful ? victim.country : random.pick(["US", "GB", "PL", "RO", "BR"]);
+  let timeMs = victim.timeMs + random.between(300_000, 7_200_000);
+  return Array.from({ length: random.whole(2, 6) }, () => {
+    timeMs += random.exponential(240_000);
+    const merchant = online(population, random);
+    const amount = price(random.logNormal(merchant.price * (careful ? 1.5 : random.between(2, 8)), 0.4));
+    return {
+      ...victim,
+      timeMs,
+      device,
+      country,
+      merchant,
+      amount,
+      declined: random.chance(0.15),
+      fraud: "account_takeover" as const,
+    };
+  });
+}
+
+/** Cards that were used at one shop are misused elsewhere, a payment or two each. */
+function merchantCompromise(population: Population, random: Random, victim: Payment, careful: boolean): Payment[] {
+  const device = `device_x${random.hex(8)}`;
+  const payments: Payment[] = [];
+  const victims = careful ? 2 : random.whole(4, 12);
+  for (let i = 0; i < victims; i++) {
+    const customer = i === 0 ? victim.customer : population.customers[random.weighted(population.activity)];
+    let timeMs = victim.timeMs + random.between(600_000, 5_400_000);
+    for (let k = random.whole(1, 2); k > 0; k--) {
+      const merchant = online(population, random);
+      const amount = price(random.logNormal(merchant.price * 1.8, 0.5));
+      payments.push({
+        ...victim,
+        timeMs,
+        customer,
+        card: random.pick(customer.cards),
+        device: careful ? random.pick(customer.devices) : device,
+        country: customer.country,
+        merchant,
+        amount,
+        declined: random.chance(0.12),
+        fraud: "merchant_compromise",
+      });
+      timeMs += random.exponential(120_000);
+    }
+  }
+  return payments;
+}
+
+/** As many payments as the card will take, before it is blocked. */
+function velocity(population: Population, random: Random, victim: Payment, careful: boolean): Payment[] {
+  let timeMs = victim.timeMs + random.between(30_000, 900_000);
+  return Array.from({ length: careful ? 3 : random.whole(9, 20) }, (_, i) => {
+    timeMs += random.exponential(careful ? 400_000 : 50_000);
+    const merchant = population.merchants[random.weighted(population.popularity)];
+    const amount = price(random.logNormal(merchant.price * 1.3, 0.5));
+    return {
+      ...victim,
+      timeMs,
+      merchant,
+      amount,
+      declined: random.chance(i > 6 ? 0.35 : 0.08),
+      fraud: "velocity" as const,
+    };
+  });
+}

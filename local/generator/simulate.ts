@@ -1,0 +1,240 @@
+/** Simulated time: payments, some of them fraud, clicks, and labels that arrive late. Deterministic by seed. */
+import type { EventFields } from "../../adapters/avro/event-codec.ts";
+import { episode, type Pattern } from "./fraud.ts";
+import { CURRENCY, type Customer, liveliness, type Merchant, makePopulation, type Population } from "./population.ts";
+import { Random } from "./random.ts";
+import { TimeQueue } from "./time-queue.ts";
+
+export type StreamName = "transactions" | "clicks" | "labels";
+
+export interface SimulatedEvent {
+  readonly stream: StreamName;
+  readonly timeMs: number;
+  readonly id: string;
+  /** What the broker's shard is chosen by. */
+  readonly partitionKey: string;
+  /** By the stream's contract, tenant included. */
+  readonly fields: Readonly<EventFields>;
+  /** Pattern of fraud, null for an honest event; of a label, that of its transaction. */
+  readonly fraud: Pattern | null;
+}
+
+export interface SimulationOptions {
+  readonly seed: number;
+  readonly fromMs: number;
+  readonly toMs: number;
+  /** Payments a second, on average over a day. @default 10 */
+  readonly transactionsPerSecond?: number;
+  /** @default half of the payments */
+  readonly clicksPerSecond?: number;
+  /** Share of payments that begin an episode of fraud. @default 0.0015 */
+  readonly fraudRate?: number;
+  /** @default 2000 */
+  readonly customers?: number;
+  /** @default 300 */
+  readonly merchants?: number;
+  /** @default "default" */
+  readonly tenant?: string;
+  /** @default all */
+  readonly streams?: readonly StreamName[];
+}
+
+export interface Payment {
+  readonly timeMs: number;
+  readonly customer: Customer;
+  readonly card: string;
+  readonly device: string | null;
+  readonly merchant: Merchant;
+  readonly amount: number;
+  readonly country: string;
+  readonly declined: boolean;
+  readonly fraud: Pattern | null;
+}
+
+const DAY_MS = 86_400_000;
+
+/** Events of all streams in order of event time. */
+export function* simulate(options: SimulationOptions): Generator<SimulatedEvent> {
+  const { seed, fromMs, toMs, transactionsPerSecond = 10, tenant = "default", fraudRate = 0.0015 } = options;
+  const wanted = new Set(options.streams ?? ["transactions", "clicks", "labels"]);
+  const clicksPerSecond = wanted.has("clicks") ? (options.clicksPerSecond ?? transactionsPerSecond / 2) : 0;
+  const population = makePopulation(seed, options.customers ?? 2000, options.merchants ?? 300);
+  const random = new Random(seed, 2);
+  const queue = new TimeQueue<() => Generator<SimulatedEvent>>();
+  const later = (timeMs: number, make: () => Generator<SimulatedEvent>) => {
+    if (timeMs < toMs) queue.add(timeMs, make);
+  };
+
+  function* pay(payment: Payment): Generator<SimulatedEvent> {
+    const id = `tx_${random.hex(20)}`;
+    const { label, timeMs: labelAtMs } = outcome(payment, random);
+    later(labelAtMs, function* () {
+      if (wanted.has("labels")) yield labelEvent(tenant, id, labelAtMs, label, payment.fraud, random);
+    });
+    if (wanted.has("transactions")) yield transactionEvent(tenant, id, payment);
+  }
+
+  const nextPayment = (): void => {
+    if (!(transactionsPerSecond > 0)) return;
+    const timeMs = now + random.exponential(1000 / transactionsPerSecond);
+    later(timeMs, function* () {
+      now = timeMs;
+      nextPayment();
+      const payment = honestPayment(population, random, timeMs);
+      yield* pay(payment);
+      if (random.chance(fraudRate)) {
+        for (const fraud of episode(population, random, payment)) later(fraud.timeMs, () => pay(fraud));
+      }
+    });
+  };
+  const nextSession = (): void => {
+    if (!(clicksPerSecond > 0)) return;
+    // A session has six clicks on average.
+    const timeMs = clock + random.exponential(6000 / clicksPerSecond);
+    later(timeMs, function* () {
+      clock = timeMs;
+      nextSession();
+      for (const click of session(population, random, tenant, timeMs)) {
+        if (click.timeMs <= timeMs) yield click;
+        else {
+          later(click.timeMs, function* () {
+            yield click;
+          });
+        }
+      }
+    });
+  };
+  let now = fromMs;
+  let clock = fromMs;
+  nextPayment();
+  nextSession();
+  for (let next = queue.take(); next !== null; next = queue.take()) yield* next();
+}
+
+/** Customers come by activity and hour; they go where they always go, or somewhere new, sometimes abroad. */
+export function honestPayment(population: Population, random: Random, timeMs: number): Payment {
+  const { customers, merchants, activity, popularity } = population;
+  let customer = customers[random.weighted(activity)];
+  for (let i = 0; i < 8 && !random.chance(liveliness(customer.peakHour, timeMs)); i++) {
+    customer = customers[random.weighted(activity)];
+  }
+  const merchant = merchants[random.chance(0.75) ? random.pick(customer.regulars) : random.weighted(popularity)];
+  // Honest people travel and buy a sofa now and then: neither alone is fraud.
+  const abroad = random.chance(0.03);
+  const splurge = random.chance(0.02) ? random.between(3, 9) : 1;
+  return {
+    timeMs,
+    customer,
+    card: random.pick(customer.cards),
+    device: merchant.online || random.chance(0.5) ? random.pick(customer.devices) : null,
+    merchant,
+    amount: price(random.logNormal(merchant.price * customer.spending, merchant.spread) * splurge),
+    country: abroad ? merchant.country : customer.country,
+    declined: random.chance(0.025),
+    fraud: null,
+  };
+}
+
+export const price = (amount: number): number => Math.max(0.5, Math.round(Math.min(amount, 50_000) * 100) / 100);
+
+function transactionEvent(tenant: string, id: string, payment: Payment): SimulatedEvent {
+  const { timeMs, customer, card, device, merchant } = payment;
+  return {
+    stream: "transactions",
+    timeMs: Math.floor(timeMs),
+    id,
+    partitionKey: card,
+    fraud: payment.fraud,
+    fields: {
+      tenant,
+      transaction_id: id,
+      event_time: Math.floor(timeMs),
+      card_id: card,
+      user_id: customer.userId,
+      merchant_id: merchant.merchantId,
+      amount: payment.amount,
+      currency: CURRENCY[payment.country] ?? "EUR",
+      country: payment.country,
+      merchant_category: merchant.category,
+      status: payment.declined ? "declined" : "approved",
+      device_id: device,
+      channel: merchant.online ? "online" : "card_present",
+    },
+  };
+}
+
+/** A review within minutes for a few, a chargeback after days for fraud, settlement after a month for the rest. */
+function outcome(payment: Payment, random: Random): { label: "analyst" | "chargeback" | "settlement"; timeMs: number } {
+  if (random.chance(payment.fraud === null ? 0.01 : 0.12)) {
+    return { label: "analyst", timeMs: payment.timeMs + random.between(20_000, 600_000) };
+  }
+  if (payment.fraud === null) return { label: "settlement", timeMs: payment.timeMs + 30 * DAY_MS };
+  return { label: "chargeback", timeMs: payment.timeMs + Math.min(45, Math.max(1, random.logNormal(7, 0.6))) * DAY_MS };
+}
+
+function labelEvent(
+  tenant: string,
+  transactionId: string,
+  timeMs: number,
+  source: string,
+  fraud: Pattern | null,
+  random: Random,
+): SimulatedEvent {
+  const id = `label_${random.hex(16)}`;
+  return {
+    stream: "labels",
+    timeMs: Math.floor(timeMs),
+    id,
+    partitionKey: transactionId,
+    fraud,
+    fields: {
+      tenant,
+      label_id: id,
+      transaction_id: transactionId,
+      event_time: Math.floor(timeMs),
+      is_fraud: fraud !== null,
+      source,
+      reason: fraud === null ? null : source === "chargeback" ? "10.4" : fraud,
+    },
+  };
+}
+
+function* session(population: Population, random: Random, tenant: string, startMs: number): Generator<SimulatedEvent> {
+  const customer = population.customers[random.weighted(population.activity)];
+  const sessionId = `session_${random.hex(12)}`;
+  let timeMs = startMs;
+  const clicks = 1 + Math.floor(random.exponential(5));
+  for (let position = 0; position < clicks; position++) {
+    const action =
+      position === 0
+        ? "view"
+        : random.chance(0.06)
+          ? "purchase"
+          : random.chance(0.15)
+            ? "cart"
+            : random.chance(0.5)
+              ? "click"
+              : "view";
+    const id = `click_${random.hex(16)}`;
+    const itemId = population.items[random.weighted(population.itemPopularity)];
+    yield {
+      stream: "clicks",
+      timeMs: Math.floor(timeMs),
+      id,
+      partitionKey: customer.userId,
+      fraud: null,
+      fields: {
+        tenant,
+        click_id: id,
+        event_time: Math.floor(timeMs),
+        user_id: customer.userId,
+        item_id: itemId,
+        action,
+        session_id: sessionId,
+        dwell_ms: Math.floor(random.exponential(12_000)),
+        position,
+      },
+    };
+    timeMs += 1000 + random.exponential(15_000);
+  }
+}
