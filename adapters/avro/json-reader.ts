@@ -182,7 +182,7 @@ function wellFormed(rule: Rule, text: string): string {
   if (text.isWellFormed()) return text;
   throw new RecordError("text_invalid", `${rule.name} is not valid Unicode text: it holds half a surrogate pair`, {
     field: rule.name,
-    repair: "send valid Unicode",
+    repair: "send UTF-8 text without lone surrogates",
   });
 }
 
