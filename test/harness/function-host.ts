@@ -51,12 +51,12 @@ export async function bundleHandler(path: string): Promise<FunctionBundle> {
   const folder = mkdtempSync(join(tmpdir(), "freshet-function-"));
   const file = join(folder, "index.mjs");
   await build({
+    ...bundleOptions,
+    absWorkingDir: root,
     entryPoints: [join(root, path)],
     outfile: file,
-    ...bundleOptions,
     sourcemap: "inline",
     sourcesContent: false,
-    logLevel: "error",
   });
   let copies = 0;
   return {
