@@ -2,16 +2,17 @@
  * Each minute, outside the VPC: puts a heartbeat onto every open shard, so that an idle one does not hold the seal back,
  * and hands control the list of shards, which control cannot read from inside the VPC.
  */
-import { KinesisClient } from "@aws-sdk/client-kinesis";
+
 import { InvokeCommand, LambdaClient } from "@aws-sdk/client-lambda";
 import { encodeHeartbeat } from "../adapters/avro/event-codec.ts";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
+import { createKinesisClient } from "../adapters/kinesis-client.ts";
 import { listStream, putOnEveryShard } from "../adapters/kinesis-shards.ts";
 import type { ControlEvent } from "./control.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger } from "./shared/observability.ts";
 
-const kinesis = new KinesisClient(DURABLE_CLIENT);
+const kinesis = createKinesisClient(DURABLE_CLIENT);
 const lambda = new LambdaClient(DURABLE_CLIENT);
 const streamNames = JSON.parse(requireEnvironment("streams")) as Record<string, string>;
 const controlFunction = requireEnvironment("controlFunction");

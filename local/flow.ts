@@ -2,8 +2,10 @@
  * What flows through the streams at this moment. The aggregate function counts per stream in Valkey, in the hash
  * `freshet:stats:<stream>`; what waits before it is asked from the broker.
  */
-import { GetRecordsCommand, GetShardIteratorCommand, KinesisClient, ListShardsCommand } from "@aws-sdk/client-kinesis";
+
+import { GetRecordsCommand, GetShardIteratorCommand, ListShardsCommand } from "@aws-sdk/client-kinesis";
 import { Redis } from "iovalkey";
+import { createKinesisClient } from "../adapters/kinesis-client.ts";
 import { parseEntityKey } from "../adapters/valkey/layout.ts";
 import { statsKey } from "../adapters/valkey/stats.ts";
 import { clientConfig } from "./deploy.ts";
@@ -37,6 +39,11 @@ export interface SampleEntity {
   readonly id: string;
 }
 
+/** Events of all streams whose fate is settled. */
+export function settledEvents(flows: readonly StreamFlow[]): number {
+  return flows.reduce((sum, flow) => sum + flow.applied + flow.duplicates + flow.late + flow.quarantined, 0);
+}
+
 export interface FlowReader {
   read(): Promise<StreamFlow[]>;
   /** Some entities that the store holds, of the tenant. */
@@ -51,7 +58,7 @@ export function openFlow(ports: { valkey: number; emulator: number }, deployment
   const valkey = new Redis({ host: LOOPBACK, port: ports.valkey, maxRetriesPerRequest: 1 });
   // A server that is away is told by the call that needed it.
   valkey.on("error", () => {});
-  const kinesis = new KinesisClient(clientConfig(ports.emulator));
+  const kinesis = createKinesisClient(clientConfig(ports.emulator));
   const shards = new Map<string, string[]>();
 
   async function shardsOf(name: string): Promise<string[]> {

@@ -1,11 +1,13 @@
 /** Brings the online store back to all that was acknowledged, from what the broker still holds. */
+
 import {
   GetRecordsCommand,
   GetShardIteratorCommand,
-  KinesisClient,
+  type KinesisClient,
   type KinesisClientConfig,
 } from "@aws-sdk/client-kinesis";
 import { InvokeCommand, LambdaClient, type LambdaClientConfig } from "@aws-sdk/client-lambda";
+import { createKinesisClient } from "../adapters/kinesis-client.ts";
 import { listStream } from "../adapters/kinesis-shards.ts";
 import { FreshetError } from "../core/errors.ts";
 import type { ControlReport } from "../functions/shared/control-loop.ts";
@@ -41,7 +43,7 @@ export async function recover(
   progress: (message: string) => void,
 ): Promise<Recovery> {
   const lambda = new LambdaClient(config);
-  const kinesis = new KinesisClient(config as KinesisClientConfig);
+  const kinesis = createKinesisClient(config as KinesisClientConfig);
   const control = (event: unknown) => invoke<ControlReport>(lambda, deployment.controlFunction, event);
   try {
     const found = await control({});

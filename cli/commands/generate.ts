@@ -1,5 +1,5 @@
-import { KinesisClient, type KinesisClientConfig } from "@aws-sdk/client-kinesis";
 import { type Command, InvalidArgumentError } from "commander";
+import { createKinesisClient } from "../../adapters/kinesis-client.ts";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { clientConfig } from "../../local/deploy.ts";
@@ -134,7 +134,7 @@ function makeSink(options: Options): Sink {
   if (options.sink !== "broker") {
     throw new FreshetError("usage", `--sink is broker, http or file, given ${options.sink}`, { repair: "choose one" });
   }
-  const client = new KinesisClient(clientConfig(ports.emulator) as KinesisClientConfig);
+  const client = createKinesisClient(clientConfig(ports.emulator));
   return brokerSink(client, deployment.streams, !options.single, options.seed);
 }
 

@@ -1,7 +1,8 @@
 /** The API's ports, made from the environment: one place for Lambda functions and the plain server. */
+
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { KinesisClient } from "@aws-sdk/client-kinesis";
 import { EventCodec } from "../../adapters/avro/event-codec.ts";
+import { createKinesisClient } from "../../adapters/kinesis-client.ts";
 import { createKinesisPublisher } from "../../adapters/kinesis-publisher.ts";
 import { deaggregate } from "../../adapters/kpl.ts";
 import { valkeyOptionsFromEnvironment } from "../../adapters/valkey/options.ts";
@@ -40,7 +41,7 @@ export function createDependencies(options: {
 function ingestPorts(): IngestPorts {
   return {
     // The publisher retries within its own budget, record by record.
-    publisher: createKinesisPublisher(new KinesisClient({ maxAttempts: 1 }), {
+    publisher: createKinesisPublisher(createKinesisClient({ maxAttempts: 1 }), {
       streamNames: JSON.parse(requireEnvironment("streams")),
     }),
     codecs: (contract) => EventCodec.for(contract),
