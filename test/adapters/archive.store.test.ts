@@ -1,6 +1,7 @@
-import { GetObjectCommand, ListObjectsV2Command } from "@aws-sdk/client-s3";
+import { GetObjectCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type ArchiveRow, ArchiveWriter, readArchive } from "../../adapters/archive.ts";
+import { DURABLE_CLIENT } from "../../adapters/durable-call.ts";
 import { type FaultProxy, startAwsFaultProxy } from "../harness/aws-fault-proxy.ts";
 import { createBucket, startEmulator, type TestEmulator, testClients } from "../harness/emulator.ts";
 
@@ -132,6 +133,24 @@ describe("ArchiveWriter", () => {
       name: "InfrastructureError",
       code: "archive_unavailable",
     });
+  });
+
+  test("a service that takes the request and never answers is given up, and blocks", async () => {
+    proxy.use(() => ({ kind: "hang" }));
+    // As deployed, with less patience.
+    const requestHandler = { ...DURABLE_CLIENT.requestHandler, requestTimeout: 100 };
+    const s3 = new S3Client({
+      ...DURABLE_CLIENT,
+      maxAttempts: 2,
+      requestHandler,
+      endpoint: proxy.url,
+      forcePathStyle: true,
+      region: "us-east-1",
+      credentials: { accessKeyId: "test", secretAccessKey: "test" },
+    });
+    await expect(new ArchiveWriter({ bucket: BUCKET, s3 }).write([row("default", NINE, 0)], context)).rejects.toThrow(
+      "writing an archive object to bucket archive-test failed: TimeoutError",
+    );
   });
 
   test("a bucket that is not there blocks", async () => {
