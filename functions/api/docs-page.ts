@@ -29,7 +29,8 @@ function operationHtml({ path, method, operation }: { path: string; method: stri
   const scope = operation["x-scope"] ? `<span class="scope">scope ${escapeHtml(operation["x-scope"])}</span>` : "";
   const request = operation["requestBody"]?.content ?? {};
   const bodies = Object.entries<Json>(request).map(
-    ([type, { schema }]) => `<h4>Body <code>${escapeHtml(type)}</code></h4>${schemaHtml(schema, schemas)}`,
+    ([type, { schema }]) =>
+      `<h4>Body <code>${escapeHtml(type)}</code></h4>${schemaHtml(schema, schemas)}${exampleHtml(schema, schemas)}`,
   );
   const answers = Object.entries<Json>(operation["responses"]).map(([status, answer]) => {
     const [content] = Object.values<Json>(answer["content"] ?? {});
@@ -54,6 +55,12 @@ function schemaHtml(given: Json | undefined, schemas: Json): string {
       `<td>${inline(resolve(property, schemas)?.["description"] ?? property["description"] ?? "")}</td></tr>`,
   );
   return `<table><tr><th>field</th><th>type</th><th></th></tr>${rows.join("")}</table>`;
+}
+
+function exampleHtml(given: Json | undefined, schemas: Json): string {
+  const schema = resolve(given, schemas);
+  const example = schema?.["example"] ?? firstObject(schema, schemas)?.["example"];
+  return example === undefined ? "" : `<pre>${escapeHtml(JSON.stringify(example))}</pre>`;
 }
 
 function firstObject(schema: Json | undefined, schemas: Json): Json | undefined {
@@ -92,4 +99,5 @@ h3{margin:0;font-size:1rem}section{border:1px solid #8884;border-radius:6px;padd
 .method{font-weight:700}.scope{float:right;opacity:.7;font-weight:400}
 code{font:0.9em ui-monospace,monospace;overflow-wrap:anywhere}
 table{border-collapse:collapse;width:100%;margin:.5rem 0}td,th{border-top:1px solid #8884;padding:.3rem .5rem;text-align:left;vertical-align:top}
+pre{white-space:pre-wrap;background:#8882;padding:.5rem;border-radius:4px;font:0.9em ui-monospace,monospace}
 summary{cursor:pointer}nav{margin:1rem 0}p{margin:.4rem 0}`;

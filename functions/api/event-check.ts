@@ -17,19 +17,6 @@ export interface EventCodec {
   decode(bytes: Buffer): { readonly fields: Fields };
 }
 
-/** The API's codes are stable and one for each kind of mistake; the codec names some of them by its own words. */
-const API_CODES: Readonly<Record<string, string>> = {
-  not_an_object: "record_shape",
-  unknown_field: "field_unknown",
-  missing_field: "field_missing",
-  not_finite: "number_not_finite",
-  number_out_of_range: "number_too_large",
-  invalid_time: "event_time_invalid",
-  invalid_text: "text_invalid",
-  kpl_corrupt: "aggregate_invalid",
-};
-export const apiCode = (code: string): string => API_CODES[code] ?? code;
-
 export interface EncodedEvent {
   readonly eventId: string;
   readonly partitionKey: string;

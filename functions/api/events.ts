@@ -3,7 +3,7 @@ import type { Publisher, PublishOutcome } from "../../adapters/kinesis-publisher
 import { RecordError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
 import { emptyBody, isJsonType, parseJson, readBytes, unsupportedType } from "./body.ts";
-import { apiCode, createEventChecker, type EncodedEvent, type EventChecker, type EventCodec } from "./event-check.ts";
+import { createEventChecker, type EncodedEvent, type EventChecker, type EventCodec } from "./event-check.ts";
 import { MAX_BODY_BYTES, MAX_EVENTS } from "./limits.ts";
 import { PROBLEMS, Problem, type ProblemCode, suggest } from "./problems.ts";
 import type { Answer, Call } from "./router.ts";
@@ -124,7 +124,7 @@ const invalid = (index: number, eventId: string | null, error: RecordError): Rec
   index,
   event_id: eventId,
   status: "invalid",
-  code: apiCode(error.code),
+  code: error.code,
   field: error.field,
   detail: error.message,
   repair: error.repair,

@@ -1,8 +1,9 @@
 /** The HTTP contract's shapes in zod: the source of the OpenAPI document, and what the contract suite holds answers to. */
 import { z } from "@hono/zod-openapi";
 import { KEY_LIMIT } from "../../core/event.ts";
-import type { Plan } from "../../core/plan.ts";
+import type { Plan, Service, Stream } from "../../core/plan.ts";
 import { MAX_BATCH_ROWS, MAX_EVENTS, MAX_FEATURES } from "./limits.ts";
+import { isKeyRequired } from "./selection.ts";
 
 const scalar = z.union([z.number(), z.string(), z.boolean(), z.null()]);
 const requestId = z.string().describe("Also in the header x-request-id; name it when you ask for help.");
@@ -126,67 +127,76 @@ export function requestSchemas(plan: Plan) {
       plan.entities.map(({ joinKey, name }) => [joinKey, key.optional().describe(`Id of the ${name}.`)]),
     ),
   );
-  const [view] = plan.views;
   const features = z
     .array(z.string())
     .min(1)
     .max(MAX_FEATURES)
     .optional()
-    .describe("Full names; either this or `service`.")
-    .openapi({ example: view?.features.slice(0, 2).map(({ name }) => name) });
-  const service = z
-    .string()
-    .optional()
-    .describe("All features of a service.")
-    .openapi({ example: plan.services[0]?.name });
-  const types = { double: z.number(), long: z.number().int(), string: z.string(), boolean: z.boolean() };
-  const fieldTypes = { ...types, map: z.record(z.string(), z.string()) };
+    .describe("Full names; either this or `service`.");
+  const service = z.string().optional().describe("All features of a service.");
+  const names = plan.views[0]?.features.slice(0, 2).map(({ name }) => name);
+  const row = { [plan.entities[0]?.joinKey ?? "id"]: "c1" };
   return {
     online: z
       .object({
         entities,
-        features: features.openapi({ example: undefined }),
+        features,
         service,
         request: z.record(z.string(), scalar).optional().describe("With `service`: also answers on-demand features."),
       })
-      .openapi("OnlineRequest"),
+      .openapi("OnlineRequest", { example: { entities: row, features: names } }),
     batch: z
       .object({ entities: z.array(entities).min(1).max(MAX_BATCH_ROWS), features, service })
-      .openapi("BatchRequest"),
-    events: Object.fromEntries(
-      plan.streams.map((stream) => {
-        const event = z
-          .object(
-            Object.fromEntries(
-              Object.entries(stream.fields)
-                .filter(([name]) => name !== "tenant")
-                .map(([name, { type, nullable }]) => [name, nullable ? fieldTypes[type].nullish() : fieldTypes[type]]),
-            ),
-          )
-          .openapi(`${pascal(stream.name)}Event`);
-        const many = z.array(event).min(1).max(MAX_EVENTS);
-        return [stream.name, z.union([event, many, z.object({ events: many })])];
-      }),
-    ),
-    score: Object.fromEntries(
-      plan.services.map((definition) => [
-        definition.name,
-        z
-          .object({
-            ...Object.fromEntries(
-              plan.entities
-                .filter(({ name }) => definition.entities.includes(name))
-                .map(({ joinKey, name }) => [joinKey, key.optional().describe(`Id of the ${name}.`)]),
-            ),
-            ...Object.fromEntries(
-              Object.entries(definition.request).map(([name, type]) => [name, types[type].nullable()]),
-            ),
-            explain: z.boolean().optional().describe("Adds `explanation`."),
-          })
-          .openapi(`${pascal(definition.name)}ScoreRequest`),
-      ]),
-    ),
+      .openapi("BatchRequest", { example: { entities: [row, row], features: names } }),
+    events: Object.fromEntries(plan.streams.map((stream) => [stream.name, eventsRequest(stream)])),
+    score: Object.fromEntries(plan.services.map((one) => [one.name, scoreRequest(plan, one)])),
   };
+}
+
+const TYPES = { double: z.number(), long: z.number().int(), string: z.string(), boolean: z.boolean() };
+const EXAMPLES = { double: 12.5, long: 1, string: "…", boolean: true, map: {} };
+/** 2026-01-31T12:00:00Z: the document is the same each time. */
+const EXAMPLE_TIME_MS = 1_769_860_800_000;
+
+function eventsRequest(stream: Stream) {
+  const types = { ...TYPES, map: z.record(z.string(), z.string()) };
+  const fields = Object.entries(stream.fields).filter(([name]) => name !== "tenant");
+  const shape = fields.map(([name, { type, nullable }]) => {
+    const schema =
+      name === stream.eventTime
+        ? z.union([types.long, z.iso.datetime({ offset: true })]).describe("Milliseconds since 1970, or ISO 8601.")
+        : types[type];
+    return [name, nullable ? schema.nullish() : schema];
+  });
+  const example = fields.map(([name, { type }]) => [
+    name,
+    name === stream.eventTime ? EXAMPLE_TIME_MS : EXAMPLES[type],
+  ]);
+  const event = z
+    .object(Object.fromEntries(shape))
+    .openapi(`${pascal(stream.name)}Event`, { example: Object.fromEntries(example) });
+  const many = z.array(event).min(1).max(MAX_EVENTS);
+  return z.union([event, many, z.object({ events: many })]);
+}
+
+function scoreRequest(plan: Plan, service: Service) {
+  const entities = plan.entities.filter(({ name }) => service.entities.includes(name));
+  const keys = entities.map((entity) => {
+    const described = key.describe(`Id of the ${entity.name}.`);
+    return [entity.joinKey, isKeyRequired(plan, service, entity) ? described : described.optional()];
+  });
+  const fields = Object.entries(service.request).map(([name, type]) => [name, TYPES[type].nullable()]);
+  const example = [
+    ...entities.map(({ joinKey, name }) => [joinKey, `${name[0]}1`]),
+    ...Object.entries(service.request).map(([name, type]) => [name, EXAMPLES[type]]),
+  ];
+  return z
+    .object({
+      ...Object.fromEntries(keys),
+      ...Object.fromEntries(fields),
+      explain: z.boolean().optional().describe("Adds `explanation`."),
+    })
+    .openapi(`${pascal(service.name)}ScoreRequest`, { example: { ...Object.fromEntries(example), explain: true } });
 }
 
 const pascal = (name: string) =>

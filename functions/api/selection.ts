@@ -45,8 +45,6 @@ export function createCatalogue(plan: Plan): Catalogue {
   for (const view of plan.views) {
     for (const feature of view.features) entityOf.set(feature.name, entities.get(view.entity) as Entity);
   }
-  const nullable = nullableKeys(plan);
-
   function build(names: readonly string[], isRequired: (entity: Entity) => boolean): Selection {
     const parts = new Map<Entity, { features: string[]; positions: number[] }>();
     names.forEach((name, position) => {
@@ -71,7 +69,7 @@ export function createCatalogue(plan: Plan): Catalogue {
   const services = new Map(
     plan.services.map((service) => [
       service.name,
-      { service, selection: build(service.features, (entity) => !nullable(service, entity)) },
+      { service, selection: build(service.features, (entity) => isKeyRequired(plan, service, entity)) },
     ]),
   );
   const wholeEntities = new Map(
@@ -137,17 +135,15 @@ export function createCatalogue(plan: Plan): Catalogue {
   };
 }
 
-/** Whether the events behind a service may all lack an entity's key. */
-function nullableKeys(plan: Plan): (service: Service, entity: Entity) => boolean {
-  return (service, entity) => {
-    const views = plan.views.filter(
-      (view) => view.entity === entity.name && view.features.some(({ name }) => service.features.includes(name)),
-    );
-    return views.every((view) => {
-      const stream = plan.streams.find(({ name }) => name === view.stream);
-      return stream?.fields[entity.joinKey]?.nullable === true;
-    });
-  };
+/** Whether a score needs an entity's key: not where all events behind the service's features may lack it themselves. */
+export function isKeyRequired(plan: Plan, service: Service, entity: Entity): boolean {
+  const views = plan.views.filter(
+    (view) => view.entity === entity.name && view.features.some(({ name }) => service.features.includes(name)),
+  );
+  return !views.every((view) => {
+    const stream = plan.streams.find(({ name }) => name === view.stream);
+    return stream?.fields[entity.joinKey]?.nullable === true;
+  });
 }
 
 /**

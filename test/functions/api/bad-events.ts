@@ -33,6 +33,13 @@ const encodedHugeTime = (): Buffer => {
   return Buffer.concat([bytes.subarray(0, at), varint(2n ** 60n + 1n), bytes.subarray(at + old.length)]);
 };
 
+/** A branch of user_id's union that does not exist, behind card_id. */
+const encodedWrongBranch = (): Buffer => {
+  const bytes = encoded({ card_id: "card-before-user" });
+  bytes[bytes.indexOf("card-before-user") + "card-before-user".length] = 0x08;
+  return bytes;
+};
+
 export const badEvents: readonly BadInput[] = [
   {
     name: "malformed JSON",
@@ -77,8 +84,8 @@ export const badEvents: readonly BadInput[] = [
     status: 400,
     code: "wrong_type",
     field: "amount",
-    detail: "amount",
-    repair: "",
+    detail: "must be a number, got string",
+    repair: "send amount as a number",
   },
   {
     name: "an event without a required field",
@@ -87,8 +94,8 @@ export const badEvents: readonly BadInput[] = [
     status: 400,
     code: "field_missing",
     field: "merchant_id",
-    detail: "merchant_id",
-    repair: "",
+    detail: "merchant_id of transactions.v1 must be given",
+    repair: "send merchant_id as a string",
   },
   {
     name: "an event without its key field",
@@ -97,8 +104,8 @@ export const badEvents: readonly BadInput[] = [
     status: 400,
     code: "field_missing",
     field: "card_id",
-    detail: "card_id",
-    repair: "",
+    detail: "card_id of transactions.v1 must be given",
+    repair: "send card_id as a string",
   },
   {
     name: "an event with an empty key",
@@ -137,8 +144,8 @@ export const badEvents: readonly BadInput[] = [
     status: 400,
     code: "field_unknown",
     field: "amuont",
-    detail: "amuont",
-    repair: "",
+    detail: 'transactions.v1 has no field "amuont"',
+    repair: "leave it out",
   },
   {
     name: "a lone surrogate",
@@ -175,8 +182,8 @@ export const badEvents: readonly BadInput[] = [
     status: 400,
     code: "number_not_finite",
     field: "amount",
-    detail: "amount",
-    repair: "",
+    detail: "too large for a double",
+    repair: "a finite number",
   },
   {
     name: "NaN in Avro",
@@ -266,8 +273,8 @@ export const badEvents: readonly BadInput[] = [
     }),
     status: 400,
     code: "schema_unknown",
-    detail: "",
-    repair: "",
+    detail: "fingerprint 0707070707070707",
+    repair: "the version that knows the schema",
   },
   {
     name: "truncated Avro",
@@ -275,8 +282,17 @@ export const badEvents: readonly BadInput[] = [
     options: () => ({ body: encoded().subarray(0, -3), headers: avro }),
     status: 400,
     code: "avro_truncated",
-    detail: "",
-    repair: "",
+    detail: "in the middle of a field",
+    repair: "send the whole",
+  },
+  {
+    name: "Avro that does not fit its schema",
+    path: events,
+    options: () => ({ body: encodedWrongBranch(), headers: avro }),
+    status: 400,
+    code: "avro_invalid",
+    detail: "schema",
+    repair: "fingerprint",
   },
   {
     name: "Avro with bytes behind it",
@@ -284,8 +300,8 @@ export const badEvents: readonly BadInput[] = [
     options: () => ({ body: Buffer.concat([encoded(), Buffer.from([1])]), headers: avro }),
     status: 400,
     code: "avro_trailing",
-    detail: "",
-    repair: "",
+    detail: "1 bytes follow the end",
+    repair: "one event in each record",
   },
   {
     name: "bytes that are no Avro",
@@ -293,8 +309,8 @@ export const badEvents: readonly BadInput[] = [
     options: { body: Buffer.from("hello"), headers: avro },
     status: 400,
     code: "not_single_object",
-    detail: "",
-    repair: "",
+    detail: "starts with c301",
+    repair: "single-object encoding",
   },
   {
     name: "an Avro integer beyond 2^53",

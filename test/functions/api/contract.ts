@@ -91,6 +91,11 @@ export function describeErrors(target: ContractTarget): void {
       }
     });
 
+    it("an event time may be ISO 8601 with its zone", async () => {
+      const body = transaction({ event_time: new Date().toISOString() });
+      expect((await call(events, { body })).status).toBe(202);
+    });
+
     it("500 events fit in one request", async () => {
       const reply = await call(events, { body: Array.from({ length: 500 }, () => transaction()) });
       expect([reply.status, reply.body.queued]).toEqual([202, 500]);
@@ -160,6 +165,24 @@ export function describeErrors(target: ContractTarget): void {
           "/metrics",
         ].sort(),
       );
+    });
+
+    it("every example of the contract is a request that is taken", async () => {
+      const { body: document } = await call("/openapi.json", { key: null });
+      const schemaOf = (given: any): any => {
+        const name = given.$ref?.split("/").at(-1);
+        return name === undefined ? given : document.components.schemas[name];
+      };
+      const taken: string[] = [];
+      for (const [path, item] of Object.entries<any>(document.paths)) {
+        const schema = schemaOf(item.post?.requestBody.content["application/json"].schema ?? {});
+        const example = schema.example ?? schemaOf(schema.anyOf?.[0] ?? {}).example;
+        if (example === undefined) continue;
+        const reply = await call(path, { body: example });
+        expect([path, reply.status, reply.body.detail]).toEqual([path, path.includes("events") ? 202 : 200, undefined]);
+        taken.push(path);
+      }
+      expect(taken).toHaveLength(target.plan.streams.length + target.plan.services.length + 2);
     });
 
     it("/docs is one page that loads nothing from anywhere", async () => {
