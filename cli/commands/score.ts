@@ -107,6 +107,12 @@ async function sampleRequest(plan: Plan, service: Service, running: Running): Pr
   const flow = openFlow(running.ports, running.deployment);
   try {
     const samples = await flow.sample("default", SAMPLES);
+    if (samples.length === 0) {
+      throw new FreshetError("no_events", "no entity has events yet, so there is nothing to sample", {
+        repair:
+          "run `freshet generate` first, or name the fields: freshet score card_id=c1 merchant_id=m1 amount=12.5 country=SE",
+      });
+    }
     const row: Row = {};
     for (const name of service.entities) {
       const { joinKey } = plan.entities.find((entity) => entity.name === name)!;

@@ -100,15 +100,17 @@ export const problemType = (code: string): string => `urn:freshet:problem:${code
  */
 export function toProblem(error: unknown): Problem {
   if (error instanceof Problem) return error;
-  if (error instanceof FreshetError) {
+  // A store's own words are for operators; a caller needs to know what to do with the request.
+  if (error instanceof InfrastructureError) {
+    return new Problem("store_unavailable", "the online store does not answer", {
+      repair: "send the request again; scores are answered meanwhile, degraded, and /ready says what is wrong",
+      headers: { "retry-after": "1" },
+      cause: error,
+    });
+  }
+  if (error instanceof FreshetError && error.code in PROBLEMS) {
     const { field, repair, cause } = error;
-    if (error.code in PROBLEMS) return new Problem(error.code as ProblemCode, error.message, { field, repair, cause });
-    if (error instanceof InfrastructureError) {
-      return new Problem("store_unavailable", "the online store refused a read", {
-        repair: "try again; /ready says what is wrong with the store",
-        cause: error,
-      });
-    }
+    return new Problem(error.code as ProblemCode, error.message, { field, repair, cause });
   }
   return new Problem("internal", "the request could not be answered because of an error on our side", {
     repair: "try again; if it stays, give the request_id to whoever runs this service",
