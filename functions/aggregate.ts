@@ -6,6 +6,7 @@ import type { KinesisStreamBatchResponse, KinesisStreamEvent } from "aws-lambda"
 import { ArchiveWriter } from "../adapters/archive.ts";
 import { EventCodec } from "../adapters/avro/event-codec.ts";
 import { ControlTable } from "../adapters/control-table.ts";
+import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
 import { LateQueue } from "../adapters/late-queue.ts";
 import { QuarantineWriter } from "../adapters/quarantine.ts";
 import { isEpochChange, StoreApplier } from "../adapters/valkey/applier.ts";
@@ -21,9 +22,10 @@ import { requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 import { streamOf } from "./shared/streams.ts";
 
-const s3 = new S3Client({});
-const dynamodb = new DynamoDBClient({});
-const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
+const s3 = new S3Client(DURABLE_CLIENT);
+const dynamodb = new DynamoDBClient(DURABLE_CLIENT);
+// A trip takes 100 ms; a store that is busy with others may take long, and giving up only repeats the work.
+const connection = new ValkeyConnection({ ...valkeyOptionsFromEnvironment(), timeoutMs: 15_000 });
 const controlTable = new ControlTable({ table: requireEnvironment("controlTable"), dynamodb });
 const watermark = new Watermark(connection);
 const archive = new ArchiveWriter({ bucket: requireEnvironment("archiveBucket"), s3 });

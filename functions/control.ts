@@ -2,6 +2,7 @@
 import { MetricUnit } from "@aws-lambda-powertools/metrics";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { ControlTable } from "../adapters/control-table.ts";
+import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
 import { StoreApplier } from "../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { ControlHashes } from "../adapters/valkey/control.ts";
@@ -13,7 +14,7 @@ import { requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 
 const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
-const table = new ControlTable({ table: requireEnvironment("controlTable"), dynamodb: new DynamoDBClient({}) });
+const table = new ControlTable({ table: requireEnvironment("controlTable"), dynamodb: new DynamoDBClient(DURABLE_CLIENT) });
 const ports = {
   plan,
   controls: new ControlHashes(connection, plan),

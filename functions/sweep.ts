@@ -2,6 +2,7 @@
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import type { Context } from "aws-lambda";
 import { ControlTable } from "../adapters/control-table.ts";
+import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
 import { StoreApplier } from "../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
@@ -11,7 +12,7 @@ import { requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger } from "./shared/observability.ts";
 
 const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
-const table = new ControlTable({ table: requireEnvironment("controlTable"), dynamodb: new DynamoDBClient({}) });
+const table = new ControlTable({ table: requireEnvironment("controlTable"), dynamodb: new DynamoDBClient(DURABLE_CLIENT) });
 /** Left for the answer and the log. */
 const RESERVE_MS = 5_000;
 

@@ -10,6 +10,9 @@ import { type Fate, readOutcomes, readReply } from "./replies.ts";
 /** Keys and records of one call: bounds the time for which the server answers nobody else to about 10 ms. */
 const KEYS_PER_CALL = 100;
 const RECORDS_PER_CALL = 500;
+/** Events of one round trip: about 100 ms of the server's time, far from any timeout however large the batch is. */
+const EVENTS_PER_TRIP = 4_000;
+const TRIPS_IN_FLIGHT = 2;
 
 export interface EntityFate {
   readonly entity: string;
@@ -62,17 +65,36 @@ export class StoreApplier {
    * @throws InfrastructureError when any call failed: nothing may be acknowledged then
    */
   async apply(events: readonly PreparedEvent[]): Promise<ApplyResult> {
-    const calls = groupCalls(events);
     const fates: EntityFate[][] = events.map(({ updates }) => new Array(updates.length));
-    if (calls.length === 0) return { fates, nowMs: null, failover: false };
+    const outcome = { nowMs: null as number | null, failover: false };
+    const inFlight: Promise<void>[] = [];
+    for (let from = 0; from < events.length; from += EVENTS_PER_TRIP) {
+      // While the server works on one trip, the next one is packed.
+      if (inFlight.length >= TRIPS_IN_FLIGHT) await inFlight.shift();
+      const trip = this.applySlice(events, from, Math.min(from + EVENTS_PER_TRIP, events.length), fates, outcome);
+      // It is awaited later; until then its failure must not count as unhandled.
+      trip.catch(() => {});
+      inFlight.push(trip);
+    }
+    await Promise.all(inFlight);
+    return { fates, ...outcome };
+  }
+
+  private async applySlice(
+    events: readonly PreparedEvent[],
+    from: number,
+    to: number,
+    fates: EntityFate[][],
+    outcome: { nowMs: number | null; failover: boolean },
+  ): Promise<void> {
+    const calls = groupCalls(events, from, to);
+    if (calls.length === 0) return;
     const answers = await this.send(events, calls);
-    let nowMs = 0;
-    let failover = false;
     answers.forEach((answer, c) => {
       if (answer instanceof Error) throw commandError(answer);
       const reply = readReply(answer as unknown[]);
-      nowMs = Math.max(nowMs, reply.nowMs);
-      failover ||= reply.failover;
+      outcome.nowMs = Math.max(outcome.nowMs ?? 0, reply.nowMs);
+      outcome.failover ||= reply.failover;
       calls[c].records.forEach((records, k) => {
         const outcomes = reply.outcomes === null ? null : readOutcomes(reply.outcomes[k], records.length, reply.nowMs);
         for (let r = 0; r < records.length; r++) {
@@ -85,7 +107,6 @@ export class StoreApplier {
         }
       });
     });
-    return { fates, nowMs, failover };
   }
 
   /** Loads the library where it is missing. Names carry a hash, so loading is idempotent and never replaces another. */
@@ -200,7 +221,7 @@ function packBlob(events: readonly PreparedEvent[], group: number, records: Reco
 const isMissing = (answer: unknown): boolean => answer instanceof Error && /Function not found/.test(answer.message);
 
 /** One call for each bucket (more when a bucket is busy), one blob for each key, records in the order of the events. */
-function groupCalls(events: readonly PreparedEvent[]): Call[] {
+function groupCalls(events: readonly PreparedEvent[], from: number, to: number): Call[] {
   const open = new Map<number, { call: Call; keys: Map<string, number> }>();
   const calls: Call[] = [];
   const start = (bucket: number) => {
@@ -210,7 +231,7 @@ function groupCalls(events: readonly PreparedEvent[]): Call[] {
     open.set(bucket, entry);
     return entry;
   };
-  for (let event = 0; event < events.length; event++) {
+  for (let event = from; event < to; event++) {
     const { updates } = events[event];
     for (let u = 0; u < updates.length; u++) {
       const { bucket, key, groupId } = updates[u];

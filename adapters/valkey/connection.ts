@@ -188,7 +188,7 @@ export const unavailable = (cause: unknown): InfrastructureError =>
   });
 
 const isConnectionError = (error: Error): boolean =>
-  /Connection is closed|Stream isn't writeable|Command timed out|ECONN|EPIPE|ETIMEDOUT|LOADING|MASTERDOWN|CLUSTERDOWN|READONLY/.test(
+  /Connection is closed|connection close|max retries per request|Stream isn't writeable|Command timed out|ECONN|EPIPE|ETIMEDOUT|LOADING|MASTERDOWN|CLUSTERDOWN|READONLY/.test(
     `${error.name} ${error.message}`,
   );
 

@@ -8,10 +8,13 @@ export const metrics = new Metrics({ namespace: "Freshet" });
 // Alarms and graphs name a metric by stream alone; the library would add the function's name as a second dimension.
 metrics.clearDefaultDimensions();
 
-/** A failure as structured fields: code, message and repair of ours, name and message of any other, with its cause. */
+/**
+ * A failure as structured fields: code, reason and repair of ours, name and reason of any other, with its cause. Not
+ * `message`: the logger keeps that key for its own.
+ */
 export function describeError(error: unknown): Record<string, unknown> {
   if (!(error instanceof Error)) return { error: String(error) };
   const own = error instanceof FreshetError ? { code: error.code, repair: error.repair } : {};
   const cause = error.cause === undefined ? {} : { cause: describeError(error.cause) };
-  return { error: error.name, message: error.message, ...own, ...cause };
+  return { error: error.name, reason: error.message, ...own, ...cause };
 }
