@@ -2,20 +2,9 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { FreshetError } from "../../core/errors.ts";
+import type { CompatibilityMode } from "./compatibility.ts";
 import { contractOf, renderContracts, renderShipped, type ShippedSchema } from "./contract-source.ts";
 import { digestOf, fingerprintOf, type RecordSchema } from "./fingerprint.ts";
-
-/** What a change of a contract must keep working. `backward`: new readers read old events; `forward`: the reverse. */
-export const COMPATIBILITY_MODES = [
-  "none",
-  "backward",
-  "forward",
-  "full",
-  "backward-transitive",
-  "forward-transitive",
-  "full-transitive",
-] as const;
-export type CompatibilityMode = (typeof COMPATIBILITY_MODES)[number];
 
 /** One shipped schema as `schemas/registry.json` records it; the schema itself is `history/<contract>/<revision>.avsc`. */
 export interface RegisteredVersion {
@@ -84,10 +73,13 @@ export class SchemaFolder {
     };
     mkdirSync(join(this.path, "history", contract), { recursive: true });
     writeFileSync(this.historyPath(contract, version.revision), readFileSync(join(this.path, `${contract}.avsc`)));
-    const entries = Object.entries({ ...registry, [contract]: { compatibility, versions: [...versions, version] } });
-    const sorted = Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : 1)));
-    writeFileSync(join(this.path, "registry.json"), `${JSON.stringify(sorted, null, 2)}\n`);
+    this.writeRegistry({ ...registry, [contract]: { compatibility, versions: [...versions, version] } });
     return version;
+  }
+
+  setCompatibility(contract: string, compatibility: CompatibilityMode): void {
+    const registry = this.registry();
+    this.writeRegistry({ ...registry, [contract]: { ...registry[contract], compatibility } });
   }
 
   /** File name to content of the modules that are generated from this folder. */
@@ -113,6 +105,11 @@ export class SchemaFolder {
   readGenerated(file: string): string | undefined {
     const path = join(this.path, file);
     return existsSync(path) ? readFileSync(path, "utf8") : undefined;
+  }
+
+  private writeRegistry(registry: SchemaRegistry): void {
+    const sorted = Object.fromEntries(Object.entries(registry).sort(([a], [b]) => (a < b ? -1 : 1)));
+    writeFileSync(join(this.path, "registry.json"), `${JSON.stringify(sorted, null, 2)}\n`);
   }
 
   private historyPath(contract: string, revision: number): string {
