@@ -14,13 +14,15 @@ export interface ValkeyOptions {
   readonly cluster?: boolean;
   /** @default none */
   readonly user?: string;
-  /** Called for every connection, since IAM tokens live for 15 minutes. @default none */
+  /** Called again every ten minutes, since IAM tokens open connections for 15 only. @default none */
   readonly password?: () => Promise<string>;
   /** Budget of one command, in ms. @default 2000 */
   readonly timeoutMs?: number;
   /** How long a call waits for a broken connection to come back before it fails, in ms. @default 1500 */
   readonly waitMs?: number;
 }
+
+const PASSWORD_AGE_MS = 600_000;
 
 export type Argument = string | Buffer | number;
 export interface Command {
@@ -37,6 +39,7 @@ export class ValkeyConnection {
   private readonly options: ValkeyOptions;
   private client: Redis | Cluster | null = null;
   private opening: Promise<Redis | Cluster> | null = null;
+  private passwordAtMs = Date.now();
   private readonly runIds = new Map<Redis, Promise<string>>();
 
   constructor(options: ValkeyOptions) {
@@ -121,12 +124,27 @@ export class ValkeyConnection {
   }
 
   private async open(): Promise<Redis | Cluster> {
+    if (this.client && this.options.password && Date.now() - this.passwordAtMs > PASSWORD_AGE_MS) {
+      await this.renewPassword(this.client, this.options.password);
+    }
     if (this.client) return this.client.status === "ready" ? this.client : this.ready(this.client);
     this.opening ??= this.connect().catch((cause: unknown) => {
       this.opening = null;
       throw unavailable(cause);
     });
     return this.opening;
+  }
+
+  /** Gives reconnections a password that still opens the door; open connections keep theirs. */
+  private async renewPassword(client: Redis | Cluster, password: () => Promise<string>): Promise<void> {
+    this.passwordAtMs = Date.now();
+    const fresh = await password();
+    if (client instanceof Redis) client.options.password = fresh;
+    else {
+      const { redisOptions } = client.options;
+      if (redisOptions) redisOptions.password = fresh;
+      for (const node of client.nodes()) node.options.password = fresh;
+    }
   }
 
   /** Waits for a connection that is coming back; reconnecting itself goes on in the background. */

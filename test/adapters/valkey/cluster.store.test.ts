@@ -1,0 +1,92 @@
+/** The same store on a real cluster of two primaries, as on AWS: buckets lie on different nodes, calls are grouped by node. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Redis } from "iovalkey";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { StoreApplier } from "../../../adapters/valkey/applier.ts";
+import { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
+import { birthsOf, ControlHashes } from "../../../adapters/valkey/control.ts";
+import { createReader } from "../../../adapters/valkey/reader.ts";
+import { RecordPacker } from "../../../adapters/valkey/record.ts";
+import { sweep } from "../../../adapters/valkey/sweeper.ts";
+import { anyFreePort } from "../../../local/ports.ts";
+import { valkeyProcess } from "../../../local/valkey.ts";
+import { plan } from "../../support/fixture-plan.ts";
+
+const nodes: { port: number; dir: string; child: ChildProcess; admin: Redis }[] = [];
+let connection: ValkeyConnection;
+
+async function startNode(): Promise<void> {
+  // The cluster bus listens 10,000 above the port.
+  let port = await anyFreePort();
+  while (port > 50_000) port = await anyFreePort();
+  const dir = mkdtempSync(join(tmpdir(), "freshet-cluster-"));
+  const { command } = valkeyProcess({ port, dir, appendonly: false });
+  const options = ["--port", `${port}`, "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--save", ""];
+  const child = spawn(command, options, { cwd: dir, stdio: "ignore" });
+  const admin = new Redis({ host: "127.0.0.1", port, retryStrategy: () => 50 });
+  admin.on("error", () => {});
+  nodes.push({ port, dir, child, admin });
+  while ((await admin.ping().catch(() => "")) !== "PONG") await sleep(20);
+}
+
+beforeAll(async () => {
+  await startNode();
+  await startNode();
+  const [a, b] = nodes;
+  await a.admin.call("CLUSTER", "ADDSLOTSRANGE", "0", "8000");
+  await b.admin.call("CLUSTER", "ADDSLOTSRANGE", "8001", "16383");
+  await a.admin.call("CLUSTER", "MEET", "127.0.0.1", `${b.port}`);
+  for (const { admin } of nodes) {
+    while (!String(await admin.call("CLUSTER", "INFO")).includes("cluster_state:ok")) await sleep(50);
+  }
+  connection = new ValkeyConnection({ host: "127.0.0.1", port: a.port, cluster: true });
+});
+afterAll(async () => {
+  await connection?.close();
+  for (const { admin, child, dir } of nodes) {
+    admin.disconnect();
+    child.kill("SIGKILL");
+    rmSync(dir, { recursive: true, force: true });
+  }
+});
+
+it("applies once, reads and sweeps across the primaries of a cluster", async () => {
+  const now = Date.now();
+  const sealMs = now - 20 * 60_000;
+  const controls = new ControlHashes(connection, plan);
+  await controls.create(1, new Map(plan.groups.map((g) => [g.name, { sealMs, births: birthsOf(g, 0) }])));
+  await controls.setState(1, ["new"], "ok");
+  expect(await controls.summary()).toEqual({ epoch: 1, present: 1024, state: "ok" });
+
+  const packer = new RecordPacker(plan, "payments");
+  const event = (i: number) => ({ id: `e${i}`, at: now - 600_000, card: `c${i % 50}`, shop: `s${i % 7}`, amount: 1.5 });
+  const prepared = Array.from({ length: 2000 }, (_, i) => packer.prepare("default", `e${i}`, now - 600_000, event(i)));
+  const applier = new StoreApplier(connection, plan, 1);
+  const first = await applier.apply(prepared);
+  expect(new Set(first.fates.flat().map(({ fate }) => fate))).toEqual(new Set(["applied"]));
+  const second = await applier.apply(prepared);
+  expect(new Set(second.fates.flat().map(({ fate }) => fate))).toEqual(new Set(["duplicate"]));
+  const keys = await Promise.all(nodes.map(({ admin }) => admin.dbsize()));
+  expect(Math.min(...keys)).toBeGreaterThan(400);
+
+  const reader = createReader(plan, { host: "127.0.0.1", port: nodes[0].port, cluster: true, timeoutMs: 5_000 });
+  const requests = Array.from({ length: 50 }, (_, i) => ({
+    tenant: "default",
+    entity: "card",
+    id: `c${i}`,
+    features: ["everything:n_1h", "everything:total_1h"],
+  }));
+  const read = async () => (await reader.read(requests, now)).map(({ values }) => values.map(({ value }) => value));
+  expect(await read()).toEqual(requests.map(() => [40, 60]));
+  for (const group of plan.groups) {
+    await controls.putGroup(group, { sealMs: Math.floor(now / 60_000) * 60_000 - 60_000, births: birthsOf(group, 0) });
+  }
+  const report = await sweep(connection, applier, plan, Date.now() + 30_000);
+  expect(report).toEqual({ scanned: 57, touched: 57, complete: true });
+  expect(await read()).toEqual(requests.map(() => [40, 60]));
+  await reader.close();
+});
