@@ -28,7 +28,7 @@ export function createDependencies(options: {
     plan,
     services: definitions.services,
     // Keys are looked up on the way of a request: two quick tries, then a cached key or an answer that says so.
-    keys: createKeyStore(new DynamoDBClient({ maxAttempts: 2 }), requireEnvironment("keysTable")),
+    keys: createKeyStore(new DynamoDBClient({ maxAttempts: 2, ...impatient(500) }), requireEnvironment("keysTable")),
     ingest: options.serve.ingest ? ingestPorts() : null,
     reader: options.serve.read ? createReader(plan, valkeyOptionsFromEnvironment()) : null,
     clock: Date.now,
@@ -48,3 +48,8 @@ function ingestPorts(): IngestPorts {
     deaggregate,
   };
 }
+
+/** A caller waits behind every call: one that hangs is given up, where the SDK would wait for ever. */
+const impatient = (requestTimeout: number) => ({
+  requestHandler: { connectionTimeout: 500, requestTimeout, throwOnRequestTimeout: true },
+});

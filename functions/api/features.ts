@@ -11,6 +11,7 @@ import {
   addReads,
   type Catalogue,
   checkKey,
+  checkKeyOrNull,
   emptyRow,
   fillRow,
   type Selection,
@@ -135,9 +136,13 @@ function objectField(body: JsonObject, field: string): JsonObject {
   );
 }
 
+/** All keys given, those that no feature asks for too: a mistake in them is a mistake all the same. */
 function checkJoinKeys(catalogue: Catalogue, keys: JsonObject, prefix: string): void {
   for (const name in keys) {
-    if (catalogue.isJoinKey(name)) continue;
+    if (catalogue.isJoinKey(name)) {
+      checkKeyOrNull(keys[name], name, prefix);
+      continue;
+    }
     throw new Problem("entity_unknown", `no entity has the join key "${shorten(name)}"`, {
       field: `${prefix}${shorten(name)}`,
       repair: suggest(name, catalogue.joinKeys),

@@ -2,6 +2,7 @@
 import { z } from "@hono/zod-openapi";
 import { KEY_LIMIT } from "../../core/event.ts";
 import type { Plan, Service, Stream } from "../../core/plan.ts";
+import { shipped } from "../../schemas/shipped.ts";
 import { MAX_BATCH_ROWS, MAX_EVENTS, MAX_FEATURES } from "./limits.ts";
 import { isKeyRequired } from "./selection.ts";
 
@@ -160,13 +161,16 @@ const EXAMPLE_TIME_MS = 1_769_860_800_000;
 
 function eventsRequest(stream: Stream) {
   const types = { ...TYPES, map: z.record(z.string(), z.string()) };
+  const newest = shipped[stream.contract].at(-1)!.schema;
+  const defaulted = new Set(newest.fields.filter((field) => field.default !== undefined).map(({ name }) => name));
   const fields = Object.entries(stream.fields).filter(([name]) => name !== "tenant");
   const shape = fields.map(([name, { type, nullable }]) => {
     const schema =
       name === stream.eventTime
         ? z.union([types.long, z.iso.datetime({ offset: true })]).describe("Milliseconds since 1970, or ISO 8601.")
         : types[type];
-    return [name, nullable ? schema.nullish() : schema];
+    const given = nullable ? schema.nullable() : schema;
+    return [name, defaulted.has(name) ? given.optional() : given];
   });
   const example = fields.map(([name, { type }]) => [
     name,

@@ -98,7 +98,7 @@ export function createScoreHandler(deps: {
 }
 
 function explainOf(given: unknown): boolean {
-  if (given === undefined || given === null) return false;
+  if (given === undefined) return false;
   if (typeof given === "boolean") return given;
   throw new Problem("wrong_type", `explain is true or false, given ${typeName(given)}`, {
     field: "explain",

@@ -169,18 +169,21 @@ export function addReads(
 
 function joinKeyValue(keys: Readonly<Record<string, unknown>>, part: SelectionPart, prefix: string): string | null {
   const value = Object.hasOwn(keys, part.joinKey) ? keys[part.joinKey] : undefined;
-  if (typeof value === "string") return checkKey(value, `${prefix}${part.joinKey}`);
-  if (value === null) return null;
-  if (value === undefined) {
-    if (!part.required) return null;
-    throw new Problem("key_missing_in_body", `${part.joinKey} is required to read features of ${part.entity}`, {
-      field: `${prefix}${part.joinKey}`,
-      repair: `send ${part.joinKey} as a string, or null if there is none`,
-    });
-  }
-  throw new Problem("wrong_type", `${part.joinKey} is a string or null, given ${typeName(value)}`, {
+  if (value !== undefined) return checkKeyOrNull(value, part.joinKey, prefix);
+  if (!part.required) return null;
+  throw new Problem("key_missing_in_body", `${part.joinKey} is required to read features of ${part.entity}`, {
     field: `${prefix}${part.joinKey}`,
-    repair: `send it in quotes, as "${part.joinKey}": "c1"`,
+    repair: `send ${part.joinKey} as a string, or null if there is none`,
+  });
+}
+
+/** @throws Problem `wrong_type`, `key_invalid`, `key_too_long` */
+export function checkKeyOrNull(value: unknown, name: string, prefix: string): string | null {
+  if (value === null) return null;
+  if (typeof value === "string") return checkKey(value, `${prefix}${name}`);
+  throw new Problem("wrong_type", `${name} is a string or null, given ${typeName(value)}`, {
+    field: `${prefix}${name}`,
+    repair: `send it in quotes, as "${name}": "c1"`,
   });
 }
 
