@@ -66,7 +66,10 @@ function list({ folder: path, json }: Shared): void {
     released: registry[contract]?.versions.at(-1)?.digest === digestOf(folder.current(contract)),
     versions: (registry[contract]?.versions ?? []).map(({ revision, fingerprint }) => ({ revision, fingerprint })),
   }));
-  if (json) return print(contracts);
+  if (json) {
+    print(contracts);
+    return;
+  }
   const rows = contracts.flatMap(({ contract, compatibility, released, versions }) => [
     [contract, compatibility ?? "never shipped", released ? "" : "the current schema is not released"],
     ...versions.map(({ revision, fingerprint }) => ["", `revision ${revision}`, fingerprint]),
@@ -76,7 +79,10 @@ function list({ folder: path, json }: Shared): void {
 
 function show(contract: string, { folder: path, json, revision }: Shared & { revision?: number }): void {
   const schema = schemaOf(new SchemaFolder(path), contract, revision);
-  if (json) return print(schema);
+  if (json) {
+    print(schema);
+    return;
+  }
   const { fields } = contractOf(contract, schema);
   const rows = schema.fields.map(({ name, doc, default: fallback }) => [
     name,
