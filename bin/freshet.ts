@@ -7,6 +7,7 @@
  */
 import { join } from "node:path";
 import { App } from "aws-cdk-lib";
+import { checkSchemas } from "../adapters/avro/check-schemas.ts";
 import { FreshetError } from "../core/errors.ts";
 import { plan } from "../features/plan.ts";
 import { addStacks } from "../lib/app.ts";
@@ -41,7 +42,19 @@ function onThisMachine(valkey?: Endpoint): Target {
   return localTarget({ valkey });
 }
 
+/** A contract that breaks what was shipped is refused here, where nothing has been deployed yet. */
+function requireCompatibleContracts(): void {
+  const problems = checkSchemas();
+  if (problems.length === 0) return;
+  throw new FreshetError(
+    "schemas_invalid",
+    problems.map(({ contract, message, repair }) => `${contract}: ${message}\n    ${repair}`).join("\n  "),
+    { repair: "`freshet schemas check` shows the same" },
+  );
+}
+
 function synthesize(): void {
+  requireCompatibleContracts();
   const app = new App();
   const context = (name: string): string | undefined => app.node.tryGetContext(name);
   const name = context("target") ?? "aws";

@@ -59,6 +59,8 @@ export function localCdkEnvironment(environment: Environment, endpoint: string):
     AWS_CONFIG_FILE: "/dev/null",
     AWS_SHARED_CREDENTIALS_FILE: "/dev/null",
     AWS_EC2_METADATA_DISABLED: "true",
+    // Three seconds of every deployment, for AWS's rules; the tests apply them to this target's templates too.
+    CDK_VALIDATION: "false",
     CDK_DISABLE_VERSION_CHECK: "1",
     CDK_DISABLE_CLI_TELEMETRY: "true",
   });

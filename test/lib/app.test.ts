@@ -47,6 +47,13 @@ describe("the app", () => {
     expect(stacks).toEqual(stacksOf("local"));
   });
 
+  test("synthesizes for this machine with a Valkey that is already there", () => {
+    const context = { target: "local", valkeyHost: "valkey", valkeyPort: "6379" };
+    const { status, stderr, stacks } = run(context, { AWS_ENDPOINT_URL: "http://localhost:4566" });
+    expect([status, stderr]).toEqual([0, ""]);
+    expect(stacks).toEqual(stacksOf("local"));
+  });
+
   test.each([
     [
       "target local without an endpoint",

@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { pathToFileURL } from "node:url";
 import { App, Stack } from "aws-cdk-lib";
 import { Function as LambdaFunction, Runtime } from "aws-cdk-lib/aws-lambda";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -26,19 +26,21 @@ function assetOf(source: string, name = "one"): string {
   const { outdir } = stack.node.root as App;
   return join(outdir, readdirSync(outdir).find((entry) => entry.startsWith("asset."))!);
 }
+/** By Node itself and not by the test runner, as Lambda does. */
+const load = (asset: string) => createRequire(import.meta.url)(join(asset, "index.mjs"));
 const hashOf = (asset: string) => asset.slice(asset.lastIndexOf("asset."));
 
 test("a bundle is one ES module with a source map, and exports the handler", async () => {
   const asset = assetOf("export const handler = async (event: { n: number }): Promise<number> => event.n + 1;");
   expect(readdirSync(asset).sort()).toEqual(["index.mjs", "index.mjs.map"]);
-  const { handler } = await import(pathToFileURL(join(asset, "index.mjs")).href);
+  const { handler } = load(asset);
   expect(await handler({ n: 1 })).toBe(2);
 });
 
 test("a package that requires Node's modules as CommonJS does runs in the bundle", async () => {
   writeFileSync(join(folder, "old.cjs"), 'module.exports = require("node:path").basename("a/b");');
   const asset = assetOf('import old from "../old.cjs"; export const handler = async () => old;');
-  const { handler } = await import(pathToFileURL(join(asset, "index.mjs")).href);
+  const { handler } = load(asset);
   expect(await handler()).toBe("b");
 });
 

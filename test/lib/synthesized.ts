@@ -10,6 +10,9 @@ import type { Target } from "../../lib/target.ts";
 import { awsTarget } from "../../lib/targets/aws.ts";
 import { localTarget } from "../../lib/targets/local.ts";
 
+// CDK's own validation of templates takes three seconds a process. It is on where the app runs as a whole: app.test.ts.
+process.env["CDK_VALIDATION"] = "false";
+
 export interface Resource {
   readonly Type: string;
   readonly Properties: Record<string, any>;
