@@ -15,26 +15,18 @@ export function contractOf(name: string, schema: RecordSchema): Contract {
   return { name, fields: Object.fromEntries(schema.fields.map((f) => [f.name, fieldOf(name, f.name, f.type)])) };
 }
 
-const FIELD_TYPES: Readonly<Record<string, FieldType>> = {
+const SCALARS: Readonly<Record<string, FieldType>> = {
   string: "string",
   double: "double",
   long: "long",
   int: "long",
   boolean: "boolean",
-  map: "map",
 };
 
 function fieldOf(contract: string, field: string, type: unknown): ContractField {
-  if (Array.isArray(type)) {
-    const others = type.filter((branch) => branch !== "null");
-    if (others.length === 1 && type.length === 2) return { ...fieldOf(contract, field, others[0]), nullable: true };
-  } else if (type !== null && typeof type === "object") {
-    const { type: inner, values } = type as { type?: unknown; values?: unknown };
-    if (inner === "map" && values === "string") return { type: "map", nullable: false };
-    if (inner !== "map" && typeof inner === "string") return fieldOf(contract, field, inner);
-  } else if (typeof type === "string" && type !== "map" && FIELD_TYPES[type] !== undefined) {
-    return { type: FIELD_TYPES[type], nullable: false };
-  }
+  const nullable = Array.isArray(type) && type.length === 2 && type.includes("null");
+  const name = scalarOf(nullable ? type.find((branch) => branch !== "null") : type);
+  if (name !== undefined) return { type: name, nullable };
   throw new FreshetError(
     "contract_type",
     `field ${field} of ${contract} has type ${JSON.stringify(type)}, which no feature can read`,
@@ -43,6 +35,15 @@ function fieldOf(contract: string, field: string, type: unknown): ContractField 
       repair: 'use string, double, long, boolean, a map of strings, or a union of "null" and one of them',
     },
   );
+}
+
+/** Of `"long"`, of `{ "type": "long", "logicalType": … }`, or of a map of strings. */
+function scalarOf(type: unknown): FieldType | undefined {
+  if (typeof type === "string") return SCALARS[type];
+  if (type === null || typeof type !== "object" || Array.isArray(type)) return undefined;
+  const { type: inner, values } = type as { type?: unknown; values?: unknown };
+  if (inner === "map") return values === "string" ? "map" : undefined;
+  return typeof inner === "string" ? SCALARS[inner] : undefined;
 }
 
 const HEADER = "// Generated from schemas/*.avsc by `freshet schemas types`; a test refuses it when it is stale.\n";
