@@ -78,6 +78,17 @@ test("the dashboard shows every metric that functions write, and all alarms", ()
   expect(body.match(/Fn::GetAtt":\["Board/g)).toHaveLength(alarms.length);
 });
 
+test("every error code that the runbook names is one that the code throws", () => {
+  const named = [...new Set([...runbook.matchAll(/`([a-z]+(?:_[a-z]+)+)`/g)].map(([, code]) => code))];
+  const sources = ["adapters", "functions"].flatMap((folder) =>
+    readdirSync(new URL(`../../${folder}`, import.meta.url), { recursive: true, encoding: "utf8" })
+      .filter((file) => file.endsWith(".ts"))
+      .map((file) => readFileSync(new URL(`../../${folder}/${file}`, import.meta.url), "utf8")),
+  );
+  expect(named.length).toBeGreaterThan(5);
+  expect(named.filter((code) => !sources.some((source) => source.includes(`"${code}"`)))).toEqual([]);
+});
+
 test("CloudWatch may publish to the alarms' topic and use its key, for alarms of this account", () => {
   const statements = [
     ...app.resources("AWS::SNS::TopicPolicy").flatMap(([, { Properties }]) => Properties["PolicyDocument"].Statement),
