@@ -80,7 +80,7 @@ test("the dashboard shows every metric that functions write, and all alarms", ()
 
 test("every error code that the runbook names is one that the code throws", () => {
   const named = [...new Set([...runbook.matchAll(/`([a-z]+(?:_[a-z]+)+)`/g)].map(([, code]) => code))];
-  const sources = ["adapters", "functions"].flatMap((folder) =>
+  const sources = ["adapters", "core", "functions"].flatMap((folder) =>
     readdirSync(new URL(`../../${folder}`, import.meta.url), { recursive: true, encoding: "utf8" })
       .filter((file) => file.endsWith(".ts"))
       .map((file) => readFileSync(new URL(`../../${folder}/${file}`, import.meta.url), "utf8")),
