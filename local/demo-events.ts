@@ -6,9 +6,11 @@ import { brokerSink, type Sink } from "./generator/sinks.ts";
 import type { Deployment } from "./state.ts";
 
 /** Payments a second; clicks are half of them. */
-const RATE = 40;
-const CATCH_UP_MS = 3 * 60_000;
+const RATE = 20;
+/** Long enough for an episode of fraud to show, short enough that nothing is sealed yet. */
+const CATCH_UP_MS = 8 * 60_000;
 const LIVE_MS = 10_000;
+const SAMPLES_KEPT = 40;
 
 /** A payment to look at when all has been applied. */
 export interface SamplePayment {
@@ -19,12 +21,13 @@ export interface SamplePayment {
 export interface DemoEvents {
   readonly sent: number;
   readonly acknowledged: number;
-  /** The newest payment of a fraud, and the newest honest one. */
-  readonly samples: readonly SamplePayment[];
+  /** The newest payments of frauds, and the newest honest ones. */
+  readonly frauds: readonly SamplePayment[];
+  readonly honest: readonly SamplePayment[];
 }
 
 /**
- * The last three minutes as fast as they go, then ten seconds at their own pace, with what real producers do wrong: some
+ * The last eight minutes as fast as they go, then ten seconds at their own pace, with what real producers do wrong: some
  * events twice, some out of order, some too old, some broken.
  */
 export async function streamDemoEvents(
@@ -36,7 +39,14 @@ export async function streamDemoEvents(
   const nowMs = Date.now();
   // Another seed each time: the same ids at other times would be other events under known names.
   const seed = nowMs % 2 ** 32;
-  const samples = new Map<boolean, SamplePayment>();
+  const frauds: SamplePayment[] = [];
+  const honest: SamplePayment[] = [];
+  const remember = ({ event, kind }: Outgoing): void => {
+    if (event.stream !== "transactions" || kind !== "event") return;
+    const samples = event.fraud === null ? honest : frauds;
+    samples.push({ pattern: event.fraud, fields: event.fields });
+    if (samples.length > SAMPLES_KEPT) samples.shift();
+  };
   const client = createKinesisClient(clientConfig(emulatorPort));
   const common = {
     transactionsPerSecond: RATE,
@@ -56,7 +66,7 @@ export async function streamDemoEvents(
       // The second phase begins when the first has ended, whatever that took.
       const shiftMs = phase.live ? Date.now() - phase.fromMs : 0;
       const window = { fromMs: phase.fromMs + shiftMs, toMs: phase.toMs + shiftMs };
-      const sink = remembering(brokerSink(client, deployment.streams, true, phase.seed), samples);
+      const sink = tapped(brokerSink(client, deployment.streams, true, phase.seed), remember);
       const summary = await generate({ ...common, ...phase, ...window }, sink, progress, signal);
       sent += summary.sent;
       acknowledged += summary.acknowledged;
@@ -65,18 +75,14 @@ export async function streamDemoEvents(
   } finally {
     client.destroy();
   }
-  return { sent, acknowledged, samples: [true, false].flatMap((fraud) => samples.get(fraud) ?? []) };
+  return { sent, acknowledged, frauds, honest };
 }
 
-/** Passes everything on and keeps the newest payment of each sort. */
-function remembering(sink: Sink, samples: Map<boolean, SamplePayment>): Sink {
-  const keep = ({ event, kind }: Outgoing): void => {
-    if (event.stream !== "transactions" || kind !== "event") return;
-    samples.set(event.fraud !== null, { pattern: event.fraud, fields: event.fields });
-  };
+/** Passes everything on and shows it to a looker. */
+function tapped(sink: Sink, look: (out: Outgoing) => void): Sink {
   return {
     send(batch) {
-      batch.forEach(keep);
+      batch.forEach(look);
       return sink.send(batch);
     },
     close: () => sink.close(),

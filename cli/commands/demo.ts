@@ -14,6 +14,8 @@ import { formatTable } from "../table.ts";
 import { showProgress } from "./generate.ts";
 import { formatScore } from "./score.ts";
 
+type ScoreAnswer = Parameters<typeof formatScore>[1];
+
 const POLL_MS = 200;
 const APPLY_TIMEOUT_MS = 120_000;
 /** Applied but one poll ago: what was in flight then has come. */
@@ -52,7 +54,7 @@ async function play(running: Running, flow: FlowReader, steps: Steps, signal: Ab
   const flows = await steps.step("wait for lag 0", (note) => applied(flow, before, events, note, signal));
   heading("What became of them");
   process.stdout.write(`${formatFlows(flows)}\n`);
-  for (const sample of events.samples) await showSample(running, sample);
+  await showScores(running, events);
 }
 
 /** Waits until nothing waits at the broker and every event has its fate. */
@@ -93,25 +95,54 @@ function formatFlows(flows: readonly StreamFlow[]): string {
   ]);
 }
 
-/** The features of a payment's card, and the score of another payment like it. */
-async function showSample(running: Running, { pattern, fields }: SamplePayment): Promise<void> {
-  const card = String(fields["card_id"]);
+interface Scored {
+  readonly payment: SamplePayment;
+  readonly request: Record<string, string | number | null>;
+  readonly answer: ScoreAnswer;
+  readonly roundTripMs: number;
+}
+
+/** Scores payments of both sorts; shows the most suspicious fraud and the honest payment in the middle. */
+async function showScores(running: Running, { frauds, honest }: DemoEvents): Promise<void> {
+  const [worst, usual] = [await scoreAll(running, frauds), await scoreAll(running, honest)];
+  await showScored(running, worst[0]);
+  await showScored(running, usual[usual.length >> 1]);
+  const stopped = (all: readonly Scored[]): string =>
+    `${all.filter(({ answer }) => answer.decision !== "approve").length} of ${all.length}`;
+  heading("The rules would stop or review");
+  process.stdout.write(`  ${stopped(worst)} payments of frauds, ${stopped(usual)} honest ones\n`);
+}
+
+/** Highest score first. */
+async function scoreAll(running: Running, payments: readonly SamplePayment[]): Promise<Scored[]> {
+  const scored: Scored[] = [];
+  for (const payment of payments) scored.push(await score(running, payment));
+  return scored.sort((a, b) => b.answer.score - a.answer.score);
+}
+
+async function showScored(running: Running, scored: Scored | undefined): Promise<void> {
+  if (scored === undefined) return;
+  const { payment, request, answer, roundTripMs } = scored;
+  const card = String(request["card_id"]);
   const read = await call(running, "GET", `/v1/features/card/${encodeURIComponent(card)}`);
   const rows = Object.entries(read["features"] as Record<string, { value: unknown; status: string }>)
+    .filter(([, { status }]) => status === "PRESENT")
     .slice(0, FEATURES_SHOWN)
-    .map(([name, { value, status }]) => [`  ${name}`, String(value), status]);
-  heading(
-    `A card ${pattern === null ? "of an honest customer" : `under fraud (${pattern.replaceAll("_", " ")})`}: ${card}`,
-  );
-  process.stdout.write(`${formatTable(rows, "")}\n\n`);
-  const { card_id, merchant_id, device_id, user_id, amount, country } = fields as Record<
-    string,
-    string | number | null
-  >;
+    .map(([name, { value }]) => [
+      name,
+      typeof value === "number" ? String(Math.round(value * 100) / 100) : String(value),
+    ]);
+  const whose = payment.pattern === null ? "an honest customer" : `a ${payment.pattern.replaceAll("_", " ")} fraud`;
+  heading(`A payment of ${whose}: what is known of the card, and the score`);
+  process.stdout.write(`${formatTable(rows)}\n\n${formatScore(request, answer, roundTripMs)}\n`);
+}
+
+async function score(running: Running, payment: SamplePayment): Promise<Scored> {
+  const { card_id, merchant_id, device_id, user_id, amount, country } = payment.fields as Scored["request"];
   const request = { card_id, merchant_id, device_id, user_id, amount, country };
   const startedAt = performance.now();
   const answer = await call(running, "POST", "/v1/score/fraud", { ...request, explain: true });
-  process.stdout.write(`${formatScore(request, answer as any, performance.now() - startedAt)}\n`);
+  return { payment, request, answer: answer as ScoreAnswer, roundTripMs: performance.now() - startedAt };
 }
 
 async function call(running: Running, method: string, path: string, body?: object): Promise<Record<string, any>> {

@@ -1,0 +1,87 @@
+/** The commands against the deployed app, as a user types them. */
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { ROOT } from "../../local/home.ts";
+import { deployed } from "../support/deployed.ts";
+
+function freshet(...args: string[]): { code: number | null; out: string; err: string } {
+  const result = spawnSync(process.execPath, [join(ROOT, "cli", "freshet.ts"), ...args], {
+    encoding: "utf8",
+    env: { ...process.env, FRESHET_HOME: deployed().home },
+  });
+  return { code: result.status, out: result.stdout, err: result.stderr };
+}
+
+describe("commands of a running laptop", () => {
+  it("demo streams events until each has its fate, then reads features and scores", () => {
+    const { code, out, err } = freshet("demo");
+    expect(err).toMatch(/✓ wait for lag 0 .*[1-9][\d,]* events settled/);
+    expect(out).toMatch(/transactions +[1-9]\d* +[1-9]\d* +[1-9]\d* +[1-9]\d* +\d+ +0 ms/);
+    expect(out).toMatch(/card_activity:tx_count_1h +[1-9]/);
+    expect(out).toMatch(/score +[01]\.\d{4} \((approve|review|decline)\)/);
+    expect(out).toContain(`${deployed().serve.url}/docs`);
+    expect(code).toBe(0);
+  });
+
+  it("status and health say that all is well", () => {
+    expect(JSON.parse(freshet("status", "--json").out)).toMatchObject({
+      running: true,
+      api: deployed().api,
+      serve: { url: deployed().serve.url, running: true },
+      streams: { transactions: "freshet-local-transactions" },
+    });
+    const { code, out } = freshet("health", "--json");
+    expect(JSON.parse(out)).toEqual(
+      JSON.parse(out).map((check: object) => expect.objectContaining({ ...check, ok: true, detail: "" })),
+    );
+    expect(code).toBe(0);
+  });
+
+  it("inspect counts each stream and shows entities with their features", () => {
+    const { code, out } = freshet("inspect", "--once", "--json");
+    const { streams, entities } = JSON.parse(out);
+    expect(streams.map((each: { stream: string }) => each.stream)).toEqual(Object.keys(deployed().streams));
+    const [transactions] = streams;
+    const { applied, duplicates, late, quarantined } = transactions;
+    expect(transactions.in).toBe(applied + duplicates + late + quarantined);
+    expect(transactions).toMatchObject({ waiting: 0, lagMs: 0, freshnessMs: expect.any(Number) });
+    expect(entities.map((each: { entity: string }) => each.entity)).toEqual(["card", "device", "merchant", "user"]);
+    expect(Object.keys(entities[0].features)).toContain("card_activity:tx_count_7d");
+    expect(freshet("inspect", "--once").out).toMatch(/stream +events\/s +in +applied/);
+    expect(code).toBe(0);
+  });
+
+  it("logs shows a function's lines, a process's file, and the names there are", () => {
+    expect(freshet("logs", "aggregate", "--since", "1h").out).toMatch(/aggregate +\{.*"Applied"/);
+    expect(freshet("logs", "valkey").out).toContain("Ready to accept connections");
+    const { code, err } = freshet("logs", "nonsense");
+    expect(err).toMatch(
+      /there is no log of nonsense\n {2}repair: functions: .*aggregate, api, .*; processes: .*emulator/,
+    );
+    expect(code).toBe(1);
+  });
+
+  it("keys makes a key that works, lists it without its secret, and deletes it", async () => {
+    const made = JSON.parse(freshet("keys", "create", "--tenant", "team-a", "--scopes", "read", "--json").out);
+    expect(made).toMatchObject({ tenant: "team-a", scopes: ["read"], expires_at_ms: null });
+    const answer = await fetch(`${deployed().serve.url}/v1/features/card/any`, { headers: { "x-api-key": made.key } });
+    expect(answer.status).toBe(200);
+    const list = freshet("keys", "list").out;
+    expect(list).toMatch(new RegExp(`${made.id} +team-a +read `));
+    expect(list).not.toContain(made.key.split("_")[2]);
+    expect(freshet("keys", "delete", made.id).code).toBe(0);
+    expect(freshet("keys", "delete", made.id)).toMatchObject({
+      code: 1,
+      err: expect.stringContaining(`there is no key ${made.id}`),
+    });
+  });
+
+  it("serve says which port is taken", () => {
+    const { port } = new URL(deployed().serve.url);
+    expect(freshet("serve", "--port", port)).toMatchObject({
+      code: 1,
+      err: expect.stringContaining(`port ${port} is in use`),
+    });
+  });
+});
