@@ -11,6 +11,9 @@ export const SCALED_LIMIT = 2 ** 43;
 /** Longest event id, tenant and entity id, in UTF-16 units; longer ones are a producer's mistake and would bloat keys. */
 export const KEY_LIMIT = 256;
 
+/** Longest text that first and last keep, in UTF-16 units: it is copied into every tile of its entity. */
+export const VALUE_LIMIT = 1024;
+
 /** First 64 bits of SHA-256 of UTF-8 text as 16 hex digits; handed in, because core imports nothing. */
 export type Hash64 = (text: string) => string;
 
@@ -113,6 +116,12 @@ export function compileChannel(channel: Channel, hashed: boolean, hash64: Hash64
     const value = fields[field] as Scalar | undefined;
     if (value === null || value === undefined) return null;
     if (scale !== null) return { value: toMinorUnits(value as number, scale, field), hash: 0 };
+    if (typeof value === "string" && value.length > VALUE_LIMIT && !hashed) {
+      throw new RecordError("value_too_long", `${field} is at most ${VALUE_LIMIT} characters, given ${value.length}`, {
+        field,
+        repair: "send a shorter text, or a code for it",
+      });
+    }
     // -0 equals 0, so it is the same value everywhere from here on.
     if (typeof value === "number") return { value: value + 0, hash: hashed ? first32(hash64(String(value))) : 0 };
     return { value, hash: hashed ? first32(hash64(String(value))) : 0 };
