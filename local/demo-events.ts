@@ -50,6 +50,7 @@ export async function streamDemoEvents(
   const client = createKinesisClient(clientConfig(emulatorPort));
   const common = {
     transactionsPerSecond: RATE,
+    customers: 20_000,
     fraudRate: 0.01,
     duplicates: 0.01,
     disorder: 0.02,
