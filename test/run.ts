@@ -28,6 +28,8 @@ const scratch = mkdtempSync(join(tmpdir(), "freshet-run-"));
 function run(command: string, args: readonly string[]): Promise<number> {
   return new Promise((settle, fail) => {
     const child = spawn(join(bin, command), args, { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
+    // Ctrl-C reaches the child by itself; what is sent to this process alone is passed on, so that it can clean up.
+    process.once("SIGTERM", () => child.kill("SIGTERM"));
     child.once("error", fail);
     child.once("close", (code) => settle(code ?? 1));
   });

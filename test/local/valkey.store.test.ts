@@ -63,9 +63,9 @@ describe("the laptop's Valkey", () => {
 
   it("does not take a stranger on the port for itself, and shows the cause", async () => {
     server = await startValkey();
-    await expect(startValkey({ port: server.port })).rejects.toThrow(
-      new RegExp(`Valkey did not start on port ${server.port}:[sS]*Address already in use`),
-    );
+    const second = startValkey({ port: server.port });
+    await expect(second).rejects.toThrow(`Valkey did not start on port ${server.port}:\n`);
+    await expect(second).rejects.toThrow("bind: Address already in use");
   });
 
   it("ends with the test process that started it, even when that is killed", async () => {
