@@ -38,9 +38,11 @@ export function* disturb(events: Iterable<SimulatedEvent>, seed: number, fractio
   for (const event of events) {
     let out: Outgoing;
     const draw = random.next();
+    // A label is late by nature, and one older than its transaction would be none.
+    const [older, mixed] = event.stream === "labels" ? [0, 0] : [late, disorder];
     if (draw < malformed) out = breakEvent(event, random);
-    else if (draw < malformed + late) out = shifted(event, "late", random.between(20, 60));
-    else if (draw < malformed + late + disorder) out = shifted(event, "disorder", random.between(0.5, 8));
+    else if (draw < malformed + older) out = shifted(event, "late", random.between(20, 60));
+    else if (draw < malformed + older + mixed) out = shifted(event, "disorder", random.between(0.5, 8));
     else out = { kind: "event", event, bytes: codecs[event.stream].encode({ ...event.fields }), fault: null };
     yield out;
     if (out.kind !== "malformed" && random.chance(duplicates)) {

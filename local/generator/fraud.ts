@@ -6,8 +6,16 @@ import { type Payment, price } from "./simulate.ts";
 export type Pattern = "card_testing" | "account_takeover" | "merchant_compromise" | "velocity";
 const PATTERNS: readonly Pattern[] = ["card_testing", "account_takeover", "merchant_compromise", "velocity"];
 
-/** Payments of one episode, all later than the payment that it starts from. */
-export function episode(population: Population, random: Random, victim: Payment): Payment[] {
+/**
+ * Payments of one episode, all later than the payment that it starts from.
+ * @param atMerchant the newest honest payments at the victim's merchant, the victim's last
+ */
+export function episode(
+  population: Population,
+  random: Random,
+  victim: Payment,
+  atMerchant: readonly Payment[],
+): Payment[] {
   const pattern = random.pick(PATTERNS);
   // Careful thieves look like their victim: some fraud cannot be told apart by anything that is recorded.
   const careful = random.chance(0.2);
@@ -17,7 +25,7 @@ export function episode(population: Population, random: Random, victim: Payment)
     case "account_takeover":
       return accountTakeover(population, random, victim, careful);
     case "merchant_compromise":
-      return merchantCompromise(population, random, victim, careful);
+      return merchantCompromise(population, random, victim, atMerchant, careful);
     case "velocity":
       return velocity(population, random, victim, careful);
   }
@@ -79,32 +87,32 @@ function accountTakeover(population: Population, random: Random, victim: Payment
 }
 
 /** Cards that were used at one shop are misused elsewhere, a payment or two each. */
-function merchantCompromise(population: Population, random: Random, victim: Payment, careful: boolean): Payment[] {
+function merchantCompromise(
+  population: Population,
+  random: Random,
+  victim: Payment,
+  atMerchant: readonly Payment[],
+  careful: boolean,
+): Payment[] {
   const device = `device_x${random.hex(8)}`;
-  const payments: Payment[] = [];
-  const victims = careful ? 2 : random.whole(4, 12);
-  for (let i = 0; i < victims; i++) {
-    const customer = i === 0 ? victim.customer : population.customers[random.weighted(population.activity)];
+  const copied = new Map(atMerchant.slice(careful ? -2 : -12).map((payment) => [payment.card, payment]));
+  return [...copied.values()].flatMap((owner) => {
     let timeMs = victim.timeMs + random.between(600_000, 5_400_000);
-    for (let k = random.whole(1, 2); k > 0; k--) {
-      const merchant = online(population, random);
-      const amount = price(random.logNormal(merchant.price * 1.8, 0.5));
-      payments.push({
-        ...victim,
-        timeMs,
-        customer,
-        card: random.pick(customer.cards),
-        device: careful ? random.pick(customer.devices) : device,
-        country: customer.country,
-        merchant,
-        amount,
-        declined: random.chance(0.12),
-        fraud: "merchant_compromise",
-      });
+    return Array.from({ length: random.whole(1, 2) }, () => {
       timeMs += random.exponential(120_000);
-    }
-  }
-  return payments;
+      const merchant = online(population, random);
+      return {
+        ...owner,
+        timeMs,
+        device: careful ? random.pick(owner.customer.devices) : device,
+        country: owner.customer.country,
+        merchant,
+        amount: price(random.logNormal(merchant.price * 1.8, 0.5)),
+        declined: random.chance(0.12),
+        fraud: "merchant_compromise" as const,
+      };
+    });
+  });
 }
 
 /** As many payments as the card will take, before it is blocked. */

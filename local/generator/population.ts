@@ -10,6 +10,8 @@ export interface Customer {
   readonly spending: number;
   /** Hour of the day (UTC) at which the customer is most active. */
   readonly peakHour: number;
+  /** How much livelier the customer is at weekends, around 1. */
+  readonly weekend: number;
   /** Merchants that they return to. */
   readonly regulars: readonly number[];
 }
@@ -102,6 +104,7 @@ export function makePopulation(seed: number, customers: number, merchants: numbe
       country,
       spending: random.logNormal(1, 0.4),
       peakHour: random.chance(0.15) ? random.between(21, 26) % 24 : random.between(10, 20),
+      weekend: random.logNormal(1, 0.35),
       regulars,
     };
   });
@@ -116,9 +119,23 @@ export function makePopulation(seed: number, customers: number, merchants: numbe
   };
 }
 
-/** How lively an hour of the day is for somebody with a peak, from 0.1 to 1. */
-export function liveliness(peakHour: number, timeMs: number): number {
-  const hour = (timeMs / 3_600_000) % 24;
+/** How lively a moment is for a customer, from 0.05 to 1, by hour of the day and weekday. */
+export function liveliness({ peakHour, weekend }: Customer, timeMs: number): number {
+  const hour = (timeMs / HOUR_MS) % 24;
   const away = Math.min(Math.abs(hour - peakHour), 24 - Math.abs(hour - peakHour));
-  return 0.1 + 0.9 * Math.exp(-((away / 4.5) ** 2));
+  const byHour = 0.1 + 0.9 * Math.exp(-((away / 4.5) ** 2));
+  return Math.max(0.05, Math.min(1, isWeekend(timeMs) ? byHour * weekend : byHour / weekend));
 }
+
+const HOUR_MS = 3_600_000;
+/** Sunday first; the mean is 1. */
+const WEEKDAYS = [0.9, 0.88, 0.92, 0.95, 1.02, 1.2, 1.13];
+
+/** How busy a moment is for everybody together: quiet at four in the morning, busy in the afternoon and on Fridays. Mean 1. */
+export function rhythmAt(timeMs: number): number {
+  return (1 + 0.75 * Math.cos(((timeMs / HOUR_MS - 16) * Math.PI) / 12)) * WEEKDAYS[weekday(timeMs)];
+}
+
+const isWeekend = (timeMs: number): boolean => weekday(timeMs) % 6 === 0;
+/** 1970 began on a Thursday. */
+const weekday = (timeMs: number): number => (Math.floor(timeMs / (24 * HOUR_MS)) + 4) % 7;

@@ -1,7 +1,15 @@
 /** Simulated time: payments, some of them fraud, clicks, and labels that arrive late. Deterministic by seed. */
 import type { EventFields } from "../../adapters/avro/event-codec.ts";
 import { episode, type Pattern } from "./fraud.ts";
-import { CURRENCY, type Customer, liveliness, type Merchant, makePopulation, type Population } from "./population.ts";
+import {
+  CURRENCY,
+  type Customer,
+  liveliness,
+  type Merchant,
+  makePopulation,
+  type Population,
+  rhythmAt,
+} from "./population.ts";
 import { Random } from "./random.ts";
 import { TimeQueue } from "./time-queue.ts";
 
@@ -23,7 +31,7 @@ export interface SimulationOptions {
   readonly seed: number;
   readonly fromMs: number;
   readonly toMs: number;
-  /** Payments a second, on average over a day. @default 10 */
+  /** Payments a second, on average. @default 10 */
   readonly transactionsPerSecond?: number;
   /** @default half of the payments */
   readonly clicksPerSecond?: number;
@@ -35,6 +43,11 @@ export interface SimulationOptions {
   readonly merchants?: number;
   /** @default "default" */
   readonly tenant?: string;
+  /**
+   * Nights and weekdays differ in how much happens, not only in who acts.
+   * @default true for a day or more, false for less: who asks for 500 events a second at night means 500
+   */
+  readonly rhythm?: boolean;
   /** @default all */
   readonly streams?: readonly StreamName[];
 }
@@ -52,6 +65,7 @@ export interface Payment {
 }
 
 const DAY_MS = 86_400_000;
+const REMEMBERED = 12;
 
 /** Events of all streams in order of event time. */
 export function* simulate(options: SimulationOptions): Generator<SimulatedEvent> {
@@ -60,41 +74,48 @@ export function* simulate(options: SimulationOptions): Generator<SimulatedEvent>
   const clicksPerSecond = wanted.has("clicks") ? (options.clicksPerSecond ?? transactionsPerSecond / 2) : 0;
   const population = makePopulation(seed, options.customers ?? 2000, options.merchants ?? 300);
   const random = new Random(seed, 2);
+  // Ids come from the start time too: the same id at another time would be another event under a known name.
+  const ids = new Random(fromMs, seed);
+  const recent = new RecentPayments();
+  const { rhythm = toMs - fromMs >= DAY_MS } = options;
+  const pace = (timeMs: number): number => (rhythm ? rhythmAt(timeMs) : 1);
   const queue = new TimeQueue<() => Generator<SimulatedEvent>>();
   const later = (timeMs: number, make: () => Generator<SimulatedEvent>) => {
     if (timeMs < toMs) queue.add(timeMs, make);
   };
 
   function* pay(payment: Payment): Generator<SimulatedEvent> {
-    const id = `tx_${random.hex(20)}`;
+    const id = `tx_${ids.hex(20)}`;
     const { label, timeMs: labelAtMs } = outcome(payment, random);
     later(labelAtMs, function* () {
-      if (wanted.has("labels")) yield labelEvent(tenant, id, labelAtMs, label, payment.fraud, random);
+      if (wanted.has("labels")) yield labelEvent(tenant, id, labelAtMs, label, payment.fraud, ids);
     });
     if (wanted.has("transactions")) yield transactionEvent(tenant, id, payment);
   }
 
   const nextPayment = (): void => {
     if (!(transactionsPerSecond > 0)) return;
-    const timeMs = now + random.exponential(1000 / transactionsPerSecond);
+    const timeMs = now + random.exponential(1000 / (transactionsPerSecond * pace(now)));
     later(timeMs, function* () {
       now = timeMs;
       nextPayment();
       const payment = honestPayment(population, random, timeMs);
       yield* pay(payment);
+      recent.add(payment);
       if (random.chance(fraudRate)) {
-        for (const fraud of episode(population, random, payment)) later(fraud.timeMs, () => pay(fraud));
+        for (const fraud of episode(population, random, payment, recent.at(payment.merchant)))
+          later(fraud.timeMs, () => pay(fraud));
       }
     });
   };
   const nextSession = (): void => {
     if (!(clicksPerSecond > 0)) return;
     // A session has six clicks on average.
-    const timeMs = clock + random.exponential(6000 / clicksPerSecond);
+    const timeMs = clock + random.exponential(6000 / (clicksPerSecond * pace(clock)));
     later(timeMs, function* () {
       clock = timeMs;
       nextSession();
-      for (const click of session(population, random, tenant, timeMs)) {
+      for (const click of session(population, random, ids, tenant, timeMs)) {
         if (click.timeMs <= timeMs) yield click;
         else {
           later(click.timeMs, function* () {
@@ -111,11 +132,29 @@ export function* simulate(options: SimulationOptions): Generator<SimulatedEvent>
   for (let next = queue.take(); next !== null; next = queue.take()) yield* next();
 }
 
+/** The newest payments at each merchant: whose cards a thief who has broken in there can copy. */
+class RecentPayments {
+  private readonly byMerchant = new Map<Merchant, Payment[]>();
+
+  add(payment: Payment): void {
+    const known = this.byMerchant.get(payment.merchant);
+    if (known === undefined) this.byMerchant.set(payment.merchant, [payment]);
+    else {
+      known.push(payment);
+      if (known.length > 2 * REMEMBERED) known.splice(0, REMEMBERED);
+    }
+  }
+
+  at(merchant: Merchant): readonly Payment[] {
+    return this.byMerchant.get(merchant) ?? [];
+  }
+}
+
 /** Customers come by activity and hour; they go where they always go, or somewhere new, sometimes abroad. */
 export function honestPayment(population: Population, random: Random, timeMs: number): Payment {
   const { customers, merchants, activity, popularity } = population;
   let customer = customers[random.weighted(activity)];
-  for (let i = 0; i < 8 && !random.chance(liveliness(customer.peakHour, timeMs)); i++) {
+  for (let i = 0; i < 8 && !random.chance(liveliness(customer, timeMs)); i++) {
     customer = customers[random.weighted(activity)];
   }
   const merchant = merchants[random.chance(0.75) ? random.pick(customer.regulars) : random.weighted(popularity)];
@@ -158,7 +197,7 @@ function transactionEvent(tenant: string, id: string, payment: Payment): Simulat
       merchant_category: merchant.category,
       status: payment.declined ? "declined" : "approved",
       device_id: device,
-      channel: merchant.online ? "online" : "card_present",
+      channel: merchant.online ? "online" : "pos",
     },
   };
 }
@@ -178,9 +217,9 @@ function labelEvent(
   timeMs: number,
   source: string,
   fraud: Pattern | null,
-  random: Random,
+  ids: Random,
 ): SimulatedEvent {
-  const id = `label_${random.hex(16)}`;
+  const id = `label_${ids.hex(16)}`;
   return {
     stream: "labels",
     timeMs: Math.floor(timeMs),
@@ -199,9 +238,15 @@ function labelEvent(
   };
 }
 
-function* session(population: Population, random: Random, tenant: string, startMs: number): Generator<SimulatedEvent> {
+function* session(
+  population: Population,
+  random: Random,
+  ids: Random,
+  tenant: string,
+  startMs: number,
+): Generator<SimulatedEvent> {
   const customer = population.customers[random.weighted(population.activity)];
-  const sessionId = `session_${random.hex(12)}`;
+  const sessionId = `session_${ids.hex(12)}`;
   let timeMs = startMs;
   const clicks = 1 + Math.floor(random.exponential(5));
   for (let position = 0; position < clicks; position++) {
@@ -215,7 +260,7 @@ function* session(population: Population, random: Random, tenant: string, startM
             : random.chance(0.5)
               ? "click"
               : "view";
-    const id = `click_${random.hex(16)}`;
+    const id = `click_${ids.hex(16)}`;
     const itemId = population.items[random.weighted(population.itemPopularity)];
     yield {
       stream: "clicks",
