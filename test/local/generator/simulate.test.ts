@@ -1,0 +1,221 @@
+import { describe, expect, test } from "vitest";
+import { EventCodec } from "../../../adapters/avro/event-codec.ts";
+import { checkEvent } from "../../../core/event.ts";
+import { plan } from "../../../features/plan.ts";
+import type { Pattern } from "../../../local/generator/fraud.ts";
+import { type SimulatedEvent, type SimulationOptions, simulate } from "../../../local/generator/simulate.ts";
+
+const DAY_MS = 86_400_000;
+const MONDAY = Date.UTC(2026, 0, 5);
+const week: SimulationOptions = {
+  seed: 7,
+  fromMs: MONDAY,
+  toMs: MONDAY + 7 * DAY_MS,
+  transactionsPerSecond: 0.1,
+  fraudRate: 0.005,
+  customers: 500,
+};
+// Nine weeks, so that the labels of the first have arrived.
+const season: SimulationOptions = { ...week, toMs: MONDAY + 63 * DAY_MS, transactionsPerSecond: 0.01, customers: 300 };
+
+const events = [...simulate(week)];
+const payments = events.filter(({ stream }) => stream === "transactions");
+const byPattern = (pattern: Pattern | null) => payments.filter(({ fraud }) => fraud === pattern);
+const text = (event: SimulatedEvent, field: string) => String(event.fields[field]);
+
+function groups(all: readonly SimulatedEvent[], field: string): SimulatedEvent[][] {
+  return [...Map.groupBy(all, (event) => text(event, field)).values()];
+}
+
+describe("determinism", () => {
+  test("the same seed gives the same events", () => {
+    expect([...simulate(week)]).toEqual(events);
+  });
+
+  test("another seed gives others", () => {
+    const others = [...simulate({ ...week, seed: 8 })];
+    expect(others.slice(0, 5).map(({ fields }) => fields)).not.toEqual(events.slice(0, 5).map(({ fields }) => fields));
+  });
+
+  test("another start gives other ids, so no id ever has two times", () => {
+    const ids = new Set(events.map(({ id }) => id));
+    const later = [...simulate({ ...week, fromMs: MONDAY + DAY_MS, toMs: MONDAY + 2 * DAY_MS })];
+    expect(later.length).toBeGreaterThan(1000);
+    expect(later.filter(({ id }) => ids.has(id))).toEqual([]);
+  });
+
+  test("a stream that is left out changes nothing in the others", () => {
+    const alone = [...simulate({ ...week, streams: ["transactions"], clicksPerSecond: 0 })];
+    expect(new Set(alone.map(({ stream }) => stream))).toEqual(new Set(["transactions"]));
+    expect(alone.length).toBeGreaterThan(50_000);
+  });
+});
+
+describe("every event", () => {
+  test("is in order and in the interval", () => {
+    let before = week.fromMs;
+    for (const { timeMs } of events) {
+      expect(timeMs).toBeGreaterThanOrEqual(before);
+      before = timeMs;
+    }
+    expect(before).toBeLessThan(week.toMs);
+  });
+
+  test("has an id of its own", () => {
+    expect(new Set(events.map(({ id }) => id)).size).toBe(events.length);
+  });
+
+  test("is one that the contract and the engine take", () => {
+    for (const event of events.slice(0, 5_000)) {
+      const stream = plan.streams.find(({ name }) => name === event.stream)!;
+      const fields = EventCodec.for(stream.contract).fromJson(JSON.parse(JSON.stringify(event.fields)));
+      expect(fields).toEqual(event.fields);
+      const checked = checkEvent(stream, fields, event.timeMs);
+      expect(checked).toEqual({ tenant: "default", eventId: event.id, eventTimeMs: event.timeMs });
+      expect(fields[stream.partitionKey]).toBe(event.partitionKey);
+    }
+  });
+});
+
+describe("life", () => {
+  const at = (match: (date: Date) => boolean) => payments.filter(({ timeMs }) => match(new Date(timeMs))).length;
+
+  test("the rate is the one that was asked for, over a week", () => {
+    const honest = byPattern(null).length / (7 * 86_400);
+    expect(honest).toBeGreaterThan(0.097);
+    expect(honest).toBeLessThan(0.103);
+  });
+
+  test("nights are quiet and Fridays busy", () => {
+    expect(at((d) => d.getUTCHours() === 16)).toBeGreaterThan(3 * at((d) => d.getUTCHours() === 4));
+    expect(at((d) => d.getUTCDay() === 5)).toBeGreaterThan(1.2 * at((d) => d.getUTCDay() === 1));
+  });
+
+  test("less than a day keeps the rate, at night too", () => {
+    const night = { ...week, fromMs: MONDAY + 3 * 3_600_000, toMs: MONDAY + 4 * 3_600_000, transactionsPerSecond: 10 };
+    const honest = [...simulate(night)].filter(({ stream, fraud }) => stream === "transactions" && fraud === null);
+    expect(Math.abs(honest.length / 36_000 - 1)).toBeLessThan(0.02);
+  });
+
+  test("customers have their own hours", () => {
+    const hours = groups(byPattern(null), "user_id")
+      .filter((own) => own.length > 100)
+      .map((own) => new Set(own.map(({ timeMs }) => new Date(timeMs).getUTCHours())).size);
+    expect(hours.length).toBeGreaterThan(50);
+    // With a hundred payments or more, somebody who paid at any hour alike would miss none.
+    expect(hours.filter((covered) => covered < 24).length).toBeGreaterThan(hours.length / 2);
+  });
+
+  test("some merchants are much busier than others", () => {
+    const sizes = groups(byPattern(null), "merchant_id")
+      .map((own) => own.length)
+      .sort((a, b) => b - a);
+    const top = sizes.slice(0, Math.ceil(sizes.length / 10)).reduce((a, b) => a + b, 0);
+    expect(top / byPattern(null).length).toBeGreaterThan(0.4);
+  });
+
+  test("clicks of a session are one user's, in order of position", () => {
+    const sessions = groups(
+      events.filter(({ stream }) => stream === "clicks"),
+      "session_id",
+    );
+    expect(sessions.length).toBeGreaterThan(1_000);
+    for (const clicks of sessions) {
+      expect(new Set(clicks.map((click) => text(click, "user_id"))).size).toBe(1);
+      expect(clicks.map(({ fields }) => fields["position"])).toEqual(clicks.map((_, i) => i));
+    }
+  });
+});
+
+describe("fraud", () => {
+  const MINUTE_MS = 60_000;
+  const spanMs = (all: readonly SimulatedEvent[]) => all[all.length - 1].timeMs - all[0].timeMs;
+  const amounts = (all: readonly SimulatedEvent[]) => all.map(({ fields }) => Number(fields["amount"]));
+
+  test("is rare", () => {
+    const share = payments.filter(({ fraud }) => fraud !== null).length / payments.length;
+    expect(share).toBeGreaterThan(0.01);
+    expect(share).toBeLessThan(0.08);
+  });
+
+  test("card testing: many tiny payments from one new device, then a large one", () => {
+    const episodes = groups(byPattern("card_testing"), "device_id").filter((own) => own.length >= 6);
+    expect(episodes.length).toBeGreaterThan(10);
+    for (const own of episodes) {
+      expect(new Set(own.map((event) => text(event, "card_id"))).size).toBe(1);
+      expect(Math.max(...amounts(own).slice(0, -1))).toBeLessThanOrEqual(3);
+      expect(amounts(own).at(-1)).toBeGreaterThanOrEqual(150);
+    }
+  });
+
+  test("account takeover: a device that its card never had, and larger amounts", () => {
+    const known = new Set(byPattern(null).map(({ fields }) => fields["device_id"]));
+    const foreign = byPattern("account_takeover").filter(({ fields }) => !known.has(fields["device_id"]));
+    expect(foreign.length).toBeGreaterThan(50);
+    const mean = (all: number[]) => all.reduce((a, b) => a + b, 0) / all.length;
+    expect(mean(amounts(foreign))).toBeGreaterThan(2 * mean(amounts(byPattern(null))));
+  });
+
+  test("merchant compromise: cards that were all at one shop before, from one device", () => {
+    const shopsOf = Map.groupBy(byPattern(null), (event) => text(event, "card_id"));
+    const known = new Set(byPattern(null).map(({ fields }) => fields["device_id"]));
+    const episodes = groups(byPattern("merchant_compromise"), "device_id").filter(
+      (own) => !known.has(own[0].fields["device_id"]) && new Set(own.map((event) => text(event, "card_id"))).size >= 4,
+    );
+    expect(episodes.length).toBeGreaterThan(5);
+    for (const own of episodes) {
+      const cards = [...new Set(own.map((event) => text(event, "card_id")))];
+      const shops = cards.map(
+        (card) =>
+          new Set((shopsOf.get(card) ?? []).filter((e) => e.timeMs < own[0].timeMs).map((e) => text(e, "merchant_id"))),
+      );
+      const common = [...shops[0]].filter((shop) => shops.every((other) => other.has(shop)));
+      expect(common.length, `cards ${cards.join(", ")} share a shop`).toBeGreaterThan(0);
+    }
+  });
+
+  test("velocity: a card used again and again", () => {
+    const bursts = groups(byPattern("velocity"), "card_id").filter((own) => own.length >= 9);
+    expect(bursts.length).toBeGreaterThan(10);
+    for (const own of bursts) expect(spanMs(own.slice(0, 9))).toBeLessThan(45 * MINUTE_MS);
+  });
+});
+
+describe("labels", () => {
+  const all = [...simulate(season)];
+  const truth = new Map(all.filter(({ stream }) => stream === "transactions").map((event) => [event.id, event]));
+  const labels = all.filter(({ stream }) => stream === "labels");
+  const delayDays = (label: SimulatedEvent) => (label.timeMs - truth.get(label.partitionKey)!.timeMs) / DAY_MS;
+
+  test("come after their transaction, and say what is true of it", () => {
+    expect(labels.length).toBeGreaterThan(20_000);
+    for (const label of labels) {
+      const judged = truth.get(label.partitionKey)!;
+      expect(label.timeMs).toBeGreaterThan(judged.timeMs);
+      expect(label.fields["is_fraud"]).toBe(judged.fraud !== null);
+      expect(label.fraud).toBe(judged.fraud);
+    }
+  });
+
+  test("are late as in life: chargebacks after days, settlement after a month, few reviews at once", () => {
+    const by = Map.groupBy(labels, (label) => text(label, "source"));
+    expect([...by.keys()].sort()).toEqual(["analyst", "chargeback", "settlement"]);
+    const chargebacks = by
+      .get("chargeback")!
+      .map(delayDays)
+      .sort((a, b) => a - b);
+    expect(chargebacks[0]).toBeGreaterThanOrEqual(1 - 1e-6);
+    expect(chargebacks[chargebacks.length >> 1]).toBeGreaterThan(4);
+    expect(chargebacks.at(-1)).toBeLessThanOrEqual(45 + 1e-6);
+    for (const label of by.get("settlement")!) expect(delayDays(label)).toBeCloseTo(30, 5);
+    for (const label of by.get("analyst")!) expect(delayDays(label)).toBeLessThan(0.01);
+  });
+
+  test("every transaction gets one, when it is old enough", () => {
+    const labelled = new Map(labels.map((label) => [label.partitionKey, label]));
+    expect(labelled.size).toBe(labels.length);
+    for (const event of truth.values()) {
+      if (event.timeMs < season.toMs - 45 * DAY_MS) expect(labelled.has(event.id), event.id).toBe(true);
+    }
+  });
+});
