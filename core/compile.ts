@@ -1,5 +1,4 @@
 /** Turns definitions into the plan, refusing what could not be computed exactly. */
-import { isObject } from "./accumulators.ts";
 import type {
   AggregationDefinition,
   Definitions,
@@ -8,53 +7,25 @@ import type {
   StreamDefinition,
 } from "./definition.ts";
 import { formatDuration, parseDuration } from "./duration.ts";
-import { DefinitionError } from "./errors.ts";
+import { refuse } from "./errors.ts";
 import type { Hash64 } from "./event.ts";
+import { LADDER, layOut, type Need } from "./group.ts";
+import { type Lock, retireGroup } from "./lock.ts";
 import { OPERATORS } from "./operators.ts";
-import type {
-  Channel,
-  Contract,
-  Feature,
-  FieldType,
-  Group,
-  Level,
-  Plan,
-  Slot,
-  SlotKind,
-  View,
-  Window,
-} from "./plan.ts";
-import { fieldsOf } from "./where.ts";
-import { levelsOfWindow } from "./window.ts";
+import type { Channel, Contract, Feature, FieldType, Group, Plan, Stream, View, Where, Window } from "./plan.ts";
+import { literalsOf } from "./where.ts";
 
-/**
- * Ids that stored bytes carry, by what they mean. Committed beside the definitions; only ever grows, so that an id never
- * means two things.
- */
-export interface Lock {
-  readonly version: 1;
-  readonly groups: Record<string, GroupLock>;
-}
-interface GroupLock {
-  id: number;
-  levels: Record<string, number>;
-  slots: Record<string, number>;
-}
-export const EMPTY_LOCK: Lock = { version: 1, groups: {} };
+export { EMPTY_LOCK, type Lock } from "./lock.ts";
 
-/** First id of each kind's class: 64 each; tiles tell a cell's size from its class, even of a slot they don't know. */
-export const CELL_CLASSES = { count: 0, min: 64, max: 64, sum: 128, squares: 192 } as const;
-const CLASS_SIZE = 64;
 /** Presence of channels travels as one 32-bit mask. */
 const MAX_CHANNELS = 32;
-const LADDER = ["5m", "1h", "1d"].map((text) => parseDuration(text));
+/** An applier numbers the entities of one event by 6 bits. */
+const MAX_ENTITIES = 64;
 const NAME = /^[a-z][a-z0-9_]{0,62}$/;
 /** Silent keys outlive their last window by a day, so that a slow reader or repair still finds them. */
 const EXPIRY_MARGIN_MS = 86_400_000;
-
-const refuse = (code: string, message: string, repair: string, field?: string): never => {
-  throw new DefinitionError(code, `${message}; ${repair}`, { repair, field });
-};
+/** Tiles are counted from 1970: a window must not reach behind it. */
+const MAX_REACH_MS = 3_650 * 86_400_000;
 
 /** @throws DefinitionError with rule, given value and repair */
 export function compile(
@@ -72,6 +43,9 @@ export function compile(
   const groups: Group[] = [];
   const views: View[] = [];
   const names = [...new Set(definitions.views.map(({ entity, source }) => `${entity.name}:${source.name}`))];
+  for (const name of Object.keys(nextLock.groups)) {
+    if (!names.includes(name)) nextLock.groups[name] = retireGroup(nextLock.groups[name]);
+  }
   for (const name of names) {
     const members = definitions.views.filter(({ entity, source }) => `${entity.name}:${source.name}` === name);
     const [{ entity, source }] = members;
@@ -80,12 +54,22 @@ export function compile(
     }
     const stream = streams.find(({ name: known }) => known === source.name);
     if (!stream) {
-      throw refuse("stream_unknown", `view ${members[0].name} reads stream ${source.name}`, "list it in streams");
+      return refuse("stream_unknown", `view ${members[0].name} reads stream ${source.name}`, "list it in streams");
     }
     checkField(`view ${members[0].name}`, entity.joinKey, stream.fields, ["string", "long"]);
     const built = buildGroup(name, members, stream, groups.length, nextLock);
     groups.push(built.group);
     views.push(...built.views);
+  }
+  for (const { name } of streams) {
+    const entities = groups.filter(({ stream }) => stream === name).length;
+    if (entities > MAX_ENTITIES) {
+      refuse(
+        "too_many_entities",
+        `stream ${name} feeds ${entities} entities, the limit is ${MAX_ENTITIES}`,
+        "split it",
+      );
+    }
   }
   views.sort(
     (a, b) =>
@@ -135,13 +119,10 @@ function unique(what: string, items: readonly { readonly name: string }[]): void
   }
 }
 
-function compileStream(
-  definition: StreamDefinition,
-  contracts: Readonly<Record<string, Contract>>,
-): Plan["streams"][0] {
+function compileStream(definition: StreamDefinition, contracts: Readonly<Record<string, Contract>>): Stream {
   const contract = contracts[definition.schema];
   if (!contract) {
-    throw refuse(
+    return refuse(
       "contract_unknown",
       `stream ${definition.name} has contract ${definition.schema}`,
       `use one of ${Object.keys(contracts).join(", ")}, or add schemas/${definition.schema}.avsc`,
@@ -171,7 +152,7 @@ function compileStream(
 function checkField(where: string, field: string, fields: Contract["fields"], types: readonly FieldType[]): FieldType {
   const found = fields[field];
   if (!found) {
-    throw refuse(
+    return refuse(
       "field_unknown",
       `${where} uses field ${field}`,
       `use one of ${Object.keys(fields).join(", ")}`,
@@ -189,19 +170,17 @@ function checkField(where: string, field: string, fields: Contract["fields"], ty
   return found.type;
 }
 
-interface Draft {
+interface Draft extends Need {
   readonly view: FeatureViewDefinition;
   readonly name: string;
   readonly aggregation: AggregationDefinition;
-  readonly window: Window;
-  readonly slots: readonly { key: string; kind: SlotKind; channel: number }[];
   readonly type: FieldType | null;
 }
 
 function buildGroup(
   name: string,
   members: readonly FeatureViewDefinition[],
-  stream: Plan["streams"][0],
+  stream: Stream,
   position: number,
   lock: Lock,
 ): { group: Group; views: View[] } {
@@ -220,32 +199,11 @@ function buildGroup(
       "share conditions between features or split the stream",
     );
   }
-  lock.groups[name] ??= { id: Object.keys(lock.groups).length + 1, levels: {}, slots: {} };
-  const locked = lock.groups[name];
-  const sizes = levelSizes(drafts, stream.baseMs);
-  const levels: Level[] = sizes.map((sizeMs) => ({
-    id: (locked.levels[sizeMs] ??= Object.keys(locked.levels).length),
-    sizeMs,
-    parts: sizes.reduce((best, size, index) => (size < sizeMs && sizeMs % size === 0 ? index : best), -1),
-    retainMs: 0,
-  }));
-  for (const { window } of drafts) {
-    if (window.kind === "lifetime") continue;
-    for (const index of levelsOfWindow(levels, window)) {
-      const retainMs = window.sizeMs + window.delayMs + window.hopMs;
-      if (retainMs > levels[index].retainMs) levels[index] = { ...levels[index], retainMs };
-    }
-  }
-  const slots = buildSlots(drafts, levels, locked, name);
-  const indexOf = new Map(slots.map((slot, index) => [slot.key, index]));
+  const { id, levels, absorbing, slots, positions } = layOut(name, stream.baseMs, drafts, lock);
   const reaches = members.map((view) => reachOf(drafts.filter((draft) => draft.view === view)));
   const views = members.map((view, index): View => {
-    const own = drafts.filter((draft) => draft.view === view);
     const ttlMs = parseDuration(view.ttl, "ttl");
-    const longest = Math.max(
-      0,
-      ...own.map(({ window }) => (window.kind === "lifetime" ? 0 : window.sizeMs + window.delayMs)),
-    );
+    const longest = longestOf(drafts.filter((draft) => draft.view === view));
     if (ttlMs < longest) {
       refuse(
         "ttl_too_short",
@@ -264,38 +222,38 @@ function buildGroup(
       owner: view.owner,
       description: view.description,
       tags: view.tags,
-      features: own.map((draft) => toFeature(draft, indexOf)),
+      features: drafts.flatMap((draft, d) => (draft.view === view ? [toFeature(draft, positions[d])] : [])),
     };
   });
   const hasLifetime = slots.some(({ lifetime }) => lifetime);
   const group: Group = {
-    id: locked.id,
+    id,
     name,
     entity: members[0].entity.name,
     stream: stream.name,
     baseMs: stream.baseMs,
     levels,
-    absorbing: levels.length - 1,
+    absorbing,
     channels,
-    slots: slots.map(({ key: _, ...slot }) => slot),
+    slots,
     hasLifetime,
-    expireMs: hasLifetime ? null : Math.max(...reaches.map((reach) => reach ?? 0)) + EXPIRY_MARGIN_MS,
+    expireMs: hasLifetime ? null : longestOf(drafts) + EXPIRY_MARGIN_MS,
   };
   return { group, views };
 }
 
+const longestOf = (drafts: readonly Draft[]): number =>
+  Math.max(0, ...drafts.map(({ window }) => (window.kind === "lifetime" ? 0 : window.sizeMs + window.delayMs)));
+
+/** How far back any window of a view sees; null for ever. */
 const reachOf = (drafts: readonly Draft[]): number | null =>
-  drafts.reduce<number | null>(
-    (reach, { window }) =>
-      reach === null || window.kind === "lifetime" ? null : Math.max(reach, window.sizeMs + window.delayMs),
-    0,
-  );
+  drafts.some(({ window }) => window.kind === "lifetime") ? null : longestOf(drafts);
 
 function draftFeatures(
   view: FeatureViewDefinition,
   key: string,
   aggregation: AggregationDefinition,
-  stream: Plan["streams"][0],
+  stream: Stream,
   channels: Channel[],
 ): Draft[] {
   const where = `feature ${view.name}:${key}`;
@@ -303,9 +261,7 @@ function draftFeatures(
     refuse("name_invalid", `a name is 1 to 63 of a-z, 0-9 and _, given "${key}"`, "rename the feature");
   const operator = OPERATORS[aggregation.operator];
   const condition = aggregation.where?.where ?? null;
-  for (const field of condition ? fieldsOf(condition) : []) {
-    checkField(where, field, stream.fields, ["string", "double", "long", "boolean"]);
-  }
+  if (condition !== null) checkCondition(where, condition, stream.fields);
   const { scale } = aggregation;
   if (operator.scale === "required" && !(Number.isInteger(scale) && scale! >= 0 && scale! <= 9)) {
     refuse(
@@ -338,6 +294,23 @@ function draftFeatures(
     }
     return { view, name: `${key}${suffix}`, aggregation, window, slots, type };
   });
+}
+
+/** A condition compares a field with values of its own type, or TypeScript and SQL would answer differently. */
+function checkCondition(where: string, condition: Where, fields: Contract["fields"]): void {
+  for (const { field, values } of literalsOf(condition)) {
+    const type = checkField(where, field, fields, ["string", "double", "long", "boolean"]);
+    const wanted = type === "string" || type === "boolean" ? type : "number";
+    for (const value of values) {
+      if (typeof value === wanted && (wanted !== "number" || Number.isFinite(value))) continue;
+      refuse(
+        "where_type",
+        `${where} compares field ${field}, a ${type}, with ${JSON.stringify(value) ?? "nothing"}`,
+        value === null ? "use isNull" : `compare it with a ${wanted}`,
+        field,
+      );
+    }
+  }
 }
 
 /** DESIGN §5: W <= 10m 1m; < 12h 5m; < 12d 1h; else 1d; never finer than the base. */
@@ -376,6 +349,14 @@ function hopping(where: string, size: string, { hop, delay }: AggregationDefinit
       "delayedBy",
     );
   }
+  if (sizeMs + delayMs > MAX_REACH_MS) {
+    refuse(
+      "window_too_long",
+      `window ${size} of ${where} reaches back ${formatDuration(sizeMs + delayMs)}, the limit is ${formatDuration(MAX_REACH_MS)}`,
+      'use a shorter window, or "lifetime"',
+      "over",
+    );
+  }
   return { kind: "hopping", sizeMs, hopMs, delayMs };
 }
 
@@ -395,71 +376,7 @@ function suggestHops(sizeMs: number, hopMs: number, baseMs: number): string {
   return all.length === 1 ? all[0] : `${all.slice(0, -1).join(", ")} or ${all[all.length - 1]}`;
 }
 
-/** The base, every hop, and those steps of the ladder that shorten reads or folding. Ascending. */
-function levelSizes(drafts: readonly Draft[], baseMs: number): number[] {
-  const sizes = new Set([baseMs]);
-  for (const { window } of drafts) {
-    if (window.kind === "hopping") sizes.add(window.hopMs);
-    for (const step of LADDER) {
-      if (step % baseMs !== 0) continue;
-      const between = window.kind === "hopping" && window.hopMs % step === 0;
-      const above = window.kind === "hopping" && step % window.hopMs === 0 && 2 * step <= window.sizeMs;
-      if (window.kind === "lifetime" || between || above) sizes.add(step);
-    }
-  }
-  return [...sizes].sort((a, b) => a - b);
-}
-
-function buildSlots(
-  drafts: readonly Draft[],
-  levels: readonly Level[],
-  locked: GroupLock,
-  group: string,
-): (Slot & { key: string })[] {
-  const wanted = new Map<string, { kind: SlotKind; channel: number; levels: Set<number>; lifetime: boolean }>();
-  for (const draft of drafts) {
-    for (const { key, kind, channel } of draft.slots) {
-      const slot = wanted.get(key) ?? { kind, channel, levels: new Set([0]), lifetime: false };
-      for (const index of levelsOfWindow(levels, draft.window)) slot.levels.add(index);
-      slot.lifetime ||= draft.window.kind === "lifetime";
-      wanted.set(key, slot);
-    }
-  }
-  // A level is folded from its parts, so whatever is kept at a level is kept at its parts too.
-  for (const { levels: kept } of wanted.values()) {
-    for (let index = levels.length - 1; index > 0; index--) if (kept.has(index)) kept.add(levels[index].parts);
-  }
-  const slots = [...wanted].map(([key, { levels: kept, ...slot }]) => ({
-    ...slot,
-    key,
-    id: lockedSlot(locked, key, slot.kind, group),
-    levels: [...kept].sort((a, b) => a - b),
-  }));
-  return slots.sort((a, b) => Number(isObject(a.kind)) - Number(isObject(b.kind)) || a.id - b.id);
-}
-
-function lockedSlot(locked: GroupLock, key: string, kind: SlotKind, group: string): number {
-  if (key in locked.slots) return locked.slots[key];
-  const object = isObject(kind);
-  const start = object ? 0 : CELL_CLASSES[kind as keyof typeof CELL_CLASSES];
-  const taken = Object.entries(locked.slots)
-    .filter(([other]) => isObject(kindOfKey(other)) === object)
-    .map(([, id]) => id);
-  for (let id = start; id < start + (object ? 256 : CLASS_SIZE); id++) {
-    if (!taken.includes(id)) {
-      locked.slots[key] = id;
-      return id;
-    }
-  }
-  throw refuse(
-    "too_many_slots",
-    `${group} has used every slot of kind ${kind} (${CLASS_SIZE} over its life)`,
-    "put the new features on a stream of their own",
-  );
-}
-const kindOfKey = (key: string): SlotKind => key.slice(0, key.indexOf("{")) as SlotKind;
-
-function toFeature(draft: Draft, indexOf: ReadonlyMap<string, number>): Feature {
+function toFeature(draft: Draft, slots: readonly number[]): Feature {
   const { aggregation, type } = draft;
   const byType = { string: "string", boolean: "boolean", long: "int64", double: "double", map: "string" } as const;
   const keepsType = ["first", "last", "min", "max"].includes(aggregation.operator);
@@ -469,7 +386,7 @@ function toFeature(draft: Draft, indexOf: ReadonlyMap<string, number>): Feature 
     view: draft.view.name,
     operator: aggregation.operator,
     window: draft.window,
-    slots: draft.slots.map(({ key }) => indexOf.get(key)!),
+    slots,
     scale: aggregation.scale,
     sample: aggregation.sample,
     dtype: counts ? "int64" : keepsType && type !== null ? byType[type] : "double",
@@ -481,7 +398,7 @@ function compileService(service: FeatureServiceDefinition, views: readonly View[
   const chosen = service.features.flatMap((item) => {
     const name = item.kind === "selection" ? item.view.name : item.name;
     const view = views.find((candidate) => candidate.name === name);
-    if (!view) throw refuse("view_unknown", `service ${service.name} uses view ${name}`, "list it in views");
+    if (!view) return refuse("view_unknown", `service ${service.name} uses view ${name}`, "list it in views");
     const all = view.features.map((feature) => feature.name);
     if (item.kind !== "selection") return all;
     return item.features.map((feature) => {

@@ -32,3 +32,8 @@ export class RecordError extends FreshetError {
 export class InfrastructureError extends FreshetError {
   override readonly name = "InfrastructureError";
 }
+
+/** Refuses a definition: rule with given value, then the repair. @throws DefinitionError always */
+export function refuse(code: string, message: string, repair: string, field?: string): never {
+  throw new DefinitionError(code, `${message}; ${repair}`, { repair, field });
+}

@@ -89,7 +89,8 @@ export class EntityTiles {
       let interval = { startMs: floorTo(this.foldedMs, group.levels[group.absorbing].sizeMs), endMs: head };
       if (feature.window.kind === "lifetime") state = this.absorbed.get(index) ?? empty;
       else interval = windowInterval(feature.window, group.baseMs, asOfMs);
-      for (const { level, from, to } of cover(group, slot, interval, this.foldedMs, Number.POSITIVE_INFINITY)) {
+      const ranges = cover(group, slot, feature.window, interval, this.foldedMs, Number.POSITIVE_INFINITY);
+      for (const { level, from, to } of ranges) {
         for (let tile = from; tile < to; tile++) {
           state = combine(state, this.levels[level].get(tile)?.get(index) ?? empty);
         }

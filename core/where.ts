@@ -45,7 +45,7 @@ export function compareUtf8(a: string, b: string): number {
   return a.length - b.length;
 }
 /** Surrogates stand for code points above every other UTF-16 unit, so they rank last. */
-const rank = (unit: number): number => (unit >= 0xe000 ? unit - 0x2000 : unit >= 0xd800 ? unit + 0x2000 : unit);
+const rank = (unit: number): number => (unit >= 0xe000 ? unit - 0x800 : unit >= 0xd800 ? unit + 0x2000 : unit);
 
 const ordered =
   (field: string, value: Scalar, holds: (order: number) => boolean) =>
@@ -108,11 +108,13 @@ export function whereToSql(where: Where): string {
       return `COALESCE(${column(where.field)} ${sign} ${literal(where.value)}, FALSE)`;
     }
     case "in":
+      if (where.values.length === 0) return "FALSE";
       return `COALESCE(${column(where.field)} IN (${where.values.map(literal).join(", ")}), FALSE)`;
     case "isNull":
       return `(${column(where.field)} IS NULL)`;
     case "and":
     case "or":
+      if (where.of.length === 0) return where.op === "and" ? "TRUE" : "FALSE";
       return `(${where.of.map(whereToSql).join(where.op === "and" ? " AND " : " OR ")})`;
     case "not":
       return `(NOT ${whereToSql(where.of)})`;
@@ -123,11 +125,22 @@ function literal(value: Scalar): string {
   if (value === null) return "NULL";
   if (typeof value === "string") return `'${value.replaceAll("'", "''")}'`;
   if (typeof value === "boolean") return value ? "TRUE" : "FALSE";
-  return Number.isInteger(value) ? String(value) : `CAST('${value}' AS double)`;
+  return Number.isSafeInteger(value) ? String(value) : `CAST('${value}' AS double)`;
 }
 
-/** Every field that a condition names. */
-export function fieldsOf(where: Where): string[] {
-  if ("field" in where) return [where.field];
-  return Array.isArray(where.of) ? where.of.flatMap(fieldsOf) : fieldsOf(where.of as Where);
+/** Every field that a condition names, with the values that it is compared with. */
+export function literalsOf(where: Where): { field: string; values: readonly Scalar[] }[] {
+  switch (where.op) {
+    case "isNull":
+      return [{ field: where.field, values: [] }];
+    case "in":
+      return [{ field: where.field, values: where.values }];
+    case "and":
+    case "or":
+      return where.of.flatMap(literalsOf);
+    case "not":
+      return literalsOf(where.of);
+    default:
+      return [{ field: where.field, values: [where.value] }];
+  }
 }

@@ -31,31 +31,47 @@ export interface TileRange {
   readonly to: number;
 }
 
-/** Up to which level a window reads a slot: the hop itself, and multiples of it that fit the window twice. */
-export function levelsOfWindow(levels: readonly Level[], window: Window): number[] {
-  return levels.flatMap((level, index) => {
-    if (window.kind === "lifetime") return [index];
-    const fits = level.sizeMs === window.hopMs || 2 * level.sizeMs <= window.sizeMs;
-    return level.sizeMs % window.hopMs === 0 && fits ? [index] : [];
+/**
+ * Levels, of those that a slot is kept at, whose tiles a window reads wherever they are folded: its hop, and multiples of the
+ * hop that fit the window twice. They are kept for as long as the window reaches back; a lifetime window keeps none.
+ */
+export function levelsOfWindow(levels: readonly Level[], kept: readonly number[], window: Window): number[] {
+  if (window.kind === "lifetime") return [];
+  return kept.filter((index) => {
+    const { sizeMs } = levels[index];
+    return sizeMs === window.hopMs || (sizeMs % window.hopMs === 0 && 2 * sizeMs <= window.sizeMs);
   });
 }
 
 /**
- * Tiles that cover an interval exactly: at each point the coarsest tile that is aligned, folded, and kept for the slot.
- * `startMs` is aligned to a level of the slot; `endMs` to the base. Above each level's frontier its parts stand in.
+ * Tiles that cover a window's interval exactly. Below the frontier of the window's hop: at each point the coarsest aligned
+ * tile that is kept for this window; not just any that the slot has, since another window's may be gone by then. Above it
+ * the tiles that the hop's tile will be folded from stand in, down to the base: they stay until that fold.
+ * @param interval starts at a multiple of the hop (lifetime: of the absorbing level), ends at one of the base
  * @param stopMs end of the newest base tile that can hold anything; nothing is asked for beyond it
  */
-export function cover(group: Group, slot: Slot, interval: Interval, foldedMs: number, stopMs: number): TileRange[] {
+export function cover(
+  group: Group,
+  slot: Slot,
+  window: Window,
+  interval: Interval,
+  foldedMs: number,
+  stopMs: number,
+): TileRange[] {
+  const { levels } = group;
+  const coarse = levelsOfWindow(levels, slot.levels, window);
+  const hop = window.kind === "lifetime" ? group.absorbing : coarse[0];
   const ranges: { level: number; from: number; to: number }[] = [];
   let at = interval.startMs;
   while (at < interval.endMs && at < stopMs) {
-    let chosen = 0;
-    for (const index of slot.levels) {
-      const level = group.levels[index];
+    let chosen = hop;
+    for (const index of coarse) {
+      const level = levels[index];
       const end = at + level.sizeMs;
       if (at % level.sizeMs === 0 && end <= interval.endMs && end <= frontier(level, foldedMs)) chosen = index;
     }
-    const size = group.levels[chosen].sizeMs;
+    while (chosen > 0 && at >= frontier(levels[chosen], foldedMs)) chosen = levels[chosen].parts;
+    const size = levels[chosen].sizeMs;
     const tile = at / size;
     const previous = ranges[ranges.length - 1];
     if (previous?.level === chosen && previous.to === tile) previous.to++;
@@ -65,13 +81,15 @@ export function cover(group: Group, slot: Slot, interval: Interval, foldedMs: nu
   return ranges;
 }
 
-/** Below this instant tiles of a level are folded everywhere they are wanted and no window reaches them. */
+/**
+ * Below this instant tiles of a level are folded everywhere they are wanted and no window reaches them. The coarsest
+ * level's own frontier needs no mention: the bound is a multiple of the size, and what is whole below it is absorbed.
+ */
 export function pruneBound(group: Group, index: number, foldedMs: number): number {
   const level = group.levels[index];
   let bound = foldedMs - level.retainMs;
   group.levels.forEach((other) => {
     if (other.parts === index) bound = Math.min(bound, frontier(other, foldedMs));
   });
-  if (index === group.absorbing) bound = Math.min(bound, frontier(level, foldedMs));
   return floorTo(bound, level.sizeMs);
 }

@@ -1,0 +1,60 @@
+/** Groups whose tile sizes get in each other's way, for properties of tiles: one card view each, over the fixture's stream. */
+import { hash64 } from "../../adapters/hash.ts";
+import { compile, EMPTY_LOCK } from "../../core/compile.ts";
+import * as d from "../../core/definition.ts";
+import type { Plan } from "../../core/plan.ts";
+import { card, contracts, plan as everything, payments } from "./fixture-plan.ts";
+
+export function viewPlan(features: Record<string, d.AggregationDefinition>, base: d.Duration = "1m"): Plan {
+  const source = { ...payments, base };
+  const view = d.featureView("view", { entity: card, source, ttl: "3000d", owner: "tests", features });
+  const definitions: d.Definitions = { entities: [card], streams: [source], views: [view], services: [] };
+  return compile(definitions, contracts, EMPTY_LOCK, hash64).plan;
+}
+
+const total = () => d.sum("amount", { scale: 2 });
+
+export const GROUP_PLANS: Readonly<Record<string, Plan>> = {
+  "every operator": everything,
+  "only lifetime windows": viewPlan({
+    n: d.count().over("lifetime"),
+    total: total(),
+    low: d.min("amount"),
+    spread: d.stddev("amount", { scale: 2 }),
+    shops: d.approxDistinct("shop"),
+    first: d.first("country"),
+    last: d.last("amount"),
+  }),
+  "only 24h windows": viewPlan({
+    n: d.count().over("24h"),
+    total: total().over("24h"),
+    shops: d.approxDistinct("shop").over("24h"),
+    last: d.last("country").over("24h"),
+  }),
+  "hops of 5 and 6 minutes, the coarser kept shortest": viewPlan({
+    n: d.count().over("6h"),
+    n_six: d.count().over("30m").every("6m"),
+    shops: d.approxDistinct("shop").over("6h"),
+    shops_six: d.approxDistinct("shop").over("12m").every("6m"),
+  }),
+  "hops of 5 and 6 minutes beside a lifetime": viewPlan({
+    n: d.count().over("2h", "lifetime"),
+    n_six: d.count().over("12m").every("6m"),
+    last: d.last("amount").over("2h", "lifetime"),
+    last_six: d.last("amount").over("12m").every("6m"),
+  }),
+  "a hop that divides no other": viewPlan({
+    n: d.count().over("70m").every("7m"),
+    total: total().over("7d").every("7m"),
+    n_day: d.count().over("24h"),
+  }),
+  "hops of two days and six hours beside a lifetime": viewPlan({
+    n: d.count().over("10d").every("2d"),
+    n_delayed: d.count().over("12h").every("6h").delayedBy("2d"),
+    n_ever: d.count().over("lifetime"),
+    n_day: d.count().over("3d"),
+    low: d.min("amount").over("6d").every("3d"),
+  }),
+  "a base of ten seconds": viewPlan({ n: d.count().over("30s", "5m").every("10s"), total: total().over("1h") }, "10s"),
+  "a base of a day": viewPlan({ n: d.count().over("5d", "lifetime"), last: d.last("country").over("5d") }, "1d"),
+};
