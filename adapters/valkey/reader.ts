@@ -7,7 +7,7 @@ import type { FeatureValue, Plan } from "../../core/plan.ts";
 import { newestVisible } from "../../core/tiles.ts";
 import { floorTo } from "../../core/window.ts";
 import type { EntityAnswer, EntityRequest, OnlineReader, StoreState } from "../online-store.ts";
-import { type Answer, type Command, commandError, ValkeyConnection, type ValkeyOptions } from "./connection.ts";
+import { type Command, commandError, ValkeyConnection, type ValkeyOptions } from "./connection.ts";
 import { FeatureSet, type ReadPlan } from "./feature-set.ts";
 import {
   bucketOf,
@@ -27,6 +27,12 @@ const MAX_TRIPS = 5;
 /** A seal further behind than this is not guessed: entities that lag so far take a second trip, for just what they have. */
 const GUESS_LAG_MS = 900_000;
 const SETS_LIMIT = 1_000;
+
+/** A bucket's control hash, and the run id of the primary that answered it. */
+interface BucketControl {
+  readonly fields: readonly (Buffer | null)[];
+  readonly run: Buffer;
+}
 
 interface Part {
   readonly request: number;
@@ -67,7 +73,7 @@ class ValkeyReader implements OnlineReader {
         parts.push({ request, set, key, bucket, plan, values: [], meta: null, done: false });
       }
     });
-    const controls = new Map<number, Answer>();
+    const controls = new Map<number, BucketControl>();
     for (let trip = 0; trip < MAX_TRIPS; trip++) {
       const open = parts.filter(({ done }) => !done);
       if (open.length === 0) break;
@@ -78,7 +84,7 @@ class ValkeyReader implements OnlineReader {
     }
     return requests.map((request, index) => {
       const own = parts.filter((part) => part.request === index);
-      return this.answer(request, own, own.length > 0 ? controls.get(own[0].bucket) : null, asOfMs);
+      return this.answer(request, own, own.length > 0 ? controls.get(own[0].bucket)! : null, asOfMs);
     });
   }
 
@@ -130,7 +136,11 @@ class ValkeyReader implements OnlineReader {
     return sets;
   }
 
-  private async trip(parts: readonly Part[], controls: Map<number, Answer> | null, asOfMs: number): Promise<void> {
+  private async trip(
+    parts: readonly Part[],
+    controls: Map<number, BucketControl> | null,
+    asOfMs: number,
+  ): Promise<void> {
     const commands: Command[] = parts.map(({ key, plan }) => ({ key, name: "HMGET", args: [key, ...plan.fields] }));
     const buckets = controls === null ? [] : [...new Set(parts.map(({ bucket }) => bucket))];
     const groups = this.plan.groups.map(({ name }) => groupField(name));
@@ -140,14 +150,15 @@ class ValkeyReader implements OnlineReader {
     }
     const answers = await this.connection.run(commands);
     for (const answer of answers) if (answer instanceof Error) throw commandError(answer);
-    buckets.forEach((bucket, i) => {
-      const answer = answers[parts.length + i] as (Buffer | null)[];
-      controls!.set(bucket, answer);
+    for (const [i, bucket] of buckets.entries()) {
+      const fields = answers[parts.length + i] as (Buffer | null)[];
+      // Known for as long as the connection stands, so it costs no trip.
+      controls!.set(bucket, { fields, run: runBytes(await this.connection.runId(controlKey(bucket))) });
       this.plan.groups.forEach(({ id, baseMs }, g) => {
-        const raw = answer[g + 1];
+        const raw = fields[g + 1];
         if (raw) this.seals.set(id, Math.max(this.seals.get(id) ?? 0, raw.readUInt32LE(0) * baseMs));
       });
-    });
+    }
     parts.forEach((part, i) => {
       const values = answers[i] as (Buffer | null)[];
       part.values = values;
@@ -163,15 +174,19 @@ class ValkeyReader implements OnlineReader {
     });
   }
 
-  private answer(request: EntityRequest, parts: readonly Part[], control: Answer, asOfMs: number): EntityAnswer {
-    const fields = control as (Buffer | null)[] | null;
+  private answer(
+    request: EntityRequest,
+    parts: readonly Part[],
+    control: BucketControl | null,
+    asOfMs: number,
+  ): EntityAnswer {
     const found = new Map<string, FeatureValue>();
     for (const { set, plan, values, meta } of parts) {
-      const raw = fields?.[this.plan.groups.indexOf(set.group) + 1] ?? null;
+      const raw = control?.fields[this.plan.groups.indexOf(set.group) + 1] ?? null;
       const eventTimeMs = meta === null ? null : newestVisible(meta.newest, set.group.baseMs, asOfMs);
       set.evaluate(plan, values, eventTimeMs, asOfMs, raw, found);
     }
-    return { values: request.features.map((name) => found.get(name)!), degraded: degradedBy(fields) };
+    return { values: request.features.map((name) => found.get(name)!), degraded: degradedBy(control) };
   }
 }
 
@@ -182,9 +197,11 @@ const REPAIRS = {
   failover: "another primary answers and may lack the newest writes: run `freshet recover`, which replays them",
 } as const;
 
-function degradedBy(fields: (Buffer | null)[] | null): string | null {
-  if (fields === null) return null;
-  if (!fields[0]) return "lost";
-  const { state } = decodeControl(fields[0]);
-  return state === "ok" ? null : state;
+function degradedBy(control: BucketControl | null): string | null {
+  if (control === null) return null;
+  if (!control.fields[0]) return "lost";
+  const { state, run } = decodeControl(control.fields[0]);
+  if (state !== "ok") return state;
+  // Another primary than the one that is known as whole: nothing has been applied to the bucket yet that would mark it.
+  return control.run.equals(run) ? null : "failover";
 }
