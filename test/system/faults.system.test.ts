@@ -1,0 +1,266 @@
+/**
+ * Parts of the deployed app are killed for real while events flow. After each, every acknowledged event counts exactly once;
+ * where the store may lack some, answers say so until `recover` has replayed them. Scores never fail.
+ */
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, truncateSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { Watermark } from "../../adapters/valkey/watermark.ts";
+import type { ControlReport } from "../../functions/shared/control-loop.ts";
+import { groupMembers } from "../../local/process-table.ts";
+import { isRunning, readRecord } from "../../local/processes.ts";
+import { type Recovery, recover } from "../../local/recover.ts";
+import {
+  createTenant,
+  deployed,
+  deployedClientConfig,
+  killDeployedPart,
+  startDeployedPart,
+  stopDeployedPart,
+} from "../support/deployed.ts";
+import { call, deployment, invoke, readiness, settle, until, withStore } from "./app.ts";
+import { expectFeatures, GroundTruth } from "./oracle.ts";
+import { Load } from "./producer.ts";
+
+const STREAMS = ["transactions", "clicks"];
+const DECISIONS = ["approve", "review", "decline"];
+
+let tenant: string;
+let key: string;
+let load: Load;
+let scores: ScoreWatch;
+/** Of the append-only file, when the test began. */
+let sizeBefore: number;
+
+beforeEach(async () => {
+  ({ tenant, key } = await createTenant());
+  sizeBefore = statSync(appendOnlyFile()).size;
+  load = new Load(tenant, { seed: Date.now() % 2 ** 32, packed: Date.now() % 2 === 0 });
+  scores = new ScoreWatch(key);
+  await until("the first events to count", async () => load.events.length > 300 && (await someMerchant()).tx > 0);
+});
+
+afterEach(async () => {
+  await scores.stop();
+  await load.stop().catch(() => {});
+  // Whatever a failed test left behind, the next one finds the app whole.
+  for (const part of ["valkey", "emulator"] as const) {
+    if (!isRunning(readRecord(deployed().home, part))) await startDeployedPart(part);
+  }
+  if ((await readiness()).control !== "ok") await recoverStore();
+});
+
+describe("the store is killed", () => {
+  it.each([
+    { comes: "with its append-only file", keep: 1 },
+    // As after a power cut: what was not yet on the disk is gone.
+    { comes: "with an append-only file that lacks its newest part", keep: 0.5 },
+  ])("and comes back $comes: what may be missing is said until it is replayed", async ({ keep }) => {
+    killDeployedPart("valkey");
+    await expectUnreachable();
+    const file = appendOnlyFile();
+    const size = statSync(file).size;
+    expect(size).toBeGreaterThan(sizeBefore + 50_000);
+    truncateSync(file, Math.floor(sizeBefore + keep * (size - sizeBefore)));
+    await sleep(500);
+    await startDeployedPart("valkey");
+
+    await until("the API to reach the store again", async () => (await readiness()).reachable);
+    expect(await readiness()).toMatchObject({ status: 200, control: "failover" });
+    await expectDegraded("failover");
+    await settle(STREAMS);
+    await control();
+    // Nothing but a replay clears it: neither new events nor the control function.
+    await expectDegraded("failover");
+
+    const { found, state, steps } = await recoverStore();
+    expect([found, state]).toEqual(["failover", "ok"]);
+    const missing = steps.reduce((sum, { applied }) => sum + applied, 0);
+    if (keep < 1) expect(missing).toBeGreaterThan(0);
+    else expect(missing).toBe(0);
+    await expectEveryEventOnce();
+  });
+
+  it("and comes back empty: applies block until all that the broker holds is replayed", async () => {
+    const before = (await control()).epoch;
+    killDeployedPart("valkey");
+    await expectUnreachable();
+    rmSync(dirname(appendOnlyFile()), { recursive: true });
+    await sleep(500);
+    await startDeployedPart("valkey");
+
+    const lost = await until("the loss to be told", async () => {
+      const ready = await readiness();
+      return ready.control === "lost" && ready;
+    });
+    expect(lost).toMatchObject({ status: 503, reachable: true });
+    expect(lost.repair).toContain("freshet recover");
+    await expectDegraded("lost");
+    // The control function runs each minute, and must not take the empty store for a new one.
+    expect(await control()).toMatchObject({ state: "lost" });
+    await sleep(1_500);
+    expect(await readiness()).toMatchObject({ status: 503, control: "lost" });
+    expect((await someMerchant()).tx).toBeNull();
+
+    expect(await recoverStore()).toMatchObject({ found: "lost", state: "ok" });
+    expect((await control()).epoch).toBe(before + 1);
+    await expectEveryEventOnce();
+  });
+});
+
+describe.skipIf(!existsSync("/proc/self/environ"))(
+  "the aggregate function's process is killed (found by /proc)",
+  () => {
+    it("in the midst of batches: they are delivered again and count once", async () => {
+      let interrupted = 0;
+      for (let kills = 0; kills < 4; kills++) {
+        const [worker] = await until("a worker of the aggregate function", async () => {
+          const pids = workersOf("aggregate");
+          return pids.length > 0 && pids;
+        });
+        await withStore(async (connection) => {
+          const watermark = new Watermark(connection);
+          const registered = async () => {
+            const { outstanding } = await watermark.read("transactions");
+            return outstanding.length > 0 && outstanding;
+          };
+          const [span] = await until("a batch that is registered and not cleared", registered, 20_000, 0);
+          process.kill(worker, "SIGKILL");
+          await until("the worker to end", async () => !workersOf("aggregate").includes(worker), 5_000, 1);
+          const { outstanding } = await watermark.read("transactions");
+          if (outstanding.some((left) => left.firstSequence === span.firstSequence)) interrupted++;
+        });
+        expect(await score()).toMatchObject({ status: 200, degraded: null });
+      }
+      expect(interrupted).toBeGreaterThan(0);
+      expect(await readiness()).toMatchObject({ status: 200, control: "ok" });
+      await expectEveryEventOnce();
+      await withStore(async (connection) => {
+        expect((await new Watermark(connection).read("transactions")).outstanding).toEqual([]);
+      });
+    });
+  },
+);
+
+describe("the emulator is ended and started with its state", () => {
+  it("and goes on where it was; the plain server scores meanwhile", async () => {
+    await stopDeployedPart("emulator");
+    expect(await score()).toMatchObject({ status: 200, degraded: null });
+    await startDeployedPart("emulator");
+    expect(await readiness()).toMatchObject({ status: 200, control: "ok" });
+    await expectEveryEventOnce();
+    const gateway = await call(deployed().api.url, "/v1/score/fraud", key, scorable());
+    expect(gateway).toMatchObject({ status: 200, body: { degraded: false } });
+  });
+});
+
+const scorable = () => ({ card_id: "card_000001_1", merchant_id: "merchant_00001", amount: 10, country: "SE" });
+
+async function score() {
+  const { status, body } = await call(deployed().serve.url, "/v1/score/fraud", key, scorable());
+  return { status, decision: body.decision, degraded: body.degraded_reason };
+}
+
+/** A merchant that many pay. */
+async function someMerchant() {
+  const features = ["merchant_activity:tx_count_1h"];
+  const { status, body } = await call(deployed().serve.url, "/v1/features/online", key, {
+    entities: { merchant_id: "merchant_00001" },
+    features,
+  });
+  return { status, degraded: body.degraded_reason, tx: body.features?.[features[0]].value };
+}
+
+/** Scores and reads say why they may be wrong: of entities that events come for, and of any other. */
+async function expectDegraded(reason: string): Promise<void> {
+  expect(await score()).toMatchObject({ status: 200, degraded: reason });
+  expect(await someMerchant()).toMatchObject({ status: 200, degraded: reason });
+  for (let i = 0; i < 20; i++) {
+    const { status, body } = await call(deployed().serve.url, `/v1/features/device/silent-${i}`, key);
+    expect([status, body.degraded_reason]).toEqual([200, reason]);
+  }
+}
+
+/** Where the store writes what it does. */
+function appendOnlyFile(): string {
+  const folder = join(deployed().home, "valkey", "appendonlydir");
+  const newest = readdirSync(folder)
+    .filter((name) => name.endsWith(".incr.aof"))
+    .sort((a, b) => a.length - b.length || (a < b ? -1 : 1))
+    .pop();
+  return join(folder, newest!);
+}
+
+async function expectUnreachable(): Promise<void> {
+  await until("the API to miss the store", async () => !(await readiness()).reachable, 10_000);
+  expect(await readiness()).toMatchObject({ status: 503, control: "unknown" });
+  expect(await score()).toMatchObject({ status: 200, degraded: "store_unavailable" });
+  expect(await someMerchant()).toMatchObject({ status: 503 });
+}
+
+/** Runs the control function, as the heartbeat does each minute. */
+const control = () => invoke("control") as Promise<ControlReport>;
+
+/** What `freshet recover` does. */
+const recoverStore = (): Promise<Recovery> => recover(deployedClientConfig(), deployment(), () => {});
+
+/** Lets the load go on for a while, ends it, waits until all of it is applied, and holds every entity against the oracle. */
+async function expectEveryEventOnce(): Promise<void> {
+  const sent = load.events.length;
+  await until("the load to go on", async () => load.events.length > sent + 200);
+  await load.stop();
+  await settle(STREAMS);
+  const truth = new GroundTruth(load.events);
+  expect(truth.events.size).toBeLessThan(load.events.length);
+  expect(await readiness()).toMatchObject({ status: 200, control: "ok" });
+  await expectFeatures(truth, key);
+  const answers = await scores.stop();
+  expect(answers.length).toBeGreaterThan(10);
+  for (const { status, decision } of answers) {
+    expect(status).toBe(200);
+    expect(DECISIONS).toContain(decision);
+  }
+}
+
+/** Scores all the time, as callers do whatever happens. */
+class ScoreWatch {
+  readonly #answers: { status: number; decision: string }[] = [];
+  #stopped = false;
+  readonly #done: Promise<void>;
+
+  constructor(key: string) {
+    this.#done = (async () => {
+      while (!this.#stopped) {
+        const { status, body } = await call(deployed().serve.url, "/v1/score/fraud", key, scorable());
+        this.#answers.push({ status, decision: body.decision });
+        await sleep(50);
+      }
+    })();
+    this.#done.catch(() => {});
+  }
+
+  async stop() {
+    this.#stopped = true;
+    await this.#done;
+    return this.#answers;
+  }
+}
+
+/** Worker processes of a function: children of the emulator, told by their environment. */
+function workersOf(name: string): number[] {
+  const { pid } = readRecord(deployed().home, "emulator")!;
+  return groupMembers(pid).filter((member) => {
+    try {
+      const parent = /^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${member}/status`, "utf8"))?.[1];
+      const environment = readFileSync(`/proc/${member}/environ`, "utf8").split("\0");
+      return (
+        Number(parent) === pid &&
+        environment.some((each) => /^AWS_LAMBDA_FUNCTION_NAME=.*-/.test(each) && each.endsWith(`-${name}`))
+      );
+    } catch {
+      // It ended between the look at the group and this one.
+      return false;
+    }
+  });
+}
