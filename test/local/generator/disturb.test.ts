@@ -7,7 +7,7 @@ import { disturb, type Kind, type Outgoing } from "../../../local/generator/dist
 import { simulate } from "../../../local/generator/simulate.ts";
 
 const START = Date.UTC(2026, 0, 5, 12);
-const events = [...simulate({ seed: 7, fromMs: START, toMs: START + 3_600_000, transactionsPerSecond: 6 })];
+const events = [...simulate({ seed: 7, fromMs: START, toMs: START + 3_600_000, transactionsPerSecond: 3 })];
 const fractions = { duplicates: 0.01, late: 0.02, disorder: 0.05, malformed: 0.01 };
 const sent = [...disturb(events, 7, fractions)];
 const of = (kind: Kind) => sent.filter((out) => out.kind === kind);
@@ -98,5 +98,6 @@ test("what is malformed is refused, each fault in its own way", () => {
 });
 
 test("everything else is taken", () => {
-  for (const out of sent) if (out.kind !== "malformed") expect(decode(out).eventId).toBe(out.event.id);
+  const taken = sent.filter(({ kind }) => kind !== "malformed");
+  expect(taken.filter((out) => decode(out).eventId !== out.event.id)).toEqual([]);
 });
