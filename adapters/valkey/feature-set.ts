@@ -5,7 +5,7 @@ import { OPERATORS } from "../../core/operators.ts";
 import type { Feature, FeatureValue, Group, Plan, Slot, View } from "../../core/plan.ts";
 import { withStatus } from "../../core/tiles.ts";
 import { addWide, LOW, type Wide } from "../../core/wide.ts";
-import { cover, floorTo, frontier, windowInterval } from "../../core/window.ts";
+import { cover, floorTo, frontier, type TileRange, windowInterval } from "../../core/window.ts";
 import {
   ABSORBED_FIELD,
   absorbedObjectField,
@@ -53,6 +53,15 @@ export class ReadPlan {
 }
 
 const PLANS_LIMIT = 64;
+/** More fields than this are not named one by one: the hash is read whole, and what it holds is far less. */
+const FIELDS_LIMIT = 4_000;
+
+/** Which tiles or objects of a slot a feature wants. */
+interface Wanted {
+  readonly slot: Slot;
+  readonly ranges: readonly TileRange[];
+  readonly lifetime: boolean;
+}
 
 export class FeatureSet {
   readonly group: Group;
@@ -87,8 +96,9 @@ export class FeatureSet {
   /**
    * Fields for a read at `asOfMs` of an entity that is folded up to `foldedMs`.
    * @param newestMs newest event time of the entity: no tile lies beyond it; null when it is not known yet
+   * @returns null when too many fields would have to be named: read the hash whole, then `planForWhole`
    */
-  planFor(asOfMs: number, foldedMs: number, newestMs: number | null): ReadPlan {
+  planFor(asOfMs: number, foldedMs: number, newestMs: number | null): ReadPlan | null {
     const { group } = this;
     const head = Math.floor(asOfMs / group.baseMs);
     const stopMs = newestMs === null ? Number.POSITIVE_INFINITY : floorTo(newestMs, group.baseMs) + group.baseMs;
@@ -99,14 +109,35 @@ export class FeatureSet {
     let plan = this.plans.get(key);
     if (!plan) {
       if (this.plans.size >= PLANS_LIMIT) this.plans.delete(this.plans.keys().next().value!);
-      plan = this.build(head * group.baseMs, foldedMs, stop);
+      const built = this.build(head * group.baseMs, foldedMs, stop);
+      if (built === null) return null;
+      plan = built;
       this.plans.set(key, plan);
     }
     return plan;
   }
 
-  private build(headMs: number, foldedMs: number, stopMs: number): ReadPlan {
+  /** For each feature and slot, the tiles that add up to its state. */
+  private wanted(headMs: number, foldedMs: number, stopMs: number): Wanted[][] {
     const { group } = this;
+    return this.features.map(({ feature: { window, slots } }) =>
+      slots.map((index) => {
+        const slot = group.slots[index];
+        const lifetime = window.kind === "lifetime";
+        const interval = lifetime
+          ? { startMs: frontier(group.levels[group.absorbing], foldedMs), endMs: headMs + group.baseMs }
+          : windowInterval(window, group.baseMs, headMs);
+        return { slot, ranges: cover(group, slot, window, interval, foldedMs, stopMs), lifetime };
+      }),
+    );
+  }
+
+  /** Null when there are too many fields to name. */
+  private build(headMs: number, foldedMs: number, stopMs: number): ReadPlan | null {
+    const { group } = this;
+    const wanted = this.wanted(headMs, foldedMs, stopMs);
+    const tiles = wanted.flat().flatMap(({ ranges }) => ranges.map(({ from, to }) => to - from));
+    if (Math.max(0, ...tiles) > FIELDS_LIMIT) return null;
     const fields: Buffer[] = [META_FIELD];
     const index = new Map<string, number>([["m", 0]]);
     const position = (field: Buffer): number => {
@@ -118,24 +149,43 @@ export class FeatureSet {
       }
       return at;
     };
-    const positions = this.features.map(({ feature }) =>
-      feature.slots.map((slotIndex) => {
-        const slot = group.slots[slotIndex];
+    const positions = wanted.map((slots) =>
+      slots.map(({ slot, ranges, lifetime }) => {
         const object = isObject(slot.kind);
-        const at: number[] = [];
-        let interval: { startMs: number; endMs: number };
-        if (feature.window.kind === "lifetime") {
-          at.push(position(object ? absorbedObjectField(slot.id) : ABSORBED_FIELD));
-          at.push(position(object ? preObjectField(slot.id) : PRE_FIELD));
-          const top = group.levels[group.absorbing];
-          interval = { startMs: frontier(top, foldedMs), endMs: headMs + group.baseMs };
-        } else interval = windowInterval(feature.window, group.baseMs, headMs);
-        for (const { level, from, to } of cover(group, slot, interval, foldedMs, stopMs)) {
+        const at = lifetime ? lifetimeFields(slot).map(position) : [];
+        for (const { level, from, to } of ranges) {
           const { id } = group.levels[level];
           for (let tile = from; tile < to; tile++) {
             at.push(position(object ? objectField(slot.id, id, tile) : tileField(id, tile)));
           }
         }
+        return Int32Array.from(at);
+      }),
+    );
+    return fields.length > FIELDS_LIMIT ? null : new ReadPlan(fields, positions, index);
+  }
+
+  /**
+   * A plan over the fields that a hash really has, for an entity so far behind the seal that naming those it might have
+   * would be too much.
+   * @param fields all of the hash, the meta field first
+   */
+  planForWhole(fields: readonly Buffer[], asOfMs: number, foldedMs: number, newestMs: number): ReadPlan {
+    const { group } = this;
+    const stopMs = floorTo(newestMs, group.baseMs) + group.baseMs;
+    const index = new Map(fields.map((field, at) => [field.toString("latin1"), at]));
+    const tiles = fields.map((field) => tileOf(field));
+    const positions = this.wanted(floorTo(asOfMs, group.baseMs), foldedMs, stopMs).map((slots) =>
+      slots.map(({ slot, ranges, lifetime }) => {
+        const object = isObject(slot.kind) ? slot.id : null;
+        const at = lifetime ? lifetimeFields(slot).flatMap((field) => index.get(field.toString("latin1")) ?? []) : [];
+        tiles.forEach((tile, position) => {
+          if (tile === null || tile.slot !== object) return;
+          const inside = ranges.some(
+            ({ level, from, to }) => group.levels[level].id === tile.level && tile.index >= from && tile.index < to,
+          );
+          if (inside) at.push(position);
+        });
         return Int32Array.from(at);
       }),
     );
@@ -185,6 +235,16 @@ export class FeatureSet {
     }
     return this.readiness.bornMs;
   }
+}
+
+const lifetimeFields = (slot: Slot): Buffer[] =>
+  isObject(slot.kind) ? [absorbedObjectField(slot.id), preObjectField(slot.id)] : [ABSORBED_FIELD, PRE_FIELD];
+
+/** Level, index and slot (null for cells) of a tile's or object's field; null for any other field. */
+function tileOf(field: Buffer): { level: number; index: number; slot: number | null } | null {
+  if (field.length === 5 && field[0] < 0x41) return { level: field[0], index: field.readUInt32BE(1), slot: null };
+  if (field.length === 7 && field[0] === 0x73) return { level: field[2], index: field.readUInt32BE(3), slot: field[1] };
+  return null;
 }
 
 const OFFSETS = new Map<string, Int16Array>();

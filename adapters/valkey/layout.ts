@@ -9,10 +9,12 @@
  *   `g:<group>`: u32 seal (base index), then for each slot with a birth: u8 0 cell | 1 object, u8 slot id, u32 base index.
  *
  * Entity hash (integers in field names are big-endian, in values little-endian; an index counts tiles since 1970):
- *   m                         u8 version, u8 flags (1: some identities are in chunks), f64 rev (µs), u32 folded (base index),
- *                             f64 newest event time of each of the newest base tiles, descending
+ *   m                         u8 version, u8 flags (1: some identities are in chunks, 2: the key was made to stay for ever),
+ *                             f64 rev (µs), u32 folded (base index), f64 newest event time of each of the newest base
+ *                             tiles, descending
  *   <level id> <u32 index>    tile: u8 n, n slot ids ascending, n cells. Slot id / 64 gives the cell: 0 count u40;
- *                             1 min or max f64; 2 sum i32 hi, u40 lo; 3 squares i56 hi, u40 lo (value = hi * 2^40 + lo)
+ *                             1 min or max f64; 2 sum i32 hi, u40 lo; 3 squares u56 hi (2^53: overflow), u40 lo
+ *                             (value = hi * 2^40 + lo)
  *   s <slot> <level> <u32>    object of a tile. first, last: f64 event time, 8 bytes identity, value; distinct: `S` and
  *                             ascending u32 hashes, or `D` and 1,024 registers
  *   i <u32>                   identities in a base tile, 12 bytes each: 8 bytes identity, u32 apply time (ms mod 2^32);

@@ -10,14 +10,15 @@ import type { EntityAnswer, EntityRequest, OnlineReader, StoreState } from "../o
 import { type Command, commandError, ValkeyConnection, type ValkeyOptions } from "./connection.ts";
 import { FeatureSet, type ReadPlan } from "./feature-set.ts";
 import {
+  BUCKETS,
   bucketOf,
   CONTROL_FIELD,
   controlKey,
   decodeControl,
-  decodeGroupControl,
   decodeMeta,
   entityKey,
   groupField,
+  META_FIELD,
   type Meta,
   runBytes,
 } from "./layout.ts";
@@ -39,7 +40,8 @@ interface Part {
   readonly set: FeatureSet;
   readonly key: string;
   readonly bucket: number;
-  plan: ReadPlan;
+  /** Null: the hash is read whole. */
+  plan: ReadPlan | null;
   /** Answered fields after the meta field, or null for a hash that does not exist. */
   values: (Buffer | null)[];
   meta: Meta | null;
@@ -89,21 +91,29 @@ class ValkeyReader implements OnlineReader {
   }
 
   async state(): Promise<StoreState> {
-    const key = controlKey(0);
     const fields = [CONTROL_FIELD, ...this.plan.groups.map(({ name }) => groupField(name))];
     try {
-      const [answer] = await this.connection.demand([{ key, name: "HMGET", args: [key, ...fields] }]);
-      const [control, ...groups] = answer as (Buffer | null)[];
+      // All buckets, since a node may have lost its part of them: one pipeline, a few ms.
+      const answers = await this.connection.demand(
+        Array.from({ length: BUCKETS }, (_, bucket) => {
+          const key = controlKey(bucket);
+          return { key, name: "HMGET", args: [key, ...fields] };
+        }),
+      );
       const seals: Record<string, number> = {};
-      groups.forEach((raw, i) => {
-        const { stream, baseMs } = this.plan.groups[i];
-        if (raw) seals[stream] = decodeGroupControl(raw).sealIndex * baseMs;
-      });
-      if (!control) return { reachable: true, control: "lost", repair: REPAIRS.lost, seals };
-      const { state, run } = decodeControl(control);
-      const current = runBytes(await this.connection.runId(key));
-      const shown = state === "ok" && !current.equals(run) ? "failover" : state;
-      return { reachable: true, control: shown, repair: shown === "ok" ? null : REPAIRS[shown], seals };
+      const found = new Set<StoreState["control"]>();
+      for (const [bucket, answer] of answers.entries()) {
+        const [control, ...groups] = answer as (Buffer | null)[];
+        groups.forEach((raw, i) => {
+          const { stream, baseMs } = this.plan.groups[i];
+          // The least of all buckets: what the whole store has sealed.
+          if (raw) seals[stream] = Math.min(seals[stream] ?? Number.POSITIVE_INFINITY, raw.readUInt32LE(0) * baseMs);
+        });
+        if (control) found.add(await this.controlOf(bucket, control));
+        else found.add("lost");
+      }
+      const worst = (["lost", "new", "restoring", "failover"] as const).find((state) => found.has(state)) ?? "ok";
+      return { reachable: true, control: worst, repair: worst === "ok" ? null : REPAIRS[worst], seals };
     } catch {
       return {
         reachable: false,
@@ -112,6 +122,12 @@ class ValkeyReader implements OnlineReader {
         seals: {},
       };
     }
+  }
+
+  private async controlOf(bucket: number, control: Buffer): Promise<StoreState["control"]> {
+    const { state, run } = decodeControl(control);
+    if (state !== "ok") return state;
+    return runBytes(await this.connection.runId(controlKey(bucket))).equals(run) ? "ok" : "failover";
   }
 
   close(): Promise<void> {
@@ -141,7 +157,9 @@ class ValkeyReader implements OnlineReader {
     controls: Map<number, BucketControl> | null,
     asOfMs: number,
   ): Promise<void> {
-    const commands: Command[] = parts.map(({ key, plan }) => ({ key, name: "HMGET", args: [key, ...plan.fields] }));
+    const commands: Command[] = parts.map(({ key, plan }) =>
+      plan === null ? { key, name: "HGETALL", args: [key] } : { key, name: "HMGET", args: [key, ...plan.fields] },
+    );
     const buckets = controls === null ? [] : [...new Set(parts.map(({ bucket }) => bucket))];
     const groups = this.plan.groups.map(({ name }) => groupField(name));
     for (const bucket of buckets) {
@@ -160,17 +178,7 @@ class ValkeyReader implements OnlineReader {
       });
     }
     parts.forEach((part, i) => {
-      const values = answers[i] as (Buffer | null)[];
-      part.values = values;
-      part.meta = values[0] ? decodeMeta(values[0]) : null;
-      if (part.meta === null) {
-        part.done = true;
-        return;
-      }
-      const exact = part.set.planFor(asOfMs, part.meta.folded * part.set.group.baseMs, part.meta.newest[0] ?? 0);
-      part.done = part.plan.holds(exact);
-      if (part.done) part.plan = part.plan === exact ? exact : part.plan.narrowedTo(exact);
-      else part.plan = exact;
+      settle(part, answers[i] as (Buffer | null)[], asOfMs);
     });
   }
 
@@ -184,10 +192,48 @@ class ValkeyReader implements OnlineReader {
     for (const { set, plan, values, meta } of parts) {
       const raw = control?.fields[this.plan.groups.indexOf(set.group) + 1] ?? null;
       const eventTimeMs = meta === null ? null : newestVisible(meta.newest, set.group.baseMs, asOfMs);
-      set.evaluate(plan, values, eventTimeMs, asOfMs, raw, found);
+      set.evaluate(plan!, values, eventTimeMs, asOfMs, raw, found);
     }
     return { values: request.features.map((name) => found.get(name)!), degraded: degradedBy(control) };
   }
+}
+
+/** Takes one answer in: done, or with the plan for another trip, now that it is known how far the entity is folded. */
+function settle(part: Part, answer: (Buffer | null)[], asOfMs: number): void {
+  const { set } = part;
+  let values = answer;
+  let fields: Buffer[] | null = null;
+  if (part.plan === null) {
+    fields = [META_FIELD];
+    values = [null];
+    for (let i = 0; i < answer.length; i += 2) {
+      if (META_FIELD.equals(answer[i]!)) values[0] = answer[i + 1];
+      else {
+        fields.push(answer[i]!);
+        values.push(answer[i + 1]);
+      }
+    }
+  }
+  part.values = values;
+  part.meta = values[0] ? decodeMeta(values[0]) : null;
+  if (part.meta === null) {
+    // No hash: every value is missing, whatever the fields.
+    part.plan ??= set.planForWhole([META_FIELD], asOfMs, 0, 0);
+    part.done = true;
+    return;
+  }
+  const foldedMs = part.meta.folded * set.group.baseMs;
+  const newestMs = part.meta.newest[0] ?? 0;
+  if (fields !== null) {
+    part.plan = set.planForWhole(fields, asOfMs, foldedMs, newestMs);
+    part.done = true;
+    return;
+  }
+  const exact = set.planFor(asOfMs, foldedMs, newestMs);
+  if (exact !== null && part.plan!.holds(exact)) {
+    part.plan = part.plan === exact ? exact : part.plan!.narrowedTo(exact);
+    part.done = true;
+  } else part.plan = exact;
 }
 
 const REPAIRS = {

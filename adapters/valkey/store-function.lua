@@ -30,6 +30,8 @@ local COUNT, SUM, SQUARES, MINIMUM, MAXIMUM = 1, 2, 3, 4, 5
 local CLASS_FORMAT = { [0] = "I5", [1] = "d", [2] = "i4I5", [3] = "I7I5" }
 local CLASS_EMPTY = { [0] = { 0 }, [2] = { 0, 0 }, [3] = { 0, 0 } }
 local WIDE = { [0] = false, [1] = false, [2] = true, [3] = true }
+-- Greatest high part of a wide cell. A sum of squares stays there once it has come so far: it is served as null from 2^53 on.
+local WIDE_LIMIT = { [2] = 2147483647, [3] = 9007199254740992 }
 
 local function class(id) return floor(id / 64) end
 local function field(level, index) return pack(">BI4", level, index) end
@@ -44,17 +46,20 @@ local function layoutOf(header)
   local layout = layouts[header]
   if layout then return layout end
   if layoutCount > 4096 then layouts, layoutCount = {}, 0 end
-  local format, position, at, wide, ids = { "<c", tostring(#header) }, {}, 1, {}, {}
+  local format, position, at, wide, limits, ids = { "<c", tostring(#header) }, {}, 1, {}, {}, {}
   for i = 2, #header do
     local id = byte(header, i)
     ids[i - 1] = id
     position[id] = at
     format[#format + 1] = CLASS_FORMAT[class(id)]
-    if WIDE[class(id)] then wide[#wide + 1] = at end
+    if WIDE[class(id)] then
+      wide[#wide + 1] = at
+      limits[#wide] = WIDE_LIMIT[class(id)]
+    end
     at = at + (WIDE[class(id)] and 2 or 1)
   end
-  layout = { header = header, format = concat(format), position = position, wide = wide, ids = ids, cells = at - 1,
-             programs = {}, unions = {} }
+  layout = { header = header, format = concat(format), position = position, wide = wide, limits = limits, ids = ids,
+             cells = at - 1, programs = {}, unions = {} }
   layouts[header] = layout
   layoutCount = layoutCount + 1
   return layout
@@ -95,9 +100,13 @@ local function encode(layout, v)
     local lo = v[at + 1]
     local carry = floor(lo / LOW)
     if carry ~= 0 then
-      v[at] = min(v[at] + carry, 9007199254740992)
+      v[at] = v[at] + carry
       v[at + 1] = lo - carry * LOW
     end
+    -- Cells are as wide as their bytes: a high part that grew past them would wrap around and look like a small sum.
+    local limit = layout.limits[i]
+    if v[at] >= limit then v[at], v[at + 1] = limit, 0
+    elseif v[at] < -limit then v[at], v[at + 1] = -limit, 0 end
   end
   return pack(layout.format, layout.header, unpack(v))
 end
@@ -345,7 +354,6 @@ local function pruneBound(g, l, folded)
   for i = 1, #g.levels do
     if g.levels[i].parts == l then bound = min(bound, floor(folded / g.levels[i].size) * g.levels[i].size) end
   end
-  if l == g.absorbing then bound = min(bound, floor(folded / level.size) * level.size) end
   return floor(bound / level.size) * level.size
 end
 
@@ -400,10 +408,33 @@ local function foldDue(g, meta, seal)
   return floor(seal / step) > floor(meta.folded / step)
 end
 
+-- End (in ms) of the newest base tile below the seal, so that a fold after a long silence does not name every minute of it.
+local function newestBelow(g, meta, seal)
+  for i = 1, #meta.newest do
+    local index = floor(meta.newest[i] / g.base)
+    if index < seal then return (index + 1) * g.base end
+  end
+  -- The list holds the newest tiles only; when it is full, older ones may lie below the seal.
+  return (#meta.newest < g.newestKept and meta.folded or seal) * g.base
+end
+
+-- Lifetime slots that were born at a base index, cells by id and a list of objects.
+local function absorbedAt(g, births, index)
+  local cells, objects = {}, {}
+  for id in pairs(g.lifetimeCells) do
+    if births.cells[id] and births.cells[id] <= index then cells[id] = true end
+  end
+  for i = 1, #g.lifetimeObjects do
+    local birth = births.objects[g.lifetimeObjects[i].id]
+    if birth and birth <= index then objects[#objects + 1] = g.lifetimeObjects[i] end
+  end
+  return cells, objects
+end
+
 -- Everything below the seal goes up to every level; identities below it go; what no window needs goes.
-local function fold(key, g, meta, seal)
+local function fold(key, g, meta, seal, births)
   local s0, s1 = meta.folded * g.base, seal * g.base
-  local newestEnd = meta.newest[1] and (floor(meta.newest[1] / g.base) + 1) * g.base or s0
+  local newestEnd = newestBelow(g, meta, seal)
   for l = 2, #g.levels do
     local level = g.levels[l]
     local from = floor(s0 / level.size) * level.size
@@ -414,10 +445,16 @@ local function fold(key, g, meta, seal)
   end
   if g.lifetime then
     local top = g.levels[g.absorbing]
-    local from, to = floor(s0 / top.size) * top.size, floor(s1 / top.size) * top.size
-    foldLevel(key, g, top, from, min(to, newestEnd), nil, g.lifetimeCells, g.lifetimeObjects,
-      function() return "A" end,
-      function(slot) return "A" .. char(slot) end)
+    local from, to = floor(s0 / top.size) * top.size, min(floor(s1 / top.size) * top.size, newestEnd)
+    local function absorb(start, stop, cells, objects)
+      foldLevel(key, g, top, start, stop, nil, cells, objects, function() return "A" end,
+        function(slot) return "A" .. char(slot) end)
+    end
+    -- What a slot was before the first whole tile after its birth is built in bulk, so it must not be absorbed as well.
+    if births.absorbed <= from / g.base then absorb(from, to, g.lifetimeCells, g.lifetimeObjects)
+    else
+      for start = from, to - 1, top.size do absorb(start, start + top.size, absorbedAt(g, births, start / g.base)) end
+    end
   end
   prune(key, g, meta, s0, s1, newestEnd)
   meta.folded = seal
@@ -434,14 +471,20 @@ local function readGroupControl(raw, g)
   local births = birthLists[cacheKey]
   if not births then
     if birthCount > 256 then birthLists, birthCount = {}, 0 end
-    births = { cells = {}, objects = {}, newest = 0, some = {} }
+    births = { cells = {}, objects = {}, newest = 0, absorbed = 0, foreign = false }
     for at = 1, #list, 6 do
       local object, id, birth = unpackStruct("<BBI4", list, at)
       local known = object == 1 and g.objectById[id] or object == 0 and g.kindOf[id]
       if known then
         births[object == 1 and "objects" or "cells"][id] = birth
         births.newest = max(births.newest, birth)
+      else
+        births.foreign = true
       end
+    end
+    for id in pairs(g.lifetimeCells) do births.absorbed = max(births.absorbed, births.cells[id] or huge) end
+    for i = 1, #g.lifetimeObjects do
+      births.absorbed = max(births.absorbed, births.objects[g.lifetimeObjects[i].id] or huge)
     end
     birthLists[cacheKey] = births
     birthCount = birthCount + 1
@@ -739,15 +782,21 @@ local function applyEntity(key, blob, g, seal, births, nowMs, nowUs, frozen)
     end
   end
   if applied > 0 then
+    local stays = floor(meta.flags / 2) % 2 == 1
+    local hour = born or floor(meta.newest[1] / 3600000) ~= floor((newestBefore or 0) / 3600000)
+    if g.expire and hour and stays then meta.flags = meta.flags - 2 end
+    if not g.expire and not stays then
+      -- A plan without a lifetime window may have given the key an end.
+      meta.flags = meta.flags + 2
+      if not born then redis.call("PERSIST", key) end
+    end
     out[1], out[2] = "m", writeMeta(meta, nowUs)
     for i = #out, written + 1, -1 do out[i] = nil end
     if written <= 200 then redis.call("HSET", key, unpack(out)) else writeMany(key, out) end
-    if g.expire and (born or floor(meta.newest[1] / 3600000) ~= floor((newestBefore or 0) / 3600000)) then
-      redis.call("PEXPIREAT", key, max(meta.newest[1], nowMs) + g.expire)
-    end
+    if g.expire and hour then redis.call("PEXPIREAT", key, max(meta.newest[1], nowMs) + g.expire) end
   end
   if not frozen and not born and foldDue(g, meta, seal) then
-    fold(key, g, meta, seal)
+    fold(key, g, meta, seal, births)
     redis.call("HSET", key, "m", writeMeta(meta, nowUs))
   end
   if outcomes == 0 then return nil end
@@ -790,7 +839,9 @@ local function each(keys, args, one)
       control.seal, control.births = readGroupControl(raw[g.position], g)
       controls[g.id] = control
     end
-    local outcome = one(keys[k], blob, g, control.seal, control.births, nowMs, nowUs, frozen)
+    -- A slot that this library does not know belongs to a newer plan: its cells would be lost in a fold by this one.
+    local held = frozen or control.births.foreign
+    local outcome = one(keys[k], blob, g, control.seal, control.births, nowMs, nowUs, held)
     replies[k - 1] = outcome or ""
     if outcome then exceptional = true end
   end
@@ -799,12 +850,12 @@ local function each(keys, args, one)
   return reply
 end
 
-local function touchEntity(key, _, g, seal, _, _, nowUs, frozen)
+local function touchEntity(key, _, g, seal, births, _, nowUs, frozen)
   local raw = redis.call("HGET", key, "m")
   if raw and not frozen then
     local meta = readMeta(raw, seal)
     if seal > meta.folded then
-      fold(key, g, meta, seal)
+      fold(key, g, meta, seal, births)
       redis.call("HSET", key, "m", writeMeta(meta, nowUs))
     end
   end
