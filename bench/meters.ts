@@ -1,0 +1,30 @@
+/** CPU and memory, measured from outside the code that is measured. */
+import type { Redis } from "iovalkey";
+
+export interface StoreUsage {
+  /** CPU of the whole server process, background threads included, in µs. */
+  readonly cpuUs: number;
+  /** CPU of the thread that serves commands, in µs: what bounds events/s. */
+  readonly mainThreadUs: number;
+  readonly memoryBytes: number;
+}
+
+export async function storeUsage(node: Redis): Promise<StoreUsage> {
+  const info = `${await node.info("cpu")}\n${await node.info("memory")}`;
+  const read = (name: string): number => {
+    const found = new RegExp(`^${name}:([0-9.]+)`, "m").exec(info);
+    if (found === null) throw new Error(`INFO has no ${name}`);
+    return Number(found[1]);
+  };
+  return {
+    cpuUs: (read("used_cpu_user") + read("used_cpu_sys")) * 1e6,
+    mainThreadUs: (read("used_cpu_user_main_thread") + read("used_cpu_sys_main_thread")) * 1e6,
+    memoryBytes: read("used_memory"),
+  };
+}
+
+/** CPU of this process, garbage collection and other threads included, in µs. */
+export function ownCpuUs(): number {
+  const { user, system } = process.cpuUsage();
+  return user + system;
+}

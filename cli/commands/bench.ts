@@ -1,0 +1,43 @@
+import { join } from "node:path";
+import type { Command } from "commander";
+import { ROOT } from "../../local/home.ts";
+import { interruptible } from "../../local/interrupt.ts";
+import { EXIT } from "../exit.ts";
+
+interface Options {
+  readonly only?: string[];
+  readonly quick?: boolean;
+  readonly json?: boolean;
+  readonly check?: boolean;
+  readonly write: boolean;
+}
+
+export function register(program: Command): void {
+  program
+    .command("bench")
+    .description("Measure, each number beside a baseline of the same run. How: bench/README.md")
+    .option("--only <names...>", "some of: aggregate, pipeline, online, score, memory")
+    .option("--quick", "seconds instead of minutes; shows that it runs, not what it reaches")
+    .option("--no-write", "leave bench/results/ as it is")
+    .option("--check", "exit 1 when a number misses its target")
+    .option("--json", "print the result as JSON instead of a table")
+    .action(async (options: Options) => {
+      const { BENCHMARKS } = await import("../../bench/benchmark.ts");
+      const { runBenchmarks } = await import("../../bench/run.ts");
+      const { reached, renderJson, renderMarkdown, writeReport } = await import("../../bench/report.ts");
+      const report = await interruptible((signal) =>
+        runBenchmarks(options.only ?? Object.keys(BENCHMARKS), {
+          quick: options.quick ?? false,
+          signal,
+          say: (text) => process.stderr.write(`  ${text}\n`),
+        }),
+      );
+      process.stdout.write(options.json ? renderJson(report) : renderMarkdown(report));
+      // A part of the rows, or a rough run, must not take the place of a whole result.
+      if (options.write && options.only === undefined && !options.quick) {
+        process.stderr.write(`  written to ${writeReport(report, join(ROOT, "bench", "results"))}.md and .json\n`);
+      }
+      const missed = report.sections.flatMap(({ rows }) => rows).filter((row) => reached(row) === false);
+      if (options.check && missed.length > 0) process.exitCode = EXIT.failed;
+    });
+}
