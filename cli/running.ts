@@ -1,5 +1,5 @@
 import { FreshetError } from "../core/errors.ts";
-import { isUp } from "../local/laptop.ts";
+import { missingParts, PARTS } from "../local/laptop.ts";
 import { type Deployment, type LaptopState, readState } from "../local/state.ts";
 
 /** The state of a runtime that is up and deployed. */
@@ -12,8 +12,14 @@ export interface Running extends LaptopState {
 /** @throws FreshetError `not_running`, which ends a command with exit code 3 */
 export function requireRunning(home: string): Running {
   const state = readState(home);
-  if (!isUp(home) || state.deployment === undefined || state.apiKey === undefined) {
-    throw new FreshetError("not_running", "Freshet is not running here", { repair: "run `make up`" });
+  const missing = missingParts(home);
+  if (missing.length > 0 || state.deployment === undefined || state.apiKey === undefined) {
+    const some = missing.length > 0 && missing.length < PARTS.length;
+    throw new FreshetError(
+      "not_running",
+      some ? `not all of Freshet is running here: ${missing.join(", ")} ended` : "Freshet is not running here",
+      { repair: "run `make up`" },
+    );
   }
   return state as Running;
 }

@@ -8,6 +8,7 @@ import { ENVIRONMENT } from "../functions/shared/environment.ts";
 import { LOCAL_ACCOUNT, LOCAL_REGION, localCdkEnvironment } from "../lib/local-guard.ts";
 import { emulatorUrl, toolPath } from "./emulator.ts";
 import { homeFolder, ROOT } from "./home.ts";
+import { stopProcess } from "./processes.ts";
 import type { Deployment } from "./state.ts";
 import { runTool } from "./tool.ts";
 
@@ -88,6 +89,11 @@ function runCdk(
     },
     signal,
   );
+}
+
+/** Ends what a killed `up` has left at work. */
+export async function endLeftTools(home: string): Promise<void> {
+  for (const name of ["cdk-bootstrap", "cdk-deploy"]) await stopProcess(home, name, 0);
 }
 
 /** Run where no app is found: bootstrapping needs none, and would synthesize it for nothing. */

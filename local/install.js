@@ -78,7 +78,7 @@ function installNodePackages() {
   const stamp = stampOf(readFileSync(join(root, "package-lock.json")), process.platform, process.arch);
   if (isStamped(stampFile, stamp) && existsSync(join(root, "node_modules", ".bin", "node"))) return;
   const result = timed("npm packages", () =>
-    run("npm", ["ci", "--no-audit", "--no-fund"], { env: { ...process.env, PATH: machinePath() } }),
+    run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], { env: { ...process.env, PATH: machinePath() } }),
   );
   if (result.missing) fail("npm was not found", "install Node with npm from https://nodejs.org");
   if (!result.ok) {

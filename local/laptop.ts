@@ -2,7 +2,15 @@
 import { join } from "node:path";
 import { FreshetError } from "../core/errors.ts";
 import { initControl } from "./control.ts";
-import { bootstrap, deploy, describeDeployment, type LaptopPorts, sourceHash, stackNames } from "./deploy.ts";
+import {
+  bootstrap,
+  deploy,
+  describeDeployment,
+  endLeftTools,
+  type LaptopPorts,
+  sourceHash,
+  stackNames,
+} from "./deploy.ts";
 import { ensureDevelopmentKey } from "./development-key.ts";
 import { emulatorClientEnvironment, emulatorProcess, emulatorUrl, pingEmulator, toolPath } from "./emulator.ts";
 import { homeFolder, ROOT } from "./home.ts";
@@ -25,7 +33,7 @@ const START_TIMEOUT_MS = 60_000;
 /** The emulator saves its state while it ends, and takes 4 to 5 s even when idle. */
 const GRACE_MS: Readonly<Record<PartName, number>> = { serve: 5_000, emulator: 20_000, valkey: 15_000 };
 /** Those that use others end before them. */
-const PARTS = ["serve", "emulator", "valkey"] as const;
+export const PARTS = ["serve", "emulator", "valkey"] as const;
 export type PartName = (typeof PARTS)[number];
 
 export interface UpOptions {
@@ -78,6 +86,11 @@ async function bringUp(home: string, options: UpOptions, started: string[]): Pro
   );
   updateState(home, { apiKey });
   await start("serve", deployment);
+  const ready = await askReady(home);
+  if (!storeIsOk(ready)) {
+    steps.say(`  ! ${ready?.reason ?? ready?.detail ?? "the API does not say whether it is ready"}`);
+    if (ready?.repair) steps.say(`    ${ready.repair}`);
+  }
   return readState(home);
 }
 
@@ -169,6 +182,7 @@ async function ensureDeployed(
   options: UpOptions,
 ): Promise<Deployment> {
   const { steps, signal } = options;
+  await endLeftTools(home);
   const hash = sourceHash();
   const present = await stackNames(ports.emulator);
   const whole = known?.stacks.every((stack) => present.includes(stack)) ?? false;
@@ -238,7 +252,8 @@ export async function down(home: string, steps: Steps): Promise<ReadonlyMap<stri
     ...parts.filter((name) => recorded.includes(name)),
   ];
   const results = new Map<string, StopResult>();
-  const missedNothing = await storeMissedNothing(home);
+  // A failover that is not made good must not look like a clean restart next time.
+  const missedNothing = storeIsOk(await askReady(home));
   for (const name of names) {
     await steps.step(`stop ${name}`, async (note) => {
       const result = await stopProcess(home, name, GRACE_MS[name as PartName] ?? 5_000);
@@ -254,21 +269,35 @@ export async function down(home: string, steps: Steps): Promise<ReadonlyMap<stri
   return results;
 }
 
-/** What the API says of the store: a failover that is not made good must not look like a clean restart next time. */
-async function storeMissedNothing(home: string): Promise<boolean> {
+/** What `/ready` of the plain server says; null when it does not answer. */
+async function askReady(home: string): Promise<Readiness | null> {
   const { serve } = readState(home).ports;
-  if (serve === undefined || !isRunning(readRecord(home, "serve"))) return false;
+  if (serve === undefined || !isRunning(readRecord(home, "serve"))) return null;
   try {
     const answer = await fetch(`${serveUrl(serve)}/ready`, { signal: AbortSignal.timeout(5_000) });
-    const body = (await answer.json()) as { checks?: { online_store?: { control?: string } } };
-    return body.checks?.online_store?.control === "ok";
+    return (await answer.json()) as Readiness;
   } catch {
-    return false;
+    return null;
   }
 }
 
+interface Readiness {
+  /** Of a 503 there is a `detail`, of a degraded 200 a `reason`. */
+  readonly detail?: string;
+  readonly reason?: string;
+  readonly repair?: string;
+  readonly checks?: { readonly online_store?: { readonly control?: string } };
+}
+
+const storeIsOk = (ready: Readiness | null): boolean => ready?.checks?.online_store?.control === "ok";
+
+/** Parts that do not run. */
+export function missingParts(home: string): PartName[] {
+  return PARTS.filter((name) => !isRunning(readRecord(home, name)));
+}
+
 export function isUp(home: string): boolean {
-  return PARTS.every((name) => isRunning(readRecord(home, name)));
+  return missingParts(home).length === 0;
 }
 
 /** What `freshet status --json` prints: all that a script needs to connect. */

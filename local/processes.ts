@@ -82,11 +82,20 @@ export async function startProcess(home: string, spec: ProcessSpec): Promise<Pro
     );
   });
   child.unref();
-  const pid = child.pid as number;
-  // A process that has already ended has no token; the empty one matches nothing and readiness then reports the log.
-  const record = { name: spec.name, pid, startToken: startToken(pid) ?? "", startedAtMs: Date.now() };
-  writeFileSync(recordFile(home, spec.name), `${JSON.stringify(record)}\n`);
+  const record = recordProcess(home, spec.name, child.pid as number);
   return record;
+}
+
+/** Remembers a process that leads its own group, so that whoever comes after a crash of ours can end it. */
+export function recordProcess(home: string, name: string, pid: number): ProcessRecord {
+  // A process that has already ended has no token; the empty one matches nothing and readiness then reports the log.
+  const record = { name, pid, startToken: startToken(pid) ?? "", startedAtMs: Date.now() };
+  writeFileSync(recordFile(home, name), `${JSON.stringify(record)}\n`);
+  return record;
+}
+
+export function forgetProcess(home: string, name: string): void {
+  rmSync(recordFile(home, name), { force: true });
 }
 
 /**
@@ -142,7 +151,7 @@ export async function stopProcess(home: string, name: string, graceMs: number): 
   const record = readRecord(home, name);
   if (record === null) return "gone";
   const result = await endGroup(record, graceMs);
-  rmSync(recordFile(home, name), { force: true });
+  forgetProcess(home, name);
   return result;
 }
 

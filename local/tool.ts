@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { FreshetError } from "../core/errors.ts";
-import { logEnd, logFile } from "./processes.ts";
+import { forgetProcess, logEnd, logFile, recordProcess } from "./processes.ts";
 
 const CAUSE_LINES = 10;
 
@@ -24,6 +24,7 @@ export async function runTool(
     stdio: ["ignore", log, log],
   });
   closeSync(log);
+  if (child.pid !== undefined) recordProcess(home, tool.name, child.pid);
   const end = (): void => {
     try {
       if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
@@ -44,6 +45,7 @@ export async function runTool(
     });
   } finally {
     signal?.removeEventListener("abort", end);
+    forgetProcess(home, tool.name);
   }
 }
 
