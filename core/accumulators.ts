@@ -4,7 +4,7 @@
  */
 import { combineDistinct, type Distinct } from "./distinct.ts";
 import type { Scalar, SlotKind } from "./plan.ts";
-import { addWide, squareWide, type Wide, wide, ZERO } from "./wide.ts";
+import { addSquares, addWide, squareWide, type Wide, wide, ZERO } from "./wide.ts";
 
 /** What one event gives to one channel. */
 export interface Contribution {
@@ -47,7 +47,7 @@ export const sum: Accumulator<Wide> = { empty: ZERO, lift: ({ value }) => wide(p
 export const squares: Accumulator<Wide> = {
   empty: ZERO,
   lift: ({ value }) => squareWide(value as number),
-  combine: addWide,
+  combine: addSquares,
 };
 export const min: Accumulator<number> = {
   empty: Number.POSITIVE_INFINITY,
@@ -60,7 +60,7 @@ export const max: Accumulator<number> = {
   combine: Math.max,
 };
 export const last = pointed(newer);
-export const first = pointed((a, b) => !newer(a, b) || a.identity === b.identity);
+export const first = pointed((a, b) => newer(b, a));
 export const distinct: Accumulator<Distinct> = {
   empty: [],
   lift: ({ hash }) => [hash],

@@ -1,7 +1,7 @@
 /** What the engine takes from an event: checked once, at the edge and again behind direct producers. */
 import type { Contribution } from "./accumulators.ts";
 import { RecordError } from "./errors.ts";
-import type { Channel, Group, Plan, Scalar, Stream } from "./plan.ts";
+import type { Channel, Group, Plan, Scalar, SlotKind, Stream } from "./plan.ts";
 import { compileWhere, type Fields } from "./where.ts";
 
 /** Further ahead of its arrival than this, an event is quarantined as `future`. */
@@ -93,7 +93,8 @@ export function checkEvent(stream: Stream, fields: Fields, arrivalMs: number): C
 /** Half away from zero, computed as SQL can compute it too. @throws RecordError `number_too_large` */
 export function toMinorUnits(value: number, scale: number, field: string): number {
   const magnitude = Math.floor(Math.abs(value) * 10 ** scale + 0.5);
-  if (magnitude >= SCALED_LIMIT) {
+  // So written that NaN is refused too.
+  if (!(magnitude < SCALED_LIMIT)) {
     throw new RecordError("number_too_large", `${field} with ${scale} decimal places is at most 2^43 minor units`, {
       field,
       repair: "send a smaller number, or declare a smaller scale",
@@ -105,8 +106,12 @@ export function toMinorUnits(value: number, scale: number, field: string): numbe
 /** Reads one channel from an event; null when the event gives nothing to it. */
 export type ChannelReader = (fields: Fields) => Contribution | null;
 
-/** Compiles a channel. `hash64` is only called for channels that feed a distinct count. */
-export function compileChannel(channel: Channel, hashed: boolean, hash64: Hash64): ChannelReader {
+/**
+ * Compiles a channel. `hash64` is only called for channels that feed a distinct count.
+ * @param stored whether a first or last keeps the value as it is
+ * @throws RecordError, from the reader: `number_too_large`, `value_too_long`
+ */
+export function compileChannel(channel: Channel, hashed: boolean, stored: boolean, hash64: Hash64): ChannelReader {
   const { field, where, scale } = channel.input;
   const holds = where === null ? null : compileWhere(where);
   const present: Contribution = { value: null, hash: 0 };
@@ -116,7 +121,7 @@ export function compileChannel(channel: Channel, hashed: boolean, hash64: Hash64
     const value = fields[field] as Scalar | undefined;
     if (value === null || value === undefined) return null;
     if (scale !== null) return { value: toMinorUnits(value as number, scale, field), hash: 0 };
-    if (typeof value === "string" && value.length > VALUE_LIMIT && !hashed) {
+    if (stored && typeof value === "string" && value.length > VALUE_LIMIT) {
       throw new RecordError("value_too_long", `${field} is at most ${VALUE_LIMIT} characters, given ${value.length}`, {
         field,
         repair: "send a shorter text, or a code for it",
@@ -129,6 +134,8 @@ export function compileChannel(channel: Channel, hashed: boolean, hash64: Hash64
 }
 
 const first32 = (hash: string): number => Number.parseInt(hash.slice(0, 8), 16);
+
+const isPointed = (kind: SlotKind): boolean => kind === "first" || kind === "last";
 
 /** For each group of a stream: its entity's join key and its channel readers, compiled once. */
 export interface GroupReader {
@@ -143,13 +150,10 @@ export function compileGroups(plan: Plan, stream: string, hash64: Hash64): Group
     .map((group) => ({
       group,
       joinKey: plan.entities.find((entity) => entity.name === group.entity)!.joinKey,
-      channels: group.channels.map((channel, index) =>
-        compileChannel(
-          channel,
-          group.slots.some((slot) => slot.kind === "distinct" && slot.channel === index),
-          hash64,
-        ),
-      ),
+      channels: group.channels.map((channel, index) => {
+        const kinds = group.slots.filter((slot) => slot.channel === index).map(({ kind }) => kind);
+        return compileChannel(channel, kinds.includes("distinct"), kinds.some(isPointed), hash64);
+      }),
     }));
 }
 

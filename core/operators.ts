@@ -2,7 +2,7 @@
 import type { Pointed, State } from "./accumulators.ts";
 import { countDistinct, type Distinct } from "./distinct.ts";
 import type { Operator, Scalar, SlotKind } from "./plan.ts";
-import { type Wide, wideToBigInt, wideToNumber } from "./wide.ts";
+import { OVERFLOWN, type Wide, wideToBigInt, wideToNumber } from "./wide.ts";
 
 export interface LowerOptions {
   readonly scale: number | null;
@@ -27,7 +27,7 @@ const scaled = (minor: number, scale: number): number => (scale === 0 ? minor : 
  */
 function varianceOf([squares, sum, n]: readonly State[], { scale, sample }: LowerOptions): number | null {
   const events = n as number;
-  if (events < (sample ? 2 : 1) || (squares as Wide).hi >= 2 ** 53) return null;
+  if (events < (sample ? 2 : 1) || (squares as Wide).hi >= OVERFLOWN.hi) return null;
   const total = wideToBigInt(sum as Wide);
   const numerator = BigInt(events) * wideToBigInt(squares as Wide) - total * total;
   const denominator = BigInt(events) * BigInt(sample ? events - 1 : events) * 10n ** BigInt(2 * (scale as number));

@@ -22,6 +22,15 @@ export function addWide(a: Wide, b: Wide): Wide {
   return lo < LOW ? { hi: a.hi + b.hi, lo } : { hi: a.hi + b.hi + 1, lo: lo - LOW };
 }
 
+/** A sum of squares that has reached 2^93. It stays there: served as null, and equal bytes in any order. */
+export const OVERFLOWN: Wide = { hi: 2 ** 53, lo: 0 };
+
+/** `addWide` for terms that are never negative. */
+export function addSquares(a: Wide, b: Wide): Wide {
+  const total = addWide(a, b);
+  return total.hi >= OVERFLOWN.hi ? OVERFLOWN : total;
+}
+
 /** x^2 for an integer with |x| < 2^43, split so that no product passes 2^53. */
 export function squareWide(x: number): Wide {
   const magnitude = Math.abs(x);

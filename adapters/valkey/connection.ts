@@ -217,8 +217,9 @@ export function commandError(error: Error): FreshetError {
       repair: "add memory or shards; reads go on, and applies resume by themselves",
     });
   }
-  // A bug that some record brought to light, told apart from a store that cannot serve anybody.
-  if (/user_function|script: on @|Error running script/.test(error.message)) {
+  // A bug that some record brought to light, told apart from a store that cannot serve anybody: a refusal by the server
+  // (OOM, MISCONF, NOREPLICAS, NOPERM …) keeps its own first word even when it hits a command within a function.
+  if (/^(ERR user_function:|WRONGTYPE )/.test(error.message)) {
     return new FreshetError("store_function_failed", `the store's function failed: ${error.message.slice(0, 200)}`, {
       cause: error,
     });

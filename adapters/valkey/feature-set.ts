@@ -4,7 +4,7 @@ import { FreshetError } from "../../core/errors.ts";
 import { OPERATORS } from "../../core/operators.ts";
 import type { Feature, FeatureValue, Group, Plan, Slot, View } from "../../core/plan.ts";
 import { withStatus } from "../../core/tiles.ts";
-import { addWide, LOW, type Wide } from "../../core/wide.ts";
+import { LOW, type Wide } from "../../core/wide.ts";
 import { cover, floorTo, frontier, type TileRange, windowInterval } from "../../core/window.ts";
 import {
   ABSORBED_FIELD,
@@ -305,12 +305,17 @@ function combineAt(slot: Slot, positions: Int32Array, values: readonly (Buffer |
           hi += tile.readInt32LE(at);
           lo += low(tile, at + 4);
         } else {
-          hi += tile.readUIntLE(at, 6) + tile.readInt8(at + 6) * 2 ** 48;
+          hi += tile.readUIntLE(at, 6) + tile[at + 6] * 2 ** 48;
           lo += low(tile, at + 7);
+        }
+        // Carried in time: low parts of more than 8,192 tiles would pass 2^53.
+        if (lo >= 2 ** 52) {
+          hi += Math.floor(lo / LOW);
+          lo %= LOW;
         }
       }
       const carry = Math.floor(lo / LOW);
-      return addWide({ hi: hi + carry, lo: lo - carry * LOW }, { hi: 0, lo: 0 }) satisfies Wide;
+      return { hi: hi + carry, lo: lo - carry * LOW } satisfies Wide;
     }
     default: {
       const { empty, combine } = ACCUMULATORS[slot.kind];

@@ -1,7 +1,7 @@
 /** Prepares events for the store's function: which entities they touch, and the record each of those gets. */
 import { hash as digest } from "node:crypto";
 import type { Contribution } from "../../core/accumulators.ts";
-import { compileGroups, entityId, type GroupReader, identityText } from "../../core/event.ts";
+import { compileGroups, entityId, type GroupReader, identityText, VALUE_LIMIT } from "../../core/event.ts";
 import type { Plan } from "../../core/plan.ts";
 import type { Fields } from "../../core/where.ts";
 import { squareWide } from "../../core/wide.ts";
@@ -26,7 +26,8 @@ export interface PreparedEvent {
   readonly updates: readonly EntityUpdate[];
 }
 
-const SCRATCH = Buffer.alloc(64 * 1024);
+/** Holds the largest record: 32 channels with numbers, squares, a hash and a text of `VALUE_LIMIT` UTF-16 units each. */
+const SCRATCH = Buffer.alloc(16 + 32 * (8 + 16 + 4 + 3 + 3 * VALUE_LIMIT));
 /** Entities whose keys are remembered for a tenant, about 30 MB; and tenants. */
 const CACHE_LIMIT = 200_000;
 const TENANT_LIMIT = 16;
@@ -53,7 +54,7 @@ export class RecordPacker {
     }));
   }
 
-  /** @throws RecordError `number_too_large`, `key_too_long` */
+  /** @throws RecordError `number_too_large`, `value_too_long`, `key_too_long` */
   prepare(tenant: string, eventId: string, eventTimeMs: number, fields: Fields): PreparedEvent {
     const identity = digest("sha256", identityText(tenant, this.stream, eventTimeMs, eventId), "buffer").subarray(0, 8);
     const updates: EntityUpdate[] = [];
