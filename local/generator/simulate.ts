@@ -67,7 +67,17 @@ export interface Payment {
 const DAY_MS = 86_400_000;
 const REMEMBERED = 12;
 
-/** Events of all streams in order of event time. */
+/**
+ * What is simulated before the first event that is given out, so that sessions and episodes are under way in a short run as
+ * in a long one; bounded in events, because it costs time before anything is sent.
+ */
+const WARM_UP_MS = 7_200_000;
+const WARM_UP_EVENTS = 150_000;
+
+/**
+ * Events of all streams in order of event time. Labels are given for transactions of the interval only: one of a
+ * transaction that nobody has seen would be of no use.
+ */
 export function* simulate(options: SimulationOptions): Generator<SimulatedEvent> {
   const { seed, fromMs, toMs, transactionsPerSecond = 10, tenant = "default", fraudRate = 0.0015 } = options;
   const wanted = new Set(options.streams ?? ["transactions", "clicks", "labels"]);
@@ -87,6 +97,7 @@ export function* simulate(options: SimulationOptions): Generator<SimulatedEvent>
   function* pay(payment: Payment): Generator<SimulatedEvent> {
     const id = `tx_${ids.hex(20)}`;
     const { label, timeMs: labelAtMs } = outcome(payment, random);
+    if (payment.timeMs < fromMs) return;
     later(labelAtMs, function* () {
       if (wanted.has("labels")) yield labelEvent(tenant, id, labelAtMs, label, payment.fraud, ids);
     });
@@ -125,11 +136,14 @@ export function* simulate(options: SimulationOptions): Generator<SimulatedEvent>
       }
     });
   };
-  let now = fromMs;
-  let clock = fromMs;
+  const warmUpMs = Math.min(WARM_UP_MS, (1000 * WARM_UP_EVENTS) / (transactionsPerSecond + clicksPerSecond));
+  let now = fromMs - warmUpMs;
+  let clock = now;
   nextPayment();
   nextSession();
-  for (let next = queue.take(); next !== null; next = queue.take()) yield* next();
+  for (let next = queue.take(); next !== null; next = queue.take()) {
+    for (const event of next()) if (event.timeMs >= fromMs) yield event;
+  }
 }
 
 /** The newest payments at each merchant: whose cards a thief who has broken in there can copy. */

@@ -97,6 +97,17 @@ describe("life", () => {
     expect(Math.abs(honest.length / 36_000 - 1)).toBeLessThan(0.02);
   });
 
+  test("a short run has clicks at their rate, fraud, and no label without its transaction", () => {
+    const minute = { seed: 7, fromMs: MONDAY, toMs: MONDAY + 60_000, transactionsPerSecond: 100, clicksPerSecond: 50 };
+    const short = [...simulate({ ...minute, fraudRate: 0.005 })];
+    const of = (name: string) => short.filter(({ stream }) => stream === name);
+    expect(of("clicks").length).toBeGreaterThan(2_500);
+    expect(of("transactions").filter(({ fraud }) => fraud !== null).length).toBeGreaterThan(20);
+    const known = new Set(of("transactions").map(({ id }) => id));
+    expect(of("labels").length).toBeGreaterThan(0);
+    expect(of("labels").filter(({ partitionKey }) => !known.has(partitionKey))).toEqual([]);
+  });
+
   test("customers have their own hours", () => {
     const hours = groups(byPattern(null), "user_id")
       .filter((own) => own.length > 100)
@@ -158,10 +169,19 @@ describe("fraud", () => {
   });
 
   test("merchant compromise: cards that were all at one shop before, from one device", () => {
-    const shopsOf = Map.groupBy(byPattern(null), (event) => text(event, "card_id"));
-    const known = new Set(byPattern(null).map(({ fields }) => fields["device_id"]));
-    const episodes = groups(byPattern("merchant_compromise"), "device_id").filter(
-      (own) => !known.has(own[0].fields["device_id"]) && new Set(own.map((event) => text(event, "card_id"))).size >= 4,
+    // Few shops, so that each has had new customers since the week began.
+    const town = [...simulate({ ...week, toMs: MONDAY + 3 * DAY_MS, merchants: 30, fraudRate: 0.01 })];
+    const honest = town.filter(({ stream, fraud }) => stream === "transactions" && fraud === null);
+    const shopsOf = Map.groupBy(honest, (event) => text(event, "card_id"));
+    const known = new Set(honest.map(({ fields }) => fields["device_id"]));
+    const compromised = town.filter(
+      ({ fraud, stream }) => stream === "transactions" && fraud === "merchant_compromise",
+    );
+    const episodes = groups(compromised, "device_id").filter(
+      (own) =>
+        own[0].timeMs > MONDAY + DAY_MS &&
+        !known.has(own[0].fields["device_id"]) &&
+        new Set(own.map((event) => text(event, "card_id"))).size >= 4,
     );
     expect(episodes.length).toBeGreaterThan(5);
     for (const own of episodes) {
