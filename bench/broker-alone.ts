@@ -6,9 +6,9 @@ import {
   DescribeStreamSummaryCommand,
   GetRecordsCommand,
   GetShardIteratorCommand,
-  KinesisClient,
   ListShardsCommand,
 } from "@aws-sdk/client-kinesis";
+import { createKinesisClient } from "../adapters/kinesis-client.ts";
 import { deaggregate } from "../adapters/kpl.ts";
 import { clientConfig } from "../local/deploy.ts";
 
@@ -16,7 +16,7 @@ const POLL_MS = 20;
 const LIMIT_MS = 120_000;
 
 export async function withUnmappedStream<T>(port: number, work: (stream: string) => Promise<T>): Promise<T> {
-  const client = new KinesisClient(clientConfig(port));
+  const client = createKinesisClient(clientConfig(port));
   const StreamName = `freshet-bench-${Date.now()}`;
   try {
     await client.send(new CreateStreamCommand({ StreamName, ShardCount: 2 }));
@@ -39,7 +39,7 @@ export async function drainUnmapped(
   events: number,
   signal: AbortSignal,
 ): Promise<number> {
-  const client = new KinesisClient(clientConfig(port));
+  const client = createKinesisClient(clientConfig(port));
   try {
     const { Shards = [] } = await client.send(new ListShardsCommand({ StreamName }));
     const iterators = await Promise.all(

@@ -4,8 +4,9 @@
  */
 import { hash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { KinesisClient, PutRecordsCommand } from "@aws-sdk/client-kinesis";
+import { PutRecordsCommand } from "@aws-sdk/client-kinesis";
 import { EventCodec } from "../adapters/avro/event-codec.ts";
+import { createKinesisClient } from "../adapters/kinesis-client.ts";
 import { KplPacker } from "../adapters/kpl.ts";
 import { clientConfig } from "../local/deploy.ts";
 import { seededRandom, transaction } from "./workload.ts";
@@ -37,7 +38,7 @@ const LANE_KEYS = Array.from({ length: LANES }, (_, i) => String(((2n * BigInt(i
 
 export async function produce(order: ProduceOrder): Promise<ProduceResult> {
   const { stream, packed, events, rate, label } = order;
-  const client = new KinesisClient(clientConfig(order.emulatorPort));
+  const client = createKinesisClient(clientConfig(order.emulatorPort));
   const random = seededRandom(hash("sha256", label, "buffer").readUInt32LE(0));
   const codec = EventCodec.for("transactions.v1");
   const underWay = new Set<Promise<void>>();
