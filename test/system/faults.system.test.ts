@@ -32,11 +32,13 @@ let load: Load;
 let scores: ScoreWatch;
 /** Of the append-only file, when the test began. */
 let sizeBefore: number;
+let tests = 0;
 
 beforeEach(async () => {
   ({ tenant, key } = await createTenant());
   sizeBefore = statSync(appendOnlyFile()).size;
-  load = new Load(tenant, { seed: Date.now() % 2 ** 32, packed: Date.now() % 2 === 0 });
+  tests++;
+  load = new Load(tenant, { seed: tests, packed: tests % 2 === 0 });
   scores = new ScoreWatch(key);
   await until("the first events to count", async () => load.events.length > 300 && (await someMerchant()).tx > 0);
 });
@@ -74,11 +76,15 @@ describe("the store is killed", () => {
     // Nothing but a replay clears it: neither new events nor the control function.
     await expectDegraded("failover");
 
+    if (keep < 1) {
+      // Without a load that goes on, what the replay applies is what was missing.
+      await load.stop();
+      await settle(STREAMS);
+    }
     const { found, state, steps } = await recoverStore();
     expect([found, state]).toEqual(["failover", "ok"]);
-    const missing = steps.reduce((sum, { applied }) => sum + applied, 0);
-    if (keep < 1) expect(missing).toBeGreaterThan(0);
-    else expect(missing).toBe(0);
+    if (keep < 1) expect(steps.reduce((sum, { applied }) => sum + applied, 0)).toBeGreaterThan(0);
+    else await loadGoesOn();
     await expectEveryEventOnce();
   });
 
@@ -105,6 +111,7 @@ describe("the store is killed", () => {
 
     expect(await recoverStore()).toMatchObject({ found: "lost", state: "ok" });
     expect((await control()).epoch).toBe(before + 1);
+    await loadGoesOn();
     await expectEveryEventOnce();
   });
 });
@@ -148,7 +155,7 @@ describe("the emulator is ended and started with its state", () => {
     await stopDeployedPart("emulator");
     expect(await score()).toMatchObject({ status: 200, degraded: null });
     await startDeployedPart("emulator");
-    expect(await readiness()).toMatchObject({ status: 200, control: "ok" });
+    await loadGoesOn();
     await expectEveryEventOnce();
     const gateway = await call(deployed().api.url, "/v1/score/fraud", key, scorable());
     expect(gateway).toMatchObject({ status: 200, body: { degraded: false } });
@@ -205,10 +212,13 @@ const control = () => invoke("control") as Promise<ControlReport>;
 /** What `freshet recover` does. */
 const recoverStore = (): Promise<Recovery> => recover(deployedClientConfig(), deployment(), () => {});
 
-/** Lets the load go on for a while, ends it, waits until all of it is applied, and holds every entity against the oracle. */
-async function expectEveryEventOnce(): Promise<void> {
+async function loadGoesOn(): Promise<void> {
   const sent = load.events.length;
   await until("the load to go on", async () => load.events.length > sent + 200);
+}
+
+/** Ends the load, waits until all of it is applied, and holds every entity against the oracle. */
+async function expectEveryEventOnce(): Promise<void> {
   await load.stop();
   await settle(STREAMS);
   const truth = new GroundTruth(load.events);

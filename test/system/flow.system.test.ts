@@ -1,0 +1,449 @@
+/**
+ * The main path on the deployed app: events by every way in, twice, out of order, late and broken; what is served, set aside
+ * and archived is then held against what the producers know.
+ */
+import { CloudWatchClient, GetMetricStatisticsCommand } from "@aws-sdk/client-cloudwatch";
+import { DynamoDBClient, ScanCommand } from "@aws-sdk/client-dynamodb";
+import { GetObjectCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type ArchiveRow, readArchive } from "../../adapters/archive.ts";
+import { KplPacker } from "../../adapters/kpl.ts";
+import { UNATTRIBUTED } from "../../adapters/object-path.ts";
+import { quarantineId } from "../../adapters/quarantine.ts";
+import { floorTo } from "../../core/window.ts";
+import { disturb, type Outgoing } from "../../local/generator/disturb.ts";
+import { type StreamName, simulate } from "../../local/generator/simulate.ts";
+import { brokerSink, httpSink } from "../../local/generator/sinks.ts";
+import { createTenant, deployed, deployedClientConfig } from "../support/deployed.ts";
+import { call, functionEnvironment, invoke, settle, until } from "./app.ts";
+import { entitiesOf, expectFeatures, GroundTruth, identityOf } from "./oracle.ts";
+import { type Delivery, RecordingBroker } from "./producer.ts";
+
+const STREAMS: readonly StreamName[] = ["transactions", "clicks", "labels"];
+/** What each fault of the generator is refused for, at the edge and behind direct producers alike. */
+const REASONS: Readonly<Record<string, string>> = {
+  truncated: "avro_truncated",
+  unknown_schema: "schema_unknown",
+  no_id: "event_id_missing",
+  future: "event_time_future",
+  not_avro: "not_single_object",
+};
+/** The seal stays behind arrivals by the allowed lateness, the function's timeout and a margin. */
+const SEAL_LAG_MS = 600_000 + 60_000 + 60_000;
+const METRICS = ["EventsIn", "Applied", "Duplicates", "Late", "Quarantined"] as const;
+
+/** What one tenant sent, and what must have become of it. */
+interface Sent {
+  readonly tenant: string;
+  readonly key: string;
+  /** Everything that was acknowledged, whole or broken, each delivery once. */
+  readonly acknowledged: Outgoing[];
+  /** Those of them whose place in the broker is known. */
+  readonly placed: Map<Delivery, Outgoing>;
+  truth: GroundTruth;
+}
+
+const s3 = new S3Client({ ...deployedClientConfig(), forcePathStyle: true });
+const dynamodb = new DynamoDBClient(deployedClientConfig());
+const cloudwatch = new CloudWatchClient(deployedClientConfig());
+
+let names: Readonly<Record<string, string>>;
+let first: Sent;
+let second: Sent;
+let metricsBefore: Record<string, number>;
+let seals: { before: Record<string, number>; invokedMs: number; after: Record<string, number> };
+
+beforeAll(async () => {
+  names = await functionEnvironment("aggregate");
+  seals = await advanceSeals();
+  await settle(STREAMS);
+  metricsBefore = await settledMetrics("transactions");
+  first = await newSent();
+  second = await newSent();
+  await sendEverywhere(first);
+  await sendPacked(second, [...disturb(simulation(second.tenant, 2, 2), 2, { duplicates: 0.1 })]);
+  await settle(STREAMS);
+  for (const sent of [first, second]) {
+    const counted = sent.acknowledged.filter((out) => out.fault === null && !isSealed(out));
+    sent.truth = new GroundTruth(counted.map(({ event }) => event));
+  }
+}, 120_000);
+
+afterAll(() => {
+  for (const client of [s3, dynamodb, cloudwatch]) client.destroy();
+});
+
+it("the heartbeat moves the seal to its distance behind what every shard has acknowledged", () => {
+  for (const stream of ["transactions", "clicks"]) {
+    expect(seals.after[stream]).toBeGreaterThanOrEqual(floorTo(seals.invokedMs - SEAL_LAG_MS, 60_000));
+    expect(seals.after[stream]).toBeGreaterThanOrEqual(seals.before[stream]);
+  }
+});
+
+describe("of events by HTTP as JSON and as Avro, and by the broker singly and packed", () => {
+  it("each that is whole and not sealed counts once, in every feature of every entity", async () => {
+    expect(first.acknowledged.length).toBeGreaterThan(first.truth.events.size * 1.05);
+    expect(await expectFeatures(first.truth, first.key)).toBeGreaterThan(50);
+  });
+
+  it("each broken one is in quarantine once, with its reason and its bytes", async () => {
+    const broken = [...first.placed].filter(([, { fault }]) => fault !== null);
+    expect(new Set(broken.map(([, { fault }]) => fault))).toEqual(new Set(Object.keys(REASONS)));
+    const places = new Set([...first.placed.keys()].map(({ shard, sequence }) => `${shard}/${sequence}`));
+    const items = (await scan(names["FRESHET_QUARANTINE_TABLE"])).filter(({ shard, sequence }) =>
+      places.has(`${shard.S}/${sequence.S}`),
+    );
+    expect(items.map(({ sk }) => sk.S).sort()).toEqual(broken.map(([delivery]) => quarantineId(delivery)).sort());
+
+    const lines = new Map<string, Record<string, any>[]>();
+    for (const tenant of [first.tenant, UNATTRIBUTED]) {
+      for (const { key, bytes } of await objects(names["FRESHET_QUARANTINE_BUCKET"], `quarantine/tenant=${tenant}/`)) {
+        const rows = bytes.toString("utf8").trimEnd().split("\n");
+        rows.forEach((row, line) => {
+          const envelope = { ...JSON.parse(row), key, line };
+          lines.set(envelope.id, [...(lines.get(envelope.id) ?? []), envelope]);
+        });
+      }
+    }
+    for (const [delivery, { fault }] of broken) {
+      const id = quarantineId(delivery);
+      const item = items.find(({ sk }) => sk.S === id)!;
+      expect([item.reason.S, item.status.S, item.stream.S]).toEqual([REASONS[fault!], "open", delivery.stream]);
+      const [envelope, ...more] = lines.get(id) ?? [];
+      expect(more).toEqual([]);
+      expect([envelope.reason, envelope.bytes]).toEqual([REASONS[fault!], delivery.bytes.toString("base64")]);
+      expect([item.object_key.S, item.object_line.N]).toEqual([envelope.key, String(envelope.line)]);
+    }
+  });
+
+  it("each that is older than the seal waits in the late queue, once for every entity", async () => {
+    const expected = new Set<string>();
+    for (const out of first.acknowledged.filter((each) => each.fault === null && isSealed(each))) {
+      for (const { entity, id } of entitiesOf(out.event)) expected.add(`${entity}/${id}/${identityOf(out.event)}`);
+    }
+    expect(expected.size).toBeGreaterThan(20);
+    const items = (await scan(names["FRESHET_LATE_TABLE"])).filter(({ tenant }) => tenant.S === first.tenant);
+    expect(items.map(({ entity, id, identity }) => `${entity.S}/${id.S}/${identity.S}`).sort()).toEqual(
+      [...expected].sort(),
+    );
+  });
+
+  it("every delivery is one row of the archive, with its fields and its fates", async () => {
+    const rows = await archived(first.tenant);
+    const own = rows.filter(({ tenant }) => tenant === first.tenant);
+    const places = rows.map(placeOf);
+    expect(new Set(places).size).toBe(places.length);
+
+    // Broken ones, by their place; those without a tenant lie among everybody's.
+    const byPlace = new Map(rows.map((row) => [placeOf(row), row]));
+    for (const [delivery, { fault }] of first.placed) {
+      const row = byPlace.get(placeOf(delivery));
+      expect([delivery.sequence, row?.reason]).toEqual([
+        delivery.sequence,
+        fault === null ? undefined : REASONS[fault],
+      ]);
+      if (fault !== null) expect(row!.fates).toEqual([]);
+    }
+
+    const deliveries = Map.groupBy(
+      first.acknowledged.filter(({ fault }) => fault === null),
+      ({ event }) => identityOf(event),
+    );
+    const archivedRows = Map.groupBy(
+      own.filter(({ reason }) => reason === undefined),
+      ({ identity }) => identity!,
+    );
+    expect(new Set(archivedRows.keys())).toEqual(new Set(deliveries.keys()));
+    for (const [identity, outs] of deliveries) {
+      const [{ event }] = outs;
+      const found = archivedRows.get(identity)!;
+      expect([event.id, found.length]).toEqual([event.id, outs.length]);
+      for (const row of found) {
+        expect(row.fields).toEqual(event.fields);
+        expect(row.fates.map(({ entity, id }) => `${entity}/${id}`).sort()).toEqual(
+          entitiesOf(event)
+            .map(({ entity, id }) => `${entity}/${id}`)
+            .sort(),
+        );
+      }
+      if (event.stream === "labels") continue;
+      const fates = found.map((row) => row.fates.map(({ fate }) => fate));
+      const kinds = fates.map((each) => new Set(each)).map((set) => (set.size === 1 ? [...set][0] : "mixed"));
+      const visible = new Set(found.flatMap((row) => row.fates.map(({ visibleMs }) => visibleMs)));
+      if (isSealed(outs[0])) {
+        expect(new Set(kinds)).toEqual(new Set(["late"]));
+        expect(visible).toEqual(new Set([null]));
+      } else {
+        expect(kinds.toSorted()).toEqual(["applied", ...Array(found.length - 1).fill("duplicate")]);
+        // A duplicate is told when the event was first applied.
+        for (const { entity } of found[0].fates) {
+          const times = found.map((row) => row.fates.find((each) => each.entity === entity)!.visibleMs);
+          expect(new Set(times).size).toBe(1);
+        }
+      }
+    }
+  });
+
+  it("the metrics of the stream count what was sent and what became of it", async () => {
+    const sent = [first, second].flatMap(({ acknowledged }) =>
+      acknowledged.filter(({ event }) => event.stream === "transactions"),
+    );
+    const whole = sent.filter(({ fault }) => fault === null);
+    const open = whole.filter((out) => !isSealed(out));
+    const once = new Set(open.map(({ event }) => identityOf(event))).size;
+    const expected = {
+      EventsIn: sent.length,
+      Applied: once,
+      Duplicates: open.length - once,
+      Late: whole.length - open.length,
+      Quarantined: sent.length - whole.length,
+    };
+    let grown: Record<string, number> = {};
+    await until(
+      `metrics to reach ${JSON.stringify(expected)}`,
+      async () => {
+        const now = await readMetrics("transactions");
+        grown = Object.fromEntries(METRICS.map((name) => [name, now[name] - metricsBefore[name]]));
+        return METRICS.every((name) => grown[name] >= expected[name]);
+      },
+      10_000,
+      200,
+    ).catch(() => {});
+    expect(grown).toEqual(expected);
+  });
+});
+
+describe("two tenants with the same cards, merchants and customers", () => {
+  it("see each their own features", async () => {
+    expect(await expectFeatures(second.truth, second.key)).toBeGreaterThan(20);
+    const shared = [...first.truth.entities.keys()].filter((name) => second.truth.entities.has(name));
+    expect(shared.length).toBeGreaterThan(10);
+    const [stranger] = [...first.truth.entities].filter(([name]) => !second.truth.entities.has(name));
+    const [, { entity, id }] = stranger;
+    const { body } = await call(deployed().serve.url, `/v1/features/${entity}/${id}`, second.key);
+    expect(new Set(Object.values<any>(body.features).map(({ status }) => status))).toEqual(new Set(["NOT_FOUND"]));
+  });
+
+  it("are apart in the archive", async () => {
+    const rows = await tenantRows(second.tenant);
+    expect(new Set(rows.map(({ identity }) => identity))).toEqual(new Set(second.truth.events.keys()));
+    expect(new Set(rows.map(({ tenant }) => tenant))).toEqual(new Set([second.tenant]));
+  });
+});
+
+it("API Gateway and the plain server score alike, from the features that the oracle has", async () => {
+  const payments = [...first.truth.events.values()].filter(({ stream }) => stream === "transactions").slice(-10);
+  for (const { fields } of payments) {
+    const body = { ...fields, explain: true };
+    const both = async () => {
+      const answers = [deployed().api.url, deployed().serve.url].map((base) =>
+        call(base, "/v1/score/fraud", first.key, body),
+      );
+      const [gateway, server] = await Promise.all(answers);
+      expect([gateway.status, server.status]).toEqual([200, 200]);
+      // Windows move with the minute: two answers from both sides of it are about different windows.
+      const minutes = [gateway, server].map((answer) => floorTo(answer.body.as_of_ms, 60_000));
+      return minutes[0] === minutes[1] && [gateway.body, server.body];
+    };
+    const [gateway, server] = await until("both answers within a minute", both);
+    for (const answer of [gateway, server]) {
+      const { as_of_ms, degraded, explanation } = answer;
+      expect([degraded, answer.model_version]).toEqual([false, "rule-based-v1"]);
+      const expected = Object.assign(
+        {},
+        ...["card", "merchant", "device", "user"].map((entity) =>
+          first.truth.features({ entity, id: String(fields[`${entity}_id`]) }, as_of_ms),
+        ),
+      );
+      const stored = Object.entries(explanation.features).filter(([name]) => name.includes(":"));
+      expect(stored.length).toBeGreaterThan(10);
+      for (const [name, value] of stored) expect([name, value]).toEqual([name, expected[name]]);
+    }
+    for (const field of ["score", "decision", "variant", "features_used", "features_missing"]) {
+      expect([field, gateway[field]]).toEqual([field, server[field]]);
+    }
+    expect(gateway.explanation.contributions).toEqual(server.explanation.contributions);
+  }
+});
+
+function simulation(tenant: string, seed: number, rate: number) {
+  const toMs = Date.now();
+  return simulate({
+    tenant,
+    seed,
+    fromMs: toMs - 90_000,
+    toMs,
+    transactionsPerSecond: rate,
+    clicksPerSecond: rate,
+    customers: 30,
+    merchants: 10,
+    fraudRate: 0.03,
+  });
+}
+
+async function newSent(): Promise<Sent> {
+  return { ...(await createTenant()), acknowledged: [], placed: new Map(), truth: new GroundTruth([]) };
+}
+
+/** Older than the seal when it was sent. Nothing that is sent lies between that seal and the present one. */
+const isSealed = ({ event }: Outgoing): boolean => event.timeMs < seals.after["transactions"];
+
+/** A quarter of the events each way; a repeated event may come another way than the first time. */
+async function sendEverywhere(sent: Sent): Promise<void> {
+  const fractions = { duplicates: 0.08, late: 0.04, disorder: 0.06, malformed: 0.1 };
+  const outs = [...disturb(simulation(sent.tenant, 1, 12), 1, fractions)];
+  const part = (way: number) => outs.filter((_, i) => i % 4 === way);
+
+  // The sink breaks events in JSON's own way; none of those is acknowledged.
+  const json = part(0);
+  const whole = json.filter(({ fault }) => fault === null);
+  expect(await httpSink(deployed().api.url, sent.key).send(json)).toBe(whole.length);
+  sent.acknowledged.push(...whole);
+
+  await postAvro(sent, part(1));
+  const broker = new RecordingBroker();
+  for (const [packed, events] of [
+    [false, part(2)],
+    [true, part(3)],
+  ] as const) {
+    expect(await brokerSink(broker.client, deployed().streams, packed, 1).send(events)).toBe(events.length);
+    sent.acknowledged.push(...events);
+  }
+  broker.close();
+  place(sent, broker.deliveries);
+}
+
+async function sendPacked(sent: Sent, outs: readonly Outgoing[]): Promise<void> {
+  const broker = new RecordingBroker();
+  expect(await brokerSink(broker.client, deployed().streams, true, 2).send(outs)).toBe(outs.length);
+  broker.close();
+  sent.acknowledged.push(...outs);
+  place(sent, broker.deliveries);
+}
+
+/** Aggregated records over HTTP; each broken event is refused by name. */
+async function postAvro(sent: Sent, outs: readonly Outgoing[]): Promise<void> {
+  for (const stream of STREAMS) {
+    const events = outs.filter(({ event }) => event.stream === stream);
+    for (let from = 0; from < events.length; from += 100) {
+      const some = events.slice(from, from + 100);
+      const packer = new KplPacker();
+      for (const { bytes, event } of some) expect(packer.add(event.partitionKey, bytes)).toBe(true);
+      const answer = await fetch(`${deployed().serve.url}/v1/events/${stream}`, {
+        method: "POST",
+        headers: { "x-api-key": sent.key, "content-type": "application/vnd.freshet.avro" },
+        body: new Uint8Array(packer.take()),
+      });
+      const { results } = (await answer.json()) as { results: { status: string; code?: string }[] };
+      expect(results.map(({ status, code }) => code ?? status)).toEqual(
+        some.map(({ fault }) => (fault === null ? "queued" : REASONS[fault])),
+      );
+      sent.acknowledged.push(...some.filter(({ fault }) => fault === null));
+    }
+  }
+}
+
+/** Finds the event of each delivery by its bytes, which a repeated event shares with its first. */
+function place(sent: Sent, deliveries: readonly Delivery[]): void {
+  const byBytes = new Map(sent.acknowledged.map((out) => [out.bytes.toString("latin1"), out]));
+  for (const delivery of deliveries) {
+    const out = byBytes.get(delivery.bytes.toString("latin1"));
+    if (out === undefined) throw new Error(`delivery ${delivery.sequence} holds bytes that nobody sent`);
+    sent.placed.set(delivery, out);
+  }
+}
+
+/** Invokes the heartbeat until the seals are at their distance; the first ones may find shards without an acknowledgement. */
+async function advanceSeals(): Promise<typeof seals> {
+  const read = async (): Promise<Record<string, number>> =>
+    (await call(deployed().serve.url, "/ready", null)).body.checks.online_store.seals_ms;
+  const before = await read();
+  const invokedMs = Date.now();
+  const wanted = floorTo(invokedMs - SEAL_LAG_MS, 60_000);
+  const after = await until(
+    "the heartbeat to move the seals",
+    async () => {
+      await invoke("heartbeat");
+      const now = await read();
+      return now["transactions"] >= wanted && now["clicks"] >= wanted && now;
+    },
+    30_000,
+    500,
+  );
+  return { before, invokedMs, after };
+}
+
+async function scan(table: string): Promise<Record<string, any>[]> {
+  const items: Record<string, any>[] = [];
+  let from: Record<string, any> | undefined;
+  do {
+    const page = await dynamodb.send(new ScanCommand({ TableName: table, ExclusiveStartKey: from }));
+    items.push(...(page.Items ?? []));
+    from = page.LastEvaluatedKey;
+  } while (from !== undefined);
+  return items;
+}
+
+async function objects(bucket: string, prefix: string): Promise<{ key: string; bytes: Buffer }[]> {
+  const found: { key: string; bytes: Buffer }[] = [];
+  let token: string | undefined;
+  do {
+    const page = await s3.send(new ListObjectsV2Command({ Bucket: bucket, Prefix: prefix, ContinuationToken: token }));
+    for (const { Key: key } of page.Contents ?? []) {
+      const { Body } = await s3.send(new GetObjectCommand({ Bucket: bucket, Key: key }));
+      found.push({ key: key!, bytes: Buffer.from(await Body!.transformToByteArray()) });
+    }
+    token = page.NextContinuationToken;
+  } while (token !== undefined);
+  return found;
+}
+
+async function tenantRows(partition: string): Promise<ArchiveRow[]> {
+  const found = await objects(names["FRESHET_ARCHIVE_BUCKET"], `raw/tenant=${partition}/`);
+  return found.flatMap(({ bytes }) => [...readArchive(bytes)]);
+}
+
+/** Rows of a tenant, and those that no tenant could be read from. */
+const archived = async (tenant: string): Promise<ArchiveRow[]> => [
+  ...(await tenantRows(tenant)),
+  ...(await tenantRows(UNATTRIBUTED)),
+];
+
+const placeOf = (at: Omit<Delivery, "bytes">): string => `${at.stream}/${at.shard}/${at.sequence}/${at.subSequence}`;
+
+async function readMetrics(stream: string): Promise<Record<string, number>> {
+  const totals = await Promise.all(
+    METRICS.map(async (MetricName) => {
+      const { Datapoints = [] } = await cloudwatch.send(
+        new GetMetricStatisticsCommand({
+          Namespace: "Freshet",
+          MetricName,
+          Dimensions: [{ Name: "stream", Value: stream }],
+          StartTime: new Date(Date.now() - 6 * 3_600_000),
+          EndTime: new Date(Date.now() + 60_000),
+          Period: 60,
+          Statistics: ["Sum"],
+        }),
+      );
+      return [MetricName, Datapoints.reduce((sum, { Sum = 0 }) => sum + Sum, 0)] as const;
+    }),
+  );
+  return Object.fromEntries(totals);
+}
+
+/** Metrics travel by the log: those of events that are settled may still be on their way. */
+async function settledMetrics(stream: string): Promise<Record<string, number>> {
+  let last = await readMetrics(stream);
+  await until(
+    "the metrics to stand still",
+    async () => {
+      const now = await readMetrics(stream);
+      const still = METRICS.every((name) => now[name] === last[name]);
+      last = now;
+      return still;
+    },
+    20_000,
+    700,
+  );
+  return last;
+}
