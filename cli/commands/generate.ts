@@ -1,17 +1,19 @@
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { createKinesisClient } from "../../adapters/kinesis-client.ts";
 import { parseDuration } from "../../core/duration.ts";
-import { FreshetError } from "../../core/errors.ts";
 import { clientConfig } from "../../local/deploy.ts";
 import { type GenerateSummary, generate } from "../../local/generator/run.ts";
 import type { StreamName } from "../../local/generator/simulate.ts";
 import { brokerSink, fileSink, httpSink, type Sink } from "../../local/generator/sinks.ts";
 import { freshetHome } from "../../local/home.ts";
+import { serveUrl } from "../../local/laptop.ts";
 import { EXIT } from "../exit.ts";
 import { requireRunning } from "../running.ts";
 import { formatTable } from "../table.ts";
 
 const STREAMS: readonly StreamName[] = ["transactions", "clicks", "labels"];
+
+const SINKS = ["broker", "http", "file"] as const;
 
 const number = (low: number, high: number) => (text: string) => {
   const value = Number(text);
@@ -42,7 +44,7 @@ interface Options {
   seed: number;
   from?: number;
   to?: number;
-  sink: string;
+  sink: (typeof SINKS)[number];
   out?: string;
   single?: boolean;
   duplicates: number;
@@ -66,7 +68,11 @@ export function register(program: Command): void {
     .option("--seed <n>", "the same seed gives the same events", number(0, 2 ** 48), 7)
     .option("--from <time>", "simulated time instead of the clock; needs --to", time)
     .option("--to <time>", "end of simulated time", time)
-    .option("--sink <where>", "broker (Avro, KPL-packed), http (JSON) or file (NDJSON, needs --out)", "broker")
+    .addOption(
+      new Option("--sink <where>", "broker (Avro, KPL-packed), http (JSON) or file (NDJSON, needs --out)")
+        .choices(SINKS)
+        .default("broker"),
+    )
     .option("--out <file>", "file for --sink file")
     .option("--single", "one event a broker record instead of packed ones")
     .option("--duplicates <share>", "share of events sent twice", fraction, 0)
@@ -88,10 +94,13 @@ Examples:
     .action(run);
 }
 
-async function run(options: Options): Promise<void> {
+async function run(options: Options, command: Command): Promise<void> {
   const simulated = options.from !== undefined || options.to !== undefined;
   if (simulated && (options.from === undefined || options.to === undefined || options.to <= options.from)) {
-    throw new FreshetError("usage", "--from and --to go together, and --to is later", { repair: "give both" });
+    command.error("error: --from and --to go together, and --to is later");
+  }
+  if ((options.sink === "file") !== (options.out !== undefined)) {
+    command.error("error: --sink file and --out go together");
   }
   const fromMs = options.from ?? Date.now();
   const toMs = options.to ?? fromMs + parseDuration(options.duration, "--duration");
@@ -124,16 +133,9 @@ async function run(options: Options): Promise<void> {
 }
 
 function makeSink(options: Options): Sink {
-  if (options.sink === "file") {
-    if (options.out === undefined)
-      throw new FreshetError("usage", "--sink file needs --out", { repair: "name a file" });
-    return fileSink(options.out);
-  }
+  if (options.out !== undefined) return fileSink(options.out);
   const { ports, deployment, apiKey } = requireRunning(freshetHome());
-  if (options.sink === "http") return httpSink(`http://127.0.0.1:${ports.serve}`, apiKey);
-  if (options.sink !== "broker") {
-    throw new FreshetError("usage", `--sink is broker, http or file, given ${options.sink}`, { repair: "choose one" });
-  }
+  if (options.sink === "http") return httpSink(serveUrl(ports.serve), apiKey);
   const client = createKinesisClient(clientConfig(ports.emulator));
   return brokerSink(client, deployment.streams, !options.single, options.seed);
 }

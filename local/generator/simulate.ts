@@ -72,7 +72,7 @@ const REMEMBERED = 12;
  * in a long one; bounded in events, because it costs time before anything is sent.
  */
 const WARM_UP_MS = 7_200_000;
-const WARM_UP_EVENTS = 150_000;
+const WARM_UP_EVENTS = 50_000;
 
 /**
  * Events of all streams in order of event time. Labels are given for transactions of the interval only: one of a

@@ -102,7 +102,7 @@ describe("life", () => {
     const short = [...simulate({ ...minute, fraudRate: 0.005 })];
     const of = (name: string) => short.filter(({ stream }) => stream === name);
     expect(of("clicks").length).toBeGreaterThan(2_500);
-    expect(of("transactions").filter(({ fraud }) => fraud !== null).length).toBeGreaterThan(20);
+    expect(of("transactions").filter(({ fraud }) => fraud !== null).length).toBeGreaterThan(5);
     const known = new Set(of("transactions").map(({ id }) => id));
     expect(of("labels").length).toBeGreaterThan(0);
     expect(of("labels").filter(({ partitionKey }) => !known.has(partitionKey))).toEqual([]);
