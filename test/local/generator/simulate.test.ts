@@ -16,7 +16,13 @@ const week: SimulationOptions = {
   customers: 500,
 };
 // Nine weeks, so that the labels of the first have arrived.
-const season: SimulationOptions = { ...week, toMs: MONDAY + 63 * DAY_MS, transactionsPerSecond: 0.01, customers: 300 };
+const season: SimulationOptions = {
+  ...week,
+  toMs: MONDAY + 63 * DAY_MS,
+  transactionsPerSecond: 0.006,
+  clicksPerSecond: 0,
+  customers: 300,
+};
 
 const events = [...simulate(week)];
 const payments = events.filter(({ stream }) => stream === "transactions");
@@ -28,29 +34,29 @@ function groups(all: readonly SimulatedEvent[], field: string): SimulatedEvent[]
 }
 
 describe("determinism", () => {
+  const day = { ...week, toMs: MONDAY + DAY_MS };
+  const one = [...simulate(day)];
+
   test("the same seed gives the same events", () => {
-    const again = [...simulate(week)];
-    expect(again.length).toBe(events.length);
-    expect(again.slice(0, 2_000)).toEqual(events.slice(0, 2_000));
-    expect(again.slice(-2_000)).toEqual(events.slice(-2_000));
+    expect([...simulate(day)]).toEqual(one);
   });
 
   test("another seed gives others", () => {
-    const others = [...simulate({ ...week, seed: 8 })];
-    expect(others.slice(0, 5).map(({ fields }) => fields)).not.toEqual(events.slice(0, 5).map(({ fields }) => fields));
+    const others = [...simulate({ ...day, seed: 8, toMs: MONDAY + 3_600_000 })];
+    expect(others.slice(0, 5).map(({ fields }) => fields)).not.toEqual(one.slice(0, 5).map(({ fields }) => fields));
   });
 
   test("another start gives other ids, so no id ever has two times", () => {
-    const ids = new Set(events.map(({ id }) => id));
-    const later = [...simulate({ ...week, fromMs: MONDAY + DAY_MS, toMs: MONDAY + 2 * DAY_MS })];
+    const ids = new Set(one.map(({ id }) => id));
+    const later = [...simulate({ ...day, fromMs: MONDAY + 3_600_000 })];
     expect(later.length).toBeGreaterThan(1000);
     expect(later.filter(({ id }) => ids.has(id))).toEqual([]);
   });
 
-  test("a stream that is left out changes nothing in the others", () => {
-    const alone = [...simulate({ ...week, streams: ["transactions"], clicksPerSecond: 0 })];
+  test("streams can be left out", () => {
+    const alone = [...simulate({ ...day, streams: ["transactions"], clicksPerSecond: 0 })];
     expect(new Set(alone.map(({ stream }) => stream))).toEqual(new Set(["transactions"]));
-    expect(alone.length).toBeGreaterThan(50_000);
+    expect(alone.length).toBeGreaterThan(6_000);
   });
 });
 
@@ -66,7 +72,7 @@ describe("every event", () => {
   });
 
   test("is one that the contract and the engine take", () => {
-    for (const event of events.slice(0, 2_000)) {
+    for (const event of events.slice(0, 1_000)) {
       const stream = plan.streams.find(({ name }) => name === event.stream)!;
       const fields = EventCodec.for(stream.contract).fromJson(JSON.parse(JSON.stringify(event.fields)));
       expect(fields).toEqual(event.fields);
@@ -170,7 +176,9 @@ describe("fraud", () => {
 
   test("merchant compromise: cards that were all at one shop before, from one device", () => {
     // Few shops, so that each has had new customers since the week began.
-    const town = [...simulate({ ...week, toMs: MONDAY + 3 * DAY_MS, merchants: 30, fraudRate: 0.01 })];
+    const town = [
+      ...simulate({ ...week, clicksPerSecond: 0, toMs: MONDAY + 3 * DAY_MS, merchants: 30, fraudRate: 0.01 }),
+    ];
     const honest = town.filter(({ stream, fraud }) => stream === "transactions" && fraud === null);
     const shopsOf = Map.groupBy(honest, (event) => text(event, "card_id"));
     const known = new Set(honest.map(({ fields }) => fields["device_id"]));
@@ -209,7 +217,7 @@ describe("labels", () => {
   const delayDays = (label: SimulatedEvent) => (label.timeMs - truth.get(label.partitionKey)!.timeMs) / DAY_MS;
 
   test("come after their transaction, and say what is true of it", () => {
-    expect(labels.length).toBeGreaterThan(20_000);
+    expect(labels.length).toBeGreaterThan(10_000);
     const wrong = labels.filter((label) => {
       const judged = truth.get(label.partitionKey)!;
       const right = label.fields["is_fraud"] === (judged.fraud !== null) && label.fraud === judged.fraud;
@@ -236,7 +244,7 @@ describe("labels", () => {
     const labelled = new Map(labels.map((label) => [label.partitionKey, label]));
     expect(labelled.size).toBe(labels.length);
     const old = [...truth.values()].filter(({ timeMs }) => timeMs < season.toMs - 45 * DAY_MS);
-    expect(old.length).toBeGreaterThan(10_000);
+    expect(old.length).toBeGreaterThan(5_000);
     expect(old.filter(({ id }) => !labelled.has(id))).toEqual([]);
   });
 });
