@@ -14,7 +14,10 @@ import { requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 
 const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
-const table = new ControlTable({ table: requireEnvironment("controlTable"), dynamodb: new DynamoDBClient(DURABLE_CLIENT) });
+const table = new ControlTable({
+  table: requireEnvironment("controlTable"),
+  dynamodb: new DynamoDBClient(DURABLE_CLIENT),
+});
 const ports = {
   plan,
   controls: new ControlHashes(connection, plan),
@@ -40,7 +43,7 @@ export async function handler(event: ControlEvent): Promise<ControlReport> {
   const nowMs = Date.now();
   try {
     if (event.kind === "restore") await beginRestore(ports, nowMs);
-    if (event.kind === "accept") await accept(ports);
+    if (event.kind === "accept") await accept(ports, nowMs);
     const report = await controlStep(ports, event.streams ?? {}, nowMs, { cleanRestart: event.cleanRestart });
     for (const [stream, sealMs] of Object.entries(report.seals)) {
       metrics.addDimension("stream", stream);

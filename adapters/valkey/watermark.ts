@@ -5,7 +5,7 @@
  *
  *   origin               store time (ms) at which the hash was made: after a loss nothing counts before it
  *   c:<shard>            greatest arrival (ms) that was ever cleared
- *   o:<shard>:<first>    "<arrival of first>:<last>": a batch that was begun and is not cleared
+ *   o:<shard>:<first>    "<arrival of first>:<last>:<store time in µs>": a batch that was begun then and is not cleared
  */
 import type { ValkeyConnection } from "./connection.ts";
 
@@ -16,6 +16,18 @@ export interface BatchSpan {
   readonly lastSequence: string;
 }
 
+/** A registration as it stands in the hash. */
+export interface OutstandingSpan extends BatchSpan {
+  /** Store time (µs) at which the newest delivery that begins with this record was registered. */
+  readonly stamp: number;
+}
+
+export interface Registrations {
+  readonly originMs: number | null;
+  readonly committed: ReadonlyMap<string, number>;
+  readonly outstanding: readonly OutstandingSpan[];
+}
+
 export interface ShardInfo {
   readonly id: string;
   readonly parents: readonly string[];
@@ -24,7 +36,13 @@ export interface ShardInfo {
 
 export const watermarkKey = (stream: string): string => `{w:${stream}}shards`;
 const outstandingField = (shard: string, sequence: string) => `o:${shard}:${sequence}`;
-const spanValue = ({ firstArrivalMs, lastSequence }: BatchSpan) => `${firstArrivalMs}:${lastSequence}`;
+const spanField = ({ shard, firstSequence }: BatchSpan) => outstandingField(shard, firstSequence);
+const spanValue = ({ firstArrivalMs, lastSequence, stamp }: OutstandingSpan) =>
+  `${firstArrivalMs}:${lastSequence}:${stamp}`;
+
+/** Every delivery renews its registration: one that is this old is of a batch that the mapping has given up. */
+const GIVEN_UP_MS = 6 * 3_600_000;
+export const isGivenUp = ({ stamp }: OutstandingSpan, nowMs: number): boolean => stamp / 1000 < nowMs - GIVEN_UP_MS;
 
 export class Watermark {
   private readonly connection: ValkeyConnection;
@@ -33,17 +51,22 @@ export class Watermark {
     this.connection = connection;
   }
 
-  async register(stream: string, span: BatchSpan): Promise<void> {
+  /** @returns the registration's stamp, which `clear` wants */
+  async register(stream: string, span: BatchSpan): Promise<number> {
     const key = watermarkKey(stream);
-    const field = outstandingField(span.shard, span.firstSequence);
-    await this.connection.demand([{ key, name: "HSET", args: [key, field, spanValue(span)] }]);
+    const args = [REGISTER, 1, key, spanField(span), span.firstArrivalMs, span.lastSequence];
+    const [stamp] = await this.connection.demand([{ key, name: "EVAL", args }]);
+    return Number(stamp);
   }
 
   /**
-   * Clears the registrations that lie wholly in the acknowledged part of a batch, and commits its newest arrival.
-   * A registration that another delivery has stretched beyond this part stays: that delivery clears it.
+   * Commits the newest arrival of the acknowledged part of a batch, and clears what it settles: registrations that lie wholly
+   * in it, and those of earlier deliveries that begin in it. Such an earlier delivery has failed or is a zombie; whatever it
+   * held beyond this part is delivered after it. A later delivery that begins here and reaches further stays: it is the
+   * newest, and clears itself.
    * @param acknowledged sequences of all acknowledged records, in order
    * @param rest first record that is not acknowledged; registered in the same step
+   * @param stamp of this delivery's own registration
    */
   async clear(
     stream: string,
@@ -51,35 +74,29 @@ export class Watermark {
     acknowledged: readonly string[],
     newestArrivalMs: number,
     rest: BatchSpan | null,
+    stamp: number,
   ): Promise<void> {
     const key = watermarkKey(stream);
     const own = new Set(acknowledged);
-    if (rest !== null) own.add(rest.lastSequence);
-    const open = (await this.read(stream)).outstanding.filter((span) => span.shard === shard);
-    const cleared = open
-      .filter(
-        ({ firstSequence, lastSequence }) =>
-          firstSequence !== rest?.firstSequence && own.has(firstSequence) && own.has(lastSequence),
-      )
-      .map(({ firstSequence }) => outstandingField(shard, firstSequence));
-    const registered = rest === null ? [] : [outstandingField(shard, rest.firstSequence), spanValue(rest)];
+    const settled = (await this.read(stream)).outstanding.filter(
+      (span) =>
+        span.shard === shard && own.has(span.firstSequence) && (span.stamp <= stamp || own.has(span.lastSequence)),
+    );
+    // Nothing acknowledged, nothing committed: the arrival of 0 changes nothing.
+    const committed = acknowledged.length > 0 ? newestArrivalMs : 0;
+    const registered = rest === null ? [] : [spanField(rest), spanValue({ ...rest, stamp })];
+    const args = [CLEAR, 1, key, `c:${shard}`, committed, registered.length, ...registered];
     await this.connection.demand([
-      {
-        key,
-        name: "EVAL",
-        args: [CLEAR, 1, key, `c:${shard}`, newestArrivalMs, registered.length, ...registered, ...cleared],
-      },
+      { key, name: "EVAL", args: [...args, ...settled.flatMap((span) => [spanField(span), spanValue(span)])] },
     ]);
   }
 
-  async read(
-    stream: string,
-  ): Promise<{ originMs: number | null; committed: Map<string, number>; outstanding: BatchSpan[] }> {
+  async read(stream: string): Promise<Registrations> {
     const key = watermarkKey(stream);
     const [answer] = await this.connection.demand([{ key, name: "HGETALL", args: [key] }]);
     const flat = (answer as Buffer[]).map(String);
     const committed = new Map<string, number>();
-    const outstanding: BatchSpan[] = [];
+    const outstanding: OutstandingSpan[] = [];
     let originMs: number | null = null;
     for (let i = 0; i < flat.length; i += 2) {
       const [kind, shard, firstSequence] = flat[i].split(":");
@@ -87,8 +104,14 @@ export class Watermark {
       if (flat[i] === "origin") originMs = Number(value);
       else if (kind === "c") committed.set(shard, Number(value));
       else if (kind === "o") {
-        const [arrival, lastSequence] = value.split(":");
-        outstanding.push({ shard, firstSequence, firstArrivalMs: Number(arrival), lastSequence });
+        const [arrival, lastSequence, stamp] = value.split(":");
+        outstanding.push({
+          shard,
+          firstSequence,
+          firstArrivalMs: Number(arrival),
+          lastSequence,
+          stamp: Number(stamp),
+        });
       }
     }
     return { originMs, committed, outstanding };
@@ -100,11 +123,27 @@ export class Watermark {
     await this.connection.demand([{ key, name: "HSETNX", args: [key, "origin", nowMs] }]);
   }
 
-  /** Forgets shards that the stream no longer lists: they were closed, read, and have expired. */
-  async forget(stream: string, shards: readonly string[]): Promise<void> {
-    if (shards.length === 0) return;
+  /**
+   * Begins anew: nothing that was acknowledged counts any more. For a store that may have lost a suffix of this hash, where
+   * registrations stand that were cleared long ago and that nobody will clear again.
+   */
+  async restart(stream: string, nowMs: number): Promise<void> {
     const key = watermarkKey(stream);
-    await this.connection.demand([{ key, name: "HDEL", args: [key, ...shards.map((shard) => `c:${shard}`)] }]);
+    await this.connection.demand([{ key, name: "EVAL", args: [RESTART, 1, key, nowMs] }]);
+  }
+
+  /** Forgets shards that the stream lists no more (they were closed, read, and have expired), and batches given up. */
+  async forget(stream: string, state: Registrations, shards: readonly ShardInfo[], nowMs: number): Promise<void> {
+    const listed = new Set(shards.map(({ id }) => id));
+    const gone = [...state.committed].filter(([shard]) => !listed.has(shard));
+    const spans = state.outstanding.filter((span) => !listed.has(span.shard) || isGivenUp(span, nowMs));
+    const pairs = [
+      ...gone.map(([shard, arrivalMs]) => [`c:${shard}`, String(arrivalMs)]),
+      ...spans.map((span) => [spanField(span), spanValue(span)]),
+    ];
+    if (pairs.length === 0) return;
+    const key = watermarkKey(stream);
+    await this.connection.demand([{ key, name: "EVAL", args: [DROP, 1, key, ...pairs.flat()] }]);
   }
 }
 
@@ -113,11 +152,10 @@ export class Watermark {
  * without an acknowledgement since the registrations began.
  * A closed shard counts as read to its end once a child has been worked on: a mapping reads children after their parents.
  */
-export function committedArrival(
-  { originMs, committed, outstanding }: Awaited<ReturnType<Watermark["read"]>>,
-  shards: readonly ShardInfo[],
-): number | null {
+export function committedArrival(state: Registrations, shards: readonly ShardInfo[], nowMs: number): number | null {
+  const { originMs, committed } = state;
   if (originMs === null || shards.length === 0) return null;
+  const outstanding = state.outstanding.filter((span) => !isGivenUp(span, nowMs));
   const touched = new Set([...committed.keys(), ...outstanding.map(({ shard }) => shard)]);
   let lowest = Number.POSITIVE_INFINITY;
   for (const { id, closed } of shards) {
@@ -132,12 +170,33 @@ export function committedArrival(
   return Number.isFinite(lowest) ? lowest : null;
 }
 
+// KEYS[1] watermark hash; ARGV[1] field, ARGV[2] arrival of the first record, ARGV[3] last sequence. Returns the stamp.
+const REGISTER = `
+local time = redis.call("TIME")
+local stamp = time[1] .. string.format("%06d", time[2])
+redis.call("HSET", KEYS[1], ARGV[1], ARGV[2] .. ":" .. ARGV[3] .. ":" .. stamp)
+return stamp`;
+
+// KEYS[1] watermark hash; ARGV[1] the new origin.
+const RESTART = `
+redis.call("DEL", KEYS[1])
+return redis.call("HSET", KEYS[1], "origin", ARGV[1])`;
+
+// KEYS[1] watermark hash; ARGV fields to delete, each with the value that it must still have.
+const DROP = `
+for i = 1, #ARGV, 2 do
+  if redis.call("HGET", KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call("HDEL", KEYS[1], ARGV[i]) end
+end
+return 1`;
+
 // KEYS[1] watermark hash; ARGV[1] field and ARGV[2] value of the committed arrival, ARGV[3] number of arguments to set,
-// then field and value of the rest, then fields to delete.
+// then field and value of the rest, then fields to delete, each with the value that it must still have.
 const CLEAR = `
 local before = redis.call("HGET", KEYS[1], ARGV[1])
-if not before or tonumber(before) < tonumber(ARGV[2]) then redis.call("HSET", KEYS[1], ARGV[1], ARGV[2]) end
+if tonumber(ARGV[2]) > tonumber(before or 0) then redis.call("HSET", KEYS[1], ARGV[1], ARGV[2]) end
 local set = tonumber(ARGV[3])
-for i = 4 + set, #ARGV do redis.call("HDEL", KEYS[1], ARGV[i]) end
+for i = 4 + set, #ARGV, 2 do
+  if redis.call("HGET", KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call("HDEL", KEYS[1], ARGV[i]) end
+end
 if set > 0 then redis.call("HSET", KEYS[1], ARGV[4], ARGV[5]) end
 return 1`;

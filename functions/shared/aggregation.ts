@@ -73,7 +73,7 @@ export async function aggregateBatch(
 ): Promise<BatchResult> {
   const { stream, watermark } = ports;
   const span = spanOf(shard, records);
-  await watermark.register(stream.name, span);
+  const stamp = await watermark.register(stream.name, span);
   const { candidates, refused } = decodeBatch(ports, shard, records);
   const { fates, nowMs, failover, refusedLater } = await applyAll(ports, shard, candidates);
   refused.push(...refusedLater);
@@ -103,6 +103,7 @@ export async function aggregateBatch(
     records.map(({ sequence }) => sequence),
     arrivalMs,
     null,
+    stamp,
   );
   return {
     events: candidates.length + refused.length - refusedLater.length,

@@ -50,7 +50,7 @@ export async function controlStep(
   let store = await table.getStore();
   const first = store === null;
   if (store === null) store = await table.beginStore(1);
-  const initial = await initialControls(ports, streams, nowMs);
+  const { initial, newStreams } = await initialControls(ports, streams, nowMs);
   if (store.state === "creating") {
     await ports.loadFunction();
     await controls.create(store.epoch, initial);
@@ -68,7 +68,9 @@ export async function controlStep(
     return { epoch: store.epoch, state: "lost", seals, held };
   }
   if (!first) await ports.loadFunction();
-  for (const group of plan.groups) await keepBirths(ports, group, initial.get(group.name)!, nowMs);
+  for (const group of plan.groups) {
+    await keepBirths(ports, group, initial.get(group.name)!, newStreams.has(group.stream), nowMs);
+  }
   for (const stream of plan.streams) {
     const groups = plan.groups.filter(({ stream: name }) => name === stream.name);
     const target = await sealTarget(ports, stream, streams[stream.name], nowMs);
@@ -88,6 +90,7 @@ export async function controlStep(
 /**
  * Begins the store anew under the next epoch, blocked for everything but replays. Only for a store that has lost control
  * hashes: what is left of it is another epoch's and goes.
+ * @throws InfrastructureError `store_not_ready`, `store_not_lost`
  */
 export async function beginRestore(ports: ControlPorts, nowMs: number): Promise<number> {
   const { controls, table } = ports;
@@ -96,74 +99,92 @@ export async function beginRestore(ports: ControlPorts, nowMs: number): Promise<
     throw new InfrastructureError("store_not_ready", "there was never a store to restore", {
       repair: "run `freshet up`",
     });
+  const { present, epoch: found, state } = await controls.summary();
+  if (present === BUCKETS && found === store.epoch && state !== "restoring") {
+    throw new InfrastructureError(
+      "store_not_lost",
+      "the online store has all of its control hashes: nothing is dropped",
+      {
+        repair: "run `freshet recover`, which does what the store's state needs",
+      },
+    );
+  }
   const epoch = store.epoch + 1;
   await ports.loadFunction();
   await controls.drop();
-  await controls.create(epoch, await initialControls(ports, {}, nowMs));
+  await controls.create(epoch, (await initialControls(ports, {}, nowMs)).initial);
   await controls.setState(epoch, ["new"], "restoring");
   await table.nextEpoch(store.epoch);
   return epoch;
 }
 
-/** Opens the store for applies and takes the primaries that answer now for whole: what they lacked has been replayed. */
-export async function accept(ports: ControlPorts): Promise<void> {
+/**
+ * Opens the store for applies and takes the primaries that answer now for whole: what they lacked has been replayed.
+ * Registrations are not replayed, and those that came back from the dead would hold the seal for ever: they begin anew.
+ */
+export async function accept(ports: ControlPorts, nowMs: number): Promise<void> {
   const store = await ports.table.getStore();
   if (store?.state !== "ready") return;
+  for (const { name } of ports.plan.streams) await ports.watermark.restart(name, nowMs);
   await ports.controls.setState(store.epoch, ["restoring", "failover", "ok"], "ok");
 }
 
-/** Seal and births of each group as they were when its stream was first seen. */
+/** Seal and births of each group as they were when its stream was first seen, and the streams that are first seen now. */
 async function initialControls(
   { plan, table, timeoutMs }: ControlPorts,
   streams: Readonly<Record<string, StreamShards>>,
   nowMs: number,
-): Promise<Map<string, GroupControl>> {
-  const controls = new Map<string, GroupControl>();
+): Promise<{ initial: Map<string, GroupControl>; newStreams: ReadonlySet<string> }> {
+  const initial = new Map<string, GroupControl>();
+  const newStreams = new Set<string>();
   for (const stream of plan.streams) {
     let record = await table.getStream(stream.name);
     if (record === null) {
+      newStreams.add(stream.name);
       const createdAtMs = Math.min(streams[stream.name]?.createdAtMs ?? nowMs, nowMs);
       const seal0 = Math.floor((createdAtMs - lag(stream, timeoutMs)) / stream.baseMs);
       record = await table.putStream(stream.name, { createdAtMs, seal0 });
     }
     for (const group of plan.groups.filter(({ stream: name }) => name === stream.name)) {
-      controls.set(group.name, { sealMs: record.seal0 * stream.baseMs, births: birthsOf(group, 0) });
+      initial.set(group.name, { sealMs: record.seal0 * stream.baseMs, births: birthsOf(group, 0) });
     }
   }
-  return controls;
+  return { initial, newStreams };
 }
 
 /**
  * Writes births of slots that have none and drops those that the plan has no more. This code is deployed after the aggregate
  * function, so when it first sees a slot no new invocation of the older plan starts; one that runs ends within its timeout.
+ * @param newStream true when no event of the stream can have been acknowledged yet: a group without control counts all of it
  */
 async function keepBirths(
   { controls, timeoutMs }: ControlPorts,
   group: Group,
-  initial: GroupControl,
+  { sealMs }: GroupControl,
+  newStream: boolean,
   nowMs: number,
 ): Promise<void> {
   const buckets = await controls.group(group);
-  const present = buckets.filter((control) => control !== null);
-  if (present.length === 0) {
-    // A new pair of entity and stream. Its stream may be old, and events that came before were not counted.
-    await controls.putGroup(group, {
-      sealMs: initial.sealMs,
-      births: birthsOf(group, bornAt(group, nowMs, timeoutMs)),
-    });
-    return;
-  }
-  const [known] = present;
+  const fromStart = newStream && buckets.every((control) => control === null);
+  const bornAt = fromStart ? 0 : birthAfter(group, nowMs, timeoutMs);
+  const known = buckets.map((control) => new Map(control?.births.map((birth) => [birthKey(birth), birth.baseIndex])));
   const births = group.slots.map(({ id, kind }): Birth => {
-    const object = isObject(kind);
-    const found = known.births.find((birth) => birth.slot === id && birth.object === object);
-    return found ?? { object, slot: id, baseIndex: bornAt(group, nowMs, timeoutMs) };
+    const slot = { object: isObject(kind), slot: id };
+    // Buckets that disagree were left by a run that was cut short. Those without a birth have not been filled: a slot is
+    // as old as its youngest bucket.
+    const found = known.map((bucket) => bucket.get(birthKey(slot)));
+    const [baseIndex] = found;
+    const agreed = baseIndex !== undefined && found.every((other) => other === baseIndex);
+    return { ...slot, baseIndex: agreed ? baseIndex : bornAt };
   });
   const unchanged = (control: GroupControl | null) => control !== null && sameBirths(control.births, births);
-  if (!buckets.every(unchanged)) await controls.putGroup(group, { sealMs: 0, births });
+  if (!buckets.every(unchanged)) await controls.putGroup(group, { sealMs, births });
 }
 
-const bornAt = (group: Group, nowMs: number, timeoutMs: number): number =>
+const birthKey = ({ object, slot }: Pick<Birth, "object" | "slot">): string => `${object ? "object" : "cell"} ${slot}`;
+
+/** First base tile after the last invocation of an older plan. */
+const birthAfter = (group: Group, nowMs: number, timeoutMs: number): number =>
   Math.ceil((nowMs + SEAL_MARGIN_MS + timeoutMs) / group.baseMs);
 
 const sameBirths = (a: readonly Birth[], b: readonly Birth[]): boolean =>
@@ -183,12 +204,8 @@ async function sealTarget(
     return "registrations are new: every shard must acknowledge a later arrival first";
   }
   if (listed === undefined) return "no list of shards was given";
-  const committedMs = committedArrival(state, listed.shards);
+  const committedMs = committedArrival(state, listed.shards, nowMs);
   if (committedMs === null) return "a shard has not acknowledged anything since the registrations began";
-  const known = new Set(listed.shards.map(({ id }) => id));
-  await watermark.forget(
-    stream.name,
-    [...state.committed.keys()].filter((shard) => !known.has(shard)),
-  );
+  await watermark.forget(stream.name, state, listed.shards, nowMs);
   return floorTo(committedMs - lag(stream, timeoutMs), stream.baseMs);
 }

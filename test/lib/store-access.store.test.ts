@@ -66,11 +66,11 @@ describe("the writer", () => {
       await controls.setState(1, ["new"], "ok");
       await watermark.begin("payments", NOW);
       const span = { shard: "shard-0", firstSequence: "1", firstArrivalMs: NOW, lastSequence: "1" };
-      await watermark.register("payments", span);
+      const stamp = await watermark.register("payments", span);
       const prepared = new RecordPacker(plan, "payments").prepare("default", event.id, NOW, event);
       const { fates } = await applier.apply([prepared]);
       expect(fates[0].map(({ fate }) => fate)).toEqual(fates[0].map(() => "applied"));
-      await watermark.clear("payments", "shard-0", ["1"], NOW, null);
+      await watermark.clear("payments", "shard-0", ["1"], NOW, null, stamp);
       for (const group of plan.groups) {
         await controls.putGroup(group, { sealMs: NOW + 60_000, births: birthsOf(group, 0) });
       }
