@@ -4,7 +4,17 @@
  * start time: a pid that the kernel has given to somebody else since is never signalled.
  */
 import { spawn } from "node:child_process";
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { FreshetError } from "../core/errors.ts";
@@ -90,7 +100,9 @@ export async function startProcess(home: string, spec: ProcessSpec): Promise<Pro
 export function recordProcess(home: string, name: string, pid: number): ProcessRecord {
   // A process that has already ended has no token; the empty one matches nothing and readiness then reports the log.
   const record = { name, pid, startToken: startToken(pid) ?? "", startedAtMs: Date.now() };
-  writeFileSync(recordFile(home, name), `${JSON.stringify(record)}\n`);
+  const file = recordFile(home, name);
+  writeFileSync(`${file}.new`, `${JSON.stringify(record)}\n`);
+  renameSync(`${file}.new`, file);
   return record;
 }
 

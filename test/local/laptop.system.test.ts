@@ -1,7 +1,7 @@
 /** The laptop's life as its user sees it: the command itself, in homes of its own beside the shared deployment. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
@@ -111,17 +111,13 @@ describe("the laptop runtime", () => {
     async (signal) => {
       const home = newHome();
       const { child, result } = launch(home, "up");
-      const seen = new Set<number>();
       // In the midst: both servers run and the CDK works on them.
-      while (!readdirSync(home).includes("cdk")) {
-        await sleep(20);
-        for (const pid of groups(home)) seen.add(pid);
-      }
-      for (const pid of groups(home)) seen.add(pid);
-      expect(seen.size).toBe(2);
+      while (!recordedNames(home).includes("cdk-bootstrap")) await sleep(20);
+      const pids = groups(home);
+      expect(pids).toHaveLength(3);
       child.kill(signal);
       expect(await result).toMatchObject({ code: 130 });
-      expect(alive([...seen])).toEqual([]);
+      expect(alive(pids)).toEqual([]);
       expect(recordedNames(home)).toEqual([]);
     },
   );
