@@ -1,8 +1,9 @@
 /** The write side of the online store: applies prepared events through the server-side function, exactly once. */
+import { hash } from "node:crypto";
 import { InfrastructureError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
 import { type Command, commandError, type ValkeyConnection } from "./connection.ts";
-import { functionSource } from "./function-source.ts";
+import { type FunctionSource, functionSource } from "./function-source.ts";
 import { controlKey, runBytes } from "./layout.ts";
 import type { PreparedEvent } from "./record.ts";
 import { type Fate, readOutcomes, readReply } from "./replies.ts";
@@ -47,7 +48,9 @@ interface Call {
 
 export class StoreApplier {
   private readonly connection: ValkeyConnection;
-  private readonly source: ReturnType<typeof functionSource>;
+  private readonly source: FunctionSource;
+  private readonly scriptSha: string;
+  private scripted = false;
   /** The epoch that calls carry, from the control table. */
   epoch: number;
   /** True for one that replays: it may apply while the store is being restored. */
@@ -57,6 +60,7 @@ export class StoreApplier {
     this.replaying = options.replaying ?? false;
     this.connection = connection;
     this.source = functionSource(plan);
+    this.scriptSha = hash("sha1", this.source.script, "hex");
     this.epoch = epoch;
   }
 
@@ -109,13 +113,22 @@ export class StoreApplier {
     });
   }
 
-  /** Loads the library where it is missing. Names carry a hash, so loading is idempotent and never replaces another. */
+  /**
+   * Loads the library where it is missing. Names carry a hash, so loading is idempotent and never replaces another. A server
+   * that has no functions, or refuses them to this user, gets the same code as a script, which costs more on each call.
+   */
   async loadFunction(): Promise<void> {
     for (const node of await this.connection.primaries()) {
       try {
-        await node.call("FUNCTION", "LOAD", this.source.source);
+        if (!this.scripted) await node.call("FUNCTION", "LOAD", this.source.source);
+        else await node.call("SCRIPT", "LOAD", this.source.script);
       } catch (error) {
-        if (!/already exists/.test(String(error))) throw commandError(error as Error);
+        if (/already exists/.test(String(error))) continue;
+        if (this.scripted || !isRefused(error)) throw commandError(error as Error);
+        this.scripted = true;
+        await node.call("SCRIPT", "LOAD", this.source.script).catch((cause: Error) => {
+          throw commandError(cause);
+        });
       }
     }
   }
@@ -129,7 +142,7 @@ export class StoreApplier {
       records: keys.map(() => []),
       size: 0,
     };
-    const [answer] = await this.send([], [call], this.source.touch);
+    const [answer] = await this.send([], [call], "touch");
     if (answer instanceof Error) throw commandError(answer);
     readReply(answer as unknown[]);
   }
@@ -137,14 +150,15 @@ export class StoreApplier {
   private async send(
     events: readonly PreparedEvent[],
     calls: readonly Call[],
-    name = this.source.apply,
+    procedure: "apply" | "touch" = "apply",
   ): Promise<unknown[]> {
-    const commands = await this.commands(events, calls, name);
+    let commands = await this.commands(events, calls, procedure);
     const answers = await this.connection.run(commands);
     // Answers of a pipeline come together: what the function refused for want of the library was not applied.
     const missing = answers.flatMap((answer, i) => (isMissing(answer) ? [i] : []));
     if (missing.length > 0) {
       await this.loadFunction();
+      commands = await this.commands(events, calls, procedure);
       const again = await this.connection.run(missing.map((i) => commands[i]));
       missing.forEach((i, k) => {
         answers[i] = again[k];
@@ -153,7 +167,11 @@ export class StoreApplier {
     return answers;
   }
 
-  private async commands(events: readonly PreparedEvent[], calls: readonly Call[], name: string): Promise<Command[]> {
+  private async commands(
+    events: readonly PreparedEvent[],
+    calls: readonly Call[],
+    procedure: "apply" | "touch",
+  ): Promise<Command[]> {
     const headers = new Map<string, Buffer>();
     const commands: Command[] = [];
     for (const call of calls) {
@@ -168,11 +186,12 @@ export class StoreApplier {
         headers.set(runId, header);
       }
       const blobs = call.records.map((records, k) => packBlob(events, call.groups[k], records));
-      commands.push({
-        key: control,
-        name: "FCALL",
-        args: [name, call.keys.length + 1, control, ...call.keys, header, ...blobs],
-      });
+      const args = [call.keys.length + 1, control, ...call.keys, header, ...blobs];
+      commands.push(
+        this.scripted
+          ? { key: control, name: "EVALSHA", args: [this.scriptSha, ...args, procedure] }
+          : { key: control, name: "FCALL", args: [this.source[procedure], ...args] },
+      );
     }
     return commands;
   }
@@ -218,7 +237,12 @@ function packBlob(events: readonly PreparedEvent[], group: number, records: Reco
   return blob;
 }
 
-const isMissing = (answer: unknown): boolean => answer instanceof Error && /Function not found/.test(answer.message);
+/** Nothing of the call was done: the library or script is not there, or the server takes no function calls from this user. */
+const isMissing = (answer: unknown): boolean =>
+  answer instanceof Error && (/Function not found|NOSCRIPT/.test(answer.message) || isRefused(answer));
+
+const isRefused = (error: unknown): boolean =>
+  /NOPERM.*'(fcall|function\b)|unknown command.*'(FCALL|FUNCTION)'/i.test(String(error));
 
 /** One call for each bucket (more when a bucket is busy), one blob for each key, records in the order of the events. */
 function groupCalls(events: readonly PreparedEvent[], from: number, to: number): Call[] {

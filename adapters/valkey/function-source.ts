@@ -74,6 +74,8 @@ export interface FunctionSource {
   readonly apply: string;
   readonly touch: string;
   readonly source: string;
+  /** The same as a script, for a server that refuses functions: the last argument is `apply` or `touch`. */
+  readonly script: string;
 }
 
 /** The library of a plan. Its names carry the hash of all that decides its behaviour, so old and new live side by side. */
@@ -88,5 +90,7 @@ export function functionSource(plan: Plan): FunctionSource {
     `redis.register_function{function_name="${apply}", callback=apply}`,
     `redis.register_function{function_name="${touch}", callback=touch}`,
   ].join("\n");
-  return { library, apply, touch, source: `#!lua name=${library}\n${body.replace(/^--@REGISTER@$/m, () => register)}` };
+  const dispatch = `return (table.remove(ARGV) == "touch" and touch or apply)(KEYS, ARGV)`;
+  const ending = (text: string) => body.replace(/^--@REGISTER@$/m, () => text);
+  return { library, apply, touch, source: `#!lua name=${library}\n${ending(register)}`, script: ending(dispatch) };
 }
