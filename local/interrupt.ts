@@ -25,3 +25,14 @@ export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>
     for (const name of names) process.off(name, stop);
   }
 }
+
+/** The same for work without an end of its own, as watching: Ctrl-C is how it ends, and no failure. */
+export function untilInterrupted(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  return interruptible(async (signal) => {
+    try {
+      await work(signal);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+  });
+}

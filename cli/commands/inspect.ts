@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Command } from "commander";
 import { type FlowReader, openFlow, type StreamFlow } from "../../local/flow.ts";
 import { freshetHome } from "../../local/home.ts";
-import { interruptible } from "../../local/interrupt.ts";
+import { untilInterrupted } from "../../local/interrupt.ts";
 import { serveUrl } from "../../local/laptop.ts";
 import { type Running, requireRunning } from "../running.ts";
 import { formatTable } from "../table.ts";
@@ -27,7 +27,7 @@ export function register(program: Command): void {
       const running = requireRunning(freshetHome());
       const flow = openFlow(running.ports, running.deployment);
       try {
-        await interruptible((signal) => watch(flow, running, options, signal));
+        await untilInterrupted((signal) => watch(flow, running, options, signal));
       } finally {
         flow.close();
       }

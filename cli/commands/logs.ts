@@ -11,7 +11,7 @@ import type { Command } from "commander";
 import { FreshetError } from "../../core/errors.ts";
 import { clientConfig } from "../../local/deploy.ts";
 import { freshetHome, homeFolder } from "../../local/home.ts";
-import { interruptible } from "../../local/interrupt.ts";
+import { untilInterrupted } from "../../local/interrupt.ts";
 import { logFile } from "../../local/processes.ts";
 import { requireRunning } from "../running.ts";
 
@@ -34,7 +34,7 @@ export function register(program: Command): void {
     .action(async (name: string | undefined, options: Options) => {
       const home = freshetHome();
       const sinceMs = Date.now() - parseAge(options.since);
-      await interruptible((signal) =>
+      await untilInterrupted((signal) =>
         name !== undefined && existsSync(logFile(home, name))
           ? followFile(logFile(home, name), options.follow ?? false, signal)
           : followFunctions(home, name, sinceMs, options.follow ?? false, signal),

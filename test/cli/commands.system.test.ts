@@ -1,12 +1,15 @@
 /** The commands against the deployed app, as a user types them. */
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { ROOT } from "../../local/home.ts";
 import { deployed } from "../support/deployed.ts";
 
+const CLI = join(ROOT, "cli", "freshet.ts");
+
 function freshet(...args: string[]): { code: number | null; out: string; err: string } {
-  const result = spawnSync(process.execPath, [join(ROOT, "cli", "freshet.ts"), ...args], {
+  const result = spawnSync(process.execPath, [CLI, ...args], {
     encoding: "utf8",
     env: { ...process.env, FRESHET_HOME: deployed().home },
   });
@@ -50,6 +53,28 @@ describe("commands of a running laptop", () => {
     expect(Object.keys(entities[0].features)).toContain("card_activity:tx_count_7d");
     expect(freshet("inspect", "--once").out).toMatch(/stream +events\/s +in +applied/);
     expect(code).toBe(0);
+  });
+
+  it("inspect and logs --follow end by Ctrl-C as by a wish", async () => {
+    for (const args of [
+      ["inspect", "--json"],
+      ["logs", "aggregate", "--since", "1h", "--follow"],
+      ["logs", "valkey", "-f"],
+    ]) {
+      const child = spawn(process.execPath, [CLI, ...args], {
+        env: { ...process.env, FRESHET_HOME: deployed().home },
+        stdio: ["ignore", "pipe", "pipe"],
+      });
+      let err = "";
+      child.stderr.on("data", (chunk) => {
+        err += chunk;
+      });
+      await once(child.stdout, "data");
+      child.stdout.resume();
+      child.kill("SIGINT");
+      expect(await once(child, "close")).toEqual([0, null]);
+      expect(err).toBe("");
+    }
   });
 
   it("logs shows a function's lines, a process's file, and the names there are", () => {
