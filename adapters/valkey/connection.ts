@@ -4,6 +4,7 @@
  */
 import { Cluster, Redis } from "iovalkey";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
+import { sendTrip, type TripCommand } from "./trip.ts";
 
 export interface ValkeyOptions {
   readonly host: string;
@@ -24,12 +25,9 @@ export interface ValkeyOptions {
 
 const PASSWORD_AGE_MS = 600_000;
 
-export type Argument = string | Buffer | number;
-export interface Command {
+export interface Command extends TripCommand {
   /** A key of the bucket that the command is for; decides the primary. */
   readonly key: string;
-  readonly name: string;
-  readonly args: readonly Argument[];
 }
 
 /** Replies are Buffers, numbers, null or arrays of them; a command's own error is an Error in its place. */
@@ -50,6 +48,7 @@ export class ValkeyConnection {
   async run(commands: readonly Command[]): Promise<Answer[]> {
     if (commands.length === 0) return [];
     const client = await this.open();
+    if (client instanceof Redis) return trip(client, commands);
     const groups = new Map<Redis, number[]>();
     commands.forEach(({ key }, index) => {
       const node = this.nodeOf(client, key);
@@ -60,17 +59,12 @@ export class ValkeyConnection {
     const answers: Answer[] = new Array(commands.length);
     await Promise.all(
       [...groups].map(async ([node, indices]) => {
-        const pipeline = node.pipeline();
-        for (const index of indices) {
-          const { name, args } = commands[index];
-          pipeline.callBuffer(name, ...(args as string[]));
-        }
-        const results = await pipeline.exec().catch((cause: unknown) => {
-          throw unavailable(cause);
-        });
-        results!.forEach(([error, value], i) => {
-          if (error && isConnectionError(error)) throw unavailable(error);
-          answers[indices[i]] = error ?? value;
+        const part = await trip(
+          node,
+          indices.map((index) => commands[index]),
+        );
+        part.forEach((answer, i) => {
+          answers[indices[i]] = answer;
         });
       }),
     );
@@ -204,6 +198,14 @@ export const unavailable = (cause: unknown): InfrastructureError =>
     cause,
     repair: "none needed: callers try again until it is back",
   });
+
+async function trip(node: Redis, commands: readonly Command[]): Promise<Answer[]> {
+  const answers = await sendTrip(node, commands).catch((cause: unknown) => {
+    throw unavailable(cause);
+  });
+  for (const answer of answers) if (answer instanceof Error && isConnectionError(answer)) throw unavailable(answer);
+  return answers;
+}
 
 const isConnectionError = (error: Error): boolean =>
   /Connection is closed|connection close|max retries per request|Stream isn't writeable|Command timed out|ECONN|EPIPE|ETIMEDOUT|LOADING|MASTERDOWN|CLUSTERDOWN|READONLY/.test(

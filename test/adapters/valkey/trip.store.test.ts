@@ -1,0 +1,66 @@
+import { Redis } from "iovalkey";
+import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
+import { startValkey, type TestValkey } from "../../support/valkey.ts";
+
+let valkey: TestValkey;
+let connection: ValkeyConnection;
+let admin: Redis;
+
+beforeAll(async () => {
+  valkey = await startValkey();
+  admin = new Redis({ host: valkey.host, port: valkey.port, retryStrategy: () => 50 });
+  admin.on("error", () => {});
+});
+afterEach(() => connection?.close());
+afterAll(async () => {
+  admin?.disconnect();
+  await valkey?.stop();
+});
+
+const get = (key: string) => ({ key, name: "GET", args: [key] });
+const set = (key: string, value: string | Buffer | number) => ({ key, name: "SET", args: [key, value] });
+
+it("answers in order, with what the server refuses in its place", async () => {
+  connection = new ValkeyConnection(valkey);
+  const answers = await connection.run([
+    set("a", "text ü"),
+    set("b", Buffer.from([0, 13, 10, 255])),
+    { key: "a", name: "HGET", args: ["a", "field"] },
+    get("a"),
+    get("b"),
+    get("missing"),
+    { key: "n", name: "INCRBY", args: ["n", 41] },
+  ]);
+  expect(answers[2]).toBeInstanceOf(Error);
+  expect((answers[2] as Error).message).toMatch(/^WRONGTYPE/);
+  expect(answers.toSpliced(2, 1)).toEqual([
+    Buffer.from("OK"),
+    Buffer.from("OK"),
+    Buffer.from("text ü"),
+    Buffer.from([0, 13, 10, 255]),
+    null,
+    41,
+  ]);
+});
+
+it("gives up on a server that does not answer in time, and answers that come later belong to nobody else", async () => {
+  connection = new ValkeyConnection({ ...valkey, host: valkey.host, port: valkey.port, timeoutMs: 100 });
+  await connection.run([set("first", 1), set("second", 2)]);
+  await admin.call("CLIENT", "PAUSE", "400", "ALL");
+  await expect(connection.run([get("first"), get("first")])).rejects.toThrow("the online store does not answer");
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  expect(await connection.run([get("second")])).toEqual([Buffer.from("2")]);
+});
+
+it("says that the store does not answer when it dies between the command and its answer", async () => {
+  connection = new ValkeyConnection({ host: valkey.host, port: valkey.port, waitMs: 5_000 });
+  await connection.run([get("a")]);
+  const cut = connection.run([set("a", 1), { key: "a", name: "BLPOP", args: ["nothing", 0] }, get("a")]);
+  const refused = expect(cut).rejects.toThrow("the online store does not answer");
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  await valkey.kill();
+  await refused;
+  await valkey.restart({ empty: true });
+  expect(await connection.run([get("a")])).toEqual([null]);
+});
