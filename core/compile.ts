@@ -189,6 +189,7 @@ function buildGroup(
     const found = Object.entries(view.features).flatMap(([key, aggregation]) =>
       draftFeatures(view, key, aggregation, stream, channels),
     );
+    if (found.length === 0) refuse("view_empty", `view ${view.name} has no feature`, "add one, or remove the view");
     unique(`${view.name}'s features`, found);
     return found;
   });
@@ -266,7 +267,7 @@ function draftFeatures(
   if (operator.scale === "required" && !(Number.isInteger(scale) && scale! >= 0 && scale! <= 9)) {
     refuse(
       "scale_required",
-      `${aggregation.operator} of ${aggregation.field} in ${where} adds up exactly only in minor units, given scale ${scale}`,
+      `${aggregation.operator} of ${aggregation.field} in ${where} adds up exactly only in minor units, given scale ${scale ?? "none"}`,
       "write { scale: 2 } for amounts with two decimal places (0 to 9)",
       "scale",
     );
@@ -305,7 +306,7 @@ function checkCondition(where: string, condition: Where, fields: Contract["field
       if (typeof value === wanted && (wanted !== "number" || Number.isFinite(value))) continue;
       refuse(
         "where_type",
-        `${where} compares field ${field}, a ${type}, with ${JSON.stringify(value) ?? "nothing"}`,
+        `${where} compares field ${field}, a ${type}, with ${typeof value === "string" ? JSON.stringify(value) : value}`,
         value === null ? "use isNull" : `compare it with a ${wanted}`,
         field,
       );
@@ -409,6 +410,11 @@ function compileService(service: FeatureServiceDefinition, views: readonly View[
       return full;
     });
   });
+  for (const name of new Set(chosen)) {
+    if (chosen.indexOf(name) !== chosen.lastIndexOf(name)) {
+      refuse("feature_repeated", `service ${service.name} takes ${name} twice`, "leave one of them out");
+    }
+  }
   for (const name of Object.keys(service.defaults)) {
     if (!chosen.includes(name)) {
       refuse("default_unknown", `service ${service.name} has a default for ${name}`, "name one of its features");

@@ -47,11 +47,9 @@ interface SlotDraft {
 export function layOut(name: string, baseMs: number, needs: readonly Need[], lock: Lock): StoredLayout {
   const locked = lockedGroup(name, baseMs, lock);
   const { drafts, keys } = chooseSlots(needs, locked.slots);
-  const levels = layOutLevels(name, baseMs, [...drafts.values()], locked);
+  const { levels, kept } = layOutLevels(name, baseMs, drafts, locked);
   const hasLifetime = needs.some(({ window }) => window.kind === "lifetime");
-  // Always the same level, whatever others come and go: what is absorbed can't be taken apart again.
-  const absorbing = hasLifetime ? levels.findIndex(({ sizeMs }) => sizeMs === DAY_MS) : levels.length - 1;
-  const kept = new Map([...drafts].map(([key, draft]) => [key, keptLevels(draft, levels, absorbing)]));
+  const absorbing = hasLifetime ? absorbingOf(levels) : levels.length - 1;
   for (const [key, { windows }] of drafts) {
     for (const window of windows) {
       if (window.kind === "lifetime") continue;
@@ -141,7 +139,22 @@ function sizesOf(window: Window, baseMs: number): number[] {
   return [hopMs, ...ladder.filter(useful)];
 }
 
-function layOutLevels(name: string, baseMs: number, drafts: readonly SlotDraft[], locked: GroupLock): Level[] {
+/** Always the same level, whatever others come and go: what is absorbed can't be taken apart again. */
+const absorbingOf = (levels: readonly Level[]): number => levels.findIndex(({ sizeMs }) => sizeMs === DAY_MS);
+
+/** The group's levels, and for each slot those at which it is kept. */
+function layOutLevels(name: string, baseMs: number, drafts: ReadonlyMap<string, SlotDraft>, locked: GroupLock) {
+  const candidates = candidateLevels(name, baseMs, [...drafts.values()], locked);
+  const kept = new Map([...drafts].map(([key, draft]) => [key, keptLevels(draft, candidates)]));
+  // A step of the ladder that no slot is kept at after all: another size is what the level above is folded from.
+  const used = [...new Set([...kept.values()].flat())].sort((a, b) => a - b);
+  return {
+    levels: used.map((index) => ({ ...candidates[index], parts: used.indexOf(candidates[index].parts) })),
+    kept: new Map([...kept].map(([key, indices]) => [key, indices.map((index) => used.indexOf(index))])),
+  };
+}
+
+function candidateLevels(name: string, baseMs: number, drafts: readonly SlotDraft[], locked: GroupLock): Level[] {
   const sizes = new Set([baseMs]);
   for (const { windows, allowed } of drafts) {
     const wanted = windows.flatMap((window) => sizesOf(window, baseMs));
@@ -175,11 +188,11 @@ function layOutLevels(name: string, baseMs: number, drafts: readonly SlotDraft[]
 }
 
 /** A level is folded from its parts, so whatever is kept at a level is kept at its parts too. */
-function keptLevels({ windows, allowed }: SlotDraft, levels: readonly Level[], absorbing: number): number[] {
+function keptLevels({ windows, allowed }: SlotDraft, levels: readonly Level[]): number[] {
   const usable = levels.flatMap(({ sizeMs }, index) => (allowed === null || allowed.has(sizeMs) ? [index] : []));
   const kept = new Set([0]);
   for (const window of windows) {
-    if (window.kind === "lifetime") kept.add(absorbing);
+    if (window.kind === "lifetime") kept.add(absorbingOf(levels));
     for (const index of levelsOfWindow(levels, usable, window)) kept.add(index);
   }
   for (let index = levels.length - 1; index > 0; index--) if (kept.has(index)) kept.add(levels[index].parts);

@@ -1,0 +1,462 @@
+import { describe, expect, it } from "vitest";
+import { hash64 } from "../../adapters/hash.ts";
+import { compile, EMPTY_LOCK } from "../../core/compile.ts";
+import * as d from "../../core/definition.ts";
+import type { FreshetError } from "../../core/errors.ts";
+import type { Contract, Plan } from "../../core/plan.ts";
+import { contracts as appContracts } from "../../schemas/contracts.ts";
+
+const fields = {
+  tenant: { type: "string", nullable: false },
+  id: { type: "string", nullable: false },
+  at: { type: "long", nullable: false },
+  card: { type: "string", nullable: false },
+  amount: { type: "double", nullable: true },
+  country: { type: "string", nullable: true },
+  online: { type: "boolean", nullable: true },
+  extra: { type: "map", nullable: false },
+} as const;
+const contracts: Record<string, Contract> = { "pay.v1": { name: "pay.v1", fields } };
+const schema: string = "pay.v1";
+const pay = d.stream("pay" as string, { schema, eventId: "id", eventTime: "at", partitionKey: "card" });
+const card = d.entity("card", { joinKey: "card" as string });
+
+type ViewOptions = Partial<Omit<d.FeatureViewDefinition, "features">>;
+const view = (features: Record<string, d.AggregationDefinition>, options: ViewOptions = {}) =>
+  d.featureView("v", { entity: card, source: pay, ttl: "3650d", owner: "o", features, ...options } as any);
+const using = (views: readonly d.FeatureViewDefinition[], more: Partial<d.Definitions> = {}): d.Definitions => ({
+  entities: [card],
+  streams: [pay],
+  views,
+  services: [],
+  ...more,
+});
+const compiled = (definitions: d.Definitions, lock = EMPTY_LOCK) => compile(definitions, contracts, lock, hash64);
+const one = (feature: d.AggregationDefinition, options?: ViewOptions) => using([view({ x: feature }, options)]);
+
+function refusal(definitions: d.Definitions): string {
+  try {
+    compiled(definitions);
+  } catch (error) {
+    const { name, code, message, repair } = error as FreshetError;
+    expect(name).toBe("DefinitionError");
+    // The message ends with the repair, which can also be shown alone.
+    if (code !== "duration_invalid") expect(message.endsWith(`; ${repair}`)).toBe(true);
+    return `${code}: ${message}`;
+  }
+  return "accepted";
+}
+
+const total = d.sum("amount", { scale: 2 });
+const repeated = (n: number) =>
+  Object.fromEntries(Array.from({ length: n }, (_, i) => [`x${i}`, d.count({ where: d.gt("amount", i) })]));
+const other = d.entity("shop", { joinKey: "shop" });
+
+const REFUSED: readonly [string, d.Definitions, string][] = [
+  [
+    "a hop that does not divide the window",
+    one(d.count().over("1h").every("7m")),
+    "hop_does_not_divide: hop 7m does not divide window 1h; use 5m, 6m or 10m",
+  ],
+  [
+    "a hop longer than its window",
+    one(d.count().over("5m").every("1h")),
+    "hop_does_not_divide: hop 1h does not divide window 5m; use 1m or 5m",
+  ],
+  [
+    "a window finer than its stream's base",
+    one(d.count().over("90s")),
+    "hop_does_not_divide: hop 1m does not divide window 90s; use a window that is a multiple of the base 1m",
+  ],
+  [
+    "a hop finer than the base",
+    one(d.count().over("1h").every("30s")),
+    "hop_not_multiple_of_base: hop 30s of feature v:x is no multiple of the stream's base 1m; use 1m",
+  ],
+  [
+    "a hop that is no multiple of the base",
+    one(d.count().over("1h").every("150s")),
+    "hop_not_multiple_of_base: hop 150s of feature v:x is no multiple of the stream's base 1m; use 3m",
+  ],
+  [
+    "a delay that is no multiple of the hop",
+    one(d.count().over("24h").delayedBy("90m")),
+    "delay_not_multiple_of_hop: delay 90m of feature v:x is no multiple of hop 1h; use 2h",
+  ],
+  [
+    "a delayed lifetime",
+    one(d.count().delayedBy("1h")),
+    "delay_invalid: feature v:x delays a lifetime window; delay hopping windows only",
+  ],
+  [
+    "a window that reaches back before 1970",
+    one(d.count().over("3650d").every("1d").delayedBy("1d")),
+    'window_too_long: window 3650d of feature v:x reaches back 3651d, the limit is 3650d; use a shorter window, or "lifetime"',
+  ],
+  [
+    "a duration of another form",
+    one(d.count().over("1 hour" as d.Duration)),
+    'duration_invalid: a duration is a whole number and s, m, h or d, given "1 hour"',
+  ],
+  [
+    "a duration of nothing",
+    one(d.count().over("0m")),
+    'duration_invalid: a duration is a whole number and s, m, h or d, given "0m"',
+  ],
+  [
+    "a ttl shorter than window and delay",
+    one(d.count().over("7d").delayedBy("7d"), { ttl: "10d" }),
+    "ttl_too_short: ttl 10d of view v is shorter than its longest window with delay, 14d; use a ttl of at least 14d",
+  ],
+  [
+    "a sum without a scale",
+    one(d.sum("amount", {} as { scale: number })),
+    "scale_required: sum of amount in feature v:x adds up exactly only in minor units, given scale none; " +
+      "write { scale: 2 } for amounts with two decimal places (0 to 9)",
+  ],
+  [
+    "a scale that is no number of digits",
+    one(d.variance("amount", { scale: 1.5 })),
+    "scale_required: variance of amount in feature v:x adds up exactly only in minor units, given scale 1.5; " +
+      "write { scale: 2 } for amounts with two decimal places (0 to 9)",
+  ],
+  [
+    "a field that the contract lacks",
+    one(d.min("amonut")),
+    "field_unknown: feature v:x uses field amonut; use one of tenant, id, at, card, amount, country, online, extra",
+  ],
+  [
+    "a sum of text",
+    one(d.sum("country", { scale: 2 })),
+    "field_type: feature v:x needs double or long, field country is string; use another field",
+  ],
+  [
+    "distinct amounts, which are not exact",
+    one(d.approxDistinct("amount")),
+    "field_type: feature v:x needs string or long or boolean, field amount is double; use another field",
+  ],
+  [
+    "the last of a map",
+    one(d.last("extra")),
+    "field_type: feature v:x needs string or double or long or boolean, field extra is map; use another field",
+  ],
+  [
+    "a condition over a field that the contract lacks",
+    one(d.count({ where: d.eq("state", "ok") })),
+    "field_unknown: feature v:x uses field state; use one of tenant, id, at, card, amount, country, online, extra",
+  ],
+  [
+    "a condition that compares text with a number",
+    one(d.count({ where: d.and(d.isNull("amount"), d.not(d.eq("country", 47))) })),
+    "where_type: feature v:x compares field country, a string, with 47; compare it with a string",
+  ],
+  [
+    "a condition that compares a number with text, in a list",
+    one(d.count({ where: d.isIn("amount", [1, "2"]) })),
+    'where_type: feature v:x compares field amount, a double, with "2"; compare it with a number',
+  ],
+  [
+    "a condition that compares with null",
+    one(d.count({ where: d.eq("online", null as unknown as boolean) })),
+    "where_type: feature v:x compares field online, a boolean, with null; use isNull",
+  ],
+  [
+    "a condition that compares with NaN",
+    one(d.count({ where: d.gt("amount", Number.NaN) })),
+    "where_type: feature v:x compares field amount, a double, with NaN; compare it with a number",
+  ],
+  [
+    "a view name that is no name",
+    using([d.featureView("Card", { entity: card, source: pay, ttl: "1d", owner: "o", features: {} } as any)]),
+    'name_invalid: a name is 1 to 63 of a-z, 0-9 and _, given "Card"; rename the feature view',
+  ],
+  ["a view of nothing", using([view({})]), "view_empty: view v has no feature; add one, or remove the view"],
+  [
+    "a feature name with a colon",
+    using([view({ "a:b": d.count() })]),
+    'name_invalid: a name is 1 to 63 of a-z, 0-9 and _, given "a:b"; rename the feature',
+  ],
+  [
+    "a feature whose name and window are another's name",
+    using([view({ x: d.count().over("1h"), x_1h: d.count() })]),
+    "name_taken: two of v's features are named x_1h; rename one of them",
+  ],
+  [
+    "one window twice",
+    one(d.count().over("1h", "1h")),
+    "name_taken: two of v's features are named x_1h; rename one of them",
+  ],
+  [
+    "two views of one name",
+    using([view({ x: d.count() }), view({ y: d.count() })]),
+    "name_taken: two of feature view are named v; rename one of them",
+  ],
+  [
+    "two entities of one name",
+    using([], { entities: [card, card] }),
+    "name_taken: two of entity are named card; rename one of them",
+  ],
+  [
+    "an entity that is not listed",
+    using([view({ x: d.count() })], { entities: [] }),
+    "entity_unknown: view v uses entity card; list it in entities",
+  ],
+  [
+    "a stream that is not listed",
+    using([view({ x: d.count() })], { streams: [] }),
+    "stream_unknown: view v reads stream pay; list it in streams",
+  ],
+  [
+    "a join key that the stream lacks",
+    using([view({ x: d.count() }, { entity: other })], { entities: [other] }),
+    "field_unknown: view v uses field shop; use one of tenant, id, at, card, amount, country, online, extra",
+  ],
+  [
+    "a join key that is a double",
+    using([view({ x: d.count() }, { entity: { ...other, joinKey: "amount" } })], { entities: [other] }),
+    "field_type: view v needs string or long, field amount is double; use another field",
+  ],
+  [
+    "a contract that is not there",
+    using([], { streams: [{ ...pay, schema: "pay.v2" }] }),
+    "contract_unknown: stream pay has contract pay.v2; use one of pay.v1, or add schemas/pay.v2.avsc",
+  ],
+  [
+    "an event time that is no time",
+    using([], { streams: [{ ...pay, eventTime: "country" }] }),
+    "field_type: stream pay needs long, field country is string; use another field",
+  ],
+  [
+    "a base that does not divide a day",
+    using([], { streams: [{ ...pay, base: "7m" }] }),
+    "base_invalid: base 7m of stream pay divides no day; use 1s, 10s, 1m or 5m",
+  ],
+  [
+    "more inputs than a mask holds",
+    using([view(repeated(33))]),
+    "too_many_inputs: card:pay has 33 distinct inputs (field, where, scale), the limit is 32; " +
+      "share conditions between features or split the stream",
+  ],
+  [
+    "a service over a view that is not listed",
+    using([], {
+      services: [d.featureService("s", { features: [view({ x: d.count() })], request: {}, task: "binary" })],
+    }),
+    "view_unknown: service s uses view v; list it in views",
+  ],
+  [
+    "a service that selects what the view lacks",
+    using([view({ x: d.count().over("1h") })], {
+      services: [d.featureService("s", { features: [view({}).only("x")], request: {}, task: "binary" })],
+    }),
+    "feature_unknown: service s uses v:x; use one of v:x_1h",
+  ],
+  [
+    "a service that takes a feature twice",
+    using([view({ x: d.count() })], {
+      services: [d.featureService("s", { features: [view({}), view({}).only("x")], request: {}, task: "binary" })],
+    }),
+    "feature_repeated: service s takes v:x twice; leave one of them out",
+  ],
+  [
+    "a default for a feature outside the service",
+    using([view({ x: d.count().over("1h") })], {
+      services: [d.featureService("s", { features: [], request: {}, task: "binary", defaults: { "v:x_1h": 0 } })],
+    }),
+    "default_unknown: service s has a default for v:x_1h; name one of its features",
+  ],
+];
+
+describe("compile refuses", () => {
+  it.each(REFUSED)("%s", (_, definitions, message) => {
+    expect(refusal(definitions)).toBe(message);
+  });
+
+  it("more entities on one stream than an applier can number", () => {
+    const entities = Array.from({ length: 65 }, (_, i) => d.entity(`e${i}`, { joinKey: "card" }));
+    const views = entities.map((entity, i) =>
+      d.featureView(`v${i}`, {
+        entity,
+        source: pay,
+        ttl: "1d",
+        owner: "o",
+        features: { x: d.count().over("1h") },
+      } as any),
+    );
+    expect(refusal(using(views, { entities }))).toBe(
+      "too_many_entities: stream pay feeds 65 entities, the limit is 64; split it",
+    );
+    expect(refusal(using(views.slice(1), { entities }))).toBe("accepted");
+  });
+
+  it("another base than the one that is stored", () => {
+    const { lock } = compiled(using([view({ x: d.count() })]));
+    const source = { ...pay, base: "5m" } as const;
+    const moved = using([view({ x: d.count() }, { source })], { streams: [source] });
+    expect(() => compiled(moved, lock)).toThrow(
+      "the base of card:pay is 1m, part of what is stored, given 5m; use 1m, or declare a new stream with the new base",
+    );
+  });
+
+  it("the 65th tile size and the 65th slot of a kind over a group's life", () => {
+    let { lock } = compiled(using([]));
+    for (let minutes = 1; minutes <= 64; minutes++) {
+      // 1m, 5m, 1h and 1d are there from the first hops that they divide or that divide them.
+      const hop = `${minutes}m` as const;
+      lock = compiled(
+        one(
+          d
+            .count({ where: d.gt("amount", minutes % 9) })
+            .over(`${minutes * 2}m`)
+            .every(hop),
+        ),
+        lock,
+      ).lock;
+    }
+    const next = one(d.count().over("134m").every("67m"));
+    expect(() => compiled(next, lock)).toThrow(
+      "card:pay has used 64 tile sizes over its life, hop 67m needs another; use a hop that another window of this entity and stream has",
+    );
+    for (let i = 0; ; i++) {
+      const changed = one(d.min("amount", { where: d.gt("amount", i) }).over("10m"));
+      try {
+        lock = compiled(changed, lock).lock;
+      } catch (error) {
+        expect(i).toBe(64);
+        expect(error).toMatchObject({
+          code: "too_many_slots",
+          message:
+            "card:pay has used all 64 slots for min over its life; put the new features on a stream of their own",
+        });
+        break;
+      }
+    }
+  });
+});
+
+describe("the plan", () => {
+  const features = (plan: Plan) => plan.views.flatMap((v) => v.features);
+  const hops = (size: d.Duration) =>
+    (features(compiled(one(d.count().over(size))).plan)[0].window as any).hopMs / 60_000;
+
+  it("names features by view, name and window, in the order of declaration", () => {
+    const { plan } = compiled(using([view({ b: d.count().over("1h", "lifetime"), a: d.last("country") })]));
+    expect(features(plan).map(({ name, dtype }) => [name, dtype])).toEqual([
+      ["v:b_1h", "int64"],
+      ["v:b_lifetime", "int64"],
+      ["v:a", "string"],
+    ]);
+  });
+
+  it.each([
+    ["1m", 1],
+    ["10m", 1],
+    ["15m", 5],
+    ["11h", 5],
+    ["12h", 60],
+    ["11d", 60],
+    ["12d", 1_440],
+    ["30d", 1_440],
+  ] as const)("gives a window of %s a hop of %i minutes by default", (size, minutes) => {
+    expect(hops(size)).toBe(minutes);
+  });
+
+  it("shares inputs and slots between features that need the same", () => {
+    const { plan } = compiled(
+      using([view({ s: total.over("1h"), m: d.mean("amount", { scale: 2 }).over("1h", "24h") })]),
+    );
+    const [group] = plan.groups;
+    expect(group.channels).toHaveLength(1);
+    expect(group.slots.map(({ kind }) => kind).sort()).toEqual(["count", "sum"]);
+  });
+
+  it("expires a silent key a day after its longest window with delay, and never one with a lifetime", () => {
+    const expiry = (feature: d.AggregationDefinition) => compiled(one(feature)).plan.groups[0].expireMs;
+    expect(expiry(d.count().over("24h").delayedBy("3h"))).toBe((24 + 3 + 24) * 3_600_000);
+    expect(expiry(d.count().over("1h", "lifetime"))).toBeNull();
+  });
+
+  it("selects a service's features in the order in which a model sees them", () => {
+    const v = view({ x: d.count().over("1h", "24h"), y: d.last("country") });
+    const w = { ...view({ x: d.count() }), name: "w" };
+    const service = d.featureService("s", {
+      features: [v.only("y", "x_24h"), w],
+      request: { amount: "double" },
+      onDemand: { z: () => 1 },
+      task: "binary",
+    });
+    const { plan } = compiled(using([w, v], { services: [service] }));
+    expect(plan.services).toEqual([
+      {
+        name: "s",
+        features: ["v:y", "v:x_24h", "w:x"],
+        onDemand: ["z"],
+        request: { amount: "double" },
+        entities: ["card"],
+        task: "binary",
+        fallback: null,
+      },
+    ]);
+  });
+
+  it("keeps its hashes through words, and its layout's hash through everything but layout", () => {
+    const hashes = (definitions: d.Definitions) => {
+      const { plan } = compiled(definitions);
+      return { hash: plan.hash, layout: plan.layoutHash };
+    };
+    const base = hashes(one(d.count().over("1h")));
+    expect(hashes(one(d.count().over("1h")))).toEqual(base);
+    const described = hashes(one(d.count().over("1h").describe("payments")));
+    expect(described.hash).not.toBe(base.hash);
+    expect(described.layout).toBe(base.layout);
+    expect(hashes(one(d.count().over("2h"))).layout).not.toBe(base.layout);
+    expect(hashes(one(d.count({ where: d.eq("country", "NO") }).over("1h"))).layout).not.toBe(base.layout);
+  });
+});
+
+describe("types", () => {
+  const { "transactions.v1": _, ...others } = appContracts;
+  const transactions = d.stream("transactions", {
+    schema: "transactions.v1",
+    eventId: "transaction_id",
+    eventTime: "event_time",
+    partitionKey: "card_id",
+  });
+  const holder = d.entity("card", { joinKey: "card_id" });
+  const options = { source: transactions, ttl: "1d", owner: "o" } as const;
+
+  it("a view over a field that its contract lacks does not compile", () => {
+    d.featureView("v", { ...options, entity: holder, features: { ok: d.sum("amount", { scale: 2 }).over("1h") } });
+    // @ts-expect-error: transactions.v1 has no field amonut
+    d.featureView("v", { ...options, entity: holder, features: { x: d.sum("amonut", { scale: 2 }).over("1h") } });
+    // @ts-expect-error: nor one to filter by
+    d.featureView("v", { ...options, entity: holder, features: { x: d.count({ where: d.eq("state", "ok") }) } });
+    // @ts-expect-error: nor inside of a larger condition
+    d.featureView("v", { ...options, entity: holder, features: { x: d.count({ where: d.not(d.isNull("x")) }) } });
+    expect(Object.keys(others)).not.toContain("transactions.v1");
+  });
+
+  it("an entity whose join key the contract lacks does not compile", () => {
+    const features = { x: d.count().over("1h") };
+    // @ts-expect-error: transactions.v1 has no field item_id
+    d.featureView("v", { ...options, entity: d.entity("item", { joinKey: "item_id" }), features });
+    // @ts-expect-error: a stream's own fields are checked alike
+    d.stream("x", { schema: "clicks.v1", eventId: "transaction_id", eventTime: "event_time", partitionKey: "user_id" });
+    expect(features.x.windows).toEqual(["1h"]);
+  });
+
+  it("a duration, a scale and a request field of the wrong kind do not compile", () => {
+    // @ts-expect-error: a duration has a unit
+    d.count().over("60");
+    // @ts-expect-error: a sum has a scale
+    const unscaled = () => d.sum("amount");
+    const service = { features: [], task: "binary" } as const;
+    d.featureService("s", {
+      ...service,
+      request: { amount: "double" },
+      // @ts-expect-error: the request has no field country
+      onDemand: { x: ({ request }) => request.country },
+    });
+    expect(unscaled).toThrow();
+  });
+});
