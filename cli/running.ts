@@ -1,6 +1,7 @@
 import { FreshetError } from "../core/errors.ts";
-import { missingParts, PARTS } from "../local/laptop.ts";
+import { PARTS } from "../local/parts.ts";
 import { type Deployment, type LaptopState, readState } from "../local/state.ts";
+import { missingParts } from "../local/status.ts";
 
 /** The state of a runtime that is up and deployed. */
 export interface Running extends LaptopState {

@@ -1,6 +1,6 @@
 import { stackNames } from "./deploy.ts";
 import { pingEmulator } from "./emulator.ts";
-import { pingHttp, serveUrl } from "./laptop.ts";
+import { pingHttp, serveUrl } from "./parts.ts";
 import type { Deployment } from "./state.ts";
 import { pingValkey } from "./valkey.ts";
 

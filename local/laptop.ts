@@ -1,5 +1,4 @@
 /** The laptop runtime as a whole: what `freshet up` and `freshet down` do. */
-import { join } from "node:path";
 import { FreshetError } from "../core/errors.ts";
 import { initControl } from "./control.ts";
 import {
@@ -12,29 +11,13 @@ import {
   stackNames,
 } from "./deploy.ts";
 import { ensureDevelopmentKey } from "./development-key.ts";
-import { emulatorClientEnvironment, emulatorProcess, emulatorUrl, pingEmulator, toolPath } from "./emulator.ts";
-import { homeFolder, ROOT } from "./home.ts";
-import { choosePort, LOOPBACK } from "./ports.ts";
-import {
-  isRunning,
-  type ProcessSpec,
-  readRecord,
-  recordedNames,
-  type StopResult,
-  startProcess,
-  stopProcess,
-  waitUntilReady,
-} from "./processes.ts";
+import { emulatorUrl } from "./emulator.ts";
+import { GRACE_MS, PARTS, type PartName, startPart, stopPart } from "./parts.ts";
+import { choosePort } from "./ports.ts";
+import { isRunning, readRecord, recordedNames, type StopResult, stopProcess } from "./processes.ts";
 import { type Deployment, type LaptopState, readState, updateState } from "./state.ts";
+import { askReady, storeIsOk } from "./status.ts";
 import type { Steps } from "./steps.ts";
-import { pingValkey, valkeyProcess } from "./valkey.ts";
-
-const START_TIMEOUT_MS = 60_000;
-/** The emulator saves its state while it ends, and takes 4 to 5 s even when idle. */
-const GRACE_MS: Readonly<Record<PartName, number>> = { serve: 5_000, emulator: 20_000, valkey: 15_000 };
-/** Those that use others end before them. */
-export const PARTS = ["serve", "emulator", "valkey"] as const;
-export type PartName = (typeof PARTS)[number];
 
 export interface UpOptions {
   readonly steps: Steps;
@@ -45,22 +28,31 @@ export interface UpOptions {
   readonly redeploy?: boolean;
 }
 
+/** What one `up` has done so far, for the case that it fails. */
+interface Undertaking {
+  readonly started: PartName[];
+  /** The control function found the store whole. */
+  storeIsWhole: boolean;
+}
+
 /** Starts what does not run, deploys what has changed. What it started is ended again when it fails. */
 export async function up(home: string, options: UpOptions): Promise<LaptopState> {
-  const started: string[] = [];
+  const undertaking: Undertaking = { started: [], storeIsWhole: false };
   try {
-    return await bringUp(home, options, started);
+    return await bringUp(home, options, undertaking);
   } catch (error) {
-    // The state in the emulator may be half a deployment: the next `up` looks instead of trusting the record.
-    for (const name of PARTS.filter((each) => started.includes(each))) {
-      await stopPart(home, name);
+    for (const name of PARTS.filter((each) => undertaking.started.includes(each))) {
+      const result = await stopPart(home, name);
+      if (name === "valkey" && result === "clean" && undertaking.storeIsWhole) updateState(home, { storeWhole: true });
     }
+    // What the emulator holds may be half a deployment: `cleanShutdown` stays false, and the next `up` deploys.
     throw error;
   }
 }
 
-async function bringUp(home: string, options: UpOptions, started: string[]): Promise<LaptopState> {
+async function bringUp(home: string, options: UpOptions, undertaking: Undertaking): Promise<LaptopState> {
   const { steps, signal } = options;
+  const { started } = undertaking;
   const before = readState(home);
   const ports = await choosePorts(home, before, options.wanted ?? {});
   updateState(home, { ports });
@@ -77,9 +69,10 @@ async function bringUp(home: string, options: UpOptions, started: string[]): Pro
   // After a crash the emulator has an older state, or none, whatever the record says.
   const trusted = before.cleanShutdown || !started.includes("emulator");
   const deployment = await ensureDeployed(home, ports, trusted ? before.deployment : undefined, options);
-  await steps.step("control", () =>
+  const control = await steps.step("control", () =>
     initControl(ports.emulator, deployment, readState(home).storeWhole && started.includes("valkey")),
   );
+  undertaking.storeIsWhole = control.state === "ok";
   updateState(home, { storeWhole: false });
   const apiKey = await steps.step("development key", () =>
     ensureDevelopmentKey(ports.emulator, deployment.environment, before.apiKey),
@@ -99,52 +92,6 @@ async function allOrFirstError(works: readonly Promise<void>[]): Promise<void> {
   const results = await Promise.allSettled(works);
   const failed = results.find((result) => result.status === "rejected");
   if (failed !== undefined) throw failed.reason;
-}
-
-/**
- * Starts one part that does not run and waits until it answers.
- * @param options.deployment needed by `serve` alone
- */
-export async function startPart(
-  home: string,
-  name: PartName,
-  ports: LaptopPorts,
-  options: { deployment?: Deployment; signal?: AbortSignal } = {},
-): Promise<void> {
-  // A record that is still there is that of a crash: a store that crashed may lack its newest writes.
-  if (name === "valkey" && readRecord(home, name) !== null) updateState(home, { storeWhole: false });
-  // Workers of a crashed predecessor may still hold its port.
-  await stopPart(home, name);
-  updateState(home, { cleanShutdown: false });
-  const { spec, probe } = part(home, name, ports, options.deployment);
-  const record = await startProcess(home, spec);
-  await waitUntilReady(home, record, () => probe(record.pid), { timeoutMs: START_TIMEOUT_MS, signal: options.signal });
-}
-
-/** Ends one part as `down` does. */
-export function stopPart(home: string, name: PartName): Promise<StopResult> {
-  return stopProcess(home, name, GRACE_MS[name]);
-}
-
-function part(
-  home: string,
-  name: PartName,
-  ports: LaptopPorts,
-  deployment: Deployment | undefined,
-): { spec: ProcessSpec; probe: (pid: number) => Promise<boolean> } {
-  switch (name) {
-    case "valkey": {
-      const spec = valkeyProcess({ port: ports.valkey, dir: join(home, "valkey") });
-      return { spec, probe: (pid) => pingValkey(ports.valkey, pid) };
-    }
-    case "emulator":
-      return { spec: emulatorProcess(home, ports), probe: () => pingEmulator(ports.emulator) };
-    case "serve": {
-      if (deployment === undefined)
-        throw new FreshetError("not_deployed", "serve needs a deployment", { repair: "run `make up`" });
-      return { spec: serveProcess(home, ports, deployment), probe: () => pingHttp(`${serveUrl(ports.serve)}/health`) };
-    }
-  }
 }
 
 async function choosePorts(home: string, state: LaptopState, wanted: Partial<LaptopPorts>): Promise<LaptopPorts> {
@@ -189,7 +136,9 @@ async function ensureDeployed(
   if (known !== undefined && whole && known.sourceHash === hash && !options.redeploy) {
     return steps.step("deploy", async (note) => {
       note("unchanged");
-      return known;
+      // The emulator may have another port than last time.
+      const apiUrl = `${emulatorUrl(ports.emulator)}${new URL(known.apiUrl).pathname}`;
+      return updateState(home, { deployment: { ...known, apiUrl } }).deployment as Deployment;
     });
   }
   if (!present.includes("CDKToolkit")) {
@@ -203,40 +152,6 @@ async function ensureDeployed(
     updateState(home, { deployment });
     return deployment;
   });
-}
-
-export function serveUrl(port: number): string {
-  return `http://${LOOPBACK}:${port}`;
-}
-
-export function valkeyUrl(port: number): string {
-  return `redis://${LOOPBACK}:${port}`;
-}
-
-/** The environment of the API where it runs as a plain server beside the emulator. */
-export function serveEnvironment(emulatorPort: number, deployment: Deployment): Record<string, string> {
-  return { ...deployment.environment, ...emulatorClientEnvironment(emulatorPort) };
-}
-
-function serveProcess(home: string, ports: LaptopPorts, deployment: Deployment): ProcessSpec {
-  return {
-    name: "serve",
-    command: join(ROOT, "node_modules", ".bin", "node"),
-    args: [join(ROOT, "cli", "freshet.ts"), "serve", "--port", String(ports.serve), "--host", LOOPBACK],
-    cwd: homeFolder(home),
-    env: {
-      PATH: toolPath(),
-      LC_ALL: "C.UTF-8",
-      FRESHET_HOME: home,
-      ...serveEnvironment(ports.emulator, deployment),
-    },
-  };
-}
-
-export async function pingHttp(url: string): Promise<boolean> {
-  const answer = await fetch(url, { signal: AbortSignal.timeout(5_000) });
-  await answer.body?.cancel();
-  return answer.ok;
 }
 
 /**
@@ -267,59 +182,4 @@ export async function down(home: string, steps: Steps): Promise<ReadonlyMap<stri
     updateState(home, { storeWhole: valkeyClean && (missedNothing || readState(home).storeWhole) });
   if (valkeyClean && results.get("emulator") === "clean") updateState(home, { cleanShutdown: true });
   return results;
-}
-
-/** What `/ready` of the plain server says; null when it does not answer. */
-async function askReady(home: string): Promise<Readiness | null> {
-  const { serve } = readState(home).ports;
-  if (serve === undefined || !isRunning(readRecord(home, "serve"))) return null;
-  try {
-    const answer = await fetch(`${serveUrl(serve)}/ready`, { signal: AbortSignal.timeout(5_000) });
-    return (await answer.json()) as Readiness;
-  } catch {
-    return null;
-  }
-}
-
-interface Readiness {
-  /** Of a 503 there is a `detail`, of a degraded 200 a `reason`. */
-  readonly detail?: string;
-  readonly reason?: string;
-  readonly repair?: string;
-  readonly checks?: { readonly online_store?: { readonly control?: string } };
-}
-
-const storeIsOk = (ready: Readiness | null): boolean => ready?.checks?.online_store?.control === "ok";
-
-/** Parts that do not run. */
-export function missingParts(home: string): PartName[] {
-  return PARTS.filter((name) => !isRunning(readRecord(home, name)));
-}
-
-export function isUp(home: string): boolean {
-  return missingParts(home).length === 0;
-}
-
-/** What `freshet status --json` prints: all that a script needs to connect. */
-export function describe(home: string): Record<string, unknown> {
-  const state = readState(home);
-  const { ports, deployment } = state;
-  const url = (port: number | undefined, of: (port: number) => string): string | null =>
-    port === undefined ? null : of(port);
-  const shown = (name: PartName, at: string | null): Record<string, unknown> => {
-    const record = readRecord(home, name);
-    const running = isRunning(record);
-    return { url: at, running, pid: running ? record?.pid : null };
-  };
-  return {
-    running: isUp(home),
-    home,
-    api: { url: deployment?.apiUrl ?? null, key: state.apiKey ?? null },
-    serve: shown("serve", url(ports.serve, serveUrl)),
-    emulator: shown("emulator", url(ports.emulator, emulatorUrl)),
-    valkey: shown("valkey", url(ports.valkey, valkeyUrl)),
-    streams: deployment?.streams ?? {},
-    environment: deployment?.environment ?? {},
-    deployed_at_ms: deployment?.deployedAtMs ?? null,
-  };
 }

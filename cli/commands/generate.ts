@@ -6,7 +6,7 @@ import { type GenerateSummary, generate } from "../../local/generator/run.ts";
 import type { StreamName } from "../../local/generator/simulate.ts";
 import { brokerSink, fileSink, httpSink, type Sink } from "../../local/generator/sinks.ts";
 import { freshetHome } from "../../local/home.ts";
-import { serveUrl } from "../../local/laptop.ts";
+import { serveUrl } from "../../local/parts.ts";
 import { EXIT } from "../exit.ts";
 import { requireRunning } from "../running.ts";
 import { formatTable } from "../table.ts";

@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { type FlowReader, openFlow, type StreamFlow } from "../../local/flow.ts";
 import { freshetHome } from "../../local/home.ts";
 import { untilInterrupted } from "../../local/interrupt.ts";
-import { serveUrl } from "../../local/laptop.ts";
+import { serveUrl } from "../../local/parts.ts";
 import { type Running, requireRunning } from "../running.ts";
 import { formatTable } from "../table.ts";
 

@@ -3,7 +3,7 @@ import { FreshetError } from "../../core/errors.ts";
 import type { Plan, Scalar, Service } from "../../core/plan.ts";
 import { openFlow } from "../../local/flow.ts";
 import { freshetHome } from "../../local/home.ts";
-import { serveUrl } from "../../local/laptop.ts";
+import { serveUrl } from "../../local/parts.ts";
 import { type Running, requireRunning } from "../running.ts";
 import { formatTable } from "../table.ts";
 

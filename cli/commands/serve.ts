@@ -1,7 +1,7 @@
 import { type Command, Option } from "commander";
 import { ENVIRONMENT } from "../../functions/shared/environment.ts";
 import { freshetHome } from "../../local/home.ts";
-import { serveEnvironment } from "../../local/laptop.ts";
+import { serveEnvironment } from "../../local/parts.ts";
 import { LOOPBACK } from "../../local/ports.ts";
 import { parsePort } from "../bring-up.ts";
 import { requireRunning } from "../running.ts";

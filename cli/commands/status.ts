@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { freshetHome } from "../../local/home.ts";
-import { describe } from "../../local/laptop.ts";
+import { describe } from "../../local/status.ts";
 import { EXIT } from "../exit.ts";
 import { formatStatus } from "../status-table.ts";
 

@@ -6,7 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestProject } from "vitest/node";
 import { ROOT } from "../../local/home.ts";
-import { describe, down, up } from "../../local/laptop.ts";
+import { down, up } from "../../local/laptop.ts";
+import { describe } from "../../local/status.ts";
 import { Steps } from "../../local/steps.ts";
 import type { DeployedStatus } from "./deployed.ts";
 

@@ -9,7 +9,7 @@ import { createKey, createKeyStore, SCOPES, type Scope } from "../../functions/a
 import { ENVIRONMENT } from "../../functions/shared/environment.ts";
 import { initControl } from "../../local/control.ts";
 import { clientConfig } from "../../local/deploy.ts";
-import { type PartName, startPart, stopPart } from "../../local/laptop.ts";
+import { type PartName, startPart, stopPart } from "../../local/parts.ts";
 import { readRecord } from "../../local/processes.ts";
 import { readState } from "../../local/state.ts";
 
