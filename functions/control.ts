@@ -35,6 +35,8 @@ export interface ControlEvent {
    */
   readonly kind?: "tick" | "restore" | "accept";
   readonly streams?: Readonly<Record<string, StreamShards>>;
+  /** With `accept`: as reported when the replay began. @default whatever answers now is taken for whole */
+  readonly runs?: string;
   /** From `freshet up`: the store was ended in order, its file whole, and this is its first start since. */
   readonly cleanRestart?: boolean;
 }
@@ -43,7 +45,7 @@ export async function handler(event: ControlEvent): Promise<ControlReport> {
   const nowMs = Date.now();
   try {
     if (event.kind === "restore") await beginRestore(ports, nowMs);
-    if (event.kind === "accept") await accept(ports, nowMs);
+    if (event.kind === "accept") await accept(ports, event.runs, nowMs);
     const report = await controlStep(ports, event.streams ?? {}, nowMs, { cleanRestart: event.cleanRestart });
     for (const [stream, sealMs] of Object.entries(report.seals)) {
       metrics.addDimension("stream", stream);

@@ -12,7 +12,10 @@ import { requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger } from "./shared/observability.ts";
 
 const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
-const table = new ControlTable({ table: requireEnvironment("controlTable"), dynamodb: new DynamoDBClient(DURABLE_CLIENT) });
+const table = new ControlTable({
+  table: requireEnvironment("controlTable"),
+  dynamodb: new DynamoDBClient(DURABLE_CLIENT),
+});
 /** Left for the answer and the log. */
 const RESERVE_MS = 5_000;
 

@@ -20,6 +20,9 @@ const BATCH_BYTES = 3_000_000;
 /** What a stream keeps at least; records older than this may be gone. */
 const RETENTION_MS = 24 * 3_600_000;
 
+/** A store that fails over during one replay after the other needs somebody to look at it. */
+const ROUNDS = 3;
+
 export interface RecoveryStep {
   readonly stream: string;
   readonly records: number;
@@ -38,6 +41,23 @@ export interface Recovery {
  * @throws FreshetError `recovery_incomplete` when the broker no longer holds all that is needed; nothing is changed then
  */
 export async function recover(
+  config: LambdaClientConfig,
+  deployment: Deployment,
+  progress: (message: string) => void,
+): Promise<Recovery> {
+  let found: Recovery["found"] | null = null;
+  const steps: RecoveryStep[] = [];
+  for (let round = 1; ; round++) {
+    const result = await recoverOnce(config, deployment, progress);
+    found ??= result.found;
+    steps.push(...result.steps);
+    const overtaken = result.state === "failover" || result.state === "restoring";
+    if (!overtaken || round === ROUNDS) return { found, state: result.state, steps };
+    progress("another primary came to answer during the replay: replaying once more");
+  }
+}
+
+async function recoverOnce(
   config: LambdaClientConfig,
   deployment: Deployment,
   progress: (message: string) => void,
@@ -90,7 +110,7 @@ export async function recover(
       }
       steps.push(step);
     }
-    const { state } = await control({ kind: "accept" });
+    const { state } = await control({ kind: "accept", runs: found.runs });
     return { found: found.state, state, steps };
   } finally {
     lambda.destroy();

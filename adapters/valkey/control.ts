@@ -1,6 +1,7 @@
 /** The control hashes, one a bucket: epoch, state, run id, and for each group its seal and the births of its slots. */
 import { isObject } from "../../core/accumulators.ts";
 import type { Group, Plan } from "../../core/plan.ts";
+import { hash64 } from "../hash.ts";
 import type { Command, ValkeyConnection } from "./connection.ts";
 import {
   type Birth,
@@ -99,6 +100,12 @@ export class ControlHashes {
         }),
       ),
     );
+  }
+
+  /** Names the primaries that answer now, all together: equal as long as no other one has come to answer for a bucket. */
+  async runs(): Promise<string> {
+    const ids = await Promise.all(everyBucket.map((key) => this.connection.runId(key)));
+    return hash64([...new Set(ids)].sort().join(","));
   }
 
   /**

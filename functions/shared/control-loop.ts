@@ -32,6 +32,8 @@ export interface StreamShards {
 export interface ControlReport {
   readonly epoch: number;
   readonly state: "ok" | "lost" | "failover" | "restoring" | "new";
+  /** Which primaries answered; see `accept`. */
+  readonly runs: string;
   /** By stream, ms; only streams with a group. */
   readonly seals: Readonly<Record<string, number>>;
   /** Streams whose seal did not move, and why. */
@@ -61,11 +63,12 @@ export async function controlStep(
   // The new run id is that of the same store, ended and started with all it had: no suffix can be missing.
   if (options.cleanRestart) await controls.setState(store.epoch, ["ok", "failover"], "ok");
   await controls.noticeFailover();
+  const runs = await controls.runs();
   const summary = await controls.summary();
   const seals: Record<string, number> = {};
   const held: Record<string, string> = {};
   if (summary.present < BUCKETS || summary.epoch !== store.epoch) {
-    return { epoch: store.epoch, state: "lost", seals, held };
+    return { epoch: store.epoch, state: "lost", runs, seals, held };
   }
   if (!first) await ports.loadFunction();
   for (const group of plan.groups) {
@@ -84,7 +87,7 @@ export async function controlStep(
       } else seals[stream.name] = control.sealMs;
     }
   }
-  return { epoch: store.epoch, state: summary.state ?? "lost", seals, held };
+  return { epoch: store.epoch, state: summary.state ?? "lost", runs, seals, held };
 }
 
 /**
@@ -121,10 +124,11 @@ export async function beginRestore(ports: ControlPorts, nowMs: number): Promise<
 /**
  * Opens the store for applies and takes the primaries that answer now for whole: what they lacked has been replayed.
  * Registrations are not replayed, and those that came back from the dead would hold the seal for ever: they begin anew.
+ * @param runs as reported before the replay. Does nothing when others answer now: they may lack what the replay brought.
  */
-export async function accept(ports: ControlPorts, nowMs: number): Promise<void> {
+export async function accept(ports: ControlPorts, runs: string | undefined, nowMs: number): Promise<void> {
   const store = await ports.table.getStore();
-  if (store?.state !== "ready") return;
+  if (store?.state !== "ready" || (runs !== undefined && runs !== (await ports.controls.runs()))) return;
   for (const { name } of ports.plan.streams) await ports.watermark.restart(name, nowMs);
   await ports.controls.setState(store.epoch, ["restoring", "failover", "ok"], "ok");
 }
