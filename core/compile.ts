@@ -10,11 +10,15 @@ import { formatDuration, parseDuration } from "./duration.ts";
 import { refuse } from "./errors.ts";
 import type { Hash64 } from "./event.ts";
 import { LADDER, layOut, type Need } from "./group.ts";
+import { hoppingWindow } from "./hop.ts";
+import { canonicalJson } from "./json.ts";
 import { type Lock, retireGroup } from "./lock.ts";
 import { OPERATORS } from "./operators.ts";
-import type { Channel, Contract, Feature, FieldType, Group, Plan, Stream, View, Where, Window } from "./plan.ts";
+import type { Channel, Contract, Feature, FieldType, Group, Plan, Stream, View, Where } from "./plan.ts";
 import { literalsOf } from "./where.ts";
 
+// Callers hand a lock in and record the one that comes back.
+export { canonicalJson } from "./json.ts";
 export { EMPTY_LOCK, type Lock } from "./lock.ts";
 
 /** Presence of channels travels as one 32-bit mask. */
@@ -24,9 +28,6 @@ const MAX_ENTITIES = 64;
 const NAME = /^[a-z][a-z0-9_]{0,62}$/;
 /** Silent keys outlive their last window by a day, so that a slow reader or repair still finds them. */
 const EXPIRY_MARGIN_MS = 86_400_000;
-/** Tiles are counted from 1970: a window must not reach behind it. */
-const MAX_REACH_MS = 3_650 * 86_400_000;
-
 /** @throws DefinitionError with rule, given value and repair */
 export function compile(
   definitions: Definitions,
@@ -97,15 +98,6 @@ export function compile(
     plan: { ...body, hash: hash64(canonicalJson(body)), layoutHash: hash64(canonicalJson(layout)) },
     lock: nextLock,
   };
-}
-
-/** JSON with sorted keys and no spaces: equal values give equal text. */
-export function canonicalJson(value: unknown): string {
-  if (value === null || typeof value !== "object") return JSON.stringify(value) ?? "null";
-  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
-  const entries = Object.entries(value).filter(([, v]) => v !== undefined);
-  entries.sort(([a], [b]) => (a < b ? -1 : 1));
-  return `{${entries.map(([k, v]) => `${JSON.stringify(k)}:${canonicalJson(v)}`).join(",")}}`;
 }
 
 function unique(what: string, items: readonly { readonly name: string }[]): void {
@@ -289,7 +281,7 @@ function draftFeatures(
   return windows.map((size): Draft => {
     const suffix = aggregation.windows.length === 0 ? "" : `_${size}`;
     const window =
-      size === "lifetime" ? ({ kind: "lifetime" } as const) : hopping(where, size, aggregation, stream.baseMs);
+      size === "lifetime" ? ({ kind: "lifetime" } as const) : hoppingWindow(where, size, aggregation, stream.baseMs);
     if (size === "lifetime" && aggregation.delay !== null) {
       refuse("delay_invalid", `${where} delays a lifetime window`, "delay hopping windows only", "delay");
     }
@@ -312,69 +304,6 @@ function checkCondition(where: string, condition: Where, fields: Contract["field
       );
     }
   }
-}
-
-/** DESIGN §5: W <= 10m 1m; < 12h 5m; < 12d 1h; else 1d; never finer than the base. */
-function defaultHop(sizeMs: number, baseMs: number): number {
-  const hop =
-    sizeMs <= 600_000 ? 60_000 : sizeMs < 43_200_000 ? 300_000 : sizeMs < 1_036_800_000 ? 3_600_000 : 86_400_000;
-  return Math.max(hop, baseMs);
-}
-
-function hopping(where: string, size: string, { hop, delay }: AggregationDefinition, baseMs: number): Window {
-  const sizeMs = parseDuration(size, "over");
-  const hopMs = hop === null ? defaultHop(sizeMs, baseMs) : parseDuration(hop, "every");
-  const delayMs = delay === null ? 0 : parseDuration(delay, "delayedBy");
-  if (hopMs % baseMs !== 0) {
-    const near = Math.max(1, Math.round(hopMs / baseMs)) * baseMs;
-    refuse(
-      "hop_not_multiple_of_base",
-      `hop ${formatDuration(hopMs)} of ${where} is no multiple of the stream's base ${formatDuration(baseMs)}`,
-      `use ${formatDuration(near)}`,
-      "every",
-    );
-  }
-  if (sizeMs % hopMs !== 0) {
-    refuse(
-      "hop_does_not_divide",
-      `hop ${formatDuration(hopMs)} does not divide window ${formatDuration(sizeMs)}`,
-      `use ${suggestHops(sizeMs, hopMs, baseMs)}`,
-      "every",
-    );
-  }
-  if (delayMs % hopMs !== 0) {
-    refuse(
-      "delay_not_multiple_of_hop",
-      `delay ${formatDuration(delayMs)} of ${where} is no multiple of hop ${formatDuration(hopMs)}`,
-      `use ${formatDuration(Math.ceil(delayMs / hopMs) * hopMs)}`,
-      "delayedBy",
-    );
-  }
-  if (sizeMs + delayMs > MAX_REACH_MS) {
-    refuse(
-      "window_too_long",
-      `window ${size} of ${where} reaches back ${formatDuration(sizeMs + delayMs)}, the limit is ${formatDuration(MAX_REACH_MS)}`,
-      'use a shorter window, or "lifetime"',
-      "over",
-    );
-  }
-  return { kind: "hopping", sizeMs, hopMs, delayMs };
-}
-
-/** The two next smaller and the next larger hop that divide the window: `5m, 6m or 10m`. */
-function suggestHops(sizeMs: number, hopMs: number, baseMs: number): string {
-  const divides = (ms: number) => sizeMs % ms === 0 && ms % baseMs === 0;
-  const smaller: number[] = [];
-  for (let ms = Math.floor(hopMs / baseMs) * baseMs; ms >= baseMs && smaller.length < 2; ms -= baseMs) {
-    if (divides(ms)) smaller.unshift(ms);
-  }
-  const larger: number[] = [];
-  for (let ms = (Math.floor(hopMs / baseMs) + 1) * baseMs; ms <= sizeMs && larger.length < 1; ms += baseMs) {
-    if (divides(ms)) larger.push(ms);
-  }
-  const all = [...smaller, ...larger].map(formatDuration);
-  if (all.length === 0) return `a window that is a multiple of the base ${formatDuration(baseMs)}`;
-  return all.length === 1 ? all[0] : `${all.slice(0, -1).join(", ")} or ${all[all.length - 1]}`;
 }
 
 function toFeature(draft: Draft, slots: readonly number[]): Feature {

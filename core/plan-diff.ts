@@ -1,6 +1,7 @@
 /** What going from one plan to another does to stored state: the words of `freshet plan`. */
 import { formatDuration } from "./duration.ts";
-import type { Feature, Group, Plan, Slot } from "./plan.ts";
+import { canonicalJson } from "./json.ts";
+import type { Feature, Group, Plan, Slot, View } from "./plan.ts";
 
 export interface Change {
   readonly kind: "add" | "remove" | "change" | "store";
@@ -24,6 +25,23 @@ const describeSlot = (group: Group, slot: Slot): string => {
   return `${slot.kind}(${field ?? "events"}${scale === null ? "" : ` × 10^${scale}`}${filter})`;
 };
 
+/** What a feature is computed from and over: when it changes, values before and after mean different things. */
+const meaning = (plan: Plan, view: View, { operator, window, slots, sample }: Feature): string => {
+  const group = plan.groups[view.group];
+  return canonicalJson({ operator, window, sample, input: group.channels[group.slots[slots[0]].channel].input });
+};
+
+/** When a feature's values can be trusted, given what is stored already. */
+function readiness(before: Plan | null, after: Plan, view: View, feature: Feature): string {
+  const group = after.groups[view.group];
+  const previous = before?.groups.find(({ name }) => name === group.name);
+  if (previous === undefined) return "counts from the stream's beginning if the stream is new, else from its birth";
+  const filled = feature.slots.every((index) => previous.slots.some((slot) => sameSlot(slot, group.slots[index])));
+  return filled
+    ? "ready at once: its slots are already filled"
+    : "NOT_READY until its window starts after its birth, about two minutes after the deployment; history needs a backfill";
+}
+
 /** Changes from `before` (null: nothing is deployed) to `after`; empty when nothing changes. */
 export function diffPlans(before: Plan | null, after: Plan): Change[] {
   const changes: Change[] = [];
@@ -34,22 +52,11 @@ export function diffPlans(before: Plan | null, after: Plan): Change[] {
   for (const [name, { view, f }] of now) {
     const known = old.get(name);
     if (known === undefined) {
-      const group = after.groups[view.group];
-      const previous = before?.groups.find((candidate) => candidate.name === group.name);
-      const fresh = f.slots.some((index) => !previous?.slots.some((slot) => sameSlot(slot, group.slots[index])));
-      const since =
-        previous === undefined
-          ? "counts from the stream's beginning if the stream is new, else from its birth"
-          : fresh
-            ? "NOT_READY until its window starts after its birth, about two minutes after the deployment; history needs a backfill"
-            : "ready at once: its slots are already filled";
-      changes.push({ kind: "add", what: name, effect: `${describeFeature(f)}; ${since}` });
-    } else if (describeFeature(known.f) !== describeFeature(f)) {
-      changes.push({
-        kind: "change",
-        what: name,
-        effect: `was ${describeFeature(known.f)}, becomes ${describeFeature(f)}; stored tiles are not reinterpreted`,
-      });
+      changes.push({ kind: "add", what: name, effect: `${describeFeature(f)}; ${readiness(before, after, view, f)}` });
+    } else if (meaning(before!, known.view, known.f) !== meaning(after, view, f)) {
+      const [was, is] = [describeFeature(known.f), describeFeature(f)];
+      const change = was === is ? `${is} of another field or condition` : `was ${was}, becomes ${is}`;
+      changes.push({ kind: "change", what: name, effect: `${change}; ${readiness(before, after, view, f)}` });
     } else if (known.view.ttlMs !== view.ttlMs) {
       changes.push({
         kind: "change",
@@ -78,13 +85,6 @@ export function diffPlans(before: Plan | null, after: Plan): Change[] {
         kind: "store",
         what: `${group.name} slot ${slot.id}`,
         effect: `${describeSlot(previous!, slot)} is no longer filled and goes as its tiles age; its id is never used again`,
-      });
-    }
-    if (previous && previous.baseMs !== group.baseMs) {
-      changes.push({
-        kind: "store",
-        what: group.name,
-        effect: "the base changed: refused, it is part of the stored layout",
       });
     }
   }
