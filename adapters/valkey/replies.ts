@@ -18,6 +18,10 @@ const REFUSALS: Readonly<Record<number, (detail: number) => FreshetError>> = {
     new InfrastructureError("group_unknown", `the loaded function knows no group ${group}`, {
       repair: "none needed: the caller loads the function of its plan and tries again",
     }),
+  [-5]: (group) =>
+    new InfrastructureError("group_new", `the online store does not know group ${group} yet: applies wait`, {
+      repair: "none needed: the control function adds it within a minute of the deployment",
+    }),
 };
 
 export interface Reply {

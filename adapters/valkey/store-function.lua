@@ -22,7 +22,7 @@ local pack, unpackStruct, byte, char, sub, find, rep, floor, min, max, concat, i
 local LOW = 1099511627776 -- 2^40: the low part of a wide sum
 local CHUNK_LIMIT = 4096 -- bytes of one field of identities
 local ID_BYTES = 12
-local LOST, EPOCH, NOT_READY, GROUP_UNKNOWN = -1, -2, -3, -4
+local LOST, EPOCH, NOT_READY, GROUP_UNKNOWN, GROUP_NEW = -1, -2, -3, -4, -5
 local STATE_OK, STATE_RESTORING, STATE_FAILOVER = 1, 2, 3
 local GROUP_FIELDS = {}
 local COUNT, SUM, SQUARES, MINIMUM, MAXIMUM = 1, 2, 3, 4, 5
@@ -828,20 +828,22 @@ local function each(keys, args, one)
   local nowMs = floor(nowUs / 1000)
   local controls, replies, exceptional = {}, {}, false
   local raw = redis.call("HMGET", keys[1], unpack(GROUP_FIELDS))
+  -- All groups first: a call that is refused has changed nothing.
+  for k = 2, #keys do
+    local id = byte(args[k], 1)
+    if not controls[id] then
+      local g = SPEC[id]
+      if not g then return { GROUP_UNKNOWN, id } end
+      if not raw[g.position] then return { GROUP_NEW, id } end
+      local seal, births = readGroupControl(raw[g.position], g)
+      -- A slot that this library does not know belongs to a newer plan: its cells would be lost in a fold by this one.
+      controls[id] = { group = g, seal = seal, births = births, held = frozen or births.foreign }
+    end
+  end
   for k = 2, #keys do
     local blob = args[k]
-    local g = SPEC[byte(blob, 1)]
-    if not g then return { GROUP_UNKNOWN, byte(blob, 1) } end
-    local control = controls[g.id]
-    if not control then
-      if not raw[g.position] then return { LOST, g.id } end
-      control = {}
-      control.seal, control.births = readGroupControl(raw[g.position], g)
-      controls[g.id] = control
-    end
-    -- A slot that this library does not know belongs to a newer plan: its cells would be lost in a fold by this one.
-    local held = frozen or control.births.foreign
-    local outcome = one(keys[k], blob, g, control.seal, control.births, nowMs, nowUs, held)
+    local c = controls[byte(blob, 1)]
+    local outcome = one(keys[k], blob, c.group, c.seal, c.births, nowMs, nowUs, c.held)
     replies[k - 1] = outcome or ""
     if outcome then exceptional = true end
   end
