@@ -2,50 +2,21 @@
  * The main path on the deployed app: events by every way in, twice, out of order, late and broken; what is served, set aside
  * and archived is then held against what the producers know.
  */
-import { CloudWatchClient, GetMetricStatisticsCommand } from "@aws-sdk/client-cloudwatch";
-import { DynamoDBClient, ScanCommand } from "@aws-sdk/client-dynamodb";
-import { GetObjectCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type ArchiveRow, readArchive } from "../../adapters/archive.ts";
-import { KplPacker } from "../../adapters/kpl.ts";
+import type { ArchiveRow } from "../../adapters/archive.ts";
 import { UNATTRIBUTED } from "../../adapters/object-path.ts";
 import { quarantineId } from "../../adapters/quarantine.ts";
 import { floorTo } from "../../core/window.ts";
 import { disturb, type Outgoing } from "../../local/generator/disturb.ts";
-import { type StreamName, simulate } from "../../local/generator/simulate.ts";
-import { brokerSink, httpSink } from "../../local/generator/sinks.ts";
-import { createTenant, deployed, deployedClientConfig } from "../support/deployed.ts";
+import { deployed } from "../support/deployed.ts";
 import { call, functionEnvironment, invoke, settle, until } from "./app.ts";
 import { entitiesOf, expectFeatures, GroundTruth, identityOf } from "./oracle.ts";
-import { type Delivery, RecordingBroker } from "./producer.ts";
+import type { Delivery } from "./producer.ts";
+import { newSent, REASONS, type Sent, STREAMS, sendEverywhere, sendPacked, simulation } from "./sent.ts";
+import { archiveRows, closeStored, METRICS, objects, readMetrics, scan, settledMetrics } from "./stored.ts";
 
-const STREAMS: readonly StreamName[] = ["transactions", "clicks", "labels"];
-/** What each fault of the generator is refused for, at the edge and behind direct producers alike. */
-const REASONS: Readonly<Record<string, string>> = {
-  truncated: "avro_truncated",
-  unknown_schema: "schema_unknown",
-  no_id: "event_id_missing",
-  future: "event_time_future",
-  not_avro: "not_single_object",
-};
 /** The seal stays behind arrivals by the allowed lateness, the function's timeout and a margin. */
 const SEAL_LAG_MS = 600_000 + 60_000 + 60_000;
-const METRICS = ["EventsIn", "Applied", "Duplicates", "Late", "Quarantined"] as const;
-
-/** What one tenant sent, and what must have become of it. */
-interface Sent {
-  readonly tenant: string;
-  readonly key: string;
-  /** Everything that was acknowledged, whole or broken, each delivery once. */
-  readonly acknowledged: Outgoing[];
-  /** Those of them whose place in the broker is known. */
-  readonly placed: Map<Delivery, Outgoing>;
-  truth: GroundTruth;
-}
-
-const s3 = new S3Client({ ...deployedClientConfig(), forcePathStyle: true });
-const dynamodb = new DynamoDBClient(deployedClientConfig());
-const cloudwatch = new CloudWatchClient(deployedClientConfig());
 
 let names: Readonly<Record<string, string>>;
 let first: Sent;
@@ -69,9 +40,7 @@ beforeAll(async () => {
   }
 }, 120_000);
 
-afterAll(() => {
-  for (const client of [s3, dynamodb, cloudwatch]) client.destroy();
-});
+afterAll(closeStored);
 
 it("the heartbeat moves the seal to its distance behind what every shard has acknowledged", () => {
   for (const stream of ["transactions", "clicks"]) {
@@ -227,7 +196,7 @@ describe("two tenants with the same cards, merchants and customers", () => {
   });
 
   it("are apart in the archive", async () => {
-    const rows = await tenantRows(second.tenant);
+    const rows = await archiveRows(names["FRESHET_ARCHIVE_BUCKET"], second.tenant);
     expect(new Set(rows.map(({ identity }) => identity))).toEqual(new Set(second.truth.events.keys()));
     expect(new Set(rows.map(({ tenant }) => tenant))).toEqual(new Set([second.tenant]));
   });
@@ -268,92 +237,8 @@ it("API Gateway and the plain server score alike, from the features that the ora
   }
 });
 
-function simulation(tenant: string, seed: number, rate: number) {
-  const toMs = Date.now();
-  return simulate({
-    tenant,
-    seed,
-    fromMs: toMs - 90_000,
-    toMs,
-    transactionsPerSecond: rate,
-    clicksPerSecond: rate,
-    customers: 30,
-    merchants: 10,
-    fraudRate: 0.03,
-  });
-}
-
-async function newSent(): Promise<Sent> {
-  return { ...(await createTenant()), acknowledged: [], placed: new Map(), truth: new GroundTruth([]) };
-}
-
 /** Older than the seal when it was sent. Nothing that is sent lies between that seal and the present one. */
 const isSealed = ({ event }: Outgoing): boolean => event.timeMs < seals.after["transactions"];
-
-/** A quarter of the events each way; a repeated event may come another way than the first time. */
-async function sendEverywhere(sent: Sent): Promise<void> {
-  const fractions = { duplicates: 0.08, late: 0.04, disorder: 0.06, malformed: 0.1 };
-  const outs = [...disturb(simulation(sent.tenant, 1, 12), 1, fractions)];
-  const part = (way: number) => outs.filter((_, i) => i % 4 === way);
-
-  // The sink breaks events in JSON's own way; none of those is acknowledged.
-  const json = part(0);
-  const whole = json.filter(({ fault }) => fault === null);
-  expect(await httpSink(deployed().api.url, sent.key).send(json)).toBe(whole.length);
-  sent.acknowledged.push(...whole);
-
-  await postAvro(sent, part(1));
-  const broker = new RecordingBroker();
-  for (const [packed, events] of [
-    [false, part(2)],
-    [true, part(3)],
-  ] as const) {
-    expect(await brokerSink(broker.client, deployed().streams, packed, 1).send(events)).toBe(events.length);
-    sent.acknowledged.push(...events);
-  }
-  broker.close();
-  place(sent, broker.deliveries);
-}
-
-async function sendPacked(sent: Sent, outs: readonly Outgoing[]): Promise<void> {
-  const broker = new RecordingBroker();
-  expect(await brokerSink(broker.client, deployed().streams, true, 2).send(outs)).toBe(outs.length);
-  broker.close();
-  sent.acknowledged.push(...outs);
-  place(sent, broker.deliveries);
-}
-
-/** Aggregated records over HTTP; each broken event is refused by name. */
-async function postAvro(sent: Sent, outs: readonly Outgoing[]): Promise<void> {
-  for (const stream of STREAMS) {
-    const events = outs.filter(({ event }) => event.stream === stream);
-    for (let from = 0; from < events.length; from += 100) {
-      const some = events.slice(from, from + 100);
-      const packer = new KplPacker();
-      for (const { bytes, event } of some) expect(packer.add(event.partitionKey, bytes)).toBe(true);
-      const answer = await fetch(`${deployed().serve.url}/v1/events/${stream}`, {
-        method: "POST",
-        headers: { "x-api-key": sent.key, "content-type": "application/vnd.freshet.avro" },
-        body: new Uint8Array(packer.take()),
-      });
-      const { results } = (await answer.json()) as { results: { status: string; code?: string }[] };
-      expect(results.map(({ status, code }) => code ?? status)).toEqual(
-        some.map(({ fault }) => (fault === null ? "queued" : REASONS[fault])),
-      );
-      sent.acknowledged.push(...some.filter(({ fault }) => fault === null));
-    }
-  }
-}
-
-/** Finds the event of each delivery by its bytes, which a repeated event shares with its first. */
-function place(sent: Sent, deliveries: readonly Delivery[]): void {
-  const byBytes = new Map(sent.acknowledged.map((out) => [out.bytes.toString("latin1"), out]));
-  for (const delivery of deliveries) {
-    const out = byBytes.get(delivery.bytes.toString("latin1"));
-    if (out === undefined) throw new Error(`delivery ${delivery.sequence} holds bytes that nobody sent`);
-    sent.placed.set(delivery, out);
-  }
-}
 
 /** Invokes the heartbeat until the seals are at their distance; the first ones may find shards without an acknowledgement. */
 async function advanceSeals(): Promise<typeof seals> {
@@ -375,77 +260,10 @@ async function advanceSeals(): Promise<typeof seals> {
   return { before, invokedMs, after };
 }
 
-async function scan(table: string): Promise<Record<string, any>[]> {
-  const items: Record<string, any>[] = [];
-  let from: Record<string, any> | undefined;
-  do {
-    const page = await dynamodb.send(new ScanCommand({ TableName: table, ExclusiveStartKey: from }));
-    items.push(...(page.Items ?? []));
-    from = page.LastEvaluatedKey;
-  } while (from !== undefined);
-  return items;
-}
-
-async function objects(bucket: string, prefix: string): Promise<{ key: string; bytes: Buffer }[]> {
-  const found: { key: string; bytes: Buffer }[] = [];
-  let token: string | undefined;
-  do {
-    const page = await s3.send(new ListObjectsV2Command({ Bucket: bucket, Prefix: prefix, ContinuationToken: token }));
-    for (const { Key: key } of page.Contents ?? []) {
-      const { Body } = await s3.send(new GetObjectCommand({ Bucket: bucket, Key: key }));
-      found.push({ key: key!, bytes: Buffer.from(await Body!.transformToByteArray()) });
-    }
-    token = page.NextContinuationToken;
-  } while (token !== undefined);
-  return found;
-}
-
-async function tenantRows(partition: string): Promise<ArchiveRow[]> {
-  const found = await objects(names["FRESHET_ARCHIVE_BUCKET"], `raw/tenant=${partition}/`);
-  return found.flatMap(({ bytes }) => [...readArchive(bytes)]);
-}
+const placeOf = (at: Omit<Delivery, "bytes">): string => `${at.stream}/${at.shard}/${at.sequence}/${at.subSequence}`;
 
 /** Rows of a tenant, and those that no tenant could be read from. */
 const archived = async (tenant: string): Promise<ArchiveRow[]> => [
-  ...(await tenantRows(tenant)),
-  ...(await tenantRows(UNATTRIBUTED)),
+  ...(await archiveRows(names["FRESHET_ARCHIVE_BUCKET"], tenant)),
+  ...(await archiveRows(names["FRESHET_ARCHIVE_BUCKET"], UNATTRIBUTED)),
 ];
-
-const placeOf = (at: Omit<Delivery, "bytes">): string => `${at.stream}/${at.shard}/${at.sequence}/${at.subSequence}`;
-
-async function readMetrics(stream: string): Promise<Record<string, number>> {
-  const totals = await Promise.all(
-    METRICS.map(async (MetricName) => {
-      const { Datapoints = [] } = await cloudwatch.send(
-        new GetMetricStatisticsCommand({
-          Namespace: "Freshet",
-          MetricName,
-          Dimensions: [{ Name: "stream", Value: stream }],
-          StartTime: new Date(Date.now() - 6 * 3_600_000),
-          EndTime: new Date(Date.now() + 60_000),
-          Period: 60,
-          Statistics: ["Sum"],
-        }),
-      );
-      return [MetricName, Datapoints.reduce((sum, { Sum = 0 }) => sum + Sum, 0)] as const;
-    }),
-  );
-  return Object.fromEntries(totals);
-}
-
-/** Metrics travel by the log: those of events that are settled may still be on their way. */
-async function settledMetrics(stream: string): Promise<Record<string, number>> {
-  let last = await readMetrics(stream);
-  await until(
-    "the metrics to stand still",
-    async () => {
-      const now = await readMetrics(stream);
-      const still = METRICS.every((name) => now[name] === last[name]);
-      last = now;
-      return still;
-    },
-    20_000,
-    700,
-  );
-  return last;
-}
