@@ -97,7 +97,7 @@ async function fill(valkey: TestValkey): Promise<{ store: TestStore; tiles: numb
       return packer.prepare("default", fields["transaction_id"], fields["event_time"], fields);
     });
     // In small calls: the first event after the seal has moved by a day folds that day, for each entity.
-    for (let from = 0; from < events.length; from += 50) await store.applier.apply(events.slice(from, from + 50));
+    for (let from = 0; from < events.length; from += 10) await store.applier.apply(events.slice(from, from + 10));
   }
   const [node] = await store.connection.primaries();
   const keys = (await node.keysBuffer("*card*transactions*")).slice(0, 100);

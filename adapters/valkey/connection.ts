@@ -4,6 +4,7 @@
  */
 import { Cluster, Redis } from "iovalkey";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
+import { runBytes } from "./layout.ts";
 import { sendTrip, type TripCommand } from "./trip.ts";
 
 export interface ValkeyOptions {
@@ -39,6 +40,7 @@ export class ValkeyConnection {
   private opening: Promise<Redis | Cluster> | null = null;
   private passwordAtMs = Date.now();
   private readonly runIds = new Map<Redis, Promise<string>>();
+  private readonly knownRuns = new Map<Redis, Buffer>();
 
   constructor(options: ValkeyOptions) {
     this.options = options;
@@ -84,13 +86,23 @@ export class ValkeyConnection {
     let known = this.runIds.get(node);
     if (!known) {
       known = node.info("server").then((info) => /run_id:([0-9a-f]{40})/.exec(info)?.[1] ?? "0".repeat(40));
-      known.catch(() => this.runIds.delete(node));
+      const forget = (): void => {
+        this.runIds.delete(node);
+        this.knownRuns.delete(node);
+      };
+      const asked = known;
+      asked.then((id) => this.runIds.get(node) === asked && this.knownRuns.set(node, runBytes(id)), forget);
       this.runIds.set(node, known);
-      node.once("close", () => this.runIds.delete(node));
+      node.once("close", forget);
     }
     return known.catch((cause: unknown) => {
       throw unavailable(cause);
     });
+  }
+
+  /** The first bytes of `runId`, without waiting, once it has been asked for; null before. */
+  knownRun(key: string): Buffer | null {
+    return this.client === null ? null : (this.knownRuns.get(this.nodeOf(this.client, key)) ?? null);
   }
 
   /** One connection for each primary, for commands that concern a whole node: SCAN, FUNCTION LOAD. */
@@ -221,7 +233,7 @@ export function commandError(error: Error): FreshetError {
   }
   // A bug that some record brought to light, told apart from a store that cannot serve anybody: a refusal by the server
   // (OOM, MISCONF, NOREPLICAS, NOPERM …) keeps its own first word even when it hits a command within a function.
-  if (/^(ERR user_function:|WRONGTYPE )/.test(error.message)) {
+  if (/^(ERR user_(function|script):|WRONGTYPE )/.test(error.message)) {
     return new FreshetError("store_function_failed", `the store's function failed: ${error.message.slice(0, 200)}`, {
       cause: error,
     });

@@ -8,7 +8,7 @@ import { newestVisible } from "../../core/tiles.ts";
 import { floorTo } from "../../core/window.ts";
 import type { EntityAnswer, EntityRequest, OnlineReader, StoreState } from "../online-store.ts";
 import { type Command, commandError, ValkeyConnection, type ValkeyOptions } from "./connection.ts";
-import { FeatureSet, type ReadPlan } from "./feature-set.ts";
+import { FeatureSet } from "./feature-set.ts";
 import {
   BUCKETS,
   bucketOf,
@@ -22,6 +22,8 @@ import {
   type Meta,
   runBytes,
 } from "./layout.ts";
+import type { ReadPlan } from "./read-plan.ts";
+import { type EncodedArguments, encodeArguments } from "./trip.ts";
 
 /** A read that is overtaken by folds this often is not going to settle. */
 const MAX_TRIPS = 5;
@@ -36,16 +38,21 @@ interface BucketControl {
 }
 
 interface Part {
-  readonly request: number;
   readonly set: FeatureSet;
   readonly key: string;
-  readonly bucket: number;
   /** Null: the hash is read whole. */
   plan: ReadPlan | null;
-  /** Answered fields after the meta field, or null for a hash that does not exist. */
-  values: (Buffer | null)[];
+  /** Answered fields, the meta field first; empty before there is an answer. */
+  values: readonly (Buffer | null)[];
   meta: Meta | null;
   done: boolean;
+}
+
+/** The parts of one request: one for each stream behind its features. */
+interface Reading {
+  readonly request: EntityRequest;
+  readonly bucket: number;
+  readonly parts: readonly Part[];
 }
 
 export function createReader(plan: Plan, options: ValkeyOptions): OnlineReader {
@@ -56,38 +63,49 @@ class ValkeyReader implements OnlineReader {
   private readonly plan: Plan;
   private readonly connection: ValkeyConnection;
   private readonly sets = new Map<string, FeatureSet[]>();
+  /** The same by the list itself: callers hand in the same one again and again. */
+  private readonly setsOfList = new WeakMap<readonly string[], { entity: string; sets: FeatureSet[] }>();
+  private readonly latenessMs: ReadonlyMap<string, number>;
+  private readonly controlFields: EncodedArguments;
   /** Newest seal seen for each group, in ms: the guess for where an entity is folded to. */
   private readonly seals = new Map<number, number>();
 
   constructor(plan: Plan, connection: ValkeyConnection) {
     this.plan = plan;
     this.connection = connection;
+    this.latenessMs = new Map(plan.streams.map(({ name, allowedLatenessMs }) => [name, allowedLatenessMs]));
+    this.controlFields = encodeArguments([CONTROL_FIELD, ...plan.groups.map(({ name }) => groupField(name))]);
   }
 
   async read(requests: readonly EntityRequest[], asOfMs: number): Promise<readonly EntityAnswer[]> {
-    const parts: Part[] = [];
-    const setsOf = requests.map((request) => this.setsFor(request));
-    requests.forEach(({ tenant, entity, id }, request) => {
-      const bucket = bucketOf(tenant, entity, id);
-      for (const set of setsOf[request]) {
-        const key = entityKey(bucket, tenant, entity, set.group.stream, id);
-        const plan = set.planFor(asOfMs, this.guess(set, asOfMs), null);
-        parts.push({ request, set, key, bucket, plan, values: [], meta: null, done: false });
-      }
-    });
+    const readings = requests.map((request) => this.begin(request, asOfMs));
     const controls = new Map<number, BucketControl>();
-    for (let trip = 0; trip < MAX_TRIPS; trip++) {
-      const open = parts.filter(({ done }) => !done);
-      if (open.length === 0) break;
-      await this.trip(open, trip === 0 ? controls : null, asOfMs);
+    let open = readings.flatMap(({ parts }) => parts);
+    for (let trip = 0; open.length > 0; trip++) {
+      if (trip === MAX_TRIPS) {
+        throw new FreshetError("read_overtaken", "folding overtook a read five times", { repair: "send it again" });
+      }
+      const buckets = trip > 0 ? [] : [...new Set(readings.map(({ bucket }) => bucket))];
+      await this.trip(open, buckets, controls, asOfMs);
+      open = open.filter(({ done }) => !done);
     }
-    if (parts.some(({ done }) => !done)) {
-      throw new FreshetError("read_overtaken", "folding overtook a read five times", { repair: "send it again" });
-    }
-    return requests.map((request, index) => {
-      const own = parts.filter((part) => part.request === index);
-      return this.answer(request, own, own.length > 0 ? controls.get(own[0].bucket)! : null, asOfMs);
-    });
+    return readings.map((reading) => this.answer(reading, controls.get(reading.bucket) ?? null, asOfMs));
+  }
+
+  private begin(request: EntityRequest, asOfMs: number): Reading {
+    const { tenant, entity, id } = request;
+    const bucket = bucketOf(tenant, entity, id);
+    const parts = this.setsFor(request).map(
+      (set): Part => ({
+        set,
+        key: entityKey(bucket, tenant, entity, set.group.stream, id),
+        plan: set.guess(asOfMs, this.sealOf(set, asOfMs)),
+        values: [],
+        meta: null,
+        done: false,
+      }),
+    );
+    return { request, bucket, parts };
   }
 
   async state(): Promise<StoreState> {
@@ -134,14 +152,16 @@ class ValkeyReader implements OnlineReader {
     return this.connection.close();
   }
 
-  private guess(set: FeatureSet, asOfMs: number): number {
-    const stream = this.plan.streams.find(({ name }) => name === set.group.stream)!;
-    const oldest = floorTo(asOfMs - stream.allowedLatenessMs - GUESS_LAG_MS, set.group.baseMs);
-    return Math.max(this.seals.get(set.group.id) ?? 0, oldest);
+  /** The seal as far as it is known. */
+  private sealOf({ group }: FeatureSet, asOfMs: number): number {
+    const oldest = floorTo(asOfMs - this.latenessMs.get(group.stream)! - GUESS_LAG_MS, group.baseMs);
+    return Math.max(this.seals.get(group.id) ?? 0, oldest);
   }
 
   /** The request's features by group, compiled once for each distinct list. */
   private setsFor({ entity, features }: EntityRequest): FeatureSet[] {
+    const known = this.setsOfList.get(features);
+    if (known?.entity === entity) return known.sets;
     const name = `${entity}\n${features.join("\n")}`;
     let sets = this.sets.get(name);
     if (!sets) {
@@ -149,91 +169,94 @@ class ValkeyReader implements OnlineReader {
       sets = FeatureSet.split(this.plan, entity, features);
       this.sets.set(name, sets);
     }
+    this.setsOfList.set(features, { entity, sets });
     return sets;
   }
 
+  /** Reads open parts, and the control hashes of `buckets` into `controls`. */
   private async trip(
     parts: readonly Part[],
-    controls: Map<number, BucketControl> | null,
+    buckets: readonly number[],
+    controls: Map<number, BucketControl>,
     asOfMs: number,
   ): Promise<void> {
     const commands: Command[] = parts.map(({ key, plan }) =>
-      plan === null ? { key, name: "HGETALL", args: [key] } : { key, name: "HMGET", args: [key, ...plan.fields] },
+      plan === null ? { key, name: "HGETALL", args: [key] } : { key, name: "HMGET", args: [key], tail: plan.encoded },
     );
-    const buckets = controls === null ? [] : [...new Set(parts.map(({ bucket }) => bucket))];
-    const groups = this.plan.groups.map(({ name }) => groupField(name));
     for (const bucket of buckets) {
       const key = controlKey(bucket);
-      commands.push({ key, name: "HMGET", args: [key, CONTROL_FIELD, ...groups] });
+      commands.push({ key, name: "HMGET", args: [key], tail: this.controlFields });
     }
     const answers = await this.connection.run(commands);
     for (const answer of answers) if (answer instanceof Error) throw commandError(answer);
     for (const [i, bucket] of buckets.entries()) {
       const fields = answers[parts.length + i] as (Buffer | null)[];
+      const key = controlKey(bucket);
       // Known for as long as the connection stands, so it costs no trip.
-      controls!.set(bucket, { fields, run: runBytes(await this.connection.runId(controlKey(bucket))) });
-      this.plan.groups.forEach(({ id, baseMs }, g) => {
-        const raw = fields[g + 1];
-        if (raw) this.seals.set(id, Math.max(this.seals.get(id) ?? 0, raw.readUInt32LE(0) * baseMs));
-      });
+      const run = this.connection.knownRun(key) ?? runBytes(await this.connection.runId(key));
+      controls.set(bucket, { fields, run });
+      this.learnSeals(fields);
     }
     parts.forEach((part, i) => {
       settle(part, answers[i] as (Buffer | null)[], asOfMs);
     });
   }
 
-  private answer(
-    request: EntityRequest,
-    parts: readonly Part[],
-    control: BucketControl | null,
-    asOfMs: number,
-  ): EntityAnswer {
-    const found = new Map<string, FeatureValue>();
-    for (const { set, plan, values, meta } of parts) {
-      const raw = control?.fields[this.plan.groups.indexOf(set.group) + 1] ?? null;
+  private learnSeals(control: readonly (Buffer | null)[]): void {
+    this.plan.groups.forEach(({ id, baseMs }, g) => {
+      const raw = control[g + 1];
+      if (raw) this.seals.set(id, Math.max(this.seals.get(id) ?? 0, raw.readUInt32LE(0) * baseMs));
+    });
+  }
+
+  private answer({ request, parts }: Reading, control: BucketControl | null, asOfMs: number): EntityAnswer {
+    const values: FeatureValue[] = new Array(request.features.length);
+    for (const { set, plan, values: fields, meta } of parts) {
+      const raw = control?.fields[set.groupIndex + 1] ?? null;
       const eventTimeMs = meta === null ? null : newestVisible(meta.newest, set.group.baseMs, asOfMs);
-      set.evaluate(plan!, values, eventTimeMs, asOfMs, raw, found);
+      set.evaluate(plan!, fields, eventTimeMs, asOfMs, raw, values);
     }
-    return { values: request.features.map((name) => found.get(name)!), degraded: degradedBy(control) };
+    return { values, degraded: degradedBy(control) };
   }
 }
 
 /** Takes one answer in: done, or with the plan for another trip, now that it is known how far the entity is folded. */
-function settle(part: Part, answer: (Buffer | null)[], asOfMs: number): void {
-  const { set } = part;
-  let values = answer;
-  let fields: Buffer[] | null = null;
+function settle(part: Part, answer: readonly (Buffer | null)[], asOfMs: number): void {
   if (part.plan === null) {
-    fields = [META_FIELD];
-    values = [null];
-    for (let i = 0; i < answer.length; i += 2) {
-      if (META_FIELD.equals(answer[i]!)) values[0] = answer[i + 1];
-      else {
-        fields.push(answer[i]!);
-        values.push(answer[i + 1]);
-      }
+    settleWhole(part, answer as readonly Buffer[], asOfMs);
+    return;
+  }
+  const { set } = part;
+  part.values = answer;
+  part.meta = answer[0] ? decodeMeta(answer[0]) : null;
+  if (part.meta === null) {
+    // No hash: every value is missing, whatever the fields.
+    part.done = true;
+    return;
+  }
+  const { folded, newest } = part.meta;
+  const settled = set.settle(part.plan, asOfMs, folded * set.group.baseMs, newest[0] ?? 0);
+  part.plan = settled.plan;
+  part.done = settled.ready;
+}
+
+/** @param answer fields and values in turn */
+function settleWhole(part: Part, answer: readonly Buffer[], asOfMs: number): void {
+  const { set } = part;
+  const fields: Buffer[] = [META_FIELD];
+  const values: (Buffer | null)[] = [null];
+  for (let i = 0; i < answer.length; i += 2) {
+    if (META_FIELD.equals(answer[i])) values[0] = answer[i + 1];
+    else {
+      fields.push(answer[i]);
+      values.push(answer[i + 1]);
     }
   }
   part.values = values;
   part.meta = values[0] ? decodeMeta(values[0]) : null;
-  if (part.meta === null) {
-    // No hash: every value is missing, whatever the fields.
-    part.plan ??= set.planForWhole([META_FIELD], asOfMs, 0, 0);
-    part.done = true;
-    return;
-  }
-  const foldedMs = part.meta.folded * set.group.baseMs;
-  const newestMs = part.meta.newest[0] ?? 0;
-  if (fields !== null) {
-    part.plan = set.planForWhole(fields, asOfMs, foldedMs, newestMs);
-    part.done = true;
-    return;
-  }
-  const exact = set.planFor(asOfMs, foldedMs, newestMs);
-  if (exact !== null && part.plan!.holds(exact)) {
-    part.plan = part.plan === exact ? exact : part.plan!.narrowedTo(exact);
-    part.done = true;
-  } else part.plan = exact;
+  const { folded, newest } = part.meta ?? { folded: 0, newest: [] };
+  part.plan = set.whole(fields, asOfMs, folded * set.group.baseMs, newest[0] ?? 0);
+  part.done = true;
 }
 
 const REPAIRS = {

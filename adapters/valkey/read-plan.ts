@@ -1,0 +1,203 @@
+/** Which fields of an entity's hash a read asks for, and which of the answered ones add up to each state. */
+import { isObject } from "../../core/accumulators.ts";
+import type { Group, Slot, Window } from "../../core/plan.ts";
+import { cover, floorTo, frontier, type TileRange, windowInterval } from "../../core/window.ts";
+import {
+  ABSORBED_FIELD,
+  absorbedObjectField,
+  META_FIELD,
+  objectField,
+  PRE_FIELD,
+  preObjectField,
+  tileField,
+} from "./layout.ts";
+import { type EncodedArguments, encodeArguments } from "./trip.ts";
+
+/** A slot over a window. Features share them: a mean and a sum over 1h need the same two. */
+export interface Need {
+  readonly slot: Slot;
+  readonly window: Window;
+}
+
+/** Up to where an entity's hash is folded and filled, as its meta field says, or as it is guessed before that is known. */
+export interface Extent {
+  readonly foldedMs: number;
+  /** End of the base tile of its newest event: no tile lies beyond. Infinite when it is not known. */
+  readonly stopMs: number;
+}
+
+/** More fields than this are not named one by one: the hash is read whole, and what it holds is far less. */
+const FIELDS_LIMIT = 4_000;
+
+interface Named {
+  readonly fields: readonly Buffer[];
+  readonly index: ReadonlyMap<string, number>;
+  readonly positions: readonly Int32Array[];
+}
+
+export class ReadPlan {
+  /** What is asked for, the meta field first. */
+  readonly fields: readonly Buffer[];
+  /** The same as arguments of a command. */
+  readonly encoded: EncodedArguments;
+  /** For each need, positions in the answer. */
+  readonly positions: readonly Int32Array[];
+  private readonly group: Group;
+  private readonly extent: Extent;
+  private readonly frontiers: readonly number[];
+  private readonly index: ReadonlyMap<string, number>;
+  private readonly narrowed = new WeakMap<ReadPlan, ReadPlan | "lacking">();
+
+  constructor(group: Group, extent: Extent, { fields, index, positions }: Named, encoded = encodeArguments(fields)) {
+    this.group = group;
+    this.extent = extent;
+    this.frontiers = group.levels.map((level) => frontier(level, extent.foldedMs));
+    this.fields = fields;
+    this.index = index;
+    this.positions = positions;
+    this.encoded = encoded;
+  }
+
+  /**
+   * True when the positions are right for an entity as it turned out to be: folded just as far at every level, or empty from
+   * there on, where it makes no difference.
+   */
+  fits({ foldedMs, stopMs }: Extent): boolean {
+    if (stopMs > this.extent.stopMs) return false;
+    const { levels } = this.group;
+    for (let i = 0; i < levels.length; i++) {
+      const other = frontier(levels[i], foldedMs);
+      if (other !== this.frontiers[i] && stopMs > Math.min(other, this.frontiers[i])) return false;
+    }
+    return true;
+  }
+
+  /** `exact`'s positions in the answer to this plan; null when this plan did not ask for all that it needs. */
+  narrowedTo(exact: ReadPlan): ReadPlan | null {
+    let known = this.narrowed.get(exact);
+    if (known === undefined) {
+      known = this.narrow(exact) ?? "lacking";
+      this.narrowed.set(exact, known);
+    }
+    return known === "lacking" ? null : known;
+  }
+
+  private narrow(exact: ReadPlan): ReadPlan | null {
+    const moved = new Int32Array(exact.fields.length);
+    for (const [name, at] of exact.index) {
+      const own = this.index.get(name);
+      if (own === undefined) return null;
+      moved[at] = own;
+    }
+    const positions = exact.positions.map((list) => list.map((at) => moved[at]));
+    return new ReadPlan(this.group, exact.extent, { fields: this.fields, index: this.index, positions }, this.encoded);
+  }
+
+  /** The same positions, asking for the fields of others too. */
+  with(others: readonly ReadPlan[]): ReadPlan {
+    const fields = new Fields(this.fields);
+    for (const other of others) for (const field of other.fields) fields.position(field);
+    return new ReadPlan(this.group, this.extent, {
+      fields: fields.list,
+      index: fields.index,
+      positions: this.positions,
+    });
+  }
+}
+
+/** Fields in the order of their first use. */
+class Fields {
+  readonly list: Buffer[] = [];
+  readonly index = new Map<string, number>();
+
+  constructor(fields: readonly Buffer[] = [META_FIELD]) {
+    for (const field of fields) this.position(field);
+  }
+
+  position(field: Buffer): number {
+    const name = field.toString("latin1");
+    let at = this.index.get(name);
+    if (at === undefined) {
+      at = this.list.push(field) - 1;
+      this.index.set(name, at);
+    }
+    return at;
+  }
+}
+
+/**
+ * Names the fields for a read at `asOfMs`.
+ * @returns null when there would be too many: read the hash whole, then `planWhole`
+ */
+export function planRead(group: Group, needs: readonly Need[], asOfMs: number, extent: Extent): ReadPlan | null {
+  const wanted = needs.map((need) => rangesOf(group, need, asOfMs, extent));
+  if (wanted.some((ranges) => ranges.some(({ from, to }) => to - from > FIELDS_LIMIT))) return null;
+  const fields = new Fields();
+  const positions = needs.map(({ slot, window }, n) => {
+    const object = isObject(slot.kind);
+    const at = window.kind === "lifetime" ? lifetimeFields(slot).map((field) => fields.position(field)) : [];
+    for (const { level, from, to } of wanted[n]) {
+      const { id } = group.levels[level];
+      for (let tile = from; tile < to; tile++) {
+        at.push(fields.position(object ? objectField(slot.id, id, tile) : tileField(id, tile)));
+      }
+    }
+    return Int32Array.from(at);
+  });
+  if (fields.list.length > FIELDS_LIMIT) return null;
+  return new ReadPlan(group, extent, { fields: fields.list, index: fields.index, positions });
+}
+
+/**
+ * A plan over the fields that a hash really has, for an entity so far behind the seal that naming those it might have would
+ * be too much.
+ * @param fields all of the hash, the meta field first
+ */
+export function planWhole(
+  group: Group,
+  needs: readonly Need[],
+  asOfMs: number,
+  extent: Extent,
+  given: readonly Buffer[],
+): ReadPlan {
+  const fields = new Fields(given);
+  const tiles = given.map((field) => tileOf(field));
+  const positions = needs.map((need) => {
+    const { slot, window } = need;
+    const ranges = rangesOf(group, need, asOfMs, extent);
+    const object = isObject(slot.kind) ? slot.id : null;
+    const at =
+      window.kind === "lifetime"
+        ? lifetimeFields(slot).flatMap((field) => fields.index.get(field.toString("latin1")) ?? [])
+        : [];
+    tiles.forEach((tile, position) => {
+      if (tile === null || tile.slot !== object) return;
+      const inside = ranges.some(
+        ({ level, from, to }) => group.levels[level].id === tile.level && tile.index >= from && tile.index < to,
+      );
+      if (inside) at.push(position);
+    });
+    return Int32Array.from(at);
+  });
+  return new ReadPlan(group, extent, { fields: fields.list, index: fields.index, positions });
+}
+
+/** Tiles that add up to a need. */
+function rangesOf(group: Group, { slot, window }: Need, asOfMs: number, { foldedMs, stopMs }: Extent): TileRange[] {
+  const headMs = floorTo(asOfMs, group.baseMs);
+  const interval =
+    window.kind === "lifetime"
+      ? { startMs: frontier(group.levels[group.absorbing], foldedMs), endMs: headMs + group.baseMs }
+      : windowInterval(window, group.baseMs, headMs);
+  return cover(group, slot, window, interval, foldedMs, stopMs);
+}
+
+const lifetimeFields = (slot: Slot): Buffer[] =>
+  isObject(slot.kind) ? [absorbedObjectField(slot.id), preObjectField(slot.id)] : [ABSORBED_FIELD, PRE_FIELD];
+
+/** Level, index and slot (null for cells) of a tile's or object's field; null for any other field. */
+function tileOf(field: Buffer): { level: number; index: number; slot: number | null } | null {
+  if (field.length === 5 && field[0] < 0x41) return { level: field[0], index: field.readUInt32BE(1), slot: null };
+  if (field.length === 7 && field[0] === 0x73) return { level: field[2], index: field.readUInt32BE(3), slot: field[1] };
+  return null;
+}

@@ -1,0 +1,137 @@
+/** From stored bytes back to states: what the fields of an answer add up to, for one slot. */
+import { ACCUMULATORS, type Pointed, type State } from "../../core/accumulators.ts";
+import type { Slot } from "../../core/plan.ts";
+import { LOW, type Wide } from "../../core/wide.ts";
+import { CELL_BYTES, decodeScalar } from "./layout.ts";
+
+/** Where each slot's cell starts in a tile, by slot id; -1 for a slot that the tile lacks. */
+type Offsets = Int16Array;
+
+const OFFSETS = new Map<string, Offsets>();
+
+function offsetsOf(tile: Buffer): Offsets {
+  const header = tile.toString("latin1", 0, tile[0] + 1);
+  let offsets = OFFSETS.get(header);
+  if (!offsets) {
+    if (OFFSETS.size > 10_000) OFFSETS.clear();
+    offsets = new Int16Array(256).fill(-1);
+    let at = tile[0] + 1;
+    for (let i = 1; i <= tile[0]; i++) {
+      offsets[tile[i]] = at;
+      at += CELL_BYTES[tile[i] >> 6];
+    }
+    OFFSETS.set(header, offsets);
+  }
+  return offsets;
+}
+
+const low = (tile: Buffer, at: number): number => tile.readUInt32LE(at) + tile[at + 4] * 2 ** 32;
+
+/** The fields of one answer. Tiles of an entity mostly have the same slots, so a header is looked up once for all of them. */
+export class Answered {
+  readonly values: readonly (Buffer | null)[];
+  private readonly offsets: (Offsets | undefined)[];
+  private last: Buffer | null = null;
+  private lastOffsets: Offsets | undefined;
+
+  constructor(values: readonly (Buffer | null)[]) {
+    this.values = values;
+    this.offsets = new Array(values.length);
+  }
+
+  /** Where a slot's cell starts in the tile at `position`; -1 when there is no such tile, or no such cell in it. */
+  cellAt(position: number, slot: number): number {
+    const known = this.offsets[position];
+    if (known !== undefined) return known[slot];
+    const tile = this.values[position];
+    if (tile === null) return -1;
+    const offsets = this.sameHeader(tile) ? this.lastOffsets! : offsetsOf(tile);
+    this.last = tile;
+    this.lastOffsets = offsets;
+    this.offsets[position] = offsets;
+    return offsets[slot];
+  }
+
+  private sameHeader(tile: Buffer): boolean {
+    const { last } = this;
+    if (last === null) return false;
+    for (let i = 0; i <= tile[0]; i++) if (tile[i] !== last[i]) return false;
+    return true;
+  }
+}
+
+/** Combines what a slot has at `positions`. */
+export function stateAt(slot: Slot, positions: Int32Array, answered: Answered): State {
+  const { values } = answered;
+  switch (slot.kind) {
+    case "count": {
+      let total = 0;
+      for (let i = 0; i < positions.length; i++) {
+        const at = answered.cellAt(positions[i], slot.id);
+        if (at >= 0) total += low(values[positions[i]]!, at);
+      }
+      return total;
+    }
+    case "min":
+    case "max": {
+      let extreme = ACCUMULATORS[slot.kind].empty as number;
+      for (let i = 0; i < positions.length; i++) {
+        const at = answered.cellAt(positions[i], slot.id);
+        if (at < 0) continue;
+        const value = values[positions[i]]!.readDoubleLE(at);
+        if (slot.kind === "min" ? value < extreme : value > extreme) extreme = value;
+      }
+      return extreme;
+    }
+    case "sum":
+    case "squares":
+      return wideAt(slot, positions, answered);
+    default: {
+      const { empty, combine } = ACCUMULATORS[slot.kind];
+      let state: State = empty;
+      for (let i = 0; i < positions.length; i++) {
+        const bytes = values[positions[i]];
+        if (bytes !== null) state = combine(state, decodeObject(slot, bytes));
+      }
+      return state;
+    }
+  }
+}
+
+function wideAt(slot: Slot, positions: Int32Array, answered: Answered): Wide {
+  let hi = 0;
+  let lo = 0;
+  for (let i = 0; i < positions.length; i++) {
+    const at = answered.cellAt(positions[i], slot.id);
+    if (at < 0) continue;
+    const tile = answered.values[positions[i]]!;
+    if (slot.kind === "sum") {
+      hi += tile.readInt32LE(at);
+      lo += low(tile, at + 4);
+    } else {
+      hi += tile.readUIntLE(at, 6) + tile[at + 6] * 2 ** 48;
+      lo += low(tile, at + 7);
+    }
+    // Carried in time: low parts of more than 8,192 tiles would pass 2^53.
+    if (lo >= 2 ** 52) {
+      hi += Math.floor(lo / LOW);
+      lo %= LOW;
+    }
+  }
+  const carry = Math.floor(lo / LOW);
+  return { hi: hi + carry, lo: lo - carry * LOW };
+}
+
+function decodeObject(slot: Slot, bytes: Buffer): State {
+  if (slot.kind === "distinct") {
+    if (bytes[0] === 0x44) return new Uint8Array(bytes.subarray(1));
+    const hashes: number[] = [];
+    for (let at = 1; at < bytes.length; at += 4) hashes.push(bytes.readUInt32BE(at));
+    return hashes;
+  }
+  return {
+    timeMs: bytes.readDoubleLE(0),
+    identity: bytes.toString("hex", 8, 16),
+    value: decodeScalar(bytes.subarray(16)),
+  } satisfies Pointed;
+}
