@@ -1,4 +1,6 @@
 /** What the reading rows share: a filled store, the servers, and load against each of them in turn. */
+
+import { parseEntityKey } from "../adapters/valkey/layout.ts";
 import { RecordPacker } from "../adapters/valkey/record.ts";
 import { floorTo } from "../core/window.ts";
 import { openStore, type TestStore } from "../test/support/store.ts";
@@ -13,14 +15,19 @@ import type { Serving } from "./serve-process.ts";
 import { seededRandom, transaction } from "./workload.ts";
 
 /** Entities of each type that requests choose from. */
-export const ENTITIES = 1_000;
+export const ENTITIES = 500;
 const MINUTE = 60_000;
-/** Ages of an entity's events: with the seal 11 minutes behind, 6 tiles of 1m, 7 of 5m and 7 of 1h. */
+const HOUR = 60 * MINUTE;
+/** Ages of an entity's events; each entity is shifted by up to twelve hours, evenly on a scale of logarithms: some are busy, some rest. */
 const AGES_MS = [
   ...[1, 3, 4, 6, 8, 9].map((minutes) => minutes * MINUTE),
   ...[17, 22, 27, 32, 37, 42, 47].map((minutes) => minutes * MINUTE),
-  ...[2, 4, 6, 9, 13, 17, 21].map((hours) => hours * 60 * MINUTE),
+  ...[2, 4, 6, 8, 10, 12, 14, 17, 20].map((hours) => hours * HOUR),
 ];
+
+/** In minutes. */
+const LONGEST_REST = 720;
+const HISTORY_MS = 35 * HOUR;
 
 export interface Stage {
   readonly valkey: TestValkey;
@@ -77,34 +84,52 @@ export async function openStage({ signal, say }: BenchmarkOptions): Promise<Stag
   }
 }
 
-/** Entities with a day of history, folded up to a seal as it stands 11 minutes after the oldest open event. */
+/**
+ * Entities with a day of history, as it would have come: the seal follows the clock and every apply folds what lies below it.
+ * Half an hour ago the hourly sweep passed; who paid since then is folded as far as the seal was at that moment.
+ */
 async function fill(valkey: TestValkey): Promise<{ store: TestStore; tiles: number }> {
   const nowMs = Date.now();
-  const store = await openStore(servingPlan, valkey, floorTo(nowMs - 26 * 60 * MINUTE, MINUTE));
-  const packer = new RecordPacker(servingPlan, "transactions");
   const random = seededRandom(7);
-  for (const ageMs of [...AGES_MS].reverse()) {
-    // The newest events come after the seal, as in life: an apply folds what it finds below the seal.
-    if (ageMs === AGES_MS[5]) await store.seal(floorTo(nowMs - SEAL_LAG_MS, MINUTE));
-    const events = Array.from({ length: ENTITIES }, (_, i) => {
-      const ids = {
-        card_id: `card_${i}`,
-        merchant_id: `merchant_${i}`,
-        device_id: `device_${i}`,
-        user_id: `user_${i}`,
-      };
-      const fields = { ...transaction(random, `tx-${ageMs}-${i}`, nowMs - ageMs), ...ids } as Record<string, any>;
-      return packer.prepare("default", fields["transaction_id"], fields["event_time"], fields);
-    });
-    // In small calls: the first event after the seal has moved by a day folds that day, for each entity.
-    for (let from = 0; from < events.length; from += 10) await store.applier.apply(events.slice(from, from + 10));
+  const history = Array.from({ length: ENTITIES }, (_, entity) => {
+    const shiftMs = Math.floor(MINUTE * (LONGEST_REST ** random() - 1));
+    return AGES_MS.map((ageMs) => ({ entity, timeMs: nowMs - ageMs - shiftMs }));
+  }).flat();
+  const store = await openStore(servingPlan, valkey, floorTo(nowMs - HISTORY_MS, MINUTE));
+  const packer = new RecordPacker(servingPlan, "transactions");
+  const sweepMs = nowMs - HOUR / 2;
+  for (let fromMs = nowMs - HISTORY_MS + HOUR; fromMs < nowMs; ) {
+    const untilMs = fromMs + (fromMs < nowMs - 2 * HOUR ? HOUR : 5 * MINUTE);
+    await store.seal(floorTo(fromMs - SEAL_LAG_MS, MINUTE));
+    if (fromMs <= sweepMs && sweepMs < untilMs) await touchAll(store);
+    const events = history
+      .filter(({ timeMs }) => timeMs >= fromMs && timeMs < untilMs)
+      .map(({ entity, timeMs }) => {
+        const kinds = ["card", "merchant", "device", "user"].map((kind) => [`${kind}_id`, `${kind}_${entity}`]);
+        const fields = { ...transaction(random, `tx-${entity}-${timeMs}`, timeMs), ...Object.fromEntries(kinds) };
+        return packer.prepare("default", fields["transaction_id"] as string, timeMs, fields as any);
+      });
+    for (let at = 0; at < events.length; at += 100) await store.applier.apply(events.slice(at, at + 100));
+    fromMs = untilMs;
   }
+  await store.seal(floorTo(nowMs - SEAL_LAG_MS, MINUTE));
   const [node] = await store.connection.primaries();
   const keys = (await node.keysBuffer("*card*transactions*")).slice(0, 100);
   let tiles = 0;
   for (const key of keys)
     tiles += (await node.hkeysBuffer(key)).filter((field) => field.length === 5 && field[0] < 64).length;
   return { store, tiles: tiles / keys.length };
+}
+
+/** What the sweep function does. */
+async function touchAll(store: TestStore): Promise<void> {
+  const [node] = await store.connection.primaries();
+  for (const key of await node.keys("*transactions*")) {
+    const entity = parseEntityKey(Buffer.from(key))?.entity;
+    const group = servingPlan.groups.find((each) => each.entity === entity);
+    const bucket = /^\{(\d+)\}/.exec(key);
+    if (group && bucket) await store.applier.touch(Number(bucket[1]), [{ key, groupId: group.id }]);
+  }
 }
 
 export interface Timed extends LoadResult {
