@@ -19,7 +19,13 @@ interface Result {
 }
 
 const homes: string[] = [];
+const launched: { child: ChildProcess; result: Promise<Result> }[] = [];
 afterEach(async () => {
+  // A test that failed in the midst of a command must not leave it at work in a home that is going to be removed.
+  for (const { child, result } of launched.splice(0)) {
+    child.kill("SIGINT");
+    await result;
+  }
   for (const home of homes.splice(0)) await freshet(home, "down");
 });
 
@@ -42,7 +48,9 @@ function launch(home: string, ...args: string[]): { child: ChildProcess; result:
   child.stderr?.on("data", (chunk) => {
     err += chunk;
   });
-  return { child, result: once(child, "close").then(([code]) => ({ code, out, err })) };
+  const result = once(child, "close").then(([code]) => ({ code, out, err }));
+  launched.push({ child, result });
+  return { child, result };
 }
 
 function freshet(home: string, ...args: string[]): Promise<Result> {
