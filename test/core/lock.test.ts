@@ -6,6 +6,7 @@ import { canonicalJson, compile, EMPTY_LOCK, type Lock } from "../../core/compil
 import * as d from "../../core/definition.ts";
 import { keptFor, windowText } from "../../core/lock.ts";
 import type { Group, Plan, Slot } from "../../core/plan.ts";
+import { featureSet } from "../support/feature-sets.ts";
 import { card, contracts, payments, shop } from "../support/fixture-plan.ts";
 
 type Features = Record<string, d.AggregationDefinition>;
@@ -187,26 +188,7 @@ describe("tile sizes", () => {
 });
 
 describe("whatever definitions follow each other", () => {
-  const sizes = ["10m", "30m", "1h", "6h", "12h", "24h", "7d", "lifetime"] as const;
-  const aggregations = [d.count(), amount(), d.min("amount"), d.last("country"), d.approxDistinct("shop")];
-  const feature = fc
-    .tuple(
-      fc.nat(aggregations.length - 1),
-      fc.constantFrom(...sizes),
-      fc.constantFrom(null, "1h", "24h"),
-      fc.constantFrom(null, "5m", "6m", "1h"),
-    )
-    .map(([which, size, delay, hop]) => {
-      let one = aggregations[which].over(size);
-      if (size === "lifetime") return one;
-      const fits = (ms: number) => [10, 30, 60, 360, 720, 1_440, 10_080][sizes.indexOf(size)] % ms === 0;
-      if (hop !== null && fits({ "5m": 5, "6m": 6, "1h": 60 }[hop])) one = one.every(hop);
-      return delay === null ? one : one.delayedBy(delay);
-    });
-  const steps = fc.array(
-    fc.array(feature, { maxLength: 5 }).map((list) => Object.fromEntries(list.map((f, i) => [`f${i}`, f]))),
-    { minLength: 2, maxLength: 6 },
-  );
+  const steps = fc.array(featureSet(5), { minLength: 2, maxLength: 6 });
 
   it("an id means one thing, a plan compiles to itself, and no window is read from what was not kept for it", () => {
     fc.assert(
