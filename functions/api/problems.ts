@@ -19,6 +19,7 @@ export const PROBLEMS = {
   key_missing_in_body: { status: 400, title: "A join key is missing" },
   key_invalid: { status: 400, title: "A join key is invalid" },
   key_too_long: { status: 400, title: "A join key is too long" },
+  value_too_long: { status: 400, title: "A text is too long" },
   selection_invalid: { status: 400, title: "Which features to read is not clear" },
   too_many_records: { status: 400, title: "Too many records" },
   too_many_rows: { status: 400, title: "Too many rows" },

@@ -138,6 +138,16 @@ export const badEvents: readonly BadInput[] = [
     repair: "shorter id",
   },
   {
+    name: "a text that a last feature would copy into every tile",
+    path: events,
+    options: () => ({ body: transaction({ country: "x".repeat(1025) }) }),
+    status: 400,
+    code: "value_too_long",
+    field: "country",
+    detail: "at most 1024 characters",
+    repair: "shorter text",
+  },
+  {
     name: "a field that the contract lacks",
     path: events,
     options: () => ({ body: transaction({ amuont: 1 }) }),
