@@ -2,6 +2,7 @@
  * Touches silent entities: their tiles are folded, their identities swept and what no window needs any more is pruned,
  * which a busy entity does by itself with its next event.
  */
+import { isObject } from "../../core/accumulators.ts";
 import type { Group, Plan } from "../../core/plan.ts";
 import { floorTo, frontier } from "../../core/window.ts";
 import type { StoreApplier } from "./applier.ts";
@@ -102,8 +103,9 @@ export function hasWork(group: Group, meta: Meta, fields: number, sealMs: number
     (level, index) =>
       index > 0 && frontier(level, sealMs) > frontier(level, foldedMs) && newestEndMs > frontier(level, foldedMs),
   );
-  // What stays for ever: meta, the absorbed tile and one object for each lifetime slot that has one.
-  const lasting = 2 + group.slots.filter(({ lifetime }) => lifetime).length;
+  // What stays for ever: meta and, of a lifetime, the absorbed tile and an object for each slot that has one.
+  const objects = group.slots.filter(({ lifetime, kind }) => lifetime && isObject(kind)).length;
+  const lasting = group.hasLifetime ? 2 + objects : 1;
   return folds || (fields > lasting && sealMs - foldedMs >= DAY_MS);
 }
 

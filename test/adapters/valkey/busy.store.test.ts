@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { hash64 } from "../../../adapters/hash.ts";
 import { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
+import { RecordPacker } from "../../../adapters/valkey/record.ts";
 import * as d from "../../../core/definition.ts";
 import { compileGroups, identityText } from "../../../core/event.ts";
 import type { Plan } from "../../../core/plan.ts";
@@ -97,6 +98,22 @@ describe("identities of a busy base tile", () => {
     await seal(START + 60 * MINUTE);
     await writer.touch();
     expect(await idFields(one)).toEqual({ main: [], chunks: [] });
+  });
+
+  it("are found whole only: the end of one with the time behind it is another identity", async () => {
+    const { one, writer } = await open(plan);
+    const [first] = await writer.apply(many(2));
+    const stored = (await idFields(one)).main[0];
+    const across = stored.subarray(4, 12);
+    const [prepared] = [new RecordPacker(plan, "payments").prepare(one.tenant, "other", START, { card: "c" })];
+    const updates = prepared.updates.map((update) => ({
+      ...update,
+      record: Buffer.concat([across, update.record.subarray(8)]),
+    }));
+    const { fates } = await writer.applier.apply([{ identity: across, updates }]);
+    expect(first.fate).toBe("applied");
+    expect(fates[0][0].fate).toBe("applied");
+    expect((await writer.applier.apply([{ identity: across, updates }])).fates[0][0].fate).toBe("duplicate");
   });
 
   it("take memory that is given back once they are sealed", async () => {
