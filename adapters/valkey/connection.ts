@@ -38,6 +38,7 @@ export class ValkeyConnection {
   private readonly options: ValkeyOptions;
   private client: Redis | Cluster | null = null;
   private opening: Promise<Redis | Cluster> | null = null;
+  private learning: Promise<void> | null = null;
   private passwordAtMs = Date.now();
   private readonly runIds = new Map<Redis, Promise<string>>();
   private readonly knownRuns = new Map<Redis, Buffer>();
@@ -64,7 +65,10 @@ export class ValkeyConnection {
         const part = await trip(
           node,
           indices.map((index) => commands[index]),
-        );
+        ).catch(async (error: unknown) => {
+          await this.learnTopology(client);
+          throw error;
+        });
         part.forEach((answer, i) => {
           answers[indices[i]] = answer;
         });
@@ -125,8 +129,23 @@ export class ValkeyConnection {
     const node = (client.nodes("master") as Redis[]).find(
       ({ options }) => `${options.host}:${options.port}` === address,
     );
-    if (!node) throw unavailable(new Error(`no primary for slot ${slot}`));
+    if (!node) {
+      void this.learnTopology(client);
+      throw unavailable(new Error(`no primary for slot ${slot}`));
+    }
     return node;
+  }
+
+  /**
+   * Asks the cluster anew who owns what. Commands go straight to a primary, so the client's own answer to MOVED never comes
+   * into play. What was refused is not sent again here: an apply must carry the run id of the primary that it reaches.
+   */
+  private async learnTopology(client: Redis | Cluster): Promise<void> {
+    if (client instanceof Redis) return;
+    this.learning ??= new Promise<void>((resolve) => client.refreshSlotsCache(() => resolve())).finally(() => {
+      this.learning = null;
+    });
+    await this.learning;
   }
 
   private async open(): Promise<Redis | Cluster> {
@@ -189,6 +208,8 @@ export class ValkeyConnection {
           redisOptions: common,
           lazyConnect: true,
           enableOfflineQueue: false,
+          // Whoever sends nothing for a while learns of a failover too.
+          slotsRefreshInterval: 10_000,
           dnsLookup: (address, callback) => callback(null, address),
         })
       : new Redis({ ...common, host, port });
@@ -220,7 +241,7 @@ async function trip(node: Redis, commands: readonly Command[]): Promise<Answer[]
 }
 
 const isConnectionError = (error: Error): boolean =>
-  /Connection is closed|connection close|max retries per request|Stream isn't writeable|Command timed out|ECONN|EPIPE|ETIMEDOUT|LOADING|MASTERDOWN|CLUSTERDOWN|READONLY/.test(
+  /Connection is closed|connection close|max retries per request|Stream isn't writeable|Command timed out|ECONN|EPIPE|ETIMEDOUT|LOADING |MASTERDOWN|CLUSTERDOWN|READONLY |MOVED |ASK |TRYAGAIN /.test(
     `${error.name} ${error.message}`,
   );
 

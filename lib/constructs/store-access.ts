@@ -7,4 +7,4 @@ const CLUSTER_COMMANDS = "+info +time +cluster|slots +cluster|shards +cluster|no
 export const READER_ACCESS = `on %R~* -@all +@connection +@read +fcall_ro -@dangerous ${CLUSTER_COMMANDS}`;
 
 /** Hash commands, expiry and the function library; nothing that drops a key, a database or all libraries. */
-export const WRITER_ACCESS = `on ~* -@all +@connection +@read +@hash +@scripting +pexpireat -@dangerous -function|flush -function|restore -script|flush ${CLUSTER_COMMANDS}`;
+export const WRITER_ACCESS = `on ~* -@all +@connection +@read +@hash +@scripting +pexpireat +persist -@dangerous -function|flush -function|restore -script|flush ${CLUSTER_COMMANDS}`;

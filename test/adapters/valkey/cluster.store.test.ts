@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "iovalkey";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { StoreApplier } from "../../../adapters/valkey/applier.ts";
-import { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
+import { slotOf, ValkeyConnection } from "../../../adapters/valkey/connection.ts";
 import { birthsOf, ControlHashes } from "../../../adapters/valkey/control.ts";
 import { createReader } from "../../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../../adapters/valkey/record.ts";
@@ -90,3 +90,48 @@ it("applies once, reads and sweeps across the primaries of a cluster", async () 
   expect(await read()).toEqual(requests.map(() => [40, 60]));
   await reader.close();
 });
+
+it("follows a slot that has moved to another primary: one refusal, then everything goes on", async () => {
+  const [a, b] = nodes;
+  const moving = new ValkeyConnection({ host: "127.0.0.1", port: a.port, cluster: true });
+  // A slot of the first node that holds no key.
+  const key = Array.from({ length: 5_000 }, (_, i) => `{free${i}}`).find((name) => slotOf(name) < 8_000)!;
+  const set = () => moving.demand([{ key, name: "SET", args: [key, "1"] }]);
+  await set();
+  await moving.demand([{ key, name: "DEL", args: [key] }]);
+  const target = String(await b.admin.call("CLUSTER", "MYID"));
+  for (const { admin } of [b, a]) await admin.call("CLUSTER", "SETSLOT", `${slotOf(key)}`, "NODE", target);
+  await expect(set()).rejects.toMatchObject({ code: "store_unavailable" });
+  await set();
+  expect(await b.admin.get(key)).toBe("1");
+  await moving.close();
+});
+
+it("follows a primary that died to the replica that took its place", async () => {
+  const [a, b] = nodes;
+  await startNode();
+  const replica = nodes[2];
+  await replica.admin.call("CLUSTER", "MEET", "127.0.0.1", `${a.port}`);
+  const primaryId = String(await b.admin.call("CLUSTER", "MYID"));
+  while (!String(await replica.admin.call("CLUSTER", "NODES")).includes(primaryId)) await sleep(50);
+  await replica.admin.call("CLUSTER", "REPLICATE", primaryId);
+  while (!(await replica.admin.info("replication")).includes("master_link_status:up")) await sleep(50);
+  const key = Array.from({ length: 5_000 }, (_, i) => `{gone${i}}`).find((name) => slotOf(name) > 9_000)!;
+  const following = new ValkeyConnection({ host: "127.0.0.1", port: a.port, cluster: true });
+  const increase = () => following.demand([{ key, name: "INCR", args: [key] }]);
+  await increase();
+  const before = await following.runId(key);
+  // Replication is asynchronous: the replica gets the write within moments.
+  await sleep(200);
+  b.child.kill("SIGKILL");
+  await replica.admin.call("CLUSTER", "FAILOVER", "TAKEOVER");
+  const deadline = Date.now() + 20_000;
+  let answer: unknown[] | null = null;
+  while (answer === null && Date.now() < deadline) {
+    answer = await increase().catch(() => null);
+    if (answer === null) await sleep(100);
+  }
+  expect(answer).toEqual([2]);
+  expect(await following.runId(key)).not.toBe(before);
+  await following.close();
+}, 60_000);
