@@ -432,9 +432,9 @@ local function absorbedAt(g, births, index)
 end
 
 -- Everything below the seal goes up to every level; identities below it go; what no window needs goes.
-local function fold(key, g, meta, seal, births)
+-- `newestEnd` is newestBelow's answer before this call's records: those are all above the seal, and would push it out of the list.
+local function fold(key, g, meta, seal, births, newestEnd)
   local s0, s1 = meta.folded * g.base, seal * g.base
-  local newestEnd = newestBelow(g, meta, seal)
   for l = 2, #g.levels do
     local level = g.levels[l]
     local from = floor(s0 / level.size) * level.size
@@ -660,7 +660,7 @@ local function applyEntity(key, blob, g, seal, births, nowMs, nowUs, frozen)
   local values = n <= 200 and redis.call("HMGET", key, unpack(names)) or readMany(key, names)
   local meta = readMeta(values[1], seal)
   local born = not values[1]
-  local newestBefore = meta.newest[1]
+  local newestBefore, newestEnd = meta.newest[1], newestBelow(g, meta, seal)
   local stamp = pack("<I4", nowMs % 4294967296)
   local record, applied, written, cursor = 0, 0, 2, 2
   outcomes = 0
@@ -796,7 +796,7 @@ local function applyEntity(key, blob, g, seal, births, nowMs, nowUs, frozen)
     if g.expire and hour then redis.call("PEXPIREAT", key, max(meta.newest[1], nowMs) + g.expire) end
   end
   if not frozen and not born and foldDue(g, meta, seal) then
-    fold(key, g, meta, seal, births)
+    fold(key, g, meta, seal, births, newestEnd)
     redis.call("HSET", key, "m", writeMeta(meta, nowUs))
   end
   if outcomes == 0 then return nil end
@@ -857,7 +857,7 @@ local function touchEntity(key, _, g, seal, births, _, nowUs, frozen)
   if raw and not frozen then
     local meta = readMeta(raw, seal)
     if seal > meta.folded then
-      fold(key, g, meta, seal, births)
+      fold(key, g, meta, seal, births, newestBelow(g, meta, seal))
       redis.call("HSET", key, "m", writeMeta(meta, nowUs))
     end
   end
