@@ -9,6 +9,8 @@ import { join } from "node:path";
 import { App } from "aws-cdk-lib";
 import { checkSchemas } from "../adapters/avro/check-schemas.ts";
 import { FreshetError } from "../core/errors.ts";
+import { checkServices } from "../core/scoring.ts";
+import { definitions } from "../features/index.ts";
 import { plan } from "../features/plan.ts";
 import { addStacks } from "../lib/app.ts";
 import { bundledCode } from "../lib/constructs/function-code.ts";
@@ -55,6 +57,7 @@ function requireCompatibleContracts(): void {
 
 function synthesize(): void {
   requireCompatibleContracts();
+  checkServices(plan, definitions.services);
   const app = new App();
   const context = (name: string): string | undefined => app.node.tryGetContext(name);
   const name = context("target") ?? "aws";

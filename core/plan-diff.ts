@@ -37,9 +37,10 @@ function readiness(before: Plan | null, after: Plan, view: View, feature: Featur
   const previous = before?.groups.find(({ name }) => name === group.name);
   if (previous === undefined) return "counts from the stream's beginning if the stream is new, else from its birth";
   const filled = feature.slots.every((index) => previous.slots.some((slot) => sameSlot(slot, group.slots[index])));
-  return filled
-    ? "ready at once: its slots are already filled"
-    : "NOT_READY until its window starts after its birth, about two minutes after the deployment; history needs a backfill";
+  if (filled) return "ready at once: its slots are already filled";
+  return feature.window.kind === "lifetime"
+    ? "NOT_READY, since what came before it is not counted: builds from the archive, which change that, do not exist yet"
+    : "NOT_READY until its window starts after its birth, about two minutes after the deployment";
 }
 
 /** Changes from `before` (null: nothing is deployed) to `after`; empty when nothing changes. */

@@ -221,3 +221,13 @@ const unknownFeature = (service: Service, name: string) =>
     field: service.name,
     repair: `add it to the service's features, or use one of ${[...service.features, ...service.onDemand].join(", ")}`,
   });
+
+/** Makes every service's scorer once, so that what it would refuse is refused before anything is deployed. @throws DefinitionError */
+export function checkServices(
+  plan: { readonly services: readonly Service[] },
+  definitions: readonly FeatureServiceDefinition[],
+): void {
+  for (const service of plan.services) {
+    createScorer(service, definitions.find(({ name }) => name === service.name)!);
+  }
+}

@@ -34,11 +34,13 @@ export function checkParts(
   ]);
 }
 
-/** `/ready` says itself what is wrong. */
+/** `/ready` says itself what is wrong. It answers 200 as long as it can serve, degraded too. */
 async function ready(url: string): Promise<string> {
   const answer = await fetch(`${url}/ready`, { signal: AbortSignal.timeout(10_000) });
   const text = await answer.text();
-  return answer.ok ? "" : `${answer.status}: ${text.slice(0, 300)}`;
+  if (!answer.ok) return `${answer.status}: ${text.slice(0, 300)}`;
+  const { status, reason, repair } = JSON.parse(text) as { status: string; reason?: string; repair?: string };
+  return status === "ready" ? "" : `${status}: ${reason ?? "no reason given"}; ${repair ?? ""}`;
 }
 
 async function check(name: string, ask: () => Promise<string>): Promise<Check> {

@@ -1,4 +1,6 @@
 /** The laptop runtime as a whole: what `freshet up` and `freshet down` do. */
+import { existsSync, readdirSync, renameSync } from "node:fs";
+import { join } from "node:path";
 import { FreshetError } from "../core/errors.ts";
 import { initControl } from "./control.ts";
 import {
@@ -64,6 +66,7 @@ async function bringUp(home: string, options: UpOptions, undertaking: Undertakin
       await startPart(home, name, ports, { deployment, signal });
     });
 
+  if (!before.cleanShutdown && !isRunning(readRecord(home, "emulator"))) setOrphansAside(home, steps);
   await allOrFirstError([start("valkey"), start("emulator")]);
 
   // After a crash the emulator has an older state, or none, whatever the record says.
@@ -85,6 +88,23 @@ async function bringUp(home: string, options: UpOptions, undertaking: Undertakin
     if (ready?.repair) steps.say(`    ${ready.repair}`);
   }
   return readState(home);
+}
+
+/**
+ * An emulator that was killed before it ever ended in order has kept its buckets, but neither stacks nor tables: deploying
+ * would find buckets that no stack owns. They are moved, not removed, since they hold the archive.
+ */
+function setOrphansAside(home: string, steps: UpOptions["steps"]): void {
+  const folder = join(home, "emulator");
+  const state = join(folder, "state");
+  const buckets = join(folder, "s3");
+  if (!existsSync(buckets) || (existsSync(state) && readdirSync(state).length > 0)) return;
+  const aside = join(folder, `s3-of-${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}`);
+  renameSync(buckets, aside);
+  steps.say(
+    "  ! the emulator was killed and keeps its state only when it ends in order: streams, tables and keys are made anew",
+  );
+  steps.say(`    what was applied is still in Valkey; the objects of its buckets are in ${aside}`);
 }
 
 /** Lets every start come to its end before an error goes on, so that clean-up finds all that was started. */

@@ -6,6 +6,7 @@ import { canonicalJson, compile, EMPTY_LOCK, type Lock } from "../../core/compil
 import { FreshetError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
 import { describeWindow, diffPlans } from "../../core/plan-diff.ts";
+import { checkServices } from "../../core/scoring.ts";
 import { definitions } from "../../features/index.ts";
 import { contracts } from "../../schemas/contracts.ts";
 import { EXIT } from "../exit.ts";
@@ -34,6 +35,7 @@ export function register(program: Command): void {
       const lock = read<Lock>(LOCK_FILE) ?? EMPTY_LOCK;
       const before = read<Plan>(SNAPSHOT_FILE);
       const { plan, lock: nextLock } = compile(definitions, contracts, lock, hash64);
+      checkServices(plan, definitions.services);
       const moved = plan.groups.find(
         (group) => (before?.groups.find(({ name }) => name === group.name)?.baseMs ?? group.baseMs) !== group.baseMs,
       );

@@ -1,9 +1,8 @@
 /** Runs a simulation into a sink: at the pace of the clock for live events, as fast as it goes for others. */
-import { createWriteStream } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { disturb, type Fractions, type Kind, type Outgoing } from "./disturb.ts";
 import { type SimulationOptions, type StreamName, simulate } from "./simulate.ts";
-import { end, type Sink, write } from "./sinks.ts";
+import { end, openFile, type Sink, write } from "./sinks.ts";
 
 export interface GenerateOptions extends SimulationOptions, Fractions {
   /** True to send each event when its time has come. */
@@ -35,7 +34,7 @@ export async function generate(
   signal?: AbortSignal,
 ): Promise<GenerateSummary> {
   const startedMs = Date.now();
-  const truth = options.truthFile === undefined ? null : createWriteStream(options.truthFile);
+  const truth = options.truthFile === undefined ? null : openFile(options.truthFile);
   const byStream: Partial<Record<StreamName, number>> = {};
   const byKind: Partial<Record<Kind, number>> = {};
   let sent = 0;

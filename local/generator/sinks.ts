@@ -1,6 +1,6 @@
 /** Where generated events go: the broker, the HTTP API, a file. Each says how many events were acknowledged. */
 import { hash } from "node:crypto";
-import { createWriteStream, type WriteStream } from "node:fs";
+import { createWriteStream, openSync, type WriteStream } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type KinesisClient, PutRecordsCommand } from "@aws-sdk/client-kinesis";
 import { KplPacker } from "../../adapters/kpl.ts";
@@ -227,7 +227,7 @@ const TIME_FIELD = "event_time";
 
 /** One JSON object a line: stream and fields. Broken events are left out: a file has no wire format to break. */
 export function fileSink(file: string): Sink {
-  const out = createWriteStream(file);
+  const out = openFile(file);
   return {
     async send(batch) {
       const whole = batch.filter(({ kind }) => kind !== "malformed");
@@ -239,6 +239,18 @@ export function fileSink(file: string): Sink {
     },
     close: () => end(out),
   };
+}
+
+/** Opens a file for writing, at once. @throws FreshetError `file_unwritable` */
+export function openFile(file: string): WriteStream {
+  try {
+    return createWriteStream(file, { fd: openSync(file, "w") });
+  } catch (cause) {
+    throw new FreshetError("file_unwritable", `${file} cannot be written: ${(cause as Error).message}`, {
+      repair: "name a file in a folder that exists and is yours",
+      cause,
+    });
+  }
 }
 
 export const write = (out: WriteStream, text: string): Promise<void> =>
