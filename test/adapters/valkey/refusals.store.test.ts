@@ -103,6 +103,20 @@ describe("another primary", () => {
     expect(await count("c1", START + 122 * MINUTE)).toEqual({ value: 4, degraded: null });
   });
 
+  it("finds nothing folded that was due before", async () => {
+    await store.applier.apply([event("a")]);
+    await store.seal(START + 120 * MINUTE);
+    await changeHands();
+    const key = event("a").updates[0].key;
+    const folded = async () => (await admin.hkeysBuffer(key)).some((name) => name.length === 5 && name[0] === 2);
+    expect(await fates([event("b", "c1", null, START + 121 * MINUTE)])).toEqual(["applied"]);
+    await store.applier.touch(bucket, [{ key, groupId: cards.id }]);
+    expect(await folded()).toBe(false);
+    await store.controls.setState(1, ["failover"], "ok");
+    await store.applier.touch(bucket, [{ key, groupId: cards.id }]);
+    expect(await folded()).toBe(true);
+  });
+
   it("freezes no other bucket", async () => {
     await changeHands();
     await store.applier.apply([event("a")]);
