@@ -18,6 +18,7 @@ const MINUTE = 60_000;
 const START = Date.UTC(2026, 0, 5, 22, 17);
 const packer = new RecordPacker(plan, "payments");
 const [cards] = plan.groups;
+const HOUR_LEVEL = cards.levels.find(({ sizeMs }) => sizeMs === 60 * MINUTE)!.id;
 
 let valkey: TestValkey;
 let admin: Redis;
@@ -108,7 +109,8 @@ describe("another primary", () => {
     await store.seal(START + 120 * MINUTE);
     await changeHands();
     const key = event("a").updates[0].key;
-    const folded = async () => (await admin.hkeysBuffer(key)).some((name) => name.length === 5 && name[0] === 2);
+    const folded = async () =>
+      (await admin.hkeysBuffer(key)).some((name) => name.length === 5 && name[0] === HOUR_LEVEL);
     expect(await fates([event("b", "c1", null, START + 121 * MINUTE)])).toEqual(["applied"]);
     await store.applier.touch(bucket, [{ key, groupId: cards.id }]);
     expect(await folded()).toBe(false);
