@@ -68,6 +68,6 @@ function fieldsByEntity(): (entity: string) => readonly Buffer[] {
   );
   return (entity) => {
     const nowMs = Date.now();
-    return sets.get(entity)!.guess(nowMs, Math.floor((nowMs - SEAL_LAG_MS) / 60_000) * 60_000)!.fields;
+    return sets.get(entity)!.planFor(nowMs, Math.floor((nowMs - SEAL_LAG_MS) / 60_000) * 60_000, null)!.fields;
   };
 }

@@ -9,8 +9,6 @@ import { decodeGroupControl } from "./layout.ts";
 import { type Extent, type Need, planRead, planWhole, type ReadPlan } from "./read-plan.ts";
 import { Answered, stateAt } from "./tile-states.ts";
 
-/** An entity that was folded at most this long before the seal is read in one trip. */
-const LAG_MS = 600_000;
 /** Extents of one minute that plans are kept for. */
 const EXTENTS_LIMIT = 1_024;
 
@@ -29,9 +27,8 @@ export class FeatureSet {
   readonly groupIndex: number;
   private readonly members: readonly Member[];
   private readonly needs: readonly Need[];
-  /** Exact plans of one base tile, by how far an entity is folded. */
-  private exact = { head: -1, byFolded: new Map<number, ReadPlan | null>() };
-  private guessed: { head: number; sealMs: number; plan: ReadPlan | null } | null = null;
+  /** Plans of one base tile, by how far an entity is folded. */
+  private plans = { head: -1, byFolded: new Map<number, ReadPlan | null>() };
   private readiness: { control: Buffer | null; bornMs: readonly number[] } | null = null;
 
   private constructor(
@@ -78,76 +75,42 @@ export class FeatureSet {
   }
 
   /**
-   * What to ask for before the entity is known: what one needs that is folded up to the seal, and what others need that have
-   * been folded a little before it. Null: read the hash whole.
+   * The plan for an entity that is folded up to `foldedMs`.
+   * @param newestMs its newest event time, used where there would be too many fields without it; null when it is not known
+   * @returns null when there are too many all the same: take the hash whole, then `planWhole`
    */
-  guess(asOfMs: number, sealMs: number): ReadPlan | null {
-    const head = Math.floor(asOfMs / this.group.baseMs);
-    if (this.guessed?.head !== head || this.guessed.sealMs !== sealMs) {
-      this.guessed = { head, sealMs, plan: this.buildGuess(asOfMs, sealMs) };
-    }
-    return this.guessed.plan;
-  }
-
-  private buildGuess(asOfMs: number, sealMs: number): ReadPlan | null {
-    const newest = this.planFor(asOfMs, sealMs);
-    // What is folded changes where a level above the base ends, the finest of them the most often.
-    const step = this.group.levels[1]?.sizeMs ?? Number.POSITIVE_INFINITY;
-    const others: ReadPlan[] = [];
-    for (let lagMs = step; lagMs <= LAG_MS; lagMs += step) {
-      const other = this.planFor(asOfMs, sealMs - lagMs);
-      if (other !== null) others.push(other);
-    }
-    return newest?.with(others) ?? null;
-  }
-
-  /** The plan for an entity that is folded up to `foldedMs`. Null when it would name too many fields. */
-  private planFor(asOfMs: number, foldedMs: number): ReadPlan | null {
-    const { group } = this;
+  planFor(asOfMs: number, foldedMs: number, newestMs: number | null): ReadPlan | null {
+    const { group, needs } = this;
     const head = Math.floor(asOfMs / group.baseMs);
-    if (this.exact.head !== head || this.exact.byFolded.size >= EXTENTS_LIMIT) {
-      this.exact = { head, byFolded: new Map() };
+    if (this.plans.head !== head || this.plans.byFolded.size >= EXTENTS_LIMIT) {
+      this.plans = { head, byFolded: new Map() };
     }
-    const { byFolded } = this.exact;
+    const { byFolded } = this.plans;
     let plan = byFolded.get(foldedMs);
     if (plan === undefined) {
-      plan = planRead(group, this.needs, asOfMs, { foldedMs, stopMs: Number.POSITIVE_INFINITY });
+      plan = planRead(group, needs, asOfMs, { foldedMs, stopMs: Number.POSITIVE_INFINITY });
       byFolded.set(foldedMs, plan);
     }
-    return plan;
+    if (plan !== null || newestMs === null) return plan;
+    return planRead(group, needs, asOfMs, this.extent(foldedMs, newestMs));
   }
 
-  /**
-   * Whether what was asked for is enough for an entity as it turned out to be.
-   * @returns `ready` with the positions of its states; or what to ask for, null for the whole hash
-   */
-  settle(
-    asked: ReadPlan,
-    asOfMs: number,
-    foldedMs: number,
-    newestMs: number,
-  ): { ready: true; plan: ReadPlan } | { ready: false; plan: ReadPlan | null } {
-    const extent = this.extent(foldedMs, newestMs);
-    if (asked.fits(extent)) return { ready: true, plan: asked };
-    // Without the entity's own end first: such a plan is shared by all that are folded as far.
-    const exact = this.planFor(asOfMs, foldedMs) ?? planRead(this.group, this.needs, asOfMs, extent);
-    if (exact === null) return { ready: false, plan: null };
-    const plan = asked.narrowedTo(exact);
-    return plan === null ? { ready: false, plan: exact } : { ready: true, plan };
-  }
-
-  /** A plan over all fields of a hash, the meta field first. */
-  whole(fields: readonly Buffer[], asOfMs: number, foldedMs: number, newestMs: number): ReadPlan {
+  /** A plan over all fields of a hash. */
+  planWhole(fields: readonly Buffer[], asOfMs: number, foldedMs: number, newestMs: number): ReadPlan {
     return planWhole(this.group, this.needs, asOfMs, this.extent(foldedMs, newestMs), fields);
   }
 
-  private extent(foldedMs: number, newestMs: number): Extent {
+  extent(foldedMs: number, newestMs: number): Extent {
     return { foldedMs, stopMs: floorTo(newestMs, this.group.baseMs) + this.group.baseMs };
   }
 
-  /** Computes all features of the set, each into its place. */
+  /**
+   * Computes all features of the set, each into its place.
+   * @param plan null for an entity without a hash
+   * @param eventTimeMs newest event time that can be seen; null for none
+   */
   evaluate(
-    plan: ReadPlan,
+    plan: ReadPlan | null,
     values: readonly (Buffer | null)[],
     eventTimeMs: number | null,
     asOfMs: number,
@@ -158,7 +121,7 @@ export class FeatureSet {
     const { group, needs, members } = this;
     const answered = new Answered(values);
     const states = needs.map(({ slot }, n) =>
-      eventTimeMs === null ? null : stateAt(slot, plan.positions[n], answered),
+      plan === null || eventTimeMs === null ? null : stateAt(slot, plan.positions[n], answered),
     );
     for (let m = 0; m < members.length; m++) {
       const { feature, view, position, needs: own } = members[m];

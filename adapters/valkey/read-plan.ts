@@ -29,12 +29,6 @@ export interface Extent {
 /** More fields than this are not named one by one: the hash is read whole, and what it holds is far less. */
 const FIELDS_LIMIT = 4_000;
 
-interface Named {
-  readonly fields: readonly Buffer[];
-  readonly index: ReadonlyMap<string, number>;
-  readonly positions: readonly Int32Array[];
-}
-
 export class ReadPlan {
   /** What is asked for, the meta field first. */
   readonly fields: readonly Buffer[];
@@ -46,16 +40,20 @@ export class ReadPlan {
   private readonly extent: Extent;
   private readonly frontiers: readonly number[];
   private readonly index: ReadonlyMap<string, number>;
-  private readonly narrowed = new WeakMap<ReadPlan, ReadPlan | "lacking">();
+  /** The same for tiles by `tileNumber`, which costs less to find than text. */
+  private readonly tiles = new Map<number, number>();
 
-  constructor(group: Group, extent: Extent, { fields, index, positions }: Named, encoded = encodeArguments(fields)) {
+  constructor(group: Group, extent: Extent, fields: Fields, positions: readonly Int32Array[]) {
     this.group = group;
     this.extent = extent;
     this.frontiers = group.levels.map((level) => frontier(level, extent.foldedMs));
-    this.fields = fields;
-    this.index = index;
+    this.fields = fields.list;
+    this.index = fields.index;
     this.positions = positions;
-    this.encoded = encoded;
+    this.encoded = encodeArguments(fields.list);
+    fields.list.forEach((field, at) => {
+      if (isTile(field)) this.tiles.set(tileNumber(field), at);
+    });
   }
 
   /**
@@ -72,38 +70,24 @@ export class ReadPlan {
     return true;
   }
 
-  /** `exact`'s positions in the answer to this plan; null when this plan did not ask for all that it needs. */
-  narrowedTo(exact: ReadPlan): ReadPlan | null {
-    let known = this.narrowed.get(exact);
-    if (known === undefined) {
-      known = this.narrow(exact) ?? "lacking";
-      this.narrowed.set(exact, known);
+  /**
+   * The answer as if only this plan's fields had been asked for.
+   * @param items fields and values in turn, all of the hash
+   */
+  pick(items: readonly Buffer[]): (Buffer | null)[] {
+    const values: (Buffer | null)[] = new Array(this.fields.length).fill(null);
+    for (let i = 0; i < items.length; i += 2) {
+      const field = items[i];
+      const at = isTile(field) ? this.tiles.get(tileNumber(field)) : this.index.get(field.toString("latin1"));
+      if (at !== undefined) values[at] = items[i + 1];
     }
-    return known === "lacking" ? null : known;
-  }
-
-  private narrow(exact: ReadPlan): ReadPlan | null {
-    const moved = new Int32Array(exact.fields.length);
-    for (const [name, at] of exact.index) {
-      const own = this.index.get(name);
-      if (own === undefined) return null;
-      moved[at] = own;
-    }
-    const positions = exact.positions.map((list) => list.map((at) => moved[at]));
-    return new ReadPlan(this.group, exact.extent, { fields: this.fields, index: this.index, positions }, this.encoded);
-  }
-
-  /** The same positions, asking for the fields of others too. */
-  with(others: readonly ReadPlan[]): ReadPlan {
-    const fields = new Fields(this.fields);
-    for (const other of others) for (const field of other.fields) fields.position(field);
-    return new ReadPlan(this.group, this.extent, {
-      fields: fields.list,
-      index: fields.index,
-      positions: this.positions,
-    });
+    return values;
   }
 }
+
+/** A tile's field; identities have the same length and another first byte. */
+const isTile = (field: Buffer): boolean => field.length === 5 && field[0] < 0x41;
+const tileNumber = (field: Buffer): number => field[0] * 2 ** 32 + field.readUInt32BE(1);
 
 /** Fields in the order of their first use. */
 class Fields {
@@ -145,13 +129,13 @@ export function planRead(group: Group, needs: readonly Need[], asOfMs: number, e
     return Int32Array.from(at);
   });
   if (fields.list.length > FIELDS_LIMIT) return null;
-  return new ReadPlan(group, extent, { fields: fields.list, index: fields.index, positions });
+  return new ReadPlan(group, extent, fields, positions);
 }
 
 /**
  * A plan over the fields that a hash really has, for an entity so far behind the seal that naming those it might have would
  * be too much.
- * @param fields all of the hash, the meta field first
+ * @param given all fields of the hash
  */
 export function planWhole(
   group: Group,
@@ -179,7 +163,7 @@ export function planWhole(
     });
     return Int32Array.from(at);
   });
-  return new ReadPlan(group, extent, { fields: fields.list, index: fields.index, positions });
+  return new ReadPlan(group, extent, fields, positions);
 }
 
 /** Tiles that add up to a need. */
@@ -197,7 +181,7 @@ const lifetimeFields = (slot: Slot): Buffer[] =>
 
 /** Level, index and slot (null for cells) of a tile's or object's field; null for any other field. */
 function tileOf(field: Buffer): { level: number; index: number; slot: number | null } | null {
-  if (field.length === 5 && field[0] < 0x41) return { level: field[0], index: field.readUInt32BE(1), slot: null };
+  if (isTile(field)) return { level: field[0], index: field.readUInt32BE(1), slot: null };
   if (field.length === 7 && field[0] === 0x73) return { level: field[2], index: field.readUInt32BE(3), slot: field[1] };
   return null;
 }

@@ -1,6 +1,8 @@
 /**
- * The read side of the online store. Fields are computed, not listed: for a base tile and a seal they are the same for
- * every entity, so they are worked out once a minute and each entity costs one HMGET.
+ * The read side of the online store: one command an entity. Most entities' hashes are small and in the server's compact
+ * encoding, where each field that HMGET names is a walk through all that is there; HSCAN walks once and answers everything.
+ * Of a hash that has outgrown that encoding it answers next to nothing; then fields are named, which costs little there.
+ * They are computed, not listed: for a base tile and a seal the same for every entity, so worked out once a minute.
  */
 import { FreshetError } from "../../core/errors.ts";
 import type { FeatureValue, Plan } from "../../core/plan.ts";
@@ -30,6 +32,8 @@ const MAX_TRIPS = 5;
 /** A seal further behind than this is not guessed: entities that lag so far take a second trip, for just what they have. */
 const GUESS_LAG_MS = 900_000;
 const SETS_LIMIT = 1_000;
+/** Keys of hashes that are known to be large. */
+const LARGE_LIMIT = 100_000;
 
 /** A bucket's control hash, and the run id of the primary that answered it. */
 interface BucketControl {
@@ -37,12 +41,16 @@ interface BucketControl {
   readonly run: Buffer;
 }
 
+/** All of a small hash; the fields that a plan names; or all of any hash, when a plan would name too many. */
+type Ask = "small" | "whole" | ReadPlan;
+
 interface Part {
   readonly set: FeatureSet;
   readonly key: string;
-  /** Null: the hash is read whole. */
+  ask: Ask;
+  /** Of what was asked for, or of what was picked from it; null before there is an answer, and for no hash. */
   plan: ReadPlan | null;
-  /** Answered fields, the meta field first; empty before there is an answer. */
+  /** Aligned with the plan's fields. */
   values: readonly (Buffer | null)[];
   meta: Meta | null;
   done: boolean;
@@ -65,6 +73,7 @@ class ValkeyReader implements OnlineReader {
   private readonly sets = new Map<string, FeatureSet[]>();
   /** The same by the list itself: callers hand in the same one again and again. */
   private readonly setsOfList = new WeakMap<readonly string[], { entity: string; sets: FeatureSet[] }>();
+  private readonly large = new Set<string>();
   private readonly latenessMs: ReadonlyMap<string, number>;
   private readonly controlFields: EncodedArguments;
   /** Newest seal seen for each group, in ms: the guess for where an entity is folded to. */
@@ -99,13 +108,20 @@ class ValkeyReader implements OnlineReader {
       (set): Part => ({
         set,
         key: entityKey(bucket, tenant, entity, set.group.stream, id),
-        plan: set.guess(asOfMs, this.sealOf(set, asOfMs)),
+        ask: "small",
+        plan: null,
         values: [],
         meta: null,
         done: false,
       }),
     );
+    for (const part of parts) if (this.large.has(part.key)) part.ask = this.guess(part.set, asOfMs);
     return { request, bucket, parts };
+  }
+
+  /** What to ask of a large hash before it is known how far it is folded: busy ones are, up to the seal. */
+  private guess(set: FeatureSet, asOfMs: number): Ask {
+    return set.planFor(asOfMs, this.sealOf(set, asOfMs), null) ?? "whole";
   }
 
   async state(): Promise<StoreState> {
@@ -180,9 +196,7 @@ class ValkeyReader implements OnlineReader {
     controls: Map<number, BucketControl>,
     asOfMs: number,
   ): Promise<void> {
-    const commands: Command[] = parts.map(({ key, plan }) =>
-      plan === null ? { key, name: "HGETALL", args: [key] } : { key, name: "HMGET", args: [key], tail: plan.encoded },
-    );
+    const commands = parts.map(({ key, ask }) => commandOf(key, ask));
     for (const bucket of buckets) {
       const key = controlKey(bucket);
       commands.push({ key, name: "HMGET", args: [key], tail: this.controlFields });
@@ -198,8 +212,23 @@ class ValkeyReader implements OnlineReader {
       this.learnSeals(fields);
     }
     parts.forEach((part, i) => {
-      settle(part, answers[i] as (Buffer | null)[], asOfMs);
+      this.settle(part, answers[i] as Buffer[], asOfMs);
     });
+  }
+
+  /** Takes one answer in: done, or with something else to ask for. */
+  private settle(part: Part, answer: readonly Buffer[], asOfMs: number): void {
+    if (part.ask === "whole") settleWhole(part, answer, asOfMs);
+    else if (part.ask !== "small") settleFields(part, part.ask, answer, asOfMs);
+    else {
+      const [cursor, items] = answer as unknown as [Buffer, Buffer[]];
+      if (cursor.length === 1 && cursor[0] === ZERO) settleWhole(part, items, asOfMs);
+      else {
+        if (this.large.size >= LARGE_LIMIT) this.large.clear();
+        this.large.add(part.key);
+        part.ask = this.guess(part.set, asOfMs);
+      }
+    }
   }
 
   private learnSeals(control: readonly (Buffer | null)[]): void {
@@ -214,49 +243,61 @@ class ValkeyReader implements OnlineReader {
     for (const { set, plan, values: fields, meta } of parts) {
       const raw = control?.fields[set.groupIndex + 1] ?? null;
       const eventTimeMs = meta === null ? null : newestVisible(meta.newest, set.group.baseMs, asOfMs);
-      set.evaluate(plan!, fields, eventTimeMs, asOfMs, raw, values);
+      set.evaluate(plan, fields, eventTimeMs, asOfMs, raw, values);
     }
     return { values, degraded: degradedBy(control) };
   }
 }
 
-/** Takes one answer in: done, or with the plan for another trip, now that it is known how far the entity is folded. */
-function settle(part: Part, answer: readonly (Buffer | null)[], asOfMs: number): void {
-  if (part.plan === null) {
-    settleWhole(part, answer as readonly Buffer[], asOfMs);
-    return;
-  }
-  const { set } = part;
-  part.values = answer;
-  part.meta = answer[0] ? decodeMeta(answer[0]) : null;
-  if (part.meta === null) {
-    // No hash: every value is missing, whatever the fields.
-    part.done = true;
-    return;
-  }
-  const { folded, newest } = part.meta;
-  const settled = set.settle(part.plan, asOfMs, folded * set.group.baseMs, newest[0] ?? 0);
-  part.plan = settled.plan;
-  part.done = settled.ready;
+/** The cursor of a scan that has seen everything. */
+const ZERO = "0".charCodeAt(0);
+
+function commandOf(key: string, ask: Ask): Command {
+  if (ask === "small") return { key, name: "HSCAN", args: [key, 0, "COUNT", 1] };
+  if (ask === "whole") return { key, name: "HGETALL", args: [key] };
+  return { key, name: "HMGET", args: [key], tail: ask.encoded };
 }
 
-/** @param answer fields and values in turn */
-function settleWhole(part: Part, answer: readonly Buffer[], asOfMs: number): void {
+/** @param values aligned with the fields of what was asked for */
+function settleFields(part: Part, asked: ReadPlan, values: readonly (Buffer | null)[], asOfMs: number): void {
   const { set } = part;
-  const fields: Buffer[] = [META_FIELD];
-  const values: (Buffer | null)[] = [null];
-  for (let i = 0; i < answer.length; i += 2) {
-    if (META_FIELD.equals(answer[i])) values[0] = answer[i + 1];
-    else {
-      fields.push(answer[i]);
-      values.push(answer[i + 1]);
-    }
-  }
+  part.plan = asked;
   part.values = values;
   part.meta = values[0] ? decodeMeta(values[0]) : null;
-  const { folded, newest } = part.meta ?? { folded: 0, newest: [] };
-  part.plan = set.whole(fields, asOfMs, folded * set.group.baseMs, newest[0] ?? 0);
+  // No hash: every value is missing, whatever the fields.
+  part.done = part.meta === null;
+  if (part.meta === null) return;
+  const foldedMs = part.meta.folded * set.group.baseMs;
+  const newestMs = part.meta.newest[0] ?? 0;
+  part.done = asked.fits(set.extent(foldedMs, newestMs));
+  // Folded otherwise than it was guessed, or folded meanwhile.
+  if (!part.done) part.ask = set.planFor(asOfMs, foldedMs, newestMs) ?? "whole";
+}
+
+/** @param items fields and values in turn */
+function settleWhole(part: Part, items: readonly Buffer[], asOfMs: number): void {
+  const { set } = part;
   part.done = true;
+  const meta = metaOf(items);
+  if (meta === null) return;
+  part.meta = decodeMeta(meta);
+  const foldedMs = part.meta.folded * set.group.baseMs;
+  const newestMs = part.meta.newest[0] ?? 0;
+  const plan = set.planFor(asOfMs, foldedMs, newestMs);
+  part.plan =
+    plan ??
+    set.planWhole(
+      items.filter((_, i) => i % 2 === 0),
+      asOfMs,
+      foldedMs,
+      newestMs,
+    );
+  part.values = part.plan.pick(items);
+}
+
+function metaOf(items: readonly Buffer[]): Buffer | null {
+  for (let i = 0; i < items.length; i += 2) if (META_FIELD.equals(items[i])) return items[i + 1];
+  return null;
 }
 
 const REPAIRS = {

@@ -43,8 +43,13 @@ const step = fc.record({
   agoMs: fc.integer({ min: 0, max: 9 * MINUTE }),
 });
 
-it("equals the model for every entity, however far each is folded behind the seal", async () => {
-  let run = 0;
+let run = 0;
+it.each([
+  { encoding: "listpack", entries: "512" },
+  { encoding: "hashtable", entries: "0" },
+])("equals the model for every entity, however far each is folded behind the seal ($encoding)", async (hash) => {
+  const [node] = await store.connection.primaries();
+  await node.config("SET", "hash-max-listpack-entries", hash.entries);
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 16 }), async (steps) => {
       const tenant = `r${run++}`;
@@ -73,6 +78,9 @@ it("equals the model for every entity, however far each is folded behind the sea
         const asOfMs = nowMs + 17_000;
         const requests = models.map((_, card) => ({ tenant, entity: "card", id: `c${card}`, features: names }));
         const answers = await reader.read(requests, asOfMs);
+        for (const key of await node.keys(`*:${tenant}4:card*`)) {
+          expect({ key, encoding: await node.object("ENCODING", key) }).toEqual({ key, encoding: hash.encoding });
+        }
         for (const [card, answer] of answers.entries()) {
           const expected = view.features.map((feature) => models[card].read(view, feature, asOfMs));
           expect(answer.values.map((value, i) => ({ card, name: names[i], ...value }))).toEqual(
