@@ -1,0 +1,281 @@
+/** Registrations on a real Valkey, under all that a mapping may do: zombies, batches cut anew, partial success, batches given up. */
+import fc from "fast-check";
+import { Redis } from "iovalkey";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
+import { type BatchSpan, committedArrival, Watermark, watermarkKey } from "../../../adapters/valkey/watermark.ts";
+import { startValkey, type TestValkey } from "../../support/valkey.ts";
+
+const HOUR = 3_600_000;
+const ARRIVAL = 1_767_700_000_000;
+let valkey: TestValkey;
+let connection: ValkeyConnection;
+let admin: Redis;
+let watermark: Watermark;
+let streams = 0;
+beforeAll(async () => {
+  valkey = await startValkey();
+  connection = new ValkeyConnection(valkey);
+  admin = new Redis({ host: valkey.host, port: valkey.port });
+  watermark = new Watermark(connection);
+});
+afterAll(async () => {
+  admin?.disconnect();
+  await connection?.close();
+  await valkey?.stop();
+});
+
+/** One shard of a stream of its own; a record's sequence is its number, and it arrives that many ms after the first. */
+function shardOf(shard = "shard-0") {
+  const stream = `s${streams++}`;
+  const sequence = (n: number) => String(n).padStart(4, "0");
+  const span = (first: number, last: number): BatchSpan => ({
+    shard,
+    firstSequence: sequence(first),
+    firstArrivalMs: ARRIVAL + first,
+    lastSequence: sequence(last),
+  });
+  const numbers = (first: number, last: number) => Array.from({ length: last - first + 1 }, (_, i) => first + i);
+  return {
+    stream,
+    begin: (first: number, last: number) => watermark.register(stream, span(first, last)),
+    /** Acknowledges `first` to `last` of a delivery; what follows up to `end` is registered again. */
+    end: (stamp: number, first: number, last: number, end: number | null = null) =>
+      watermark.clear(
+        stream,
+        shard,
+        numbers(first, last).map(sequence),
+        ARRIVAL + last,
+        end === null ? null : span(last + 1, end),
+        stamp,
+      ),
+    async state() {
+      const { committed, outstanding } = await watermark.read(stream);
+      return {
+        done: committed.has(shard) ? committed.get(shard)! - ARRIVAL : null,
+        open: outstanding
+          .map(({ firstSequence, lastSequence }) => `${Number(firstSequence)}-${Number(lastSequence)}`)
+          .sort(),
+      };
+    },
+  };
+}
+
+describe("a delivery", () => {
+  it("holds its batch until it clears it, and commits the newest arrival", async () => {
+    const shard = shardOf();
+    const stamp = await shard.begin(1, 10);
+    expect(await shard.state()).toEqual({ done: null, open: ["1-10"] });
+    await shard.end(stamp, 1, 10);
+    expect(await shard.state()).toEqual({ done: 10, open: [] });
+  });
+
+  it("never takes a commit back", async () => {
+    const shard = shardOf();
+    const [late, early] = [await shard.begin(11, 20), await shard.begin(1, 10)];
+    await shard.end(late, 11, 20);
+    await shard.end(early, 1, 10);
+    expect(await shard.state()).toEqual({ done: 20, open: [] });
+  });
+
+  it("that succeeds in part registers the rest in the same step", async () => {
+    const shard = shardOf();
+    const first = await shard.begin(1, 10);
+    await shard.end(first, 1, 4, 10);
+    expect(await shard.state()).toEqual({ done: 4, open: ["5-10"] });
+    const second = await shard.begin(5, 10);
+    await shard.end(second, 5, 10);
+    expect(await shard.state()).toEqual({ done: 10, open: [] });
+  });
+
+  it("that fails at its first record goes on holding all of it, and commits nothing", async () => {
+    const shard = shardOf();
+    const stamp = await shard.begin(1, 10);
+    await watermark.clear(
+      shard.stream,
+      "shard-0",
+      [],
+      ARRIVAL + 10,
+      { shard: "shard-0", firstSequence: "0001", firstArrivalMs: ARRIVAL + 1, lastSequence: "0010" },
+      stamp,
+    );
+    expect(await shard.state()).toEqual({ done: null, open: ["1-10"] });
+  });
+
+  it("clears the halves of a bisected batch each on its own", async () => {
+    const shard = shardOf();
+    await shard.begin(1, 10);
+    const left = await shard.begin(1, 5);
+    const right = await shard.begin(6, 10);
+    await shard.end(right, 6, 10);
+    expect(await shard.state()).toEqual({ done: 10, open: ["1-5"] });
+    await shard.end(left, 1, 5);
+    expect(await shard.state()).toEqual({ done: 10, open: [] });
+  });
+
+  it("clears nothing of another shard", async () => {
+    const [one, other] = [shardOf("shard-1"), shardOf("shard-2")];
+    await watermark.register(one.stream, {
+      shard: "shard-2",
+      firstSequence: "0001",
+      firstArrivalMs: ARRIVAL,
+      lastSequence: "0002",
+    });
+    await one.end(await one.begin(1, 2), 1, 2);
+    expect((await one.state()).open).toEqual(["1-2"]);
+    expect((await other.state()).open).toEqual([]);
+  });
+});
+
+describe("a zombie", () => {
+  it("does not clear the longer batch that its retry has begun under the same first record", async () => {
+    const shard = shardOf();
+    const zombie = await shard.begin(1, 10);
+    const retry = await shard.begin(1, 20);
+    await shard.end(zombie, 1, 10);
+    expect(await shard.state()).toEqual({ done: 10, open: ["1-20"] });
+    await shard.end(retry, 1, 20);
+    expect(await shard.state()).toEqual({ done: 20, open: [] });
+  });
+
+  it("whose retry has cleared already leaves everything as it is", async () => {
+    const shard = shardOf();
+    const zombie = await shard.begin(1, 10);
+    await shard.end(await shard.begin(1, 10), 1, 10);
+    const next = await shard.begin(11, 20);
+    await shard.end(zombie, 1, 10);
+    expect(await shard.state()).toEqual({ done: 10, open: ["11-20"] });
+    await shard.end(next, 11, 20);
+    expect((await shard.state()).open).toEqual([]);
+  });
+
+  it("that clears while a retry registers does not clear the retry's", async () => {
+    const shard = shardOf();
+    const zombie = await shard.begin(1, 10);
+    // Between the zombie's look at the hash and its clearing, the retry registers.
+    const racing = new (class extends Watermark {
+      override async read(stream: string) {
+        const state = await super.read(stream);
+        await shard.begin(1, 20);
+        return state;
+      }
+    })(connection);
+    const numbers = Array.from({ length: 10 }, (_, i) => String(i + 1).padStart(4, "0"));
+    await racing.clear(shard.stream, "shard-0", numbers, ARRIVAL + 10, null, zombie);
+    expect(await shard.state()).toEqual({ done: 10, open: ["1-20"] });
+  });
+});
+
+describe("batches that are cut anew", () => {
+  // After a lost checkpoint the mapping begins again before 1, and cuts where it likes.
+  it("leave nothing behind of one that failed in their middle", async () => {
+    const shard = shardOf();
+    await shard.end(await shard.begin(1, 4), 1, 4);
+    await shard.begin(5, 10); // killed
+    await shard.end(await shard.begin(3, 8), 3, 8);
+    expect((await shard.state()).open).toEqual([]);
+    await shard.end(await shard.begin(9, 14), 9, 14);
+    expect(await shard.state()).toEqual({ done: 14, open: [] });
+  });
+
+  it("leave nothing behind under any cuts, failures, zombies and lost checkpoints, and never run ahead of the work", async () => {
+    const step = fc.record({
+      size: fc.integer({ min: 1, max: 8 }),
+      what: fc.constantFrom("success", "success", "failure", "zombie", "part", "lost checkpoint"),
+      back: fc.nat(12),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 25 }), async (steps) => {
+        const shard = shardOf();
+        const TOTAL = 40;
+        let at = 1;
+        let done = 0;
+        const zombies: { stamp: number; first: number; last: number }[] = [];
+        const applied = new Set<number>();
+        const check = async () => {
+          const state = await watermark.read(shard.stream);
+          const shards = [{ id: "shard-0", parents: [], closed: false }];
+          const reached = committedArrival({ ...state, originMs: ARRIVAL }, shards, ARRIVAL);
+          if (reached === null) return;
+          // Whatever arrived before that moment is done.
+          for (let n = 1; n < reached - ARRIVAL; n++) expect(applied.has(n)).toBe(true);
+        };
+        const deliver = async (first: number, last: number, what: string) => {
+          const stamp = await shard.begin(first, last);
+          if (what === "failure") return;
+          const end = what === "part" ? Math.max(first, Math.floor((first + last) / 2)) : last;
+          for (let n = first; n <= end; n++) applied.add(n);
+          if (what === "zombie") {
+            zombies.push({ stamp, first, last });
+            return;
+          }
+          await shard.end(stamp, first, end, end < last ? last : null);
+          if (what !== "lost checkpoint") done = Math.max(done, end);
+          at = end + 1;
+        };
+        for (const { size, what, back } of steps) {
+          if (at > TOTAL) break;
+          await deliver(at, Math.min(TOTAL, at + size - 1), what);
+          if (what === "lost checkpoint") at = Math.max(1, at - back);
+          if (zombies.length > 0 && back % 3 === 0) {
+            const { stamp, first, last } = zombies.shift()!;
+            await shard.end(stamp, first, last);
+          }
+          await check();
+        }
+        while (at <= TOTAL) await deliver(at, Math.min(TOTAL, at + 6), "success");
+        for (const { stamp, first, last } of zombies) await shard.end(stamp, first, last);
+        await check();
+        expect(await shard.state()).toEqual({ done: TOTAL, open: [] });
+      }),
+      { numRuns: 150 },
+    );
+  });
+});
+
+describe("what nobody will clear", () => {
+  it("is forgotten when it was given up, or its shard is listed no more; the rest stays", async () => {
+    const shard = shardOf();
+    await shard.begin(1, 10);
+    await watermark.register(shard.stream, { shard: "gone", firstSequence: "1", firstArrivalMs: 1, lastSequence: "2" });
+    await watermark.clear(shard.stream, "gone-too", ["1"], ARRIVAL, null, 0);
+    const shards = [{ id: "shard-0", parents: [], closed: false }];
+    const forget = async (nowMs: number) =>
+      watermark.forget(shard.stream, await watermark.read(shard.stream), shards, nowMs);
+    await forget(Date.now() + 5 * HOUR);
+    expect(await admin.hkeys(watermarkKey(shard.stream))).toEqual(["o:shard-0:0001"]);
+    await forget(Date.now() + 7 * HOUR);
+    expect(await admin.hkeys(watermarkKey(shard.stream))).toEqual([]);
+  });
+
+  it("is not forgotten when it was renewed meanwhile", async () => {
+    const shard = shardOf();
+    await shard.begin(1, 10);
+    const seen = await watermark.read(shard.stream);
+    await shard.begin(1, 10);
+    await watermark.forget(shard.stream, seen, [{ id: "shard-0", parents: [], closed: false }], Date.now() + 7 * HOUR);
+    expect((await shard.state()).open).toEqual(["1-10"]);
+  });
+
+  it("is gone after a restart, from which on acknowledgements count anew", async () => {
+    const shard = shardOf();
+    await shard.end(await shard.begin(1, 10), 1, 10);
+    await shard.begin(11, 20);
+    await watermark.restart(shard.stream, ARRIVAL + 99);
+    expect(await watermark.read(shard.stream)).toEqual({
+      originMs: ARRIVAL + 99,
+      committed: new Map(),
+      outstanding: [],
+    });
+  });
+});
+
+describe("the beginning of registrations", () => {
+  it("is set once", async () => {
+    const { stream } = shardOf();
+    expect((await watermark.read(stream)).originMs).toBeNull();
+    await watermark.begin(stream, 5);
+    await watermark.begin(stream, 9);
+    expect((await watermark.read(stream)).originMs).toBe(5);
+  });
+});
