@@ -1,0 +1,49 @@
+/** The control table in memory, with its conditions; `failNext` makes the next write fail, as a function that dies there would. */
+import type { ControlTable, StoreRecord, StreamRecord } from "../../adapters/control-table.ts";
+import { InfrastructureError } from "../../core/errors.ts";
+
+type Table = Pick<ControlTable, "getStore" | "beginStore" | "finishStore" | "nextEpoch" | "getStream" | "putStream">;
+
+export class MemoryControlTable implements Table {
+  store: StoreRecord | null = null;
+  readonly streams = new Map<string, StreamRecord>();
+  failNext: string | null = null;
+
+  /** As the port wants it, whose own class has private parts. */
+  get port(): ControlTable {
+    return this as unknown as ControlTable;
+  }
+
+  private mayFail(what: string): void {
+    if (this.failNext !== what) return;
+    this.failNext = null;
+    throw new InfrastructureError("control_table_unavailable", `${what} was cut off`);
+  }
+
+  async getStore() {
+    return this.store;
+  }
+  async beginStore(epoch: number) {
+    this.mayFail("beginStore");
+    this.store ??= { epoch, state: "creating" };
+    return this.store;
+  }
+  async finishStore(epoch: number) {
+    this.mayFail("finishStore");
+    if (this.store?.epoch !== epoch) throw new InfrastructureError("control_epoch_conflict", "another epoch stands");
+    this.store = { epoch, state: "ready" };
+  }
+  async nextEpoch(from: number) {
+    this.mayFail("nextEpoch");
+    if (this.store?.epoch !== from) throw new InfrastructureError("control_epoch_conflict", "another epoch stands");
+    this.store = { epoch: from + 1, state: "ready" };
+  }
+  async getStream(name: string) {
+    return this.streams.get(name) ?? null;
+  }
+  async putStream(name: string, record: StreamRecord) {
+    this.mayFail("putStream");
+    if (!this.streams.has(name)) this.streams.set(name, record);
+    return this.streams.get(name)!;
+  }
+}
