@@ -1,5 +1,4 @@
 /** Prepares events for the store's function: which entities they touch, and the record each of those gets. */
-import { hash as digest } from "node:crypto";
 import type { Contribution } from "../../core/accumulators.ts";
 import { compileGroups, entityId, type GroupReader, identityText, VALUE_LIMIT } from "../../core/event.ts";
 import type { Plan } from "../../core/plan.ts";
@@ -17,17 +16,22 @@ export interface EntityUpdate {
   readonly bucket: number;
   readonly key: string;
   readonly baseIndex: number;
-  readonly record: Buffer;
+  /** The record's bytes are `length` from `start` on, in a buffer that many records share: one for each would cost more. */
+  readonly bytes: Buffer;
+  readonly start: number;
+  readonly length: number;
 }
 
 export interface PreparedEvent {
-  /** 8 bytes. */
-  readonly identity: Buffer;
+  /** 16 hex digits. */
+  readonly identity: string;
   readonly updates: readonly EntityUpdate[];
 }
 
-/** Holds the largest record: 32 channels with numbers, squares, a hash and a text of `VALUE_LIMIT` UTF-16 units each. */
-const SCRATCH = Buffer.alloc(16 + 32 * (8 + 16 + 4 + 3 + 3 * VALUE_LIMIT));
+/** The largest record: 32 channels with numbers, squares, a hash and a text of `VALUE_LIMIT` UTF-16 units each. */
+const MAX_RECORD = 16 + 32 * (8 + 16 + 4 + 3 + 3 * VALUE_LIMIT);
+/** Shared by some thousand records; given up as soon as none of their events is needed any more. */
+const SHARED_BYTES = 1 << 18;
 /** Entities whose keys are remembered for a tenant, about 30 MB; and tenants. */
 const CACHE_LIMIT = 200_000;
 const TENANT_LIMIT = 16;
@@ -40,6 +44,8 @@ interface Place {
 /** Compiled for one stream; keeps the keys of entities that it has seen, since hashing them costs more than finding them. */
 export class RecordPacker {
   private readonly stream: string;
+  private bytes = Buffer.alloc(0);
+  private end = 0;
   private readonly groups: readonly (GroupReader & {
     needs: ReturnType<typeof channelNeeds>[];
     places: Map<string, Map<string, Place>>;
@@ -56,12 +62,14 @@ export class RecordPacker {
 
   /** @throws RecordError `number_too_large`, `value_too_long`, `key_too_long` */
   prepare(tenant: string, eventId: string, eventTimeMs: number, fields: Fields): PreparedEvent {
-    const identity = digest("sha256", identityText(tenant, this.stream, eventTimeMs, eventId), "buffer").subarray(0, 8);
+    const identity = hash64(identityText(tenant, this.stream, eventTimeMs, eventId));
     const updates: EntityUpdate[] = [];
     for (const reader of this.groups) {
       const id = entityId(fields, reader.joinKey);
       if (id === null) continue;
       const { bucket, key } = this.place(reader, tenant, id);
+      const { bytes, start } = this.room();
+      this.end = packRecord(reader, identity, eventTimeMs, fields, bytes, start);
       updates.push({
         entity: reader.group.entity,
         id,
@@ -69,10 +77,20 @@ export class RecordPacker {
         bucket,
         key,
         baseIndex: Math.floor(eventTimeMs / reader.group.baseMs),
-        record: packRecord(reader, identity, eventTimeMs, fields),
+        bytes,
+        start,
+        length: this.end - start,
       });
     }
     return { identity, updates };
+  }
+
+  private room(): { bytes: Buffer; start: number } {
+    if (this.end + MAX_RECORD > this.bytes.length) {
+      this.bytes = Buffer.allocUnsafeSlow(SHARED_BYTES + MAX_RECORD);
+      this.end = 0;
+    }
+    return { bytes: this.bytes, start: this.end };
   }
 
   private place(
@@ -96,41 +114,48 @@ export class RecordPacker {
   }
 }
 
-/** The record that `store-function.lua` reads; its header describes the bytes. */
+/** The record that `store-function.lua` reads; its header describes the bytes. @returns where it ends */
 function packRecord(
   { group, channels, needs }: GroupReader & { needs: ReturnType<typeof channelNeeds>[] },
-  identity: Buffer,
+  identity: string,
   timeMs: number,
   fields: Fields,
-): Buffer {
+  into: Buffer,
+  start: number,
+): number {
   const index = Math.floor(timeMs / group.baseMs);
-  SCRATCH.set(identity, 0);
-  SCRATCH.writeUInt32LE(timeMs - index * group.baseMs, 8);
+  into.write(identity, start, "hex");
+  into.writeUInt32LE(timeMs - index * group.baseMs, start + 8);
   let mask = 0;
-  let at = 16;
+  let at = start + 16;
   for (let c = 0; c < channels.length; c++) {
     const contribution = channels[c](fields);
     if (contribution === null) continue;
     mask = (mask | (1 << c)) >>> 0;
-    at = packContribution(contribution, needs[c], at);
+    at = packContribution(contribution, needs[c], into, at);
   }
-  SCRATCH.writeUInt32LE(mask, 12);
-  return Buffer.from(SCRATCH.subarray(0, at));
+  into.writeUInt32LE(mask, start + 12);
+  return at;
 }
 
-function packContribution(contribution: Contribution, needs: ReturnType<typeof channelNeeds>, start: number): number {
+function packContribution(
+  contribution: Contribution,
+  needs: ReturnType<typeof channelNeeds>,
+  into: Buffer,
+  start: number,
+): number {
   let at = start;
-  if (needs.value) at = SCRATCH.writeDoubleLE((contribution.value as number) + 0, at);
+  if (needs.value) at = into.writeDoubleLE((contribution.value as number) + 0, at);
   if (needs.squares) {
     const { hi, lo } = squareWide(contribution.value as number);
-    at = SCRATCH.writeDoubleLE(hi, at);
-    at = SCRATCH.writeDoubleLE(lo, at);
+    at = into.writeDoubleLE(hi, at);
+    at = into.writeDoubleLE(lo, at);
   }
-  if (needs.hash) at = SCRATCH.writeUInt32BE(contribution.hash, at);
+  if (needs.hash) at = into.writeUInt32BE(contribution.hash, at);
   if (needs.object) {
     const value = encodeScalar(contribution.value);
-    at = SCRATCH.writeUInt16LE(value.length, at);
-    at += value.copy(SCRATCH, at);
+    at = into.writeUInt16LE(value.length, at);
+    at += value.copy(into, at);
   }
   return at;
 }

@@ -84,39 +84,37 @@ const streamOf = (node: Redis): NodeJS.WritableStream => (node as unknown as { s
 export function encodeCommands(commands: readonly TripCommand[]): Buffer {
   let size = 0;
   for (const { name, args, tail } of commands) {
-    size += headerSize(1 + args.length + (tail?.count ?? 0)) + bulkSize(name) + (tail?.bytes.length ?? 0);
-    for (const arg of args) size += bulkSize(arg);
+    size += headerSize(1 + args.length + (tail?.count ?? 0)) + encodedSize(name.length) + (tail?.bytes.length ?? 0);
+    for (const arg of args) size += encodedSize(lengthOf(arg));
   }
-  const bytes = Buffer.allocUnsafe(size);
-  let at = 0;
+  const writer = new ArgumentWriter(size);
   for (const { name, args, tail } of commands) {
-    at = writeHeader(bytes, at, 0x2a, 1 + args.length + (tail?.count ?? 0));
-    at = writeBulk(bytes, at, name);
-    for (const arg of args) at = writeBulk(bytes, at, arg);
+    writer.header(ARRAY, 1 + args.length + (tail?.count ?? 0));
+    writer.text(name, name.length);
+    for (const arg of args) writer.argument(arg);
     if (tail !== undefined) {
-      bytes.set(tail.bytes, at);
-      at += tail.bytes.length;
+      writer.bytes.set(tail.bytes, writer.at);
+      writer.at += tail.bytes.length;
     }
   }
-  return bytes;
+  return writer.bytes;
 }
 
 export function encodeArguments(args: readonly Argument[]): EncodedArguments {
-  const bytes = Buffer.allocUnsafe(args.reduce<number>((size, arg) => size + bulkSize(arg), 0));
-  let at = 0;
-  for (const arg of args) at = writeBulk(bytes, at, arg);
-  return { count: args.length, bytes };
+  const writer = new ArgumentWriter(args.reduce<number>((size, arg) => size + encodedSize(lengthOf(arg)), 0));
+  for (const arg of args) writer.argument(arg);
+  return writer;
 }
 
+const ARRAY = 0x2a;
+const BULK = 0x24;
 const CRLF = 0x0d0a;
 
 const lengthOf = (arg: Argument): number =>
   typeof arg === "string" ? Buffer.byteLength(arg) : typeof arg === "number" ? String(arg).length : arg.length;
 
-function bulkSize(arg: Argument): number {
-  const length = lengthOf(arg);
-  return headerSize(length) + length + 2;
-}
+/** Bytes that an argument of this length takes. */
+export const encodedSize = (length: number): number => headerSize(length) + length + 2;
 
 /** A sign, the number and a line's end. */
 function headerSize(value: number): number {
@@ -125,18 +123,47 @@ function headerSize(value: number): number {
   return size;
 }
 
-function writeHeader(bytes: Buffer, start: number, sign: number, value: number): number {
-  const end = start + headerSize(value);
-  bytes[start] = sign;
-  for (let at = end - 3, rest = value; at > start; at--, rest = Math.floor(rest / 10)) bytes[at] = 0x30 + (rest % 10);
-  return bytes.writeUInt16BE(CRLF, end - 2);
-}
+/** Writes arguments one after another into a buffer of just their size. */
+export class ArgumentWriter implements EncodedArguments {
+  readonly bytes: Buffer;
+  count = 0;
+  at = 0;
 
-function writeBulk(bytes: Buffer, start: number, arg: Argument): number {
-  const length = lengthOf(arg);
-  const at = writeHeader(bytes, start, 0x24, length);
-  if (typeof arg === "object") bytes.set(arg, at);
-  else if (typeof arg === "number") bytes.write(String(arg), at, "latin1");
-  else bytes.write(arg, at, arg.length === length ? "latin1" : "utf8");
-  return bytes.writeUInt16BE(CRLF, at + length);
+  /** @param size the sum of `encodedSize` over all arguments */
+  constructor(size: number) {
+    this.bytes = Buffer.allocUnsafe(size);
+  }
+
+  header(sign: number, value: number): void {
+    const { bytes, at: start } = this;
+    const end = start + headerSize(value);
+    bytes[start] = sign;
+    for (let at = end - 3, rest = value; at > start; at--, rest = Math.floor(rest / 10)) bytes[at] = 0x30 + (rest % 10);
+    this.at = bytes.writeUInt16BE(CRLF, end - 2);
+  }
+
+  /** Begins an argument whose bytes the caller writes from `at` on. */
+  begin(length: number): void {
+    this.header(BULK, length);
+    this.count++;
+  }
+
+  end(at: number): void {
+    this.at = this.bytes.writeUInt16BE(CRLF, at);
+  }
+
+  text(text: string, length = Buffer.byteLength(text)): void {
+    this.begin(length);
+    this.end(this.at + this.bytes.write(text, this.at, text.length === length ? "latin1" : "utf8"));
+  }
+
+  argument(arg: Argument): void {
+    if (typeof arg !== "object") {
+      this.text(String(arg));
+      return;
+    }
+    this.begin(arg.length);
+    this.bytes.set(arg, this.at);
+    this.end(this.at + arg.length);
+  }
 }

@@ -254,7 +254,7 @@ const archiveRow = (stream: Stream, shard: string, candidate: Candidate, fates: 
   tenant: candidate.tenant,
   eventId: candidate.eventId,
   eventTimeMs: candidate.eventTimeMs,
-  identity: candidate.prepared.identity.toString("hex"),
+  identity: candidate.prepared.identity,
   fields: candidate.fields,
   fates: fates.map(({ entity, id, fate, visibleMs }) => ({
     entity,
@@ -270,7 +270,7 @@ const lateItem = (stream: Stream, candidate: Candidate, { entity, id }: EntityFa
   id,
   stream: stream.name,
   baseIndex: Math.floor(candidate.eventTimeMs / stream.baseMs),
-  identity: candidate.prepared.identity.toString("hex"),
+  identity: candidate.prepared.identity,
   eventId: candidate.eventId,
   eventTimeMs: candidate.eventTimeMs,
   arrivalMs: candidate.record.arrivalMs,

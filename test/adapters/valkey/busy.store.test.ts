@@ -106,14 +106,17 @@ describe("identities of a busy base tile", () => {
     const stored = (await idFields(one)).main[0];
     const across = stored.subarray(4, 12);
     const [prepared] = [new RecordPacker(plan, "payments").prepare(one.tenant, "other", START, { card: "c" })];
-    const updates = prepared.updates.map((update) => ({
+    const updates = prepared.updates.map(({ bytes, start, length, ...update }) => ({
       ...update,
-      record: Buffer.concat([across, update.record.subarray(8)]),
+      bytes: Buffer.concat([across, bytes.subarray(start + 8, start + length)]),
+      start: 0,
+      length,
     }));
-    const { fates } = await writer.applier.apply([{ identity: across, updates }]);
+    const other = { identity: across.toString("hex"), updates };
+    const { fates } = await writer.applier.apply([other]);
     expect(first.fate).toBe("applied");
     expect(fates[0][0].fate).toBe("applied");
-    expect((await writer.applier.apply([{ identity: across, updates }])).fates[0][0].fate).toBe("duplicate");
+    expect((await writer.applier.apply([other])).fates[0][0].fate).toBe("duplicate");
   });
 
   it("take memory that is given back once they are sealed", async () => {

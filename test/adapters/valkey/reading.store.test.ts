@@ -63,7 +63,7 @@ it.each([
           const contributions = group.channels.map((channel) => channel(fields));
           const prepared = packer.prepare(tenant, fields.id, fields.at, fields);
           models[card].apply(
-            { identity: prepared.identity.toString("hex"), timeMs: fields.at, contributions },
+            { identity: prepared.identity, timeMs: fields.at, contributions },
             0,
             nowMs,
           );

@@ -89,7 +89,7 @@ describe("the server-side function on a real Valkey", () => {
                 const model = models.get(key) ?? new EntityTiles(reader.group, sealMs);
                 const contributions = reader.channels.map((channel) => channel({ ...raw, at: timeMs }));
                 const expected = model.apply(
-                  { identity: prepared[i].identity.toString("hex"), timeMs, contributions },
+                  { identity: prepared[i].identity, timeMs, contributions },
                   sealMs,
                   nowMs!,
                 );
