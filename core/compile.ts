@@ -1,11 +1,5 @@
 /** Turns definitions into the plan, refusing what could not be computed exactly. */
-import type {
-  AggregationDefinition,
-  Definitions,
-  FeatureServiceDefinition,
-  FeatureViewDefinition,
-  StreamDefinition,
-} from "./definition.ts";
+import type { AggregationDefinition, Definitions, FeatureViewDefinition, StreamDefinition } from "./definition.ts";
 import { formatDuration, parseDuration } from "./duration.ts";
 import { refuse } from "./errors.ts";
 import type { Hash64 } from "./event.ts";
@@ -15,6 +9,7 @@ import { canonicalJson } from "./json.ts";
 import { type Lock, retireGroup } from "./lock.ts";
 import { OPERATORS } from "./operators.ts";
 import type { Channel, Contract, Feature, FieldType, Group, Plan, Stream, View, Where } from "./plan.ts";
+import { compileService } from "./service.ts";
 import { literalsOf } from "./where.ts";
 
 // Callers hand a lock in and record the one that comes back.
@@ -321,42 +316,5 @@ function toFeature(draft: Draft, slots: readonly number[]): Feature {
     sample: aggregation.sample,
     dtype: counts ? "int64" : keepsType && type !== null ? byType[type] : "double",
     description: aggregation.description,
-  };
-}
-
-function compileService(service: FeatureServiceDefinition, views: readonly View[]): Plan["services"][0] {
-  const chosen = service.features.flatMap((item) => {
-    const name = item.kind === "selection" ? item.view.name : item.name;
-    const view = views.find((candidate) => candidate.name === name);
-    if (!view) return refuse("view_unknown", `service ${service.name} uses view ${name}`, "list it in views");
-    const all = view.features.map((feature) => feature.name);
-    if (item.kind !== "selection") return all;
-    return item.features.map((feature) => {
-      const full = `${name}:${feature}`;
-      if (!all.includes(full)) {
-        refuse("feature_unknown", `service ${service.name} uses ${full}`, `use one of ${all.join(", ")}`);
-      }
-      return full;
-    });
-  });
-  for (const name of new Set(chosen)) {
-    if (chosen.indexOf(name) !== chosen.lastIndexOf(name)) {
-      refuse("feature_repeated", `service ${service.name} takes ${name} twice`, "leave one of them out");
-    }
-  }
-  for (const name of Object.keys(service.defaults)) {
-    if (!chosen.includes(name)) {
-      refuse("default_unknown", `service ${service.name} has a default for ${name}`, "name one of its features");
-    }
-  }
-  const entities = [...new Set(chosen.map((name) => views.find((view) => name.startsWith(`${view.name}:`))!.entity))];
-  return {
-    name: service.name,
-    features: chosen,
-    onDemand: Object.keys(service.onDemand),
-    request: service.request,
-    entities,
-    task: service.task,
-    fallback: service.fallback?.version ?? null,
   };
 }

@@ -111,7 +111,7 @@ export type ChannelReader = (fields: Fields) => Contribution | null;
  * @param stored whether a first or last keeps the value as it is
  * @throws RecordError, from the reader: `number_too_large`, `value_too_long`
  */
-export function compileChannel(channel: Channel, hashed: boolean, stored: boolean, hash64: Hash64): ChannelReader {
+function compileChannel(channel: Channel, hashed: boolean, stored: boolean, hash64: Hash64): ChannelReader {
   const { field, where, scale } = channel.input;
   const holds = where === null ? null : compileWhere(where);
   const present: Contribution = { value: null, hash: 0 };

@@ -12,7 +12,7 @@ export interface Need {
   readonly slots: readonly { readonly key: string; readonly kind: SlotKind; readonly channel: number }[];
 }
 
-export interface StoredLayout {
+interface StoredLayout {
   readonly id: number;
   readonly levels: readonly Level[];
   readonly absorbing: number;
@@ -22,7 +22,7 @@ export interface StoredLayout {
 }
 
 /** First id of each kind's class: 64 each; tiles tell a cell's size from its class, even of a slot they don't know. */
-export const CELL_CLASSES = { count: 0, min: 64, max: 64, sum: 128, squares: 192 } as const;
+const CELL_CLASSES = { count: 0, min: 64, max: 64, sum: 128, squares: 192 } as const;
 const CLASS_SIZE = 64;
 /** Group ids are one byte; level ids share the first byte of field names with letters. */
 const MAX_GROUPS = 255;

@@ -132,7 +132,7 @@ function merge(group: Group, into: Tile, from: Tile, kept: (slot: Group["slots"]
 export const newestKept = (baseMs: number): number => Math.ceil(60_000 / baseMs) + 2;
 
 /** Adds an event time to the newest times, one for each of the newest base tiles, descending. */
-export function keepNewest(newest: readonly number[], timeMs: number, baseMs: number): number[] {
+function keepNewest(newest: readonly number[], timeMs: number, baseMs: number): number[] {
   const base = Math.floor(timeMs / baseMs);
   const others = newest.filter((time) => Math.floor(time / baseMs) !== base);
   const same = newest.find((time) => Math.floor(time / baseMs) === base) ?? timeMs;

@@ -42,7 +42,7 @@ const spanValue = ({ firstArrivalMs, lastSequence, stamp }: OutstandingSpan) =>
 
 /** Every delivery renews its registration: one that is this old is of a batch that the mapping has given up. */
 const GIVEN_UP_MS = 6 * 3_600_000;
-export const isGivenUp = ({ stamp }: OutstandingSpan, nowMs: number): boolean => stamp / 1000 < nowMs - GIVEN_UP_MS;
+const isGivenUp = ({ stamp }: OutstandingSpan, nowMs: number): boolean => stamp / 1000 < nowMs - GIVEN_UP_MS;
 
 export class Watermark {
   private readonly connection: ValkeyConnection;

@@ -1,7 +1,8 @@
 /** Patterns of fraud. Each begins with an honest payment and misuses something that it shows. */
+
+import { type Payment, price } from "./payment.ts";
 import type { Merchant, Population } from "./population.ts";
 import type { Random } from "./random.ts";
-import { type Payment, price } from "./simulate.ts";
 
 export type Pattern = "card_testing" | "account_takeover" | "merchant_compromise" | "velocity";
 const PATTERNS: readonly Pattern[] = ["card_testing", "account_takeover", "merchant_compromise", "velocity"];

@@ -1,15 +1,8 @@
 /** Simulated time: payments, some of them fraud, clicks, and labels that arrive late. Deterministic by seed. */
 import type { EventFields } from "../../adapters/avro/event-codec.ts";
 import { episode, type Pattern } from "./fraud.ts";
-import {
-  CURRENCY,
-  type Customer,
-  liveliness,
-  type Merchant,
-  makePopulation,
-  type Population,
-  rhythmAt,
-} from "./population.ts";
+import { type Payment, price } from "./payment.ts";
+import { CURRENCY, liveliness, type Merchant, makePopulation, type Population, rhythmAt } from "./population.ts";
 import { Random } from "./random.ts";
 import { TimeQueue } from "./time-queue.ts";
 
@@ -50,18 +43,6 @@ export interface SimulationOptions {
   readonly rhythm?: boolean;
   /** @default all */
   readonly streams?: readonly StreamName[];
-}
-
-export interface Payment {
-  readonly timeMs: number;
-  readonly customer: Customer;
-  readonly card: string;
-  readonly device: string | null;
-  readonly merchant: Merchant;
-  readonly amount: number;
-  readonly country: string;
-  readonly declined: boolean;
-  readonly fraud: Pattern | null;
 }
 
 const DAY_MS = 86_400_000;
@@ -165,7 +146,7 @@ class RecentPayments {
 }
 
 /** Customers come by activity and hour; they go where they always go, or somewhere new, sometimes abroad. */
-export function honestPayment(population: Population, random: Random, timeMs: number): Payment {
+function honestPayment(population: Population, random: Random, timeMs: number): Payment {
   const { customers, merchants, activity, popularity } = population;
   let customer = customers[random.weighted(activity)];
   for (let i = 0; i < 8 && !random.chance(liveliness(customer, timeMs)); i++) {
@@ -187,8 +168,6 @@ export function honestPayment(population: Population, random: Random, timeMs: nu
     fraud: null,
   };
 }
-
-export const price = (amount: number): number => Math.max(0.5, Math.round(Math.min(amount, 50_000) * 100) / 100);
 
 function transactionEvent(tenant: string, id: string, payment: Payment): SimulatedEvent {
   const { timeMs, customer, card, device, merchant } = payment;

@@ -1,0 +1,42 @@
+/** Which features, in which order, a service's model sees. */
+import type { FeatureServiceDefinition } from "./definition.ts";
+import { refuse } from "./errors.ts";
+import type { Service, View } from "./plan.ts";
+
+/** @throws DefinitionError for a feature, view or default that is not there, or a feature that is taken twice */
+export function compileService(service: FeatureServiceDefinition, views: readonly View[]): Service {
+  const chosen = service.features.flatMap((item) => {
+    const name = item.kind === "selection" ? item.view.name : item.name;
+    const view = views.find((candidate) => candidate.name === name);
+    if (!view) return refuse("view_unknown", `service ${service.name} uses view ${name}`, "list it in views");
+    const all = view.features.map((feature) => feature.name);
+    if (item.kind !== "selection") return all;
+    return item.features.map((feature) => {
+      const full = `${name}:${feature}`;
+      if (!all.includes(full)) {
+        refuse("feature_unknown", `service ${service.name} uses ${full}`, `use one of ${all.join(", ")}`);
+      }
+      return full;
+    });
+  });
+  for (const name of new Set(chosen)) {
+    if (chosen.indexOf(name) !== chosen.lastIndexOf(name)) {
+      refuse("feature_repeated", `service ${service.name} takes ${name} twice`, "leave one of them out");
+    }
+  }
+  for (const name of Object.keys(service.defaults)) {
+    if (!chosen.includes(name)) {
+      refuse("default_unknown", `service ${service.name} has a default for ${name}`, "name one of its features");
+    }
+  }
+  const entities = [...new Set(chosen.map((name) => views.find((view) => name.startsWith(`${view.name}:`))!.entity))];
+  return {
+    name: service.name,
+    features: chosen,
+    onDemand: Object.keys(service.onDemand),
+    request: service.request,
+    entities,
+    task: service.task,
+    fallback: service.fallback?.version ?? null,
+  };
+}

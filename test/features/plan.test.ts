@@ -1,0 +1,93 @@
+/** The app's own definitions: recorded as they are, explained, and answerable. */
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { hash64 } from "../../adapters/hash.ts";
+import { canonicalJson, compile, type Lock } from "../../core/compile.ts";
+import type { Plan } from "../../core/plan.ts";
+import { diffPlans } from "../../core/plan-diff.ts";
+import { createScorer } from "../../core/scoring.ts";
+import { definitions } from "../../features/index.ts";
+import { plan } from "../../features/plan.ts";
+import { contracts } from "../../schemas/contracts.ts";
+
+const read = (name: string) => JSON.parse(readFileSync(new URL(`../../features/${name}`, import.meta.url), "utf8"));
+const snapshot = read("plan.snapshot.json") as Plan;
+const lock = read("plan.lock.json") as Lock;
+
+describe("what is recorded", () => {
+  it("is the plan of the definitions: else run `freshet plan --write` and review the change", () => {
+    expect(diffPlans(snapshot, plan)).toEqual([]);
+    expect(canonicalJson(snapshot)).toBe(canonicalJson(plan));
+  });
+
+  it("are the ids of all that is stored", () => {
+    expect(canonicalJson(compile(definitions, contracts, lock, hash64).lock)).toBe(canonicalJson(lock));
+  });
+
+  it("has no slot whose id the lock does not hold", () => {
+    for (const group of plan.groups) {
+      const locked = lock.groups[group.name];
+      expect(locked.id).toBe(group.id);
+      const ids = Object.values(locked.slots).map(({ id }) => id);
+      for (const { id } of group.slots) expect(ids).toContain(id);
+    }
+  });
+});
+
+describe("the catalogue", () => {
+  it("has views for card, merchant and device over transactions, and for user over clicks and transactions", () => {
+    expect(plan.groups.map(({ name }) => name).sort()).toEqual([
+      "card:transactions",
+      "device:transactions",
+      "merchant:transactions",
+      "user:clicks",
+      "user:transactions",
+    ]);
+  });
+
+  it("uses hopping, delayed and lifetime windows, and most operators", () => {
+    const features = plan.views.flatMap((view) => view.features);
+    const windows = features.map(({ window }) => window);
+    expect(windows.some((window) => window.kind === "lifetime")).toBe(true);
+    expect(windows.some((window) => window.kind === "hopping" && window.delayMs > 0)).toBe(true);
+    expect(new Set(features.map(({ operator }) => operator)).size).toBeGreaterThanOrEqual(7);
+  });
+
+  it.each(plan.views.map((view) => [view.name, view] as const))("%s says whose it is and what for", (_, view) => {
+    expect(view.owner).toMatch(/^[a-z]+$/);
+    expect(view.description).toMatch(/^[A-Z].+\.$/);
+    expect(view.tags.length).toBeGreaterThan(0);
+    expect(view.ttlMs).toBeGreaterThanOrEqual(view.reachMs ?? 0);
+  });
+});
+
+describe("service fraud", () => {
+  const [service] = plan.services;
+  const scorer = createScorer(service, definitions.services[0]);
+
+  it("sees each of its features once, of the four entities", () => {
+    expect(service.name).toBe("fraud");
+    expect([...service.entities].sort()).toEqual(["card", "device", "merchant", "user"]);
+    expect(new Set(service.features).size).toBe(service.features.length);
+  });
+
+  it("approves a payment of which nothing speaks against, even when nothing is known", () => {
+    const request = { amount: 20, country: "DE" };
+    expect(scorer.score(request, scorer.evaluate(request, null))).toMatchObject({
+      decision: "approve",
+      modelVersion: "rule-based-v1",
+      contributions: [],
+    });
+  });
+
+  it("explains a payment that looks like card testing", () => {
+    const request = { amount: 1, country: "DE" };
+    const stored = service.features.map((name) => {
+      const value = { "card_activity:tx_count_5m": 9, "card_activity:declines_1h": 4 }[name] ?? null;
+      return { value, status: value === null ? ("NULL_VALUE" as const) : ("PRESENT" as const), eventTimeMs: 1 };
+    });
+    const score = scorer.score(request, scorer.evaluate(request, stored))!;
+    expect(score.decision).toBe("decline");
+    expect(score.contributions.map(({ name }) => name)).toEqual(["card_testing", "declined_often"]);
+  });
+});
