@@ -35,8 +35,7 @@ function changes(
   });
   return diffPlans(plans[0], plans[1]!).map(({ kind, what, effect }) => `${kind} ${what}: ${effect}`);
 }
-const LATER =
-  "NOT_READY until its window starts after its birth, about two minutes after the deployment";
+const LATER = "NOT_READY until its window starts after its birth, about two minutes after the deployment";
 
 describe("diffPlans", () => {
   it("says nothing when nothing changes, words apart", () => {

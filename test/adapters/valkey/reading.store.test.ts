@@ -62,11 +62,7 @@ it.each([
           const fields = { id: `e${s}-${i}`, at: nowMs - agoMs, card: `c${card}`, amount: s + i / 4, country: "NO" };
           const contributions = group.channels.map((channel) => channel(fields));
           const prepared = packer.prepare(tenant, fields.id, fields.at, fields);
-          models[card].apply(
-            { identity: prepared.identity, timeMs: fields.at, contributions },
-            0,
-            nowMs,
-          );
+          models[card].apply({ identity: prepared.identity, timeMs: fields.at, contributions }, 0, nowMs);
           return prepared;
         });
         await store.applier.apply(events);

@@ -88,11 +88,7 @@ describe("the server-side function on a real Valkey", () => {
                 const key = `${update.entity}/${update.id}`;
                 const model = models.get(key) ?? new EntityTiles(reader.group, sealMs);
                 const contributions = reader.channels.map((channel) => channel({ ...raw, at: timeMs }));
-                const expected = model.apply(
-                  { identity: prepared[i].identity, timeMs, contributions },
-                  sealMs,
-                  nowMs!,
-                );
+                const expected = model.apply({ identity: prepared[i].identity, timeMs, contributions }, sealMs, nowMs!);
                 if (expected.fate !== "sealed") models.set(key, model);
                 expect(fates[i][u].fate).toBe(expected.fate);
                 if (expected.fate === "applied") expect(fates[i][u].visibleMs).toBeLessThanOrEqual(nowMs!);
