@@ -41,7 +41,10 @@ export function readReply(reply: readonly unknown[]): Reply {
 
 export type Fate = "applied" | "duplicate" | "sealed";
 
-/** Fates of one key's records, in order. The first apply time of a duplicate is given modulo 2^32 and lies before now. */
+/**
+ * Fates of one key's records, in order. The first apply time of a duplicate is given modulo 2^32 and lies within 24 days of
+ * now: before it, or after it by the little that a new primary's clock is behind.
+ */
 export function readOutcomes(
   bytes: Buffer,
   records: number,
@@ -53,7 +56,8 @@ export function readOutcomes(
     if (code === 0) out.push({ fate: "applied", visibleMs: nowMs });
     else if (code === 2) out.push({ fate: "sealed", visibleMs: null });
     else {
-      const age = ((nowMs % 2 ** 32) - bytes.readUInt32LE(at) + 2 ** 32) % 2 ** 32;
+      // Int32: the difference of two numbers modulo 2^32, with its sign.
+      const age = (nowMs - bytes.readUInt32LE(at)) | 0;
       out.push({ fate: "duplicate", visibleMs: nowMs - age });
       at += 4;
     }

@@ -622,8 +622,9 @@ local function splitAgain(ids)
     loadChunk(ids, chunk)
     old[#old + 1] = chunkField(ids.index, chunk)
   end
-  deleteMany(ids.key, old)
-  return splitIds(ids.key, ids.index, ids.chunks, ids.bits)
+  local again = splitIds(ids.key, ids.index, ids.chunks, ids.bits)
+  again.stale = old -- deleted with the write: an error before it must leave what is stored
+  return again
 end
 
 local x = {} -- values of one record's payload
@@ -662,7 +663,7 @@ local function applyEntity(key, blob, g, seal, births, nowMs, nowUs, frozen)
   local born = not values[1]
   local newestBefore, newestEnd = meta.newest[1], newestBelow(g, meta, seal)
   local stamp = pack("<I4", nowMs % 4294967296)
-  local record, applied, written, cursor = 0, 0, 2, 2
+  local record, applied, written, cursor, stale = 0, 0, 2, 2, nil
   outcomes = 0
   at = 2
   while at < size do
@@ -763,6 +764,10 @@ local function applyEntity(key, blob, g, seal, births, nowMs, nowUs, frozen)
           out[written + 1], out[written + 2] = idsField(index), ids
           written = written + 2
         else
+          if chunks.stale then
+            stale = stale or {}
+            for i = 1, #chunks.stale do insert(stale, chunks.stale[i]) end
+          end
           if chunks.split then
             out[written + 1], out[written + 2] = idsField(index), char(chunks.bits)
             written = written + 2
@@ -792,6 +797,7 @@ local function applyEntity(key, blob, g, seal, births, nowMs, nowUs, frozen)
     end
     out[1], out[2] = "m", writeMeta(meta, nowUs)
     for i = #out, written + 1, -1 do out[i] = nil end
+    if stale then deleteMany(key, stale) end
     if written <= 200 then redis.call("HSET", key, unpack(out)) else writeMany(key, out) end
     if g.expire and hour then redis.call("PEXPIREAT", key, max(meta.newest[1], nowMs) + g.expire) end
   end

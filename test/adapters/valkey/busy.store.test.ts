@@ -136,6 +136,37 @@ describe("identities of a busy base tile", () => {
   });
 });
 
+describe("a record with every input that a mask holds", () => {
+  it("counts for each of 32 conditions that it meets", async () => {
+    const conditions = Array.from({ length: 32 }, (_, i) => [
+      `x${i}`,
+      d.count({ where: d.gt("amount", i) }).over("1h"),
+    ]);
+    const plan = viewPlan(Object.fromEntries(conditions));
+    const { one, writer } = await open(plan);
+    await writer.apply([0, 1, 16, 31.5, 32].map((amount, n) => ({ id: `e${n}`, timeMs: START, fields: { amount } })));
+    const values = [...(await one.read(plan, START)).values()].map(({ value }) => value);
+    expect(values).toEqual([4, ...new Array(15).fill(3), ...new Array(15).fill(2), 2]);
+  });
+
+  it("holds the longest texts beside them", async () => {
+    const texts = ["country", "shop"].flatMap((field) =>
+      [0, 1, 2, 3, 4, 5, 6].map((i) => [`${field}${i}`, d.last(field, { where: d.gt("amount", i) }).over("1h")]),
+    );
+    const plan = viewPlan(Object.fromEntries(texts));
+    const { one, writer } = await open(plan);
+    const country = "𝄞".repeat(512);
+    const shop = "Å".repeat(1_024);
+    const fields = { amount: 9, country, shop };
+    await writer.apply([
+      { id: "a", timeMs: START, fields },
+      { id: "b", timeMs: START + 1, fields },
+    ]);
+    const values = [...(await one.read(plan, START)).values()].map(({ value }) => value);
+    expect(values).toEqual([...new Array(7).fill(country), ...new Array(7).fill(shop)]);
+  });
+});
+
 describe("cells at their limits", () => {
   const LARGEST = (2 ** 43 - 1) / 100;
   const HALF = 2 ** 42 / 100;
