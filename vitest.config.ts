@@ -17,8 +17,6 @@ export default defineConfig({
       {
         test: {
           name: "system",
-          // These kill real processes on a machine that others load too; one that fails is run whole once more.
-          retry: 1,
           globalSetup: ["test/support/deployed-setup.ts"],
           include: ["test/**/*.system.test.ts"],
           testTimeout: 300_000,
