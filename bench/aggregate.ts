@@ -18,6 +18,9 @@ import { encodedTransactions } from "./workload.ts";
 const SHARD = "shardId-000000000000";
 /** Event time that one round's events cover: 200,000 of them are 1,667 a second. */
 const SPAN_MS = 120_000;
+/** Events of a batch: what packed records bring, and what a poll finds on a quiet shard. */
+const LARGE = 8_000;
+const SMALL = 1_000;
 
 interface Measured {
   readonly perSecond: number;
@@ -54,9 +57,9 @@ async function measureStore(options: BenchmarkOptions, appendonly: boolean): Pro
         nowMs,
       );
       const variants: [keyof Rounds, (store: TestStore) => Promise<void>][] = [
-        ["freshet", (store) => applyAll(store, records, { batch: 5_000, archive: false })],
-        ["small", (store) => applyAll(store, records, { batch: 500, archive: false })],
-        ["archived", (store) => applyAll(store, records, { batch: 5_000, archive: true })],
+        ["freshet", (store) => applyAll(store, records, { batch: LARGE, archive: false })],
+        ["small", (store) => applyAll(store, records, { batch: SMALL, archive: false })],
+        ["archived", (store) => applyAll(store, records, { batch: LARGE, archive: true })],
         [
           "byHand",
           (store) =>
@@ -180,7 +183,7 @@ function rows(memory: Rounds, durable: Rounds): Row[] {
       rounds: of(memory.freshet, ({ clientUs }) => clientUs),
       target: { atMost: 14 },
       baselines: beside(memory, ({ clientUs }) => clientUs),
-      note: "aggregateBatch in batches of 5,000: decode, check, prepare, register, apply, read fates, make archive rows; without encoding and writing the archive. All threads of the process, garbage collection included.",
+      note: "aggregateBatch in batches of 8,000: decode, check, prepare, register, apply, read fates, make archive rows; without encoding and writing the archive. All threads of the process, garbage collection included.",
     },
     {
       what: "both",
@@ -190,7 +193,7 @@ function rows(memory: Rounds, durable: Rounds): Row[] {
       baselines: beside(memory, total),
     },
     {
-      what: "both, batches of 500",
+      what: "both, batches of 1,000",
       unit: "µs",
       rounds: of(memory.small, total),
       baselines: beside(memory, total),

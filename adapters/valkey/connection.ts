@@ -18,7 +18,7 @@ export interface ValkeyOptions {
   readonly user?: string;
   /** Called again every ten minutes, since IAM tokens open connections for 15 only. @default none */
   readonly password?: () => Promise<string>;
-  /** Budget of one command, in ms. @default 2000 */
+  /** How long the server may keep silent while it owes an answer, in ms. @default 2000 */
   readonly timeoutMs?: number;
   /** How long a call waits for a broken connection to come back before it fails, in ms. @default 1500 */
   readonly waitMs?: number;

@@ -23,7 +23,7 @@ export interface TripCommand {
 /**
  * Sends commands at once. Answers come in order: Buffers, numbers, null, arrays of them, or an Error for what the server
  * refused or the connection cut off.
- * @throws Error when the trip takes longer than the connection's `commandTimeout`
+ * @throws Error when no answer comes for as long as the connection's `commandTimeout`: a long trip may take longer in all
  */
 export function sendTrip(node: Redis, commands: readonly TripCommand[]): Promise<unknown[]> {
   return new Promise((resolve, reject) => {
@@ -34,7 +34,10 @@ export function sendTrip(node: Redis, commands: readonly TripCommand[]): Promise
     let timer: NodeJS.Timeout | undefined;
     const settle = (index: number, answer: unknown): void => {
       answers[index] = answer;
-      if (--unanswered > 0) return;
+      if (--unanswered > 0) {
+        timer?.refresh();
+        return;
+      }
       clearTimeout(timer);
       resolve(answers);
     };

@@ -172,7 +172,7 @@ describe.each(Object.entries(otherGroups))("the function folds as the model does
           }
         },
       ),
-      { numRuns: 100 },
+      { numRuns: 50 },
     );
     await connection.close();
   });
