@@ -32,9 +32,7 @@ export interface OnlineReader {
 
 export interface StoreState {
   readonly reachable: boolean;
-  /** `ok`, `lost` (a control hash is gone: applies block), `restoring`, `failover` (run id changed, seal frozen), `new`. */
+  /** The worst of all buckets; `STORE_STATES` says what each means. `unknown` when it is not reachable. */
   readonly control: "ok" | "new" | "lost" | "restoring" | "failover" | "unknown";
-  /** What an operator should do when it is not `ok`. */
-  readonly repair: string | null;
   readonly seals: Readonly<Record<string, number>>;
 }

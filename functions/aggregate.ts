@@ -9,13 +9,15 @@ import { ControlTable } from "../adapters/control-table.ts";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
 import { LateQueue } from "../adapters/late-queue.ts";
 import { QuarantineWriter } from "../adapters/quarantine.ts";
+import { STORE_STATES } from "../adapters/store-states.ts";
 import { isEpochChange, StoreApplier } from "../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
 import { RecordPacker } from "../adapters/valkey/record.ts";
+import { refusedBy } from "../adapters/valkey/replies.ts";
 import { addToStats } from "../adapters/valkey/stats.ts";
 import { Watermark } from "../adapters/valkey/watermark.ts";
-import { FreshetError, InfrastructureError } from "../core/errors.ts";
+import { FreshetError } from "../core/errors.ts";
 import { plan } from "../features/plan.ts";
 import { type AggregationPorts, aggregateBatch, type BatchResult, replayBatch } from "./shared/aggregation.ts";
 import { requireEnvironment } from "./shared/environment.ts";
@@ -42,11 +44,7 @@ let applier: StoreApplier | null = null;
 /** @throws InfrastructureError `store_not_ready` before the control function ran */
 async function applierAtCurrentEpoch(replaying: boolean): Promise<StoreApplier> {
   const store = await controlTable.getStore();
-  if (store?.state !== "ready") {
-    throw new InfrastructureError("store_not_ready", "the online store has not been created yet: applies wait", {
-      repair: "none needed: the control function creates it within a minute of the deployment",
-    });
-  }
+  if (store?.state !== "ready") throw refusedBy(STORE_STATES.new);
   return new StoreApplier(connection, plan, store.epoch, { replaying });
 }
 

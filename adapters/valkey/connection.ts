@@ -4,6 +4,7 @@
  */
 import { Cluster, Redis } from "iovalkey";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
+import { STORE_STATES } from "../store-states.ts";
 import { runBytes } from "./layout.ts";
 import { sendTrip, type TripCommand } from "./trip.ts";
 
@@ -227,9 +228,9 @@ export class ValkeyConnection {
 }
 
 export const unavailable = (cause: unknown): InfrastructureError =>
-  new InfrastructureError("store_unavailable", "the online store does not answer", {
+  new InfrastructureError(STORE_STATES.unreachable.code, "the online store does not answer", {
     cause,
-    repair: "none needed: callers try again until it is back",
+    repair: STORE_STATES.unreachable.repair,
   });
 
 async function trip(node: Redis, commands: readonly Command[]): Promise<Answer[]> {

@@ -59,19 +59,20 @@ export function parseEntityKey(key: Buffer): { tenant: string; entity: string; s
 }
 
 export type ControlState = "new" | "ok" | "restoring" | "failover";
-const STATES: readonly ControlState[] = ["new", "ok", "restoring", "failover"];
+/** By the byte that stands for each. */
+export const CONTROL_STATES: readonly ControlState[] = ["new", "ok", "restoring", "failover"];
 
 export function encodeControl(epoch: number, state: ControlState, runId: string): Buffer {
   const bytes = Buffer.alloc(13);
   bytes.writeUInt32LE(epoch, 0);
-  bytes.writeUInt8(STATES.indexOf(state), 4);
+  bytes.writeUInt8(CONTROL_STATES.indexOf(state), 4);
   runBytes(runId).copy(bytes, 5);
   return bytes;
 }
 
 export const decodeControl = (bytes: Buffer): { epoch: number; state: ControlState; run: Buffer } => ({
   epoch: bytes.readUInt32LE(0),
-  state: STATES[bytes.readUInt8(4)],
+  state: CONTROL_STATES[bytes.readUInt8(4)],
   run: bytes.subarray(5, 13),
 });
 

@@ -147,14 +147,9 @@ class ValkeyReader implements OnlineReader {
         else found.add("lost");
       }
       const worst = (["lost", "new", "restoring", "failover"] as const).find((state) => found.has(state)) ?? "ok";
-      return { reachable: true, control: worst, repair: worst === "ok" ? null : REPAIRS[worst], seals };
+      return { reachable: true, control: worst, seals };
     } catch {
-      return {
-        reachable: false,
-        control: "unknown",
-        repair: "start Valkey; callers reconnect by themselves",
-        seals: {},
-      };
+      return { reachable: false, control: "unknown", seals: {} };
     }
   }
 
@@ -299,13 +294,6 @@ function metaOf(items: readonly Buffer[]): Buffer | null {
   for (let i = 0; i < items.length; i += 2) if (META_FIELD.equals(items[i])) return items[i + 1];
   return null;
 }
-
-const REPAIRS = {
-  lost: "applies are blocked and nothing acknowledged is lost: run `freshet recover`",
-  new: "the store is being created: wait for the control function's next run, within a minute",
-  restoring: "the store is being rebuilt: wait, `freshet status` shows its progress",
-  failover: "another primary answers and may lack the newest writes: run `freshet recover`, which replays them",
-} as const;
 
 function degradedBy(control: BucketControl | null): string | null {
   if (control === null) return null;

@@ -1,19 +1,19 @@
 /** What the server-side function answers, and what each code means to a caller. */
 import { type FreshetError, InfrastructureError } from "../../core/errors.ts";
+import { STORE_STATES, type StoreCondition } from "../store-states.ts";
+import { CONTROL_STATES } from "./layout.ts";
+
+/** Tells an apply why the store's state refuses it. */
+export const refusedBy = ({ code, sentence, repair }: StoreCondition & { readonly code: string }) =>
+  new InfrastructureError(code, sentence, { repair });
 
 const REFUSALS: Readonly<Record<number, (detail: number) => FreshetError>> = {
-  [-1]: () =>
-    new InfrastructureError("control_lost", "the online store has lost a control hash: applies are blocked", {
-      repair: "run `freshet recover`, which rebuilds the store under a new epoch; nothing is lost meanwhile",
-    }),
+  [-1]: () => refusedBy(STORE_STATES.lost),
   [-2]: (epoch) =>
     new InfrastructureError("epoch_changed", `the online store is at epoch ${epoch}, this caller at another one`, {
       repair: "none needed: the caller reads the epoch anew and tries again",
     }),
-  [-3]: () =>
-    new InfrastructureError("store_not_ready", "the online store is being created or restored: applies wait", {
-      repair: "none needed: applies go on when it has ended; `freshet status` shows it",
-    }),
+  [-3]: (state) => refusedBy(CONTROL_STATES[state] === "restoring" ? STORE_STATES.restoring : STORE_STATES.new),
   [-4]: (group) =>
     new InfrastructureError("group_unknown", `the loaded function knows no group ${group}`, {
       repair: "none needed: the caller loads the function of its plan and tries again",

@@ -3,6 +3,7 @@
  * missing, declared defaults stand in, the rules decide, and the answer says `degraded`.
  */
 import type { EntityAnswer, EntityRequest, OnlineReader } from "../../adapters/online-store.ts";
+import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import type { Scorer } from "../../core/scoring.ts";
 import { readObject } from "./body.ts";
 import { MAX_QUERY_BYTES } from "./limits.ts";
@@ -56,7 +57,8 @@ export function createScoreHandler(deps: {
     try {
       if (requests.length > 0) answers = await reader.read(requests, asOfMs);
     } catch (error) {
-      degraded = "store_unavailable";
+      degraded = storeFault(error);
+      if (degraded === null) throw error;
       onFault({ requestId, service: name, code: degraded, error });
     }
     for (let i = 0; i < answers.length; i++) {
@@ -95,6 +97,12 @@ export function createScoreHandler(deps: {
       }),
     };
   };
+}
+
+/** Why the store gave nothing; null for any other error, which is a bug and must not pass for an outage. */
+function storeFault(error: unknown): string | null {
+  if (error instanceof InfrastructureError) return "store_unavailable";
+  return error instanceof FreshetError && error.code === "read_overtaken" ? error.code : null;
 }
 
 function explainOf(given: unknown): boolean {

@@ -1,6 +1,8 @@
 /** When a real Valkey refuses, forgets or changes hands: nothing is lost, nothing is counted twice, and the message helps. */
+
 import { Redis } from "iovalkey";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { STORE_STATES, type StoreCondition } from "../../../adapters/store-states.ts";
 import { StoreApplier } from "../../../adapters/valkey/applier.ts";
 import { Batch } from "../../../adapters/valkey/calls.ts";
 import { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
@@ -140,9 +142,8 @@ describe("another primary", () => {
 });
 
 describe("a call that is refused has changed nothing", () => {
-  const LOST =
-    "InfrastructureError control_lost: the online store has lost a control hash: applies are blocked; " +
-    "run `freshet recover`, which rebuilds the store under a new epoch; nothing is lost meanwhile";
+  const told = ({ code, sentence, repair }: StoreCondition) => `InfrastructureError ${code}: ${sentence}; ${repair}`;
+  const LOST = told(STORE_STATES.lost);
 
   it("when the bucket's control hash is lost", async () => {
     await store.applier.apply([event("a")]);
@@ -165,15 +166,12 @@ describe("a call that is refused has changed nothing", () => {
   });
 
   it("while the store is created or restored, but for a replay in the latter case", async () => {
-    const waiting =
-      "InfrastructureError store_not_ready: the online store is being created or restored: applies wait; " +
-      "none needed: applies go on when it has ended; `freshet status` shows it";
     const replay = new StoreApplier(store.connection, plan, 1, { replaying: true });
     await store.controls.setState(1, ["ok"], "new");
-    expect(await refusal(() => store.applier.apply([event("a")]))).toBe(waiting);
-    expect(await refusal(() => replay.apply([event("a")]))).toBe(waiting);
+    expect(await refusal(() => store.applier.apply([event("a")]))).toBe(told(STORE_STATES.new));
+    expect(await refusal(() => replay.apply([event("a")]))).toBe(told(STORE_STATES.new));
     await store.controls.setState(1, ["new"], "restoring");
-    expect(await refusal(() => store.applier.apply([event("a")]))).toBe(waiting);
+    expect(await refusal(() => store.applier.apply([event("a")]))).toBe(told(STORE_STATES.restoring));
     expect(await fates([event("a")], replay)).toEqual(["applied"]);
     expect((await count()).degraded).toBe("restoring");
   });

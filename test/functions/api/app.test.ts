@@ -1,6 +1,8 @@
 /** What only doubles can show: faults of the store, the broker and the definitions, and what is told and logged then. */
 import { connect } from "node:net";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { STORE_STATES } from "../../../adapters/store-states.ts";
+import { FreshetError } from "../../../core/errors.ts";
 import type { FeatureValue } from "../../../core/plan.ts";
 import { createApp } from "../../../functions/api/app.ts";
 import { createKey } from "../../../functions/api/keys.ts";
@@ -31,7 +33,7 @@ beforeAll(async () => {
 });
 afterAll(() => server?.close());
 beforeEach(() => {
-  Object.assign(reader, { down: false, degraded: null, control: "ok" });
+  Object.assign(reader, { down: false, fault: null, degraded: null, control: "ok" });
   reader.requests.length = 0;
   reader.values.clear();
   broker.refuse = null;
@@ -66,8 +68,30 @@ describe("a store that does not answer", () => {
     reader.down = true;
     const { status, body } = await call("/ready", { key: null });
     expect([status, body.code, body.checks.online_store.reachable]).toEqual([503, "not_ready", false]);
-    expect(body.detail).toContain("does not answer");
-    expect(body.repair).toContain("start Valkey");
+    expect(body.detail).toBe(STORE_STATES.unreachable.sentence);
+    expect(body.repair).toBe(STORE_STATES.unreachable.repair);
+  });
+});
+
+describe("a read that throws anything else", () => {
+  it("is a bug: the score is 500 internal, logged, and does not pass for an outage", async () => {
+    reader.fault = new TypeError("cells of undefined");
+    const reply = await call("/v1/score/fraud", { body: scorable });
+    expect([reply.status, conforming(schemas.problem, reply).code]).toEqual([500, "internal"]);
+    expect(JSON.stringify(reply.body)).not.toContain("cells of undefined");
+    expect(lines).toEqual([
+      expect.objectContaining({
+        message: "request failed",
+        details: expect.objectContaining({ code: "internal", requestId: reply.body.request_id }),
+        error: reader.fault,
+      }),
+    ]);
+  });
+
+  it("but for one that folding overtook, which leaves the score degraded", async () => {
+    reader.fault = new FreshetError("read_overtaken", "folding overtook a read five times");
+    const answer = conforming(schemas.scoreAnswer, await call("/v1/score/fraud", { body: scorable }));
+    expect([answer.degraded, answer.degraded_reason]).toEqual([true, "read_overtaken"]);
   });
 });
 
@@ -81,16 +105,16 @@ describe("a store that may lag behind", () => {
   });
 
   it.each([
-    ["lost", 503, "control data of the store is gone"],
-    ["new", 503, "no control data yet"],
-    ["restoring", 503, "being restored"],
-    ["failover", 200, "failed over"],
-  ] as const)("in state %s /ready answers %d: %s", async (control, status, reason) => {
+    ["lost", 503],
+    ["new", 503],
+    ["restoring", 503],
+    ["failover", 200],
+  ] as const)("in state %s /ready answers %d, with the state's sentence and repair", async (control, status) => {
     reader.control = control;
     const reply = await call("/ready", { key: null });
     expect(reply.status).toBe(status);
-    expect(reply.body.detail ?? reply.body.reason).toContain(reason);
-    expect(reply.body.repair).toMatch(/\w/);
+    const { sentence, repair } = STORE_STATES[control];
+    expect([reply.body.detail ?? reply.body.reason, reply.body.repair]).toEqual([sentence, repair]);
   });
 });
 

@@ -62,6 +62,8 @@ export interface FaultyReader extends OnlineReader {
   /** `tenant/entity/id`, then the feature's full name. */
   readonly values: Map<string, Record<string, FeatureValue>>;
   down: boolean;
+  /** What a read throws otherwise. */
+  fault: Error | null;
   degraded: string | null;
   control: StoreState["control"];
 }
@@ -72,10 +74,12 @@ export function faultyReader(): FaultyReader {
     requests: [],
     values: new Map(),
     down: false,
+    fault: null,
     degraded: null,
     control: "ok",
     async read(requests) {
       if (this.down) throw new InfrastructureError("store_unavailable", "the online store does not answer");
+      if (this.fault !== null) throw this.fault;
       this.requests.push(...requests);
       return requests.map(({ tenant, entity, id, features }) => {
         const known = this.values.get(`${tenant}/${entity}/${id}`) ?? {};
@@ -84,7 +88,7 @@ export function faultyReader(): FaultyReader {
       });
     },
     async state() {
-      return { reachable: !this.down, control: this.control, repair: null, seals: { transactions: 60_000 } };
+      return { reachable: !this.down, control: this.control, seals: { transactions: 60_000 } };
     },
     async close() {},
   };
