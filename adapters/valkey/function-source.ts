@@ -1,5 +1,5 @@
 /** Puts the plan's groups into the server-side function's source. */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { isObject } from "../../core/accumulators.ts";
 import type { Group, Plan, Slot } from "../../core/plan.ts";
 import { newestKept } from "../../core/tiles.ts";
@@ -7,13 +7,16 @@ import { hash64 } from "../hash.ts";
 
 const KINDS = { count: 1, sum: 2, squares: 3, min: 4, max: 5 } as const;
 
-/** Replaced by the bundler with the file's text, since a function's asset holds no other files. */
+/** Replaced by the bundler with the joined text, since a function's asset holds no other files. */
 declare const STORE_FUNCTION_SOURCE: string | undefined;
 
-export const storeFunctionTemplate = (): string =>
-  typeof STORE_FUNCTION_SOURCE === "string"
-    ? STORE_FUNCTION_SOURCE
-    : readFileSync(new URL("./store-function.lua", import.meta.url), "utf8");
+/** The files of `function/`, joined in the order of their names. `lib/constructs/function-code.ts` does the same. */
+export function storeFunctionTemplate(): string {
+  if (typeof STORE_FUNCTION_SOURCE === "string") return STORE_FUNCTION_SOURCE;
+  const folder = new URL("./function/", import.meta.url);
+  const files = readdirSync(folder).sort();
+  return files.map((file) => readFileSync(new URL(file, folder), "utf8")).join("\n");
+}
 
 function lua(value: unknown): string {
   if (value === null || value === undefined) return "nil";

@@ -114,7 +114,7 @@ export class RecordPacker {
   }
 }
 
-/** The record that `store-function.lua` reads; its header describes the bytes. @returns where it ends */
+/** The record that `function/08-apply.lua` reads; its header describes the bytes. @returns where it ends */
 function packRecord(
   { group, channels, needs }: GroupReader & { needs: ReturnType<typeof channelNeeds>[] },
   identity: string,

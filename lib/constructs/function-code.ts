@@ -1,7 +1,7 @@
 /**
  * The code of functions. Bundling is a choice of the app, not of the stacks: templates can be asserted without it.
  */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { Code } from "aws-cdk-lib/aws-lambda";
@@ -37,6 +37,13 @@ export function bundledCode(functionsFolder: string): FunctionCode {
   };
 }
 
+/** As `adapters/valkey/function-source.ts` joins them. */
+function storeFunctionSource(): string {
+  const folder = new URL("../../adapters/valkey/function/", import.meta.url);
+  const files = readdirSync(folder).sort();
+  return files.map((file) => readFileSync(new URL(file, folder), "utf8")).join("\n");
+}
+
 /** How a function is bundled, here and wherever else the deployed code is to be run. */
 export const bundleOptions = {
   bundle: true,
@@ -46,9 +53,7 @@ export const bundleOptions = {
   // Contracts are JSON under their own extension. The store's Lua library travels inside the bundle.
   loader: { ".avsc": "json" },
   define: {
-    STORE_FUNCTION_SOURCE: JSON.stringify(
-      readFileSync(new URL("../../adapters/valkey/store-function.lua", import.meta.url), "utf8"),
-    ),
+    STORE_FUNCTION_SOURCE: JSON.stringify(storeFunctionSource()),
   },
   // Packages written as CommonJS call `require` for Node's own modules, which an ES module does not have.
   banner: {

@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { App, Stack } from "aws-cdk-lib";
 import { Function as LambdaFunction, Runtime } from "aws-cdk-lib/aws-lambda";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { bundledCode } from "../../lib/constructs/function-code.ts";
+import { storeFunctionTemplate } from "../../adapters/valkey/function-source.ts";
+import { bundledCode, bundleOptions } from "../../lib/constructs/function-code.ts";
 
 let folder: string;
 beforeEach(() => {
@@ -50,6 +51,14 @@ test("a contract is bundled as JSON", () => {
     'import x from "../x.v1.avsc" with { type: "json" }; export const handler = async () => x.name;',
   );
   expect(readFileSync(join(asset, "index.mjs"), "utf8")).toContain("a contract");
+});
+
+test("a bundle carries the store's function as it is when run from sources", () => {
+  const bundled = JSON.parse(bundleOptions.define.STORE_FUNCTION_SOURCE);
+  expect(bundled).toBe(storeFunctionTemplate());
+  // In order: what the plan replaces is near the beginning, the registration at the end.
+  expect(bundled.indexOf("\n--@SPEC@\n")).toBeLessThan(bundled.indexOf("\nlocal function applyEntity("));
+  expect(bundled).toMatch(/\n--@REGISTER@\n$/);
 });
 
 test("the hash follows the code: equal for equal code, another for another", () => {

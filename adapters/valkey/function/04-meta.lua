@@ -1,0 +1,46 @@
+-- An entity's meta field: u8 version, u8 flags, f64 rev, u32 folded, f64 newest ...
+
+-- One scratch table serves all keys of all calls: garbage is the larger part of a small function's cost.
+local meta = { flags = 0, rev = 0, folded = 0, newest = {} }
+local metaFormats = {}
+local function readMeta(raw, seal)
+  local newest, n = meta.newest, 0
+  if raw then
+    local _
+    _, meta.flags, meta.rev, meta.folded = unpackStruct("<BBdI4", raw)
+    n = (#raw - 14) / 8
+    for i = 1, n do newest[i] = unpackStruct("<d", raw, 7 + i * 8) end
+  else
+    meta.flags, meta.rev, meta.folded = 0, 0, seal
+  end
+  for i = #newest, n + 1, -1 do newest[i] = nil end
+  return meta
+end
+
+local function writeMeta(meta, nowUs)
+  meta.rev = max(meta.rev + 1, nowUs)
+  local n = #meta.newest
+  local format = metaFormats[n]
+  if not format then
+    format = "<BBdI4" .. rep("d", n)
+    metaFormats[n] = format
+  end
+  return pack(format, 1, meta.flags, meta.rev, meta.folded, unpack(meta.newest))
+end
+
+local function keepNewest(newest, time, base, kept)
+  local index = floor(time / base)
+  for i = 1, #newest do
+    local other = floor(newest[i] / base)
+    if other == index then
+      if time > newest[i] then newest[i] = time end
+      return
+    end
+    if other < index then
+      insert(newest, i, time)
+      newest[kept + 1] = nil
+      return
+    end
+  end
+  if #newest < kept then newest[#newest + 1] = time end
+end

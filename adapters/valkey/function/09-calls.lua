@@ -1,0 +1,65 @@
+-- What the calls share, and the calls themselves; `--@REGISTER@` is replaced by their registration.
+
+local function bind()
+  pack, unpackStruct = struct.pack, struct.unpack
+  byte, char, sub, find, rep = string.byte, string.char, string.sub, string.find, string.rep
+  floor, min, max, huge = math.floor, math.min, math.max, math.huge
+  concat, insert = table.concat, table.insert
+  for _, g in pairs(SPEC) do
+    GROUP_FIELDS[#GROUP_FIELDS + 1] = "g:" .. g.name
+    g.position = #GROUP_FIELDS
+    g.payloads, g.kindOf, g.objectById = {}, {}, {}
+    for i = 1, #g.cells do g.kindOf[g.cells[i].id] = g.cells[i].kind end
+    for i = 1, #g.objects do g.objectById[g.objects[i].id] = g.objects[i] end
+  end
+end
+
+-- Runs `one(key, blob, group, seal, births)` for every key of a call.
+local function each(keys, args, one)
+  if not pack then bind() end
+  local refused, frozen = begin(keys, args)
+  if refused then return refused end
+  local clock = redis.call("TIME")
+  local nowUs = clock[1] * 1000000 + clock[2]
+  local nowMs = floor(nowUs / 1000)
+  local controls, replies, exceptional = {}, {}, false
+  local raw = redis.call("HMGET", keys[1], unpack(GROUP_FIELDS))
+  -- All groups first: a call that is refused has changed nothing.
+  for k = 2, #keys do
+    local id = byte(args[k], 1)
+    if not controls[id] then
+      local g = SPEC[id]
+      if not g then return { GROUP_UNKNOWN, id } end
+      if not raw[g.position] then return { GROUP_NEW, id } end
+      local seal, births = readGroupControl(raw[g.position], g)
+      -- A slot that this library does not know belongs to a newer plan: its cells would be lost in a fold by this one.
+      controls[id] = { group = g, seal = seal, births = births, held = frozen or births.foreign }
+    end
+  end
+  for k = 2, #keys do
+    local blob = args[k]
+    local c = controls[byte(blob, 1)]
+    local outcome = one(keys[k], blob, c.group, c.seal, c.births, nowMs, nowUs, c.held)
+    replies[k - 1] = outcome or ""
+    if outcome then exceptional = true end
+  end
+  local reply = { nowMs, frozen and 1 or 0 }
+  if exceptional then for i = 1, #replies do reply[i + 2] = replies[i] end end
+  return reply
+end
+
+local function touchEntity(key, _, g, seal, births, _, nowUs, frozen)
+  local raw = redis.call("HGET", key, "m")
+  if raw and not frozen then
+    local meta = readMeta(raw, seal)
+    if seal > meta.folded then
+      fold(key, g, meta, seal, births, newestBelow(g, meta, seal))
+      redis.call("HSET", key, "m", writeMeta(meta, nowUs))
+    end
+  end
+  return nil
+end
+
+local function apply(keys, args) return each(keys, args, applyEntity) end
+local function touch(keys, args) return each(keys, args, touchEntity) end
+--@REGISTER@
