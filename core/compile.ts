@@ -10,6 +10,7 @@ import { type Lock, retireGroup } from "./lock.ts";
 import { OPERATORS } from "./operators.ts";
 import type { Channel, Contract, Feature, FieldType, Group, Plan, Stream, View, Where } from "./plan.ts";
 import { compileService } from "./service.ts";
+import { checkShape } from "./shape.ts";
 import { literalsOf } from "./where.ts";
 
 // Callers hand a lock in and record the one that comes back.
@@ -30,6 +31,7 @@ export function compile(
   lock: Lock,
   hash64: Hash64,
 ): { plan: Plan; lock: Lock } {
+  checkShape(definitions);
   unique("entity", definitions.entities);
   unique("stream", definitions.streams);
   unique("feature view", definitions.views);
@@ -46,11 +48,19 @@ export function compile(
     const members = definitions.views.filter(({ entity, source }) => `${entity.name}:${source.name}` === name);
     const [{ entity, source }] = members;
     if (!definitions.entities.some(({ name: known }) => known === entity.name)) {
-      refuse("entity_unknown", `view ${members[0].name} uses entity ${entity.name}`, "list it in entities");
+      refuse(
+        "entity_unknown",
+        `view ${members[0].name} uses entity ${entity.name}, which the definitions do not list`,
+        "add it to entities in features/index.ts",
+      );
     }
     const stream = streams.find(({ name: known }) => known === source.name);
     if (!stream) {
-      return refuse("stream_unknown", `view ${members[0].name} reads stream ${source.name}`, "list it in streams");
+      return refuse(
+        "stream_unknown",
+        `view ${members[0].name} reads stream ${source.name}, which the definitions do not list`,
+        "add it to streams in features/index.ts",
+      );
     }
     checkField(`view ${members[0].name}`, entity.joinKey, stream.fields, ["string", "long"]);
     const built = buildGroup(name, members, stream, groups.length, nextLock);
@@ -120,7 +130,7 @@ function compileStream(definition: StreamDefinition, contracts: Readonly<Record<
   checkField(where, definition.eventId, contract.fields, ["string", "long"]);
   checkField(where, definition.eventTime, contract.fields, ["long"]);
   checkField(where, definition.partitionKey, contract.fields, ["string", "long"]);
-  const baseMs = parseDuration(definition.base, "base");
+  const baseMs = parseDuration(definition.base, "base", where);
   if (LADDER.every((step) => step % baseMs !== 0)) {
     refuse("base_invalid", `base ${definition.base} of ${where} divides no day`, "use 1s, 10s, 1m or 5m", "base");
   }
@@ -131,7 +141,7 @@ function compileStream(definition: StreamDefinition, contracts: Readonly<Record<
     eventId: definition.eventId,
     eventTime: definition.eventTime,
     partitionKey: definition.partitionKey,
-    allowedLatenessMs: parseDuration(definition.allowedLateness, "allowedLateness"),
+    allowedLatenessMs: parseDuration(definition.allowedLateness, "allowedLateness", where),
     baseMs,
   };
 }
@@ -190,7 +200,7 @@ function buildGroup(
   const { id, levels, absorbing, slots, positions } = layOut(name, stream.baseMs, drafts, lock);
   const reaches = members.map((view) => reachOf(drafts.filter((draft) => draft.view === view)));
   const views = members.map((view, index): View => {
-    const ttlMs = parseDuration(view.ttl, "ttl");
+    const ttlMs = parseDuration(view.ttl, "ttl", `view ${view.name}`);
     const longest = longestOf(drafts.filter((draft) => draft.view === view));
     if (ttlMs < longest) {
       refuse(

@@ -119,9 +119,9 @@ export const count = <const F extends string = never>(options?: { where?: Condit
   start({ operator: "count", where: options?.where ?? null });
 /** Exact sum in minor units; null over no values. */
 export const sum = <const F extends string, const G extends string = never>(field: F, options: Scaled<G>) =>
-  start<F | G>({ operator: "sum", field, scale: options.scale, ...pick<F | G>(options as Filter<F | G>) });
+  start<F | G>({ operator: "sum", field, scale: options?.scale ?? null, ...pick<F | G>(options as Filter<F | G>) });
 export const mean = <const F extends string, const G extends string = never>(field: F, options: Scaled<G>) =>
-  start<F | G>({ operator: "mean", field, scale: options.scale, ...pick<F | G>(options as Filter<F | G>) });
+  start<F | G>({ operator: "mean", field, scale: options?.scale ?? null, ...pick<F | G>(options as Filter<F | G>) });
 /** Population variance; `sample: true` divides by n - 1. */
 export const variance = <const F extends string, const G extends string = never>(
   field: F,
@@ -130,8 +130,8 @@ export const variance = <const F extends string, const G extends string = never>
   start<F | G>({
     operator: "variance",
     field,
-    scale: options.scale,
-    sample: options.sample ?? false,
+    scale: options?.scale ?? null,
+    sample: options?.sample ?? false,
     ...pick<F | G>(options as Filter<F | G>),
   });
 export const stddev = <const F extends string, const G extends string = never>(
@@ -141,8 +141,8 @@ export const stddev = <const F extends string, const G extends string = never>(
   start<F | G>({
     operator: "stddev",
     field,
-    scale: options.scale,
-    sample: options.sample ?? false,
+    scale: options?.scale ?? null,
+    sample: options?.sample ?? false,
     ...pick<F | G>(options as Filter<F | G>),
   });
 export const min = <const F extends string, const G extends string = never>(field: F, options?: Filter<G>) =>

@@ -21,9 +21,9 @@ export function hoppingWindow(
   { hop, delay }: AggregationDefinition,
   baseMs: number,
 ): Window {
-  const sizeMs = parseDuration(size, "over");
-  const hopMs = hop === null ? defaultHop(sizeMs, baseMs) : parseDuration(hop, "every");
-  const delayMs = delay === null ? 0 : parseDuration(delay, "delayedBy");
+  const sizeMs = parseDuration(size, "over", where);
+  const hopMs = hop === null ? defaultHop(sizeMs, baseMs) : parseDuration(hop, "every", where);
+  const delayMs = delay === null ? 0 : parseDuration(delay, "delayedBy", where);
   if (hopMs % baseMs !== 0) {
     const near = Math.max(1, Math.round(hopMs / baseMs)) * baseMs;
     refuse(
@@ -36,7 +36,7 @@ export function hoppingWindow(
   if (sizeMs % hopMs !== 0) {
     refuse(
       "hop_does_not_divide",
-      `hop ${formatDuration(hopMs)} does not divide window ${formatDuration(sizeMs)}`,
+      `hop ${formatDuration(hopMs)} of ${where} does not divide window ${formatDuration(sizeMs)}`,
       `use ${suggestHops(sizeMs, hopMs, baseMs)}`,
       "every",
     );

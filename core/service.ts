@@ -8,7 +8,12 @@ export function compileService(service: FeatureServiceDefinition, views: readonl
   const chosen = service.features.flatMap((item) => {
     const name = item.kind === "selection" ? item.view.name : item.name;
     const view = views.find((candidate) => candidate.name === name);
-    if (!view) return refuse("view_unknown", `service ${service.name} uses view ${name}`, "list it in views");
+    if (!view)
+      return refuse(
+        "view_unknown",
+        `service ${service.name} uses view ${name}, which the definitions do not list`,
+        "add it to views in features/index.ts",
+      );
     const all = view.features.map((feature) => feature.name);
     if (item.kind !== "selection") return all;
     return item.features.map((feature) => {
