@@ -2,7 +2,8 @@
  * What must outlive the online store: whether there has ever been one, and when each stream began. A store whose control
  * hashes are gone is told from a store that never was by this table alone, so every write here is conditional.
  *
- * Table, keys `pk` and `sk` (strings): (`store`, `current`) and (`stream`, name). No tenant: both are of the deployment.
+ * Table, keys `pk` and `sk` (strings): (`store`, `current`), (`stream`, name), (`lease`, stream) and (`build`, stream; see
+ * build-progress.ts). No tenant: all are of the deployment.
  */
 import {
   type AttributeValue,
@@ -27,8 +28,16 @@ export interface StreamRecord {
   readonly seal0: number;
 }
 
+/** Who works on a stream below its seal. Not needed for correctness: a put says which seal it was made for. */
+export interface StreamLease {
+  /** Names what it is for, and nobody else: `build 3f…`. Shown to people. */
+  readonly holder: string;
+  readonly expiresMs: number;
+}
+
 const STORE_KEY = { pk: { S: "store" }, sk: { S: "current" } };
 const streamKey = (name: string) => ({ pk: { S: "stream" }, sk: { S: name } });
+const leaseKey = (stream: string) => ({ pk: { S: "lease" }, sk: { S: stream } });
 
 export class ControlTable {
   readonly #table: string;
@@ -120,6 +129,45 @@ export class ControlTable {
       seal0: { N: String(record.seal0) },
     });
     return (await this.getStream(name))!;
+  }
+
+  /** The stream's lease as it stands, expired or not. */
+  async getLease(stream: string): Promise<StreamLease | null> {
+    const item = await this.#get(leaseKey(stream));
+    return item === null ? null : { holder: item["holder"]!.S!, expiresMs: Number(item["expires_ms"]!.N) };
+  }
+
+  /**
+   * Takes or renews a stream's lease: while it lasts, its seal stands and nobody else builds or repairs below it.
+   * @returns false when another holder's has not expired
+   */
+  async takeLease(stream: string, lease: StreamLease, nowMs: number): Promise<boolean> {
+    return this.#conditionally(() =>
+      this.#dynamodb.send(
+        new PutItemCommand({
+          TableName: this.#table,
+          Item: { ...leaseKey(stream), holder: { S: lease.holder }, expires_ms: { N: String(lease.expiresMs) } },
+          ConditionExpression: "attribute_not_exists(pk) OR holder = :holder OR expires_ms <= :now",
+          ExpressionAttributeValues: { ":holder": { S: lease.holder }, ":now": { N: String(nowMs) } },
+        }),
+      ),
+    );
+  }
+
+  /** Gives a lease back; another holder's stays. */
+  async releaseLease(stream: string, holder: string): Promise<void> {
+    await this.#conditionally(() =>
+      this.#dynamodb.send(
+        // Expired at once rather than deleted: nothing that runs may delete an item of this table.
+        new UpdateItemCommand({
+          TableName: this.#table,
+          Key: leaseKey(stream),
+          UpdateExpression: "SET expires_ms = :now",
+          ConditionExpression: "holder = :holder",
+          ExpressionAttributeValues: { ":holder": { S: holder }, ":now": { N: "0" } },
+        }),
+      ),
+    );
   }
 
   async #get(key: Record<string, AttributeValue>): Promise<Record<string, AttributeValue> | null> {

@@ -136,6 +136,57 @@ export class ControlHashes {
     });
   }
 
+  /** Moves a group's seal on where it lies before `sealMs`; births stay as they are in each bucket. */
+  async moveSeal(group: Group, sealMs: number): Promise<void> {
+    const seal = encodeGroupControl(Math.floor(sealMs / group.baseMs), []);
+    await this.connection.demand(
+      everyBucket.map((key) => ({
+        key,
+        name: "EVAL",
+        args: [MOVE_SEAL, 1, key, CONTROL_FIELD, groupField(group.name), seal],
+      })),
+    );
+  }
+
+  /**
+   * Writes a group's births into one bucket where they still are what the caller has read; a group that is not there yet
+   * begins with `sealMs`.
+   */
+  async putBirths(
+    group: Group,
+    changes: readonly { bucket: number; read: readonly Birth[] | null; births: readonly Birth[] }[],
+    sealMs: number,
+  ): Promise<void> {
+    await this.connection.demand(
+      changes.map(({ bucket, read, births }) => {
+        const key = controlKey(bucket);
+        const bytes = encodeGroup(group, { sealMs, births });
+        const before = read === null ? "none" : birthBytes(read);
+        return { key, name: "EVAL", args: [PUT_BIRTHS, 1, key, CONTROL_FIELD, groupField(group.name), bytes, before] };
+      }),
+    );
+  }
+
+  /**
+   * Takes slots of one bucket for complete from a base index on (0: for ever), in the step that makes sure that the bucket is
+   * still where a build has left it: open, in this epoch, and sealed at `sealIndex`.
+   * @returns false when it is not; nothing is changed then
+   */
+  async complete(
+    group: Group,
+    bucket: number,
+    at: { readonly epoch: number; readonly sealIndex: number; readonly fromIndex: number },
+    slots: readonly Pick<Birth, "object" | "slot">[],
+  ): Promise<boolean> {
+    const key = controlKey(bucket);
+    const state = encodeControl(at.epoch, "ok", "").subarray(0, 5);
+    const seal = encodeGroupControl(at.sealIndex, []);
+    const born = birthBytes(slots.map((slot) => ({ ...slot, baseIndex: at.fromIndex })));
+    const args = [COMPLETE, 1, key, CONTROL_FIELD, groupField(group.name), state, seal, born];
+    const [done] = await this.connection.demand([{ key, name: "EVAL", args }]);
+    return done === 1;
+  }
+
   /** Writes a group's births, and its seal where it is greater than what is there; only into buckets that exist. */
   async putGroup(group: Group, control: GroupControl): Promise<void> {
     const bytes = encodeGroup(group, control);
@@ -148,6 +199,8 @@ export class ControlHashes {
     );
   }
 }
+
+const birthBytes = (births: readonly Birth[]): Buffer => encodeGroupControl(0, births).subarray(4);
 
 /** Every slot of a group, born at one base index. */
 export const birthsOf = (group: Group, baseIndex: number): Birth[] =>
@@ -189,3 +242,37 @@ if old then
   if before > seal or string.byte(head, 5) ~= 1 then seal = before end
 end
 return redis.call("HSET", KEYS[1], ARGV[2], struct.pack("<I4", seal) .. string.sub(ARGV[3], 5))`;
+
+// KEYS[1] control hash; ARGV[1] head field, ARGV[2] group field, ARGV[3] u32 seal.
+const MOVE_SEAL = `
+local head = redis.call("HGET", KEYS[1], ARGV[1])
+local old = head and redis.call("HGET", KEYS[1], ARGV[2])
+if not old then return -1 end
+if string.byte(head, 5) ~= 1 or struct.unpack("<I4", old) >= struct.unpack("<I4", ARGV[3]) then return 0 end
+return redis.call("HSET", KEYS[1], ARGV[2], ARGV[3] .. string.sub(old, 5))`;
+
+// KEYS[1] control hash; ARGV[1] head field, ARGV[2] group field, ARGV[3] u32 seal and births, ARGV[4] births that must stand
+// there, or "none".
+const PUT_BIRTHS = `
+if redis.call("HEXISTS", KEYS[1], ARGV[1]) == 0 then return -1 end
+local old = redis.call("HGET", KEYS[1], ARGV[2])
+if not old then return redis.call("HSET", KEYS[1], ARGV[2], ARGV[3]) end
+if string.sub(old, 5) ~= ARGV[4] then return 0 end
+return redis.call("HSET", KEYS[1], ARGV[2], string.sub(old, 1, 4) .. string.sub(ARGV[3], 5))`;
+
+// KEYS[1] control hash; ARGV[1] head field, ARGV[2] group field, ARGV[3] epoch and state, ARGV[4] u32 seal, ARGV[5] births of
+// the slots that are complete: those of them that lie at or below the seal now take the given one, if it is earlier.
+const COMPLETE = `
+local head = redis.call("HGET", KEYS[1], ARGV[1])
+local old = head and redis.call("HGET", KEYS[1], ARGV[2])
+if not old or string.sub(head, 1, 5) ~= ARGV[3] or string.sub(old, 1, 4) ~= ARGV[4] then return 0 end
+local seal, born, out = struct.unpack("<I4", old), {}, { ARGV[4] }
+for at = 1, #ARGV[5], 6 do born[string.sub(ARGV[5], at, at + 1)] = struct.unpack("<I4", ARGV[5], at + 2) end
+for at = 5, #old, 6 do
+  local slot, birth = string.sub(old, at, at + 1), struct.unpack("<I4", old, at + 2)
+  local from = born[slot]
+  if from and birth <= seal and from < birth then birth = from end
+  out[#out + 1] = slot .. struct.pack("<I4", birth)
+end
+redis.call("HSET", KEYS[1], ARGV[2], table.concat(out))
+return 1`;

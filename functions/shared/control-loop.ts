@@ -76,13 +76,14 @@ export async function controlStep(
   }
   for (const stream of plan.streams) {
     const groups = plan.groups.filter(({ stream: name }) => name === stream.name);
-    const target = await sealTarget(ports, stream, streams[stream.name], nowMs);
+    const target =
+      (await frozenBy(ports, stream, nowMs)) ?? (await sealTarget(ports, stream, streams[stream.name], nowMs));
     if (typeof target === "string") held[stream.name] = target;
     for (const group of groups) {
       const [control] = await controls.group(group);
       if (control === null) continue;
       if (typeof target === "number" && target > control.sealMs && summary.state === "ok") {
-        await controls.putGroup(group, { sealMs: target, births: control.births });
+        await controls.moveSeal(group, target);
         seals[stream.name] = target;
       } else seals[stream.name] = control.sealMs;
     }
@@ -172,17 +173,22 @@ async function keepBirths(
   const fromStart = newStream && buckets.every((control) => control === null);
   const bornAt = fromStart ? 0 : birthAfter(group, nowMs, timeoutMs);
   const known = buckets.map((control) => new Map(control?.births.map((birth) => [birthKey(birth), birth.baseIndex])));
-  const births = group.slots.map(({ id, kind }): Birth => {
+  const birthOf = group.slots.map(({ id, kind }) => {
     const slot = { object: isObject(kind), slot: id };
-    // Buckets that disagree were left by a run that was cut short. Those without a birth have not been filled: a slot is
-    // as old as its youngest bucket.
-    const found = known.map((bucket) => bucket.get(birthKey(slot)));
-    const [baseIndex] = found;
-    const agreed = baseIndex !== undefined && found.every((other) => other === baseIndex);
-    return { ...slot, baseIndex: agreed ? baseIndex : bornAt };
+    // Buckets without a birth were left by a run that was cut short, and have not been filled: a slot is as old as its youngest
+    // bucket. Where all have one, each keeps its own: a build completes them one after the other.
+    const everywhere = known.every((bucket) => bucket.has(birthKey(slot)));
+    return (bucket: number): Birth => ({
+      ...slot,
+      baseIndex: everywhere ? known[bucket].get(birthKey(slot))! : bornAt,
+    });
   });
-  const unchanged = (control: GroupControl | null) => control !== null && sameBirths(control.births, births);
-  if (!buckets.every(unchanged)) await controls.putGroup(group, { sealMs, births });
+  const changes = buckets.flatMap((control, bucket) => {
+    const births = birthOf.map((of) => of(bucket));
+    const unchanged = control !== null && sameBirths(control.births, births);
+    return unchanged ? [] : [{ bucket, read: control?.births ?? null, births }];
+  });
+  await controls.putBirths(group, changes, sealMs);
 }
 
 const birthKey = ({ object, slot }: Pick<Birth, "object" | "slot">): string => `${object ? "object" : "cell"} ${slot}`;
@@ -212,4 +218,11 @@ async function sealTarget(
   if (committedMs === null) return "a shard has not acknowledged anything since the registrations began";
   await watermark.forget(stream.name, state, listed.shards, nowMs);
   return floorTo(committedMs - lag(stream, timeoutMs), stream.baseMs);
+}
+
+/** Why the seal stands although it could move: a build or a repair of the stream works below it, for a while. */
+async function frozenBy({ table }: ControlPorts, stream: Stream, nowMs: number): Promise<string | null> {
+  const lease = await table.getLease(stream.name);
+  if (lease === null || lease.expiresMs <= nowMs) return null;
+  return `${lease.holder} holds it until ${new Date(lease.expiresMs).toISOString()}`;
 }

@@ -96,3 +96,25 @@ test("an unreachable table is an infrastructure failure that names it", async ()
     `writing control table ${name} failed: InternalServerError (HTTP 500)`,
   );
 });
+
+describe("a stream's lease", () => {
+  const until = (holder: string, expiresMs: number) => ({ holder, expiresMs });
+
+  test("has one holder at a time, who may renew it", async () => {
+    expect(await table.getLease("payments")).toBeNull();
+    expect(await table.takeLease("payments", until("build a", 1_000), 0)).toBe(true);
+    expect(await table.takeLease("payments", until("repair b", 9_000), 999)).toBe(false);
+    expect(await table.takeLease("payments", until("build a", 2_000), 999)).toBe(true);
+    expect(await table.getLease("payments")).toEqual(until("build a", 2_000));
+    expect(await table.takeLease("clicks", until("repair b", 9_000), 999)).toBe(true);
+  });
+
+  test("goes to another when it has expired or was given back by its holder alone", async () => {
+    await table.takeLease("payments", until("build a", 1_000), 0);
+    await table.releaseLease("payments", "repair b");
+    expect(await table.takeLease("payments", until("repair b", 5_000), 500)).toBe(false);
+    await table.releaseLease("payments", "build a");
+    expect(await table.takeLease("payments", until("repair b", 5_000), 500)).toBe(true);
+    expect(await table.takeLease("payments", until("build a", 9_000), 5_000)).toBe(true);
+  });
+});

@@ -1,12 +1,13 @@
 /** The control table in memory, with its conditions; `failNext` makes the next write fail, as a function that dies there would. */
-import type { ControlTable, StoreRecord, StreamRecord } from "../../adapters/control-table.ts";
+import type { ControlTable, StoreRecord, StreamLease, StreamRecord } from "../../adapters/control-table.ts";
 import { InfrastructureError } from "../../core/errors.ts";
 
-type Table = Pick<ControlTable, "getStore" | "beginStore" | "finishStore" | "nextEpoch" | "getStream" | "putStream">;
+type Table = { [Method in keyof ControlTable]: ControlTable[Method] };
 
 export class MemoryControlTable implements Table {
   store: StoreRecord | null = null;
   readonly streams = new Map<string, StreamRecord>();
+  readonly leases = new Map<string, StreamLease>();
   failNext: string | null = null;
 
   /** As the port wants it, whose own class has private parts. */
@@ -45,5 +46,17 @@ export class MemoryControlTable implements Table {
     this.mayFail("putStream");
     if (!this.streams.has(name)) this.streams.set(name, record);
     return this.streams.get(name)!;
+  }
+  async getLease(stream: string) {
+    return this.leases.get(stream) ?? null;
+  }
+  async takeLease(stream: string, lease: StreamLease, nowMs: number) {
+    const standing = this.leases.get(stream);
+    if (standing && standing.holder !== lease.holder && standing.expiresMs > nowMs) return false;
+    this.leases.set(stream, lease);
+    return true;
+  }
+  async releaseLease(stream: string, holder: string) {
+    if (this.leases.get(stream)?.holder === holder) this.leases.set(stream, { holder, expiresMs: 0 });
   }
 }
