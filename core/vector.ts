@@ -1,0 +1,98 @@
+/**
+ * What a model is fed: the service's features, its on-demand features and its request fields, in this order, as doubles. The
+ * training container encodes in the same way; golden rows of every model hold both sides to it.
+ */
+import { DefinitionError } from "./errors.ts";
+import type { Hash64 } from "./event.ts";
+import { canonicalJson } from "./json.ts";
+import type { Plan, Scalar, Service } from "./plan.ts";
+
+export type Dtype = "double" | "int64" | "string" | "boolean";
+
+/** One input of a model. A string has `categories`: its code is its index in them. */
+export interface VectorFeature {
+  readonly name: string;
+  readonly dtype: Dtype;
+  readonly categories?: readonly string[];
+}
+
+/** LightGBM reads smaller magnitudes as 0 when it predicts; ONNX does not. */
+const TINY = 1e-35;
+/** A category that training did not see. It is a member of no split's set, as LightGBM has it. */
+const UNSEEN = -1;
+const REQUEST_DTYPES = { double: "double", long: "int64", string: "string", boolean: "boolean" } as const;
+
+/** Full names in the order of the vector; a request field is called `request:amount`. */
+export const vectorNames = (service: Service): string[] => [
+  ...service.features,
+  ...service.onDemand,
+  ...Object.keys(service.request).map((name) => `request:${name}`),
+];
+
+/** One double of the vector: NaN for an absent value and for a value that is not of the feature's type. */
+export function createEncoder(features: readonly VectorFeature[]): (values: readonly Scalar[]) => Float64Array {
+  const codes = features.map(({ dtype, categories }) =>
+    dtype === "string" ? new Map((categories ?? []).map((text, code) => [text, code])) : null,
+  );
+  return (values) => {
+    const vector = new Float64Array(features.length);
+    for (let i = 0; i < vector.length; i++) {
+      const value = values[i];
+      const known = codes[i];
+      if (known !== null) vector[i] = typeof value === "string" ? (known.get(value) ?? UNSEEN) : Number.NaN;
+      else if (typeof value === "number") vector[i] = Math.abs(value) <= TINY ? 0 : value;
+      else vector[i] = typeof value === "boolean" ? Number(value) : Number.NaN;
+    }
+    return vector;
+  };
+}
+
+/**
+ * Whether a model's inputs are the service's vector.
+ * @throws DefinitionError `model_features_mismatch` naming the first position that differs
+ */
+export function checkFeatures(plan: Plan, service: Service, features: readonly VectorFeature[]): void {
+  const names = vectorNames(service);
+  const refuse = (message: string, field?: string): never => {
+    throw new DefinitionError("model_features_mismatch", `${message}, so it is no model of service ${service.name}`, {
+      field,
+      repair: "train on a training set of this plan: freshet train --service",
+    });
+  };
+  for (let i = 0; i < Math.max(names.length, features.length); i++) {
+    const given = features[i]?.name;
+    if (given === names[i]) continue;
+    refuse(
+      `the model's input ${i} is ${given ?? "missing"} where the plan has ${names[i] ?? "none"}`,
+      names[i] ?? given,
+    );
+  }
+  const dtypes = new Map<string, Dtype>(
+    plan.views.flatMap((view) => view.features.map((one) => [one.name, one.dtype])),
+  );
+  for (const [name, type] of Object.entries(service.request)) dtypes.set(`request:${name}`, REQUEST_DTYPES[type]);
+  for (const { name, dtype, categories } of features) {
+    const planned = dtypes.get(name);
+    if (planned !== undefined && planned !== dtype) {
+      refuse(`the model takes ${name} as ${dtype} where the plan has ${planned}`, name);
+    }
+    if ((dtype === "string") !== (categories !== undefined)) {
+      refuse(`the model takes ${name} as ${dtype} ${categories === undefined ? "without" : "with"} categories`, name);
+    }
+  }
+}
+
+/**
+ * Hash of all that gives the vector its meaning: operators, windows, inputs, ttl, names of on-demand features, types of request
+ * fields. Two plans with the same one feed a model alike; what else a plan holds is nothing to the model. The code of
+ * on-demand functions is not in it.
+ */
+export function vectorHash(plan: Plan, service: Service, hash64: Hash64): string {
+  const features = service.features.map((name) => {
+    const view = plan.views.find(({ features }) => features.some((one) => one.name === name))!;
+    const { description: _, slots, ...feature } = view.features.find((one) => one.name === name)!;
+    const { channels, slots: all } = plan.groups[view.group];
+    return { ...feature, ttlMs: view.ttlMs, inputs: slots.map((slot) => channels[all[slot].channel].input) };
+  });
+  return hash64(canonicalJson({ features, onDemand: service.onDemand, request: Object.entries(service.request) }));
+}
