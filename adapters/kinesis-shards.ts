@@ -19,6 +19,9 @@ export interface ListedShard {
 }
 
 export interface ListedStream {
+  readonly arn: string;
+  /** Records are kept for this long. */
+  readonly retentionMs: number;
   readonly createdAtMs: number;
   /** Open ones and those that closed within the stream's retention. */
   readonly shards: readonly ListedShard[];
@@ -30,6 +33,7 @@ const MAX_ROUNDS = 4;
 /** Throws what the SDK throws. @param stream the Kinesis name */
 export async function listStream(client: Pick<KinesisClient, "send">, stream: string): Promise<ListedStream> {
   const summary = await client.send(new DescribeStreamSummaryCommand({ StreamName: stream }));
+  const { StreamARN, RetentionPeriodHours, StreamCreationTimestamp } = summary.StreamDescriptionSummary!;
   const shards: ListedShard[] = [];
   let token: string | undefined;
   do {
@@ -40,7 +44,12 @@ export async function listStream(client: Pick<KinesisClient, "send">, stream: st
     shards.push(...(page.Shards ?? []).map(listed));
     token = page.NextToken;
   } while (token !== undefined);
-  return { createdAtMs: summary.StreamDescriptionSummary!.StreamCreationTimestamp!.getTime(), shards };
+  return {
+    arn: StreamARN!,
+    retentionMs: RetentionPeriodHours! * 3_600_000,
+    createdAtMs: StreamCreationTimestamp!.getTime(),
+    shards,
+  };
 }
 
 const listed = (shard: Shard): ListedShard => ({

@@ -2,19 +2,24 @@ import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import type { Command } from "commander";
 import { FreshetError } from "../../core/errors.ts";
 import { createKey, createKeyStore, type KeyStore, SCOPES } from "../../functions/api/keys.ts";
-import { ENVIRONMENT } from "../../functions/shared/environment.ts";
-import { clientConfig } from "../../local/deploy.ts";
-import { freshetHome } from "../../local/home.ts";
-import { requireRunning } from "../running.ts";
+import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { formatTable } from "../table.ts";
 
 const DAY_MS = 86_400_000;
 
-async function withKeys<T>(work: (store: KeyStore) => Promise<T>): Promise<T> {
-  const { ports, deployment } = requireRunning(freshetHome());
-  const client = new DynamoDBClient(clientConfig(ports.emulator));
+interface CreateOptions extends StageOption {
+  readonly tenant: string;
+  readonly scopes: string;
+  readonly name: string;
+  readonly days?: number;
+  readonly json?: boolean;
+}
+
+async function withKeys<T>(options: StageOption, work: (store: KeyStore) => Promise<T>): Promise<T> {
+  const { clientConfig, keysTable } = await openDeployment(options);
+  const client = new DynamoDBClient(clientConfig);
   try {
-    return await work(createKeyStore(client, deployment.environment[ENVIRONMENT.keysTable]));
+    return await work(createKeyStore(client, keysTable));
   } finally {
     client.destroy();
   }
@@ -24,6 +29,11 @@ const isoDate = (ms: number | null): string => (ms === null ? "never" : new Date
 
 export function register(program: Command): void {
   const keys = program.command("keys").description("Make, list and delete API keys.");
+  keys.addHelpText(
+    "after",
+    "\nExamples:\n  freshet keys create --tenant team-a --scopes read,score --days 90" +
+      "\n  AWS_PROFILE=prod AWS_REGION=eu-west-1 freshet keys list --stage prod",
+  );
   keys
     .command("create")
     .description("Make a key. It is shown once; the table holds a salted hash.")
@@ -31,15 +41,16 @@ export function register(program: Command): void {
     .option("--scopes <list>", "comma-separated", SCOPES.filter((scope) => scope !== "admin").join(","))
     .option("--name <text>", "what it is for", "")
     .option("--days <number>", "days until it expires; never when left out", Number)
+    .addOption(stageOption())
     .option("--json", "print the key and its record as JSON")
-    .action(async (options: { tenant: string; scopes: string; name: string; days?: number; json?: boolean }) => {
+    .action(async (options: CreateOptions) => {
       if (options.days !== undefined && !(options.days > 0)) {
         throw new FreshetError("days_invalid", `--days takes a number above 0, given ${options.days}`, {
           repair: "use --days 90, or leave it out for a key that does not expire",
         });
       }
       const nowMs = Date.now();
-      const { key, record } = await withKeys((store) =>
+      const { key, record } = await withKeys(options, (store) =>
         createKey(store, {
           tenant: options.tenant,
           scopes: options.scopes.split(",").map((scope) => scope.trim()),
@@ -56,9 +67,10 @@ export function register(program: Command): void {
   keys
     .command("list")
     .description("List the keys, never their secrets.")
+    .addOption(stageOption())
     .option("--json", "print as JSON")
-    .action(async (options: { json?: boolean }) => {
-      const records = await withKeys((store) => store.list());
+    .action(async (options: StageOption & { json?: boolean }) => {
+      const records = await withKeys(options, (store) => store.list());
       const rows = records.map(({ id, tenant, name, scopes, createdAtMs, expiresAtMs }) => ({
         id,
         tenant,
@@ -86,8 +98,9 @@ export function register(program: Command): void {
   keys
     .command("delete <id>")
     .description("Delete a key by its id. Servers forget it within 30 seconds.")
-    .action(async (id: string) => {
-      if (await withKeys((store) => store.remove(id))) return;
+    .addOption(stageOption())
+    .action(async (id: string, options: StageOption) => {
+      if (await withKeys(options, (store) => store.remove(id))) return;
       throw new FreshetError("key_unknown", `there is no key ${id}`, { repair: "freshet keys list shows the ids" });
     });
 }

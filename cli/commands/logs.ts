@@ -9,16 +9,15 @@ import {
 } from "@aws-sdk/client-cloudwatch-logs";
 import type { Command } from "commander";
 import { FreshetError } from "../../core/errors.ts";
-import { clientConfig } from "../../local/deploy.ts";
 import { freshetHome, homeFolder } from "../../local/home.ts";
 import { untilInterrupted } from "../../local/interrupt.ts";
 import { logFile } from "../../local/processes.ts";
-import { requireRunning } from "../running.ts";
+import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
 
 const POLL_MS = 1_000;
 const UNITS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
-interface Options {
+interface Options extends StageOption {
   readonly follow?: boolean;
   readonly since: string;
 }
@@ -30,14 +29,15 @@ export function register(program: Command): void {
       "Logs of a function (aggregate, api, …) or of a process (emulator, valkey, serve, cdk-deploy); of all functions without a name.",
     )
     .option("-f, --follow", "go on until Ctrl-C")
+    .addOption(stageOption())
     .option("--since <age>", "how far back, as 30s, 10m, 2h", "10m")
     .action(async (name: string | undefined, options: Options) => {
       const home = freshetHome();
       const sinceMs = Date.now() - parseAge(options.since);
       await untilInterrupted((signal) =>
-        name !== undefined && existsSync(logFile(home, name))
+        options.stage === undefined && name !== undefined && existsSync(logFile(home, name))
           ? followFile(logFile(home, name), options.follow ?? false, signal)
-          : followFunctions(home, name, sinceMs, options.follow ?? false, signal),
+          : followFunctions(home, name, sinceMs, options, signal),
       );
     });
 }
@@ -64,13 +64,13 @@ async function followFunctions(
   home: string,
   name: string | undefined,
   sinceMs: number,
-  follow: boolean,
+  options: Options,
   signal: AbortSignal,
 ): Promise<void> {
-  const { ports } = requireRunning(home);
-  const client = new CloudWatchLogsClient(clientConfig(ports.emulator));
+  const { clientConfig, stage } = await openDeployment(options);
+  const client = new CloudWatchLogsClient(clientConfig);
   try {
-    const groups = await functionGroups(client, home, name);
+    const groups = await functionGroups(client, home, stage, name);
     const seen = new Set<string>();
     let fromMs = sinceMs;
     do {
@@ -83,15 +83,21 @@ async function followFunctions(
         const time = new Date(event.timestamp ?? 0).toISOString().slice(11, 23);
         process.stdout.write(`${time} ${event.group.padEnd(12)} ${event.message?.trimEnd()}\n`);
       }
-      if (follow) await sleep(POLL_MS, undefined, { signal });
-    } while (follow);
+      if (options.follow) await sleep(POLL_MS, undefined, { signal });
+    } while (options.follow);
   } finally {
     client.destroy();
   }
 }
 
-async function functionGroups(client: CloudWatchLogsClient, home: string, name?: string): Promise<string[]> {
-  const { logGroups = [] } = await client.send(new DescribeLogGroupsCommand({}));
+async function functionGroups(
+  client: CloudWatchLogsClient,
+  home: string,
+  stage: string,
+  name?: string,
+): Promise<string[]> {
+  const logGroupNamePrefix = `/aws/lambda/freshet-${stage}-`;
+  const { logGroups = [] } = await client.send(new DescribeLogGroupsCommand({ logGroupNamePrefix }));
   const all = logGroups.map((group) => group.logGroupName ?? "").filter((group) => group !== "");
   const groups = name === undefined ? all : all.filter((group) => shortName(group) === name);
   if (groups.length > 0 || name === undefined) return groups;

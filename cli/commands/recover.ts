@@ -1,22 +1,28 @@
 import type { Command } from "commander";
-import { clientConfig } from "../../local/deploy.ts";
-import { freshetHome } from "../../local/home.ts";
-import { recover } from "../../local/recover.ts";
+import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { EXIT } from "../exit.ts";
-import { requireRunning } from "../running.ts";
+import { recover } from "../recovery.ts";
 import { formatTable } from "../table.ts";
 
 export function register(program: Command): void {
   program
     .command("recover")
     .description("Bring the online store back after a failover or a loss, by replaying what the broker holds.")
+    .addOption(stageOption())
     .option("--json", "print the result as JSON")
-    .addHelpText("after", "\nSafe to run at any time and twice: an event that is still counted is not counted again.")
-    .action(async (options: { json?: boolean }) => {
-      const { ports, deployment } = requireRunning(freshetHome());
-      const result = await recover(clientConfig(ports.emulator), deployment, (message) => {
+    .addHelpText(
+      "after",
+      "\nSafe to run at any time and twice: an event that is still counted is not counted again." +
+        "\nWith --stage the broker is read from here, and its records pass through this machine." +
+        "\n\nExamples:\n  freshet recover\n  AWS_PROFILE=prod AWS_REGION=eu-west-1 freshet recover --stage prod",
+    )
+    .action(async (options: StageOption & { json?: boolean }) => {
+      const deployment = await openDeployment(options);
+      const progress = (message: string): void => {
         if (!options.json) process.stderr.write(`  ${message}\n`);
-      });
+      };
+      if (options.stage !== undefined) progress(`stage ${deployment.stage} in ${deployment.place}`);
+      const result = await recover(deployment, progress);
       if (options.json) process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
       else if (result.steps.length === 0) process.stdout.write(`the store is ${result.state}: nothing to recover\n`);
       else {

@@ -1,20 +1,61 @@
 import type { Command } from "commander";
+import { STORE_STATES } from "../../adapters/store-states.ts";
+import type { ControlEvent } from "../../functions/control.ts";
+import type { ControlReport } from "../../functions/shared/control-loop.ts";
 import { freshetHome } from "../../local/home.ts";
 import { describe } from "../../local/status.ts";
+import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { EXIT } from "../exit.ts";
+import { openFunctions } from "../invoke.ts";
 import { formatStatus } from "../status-table.ts";
+import { formatTable } from "../table.ts";
 
 export function register(program: Command): void {
   program
     .command("status")
-    .description("What runs, where, and how to connect. Exit code 3 when something does not run.")
+    .description(
+      "What runs, where, and how to connect. Exit code 3 when something does not run; with --stage, 1 when the store is not ok.",
+    )
     .option(
       "--json",
       "all that a script needs to connect: api.url, api.key, serve.url, emulator.url, valkey.url, streams",
     )
-    .action((options: { json?: boolean }) => {
+    .addOption(stageOption())
+    .action(async (options: StageOption & { json?: boolean }) => {
+      if (options.stage !== undefined) return showStage(options);
       const status = describe(freshetHome());
       process.stdout.write(`${options.json ? JSON.stringify(status, null, 2) : formatStatus(status)}\n`);
       if (!status["running"]) process.exitCode = EXIT.notRunning;
     });
+}
+
+/** A deployment on AWS, as its stacks and its control function tell it. */
+async function showStage(options: StageOption & { json?: boolean }): Promise<void> {
+  const deployment = await openDeployment(options);
+  const { stage, place, apiUrl, streams, controlFunction } = deployment;
+  const functions = openFunctions(deployment);
+  // What runs each minute anyway; without a list of shards it moves no seal.
+  const tick: ControlEvent = {};
+  const { state, epoch, seals } = await functions
+    .invoke<ControlReport>(controlFunction, tick)
+    .finally(() => functions.close());
+  const trouble = state === "ok" ? null : STORE_STATES[state];
+  if (trouble !== null) process.exitCode = EXIT.failed;
+  if (options.json) {
+    const { sentence = null, repair = null } = trouble ?? {};
+    const store = { state, epoch, sentence, repair, seals_ms: seals };
+    process.stdout.write(`${JSON.stringify({ stage, place, api: { url: apiUrl }, streams, store }, null, 2)}\n`);
+    return;
+  }
+  const rows = [
+    ["stage", `${stage} in ${place}`],
+    ["api", apiUrl],
+    ["store", trouble === null ? `ok, epoch ${epoch}` : `${state}: ${trouble.sentence}`],
+    ...(trouble === null ? [] : [["repair", trouble.repair]]),
+    ...Object.entries(streams).map(([name, kinesisName]) => [
+      name,
+      name in seals ? `${kinesisName}, sealed up to ${new Date(seals[name]).toISOString()}` : kinesisName,
+    ]),
+  ];
+  process.stdout.write(`${formatTable(rows)}\n`);
 }

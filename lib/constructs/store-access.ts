@@ -6,5 +6,8 @@ const CLUSTER_COMMANDS = "+info +time +cluster|slots +cluster|shards +cluster|no
 /** Reads keys and nothing else, by the server's own word. */
 export const READER_ACCESS = `on %R~* -@all +@connection +@read +fcall_ro -@dangerous ${CLUSTER_COMMANDS}`;
 
-/** Hash commands, expiry and the function library; nothing that drops a key, a database or all libraries. */
-export const WRITER_ACCESS = `on ~* -@all +@connection +@read +@hash +@scripting +pexpireat +persist -@dangerous -function|flush -function|restore -script|flush ${CLUSTER_COMMANDS}`;
+/**
+ * Hash commands, expiry and the function library; nothing that drops a database or all libraries. Keys may be dropped: a
+ * restore removes what an older epoch left (an expiry in the past would do the same).
+ */
+export const WRITER_ACCESS = `on ~* -@all +@connection +@read +@hash +@scripting +pexpireat +persist +del +unlink -@dangerous -function|flush -function|restore -script|flush ${CLUSTER_COMMANDS}`;

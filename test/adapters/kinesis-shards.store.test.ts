@@ -66,7 +66,13 @@ describe("listStream and putOnEveryShard", () => {
     const aws = {
       send: async (command: any) => {
         if (command instanceof DescribeStreamSummaryCommand) {
-          return { StreamDescriptionSummary: { StreamCreationTimestamp: new Date(1_795_248_000_000) } };
+          return {
+            StreamDescriptionSummary: {
+              StreamARN: "arn:aws:kinesis:eu-west-1:1:stream/s",
+              RetentionPeriodHours: 24,
+              StreamCreationTimestamp: new Date(1_795_248_000_000),
+            },
+          };
         }
         if (command instanceof PutRecordsCommand) {
           sent.push(...command.input.Records!.map((record) => record.ExplicitHashKey!));
@@ -97,6 +103,8 @@ describe("listStream and putOnEveryShard", () => {
     };
     const listed = await listStream(aws as any, "merged");
     expect(listed).toEqual({
+      arn: "arn:aws:kinesis:eu-west-1:1:stream/s",
+      retentionMs: 86_400_000,
       createdAtMs: 1_795_248_000_000,
       shards: [
         { id: "a", parents: [], closed: true, startingHashKey: "0" },

@@ -4,13 +4,16 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../../adapters/valkey/connection.ts";
 import { birthsOf, ControlHashes } from "../../adapters/valkey/control.ts";
+import { controlKey } from "../../adapters/valkey/layout.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../adapters/valkey/record.ts";
 import { addToStats } from "../../adapters/valkey/stats.ts";
 import { sweep } from "../../adapters/valkey/sweeper.ts";
 import { Watermark } from "../../adapters/valkey/watermark.ts";
+import { accept, beginRestore, controlStep } from "../../functions/shared/control-loop.ts";
 import { READER_ACCESS, WRITER_ACCESS } from "../../lib/constructs/store-access.ts";
 import { plan } from "../support/fixture-plan.ts";
+import { MemoryControlTable } from "../support/memory-control-table.ts";
 import { startValkey, type TestValkey } from "../support/valkey.ts";
 
 const NOW = Date.UTC(2026, 0, 5, 22, 17);
@@ -52,7 +55,7 @@ async function as(user: string, command: string, ...args: string[]): Promise<unk
 }
 
 describe("the writer", () => {
-  test("does all that aggregate, control and sweep do", async () => {
+  test("does all that aggregate, control and sweep do, and a restore", async () => {
     const connection = new ValkeyConnection(optionsOf("writer"));
     try {
       const controls = new ControlHashes(connection, plan);
@@ -79,14 +82,28 @@ describe("the writer", () => {
       const swept = await sweep(connection, applier, plan, Date.now() + 30_000);
       expect(swept).toMatchObject({ complete: true, touched: fates[0].length });
       expect(await connection.runId("{0}")).toMatch(/^[0-9a-f]{40}$/);
+
+      // The store loses a control hash and is restored: the same user takes away what is left and opens the next epoch.
+      const table = new MemoryControlTable();
+      table.store = { epoch: 1, state: "ready" };
+      const loadFunction = () => applier.loadFunction();
+      const ports = { plan, controls, watermark, table: table.port, timeoutMs: 60_000, loadFunction };
+      const key = prepared.updates[0].key;
+      expect(await admin.exists(key)).toBe(1);
+      await admin.del(controlKey(7));
+      expect(await controlStep(ports, {}, NOW)).toMatchObject({ epoch: 1, state: "lost" });
+      expect(await beginRestore(ports, NOW)).toBe(2);
+      expect(await admin.exists(key)).toBe(0);
+      const replay = new StoreApplier(connection, plan, 2, { replaying: true });
+      expect((await replay.apply([prepared])).fates[0].every(({ fate }) => fate === "applied")).toBe(true);
+      await accept(ports, undefined, NOW);
+      expect(await controlStep(ports, {}, NOW)).toMatchObject({ epoch: 2, state: "ok" });
     } finally {
       await connection.close();
     }
   });
 
   test.each([
-    ["DEL", "k"],
-    ["UNLINK", "k"],
     ["FLUSHALL"],
     ["FLUSHDB"],
     ["SWAPDB", "0", "1"],

@@ -7,10 +7,11 @@ import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { Watermark } from "../../adapters/valkey/watermark.ts";
+import { readDeployment } from "../../cli/deployment.ts";
+import { type Recovery, recover } from "../../cli/recovery.ts";
 import type { ControlReport } from "../../functions/shared/control-loop.ts";
 import { groupMembers } from "../../local/process-table.ts";
 import { isRunning, readRecord } from "../../local/processes.ts";
-import { type Recovery, recover } from "../../local/recover.ts";
 import {
   createTenant,
   deployed,
@@ -19,7 +20,7 @@ import {
   startDeployedPart,
   stopDeployedPart,
 } from "../support/deployed.ts";
-import { call, deployment, invoke, readiness, settle, until, withStore } from "./app.ts";
+import { call, invoke, readiness, settle, until, withStore } from "./app.ts";
 import { expectFeatures, GroundTruth } from "./oracle.ts";
 import { Load } from "./producer.ts";
 
@@ -223,7 +224,8 @@ async function expectUnreachable(): Promise<void> {
 const control = () => invoke("control") as Promise<ControlReport>;
 
 /** What `freshet recover` does. */
-const recoverStore = (): Promise<Recovery> => recover(deployedClientConfig(), deployment(), () => {});
+const recoverStore = async (): Promise<Recovery> =>
+  recover(await readDeployment("local", deployedClientConfig()), () => {});
 
 async function loadGoesOn(): Promise<void> {
   const sent = load.events.length;

@@ -1,0 +1,89 @@
+/** Commands with `--stage`: as against AWS, by stack outputs and the SDK's own settings, here with the emulator for AWS. */
+import { spawnSync } from "node:child_process";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, it } from "vitest";
+import { ROOT } from "../../local/home.ts";
+import { deployed } from "../support/deployed.ts";
+
+const CLI = join(ROOT, "cli", "freshet.ts");
+
+function freshet(args: readonly string[], environment: Record<string, string> = {}) {
+  const result = spawnSync(process.execPath, [CLI, ...args], {
+    encoding: "utf8",
+    env: {
+      PATH: process.env["PATH"],
+      // No laptop runs there: whatever works, works by the variables below.
+      FRESHET_HOME: join(tmpdir(), "freshet-none"),
+      AWS_ENDPOINT_URL: deployed().emulator.url,
+      AWS_REGION: "us-east-1",
+      AWS_ACCESS_KEY_ID: "test",
+      AWS_SECRET_ACCESS_KEY: "test",
+      AWS_CONFIG_FILE: "/dev/null",
+      AWS_SHARED_CREDENTIALS_FILE: "/dev/null",
+      AWS_EC2_METADATA_DISABLED: "true",
+      ...environment,
+    },
+  });
+  return { code: result.status, out: result.stdout, err: result.stderr };
+}
+
+it("keys are made, listed and deleted in the stage's own table", async () => {
+  const created = freshet([
+    "keys",
+    "create",
+    "--stage",
+    "local",
+    "--tenant",
+    "stage-team",
+    "--scopes",
+    "score",
+    "--json",
+  ]);
+  expect(created).toMatchObject({ code: 0 });
+  const { key, id } = JSON.parse(created.out);
+  const answer = await fetch(`${deployed().serve.url}/v1/features/card/c1`, { headers: { "x-api-key": key } });
+  expect([answer.status, ((await answer.json()) as { code: string }).code]).toEqual([403, "scope_missing"]);
+  expect(freshet(["keys", "list", "--stage", "local"]).out).toContain("stage-team");
+  expect(freshet(["keys", "delete", id, "--stage", "local"])).toMatchObject({ code: 0 });
+  expect(freshet(["keys", "list", "--stage", "local"]).out).not.toContain("stage-team");
+});
+
+it("status tells place, streams and the store's state by the control function", () => {
+  const { code, out } = freshet(["status", "--stage", "local", "--json"]);
+  expect(JSON.parse(out)).toMatchObject({
+    stage: "local",
+    place: "us-east-1, account 000000000000",
+    streams: deployed().streams,
+    store: { state: "ok", sentence: null, repair: null, seals_ms: { transactions: expect.any(Number) } },
+  });
+  expect(code).toBe(0);
+  expect(freshet(["status", "--stage", "local"]).out).toMatch(
+    /transactions +freshet-local-transactions, sealed up to 20/,
+  );
+});
+
+it("recover asks the control function, and finds nothing to recover", () => {
+  const { code, out, err } = freshet(["recover", "--stage", "local"]);
+  expect([code, out]).toEqual([0, "the store is ok: nothing to recover\n"]);
+  expect(err).toContain("stage local in us-east-1, account 000000000000");
+});
+
+it("logs are those of the stage's functions", () => {
+  const { code, out } = freshet(["logs", "control", "--stage", "local", "--since", "1h"]);
+  expect([code, out]).toEqual([0, expect.stringMatching(/^\S+ control .*"state":"ok"/m)]);
+});
+
+it("a stage that is not there, and an AWS that does not answer, are told with the repair", () => {
+  expect(freshet(["recover", "--stage", "prod"])).toMatchObject({
+    code: 1,
+    err: expect.stringMatching(
+      /there is no stack freshet-prod-\w+ in this account and region\n {2}repair: check --stage/,
+    ),
+  });
+  const nobody = freshet(["keys", "list", "--stage", "local"], { AWS_ENDPOINT_URL: "http://127.0.0.1:9" });
+  expect(nobody).toMatchObject({
+    code: 1,
+    err: expect.stringMatching(/AWS did not describe the stack .*\n {2}repair: set credentials and region/),
+  });
+});
