@@ -1,0 +1,164 @@
+/**
+ * A folder that mirrors objects of the archive's bucket, so that DuckDB reads files and needs no network. Objects are never
+ * overwritten, so a file under an object's key is that object for ever; only a listing tells what the archive holds now.
+ */
+import { randomUUID } from "node:crypto";
+import { existsSync, mkdirSync } from "node:fs";
+import { rename, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { GetObjectCommand, ListObjectsV2Command, type S3Client } from "@aws-sdk/client-s3";
+import { FreshetError, RecordError } from "../../core/errors.ts";
+import { verifyArchive } from "../archive-format.ts";
+import { durably, forEachLimited } from "../durable-call.ts";
+
+export interface ArchiveObjectInfo {
+  readonly key: string;
+  readonly bytes: number;
+}
+
+export interface Corruption {
+  readonly key: string;
+  readonly reason: string;
+}
+
+export interface FetchOptions {
+  /** Leaves damaged objects out and lists them, instead of throwing. @default false */
+  readonly skipCorrupt?: boolean;
+  /** @param share 0 to 1, of the bytes that were not there yet */
+  readonly onProgress?: (share: number) => void;
+}
+
+const CONCURRENT_GETS = 16;
+const PARQUET_MAGIC = 0x31524150; // PAR1, little-endian
+/** Magic at both ends and the footer's length between. */
+const PARQUET_LEAST = 12;
+
+export class ArchiveMirror {
+  readonly #s3: Pick<S3Client, "send">;
+  readonly bucket: string;
+  readonly #folder: string;
+
+  /** @param options.folder kept between runs; objects are laid out in it by their keys */
+  constructor({ s3, bucket, folder }: { s3: Pick<S3Client, "send">; bucket: string; folder: string }) {
+    this.#s3 = s3;
+    this.bucket = bucket;
+    this.#folder = join(folder, bucket);
+  }
+
+  /** Where an object lies once it is fetched. */
+  path(key: string): string {
+    return join(this.#folder, key);
+  }
+
+  /**
+   * Objects under a prefix, in order of their keys.
+   * @param after only keys greater than this
+   * @throws InfrastructureError `archive_unavailable`
+   */
+  async list(prefix: string, after?: string): Promise<ArchiveObjectInfo[]> {
+    const found: ArchiveObjectInfo[] = [];
+    let token: string | undefined;
+    do {
+      const page = await durably("archive_unavailable", `listing ${prefix} in bucket ${this.bucket}`, () =>
+        this.#s3.send(
+          new ListObjectsV2Command({
+            Bucket: this.bucket,
+            Prefix: prefix,
+            StartAfter: after,
+            ContinuationToken: token,
+          }),
+        ),
+      );
+      for (const { Key, Size } of page.Contents ?? []) found.push({ key: Key!, bytes: Size ?? 0 });
+      token = page.NextContinuationToken;
+    } while (token !== undefined);
+    return found;
+  }
+
+  /** An object's bytes, past the mirror; null when it is gone. @throws InfrastructureError `archive_unavailable` */
+  async get(key: string): Promise<Buffer | null> {
+    return durably("archive_unavailable", `reading ${key} from bucket ${this.bucket}`, async () => {
+      try {
+        const { Body } = await this.#s3.send(new GetObjectCommand({ Bucket: this.bucket, Key: key }));
+        return Buffer.from(await Body!.transformToByteArray());
+      } catch (error) {
+        if ((error as Error).name === "NoSuchKey") return null;
+        throw error;
+      }
+    });
+  }
+
+  /**
+   * Brings objects into the folder, each checked once as it comes: whole, of the right checksum and of a known version.
+   * @returns keys that are gone meanwhile (list again), and what was left out as damaged
+   * @throws RecordError `archive_corrupt` or `archive_version` naming the object; InfrastructureError `archive_unavailable`
+   */
+  async fetch(
+    objects: readonly ArchiveObjectInfo[],
+    { skipCorrupt = false, onProgress }: FetchOptions = {},
+  ): Promise<{ readonly gone: readonly string[]; readonly corrupt: readonly Corruption[] }> {
+    const gone: string[] = [];
+    const corrupt: Corruption[] = [];
+    const wanted = objects.filter(({ key }) => !existsSync(this.path(key)));
+    const total = wanted.reduce((sum, { bytes }) => sum + bytes, 0);
+    let done = 0;
+    await forEachLimited(wanted, CONCURRENT_GETS, async ({ key, bytes }) => {
+      const body = await this.get(key);
+      if (body === null) gone.push(key);
+      else {
+        const damage = damageOf(key, body);
+        if (damage === null) await this.#keep(key, body);
+        else if (skipCorrupt && damage.code === "archive_corrupt") corrupt.push({ key, reason: damage.message });
+        else throw damage;
+      }
+      done += bytes;
+      onProgress?.(total === 0 ? 1 : done / total);
+    });
+    return { gone, corrupt };
+  }
+
+  /** Another process may fetch the same object: a file appears under its name only whole. */
+  async #keep(key: string, body: Buffer): Promise<void> {
+    const path = this.path(key);
+    mkdirSync(dirname(path), { recursive: true });
+    const partial = `${path}.${randomUUID()}`;
+    try {
+      await writeFile(partial, body);
+      await rename(partial, path);
+    } catch (error) {
+      await rm(partial, { force: true });
+      throw error;
+    }
+  }
+}
+
+/** What is wrong with an object's bytes, under its name; null when nothing is. */
+function damageOf(key: string, body: Buffer): FreshetError | null {
+  try {
+    if (key.endsWith(".parquet")) verifyParquet(body);
+    else verifyArchive(body);
+    return null;
+  } catch (error) {
+    if (!(error instanceof FreshetError)) throw error;
+    return corruptObject(key, error.message, error.code === "archive_version" ? error.code : undefined, error);
+  }
+}
+
+export const corruptObject = (key: string, reason: string, code = "archive_corrupt", cause?: unknown): RecordError =>
+  new RecordError(code, `archive object ${key} cannot be read: ${reason}`, {
+    repair:
+      code === "archive_version"
+        ? "read it with the release that wrote it, or a newer one"
+        : "restore it from a version or backup of the bucket, or pass --skip-corrupt to go on without its rows",
+    cause,
+  });
+
+/** The frame of the file; damage inside a page shows when DuckDB reads it. */
+function verifyParquet(body: Buffer): void {
+  const framed =
+    body.length >= PARQUET_LEAST &&
+    body.readUInt32LE(0) === PARQUET_MAGIC &&
+    body.readUInt32LE(body.length - 4) === PARQUET_MAGIC &&
+    body.readUInt32LE(body.length - 8) <= body.length - PARQUET_LEAST;
+  if (!framed) throw new RecordError("archive_corrupt", "it is no whole Parquet file");
+}
