@@ -44,7 +44,7 @@ def columns(features: list[dict], rows: int, seed: int, days: float = 40, base: 
     """Column name to values; None is null. Odds of a positive follow a few of the features."""
     random = np.random.default_rng(seed)
     as_of = np.sort(START_MS + random.integers(0, int(days * DAY_MS), rows))
-    signal = np.full(rows, base)
+    signal = np.full(rows, float(base))
     out: dict[str, list] = {
         "event_id": [f"e{row:07d}" for row in range(rows)],
         "card_id": [f"c{card}" for card in random.zipf(1.3, rows) % 400],

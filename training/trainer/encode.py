@@ -1,7 +1,7 @@
 """A feature vector as the model reads it. `core/` holds the same rules for serving; golden rows hold the two together.
 
 double and int64 as they are; boolean 0 or 1; null NaN; a string its index in the feature's categories, -1 when it was not
-seen in training; and |x| <= 1e-35 is 0, because LightGBM reads it so and ONNX does not.
+seen in training; and |x| <= ZERO is 0, because LightGBM reads it so and ONNX does not.
 """
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from .data import Feature
 
-ZERO = 1e-35
+# LightGBM's own constant is the float32 1e-35f; written out as a double it is also a threshold that trees split at.
+ZERO = 1.0000000180025095e-35
 
 
 @dataclass(frozen=True)

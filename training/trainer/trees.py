@@ -49,65 +49,76 @@ class Trees:
         return ~at
 
 
-class _Builder:
-    def __init__(self) -> None:
-        self.nodes: list[tuple] = []
-        self.members: list[np.ndarray] = []
-        self.leaves: list[tuple[float, float]] = []
-
-    def add(self, given: dict) -> int:
-        if "split_feature" not in given:
-            self.leaves.append((float(given["leaf_value"]), float(given.get("leaf_count", 0))))
-            return ~(len(self.leaves) - 1)
-        index = len(self.nodes)
-        self.nodes.append(())
-        self.members.append(np.empty(0))
-        kind, threshold, nan_true, members = _decision(given)
-        true = self.add(given["left_child"])
-        false = self.add(given["right_child"])
-        self.nodes[index] = (int(given["split_feature"]), kind, threshold, nan_true, true, false, float(given["internal_count"]))
-        self.members[index] = members
-        return index
+# Bits of decision_type in LightGBM's model text.
+CATEGORICAL, DEFAULT_LEFT = 1, 2
+MISSING = {0: "None", 1: "Zero", 2: "NaN"}
 
 
-def _decision(given: dict) -> tuple[int, float, bool, np.ndarray]:
-    if given["decision_type"] == "==":
-        members = np.array([float(code) for code in str(given["threshold"]).split("||")])
-        # Of a category LightGBM sends NaN to the right, always.
-        return MEMBER, np.nan, False, members
-    if given["decision_type"] != "<=":
-        raise Refusal("split_unknown", f"a tree splits by {given['decision_type']}", "this exporter knows <= and ==")
-    threshold = float(given["threshold"])
-    if abs(threshold) >= 1e300:
-        # dump_model writes +-inf as +-1e300.
-        threshold = np.inf if threshold > 0 else -np.inf
-    missing = given["missing_type"]
+def flatten(booster, iterations: int) -> Trees:
+    """The first `iterations` trees of a LightGBM booster. Raises Refusal for what ONNX cannot represent.
+
+    Reads the model's text, not dump_model(): that writes every threshold beyond 1e300, infinite or not, as 1e300.
+    """
+    parts: dict[str, list] = {name: [] for name in ("feature", "kind", "threshold", "nan_true", "true", "false", "cover")}
+    members, values, leaf_covers, roots = [], [], [], []
+    for tree in _trees_of(booster.model_to_string(num_iteration=iterations)):
+        nodes, leaves = len(parts["feature"]), len(values)
+        value = _numbers(tree, "leaf_value")
+        values.extend(value)
+        leaf_covers.extend(_numbers(tree, "leaf_count") or [0.0] * len(value))
+        splits = int(tree["num_leaves"]) - 1
+        roots.append(nodes if splits else ~leaves)
+        if not splits:
+            continue
+
+        def moved(child: float) -> int:
+            return int(child) + nodes if child >= 0 else ~(int(~int(child)) + leaves)
+
+        decisions = [int(bits) for bits in _numbers(tree, "decision_type")]
+        for node, (bits, threshold) in enumerate(zip(decisions, _numbers(tree, "threshold"))):
+            kind, threshold, nan_true, codes = _decision(tree, bits, threshold)
+            parts["kind"].append(kind)
+            parts["threshold"].append(threshold)
+            parts["nan_true"].append(nan_true)
+            members.append(codes)
+        parts["feature"].extend(int(feature) for feature in _numbers(tree, "split_feature"))
+        parts["true"].extend(moved(child) for child in _numbers(tree, "left_child"))
+        parts["false"].extend(moved(child) for child in _numbers(tree, "right_child"))
+        parts["cover"].extend(_numbers(tree, "internal_count"))
+    kinds = {"threshold": np.float64, "cover": np.float64, "nan_true": bool}
+    arrays = {name: np.array(part, dtype=kinds.get(name, np.int64)) for name, part in parts.items()}
+    return Trees(
+        roots=np.array(roots, dtype=np.int64),
+        **arrays,
+        members=members,
+        value=np.array(values, dtype=np.float64),
+        leaf_cover=np.array(leaf_covers, dtype=np.float64),
+    )
+
+
+def _trees_of(text: str) -> list[dict[str, str]]:
+    """The `name=value` lines of each block that starts with `Tree=`."""
+    body = text.split("\nend of trees", 1)[0]
+    blocks = body.split("\nTree=")[1:]
+    return [dict(line.split("=", 1) for line in block.splitlines()[1:] if "=" in line) for block in blocks]
+
+
+def _numbers(tree: dict[str, str], name: str) -> list[float]:
+    return [float(word) for word in tree.get(name, "").split()]
+
+
+def _decision(tree: dict[str, str], bits: int, threshold: float) -> tuple[int, float, bool, np.ndarray]:
+    """(kind, threshold, where NaN goes, members) of one node."""
+    if bits & CATEGORICAL:
+        # The threshold numbers a set of categories; sets are bits of 32-bit words. NaN always goes to the right.
+        bounds, words = _numbers(tree, "cat_boundaries"), _numbers(tree, "cat_threshold")
+        first, last = int(bounds[int(threshold)]), int(bounds[int(threshold) + 1])
+        codes = [32 * at + bit for at, word in enumerate(words[first:last]) for bit in range(32) if int(word) >> bit & 1]
+        return MEMBER, np.nan, False, np.array(codes, dtype=np.float64)
+    missing = MISSING.get(bits >> 2 & 3)
     if missing == "NaN":
-        return NUMERIC, threshold, bool(given["default_left"]), np.empty(0)
+        return NUMERIC, threshold, bool(bits & DEFAULT_LEFT), np.empty(0)
     if missing == "None":
         # NaN is then read as 0.
         return NUMERIC, threshold, bool(0.0 <= threshold), np.empty(0)
     raise Refusal("missing_type", f"a tree treats {missing} as missing, which ONNX cannot say", "unset zero_as_missing")
-
-
-def flatten(booster, iterations: int) -> Trees:
-    """The first `iterations` trees of a LightGBM booster. Raises Refusal for what ONNX cannot represent."""
-    builder = _Builder()
-    dumped = booster.dump_model(num_iteration=iterations)
-    roots = [builder.add(tree["tree_structure"]) for tree in dumped["tree_info"]]
-    columns = list(zip(*builder.nodes)) if builder.nodes else [()] * 7
-    feature, kind, threshold, nan_true, true, false, cover = columns
-    value, leaf_cover = zip(*builder.leaves)
-    return Trees(
-        roots=np.array(roots, dtype=np.int64),
-        feature=np.array(feature, dtype=np.int64),
-        kind=np.array(kind, dtype=np.int64),
-        threshold=np.array(threshold, dtype=np.float64),
-        nan_true=np.array(nan_true, dtype=bool),
-        true=np.array(true, dtype=np.int64),
-        false=np.array(false, dtype=np.int64),
-        cover=np.array(cover, dtype=np.float64),
-        members=builder.members,
-        value=np.array(value, dtype=np.float64),
-        leaf_cover=np.array(leaf_cover, dtype=np.float64),
-    )
