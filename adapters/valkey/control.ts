@@ -33,6 +33,9 @@ export interface ControlSummary {
 
 const everyBucket = Array.from({ length: BUCKETS }, (_, bucket) => controlKey(bucket));
 
+/** Names primaries, all together: equal as long as no other one has come to answer for a bucket. */
+export const runsOf = (primaries: readonly string[]): string => hash64([...new Set(primaries)].sort().join(","));
+
 export class ControlHashes {
   private readonly connection: ValkeyConnection;
   private readonly plan: Plan;
@@ -85,27 +88,30 @@ export class ControlHashes {
     }
   }
 
-  /** Sets every bucket of an epoch to a state, and remembers the primary that answers now as the one that is whole. */
-  async setState(epoch: number, from: readonly ControlState[], to: ControlState): Promise<void> {
+  /**
+   * Sets every bucket of an epoch to a state, and remembers its primary as the one that is whole.
+   * @param primaries of each bucket; one that has come to answer since is noticed as a failover. @default those of now
+   */
+  async setState(
+    epoch: number,
+    from: readonly ControlState[],
+    to: ControlState,
+    primaries?: readonly string[],
+  ): Promise<void> {
+    const known = primaries ?? (await this.primaries());
+    const heads = from.map((state) => encodeControl(epoch, state, known[0]).subarray(0, 5));
     await this.connection.demand(
-      await Promise.all(
-        everyBucket.map(async (key): Promise<Command> => {
-          const runId = await this.connection.runId(key);
-          const heads = from.map((state) => encodeControl(epoch, state, runId).subarray(0, 5));
-          return {
-            key,
-            name: "EVAL",
-            args: [SET_STATE, 1, key, CONTROL_FIELD, encodeControl(epoch, to, runId), ...heads],
-          };
-        }),
-      ),
+      everyBucket.map((key, bucket) => ({
+        key,
+        name: "EVAL",
+        args: [SET_STATE, 1, key, CONTROL_FIELD, encodeControl(epoch, to, known[bucket]), ...heads],
+      })),
     );
   }
 
-  /** Names the primaries that answer now, all together: equal as long as no other one has come to answer for a bucket. */
-  async runs(): Promise<string> {
-    const ids = await Promise.all(everyBucket.map((key) => this.connection.runId(key)));
-    return hash64([...new Set(ids)].sort().join(","));
+  /** Run id of the primary that answers for each bucket now. */
+  primaries(): Promise<string[]> {
+    return Promise.all(everyBucket.map((key) => this.connection.runId(key)));
   }
 
   /**

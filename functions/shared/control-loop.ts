@@ -3,7 +3,7 @@
  * every minute and after each deployment; every step may be repeated.
  */
 import type { ControlTable } from "../../adapters/control-table.ts";
-import { birthsOf, type ControlHashes, type GroupControl } from "../../adapters/valkey/control.ts";
+import { birthsOf, type ControlHashes, type GroupControl, runsOf } from "../../adapters/valkey/control.ts";
 import { type Birth, BUCKETS } from "../../adapters/valkey/layout.ts";
 import { committedArrival, type ShardInfo, type Watermark } from "../../adapters/valkey/watermark.ts";
 import { isObject } from "../../core/accumulators.ts";
@@ -63,7 +63,7 @@ export async function controlStep(
   // The new run id is that of the same store, ended and started with all it had: no suffix can be missing.
   if (options.cleanRestart) await controls.setState(store.epoch, ["ok", "failover"], "ok");
   await controls.noticeFailover();
-  const runs = await controls.runs();
+  const runs = runsOf(await controls.primaries());
   const summary = await controls.summary();
   const seals: Record<string, number> = {};
   const held: Record<string, string> = {};
@@ -123,15 +123,17 @@ export async function beginRestore(ports: ControlPorts, nowMs: number): Promise<
 }
 
 /**
- * Opens the store for applies and takes the primaries that answer now for whole: what they lacked has been replayed.
+ * Opens the store for applies and takes the primaries that answer for whole: what they lacked has been replayed. It is they
+ * that are remembered, as they were when they were compared: one that comes to answer between two of the steps is another.
  * Registrations are not replayed, and those that came back from the dead would hold the seal for ever: they begin anew.
  * @param runs as reported before the replay. Does nothing when others answer now: they may lack what the replay brought.
  */
 export async function accept(ports: ControlPorts, runs: string | undefined, nowMs: number): Promise<void> {
   const store = await ports.table.getStore();
-  if (store?.state !== "ready" || (runs !== undefined && runs !== (await ports.controls.runs()))) return;
+  const primaries = await ports.controls.primaries();
+  if (store?.state !== "ready" || (runs !== undefined && runs !== runsOf(primaries))) return;
   for (const { name } of ports.plan.streams) await ports.watermark.restart(name, nowMs);
-  await ports.controls.setState(store.epoch, ["restoring", "failover", "ok"], "ok");
+  await ports.controls.setState(store.epoch, ["restoring", "failover", "ok"], "ok", primaries);
 }
 
 /** Seal and births of each group as they were when its stream was first seen, and the streams that are first seen now. */

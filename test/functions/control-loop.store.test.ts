@@ -51,8 +51,10 @@ let connection: ValkeyConnection;
 let table: MemoryControlTable;
 let ports: ControlPorts;
 beforeAll(async () => {
-  valkey = await startValkey();
+  valkey = await startValkey({ appendonly: true });
   admin = new Redis({ host: valkey.host, port: valkey.port });
+  // It reconnects by itself after a restart.
+  admin.on("error", () => {});
 });
 afterAll(async () => {
   admin?.disconnect();
@@ -454,6 +456,22 @@ describe("after a failover", () => {
     expect((await head(8)).state).toBe("failover");
     await accept(ports, runs, NOW + 5 * MINUTE);
     expect((await head(8)).state).toBe("ok");
+  });
+
+  it("a primary that comes to answer while a replay is accepted is not taken for whole", async () => {
+    await running();
+    await changeHands();
+    const { state, runs } = await tick(NOW + 2 * MINUTE);
+    expect(state).toBe("failover");
+    const watermark = new Watermark(connection);
+    const restart = watermark.restart.bind(watermark);
+    // After the comparison, before the store is opened.
+    watermark.restart = async (stream, nowMs) => {
+      await valkey.restart();
+      await restart(stream, nowMs);
+    };
+    await accept({ ...ports, watermark }, runs, NOW + 3 * MINUTE);
+    expect(await tick(NOW + 4 * MINUTE)).toMatchObject({ state: "failover" });
   });
 
   it("that was a clean restart nothing is frozen", async () => {
