@@ -80,7 +80,7 @@ function synthesize(): void {
     stage,
     target: target.make(host === undefined ? undefined : { host, port: String(context("valkeyPort") ?? 6379) }),
     plan,
-    code: bundledCode(join(import.meta.dirname, "..", "functions")),
+    code: bundledCode(join(import.meta.dirname, "..", "functions"), name === "local" ? process : undefined),
   });
 }
 

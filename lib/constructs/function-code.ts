@@ -1,7 +1,8 @@
 /**
  * The code of functions. Bundling is a choice of the app, not of the stacks: templates can be asserted without it.
  */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { Code } from "aws-cdk-lib/aws-lambda";
@@ -23,18 +24,50 @@ export const placeholderCode: FunctionCode = {
  * tested one, and an emulator has none. Not minified, so that a stack trace reads; the hash is of the output, so a
  * function is deployed again when and only when its bundle changed.
  */
-export function bundledCode(functionsFolder: string): FunctionCode {
+export function bundledCode(functionsFolder: string, platform: Platform = LAMBDA_PLATFORM): FunctionCode {
   return {
     of(name) {
       const folder = mkdtempSync(join(tmpdir(), "freshet-bundle-"));
       // CDK copies the folder into its assembly before `fromAsset` is bound, which is well before the process ends.
       process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
-      for (const file of bundle(join(functionsFolder, `${name}.ts`))) {
-        writeFileSync(join(folder, basename(file.path)), file.contents);
+      const { outputFiles, metafile } = bundle(join(functionsFolder, `${name}.ts`));
+      for (const file of outputFiles) writeFileSync(join(folder, basename(file.path)), file.contents);
+      const imported = Object.values(metafile.outputs).flatMap((output) => output.imports);
+      for (const name of NATIVE_PACKAGES) {
+        if (imported.some(({ path, external }) => external && path === name)) copyNativePackage(name, folder, platform);
       }
       return Code.fromAsset(folder);
     },
   };
+}
+
+/** Packages with a native library, which no bundle can hold: they lie beside it, for one platform. */
+const NATIVE_PACKAGES = ["onnxruntime-node"] as const;
+export interface Platform {
+  readonly platform: string;
+  readonly arch: string;
+}
+/** What `node-function.ts` asks Lambda for. An emulator runs functions on the machine that it is on. */
+const LAMBDA_PLATFORM: Platform = { platform: "linux", arch: "x64" };
+
+/**
+ * What onnxruntime-node needs at run time: 46 MB of the 290 MB that are installed for all platforms, where a function may have
+ * 250. Its other dependencies serve its installer.
+ */
+function copyNativePackage(name: (typeof NATIVE_PACKAGES)[number], folder: string, { platform, arch }: Platform): void {
+  const runtime = dirname(createRequire(import.meta.url).resolve(`${name}/package.json`));
+  // It exports no package.json; its main file lies two folders down.
+  const common = join(dirname(createRequire(join(runtime, "package.json")).resolve("onnxruntime-common")), "..", "..");
+  const copy = (from: string, parts: readonly string[], to: string) => {
+    for (const part of parts) {
+      cpSync(join(from, part), join(folder, "node_modules", to, part), {
+        recursive: true,
+        filter: (path) => !/\.(map|d\.ts)$/.test(path),
+      });
+    }
+  };
+  copy(runtime, ["package.json", "dist", join("bin", "napi-v6", platform, arch)], name);
+  copy(common, ["package.json", join("dist", "cjs")], "onnxruntime-common");
 }
 
 /** As `adapters/valkey/function-source.ts` joins them. */
@@ -52,6 +85,7 @@ export const bundleOptions = {
   format: "esm",
   // Contracts are JSON under their own extension. The store's Lua library travels inside the bundle.
   loader: { ".avsc": "json" },
+  external: [...NATIVE_PACKAGES],
   define: {
     STORE_FUNCTION_SOURCE: JSON.stringify(storeFunctionSource()),
   },
@@ -73,7 +107,8 @@ function bundle(entry: string) {
       write: false,
       sourcemap: true,
       sourcesContent: false,
-    }).outputFiles;
+      metafile: true,
+    });
   } catch (cause) {
     const [first] = (cause as Partial<BuildFailure>).errors ?? [];
     const at = first?.location ? ` (${first.location.file}:${first.location.line})` : "";

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -59,6 +59,32 @@ test("a bundle carries the store's function as it is when run from sources", () 
   // In order: what the plan replaces is near the beginning, the registration at the end.
   expect(bundled.indexOf("\n--@SPEC@\n")).toBeLessThan(bundled.indexOf("\nlocal function applyEntity("));
   expect(bundled).toMatch(/\n--@REGISTER@\n$/);
+});
+
+test("the model runtime lies beside a bundle that imports it, for one platform, and scores there", async () => {
+  const artefact = join(import.meta.dirname, "..", "fixtures", "models", "fraud");
+  const open = JSON.stringify(join(import.meta.dirname, "..", "..", "adapters", "model", "open.ts"));
+  const asset = assetOf(
+    `import { readdirSync, readFileSync } from "node:fs"; import { openModel } from ${open};
+     export const handler = async (folder: string) => {
+       const files = Object.fromEntries(readdirSync(folder).map((name) => [name, readFileSync(folder + "/" + name)]));
+       const model = await openModel(files);
+       const [{ probability }] = await model.score([new Float64Array(model.manifest.features.length)]);
+       return probability;
+     };`,
+  );
+  const files = readdirSync(join(asset, "node_modules"), { recursive: true, withFileTypes: true }).filter((one) =>
+    one.isFile(),
+  );
+  const bytes = files.reduce((sum, { parentPath, name }) => sum + statSync(join(parentPath, name)).size, 0);
+  expect(files.filter(({ name }) => name.endsWith(".node"))).toHaveLength(1);
+  expect(bytes).toBeLessThan(60_000_000);
+  const { handler } = load(asset);
+  expect(await handler(artefact)).toBeGreaterThan(0);
+});
+
+test("a bundle that does not import it has no packages beside it", () => {
+  expect(readdirSync(assetOf("export const handler = async () => 1;")).sort()).toEqual(["index.mjs", "index.mjs.map"]);
 });
 
 test("the hash follows the code: equal for equal code, another for another", () => {
