@@ -2,12 +2,14 @@
 import { hash } from "node:crypto";
 import { InfrastructureError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
-import { Batch, type Call, touchCall } from "./calls.ts";
+import { Batch, touchCall } from "./calls.ts";
 import { type Command, commandError, type ValkeyConnection } from "./connection.ts";
-import { type FunctionSource, functionSource } from "./function-source.ts";
+import { type FunctionSource, functionSource, type Procedure } from "./function-source.ts";
 import { controlKey, runBytes } from "./layout.ts";
+import { encodePutCall, type PutCall, type PutFate, readPutFates } from "./put.ts";
 import type { PreparedEvent } from "./record.ts";
 import { type Fate, readOutcomes, readReply } from "./replies.ts";
+import type { EncodedArguments } from "./trip.ts";
 
 /**
  * Events of one round trip: about 200 ms of the server's time, far from any timeout however large the batch is. Fewer cost
@@ -79,7 +81,7 @@ export class StoreApplier {
   ): Promise<void> {
     const batch = new Batch(events, from, to);
     if (batch.calls.length === 0) return;
-    const answers = await this.send(batch, batch.calls);
+    const answers = await this.send("apply", batch.calls, (call, ...rest) => batch.encode(call, ...rest));
     answers.forEach((answer, c) => {
       if (answer instanceof Error) throw commandError(answer);
       const reply = readReply(answer as unknown[]);
@@ -120,19 +122,39 @@ export class StoreApplier {
 
   /** Folds, sweeps and prunes entities without an event. All keys lie in one bucket. */
   async touch(bucket: number, keys: readonly { key: string; groupId: number }[]): Promise<void> {
-    const [answer] = await this.send(new Batch([], 0, 0), [touchCall(bucket, keys)], "touch");
+    const batch = new Batch([], 0, 0);
+    const [answer] = await this.send("touch", [touchCall(bucket, keys)], (call, ...rest) =>
+      batch.encode(call, ...rest),
+    );
     if (answer instanceof Error) throw commandError(answer);
     readReply(answer as unknown[]);
   }
 
-  private async send(batch: Batch, calls: readonly Call[], procedure: "apply" | "touch" = "apply"): Promise<unknown[]> {
-    let commands = await this.commands(batch, calls, procedure);
+  /**
+   * Puts what was built from the archive, in one round trip. Putting the same again changes nothing.
+   * @returns for each call what became of each of its entities, in order
+   * @throws InfrastructureError when a call was refused or failed: some of the others may have been done
+   */
+  async put(calls: readonly PutCall[]): Promise<PutFate[][]> {
+    const answers = await this.send("put", calls, encodePutCall);
+    return answers.map((answer, c) => {
+      if (answer instanceof Error) throw commandError(answer);
+      return readPutFates(readReply(answer as unknown[]).outcomes, calls[c].puts.length);
+    });
+  }
+
+  private async send<C extends { readonly bucket: number }>(
+    procedure: Procedure,
+    calls: readonly C[],
+    encode: EncodeCall<C>,
+  ): Promise<unknown[]> {
+    let commands = await this.commands(procedure, calls, encode);
     const answers = await this.connection.run(commands);
     // Answers of a trip come together: what the function refused for want of the library was not applied.
     const missing = answers.flatMap((answer, i) => (isMissing(answer) ? [i] : []));
     if (missing.length > 0) {
       await this.loadFunction();
-      commands = await this.commands(batch, calls, procedure);
+      commands = await this.commands(procedure, calls, encode);
       const again = await this.connection.run(missing.map((i) => commands[i]));
       missing.forEach((i, k) => {
         answers[i] = again[k];
@@ -141,7 +163,11 @@ export class StoreApplier {
     return answers;
   }
 
-  private async commands(batch: Batch, calls: readonly Call[], procedure: "apply" | "touch"): Promise<Command[]> {
+  private async commands<C extends { readonly bucket: number }>(
+    procedure: Procedure,
+    calls: readonly C[],
+    encode: EncodeCall<C>,
+  ): Promise<Command[]> {
     const headers = new Map<string, Buffer>();
     const commands: Command[] = [];
     for (const call of calls) {
@@ -158,13 +184,16 @@ export class StoreApplier {
       }
       commands.push(
         this.scripted
-          ? { key, name: "EVALSHA", args: [this.scriptSha], tail: batch.encode(call, key, header, procedure) }
-          : { key, name: "FCALL", args: [this.source[procedure]], tail: batch.encode(call, key, header) },
+          ? { key, name: "EVALSHA", args: [this.scriptSha], tail: encode(call, key, header, procedure) }
+          : { key, name: "FCALL", args: [this.source[procedure]], tail: encode(call, key, header) },
       );
     }
     return commands;
   }
 }
+
+/** Number of keys, keys, header and blobs of a call; a script's name of the procedure after them. */
+type EncodeCall<C> = (call: C, control: string, header: Buffer, last?: string) => EncodedArguments;
 
 /** Nothing of the call was done: the library or script is not there, or the server takes no function calls from this user. */
 const isMissing = (answer: unknown): boolean =>

@@ -72,12 +72,16 @@ function groupSpec(group: Group) {
   };
 }
 
+const PROCEDURES = ["apply", "touch", "put"] as const;
+export type Procedure = (typeof PROCEDURES)[number];
+
 export interface FunctionSource {
   readonly library: string;
   readonly apply: string;
   readonly touch: string;
+  readonly put: string;
   readonly source: string;
-  /** The same as a script, for a server that refuses functions: the last argument is `apply` or `touch`. */
+  /** The same as a script, for a server that refuses functions: the last argument is `apply`, `touch` or `put`. */
   readonly script: string;
 }
 
@@ -87,13 +91,12 @@ export function functionSource(plan: Plan): FunctionSource {
   const body = storeFunctionTemplate().replace(/^--@SPEC@$/m, () => spec);
   const hash = hash64(body);
   const library = `freshet_${hash}`;
-  const apply = `freshet_apply_${hash}`;
-  const touch = `freshet_touch_${hash}`;
-  const register = [
-    `redis.register_function{function_name="${apply}", callback=apply}`,
-    `redis.register_function{function_name="${touch}", callback=touch}`,
-  ].join("\n");
-  const dispatch = `return (table.remove(ARGV) == "touch" and touch or apply)(KEYS, ARGV)`;
+  const names = Object.fromEntries(PROCEDURES.map((name) => [name, `freshet_${name}_${hash}`]));
+  const register = PROCEDURES.map(
+    (name) => `redis.register_function{function_name="${names[name]}", callback=${name}}`,
+  ).join("\n");
+  const dispatch = `return ({ ${PROCEDURES.map((name) => `${name} = ${name}`).join(", ")} })[table.remove(ARGV)](KEYS, ARGV)`;
   const ending = (text: string) => body.replace(/^--@REGISTER@$/m, () => text);
-  return { library, apply, touch, source: `#!lua name=${library}\n${ending(register)}`, script: ending(dispatch) };
+  const { apply, touch, put } = names as Record<Procedure, string>;
+  return { library, apply, touch, put, source: `#!lua name=${library}\n${ending(register)}`, script: ending(dispatch) };
 }

@@ -21,7 +21,8 @@
  *                             or one byte k: they are in 2^k fields
  *   i <u32> <u8>              one such chunk, by the identity's first k bits
  *   A, A<slot>                lifetime: absorbed tile and objects     P, P<slot>  lifetime before the slots' births (bulk)
- *   g <level> <u32>           f64 generation (µs) of a tile that was put      R <u32>  identities repaired into the lifetime
+ *   g                         f64 generation of the newest put: the store's clock (µs) before its archive was listed
+ *   R <u32>                   identities repaired into the lifetime
  */
 import type { Scalar } from "../../core/plan.ts";
 import { hash64 } from "../hash.ts";

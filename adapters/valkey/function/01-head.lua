@@ -11,10 +11,17 @@
 --                     (u32), and for each present channel what its slots need, in this order: value (f64), square hi
 --                     and lo (f64, f64), hash (4, big-endian), object (u16 length, bytes)
 --   touch   KEYS  as for apply      ARGV  [1] as for apply   [k] group id (u8): folds, sweeps and prunes without an event
+--   put     KEYS  as for apply
+--           ARGV  [1] as for apply
+--                 [k] group id (u8), the seal that it was built for (u32 base index), generation (f64), u8 1 when it holds
+--                     the whole lifetime, first base index that it covers (u32), newest event time below the seal (f64,
+--                     -1 for none), then all fields of the entity below the seal: name (u8 length, bytes), value (u32
+--                     length, bytes)
 --
--- Result of both: { code, detail, outcome for each key ... }. code > 0 is the store's clock in ms, detail is 1 while
+-- Result of all: { code, detail, outcome for each key ... }. code > 0 is the store's clock in ms, detail is 1 while
 -- a failover is not cleared or the store is being restored. Outcomes are left out when every record was applied; else, for each record: 0 applied,
--- 1 and u32 (first apply time modulo 2^32) duplicate, 2 sealed. Negative codes are in adapters/valkey/replies.ts.
+-- 1 and u32 (first apply time modulo 2^32) duplicate, 2 sealed. Of a put, for each key: empty when it was put, 1 the bucket's seal is another one, 2 something as new
+-- has been put already, 3 nothing may be folded now. Negative codes are in adapters/valkey/replies.ts.
 
 --@SPEC@
 

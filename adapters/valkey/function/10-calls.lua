@@ -62,4 +62,5 @@ end
 
 local function apply(keys, args) return each(keys, args, applyEntity) end
 local function touch(keys, args) return each(keys, args, touchEntity) end
+local function put(keys, args) return each(keys, args, putEntity) end
 --@REGISTER@

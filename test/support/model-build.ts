@@ -1,0 +1,79 @@
+/** What a build should put for one entity: the model, given every event below the seal at once. */
+import { hash64 } from "../../adapters/hash.ts";
+import { ABSORBED_FIELD, absorbedObjectField, objectField, tileField } from "../../adapters/valkey/layout.ts";
+import { cellSlots, encodeObject, encodeTile, isEmptyObject } from "../../adapters/valkey/put.ts";
+import type { State } from "../../core/accumulators.ts";
+import { compileGroups, identityText } from "../../core/event.ts";
+import type { Group, Plan } from "../../core/plan.ts";
+import { EntityTiles } from "../../core/tiles.ts";
+import { floorTo } from "../../core/window.ts";
+import type { RawEvent } from "./one-entity.ts";
+
+export const identityOf = (tenant: string, { id, timeMs }: Pick<RawEvent, "id" | "timeMs">): string =>
+  hash64(identityText(tenant, "payments", timeMs, id));
+
+/** The model of one card that has seen `events`, each once, and is folded to the seal. */
+export function modelOf(plan: Plan, tenant: string, events: readonly RawEvent[], sealMs: number): EntityTiles {
+  const [{ group, channels }] = compileGroups(plan, "payments", hash64);
+  const first = Math.min(sealMs, ...events.map(({ timeMs }) => timeMs));
+  const model = new EntityTiles(group, floorTo(first, group.baseMs));
+  for (const event of events) {
+    const fields = { tenant, card: "c", id: event.id, at: event.timeMs, ...event.fields };
+    const contributions = channels.map((channel) => channel(fields));
+    model.apply({ identity: identityOf(tenant, event), timeMs: event.timeMs, contributions }, 0, 1);
+  }
+  model.fold(sealMs);
+  return model;
+}
+
+export interface BuiltEntity {
+  readonly newestMs: number | null;
+  /** Names and values in turn. */
+  readonly fields: Buffer[];
+}
+
+export function buildByModel(plan: Plan, tenant: string, events: readonly RawEvent[], sealMs: number): BuiltEntity {
+  const below = events.filter(({ timeMs }) => timeMs < sealMs);
+  const model = modelOf(plan, tenant, below, sealMs);
+  const { group } = model;
+  const fields: Buffer[] = [];
+  const add = (
+    level: number | null,
+    states: ReadonlyMap<number, State>,
+    tile: Buffer,
+    object: (id: number) => Buffer,
+  ) => {
+    const cells = cellSlots(group, level);
+    const stateOf = (id: number) =>
+      states.get(
+        group.slots.findIndex(
+          (slot) => slot.id === id && slot.kind !== "first" && slot.kind !== "last" && slot.kind !== "distinct",
+        ),
+      );
+    if (cells.length > 0)
+      fields.push(
+        tile,
+        encodeTile(
+          cells,
+          cells.map(({ id }) => stateOf(id)),
+        ),
+      );
+    group.slots.forEach(({ id, kind }, slot) => {
+      const state = states.get(slot);
+      if (state === undefined || (kind !== "first" && kind !== "last" && kind !== "distinct")) return;
+      if (!isEmptyObject(kind, state)) fields.push(object(id), encodeObject(kind, state));
+    });
+  };
+  model.levels.forEach((tiles, level) => {
+    const { id } = group.levels[level];
+    for (const [index, states] of [...tiles].sort(([a], [b]) => a - b)) {
+      add(level, states, tileField(id, index), (slot) => objectField(slot, id, index));
+    }
+  });
+  if (group.hasLifetime && model.absorbed.size > 0) add(null, model.absorbed, ABSORBED_FIELD, absorbedObjectField);
+  return { newestMs: below.length === 0 ? null : Math.max(...below.map(({ timeMs }) => timeMs)), fields };
+}
+
+/** Whether an entity with no field left still has to be known: its newest event may lie within a view's reach. */
+export const isKnown = (group: Group, newestMs: number, sealMs: number): boolean =>
+  group.expireMs === null || newestMs > sealMs - group.expireMs;
