@@ -102,6 +102,8 @@ describe("the store is killed", () => {
     expect(state).toBe("failover");
     await restart();
     expect(await invoke("control", { kind: "accept", runs })).toMatchObject({ state: "failover" });
+    // The API connects again by itself, when it gets to it; until then it says `store_unavailable`, which is as true.
+    await until("the API to reach the store again", async () => (await readiness()).reachable);
     await expectDegraded("failover");
     expect(await recoverStore()).toMatchObject({ found: "failover", state: "ok" });
     await expectEveryEventOnce();
