@@ -17,24 +17,57 @@ local function deleteMany(key, names)
   for from = 1, #names, 200 do redis.call("HDEL", key, unpack(names, from, min(from + 199, #names))) end
 end
 
--- Merges tiles of `level` that start in [from, to) into tiles named by nameOf / objectNameOf(slot), one for each `into` ms.
-local function foldLevel(key, g, level, from, to, into, kept, objects, nameOf, objectNameOf)
-  local names, at = {}, {}
-  for start = from, to - 1, level.size do
-    local index = start / level.size
-    names[#names + 1] = field(level.id, index)
-    at[#names] = start
-    for i = 1, #objects do
-      names[#names + 1] = objectField(objects[i].id, level.id, index)
-      at[#names] = start
+-- Fields that a fold names although they might not be there. Beyond that it walks those that are.
+local NAMED_LIMIT = 2000
+
+-- For a seal that stood still for days: indices of all tiles that are there, by level id, and how far a fold may go so that
+-- it has no more base tiles to fold than it would name otherwise. The next touch goes on from there.
+local function tilesThere(key, g, folded, seal)
+  local there, open = {}, {}
+  for l = 1, #g.levels do there[g.levels[l].id] = {} end
+  for _, name in ipairs(redis.call("HKEYS", key)) do
+    local first = byte(name, 1)
+    if #name == 5 and there[first] then there[first][unpackStruct(">I4", name, 2)] = true
+    elseif first == 115 and there[byte(name, 3)] then there[byte(name, 3)][unpackStruct(">I4", name, 4)] = true end
+  end
+  for index in pairs(there[g.levels[1].id]) do
+    if index >= folded and index < seal then open[#open + 1] = index end
+  end
+  table.sort(open)
+  return there, open[floor(NAMED_LIMIT / (1 + #g.objects)) + 1] or seal
+end
+
+-- Where tiles of a level start, in [from, to): all that might, or of those that are there.
+local function startsOf(level, from, to, there)
+  local starts = {}
+  if there then
+    for index in pairs(there[level.id]) do
+      local start = index * level.size
+      if start >= from and start < to then starts[#starts + 1] = start end
     end
+  else
+    for start = from, to - 1, level.size do starts[#starts + 1] = start end
+  end
+  return starts
+end
+
+-- Merges tiles of `level` that start at `starts` into tiles named by nameOf / objectNameOf(slot), one for each `into` ms.
+-- `made`, if it is given, gets the indices of these.
+local function foldLevel(key, g, level, starts, into, kept, objects, nameOf, objectNameOf, made)
+  local names = {}
+  for s = 1, #starts do
+    local index = starts[s] / level.size
+    names[#names + 1] = field(level.id, index)
+    for i = 1, #objects do names[#names + 1] = objectField(objects[i].id, level.id, index) end
   end
   if #names == 0 then return end
   local values = readMany(key, names)
   local step = 1 + #objects
   local cells, states, order = {}, {}, {}
-  for i = 1, #names, step do
-    local target = into and floor(at[i] / into) or 0
+  for s = 1, #starts do
+    local i = (s - 1) * step + 1
+    local target = into and floor(starts[s] / into) or 0
+    if made then made[target] = true end
     if values[i] then
       local layout, v = decode(values[i])
       local ids = {}
@@ -91,14 +124,13 @@ local function pruneBound(g, l, folded)
   return floor(bound / level.size) * level.size
 end
 
-local function prune(key, g, meta, s0, s1, newestEnd)
+local function prune(key, g, meta, s0, s1, newestEnd, there)
   local names, wanted = {}, 0
   for l = 1, #g.levels do
     wanted = wanted + max(0, min(pruneBound(g, l, s1), newestEnd) - pruneBound(g, l, s0)) / g.levels[l].size
   end
   local firstId, endId = s0 / g.base, min(s1, newestEnd) / g.base
-  if wanted * (1 + #g.objects) + (endId - firstId) > 2000 then
-    -- A long gap: walking the fields that exist is shorter than naming those that might.
+  if there or wanted * (1 + #g.objects) + (endId - firstId) > NAMED_LIMIT then
     local bounds = {}
     for l = 1, #g.levels do bounds[g.levels[l].id] = pruneBound(g, l, s1) / g.levels[l].size end
     for _, name in ipairs(redis.call("HKEYS", key)) do
@@ -165,31 +197,38 @@ local function absorbedAt(g, births, index)
   return cells, objects
 end
 
--- Everything below the seal goes up to every level; identities below it go; what no window needs goes.
+-- Everything below the seal goes up to every level; identities below it go; what no window needs goes. After a long gap the
+-- entity is folded as far as one call may, and is behind the seal until further touches.
 -- `newestEnd` is newestBelow's answer before this call's records: those are all above the seal, and would push it out of the list.
 local function fold(key, g, meta, seal, births, newestEnd)
+  local there
+  if (min(seal, newestEnd / g.base) - meta.folded) * (1 + #g.objects) > NAMED_LIMIT then
+    there, seal = tilesThere(key, g, meta.folded, seal)
+  end
   local s0, s1 = meta.folded * g.base, seal * g.base
   for l = 2, #g.levels do
     local level = g.levels[l]
     local from = floor(s0 / level.size) * level.size
     local to = min(floor(s1 / level.size) * level.size, newestEnd)
-    foldLevel(key, g, g.levels[level.parts], from, to, level.size, level.kept, level.objects,
+    local parts = g.levels[level.parts]
+    foldLevel(key, g, parts, startsOf(parts, from, to, there), level.size, level.kept, level.objects,
       function(index) return field(level.id, index) end,
-      function(slot, index) return objectField(slot, level.id, index) end)
+      function(slot, index) return objectField(slot, level.id, index) end, there and there[level.id])
   end
   if g.lifetime then
     local top = g.levels[g.absorbing]
     local from, to = floor(s0 / top.size) * top.size, min(floor(s1 / top.size) * top.size, newestEnd)
-    local function absorb(start, stop, cells, objects)
-      foldLevel(key, g, top, start, stop, nil, cells, objects, function() return "A" end,
+    local function absorb(starts, cells, objects)
+      foldLevel(key, g, top, starts, nil, cells, objects, function() return "A" end,
         function(slot) return "A" .. char(slot) end)
     end
+    local starts = startsOf(top, from, to, there)
     -- What a slot was before the first whole tile after its birth is built in bulk, so it must not be absorbed as well.
-    if births.absorbed <= from / g.base then absorb(from, to, g.lifetimeCells, g.lifetimeObjects)
+    if births.absorbed <= from / g.base then absorb(starts, g.lifetimeCells, g.lifetimeObjects)
     else
-      for start = from, to - 1, top.size do absorb(start, start + top.size, absorbedAt(g, births, start / g.base)) end
+      for s = 1, #starts do absorb({ starts[s] }, absorbedAt(g, births, starts[s] / g.base)) end
     end
   end
-  prune(key, g, meta, s0, s1, newestEnd)
+  prune(key, g, meta, s0, s1, newestEnd, there)
   meta.folded = seal
 end
