@@ -109,6 +109,11 @@ function report(stream: string, shard: string, records: number, result: BatchRes
   metrics.addMetric("IteratorLagMs", MetricUnit.Milliseconds, Math.max(0, nowMs - result.arrivalMs));
   if (result.late > 0) metrics.addMetric("Late", MetricUnit.Count, result.late);
   if (result.quarantined > 0) metrics.addMetric("Quarantined", MetricUnit.Count, result.quarantined);
+  const { times, payloads } = result.conflicts;
+  if (times + payloads > 0) {
+    metrics.addMetric("IdentityConflicts", MetricUnit.Count, times + payloads);
+    logger.warn("a producer reuses event ids", { stream, shard, ...result.conflicts });
+  }
   if (result.visibleMs !== null) {
     metrics.addMetric("FreshnessMs", MetricUnit.Milliseconds, Math.max(0, result.visibleMs - result.oldestArrivalMs));
   }

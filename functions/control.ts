@@ -47,6 +47,9 @@ export async function handler(event: ControlEvent): Promise<ControlReport> {
     if (event.kind === "restore") await beginRestore(ports, nowMs);
     if (event.kind === "accept") await accept(ports, event.runs, nowMs);
     const report = await controlStep(ports, event.streams ?? {}, nowMs, { cleanRestart: event.cleanRestart });
+    metrics.addDimension("service", "control");
+    metrics.addMetric("BucketsNotOk", MetricUnit.Count, report.bucketsNotOk);
+    metrics.publishStoredMetrics();
     for (const [stream, sealMs] of Object.entries(report.seals)) {
       metrics.addDimension("stream", stream);
       metrics.addMetric("SealLagMs", MetricUnit.Milliseconds, nowMs - sealMs);

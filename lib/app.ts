@@ -25,7 +25,7 @@ export function addStacks(app: App, deployment: Deployment): void {
   });
   const serving = new ServingStack(app, deployment, { store, keys, ingest: ingest.fn });
   new MonitoringStack(app, deployment, {
-    watched: [aggregator, store, serving.api],
+    watched: [aggregator, watchkeeper, store, serving.api],
     functions: [ingest.fn, aggregator.fn, watchkeeper.heartbeat, watchkeeper.control, sweeper.fn, serving.fn],
   });
 }

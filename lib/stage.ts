@@ -42,6 +42,8 @@ export interface Stage {
   readonly alarms: {
     readonly lagMs: number;
     readonly freshnessP99Ms: number;
+    /** How far a seal may fall behind where it should be: a batch that is tried again holds it for a while. */
+    readonly sealBehindMs: number;
     /** Records of one stream in five minutes. */
     readonly quarantined: number;
     /** Share of answers that are 5xx, 0 to 1. */
@@ -65,7 +67,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     },
     api: { memoryMb: 512, requestsPerSecond: 10_000, burst: 5_000 },
     onlineStore: { nodeType: "cache.t4g.micro", shards: 1, replicasPerShard: 0, snapshotDays: 0, availabilityZones: 1 },
-    alarms: { lagMs: 60_000, freshnessP99Ms: 2_000, quarantined: 10, serverErrorShare: 0.01 },
+    alarms: { lagMs: 60_000, freshnessP99Ms: 2_000, sealBehindMs: 900_000, quarantined: 10, serverErrorShare: 0.01 },
   },
   dev: {
     name: "dev",
@@ -82,7 +84,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     api: { memoryMb: 1_024, requestsPerSecond: 500, burst: 250 },
     // A replica even here: without one there is no failover, and durability asks for cluster mode with failover.
     onlineStore: { nodeType: "cache.r7g.large", shards: 1, replicasPerShard: 1, snapshotDays: 1, availabilityZones: 2 },
-    alarms: { lagMs: 60_000, freshnessP99Ms: 3_000, quarantined: 100, serverErrorShare: 0.05 },
+    alarms: { lagMs: 60_000, freshnessP99Ms: 3_000, sealBehindMs: 900_000, quarantined: 100, serverErrorShare: 0.05 },
   },
   prod: {
     name: "prod",
@@ -106,7 +108,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       snapshotDays: 7,
       availabilityZones: 2,
     },
-    alarms: { lagMs: 60_000, freshnessP99Ms: 2_000, quarantined: 10, serverErrorShare: 0.01 },
+    alarms: { lagMs: 60_000, freshnessP99Ms: 2_000, sealBehindMs: 900_000, quarantined: 10, serverErrorShare: 0.01 },
   },
 };
 

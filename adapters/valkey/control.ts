@@ -27,6 +27,8 @@ export interface GroupControl {
 export interface ControlSummary {
   readonly epoch: number | null;
   readonly present: number;
+  /** Buckets in state `ok`. */
+  readonly ok: number;
   /** The worst state of any bucket that is there. */
   readonly state: ControlState | null;
 }
@@ -52,7 +54,8 @@ export class ControlHashes {
     const found = answers.flatMap((raw) => (raw ? [decodeControl(raw as Buffer)] : []));
     const order: ControlState[] = ["new", "restoring", "failover", "ok"];
     const state = order.find((candidate) => found.some((control) => control.state === candidate)) ?? null;
-    return { epoch: found[0]?.epoch ?? null, present: found.length, state };
+    const ok = found.filter((control) => control.state === "ok").length;
+    return { epoch: found[0]?.epoch ?? null, present: found.length, ok, state };
   }
 
   /** Creates the buckets that are missing, blocked (`new`) until `open`. */

@@ -13,6 +13,7 @@ import type { BatchSpan, Watermark } from "../../adapters/valkey/watermark.ts";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import { checkEvent } from "../../core/event.ts";
 import type { Stream } from "../../core/plan.ts";
+import { type Conflicts, findConflicts } from "./identity-conflicts.ts";
 
 /** One record as the mapping delivers it. */
 export interface StreamRecord {
@@ -45,6 +46,7 @@ export interface BatchResult {
   readonly visibleMs: number | null;
   readonly failover: boolean;
   readonly archivedBytes: number;
+  readonly conflicts: Conflicts;
 }
 
 interface Candidate {
@@ -113,6 +115,7 @@ export async function aggregateBatch(
     oldestArrivalMs: records[0].arrivalMs,
     visibleMs: nowMs,
     failover,
+    conflicts: findConflicts(candidates),
     archivedBytes: objects.reduce((total, { bytes }) => total + bytes, 0),
   };
 }

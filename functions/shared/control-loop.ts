@@ -32,6 +32,8 @@ export interface StreamShards {
 export interface ControlReport {
   readonly epoch: number;
   readonly state: "ok" | "lost" | "failover" | "restoring" | "new";
+  /** Of the 1,024, those that are lost, or not open for everything. */
+  readonly bucketsNotOk: number;
   /** Which primaries answered; see `accept`. */
   readonly runs: string;
   /** By stream, ms; only streams with a group. */
@@ -68,7 +70,8 @@ export async function controlStep(
   const seals: Record<string, number> = {};
   const held: Record<string, string> = {};
   if (summary.present < BUCKETS || summary.epoch !== store.epoch) {
-    return { epoch: store.epoch, state: "lost", runs, seals, held };
+    const bucketsNotOk = summary.epoch === store.epoch ? BUCKETS - summary.ok : BUCKETS;
+    return { epoch: store.epoch, state: "lost", bucketsNotOk, runs, seals, held };
   }
   if (!first) await ports.loadFunction();
   for (const group of plan.groups) {
@@ -88,7 +91,8 @@ export async function controlStep(
       } else seals[stream.name] = control.sealMs;
     }
   }
-  return { epoch: store.epoch, state: summary.state ?? "lost", runs, seals, held };
+  const bucketsNotOk = BUCKETS - summary.ok;
+  return { epoch: store.epoch, state: summary.state ?? "lost", bucketsNotOk, runs, seals, held };
 }
 
 /**

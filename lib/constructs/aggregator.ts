@@ -82,7 +82,11 @@ export class Aggregator extends Construct {
     board.row("Events", [
       graph("Applied and received a minute", each("Applied", "Sum"), each("EventsIn", "Sum")),
       graph("Duplicates and late a minute", each("Duplicates", "Sum"), each("Late", "Sum")),
-      graph("Quarantined a minute", each("Quarantined", "Sum")),
+      graph(
+        "Quarantined, and reused event ids, a minute",
+        each("Quarantined", "Sum"),
+        each("IdentityConflicts", "Sum"),
+      ),
     ]);
     board.row("Freshness", [
       graph("From arrival to servable, p50 and p99, ms", [
@@ -90,7 +94,7 @@ export class Aggregator extends Construct {
         ...each("FreshnessMs", "p99"),
       ]),
       graph("Lag behind the stream, ms", each("IteratorLagMs", "Maximum")),
-      graph("Seal behind the clock, ms; applies blocked", each("SealLagMs", "Maximum"), each("ApplyBlocked", "Sum")),
+      graph("Applies blocked a minute", each("ApplyBlocked", "Sum")),
     ]);
     for (const of of names) {
       board.alarm({
@@ -127,6 +131,17 @@ export class Aggregator extends Construct {
         periods: 1,
         missingData: TreatMissingData.NOT_BREACHING,
         missingDataReason: "the metric is written only when something was quarantined",
+      });
+      board.alarm({
+        runbook: "identity-conflicts",
+        of,
+        meaning: `A producer of ${of} has sent one event id with two times, or one event with two payloads.`,
+        metric: streamMetric("IdentityConflicts", of, "Sum", Duration.minutes(5)),
+        comparison: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+        threshold: 1,
+        periods: 1,
+        missingData: TreatMissingData.NOT_BREACHING,
+        missingDataReason: "the metric is written only when a batch holds such events",
       });
       board.alarm({
         runbook: "freshness",

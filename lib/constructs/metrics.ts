@@ -11,12 +11,15 @@ export type StreamMetric =
   | "Duplicates"
   | "Late"
   | "Quarantined"
+  | "IdentityConflicts"
   | "FreshnessMs"
   | "IteratorLagMs"
   | "ApplyBlocked"
   | "SealLagMs";
 /** What the API writes for each feature service of the plan, or of itself. */
 export type ServiceMetric = "ScoreLatencyMs" | "FeaturesMissing" | "Degraded";
+/** What control writes of the store as a whole. */
+export type StoreMetric = "BucketsNotOk";
 export type RouterMetric = "RequestCount" | "LatencyMs" | "ServerErrors" | "ClientErrors";
 
 /** Without a label, since CloudFormation takes a labelled metric for metric math, which not every emulator's alarms know. */
@@ -24,8 +27,12 @@ export function streamMetric(name: StreamMetric, stream: string, statistic: stri
   return metric(name, { stream }, statistic, period);
 }
 
-/** @param service a feature service of the plan, or the function `api` or `ingest` */
-export function serviceMetric(name: ServiceMetric | RouterMetric, service: string, statistic: string): Metric {
+/** @param service a feature service of the plan, or the function `api`, `ingest` or `control` */
+export function serviceMetric(
+  name: ServiceMetric | RouterMetric | StoreMetric,
+  service: string,
+  statistic: string,
+): Metric {
   return metric(name, { service }, statistic, PERIOD);
 }
 

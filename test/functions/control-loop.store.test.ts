@@ -433,7 +433,9 @@ describe("after a failover", () => {
     });
     await acknowledge("a", NOW + 40 * MINUTE);
     for (const minute of [41, 42]) {
-      expect(await tick(NOW + minute * MINUTE)).toMatchObject({ state: "failover", seals: sealed });
+      const report = await tick(NOW + minute * MINUTE);
+      expect(report).toMatchObject({ state: "failover", seals: sealed });
+      expect(report.bucketsNotOk).toBeGreaterThan(0);
     }
     await accept(ports, undefined, NOW + 50 * MINUTE);
     expect(await tick(NOW + 51 * MINUTE)).toMatchObject({
@@ -487,7 +489,7 @@ describe("a store that has lost a control hash", () => {
     await running();
     await acknowledge("a", NOW + 30 * MINUTE);
     await admin.del(controlKey(100));
-    expect(await tick(NOW + 31 * MINUTE)).toMatchObject({ state: "lost", seals: {}, held: {} });
+    expect(await tick(NOW + 31 * MINUTE)).toMatchObject({ state: "lost", bucketsNotOk: 1, seals: {}, held: {} });
     expect((await group(0))!.sealIndex * MINUTE).toBe(floor(CREATED - LAG_MS));
     expect(await admin.exists(controlKey(100))).toBe(0);
   });
@@ -521,7 +523,7 @@ describe("a store that has lost a control hash", () => {
     expect((await replay.apply([event])).fates[0][0].fate).toBe("applied");
     await accept(ports, undefined, NOW + 43 * MINUTE);
     expect((await new StoreApplier(connection, first.plan, 2).apply([event])).fates[0][0].fate).toBe("duplicate");
-    expect(await tick(NOW + 44 * MINUTE)).toMatchObject({ epoch: 2, state: "ok" });
+    expect(await tick(NOW + 44 * MINUTE)).toMatchObject({ epoch: 2, state: "ok", bucketsNotOk: 0 });
   });
 
   it("is restored all the same when the first try dies half-way", async () => {

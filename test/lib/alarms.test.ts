@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
+import { SEAL_MARGIN_MS } from "../../functions/shared/control-loop.ts";
 import { metrics } from "../../functions/shared/observability.ts";
 import { fixturePlan, synthesizeAws } from "./synthesized.ts";
 
@@ -45,6 +46,25 @@ test("a stream that nobody reads raises the lag alarm, since each minute has a h
   expect(lag.map((alarm) => alarm["TreatMissingData"])).toEqual(["breaching", "breaching"]);
 });
 
+test("a failover, a restore and a loss raise an alarm while nobody attends to them, and so does a silent control function", () => {
+  const [alarm] = alarms.filter(({ AlarmName }) => AlarmName === "freshet-dev-store-state");
+  expect(alarm).toMatchObject({
+    MetricName: "BucketsNotOk",
+    Threshold: 1,
+    EvaluationPeriods: 3,
+    DatapointsToAlarm: 3,
+    Period: 60,
+    TreatMissingData: "breaching",
+  });
+});
+
+test("a seal may lag by lateness, timeout and margin, and a quarter of an hour more", () => {
+  const lags = alarms.filter(({ AlarmName }) => AlarmName.startsWith("freshet-dev-seal-lag"));
+  expect(lags.map(({ Threshold }) => Threshold)).toEqual(
+    fixturePlan.streams.map(({ allowedLatenessMs }) => allowedLatenessMs + 60_000 + SEAL_MARGIN_MS + 900_000),
+  );
+});
+
 test("each stream has an alarm of its own, on its own metric", () => {
   const applied = alarms.filter((alarm) => alarm["AlarmName"].includes("applies-blocked"));
   expect(applied.map((alarm) => alarm["Dimensions"])).toEqual(
@@ -58,12 +78,13 @@ test("an alarm's dimensions are those that the functions' metrics have", () => {
   const { _aws } = metrics.serializeMetrics();
   metrics.clearMetrics();
   const own = alarms.filter((alarm) => alarm["Namespace"] === "Freshet");
-  for (const { Namespace, Dimensions } of own) {
-    expect({ Namespace, Dimensions: [Dimensions.map(({ Name }: any) => Name)] }).toEqual({
-      Namespace: _aws.CloudWatchMetrics[0].Namespace,
-      Dimensions: _aws.CloudWatchMetrics[0].Dimensions,
-    });
-  }
+  const [{ Namespace, Dimensions }] = _aws.CloudWatchMetrics;
+  expect([Namespace, Dimensions]).toEqual(["Freshet", [["stream"]]]);
+  // Control writes of the store as a whole under its own name.
+  expect(own.map((alarm) => alarm["Dimensions"]).filter((dimensions) => dimensions[0].Name !== "stream")).toEqual([
+    [{ Name: "service", Value: "control" }],
+  ]);
+  for (const alarm of own) expect(alarm["Dimensions"]).toHaveLength(1);
   expect(own).not.toEqual([]);
 });
 
@@ -71,7 +92,7 @@ test("the dashboard shows every metric that functions write, and all alarms", ()
   const body = JSON.stringify(app.resources("AWS::CloudWatch::Dashboard")[0][1].Properties["DashboardBody"]);
   for (const metric of [
     ...["EventsIn", "Applied", "Duplicates", "Late", "Quarantined", "FreshnessMs", "IteratorLagMs", "ApplyBlocked"],
-    ...["SealLagMs", "ScoreLatencyMs", "FeaturesMissing", "Degraded"],
+    ...["IdentityConflicts", "BucketsNotOk", "SealLagMs", "ScoreLatencyMs", "FeaturesMissing", "Degraded"],
   ]) {
     expect(body).toContain(`Freshet\\\\\\",\\\\\\"${metric}`.replaceAll("\\\\\\", "\\"));
   }

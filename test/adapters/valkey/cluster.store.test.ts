@@ -60,7 +60,7 @@ it("applies once, reads and sweeps across the primaries of a cluster", async () 
   const controls = new ControlHashes(connection, plan);
   await controls.create(1, new Map(plan.groups.map((g) => [g.name, { sealMs, births: birthsOf(g, 0) }])));
   await controls.setState(1, ["new"], "ok");
-  expect(await controls.summary()).toEqual({ epoch: 1, present: 1024, state: "ok" });
+  expect(await controls.summary()).toEqual({ epoch: 1, present: 1024, ok: 1024, state: "ok" });
 
   const packer = new RecordPacker(plan, "payments");
   const event = (i: number) => ({ id: `e${i}`, at: now - 600_000, card: `c${i % 50}`, shop: `s${i % 7}`, amount: 1.5 });

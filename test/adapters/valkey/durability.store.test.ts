@@ -120,7 +120,12 @@ describe("a primary with an append-only file", () => {
     await valkey.restart({ empty: true });
     const connection = new ValkeyConnection(valkey);
     await expect(new StoreApplier(connection, plan, 1).apply(batch(0))).rejects.toMatchObject({ code: "control_lost" });
-    expect(await new ControlHashes(connection, plan).summary()).toEqual({ epoch: null, present: 0, state: null });
+    expect(await new ControlHashes(connection, plan).summary()).toEqual({
+      epoch: null,
+      present: 0,
+      ok: 0,
+      state: null,
+    });
     const reader = createReader(plan, { ...valkey, timeoutMs: 5_000 });
     expect(await reader.state()).toMatchObject({ reachable: true, control: "lost" });
     await reader.close();
