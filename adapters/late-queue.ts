@@ -85,8 +85,8 @@ export class LateQueue {
   }
 
   /**
-   * How many events of a stream wait for repair, over all tenants. Reads the whole queue, so it is for people and
-   * metrics, not for a request's path.
+   * How much of a stream waits for repair, over all tenants: one for each late event and entity that it belongs to. Reads
+   * the whole queue, so it is for people and metrics, not for a request's path.
    * @returns `complete` is false when the queue was too long to count; `pending` is then a lower bound
    * @throws InfrastructureError `late_queue_unavailable`
    */

@@ -4,8 +4,8 @@
  * import of clients and constructs; hence the names and one-line descriptions here.
  */
 import { Command, CommanderError } from "commander";
-import { FreshetError } from "../core/errors.ts";
-import { EXIT } from "./exit.ts";
+import { DefinitionError, FreshetError } from "../core/errors.ts";
+import { EXIT, USAGE_CODES } from "./exit.ts";
 
 type Register = (program: Command) => void;
 
@@ -46,7 +46,9 @@ async function main(argv: readonly string[]): Promise<void> {
 }
 
 /** @returns the exit code of an error, having shown it */
-function report(error: unknown): number {
+async function report(thrown: unknown): Promise<number> {
+  const { placeOf, tellLoadFailure } = await import("./definition-place.ts");
+  const error = tellLoadFailure(thrown);
   if (error instanceof CommanderError) {
     // Commander has written help, version or the usage error itself.
     return error.exitCode === 0 ? 0 : EXIT.usage;
@@ -54,15 +56,27 @@ function report(error: unknown): number {
   if (error instanceof FreshetError) {
     if (error.code === "interrupted") return EXIT.interrupted;
     process.stderr.write(`\nfreshet: ${error.message}\n`);
-    if (error.repair !== undefined) process.stderr.write(`  repair: ${error.repair}\n`);
+    const place = error instanceof DefinitionError ? placeOf(error.message) : null;
+    if (place !== null) process.stderr.write(`  in: ${place}\n`);
+    // Refusals of definitions end with their repair.
+    const { repair } = error;
+    if (repair !== undefined && !error.message.endsWith(repair)) process.stderr.write(`  repair: ${repair}\n`);
+    if (!(error instanceof DefinitionError) && USAGE_CODES.has(error.code)) return EXIT.usage;
     return error.code === "not_running" ? EXIT.notRunning : EXIT.failed;
   }
   process.stderr.write(`\nfreshet: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
   return EXIT.failed;
 }
 
+// A reader that has seen enough, as `head`, is no failure: what is under way comes to its end without an audience.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+  });
+}
+
 try {
   await main(process.argv.slice(2));
 } catch (error) {
-  process.exitCode = report(error);
+  process.exitCode = await report(error);
 }

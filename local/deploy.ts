@@ -115,6 +115,15 @@ export async function stackNames(port: number): Promise<string[]> {
   return Stacks.filter((stack) => stack.StackStatus?.endsWith("_COMPLETE")).map((stack) => stack.StackName ?? "");
 }
 
+/** Tables and buckets that no API function needs, but tools do: each with its output. */
+const STORED = {
+  archiveBucket: "ArchiveBucket",
+  quarantineBucket: "QuarantineBucket",
+  quarantineTable: "QuarantineTable",
+  lateTable: "LateTable",
+  controlTable: "ControlTable",
+} as const;
+
 /** What the deployed stacks say of themselves. */
 export async function describeDeployment(port: number): Promise<Omit<Deployment, "sourceHash">> {
   const cloudFormation = new CloudFormationClient(clientConfig(port));
@@ -137,7 +146,8 @@ export async function describeDeployment(port: number): Promise<Omit<Deployment,
         return Environment?.Variables ?? {};
       }),
     );
-    const environment = Object.assign({}, ...environments) as Record<string, string>;
+    const stored = Object.entries(STORED).map(([name, key]) => [ENVIRONMENT[name as keyof typeof STORED], output(key)]);
+    const environment = Object.assign({}, ...environments, Object.fromEntries(stored)) as Record<string, string>;
     return {
       deployedAtMs: Date.now(),
       stacks: Stacks.map((stack) => stack.StackName ?? ""),

@@ -26,13 +26,22 @@ export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>
   }
 }
 
-/** The same for work without an end of its own, as watching: Ctrl-C is how it ends, and no failure. */
+/**
+ * The same for work without an end of its own, as watching: Ctrl-C is how it ends, or that nobody reads its output any
+ * more (`| head`), and neither is a failure.
+ */
 export function untilInterrupted(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
-  return interruptible(async (signal) => {
+  return interruptible(async (interrupted) => {
+    const unread = new AbortController();
+    const end = (): void => unread.abort();
+    process.stdout.on("error", end);
+    const signal = AbortSignal.any([interrupted, unread.signal]);
     try {
       await work(signal);
     } catch (error) {
       if (!signal.aborted) throw error;
+    } finally {
+      process.stdout.off("error", end);
     }
   });
 }

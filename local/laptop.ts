@@ -3,6 +3,7 @@ import { existsSync, readdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { FreshetError } from "../core/errors.ts";
 import { initControl } from "./control.ts";
+import { checkDefinitions } from "./definitions.ts";
 import {
   bootstrap,
   deploy,
@@ -56,6 +57,9 @@ async function bringUp(home: string, options: UpOptions, undertaking: Undertakin
   const { steps, signal } = options;
   const { started } = undertaking;
   const before = readState(home);
+  if (options.redeploy || before.deployment?.sourceHash !== sourceHash()) {
+    await steps.step("definitions", checkDefinitions);
+  }
   const ports = await choosePorts(home, before, options.wanted ?? {});
   updateState(home, { ports });
 

@@ -24,7 +24,7 @@ export interface Deployment {
   readonly stacks: readonly string[];
   /** Base URL behind the emulator's API Gateway, without a trailing slash. */
   readonly apiUrl: string;
-  /** Variables of the deployed API functions: what `freshet serve` and the tools run with. */
+  /** Variables of the deployed API functions, and the names of tables and buckets: what `freshet serve` and tools run with. */
   readonly environment: Readonly<Record<string, string>>;
   readonly controlFunction: string;
   /** Stream name in the plan to name of the Kinesis stream. */

@@ -1,5 +1,6 @@
 /** What runs, and what the API says of the store. */
 import { emulatorUrl } from "./emulator.ts";
+import { type LateBacklog, readLateBacklog } from "./late.ts";
 import { PARTS, type PartName, serveUrl, valkeyUrl } from "./parts.ts";
 import { isRunning, readRecord } from "./processes.ts";
 import { readState } from "./state.ts";
@@ -13,7 +14,7 @@ export function isUp(home: string): boolean {
   return missingParts(home).length === 0;
 }
 
-/** What `freshet status --json` prints: all that a script needs to connect. */
+/** What `freshet status --json` prints beside the state of the store: all that a script needs to connect. */
 export function describe(home: string): Record<string, unknown> {
   const state = readState(home);
   const { ports, deployment } = state;
@@ -37,6 +38,34 @@ export function describe(home: string): Record<string, unknown> {
   };
 }
 
+/** The store's state in the words of `/ready`, and what waits for repair; nothing of it is known while parts are missing. */
+export interface StoreStatus {
+  readonly store: { readonly state: string; readonly sentence: string | null; readonly repair: string | null };
+  /** By stream; null where it cannot be counted. */
+  readonly late: Readonly<Record<string, LateBacklog>> | null;
+}
+
+export async function describeStore(home: string): Promise<StoreStatus> {
+  const { ports, deployment } = readState(home);
+  const emulatorRuns = ports.emulator !== undefined && isRunning(readRecord(home, "emulator"));
+  const late =
+    emulatorRuns && deployment !== undefined
+      ? await readLateBacklog(ports.emulator, deployment).catch(() => null)
+      : null;
+  return { store: await askStore(home), late };
+}
+
+export async function askStore(home: string): Promise<StoreStatus["store"]> {
+  const ready = await askReady(home);
+  const state = ready?.checks?.online_store?.control ?? "unknown";
+  const reachable = ready?.checks?.online_store?.reachable ?? true;
+  return {
+    state: reachable ? state : "unreachable",
+    sentence: ready === null ? "the API server does not answer" : (ready.reason ?? ready.detail ?? null),
+    repair: ready === null ? "run `freshet up`" : (ready.repair ?? null),
+  };
+}
+
 /** What `/ready` of the plain server says; null when it does not answer. */
 export async function askReady(home: string): Promise<Readiness | null> {
   const { serve } = readState(home).ports;
@@ -54,7 +83,14 @@ export interface Readiness {
   readonly detail?: string;
   readonly reason?: string;
   readonly repair?: string;
-  readonly checks?: { readonly online_store?: { readonly control?: string } };
+  readonly checks?: {
+    readonly online_store?: {
+      readonly control?: string;
+      readonly reachable?: boolean;
+      /** By stream, in epoch milliseconds. */
+      readonly seals_ms?: Readonly<Record<string, number>>;
+    };
+  };
 }
 
 export const storeIsOk = (ready: Readiness | null): boolean => ready?.checks?.online_store?.control === "ok";

@@ -6,7 +6,7 @@ import { type DemoEvents, type SamplePayment, streamDemoEvents } from "../../loc
 import { type FlowReader, openFlow, type StreamFlow, settledEvents } from "../../local/flow.ts";
 import { freshetHome } from "../../local/home.ts";
 import { serveUrl } from "../../local/parts.ts";
-import { describe } from "../../local/status.ts";
+import { describe, describeStore } from "../../local/status.ts";
 import type { Steps } from "../../local/steps.ts";
 import { addPortOptions, type PortOptions, wantedPorts, withRuntime } from "../bring-up.ts";
 import { type Running, requireRunning } from "../running.ts";
@@ -39,7 +39,7 @@ export function register(program: Command): void {
         flow.close();
       }
       heading("It is up");
-      process.stdout.write(`${formatStatus(describe(home))}\n\n`);
+      process.stdout.write(`${formatStatus(describe(home), await describeStore(home))}\n\n`);
       process.stdout.write(
         `  make inspect   watch events flow        make stream    more events\n` +
           `  make score     score another payment    make down      end it\n`,

@@ -1,45 +1,29 @@
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Command, Option } from "commander";
 import { createKinesisClient } from "../../adapters/kinesis-client.ts";
-import { parseDuration } from "../../core/duration.ts";
 import { clientConfig } from "../../local/deploy.ts";
 import { type GenerateSummary, generate } from "../../local/generator/run.ts";
 import type { StreamName } from "../../local/generator/simulate.ts";
 import { brokerSink, fileSink, httpSink, type Sink } from "../../local/generator/sinks.ts";
+import { checkTimes } from "../../local/generator/time-check.ts";
 import { freshetHome } from "../../local/home.ts";
 import { serveUrl } from "../../local/parts.ts";
+import { askReady } from "../../local/status.ts";
+import { duration, fraction, number, someOf, time, whole } from "../arguments.ts";
 import { EXIT } from "../exit.ts";
 import { requireRunning } from "../running.ts";
 import { formatTable } from "../table.ts";
 
 const STREAMS: readonly StreamName[] = ["transactions", "clicks", "labels"];
 
+/** Allowed lateness as declared, and the margin of the seal. */
+const NEW_SEAL_MS = 12 * 60_000;
 const SINKS = ["broker", "http", "file"] as const;
-
-const number = (low: number, high: number) => (text: string) => {
-  const value = Number(text);
-  if (text.trim() === "" || !(value >= low && value <= high))
-    throw new InvalidArgumentError(`a number from ${low} to ${high}`);
-  return value;
-};
-const fraction = number(0, 1);
-const time = (text: string): number => {
-  const ms = Date.parse(text);
-  if (Number.isNaN(ms)) throw new InvalidArgumentError("a time like 2026-11-01T00:00:00Z");
-  return ms;
-};
-const streamList = (text: string): StreamName[] => {
-  const names = text === "all" ? [...STREAMS] : text.split(",");
-  for (const name of names) {
-    if (!STREAMS.includes(name as StreamName))
-      throw new InvalidArgumentError(`streams are ${STREAMS.join(", ")} or all`);
-  }
-  return names as StreamName[];
-};
 
 interface Options {
   streams: StreamName[];
   rate: number;
-  duration: string;
+  /** Milliseconds. */
+  duration: number;
   count?: number;
   seed: number;
   from?: number;
@@ -54,6 +38,7 @@ interface Options {
   customers: number;
   tenant: string;
   truth?: string;
+  anyway?: boolean;
   json?: boolean;
 }
 
@@ -61,12 +46,12 @@ export function register(program: Command): void {
   program
     .command("generate")
     .description("Simulated transactions, clicks and labels, with fraud in them, to the broker, the API or a file.")
-    .option("--streams <names>", "comma-separated, or all", streamList, [...STREAMS])
+    .option("--streams <names>", "comma-separated, or all", someOf(STREAMS), [...STREAMS])
     .option("--rate <n>", "events a second, on average", number(0.01, 100_000), 50)
-    .option("--duration <time>", "how long, as 60s or 5m", "60s")
-    .option("--count <n>", "stop after this many events", number(1, 1e9))
-    .option("--seed <n>", "the same seed gives the same events", number(0, 2 ** 48), 7)
-    .option("--from <time>", "simulated time instead of the clock; needs --to", time)
+    .addOption(new Option("--duration <time>", "how long, as 60s or 5m").argParser(duration).default(60_000, "60s"))
+    .option("--count <n>", "stop after this many events", whole(1, 1e9))
+    .option("--seed <n>", "the same seed, with the same --from and --to, gives the same events", whole(0, 2 ** 48), 7)
+    .option("--from <time>", "simulated time instead of the clock, as fast as it goes; needs --to", time)
     .option("--to <time>", "end of simulated time", time)
     .addOption(
       new Option("--sink <where>", "broker (Avro, KPL-packed), http (JSON) or file (NDJSON, needs --out)")
@@ -79,9 +64,10 @@ export function register(program: Command): void {
     .option("--late <share>", "share of events 20 to 60 minutes old", fraction, 0)
     .option("--disorder <share>", "share of events up to 8 minutes old", fraction, 0)
     .option("--malformed <share>", "share of events that cannot be read", fraction, 0)
-    .option("--customers <n>", "size of the population", number(10, 1e6), 2000)
+    .option("--customers <n>", "size of the population", whole(10, 1e6), 2000)
     .option("--tenant <name>", "tenant of broker events", "default")
     .option("--truth <file>", "write what is true of each event, one JSON line each")
+    .option("--anyway", "send a range that will be late or quarantined")
     .option("--json", "print the summary as JSON")
     .addHelpText(
       "after",
@@ -103,7 +89,11 @@ async function run(options: Options, command: Command): Promise<void> {
     command.error("error: --sink file and --out go together");
   }
   const fromMs = options.from ?? Date.now();
-  const toMs = options.to ?? fromMs + parseDuration(options.duration, "--duration");
+  const toMs = options.to ?? fromMs + options.duration;
+  const sink = makeSink(options);
+  if (simulated && options.sink !== "file" && !options.anyway) {
+    checkTimes({ fromMs, toMs }, Date.now(), await sealOf(options.streams));
+  }
   const clicks = options.streams.includes("clicks");
   const payments = options.streams.some((name) => name !== "clicks");
   const abort = new AbortController();
@@ -120,7 +110,7 @@ async function run(options: Options, command: Command): Promise<void> {
       transactionsPerSecond: payments ? options.rate * (clicks ? 2 / 3 : 1) : 0,
       clicksPerSecond: clicks ? options.rate * (payments ? 1 / 3 : 1) : 0,
     },
-    makeSink(options),
+    sink,
     options.json ? () => {} : showProgress(),
     abort.signal,
   );
@@ -138,6 +128,13 @@ function makeSink(options: Options): Sink {
   if (options.sink === "http") return httpSink(serveUrl(ports.serve), apiKey);
   const client = createKinesisClient(clientConfig(ports.emulator));
   return brokerSink(client, deployment.streams, !options.single, options.seed);
+}
+
+/** The seal that any of the streams has reached; where none is known, what a new stream begins with. */
+async function sealOf(streams: readonly StreamName[]): Promise<number> {
+  const seals = (await askReady(freshetHome()))?.checks?.online_store?.seals_ms ?? {};
+  const known = streams.flatMap((name) => seals[name] ?? []);
+  return known.length > 0 ? Math.max(...known) : Date.now() - NEW_SEAL_MS;
 }
 
 /** A bar on a terminal, a line every five seconds elsewhere. */

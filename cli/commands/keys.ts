@@ -2,6 +2,7 @@ import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import type { Command } from "commander";
 import { FreshetError } from "../../core/errors.ts";
 import { createKey, createKeyStore, type KeyStore, SCOPES } from "../../functions/api/keys.ts";
+import { number } from "../arguments.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { formatTable } from "../table.ts";
 
@@ -40,15 +41,10 @@ export function register(program: Command): void {
     .requiredOption("--tenant <name>", "the team whose events, features and scores it reaches")
     .option("--scopes <list>", "comma-separated", SCOPES.filter((scope) => scope !== "admin").join(","))
     .option("--name <text>", "what it is for", "")
-    .option("--days <number>", "days until it expires; never when left out", Number)
+    .option("--days <number>", "days until it expires; never when left out", number(0.001, 36_500))
     .addOption(stageOption())
     .option("--json", "print the key and its record as JSON")
     .action(async (options: CreateOptions) => {
-      if (options.days !== undefined && !(options.days > 0)) {
-        throw new FreshetError("days_invalid", `--days takes a number above 0, given ${options.days}`, {
-          repair: "use --days 90, or leave it out for a key that does not expire",
-        });
-      }
       const nowMs = Date.now();
       const { key, record } = await withKeys(options, (store) =>
         createKey(store, {

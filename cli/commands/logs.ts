@@ -7,19 +7,20 @@ import {
   type FilteredLogEvent,
   FilterLogEventsCommand,
 } from "@aws-sdk/client-cloudwatch-logs";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { FreshetError } from "../../core/errors.ts";
 import { freshetHome, homeFolder } from "../../local/home.ts";
 import { untilInterrupted } from "../../local/interrupt.ts";
 import { logFile } from "../../local/processes.ts";
+import { duration } from "../arguments.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
 
 const POLL_MS = 1_000;
-const UNITS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 interface Options extends StageOption {
   readonly follow?: boolean;
-  readonly since: string;
+  /** Milliseconds. */
+  readonly since: number;
 }
 
 export function register(program: Command): void {
@@ -30,23 +31,20 @@ export function register(program: Command): void {
     )
     .option("-f, --follow", "go on until Ctrl-C")
     .addOption(stageOption())
-    .option("--since <age>", "how far back, as 30s, 10m, 2h", "10m")
+    .addOption(new Option("--since <age>", "how far back, as 30s, 10m, 2h").argParser(duration).default(600_000, "10m"))
+    .addHelpText(
+      "after",
+      "\nExamples:\n  freshet logs\n  freshet logs aggregate --since 1h\n  freshet logs valkey --follow",
+    )
     .action(async (name: string | undefined, options: Options) => {
       const home = freshetHome();
-      const sinceMs = Date.now() - parseAge(options.since);
+      const sinceMs = Date.now() - options.since;
       await untilInterrupted((signal) =>
         options.stage === undefined && name !== undefined && existsSync(logFile(home, name))
           ? followFile(logFile(home, name), options.follow ?? false, signal)
           : followFunctions(home, name, sinceMs, options, signal),
       );
     });
-}
-
-/** @returns milliseconds */
-export function parseAge(text: string): number {
-  const match = /^(\d+)([smhd])$/.exec(text);
-  if (match !== null) return Number(match[1]) * UNITS[match[2]];
-  throw new FreshetError("age_invalid", `--since takes an age, given "${text}"`, { repair: "use 30s, 10m, 2h or 1d" });
 }
 
 async function followFile(file: string, follow: boolean, signal: AbortSignal): Promise<void> {

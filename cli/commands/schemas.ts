@@ -8,6 +8,7 @@ import { digestOf, fingerprintOf, type RecordSchema } from "../../adapters/avro/
 import { appendGolden, goldenEvent } from "../../adapters/avro/golden-bytes.ts";
 import { SCHEMA_FOLDER, SchemaFolder } from "../../adapters/avro/schema-folder.ts";
 import { FreshetError } from "../../core/errors.ts";
+import { whole } from "../arguments.ts";
 import { EXIT } from "../exit.ts";
 import { formatTable } from "../table.ts";
 
@@ -31,7 +32,7 @@ export function register(program: Command): void {
   ).action(check);
   command("list", "Every contract with its shipped revisions and fingerprints.").action(list);
   command("show <contract>", "The fields of a contract with their documentation.")
-    .option("--revision <n>", "a shipped revision instead of the current schema", Number)
+    .option("--revision <n>", "a shipped revision instead of the current schema", whole(1, 1e6))
     .action(show);
   command("fingerprint <schema>", "CRC-64-AVRO of a contract, or of an .avsc file.").action(fingerprint);
   command("types", "Write the modules that are generated from the contracts.").action(types);

@@ -3,7 +3,7 @@ import { STORE_STATES } from "../../adapters/store-states.ts";
 import type { ControlEvent } from "../../functions/control.ts";
 import type { ControlReport } from "../../functions/shared/control-loop.ts";
 import { freshetHome } from "../../local/home.ts";
-import { describe } from "../../local/status.ts";
+import { describe, describeStore } from "../../local/status.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { EXIT } from "../exit.ts";
 import { openFunctions } from "../invoke.ts";
@@ -18,13 +18,21 @@ export function register(program: Command): void {
     )
     .option(
       "--json",
-      "all that a script needs to connect: api.url, api.key, serve.url, emulator.url, valkey.url, streams",
+      "all that a script needs to connect: api.url, api.key, serve.url, emulator.url, valkey.url, streams, store, late",
     )
     .addOption(stageOption())
+    .addHelpText(
+      "after",
+      "\nThe state of the online store is `ok`, or what it is with its repair. `late` counts what waits for repair: one for" +
+        "\neach late event and entity of it.\n\nExamples:\n  freshet status\n  freshet status --json",
+    )
     .action(async (options: StageOption & { json?: boolean }) => {
       if (options.stage !== undefined) return showStage(options);
-      const status = describe(freshetHome());
-      process.stdout.write(`${options.json ? JSON.stringify(status, null, 2) : formatStatus(status)}\n`);
+      const home = freshetHome();
+      const [status, store] = [describe(home), await describeStore(home)];
+      process.stdout.write(
+        `${options.json ? JSON.stringify({ ...status, ...store }, null, 2) : formatStatus(status, store)}\n`,
+      );
       if (!status["running"]) process.exitCode = EXIT.notRunning;
     });
 }

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { freshetHome } from "../../local/home.ts";
-import { describe } from "../../local/status.ts";
+import { describe, describeStore } from "../../local/status.ts";
 import { addPortOptions, type PortOptions, wantedPorts, withRuntime } from "../bring-up.ts";
 import { formatStatus } from "../status-table.ts";
 
@@ -12,7 +12,9 @@ export function register(program: Command): void {
   addPortOptions(command).action(async (options: PortOptions & { json?: boolean }) => {
     const home = freshetHome();
     await withRuntime(home, { wanted: wantedPorts(options) }, async () => {});
-    const status = describe(home);
-    process.stdout.write(`${options.json ? JSON.stringify(status, null, 2) : `\n${formatStatus(status)}`}\n`);
+    const [status, store] = [describe(home), await describeStore(home)];
+    process.stdout.write(
+      `${options.json ? JSON.stringify({ ...status, ...store }, null, 2) : `\n${formatStatus(status, store)}`}\n`,
+    );
   });
 }

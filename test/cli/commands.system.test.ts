@@ -32,6 +32,7 @@ describe("commands of a running laptop", () => {
       running: true,
       api: deployed().api,
       serve: { url: deployed().serve.url, running: true },
+      store: { state: "ok", sentence: null, repair: null },
       streams: { transactions: "freshet-local-transactions" },
     });
     const { code, out } = freshet("health", "--json");
@@ -84,7 +85,69 @@ describe("commands of a running laptop", () => {
     expect(err).toMatch(
       /there is no log of nonsense\n {2}repair: functions: .*aggregate, api, .*; processes: .*emulator/,
     );
-    expect(code).toBe(1);
+    expect(code).toBe(2);
+  });
+
+  it("a reader that has seen enough ends the watchers, and is no failure", async () => {
+    for (const args of [
+      ["inspect", "--json"],
+      ["logs", "--since", "1h", "--follow"],
+      ["logs", "valkey"],
+    ]) {
+      const child = spawn(process.execPath, [CLI, ...args], {
+        env: { ...process.env, FRESHET_HOME: deployed().home },
+        stdio: ["ignore", "pipe", "pipe"],
+      });
+      let err = "";
+      child.stderr.on("data", (chunk) => {
+        err += chunk;
+      });
+      await once(child.stdout, "data");
+      child.stdout.destroy();
+      expect(await once(child, "close")).toEqual([0, null]);
+      expect(err).toBe("");
+    }
+  });
+
+  it("an interrupted demo leaves running what was up before it", async () => {
+    const child = spawn(process.execPath, [CLI, "demo"], {
+      env: { ...process.env, FRESHET_HOME: deployed().home },
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    let err = "";
+    for await (const chunk of child.stderr) {
+      err += chunk;
+      if (err.includes("streaming payments") && !child.killed) child.kill("SIGINT");
+    }
+    if (child.exitCode === null) await once(child, "close");
+    expect(err).toContain("what was running before is left running");
+    expect(child.exitCode).toBe(130);
+    expect(JSON.parse(freshet("status", "--json").out)).toMatchObject({ running: true });
+  });
+
+  it("generate refuses times that would be late or quarantined, before it sends anything", () => {
+    const ahead = freshet("generate", "--from", "2100-01-01", "--to", "2100-01-02");
+    expect(ahead).toMatchObject({
+      code: 2,
+      out: "",
+      err: expect.stringMatching(/--to lies \d+d ahead: .*quarantined/),
+    });
+    const past = freshet("generate", "--from", "2020-01-01", "--to", "2020-01-02", "--sink", "http");
+    expect(past).toMatchObject({ code: 2, out: "", err: expect.stringMatching(/all of the range .* late/) });
+    expect(past.err).toContain("repair: use --sink file");
+  });
+
+  it("late events are counted until they are repaired", async () => {
+    const pending = async () => JSON.parse(freshet("status", "--json").out).late.clicks.pending as number;
+    const before = await pending();
+    const args = ["--streams", "clicks", "--rate", "100", "--duration", "1s", "--late", "1", "--json"];
+    const { acknowledged } = JSON.parse(freshet("generate", ...args).out);
+    expect(acknowledged).toBeGreaterThan(20);
+    // A click belongs to one entity, its user.
+    await expect.poll(pending, { timeout: 30_000 }).toBe(before + acknowledged);
+    const { streams } = JSON.parse(freshet("inspect", "--once", "--json").out);
+    const clicks = streams.find((each: { stream: string }) => each.stream === "clicks");
+    expect(clicks.to_repair).toEqual({ pending: before + acknowledged, complete: true });
   });
 
   it("keys makes a key that works, lists it without its secret, and deletes it", async () => {

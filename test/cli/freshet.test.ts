@@ -65,9 +65,24 @@ describe("the freshet command", () => {
     expect(freshet(["down"])).toMatchObject({ code: 0, err: "nothing was running\n" });
   });
 
-  it("refuses a port that is none", () => {
-    const { code, err } = freshet(["up", "--serve-port", "70000"]);
-    expect(err).toContain('a port is a number from 1 to 65535, given "70000"');
-    expect(code).toBe(1);
+  it.each([
+    ["up --serve-port 70000", "Give a number from 1 to 65535."],
+    ["serve --port http", "Give a number from 1 to 65535."],
+    ["logs --since yesterday", "Give a whole number and a unit, as 30s, 5m, 2h or 1d."],
+    ["keys create --tenant a --days 0", "Give a number from 0.001 to 36500."],
+    ["generate --duration 5", "Give a whole number and a unit, as 30s, 5m, 2h or 1d."],
+    ["generate --streams payments", 'not "payments".'],
+    ["generate --from noon --to 2026-01-01", "Give a time, as 2026-11-01,"],
+    ["generate --to 2026-01-01", "--from and --to go together"],
+    ["schemas show none.v1", "there is no contract none.v1"],
+    ["schemas show clicks.v1 --revision first", "Give a number from 1 to 1000000."],
+    ["schemas show clicks.v1 --revision 99", "clicks.v1 has no revision 99"],
+    ["bench --only nothing --no-write", "there is no benchmark nothing"],
+    ["status now", "too many arguments for 'status'"],
+    ["keys", "Usage: freshet keys"],
+  ])("%s ends with 2 and says what is wrong", (line, message) => {
+    const { code, err } = freshet(line.split(" "));
+    expect(err).toContain(message);
+    expect(code).toBe(2);
   });
 });
