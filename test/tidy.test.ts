@@ -48,7 +48,14 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   // Names of variables live beside the functions that read them.
   "adapters/valkey/options.ts": ["functions/shared/environment.ts"],
   "functions/": ["functions/", "adapters/", "core/", "features/", "schemas/", "package.json"],
-  "lib/": ["lib/", "core/errors.ts", "core/plan.ts", "features/plan.ts", "functions/shared/environment.ts"],
+  "lib/": [
+    "lib/",
+    "core/errors.ts",
+    "core/plan.ts",
+    "core/training.ts",
+    "features/plan.ts",
+    "functions/shared/environment.ts",
+  ],
   "bin/": ["lib/", "core/", "features/", "adapters/avro/check-schemas.ts"],
   // The guard that keeps the local target off AWS is asked before each call to the emulator, too.
   "local/": ["local/", "adapters/", "core/", "features/", "functions/", "schemas/", "lib/local-guard.ts"],
