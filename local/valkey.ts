@@ -15,7 +15,7 @@ export interface ValkeyOptions {
 
 /**
  * Settings as in the `aws` target's parameter group, so that memory and failures behave alike: a full store refuses writes
- * instead of dropping tiles, and an entity's hash stays in the compact encoding.
+ * instead of dropping tiles, and an entity's hash stays in the compact encoding (docs/decisions/0022-hashes-stay-compact.md).
  */
 export function valkeyConfig(options: ValkeyOptions): string {
   return [
@@ -28,7 +28,7 @@ export function valkeyConfig(options: ValkeyOptions): string {
     "appendfsync everysec",
     'save ""',
     "maxmemory-policy noeviction",
-    "hash-max-listpack-value 1024",
+    "hash-max-listpack-value 1100",
     "hash-max-listpack-entries 512",
     // A longer pipeline of folds must not look like a hung script.
     "busy-reply-threshold 30000",

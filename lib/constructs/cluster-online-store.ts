@@ -59,8 +59,8 @@ export class ClusterOnlineStore extends Construct implements OnlineStore {
       properties: {
         "cluster-enabled": "yes",
         "maxmemory-policy": "noeviction",
-        // Most entities then stay in the compact encoding, at less than half of the memory.
-        "hash-max-listpack-value": "1024",
+        // Most entities then stay in the compact encoding, at less than half of the memory. A dense distinct has 1,025 bytes.
+        "hash-max-listpack-value": "1100",
         "hash-max-listpack-entries": "512",
       },
     });

@@ -233,7 +233,7 @@ describe("the online store", () => {
     expect(Properties["Properties"]).toEqual({
       "cluster-enabled": "yes",
       "maxmemory-policy": "noeviction",
-      "hash-max-listpack-value": "1024",
+      "hash-max-listpack-value": "1100",
       "hash-max-listpack-entries": "512",
     });
   });

@@ -20,7 +20,7 @@ test("every service has a health check", () => {
 test("Valkey is set as the store on AWS is", () => {
   for (const setting of [
     "maxmemory-policy noeviction",
-    "hash-max-listpack-value 1024",
+    "hash-max-listpack-value 1100",
     "hash-max-listpack-entries 512",
   ]) {
     expect(compose).toContain(`--${setting}`);

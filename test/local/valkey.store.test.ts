@@ -35,7 +35,7 @@ describe("the laptop's Valkey", () => {
       appendonly: "yes",
       appendfsync: "everysec",
       save: "",
-      "hash-max-listpack-value": "1024",
+      "hash-max-listpack-value": "1100",
       "hash-max-listpack-entries": "512",
     });
   });

@@ -43,6 +43,29 @@ const step = fc.record({
   agoMs: fc.integer({ min: 0, max: 9 * MINUTE }),
 });
 
+it("a distinct that has become dense leaves a hash in the compact encoding", async () => {
+  const events = Array.from({ length: 60 }, (_, i) => {
+    const at = START + i * MINUTE;
+    return packer.prepare("dense", `e${i}`, at, {
+      id: `e${i}`,
+      at,
+      card: "c",
+      shop: `s${i}`,
+      amount: 1,
+      country: "NO",
+    });
+  });
+  await store.applier.apply(events);
+  await store.seal(START + 180 * MINUTE);
+  const bucket = bucketOf("dense", "card", "c");
+  const key = entityKey(bucket, "dense", "card", "payments", "c");
+  await store.applier.touch(bucket, [{ key, groupId: group.group.id }]);
+  const [node] = await store.connection.primaries();
+  const sizes = (await node.hvalsBuffer(key)).map((value) => value.length);
+  expect(Math.max(...sizes)).toBe(1_025);
+  expect(await node.object("ENCODING", key)).toBe("listpack");
+});
+
 let run = 0;
 it.each([
   { encoding: "listpack", entries: "512" },
