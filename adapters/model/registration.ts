@@ -1,0 +1,198 @@
+/** What people and pipelines do with the registry: register what was trained, promote it through the gate, go back. */
+import { type Alias, type AliasChange, type Aliases, championBefore, withAlias } from "../../core/aliases.ts";
+import { FreshetError } from "../../core/errors.ts";
+import { DEFAULT_GATE, type GateDefinition, judge, type Verdict } from "../../core/gate.ts";
+import type { Plan } from "../../core/plan.ts";
+import { checkFeatures, vectorHash } from "../../core/vector.ts";
+import { hash64 } from "../hash.ts";
+import { type ModelId, type ModelRegistry, type ModelVersion, modelName } from "../model-registry.ts";
+import { readArtefactFolder } from "./artefact-store.ts";
+import { openModel } from "./open.ts";
+
+/**
+ * Takes a folder that training has written into the registry, after everything that serving would ask of it.
+ * @throws FreshetError `service_unknown`, `model_service_mismatch`, `model_plan_mismatch`, `model_features_mismatch`, and what
+ *   `openModel` throws; the registry is then as it was
+ */
+export async function registerModel(
+  registry: ModelRegistry,
+  folder: string,
+  options: {
+    readonly tenant: string;
+    readonly service: string;
+    readonly plan: Plan;
+    readonly nowMs: number;
+    readonly by: string;
+  },
+): Promise<ModelVersion> {
+  const { tenant, service: name, plan, nowMs, by } = options;
+  const service = plan.services.find((one) => one.name === name);
+  if (service === undefined) {
+    throw new FreshetError("service_unknown", `the plan has no service ${name}`, {
+      field: "service",
+      repair: `use one of ${plan.services.map((one) => one.name).join(", ")}`,
+    });
+  }
+  const files = readArtefactFolder(folder);
+  const model = await openModel(files);
+  await model.close();
+  const { manifest } = model;
+  if (manifest.service !== name) {
+    throw new FreshetError(
+      "model_service_mismatch",
+      `the model was trained for service ${manifest.service}, not ${name}`,
+      {
+        field: "service",
+        repair: `register it with --service ${manifest.service}`,
+      },
+    );
+  }
+  // The same features in the same order may still mean something else, as after a window's hop was changed.
+  if (manifest.planHash !== plan.hash) {
+    throw new FreshetError(
+      "model_plan_mismatch",
+      `the model was trained under plan ${manifest.planHash}, this one is ${plan.hash}`,
+      {
+        field: "plan_hash",
+        repair:
+          "build the training set and train again under this plan, or check out the one that it was trained under",
+      },
+    );
+  }
+  checkFeatures(plan, service, manifest.features);
+  return registry.add({ tenant, service: name }, files, {
+    manifest,
+    vectorHash: vectorHash(plan, service, hash64),
+    registeredMs: nowMs,
+    by,
+  });
+}
+
+export interface Promotion {
+  readonly version: ModelVersion;
+  readonly aliases: Aliases;
+  readonly change: AliasChange;
+  /** Null where the gate has no say: challengers and shadows. */
+  readonly verdict: Verdict | null;
+}
+
+/** The gate's verdict on a version, against the champion that stands. */
+export async function judgeVersion(
+  registry: ModelRegistry,
+  id: ModelId,
+  version: number,
+  gate: GateDefinition = DEFAULT_GATE,
+): Promise<{ candidate: ModelVersion; champion: ModelVersion | null; aliases: Aliases; verdict: Verdict }> {
+  const [candidate, aliases] = await Promise.all([registry.get(id, version), registry.aliases(id)]);
+  const champion = aliases.champion === null ? null : await registry.get(id, aliases.champion);
+  return { candidate, champion, aliases, verdict: judge(candidate.metrics, champion?.metrics ?? null, gate) };
+}
+
+/**
+ * Gives an alias to a version; for the champion's the gate has to agree, or be overruled.
+ * @throws FreshetError `gate_refused`, `alias_conflict`, `model_version_unknown`, `alias_standing`, `share_invalid`
+ */
+export async function promote(
+  registry: ModelRegistry,
+  id: ModelId,
+  options: {
+    readonly version: number;
+    readonly alias: Alias;
+    readonly gate?: GateDefinition;
+    readonly force?: boolean;
+    /** Of a challenger: its share of traffic. */
+    readonly share?: number | null;
+    readonly nowMs: number;
+    readonly by: string;
+  },
+): Promise<Promotion> {
+  const { version, alias, force = false, share = null } = options;
+  const { candidate, champion, aliases, verdict } = await judgeVersion(registry, id, version, options.gate);
+  if (aliases[alias] === version && (alias !== "challenger" || share === aliases.share)) {
+    throw new FreshetError("alias_standing", `${modelName(candidate)} is ${alias} already`, {
+      field: "version",
+      repair: "nothing to do",
+    });
+  }
+  if (share !== null && !(share >= 0 && share <= 1)) {
+    throw new FreshetError("share_invalid", `a share lies between 0 and 1, given ${share}`, {
+      field: "share",
+      repair: "use 0.1 for a tenth of the traffic",
+    });
+  }
+  const gated = alias === "champion";
+  if (gated && !verdict.passed && !force) {
+    const against = champion === null ? "" : ` in place of ${modelName(champion)}`;
+    throw new FreshetError("gate_refused", `the gate refuses ${modelName(candidate)}${against}: ${verdict.reason}`, {
+      field: "version",
+      repair: "train a better one, or overrule the gate with --force; that is kept in the history",
+    });
+  }
+  const next = withAlias(aliases, alias, version, share);
+  const change = await registry.change(id, next, {
+    atMs: options.nowMs,
+    alias,
+    from: aliases[alias],
+    to: version,
+    kind: "promote",
+    by: options.by,
+    forced: gated && !verdict.passed,
+    reason: gated ? verdict.reason : null,
+  });
+  return { version: candidate, aliases: next, change, verdict: gated ? verdict : null };
+}
+
+/** Takes an alias away; a champion is replaced or rolled back instead. @throws FreshetError `alias_conflict`, `alias_empty` */
+export async function retire(
+  registry: ModelRegistry,
+  id: ModelId,
+  options: { readonly alias: Exclude<Alias, "champion">; readonly nowMs: number; readonly by: string },
+): Promise<AliasChange> {
+  const aliases = await registry.aliases(id);
+  const { alias, nowMs, by } = options;
+  if (aliases[alias] === null) {
+    throw new FreshetError("alias_empty", `model ${id.service} has no ${alias}`, {
+      field: "alias",
+      repair: "nothing to do",
+    });
+  }
+  const change = {
+    atMs: nowMs,
+    alias,
+    from: aliases[alias],
+    to: null,
+    kind: "promote",
+    by,
+    forced: false,
+    reason: null,
+  } as const;
+  return registry.change(id, withAlias(aliases, alias, null), change);
+}
+
+/** Makes the champion before the present one champion again. @throws FreshetError `rollback_impossible`, `alias_conflict` */
+export async function rollback(
+  registry: ModelRegistry,
+  id: ModelId,
+  options: { readonly nowMs: number; readonly by: string },
+): Promise<AliasChange> {
+  const [aliases, history] = await Promise.all([registry.aliases(id), registry.history(id)]);
+  const { champion } = aliases;
+  const before = champion === null ? null : championBefore(champion, history);
+  if (before === null) {
+    const what = champion === null ? "has no champion" : `had no champion before version ${champion}`;
+    throw new FreshetError("rollback_impossible", `model ${id.service} ${what}`, {
+      field: "alias",
+      repair: "promote another version: freshet models list shows them",
+    });
+  }
+  return registry.change(id, withAlias(aliases, "champion", before), {
+    atMs: options.nowMs,
+    alias: "champion",
+    from: champion,
+    to: before,
+    kind: "rollback",
+    by: options.by,
+    forced: false,
+    reason: null,
+  });
+}
