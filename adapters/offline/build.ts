@@ -1,0 +1,134 @@
+/** A bulk build of one group of one tenant: from events of its entity to what a put writes for each of them, bucket by bucket. */
+import { isObject, type State } from "../../core/accumulators.ts";
+import { combineDistinct } from "../../core/distinct.ts";
+import type { Group, Slot } from "../../core/plan.ts";
+import { OVERFLOWN } from "../../core/wide.ts";
+import { ABSORBED_FIELD, absorbedObjectField, BUCKETS, objectField, tileField } from "../valkey/layout.ts";
+import { cellSlots, encodeObject, encodeTile } from "../valkey/put.ts";
+import type { DuckSession } from "./duckdb.ts";
+import {
+  countEventsSql,
+  createEventsSql,
+  extentsOf,
+  LIFETIME,
+  NEWEST,
+  neededFromMs,
+  stateColumns,
+  statesSql,
+} from "./tile-states.ts";
+
+/** What one entity has below the seal. */
+export interface BuiltEntity {
+  readonly bucket: number;
+  readonly id: string;
+  readonly newestMs: number;
+  /** Names and values of its tiles and objects in turn, as `encodePut` takes them. */
+  readonly fields: readonly Buffer[];
+}
+
+export interface BuildOptions {
+  readonly group: Group;
+  readonly tenant: string;
+  /** Relation or subquery of entity-events.ts, of this tenant and the group's entity. */
+  readonly events: string;
+  readonly sealMs: number;
+  /** The archive has nothing before. @default 0: it is whole */
+  readonly fromMs?: number;
+  /** Buckets that are wanted, ascending. @default all */
+  readonly buckets?: readonly number[];
+}
+
+/** Events of one query's buckets: bounds the memory of aggregates that DuckDB cannot spill, as lists of distinct hashes. */
+const EVENTS_PER_SLICE = 4_000_000;
+
+/**
+ * Entities by bucket, ascending; of a bucket all are yielded before those of the next. Replaces the session's table of the
+ * build before.
+ * @param onEvents told how many events it works on, before the first entity
+ */
+export async function* buildEntities(
+  session: DuckSession,
+  { group, tenant, events, sealMs, fromMs = 0, buckets }: BuildOptions,
+  onEvents?: (count: number) => void,
+): AsyncGenerator<BuiltEntity> {
+  const range = { fromMs: neededFromMs(group, sealMs, fromMs), sealMs };
+  const wanted = buckets === undefined || buckets.length === BUCKETS ? "TRUE" : `bucket IN (${buckets.join(", ")})`;
+  if (buckets?.length === 0) return;
+  await session.run(createEventsSql(group, tenant, events, range, wanted));
+  const [{ events: total }] = await session.rows(countEventsSql());
+  onEvents?.(Number(total));
+  const extents = extentsOf(group, sealMs, fromMs);
+  const assemble = assembler(group);
+  const slices = Math.max(1, Math.ceil(Number(total) / EVENTS_PER_SLICE));
+  for (let slice = 0; slice < slices; slice++) {
+    const part = { from: Math.floor((slice * BUCKETS) / slices), to: Math.floor(((slice + 1) * BUCKETS) / slices) };
+    let entity: { bucket: number; id: string; newestMs: number; fields: Buffer[] } | null = null;
+    for await (const { rows, columns } of session.columns(statesSql(group, extents, part))) {
+      const [bucket, id, level, tile] = columns;
+      for (let row = 0; row < rows; row++) {
+        if (level[row] === NEWEST) {
+          if (entity !== null) yield entity;
+          entity = { bucket: bucket[row], id: id[row], newestMs: tile[row], fields: [] };
+        } else assemble(level[row] === LIFETIME ? null : level[row], tile[row], columns, row, entity!.fields);
+      }
+    }
+    if (entity !== null) yield entity;
+  }
+}
+
+type Columns = readonly (readonly any[])[];
+
+/** Adds the fields of one row of `statesSql`. */
+function assembler(group: Group) {
+  // Bucket, id, level and tile come first.
+  const offsets: number[] = [];
+  let width = 4;
+  group.slots.forEach((slot, s) => {
+    offsets.push(width);
+    width += stateColumns(group, slot, s).length;
+  });
+  const layouts = [null, ...group.levels.keys()].map((level) => {
+    const at = (slot: Slot) => ({ slot, column: offsets[group.slots.indexOf(slot)] });
+    const cells = cellSlots(group, level);
+    const objects = group.slots.filter((slot) => isObject(slot.kind) && isKept(slot, level));
+    return { cells, cellsAt: cells.map(at), objects: objects.map(at) };
+  });
+  return (level: number | null, tile: number, columns: Columns, row: number, into: Buffer[]): void => {
+    const { cells, cellsAt, objects } = layouts[level === null ? 0 : level + 1];
+    if (cells.length > 0) {
+      const states = cellsAt.map(({ slot, column }) => stateOf(slot, columns, column, row));
+      into.push(level === null ? ABSORBED_FIELD : tileField(group.levels[level].id, tile), encodeTile(cells, states));
+    }
+    for (const { slot, column } of objects) {
+      const state = stateOf(slot, columns, column, row);
+      if (state === undefined) continue;
+      const field = level === null ? absorbedObjectField(slot.id) : objectField(slot.id, group.levels[level].id, tile);
+      into.push(field, encodeObject(slot.kind, state));
+    }
+  };
+}
+
+const isKept = (slot: Slot, level: number | null): boolean =>
+  level === null ? slot.lifetime : slot.levels.includes(level);
+
+/** Undefined for an empty state. */
+function stateOf({ kind }: Slot, columns: Columns, at: number, row: number): State | undefined {
+  const first = columns[at][row];
+  if (first === null) return undefined;
+  switch (kind) {
+    case "sum":
+      return { hi: first, lo: columns[at + 1][row] };
+    case "squares":
+      return first >= OVERFLOWN.hi ? OVERFLOWN : { hi: first, lo: columns[at + 1][row] };
+    case "distinct":
+      return combineDistinct(
+        (first.items as number[]).sort((a, b) => a - b),
+        [],
+      );
+    case "first":
+    case "last":
+      return { timeMs: first, identity: columns[at + 1][row], value: columns[at + 2][row] };
+    default:
+      return first;
+  }
+}
