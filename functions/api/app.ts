@@ -77,7 +77,7 @@ export function createApp(deps: ApiDependencies): Hono {
     register("POST", "/v1/events/:stream", "write", createEventsHandler({ plan, telemetry, clock, ...ingest }));
   }
   register("GET", "/health", null, health);
-  register("GET", "/metrics", null, createMetricsHandler(prometheus));
+  register("GET", "/metrics", null, createMetricsHandler(prometheus, deps.telemetry !== undefined));
 
   // Loaded on first use: schemas and their library are of no use to any other call.
   let document: Promise<object> | undefined;

@@ -46,6 +46,15 @@ function conditionOf({ reachable, control }: StoreState): StoreCondition | null 
   return control === "ok" ? null : STORE_STATES[control];
 }
 
-export function createMetricsHandler(telemetry: PrometheusTelemetry): Handle {
-  return async () => ({ status: 200, body: await telemetry.text(), contentType: telemetry.contentType });
+/** One instance of many, and only those requests that came to it: not what a scraper would take it for. */
+const ONE_INSTANCE =
+  "# One instance of the function, since it started. All of them together: CloudWatch, namespace Freshet.\n";
+
+/** @param shared true where other instances answer too */
+export function createMetricsHandler(telemetry: PrometheusTelemetry, shared: boolean): Handle {
+  return async () => ({
+    status: 200,
+    body: `${shared ? ONE_INSTANCE : ""}${await telemetry.text()}`,
+    contentType: telemetry.contentType,
+  });
 }

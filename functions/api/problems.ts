@@ -8,6 +8,7 @@ interface ProblemType {
 
 /** Every code that a caller can meet outside a record's own result. Stable: docs/api.md explains each, a test compares both. */
 export const PROBLEMS = {
+  request_refused: { status: 400, title: "API Gateway refused the request" },
   malformed_json: { status: 400, title: "The body is not JSON" },
   body_encoding: { status: 400, title: "The body is not UTF-8" },
   body_empty: { status: 400, title: "The body is empty" },
@@ -56,11 +57,13 @@ export const PROBLEMS = {
   content_type_unsupported: { status: 415, title: "The content type is not supported" },
   throttled: { status: 429, title: "The stream is at its limit" },
   internal: { status: 500, title: "Something failed on our side" },
+  integration_failure: { status: 502, title: "The function could not answer" },
   broker_unavailable: { status: 503, title: "The broker does not answer" },
   read_overtaken: { status: 503, title: "The read was overtaken by writes" },
   store_unavailable: { status: 503, title: "The online store does not answer" },
   keys_unavailable: { status: 503, title: "API keys cannot be checked" },
   not_ready: { status: 503, title: "Not ready" },
+  integration_timeout: { status: 504, title: "The function did not answer in time" },
 } as const satisfies Record<string, ProblemType>;
 
 export type ProblemCode = keyof typeof PROBLEMS;

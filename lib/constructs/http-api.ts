@@ -20,18 +20,77 @@ import type { NodeFunction } from "./node-function.ts";
 /** Content types whose bodies are bytes; API Gateway hands all others over as text, which would spoil them. */
 const BINARY_TYPES = ["application/vnd.freshet.avro", "avro/binary", "application/octet-stream"];
 
-/** What API Gateway answers by itself, in the same form as the router's own problem documents. */
-const OWN_ANSWERS: readonly (readonly [ResponseType, number, string, string])[] = [
-  [ResponseType.THROTTLED, 429, "throttled", "the API takes no more requests in this second; try again with backoff"],
-  [
-    ResponseType.REQUEST_TOO_LARGE,
-    413,
-    "body_too_large",
-    "the body is too large for the API; split it into several requests",
-  ],
-  [ResponseType.INTEGRATION_TIMEOUT, 504, "internal", "the function did not answer in time; try again"],
-  [ResponseType.INTEGRATION_FAILURE, 502, "internal", "the function could not answer; try again"],
-  [ResponseType.DEFAULT_5XX, 500, "internal", "the request failed inside the service; try again"],
+interface OwnAnswer {
+  readonly type: ResponseType;
+  readonly status: number;
+  readonly code: string;
+  readonly title: string;
+  readonly detail: string;
+  readonly repair: string;
+}
+
+/**
+ * What API Gateway answers by itself, as the router's problem documents: same members, codes and titles, which a test compares.
+ * No variable of the error goes into them, since its message may quote a header.
+ */
+const OWN_ANSWERS: readonly OwnAnswer[] = [
+  {
+    // A path that has a resource and no method; API Gateway calls that a missing token.
+    type: ResponseType.MISSING_AUTHENTICATION_TOKEN,
+    status: 404,
+    code: "not_found",
+    title: "There is nothing here",
+    detail: "no route matches this path",
+    repair: "see /docs for all calls",
+  },
+  {
+    type: ResponseType.REQUEST_TOO_LARGE,
+    status: 413,
+    code: "body_too_large",
+    title: "The body is too large",
+    detail: "the body is larger than API Gateway takes",
+    repair: "split it into several requests",
+  },
+  {
+    type: ResponseType.THROTTLED,
+    status: 429,
+    code: "throttled",
+    title: "The stream is at its limit",
+    detail: "the API takes no more requests in this second",
+    repair: "send it again with backoff and jitter",
+  },
+  {
+    type: ResponseType.INTEGRATION_FAILURE,
+    status: 502,
+    code: "integration_failure",
+    title: "The function could not answer",
+    detail: "the function behind the API failed to answer",
+    repair: "send it again; if it stays, give the request_id to whoever runs this service",
+  },
+  {
+    type: ResponseType.INTEGRATION_TIMEOUT,
+    status: 504,
+    code: "integration_timeout",
+    title: "The function did not answer in time",
+    detail: "the function behind the API did not answer in time; events of the request may have been queued",
+    repair: "send it again: an event that was queued is not counted twice",
+  },
+  {
+    type: ResponseType.DEFAULT_4XX,
+    status: 400,
+    code: "request_refused",
+    title: "API Gateway refused the request",
+    detail: "the request did not reach the service",
+    repair: "send plain HTTP with x-api-key and without an Authorization header",
+  },
+  {
+    type: ResponseType.DEFAULT_5XX,
+    status: 500,
+    code: "internal",
+    title: "Something failed on our side",
+    detail: "the request could not be answered because of an error on our side",
+    repair: "try again; if it stays, give the request_id to whoever runs this service",
+  },
 ];
 
 export interface HttpApiProps {
@@ -94,7 +153,7 @@ export class HttpApi extends Construct {
     root.addMethod("ANY", toApi);
     root.addResource("{proxy+}").addMethod("ANY", toApi);
     root.addResource("v1").addResource("events").addResource("{stream}").addMethod("ANY", toIngest);
-    for (const [type, status, code, detail] of OWN_ANSWERS) this.answer(type, status, code, detail);
+    for (const answer of OWN_ANSWERS) this.answer(answer);
   }
 
   watch(board: Board): void {
@@ -141,18 +200,23 @@ export class HttpApi extends Construct {
     });
   }
 
-  private answer(type: ResponseType, status: number, code: string, detail: string): void {
+  private answer({ type, status, code, title, detail, repair }: OwnAnswer): void {
     this.restApi.addGatewayResponse(type.responseType, {
       type,
       statusCode: String(status),
-      responseHeaders: { "Content-Type": "'application/problem+json'" },
+      responseHeaders: {
+        "Content-Type": "'application/problem+json'",
+        "x-request-id": "context.requestId",
+        ...(status === 429 ? { "retry-after": "'1'" } : {}),
+      },
       templates: {
         "application/json": JSON.stringify({
-          type: "about:blank",
-          title: code.replaceAll("_", " "),
+          type: `urn:freshet:problem:${code}`,
+          title,
           status,
-          code,
           detail,
+          code,
+          repair,
           request_id: "$context.requestId",
         }),
       },

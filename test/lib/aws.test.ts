@@ -1,5 +1,6 @@
 /** What emulators ignore is asserted here, on the template for AWS: one fact a test. */
 import { describe, expect, test } from "vitest";
+import { PROBLEMS, type ProblemCode, problemType } from "../../functions/api/problems.ts";
 import { fixturePlan, synthesizeAws } from "./synthesized.ts";
 
 const app = synthesizeAws("prod");
@@ -402,16 +403,33 @@ describe("the API", () => {
     expect(Object.keys(JSON.parse(Properties["AccessLogSetting"].Format))).toContain("request_id");
   });
 
-  test("what API Gateway refuses by itself is a problem document too", () => {
-    const throttled = app.named("AWS::ApiGateway::GatewayResponse", "ResponseType", "THROTTLED").Properties;
-    expect(throttled["ResponseParameters"]).toEqual({
-      "gatewayresponse.header.Content-Type": "'application/problem+json'",
+  test("what API Gateway answers by itself is a problem document of the router's table", () => {
+    const answers = app.resources("AWS::ApiGateway::GatewayResponse").map(([, { Properties }]) => Properties);
+    const codes = answers.map(({ ResponseType, StatusCode, ResponseParameters, ResponseTemplates }) => {
+      const body = JSON.parse(ResponseTemplates["application/json"]);
+      const { status, title } = PROBLEMS[body.code as ProblemCode];
+      expect(body).toEqual({
+        ...{ type: problemType(body.code), title, status, code: body.code, request_id: "$context.requestId" },
+        ...{ detail: expect.stringMatching(/^[^$]+$/), repair: expect.stringMatching(/^[^$]+$/) },
+      });
+      expect(StatusCode).toBe(String(status));
+      expect(ResponseParameters).toMatchObject({
+        "gatewayresponse.header.Content-Type": "'application/problem+json'",
+        "gatewayresponse.header.x-request-id": "context.requestId",
+      });
+      return [ResponseType, body.code];
     });
-    expect(JSON.parse(throttled["ResponseTemplates"]["application/json"])).toMatchObject({
-      status: 429,
-      code: "throttled",
-      request_id: "$context.requestId",
+    expect(Object.fromEntries(codes)).toEqual({
+      MISSING_AUTHENTICATION_TOKEN: "not_found",
+      REQUEST_TOO_LARGE: "body_too_large",
+      THROTTLED: "throttled",
+      INTEGRATION_FAILURE: "integration_failure",
+      INTEGRATION_TIMEOUT: "integration_timeout",
+      DEFAULT_4XX: "request_refused",
+      DEFAULT_5XX: "internal",
     });
+    const { ResponseParameters } = answers.find(({ ResponseType }) => ResponseType === "THROTTLED")!;
+    expect(ResponseParameters["gatewayresponse.header.retry-after"]).toBe("'1'");
   });
 });
 

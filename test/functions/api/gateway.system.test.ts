@@ -1,6 +1,6 @@
 /** The contract suite through API Gateway and on the plain server beside it, over the whole deployed path. */
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { beforeAll, describe } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { plan } from "../../../features/plan.ts";
 import { createKey, createKeyStore } from "../../../functions/api/keys.ts";
 import { ENVIRONMENT } from "../../../functions/shared/environment.ts";
@@ -33,6 +33,15 @@ describe("API Gateway", () => {
   const target = host(() => deployed().api.url, false);
   describeErrors(target);
   describeFlow(target);
+
+  it("answers a path without a method by itself, as a problem document", async () => {
+    const answer = await fetch(`${deployed().api.url}/v1/events`);
+    const problem = (await answer.json()) as Record<string, unknown>;
+    expect([answer.status, answer.headers.get("content-type")]).toEqual([404, "application/problem+json"]);
+    expect(problem).toMatchObject({ type: "urn:freshet:problem:not_found", status: 404, code: "not_found" });
+    expect(problem["request_id"]).toMatch(/\w/);
+    expect(answer.headers.get("x-request-id")).toBe(problem["request_id"]);
+  });
 });
 
 describe("freshet serve", () => {

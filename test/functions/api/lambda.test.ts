@@ -77,6 +77,11 @@ it("metrics of one invocation do not leak into the next", async () => {
   expect(metricLines()[0]).toMatchObject({ service: "api", RequestCount: 1, route: "/health" });
 });
 
+it("/metrics says that it is one instance's, and where all are", async () => {
+  const { body } = (await handler(event("/metrics", null), {})) as any;
+  expect(body).toMatch(/^# One instance of the function, .*CloudWatch, namespace Freshet\.\n# HELP /);
+});
+
 it("Avro arrives as the bytes that were sent", async () => {
   const { statusCode, json } = await invoke("/v1/events/transactions", encoded(), {
     "content-type": "application/vnd.freshet.avro",
