@@ -27,7 +27,8 @@ export interface CheckedEvent {
 export const identityText = (tenant: string, stream: string, eventTimeMs: number, eventId: string): string =>
   `${tenant}/${stream}/${eventTimeMs}/${eventId}`;
 
-const TENANT = /^[a-z0-9][a-z0-9_-]{0,63}$/;
+/** Tenants are parts of store keys and of paths. */
+export const TENANT = /^[a-z0-9][a-z0-9_-]{0,63}$/;
 
 function key(fields: Fields, field: string, code: string): string {
   const value = fields[field];
@@ -95,10 +96,15 @@ export function toMinorUnits(value: number, scale: number, field: string): numbe
   const magnitude = Math.floor(Math.abs(value) * 10 ** scale + 0.5);
   // So written that NaN is refused too.
   if (!(magnitude < SCALED_LIMIT)) {
-    throw new RecordError("number_too_large", `${field} with ${scale} decimal places is at most 2^43 minor units`, {
-      field,
-      repair: "send a smaller number, or declare a smaller scale",
-    });
+    const limit = (SCALED_LIMIT / 10 ** scale).toLocaleString("en-US", { maximumFractionDigits: scale });
+    throw new RecordError(
+      "number_too_large",
+      `${field} is kept to ${scale} decimal places and must be below ${limit}`,
+      {
+        field,
+        repair: "send a smaller number, or declare a smaller scale",
+      },
+    );
   }
   return value < 0 && magnitude > 0 ? -magnitude : magnitude;
 }

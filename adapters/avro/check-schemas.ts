@@ -148,12 +148,10 @@ function checkSchema(contract: string, schema: RecordSchema): Problem[] {
 }
 
 function staleModules(folder: SchemaFolder): Problem[] {
-  return Object.entries(folder.generated())
+  const stale = Object.entries(folder.generated())
     .filter(([file, content]) => folder.readGenerated(file) !== content)
-    .map(([file]) => ({
-      contract: "schemas",
-      code: "generated_stale",
-      message: `${file} is not what the contracts generate`,
-      repair: "run freshet schemas types",
-    }));
+    .map(([file]) => file);
+  if (stale.length === 0) return [];
+  const message = `${stale.join(", ")} ${stale.length === 1 ? "is" : "are"} not what the contracts generate`;
+  return [{ contract: "schemas", code: "generated_stale", message, repair: "run freshet schemas types" }];
 }

@@ -94,6 +94,33 @@ ${contracts.join("")}};
 `;
 }
 
+/** What the `doc` members of a contract's current schema say. */
+export interface ContractDocumentation {
+  readonly about: string;
+  readonly fields: Readonly<Record<string, string>>;
+}
+
+const LINE_WIDTH = 120;
+
+/** `schemas/documentation.ts`: the docs of the current schemas, for the API's reference. */
+export function renderDocumentation(current: Readonly<Record<string, RecordSchema>>): string {
+  const contracts = Object.entries(current).map(([name, { doc = "", fields }]) => {
+    const lines = fields.map((field) => {
+      const text = JSON.stringify(field.doc ?? "");
+      const line = `      ${field.name}: ${text},\n`;
+      // As the formatter breaks them.
+      return line.length - 1 <= LINE_WIDTH ? line : `      ${field.name}:\n        ${text},\n`;
+    });
+    return `  ${JSON.stringify(name)}: {\n    about: ${JSON.stringify(doc)},\n    fields: {\n${lines.join("")}    },\n  },\n`;
+  });
+  return `${HEADER}import type { ContractDocumentation } from "../adapters/avro/contract-source.ts";
+
+/** By contract. */
+export const documentation: Readonly<Record<string, ContractDocumentation>> = {
+${contracts.join("")}};
+`;
+}
+
 function singleQuoted(text: string): string {
   return text.replaceAll("\\", "\\\\").replaceAll("'", "\\'");
 }

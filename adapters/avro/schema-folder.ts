@@ -3,7 +3,13 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { FreshetError } from "../../core/errors.ts";
 import type { CompatibilityMode } from "./compatibility.ts";
-import { contractOf, renderContracts, renderShipped, type ShippedSchema } from "./contract-source.ts";
+import {
+  contractOf,
+  renderContracts,
+  renderDocumentation,
+  renderShipped,
+  type ShippedSchema,
+} from "./contract-source.ts";
 import { digestOf, fingerprintOf, type RecordSchema } from "./fingerprint.ts";
 
 /** One shipped schema as `schemas/registry.json` records it; the schema itself is `history/<contract>/<revision>.avsc`. */
@@ -94,6 +100,9 @@ export class SchemaFolder {
     }
     return {
       "contracts.ts": renderContracts(this.contractNames().map((name) => contractOf(name, this.current(name)))),
+      "documentation.ts": renderDocumentation(
+        Object.fromEntries(this.contractNames().map((name) => [name, this.current(name)])),
+      ),
       "shipped.ts": renderShipped(shipped),
     };
   }

@@ -3,13 +3,16 @@ import type { ValkeyConnection } from "./connection.ts";
 
 export const statsKey = (stream: string): string => `freshet:stats:${stream}`;
 
+/** What became of one batch. */
 export interface StatsUpdate {
   readonly events: number;
   readonly applied: number;
   readonly duplicates: number;
   readonly late: number;
   readonly quarantined: number;
+  /** Newest arrival of the batch. */
   readonly arrivalMs: number;
+  /** The store's clock at the apply; null when nothing was sent to it. */
   readonly visibleMs: number | null;
 }
 

@@ -107,7 +107,7 @@ function types({ folder: path, json }: Shared): void {
   if (wrong.length > 0) throw refusal("types are only written from contracts that pass the check", wrong);
   folder.writeGenerated();
   if (json) print({ written: Object.keys(folder.generated()) });
-  else process.stdout.write(`Wrote ${Object.keys(folder.generated()).join(" and ")}.\n`);
+  else process.stdout.write(`Wrote ${Object.keys(folder.generated()).join(", ")}.\n`);
 }
 
 function release(

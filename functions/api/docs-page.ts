@@ -54,7 +54,8 @@ function schemaHtml(given: Json | undefined, schemas: Json): string {
       `<td><code>${escapeHtml(typeOf(property, schemas))}</code></td>` +
       `<td>${inline(resolve(property, schemas)?.["description"] ?? property["description"] ?? "")}</td></tr>`,
   );
-  return `<table><tr><th>field</th><th>type</th><th></th></tr>${rows.join("")}</table>`;
+  const about = object["description"] ? `<p>${inline(object["description"])}</p>` : "";
+  return `${about}<table><tr><th>field</th><th>type</th><th></th></tr>${rows.join("")}</table>`;
 }
 
 function exampleHtml(given: Json | undefined, schemas: Json): string {

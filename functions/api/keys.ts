@@ -11,6 +11,7 @@ import {
   ScanCommand,
 } from "@aws-sdk/client-dynamodb";
 import { FreshetError } from "../../core/errors.ts";
+import { TENANT } from "../../core/event.ts";
 import { Problem } from "./problems.ts";
 
 export const SCOPES = ["read", "write", "score", "admin"] as const;
@@ -44,8 +45,6 @@ export interface KeyStore {
 }
 
 const KEY_FORMAT = /^fk_([a-z0-9]{12})_([A-Za-z0-9-]{43})$/;
-/** The same rule that core holds events to: tenants are parts of store keys and paths. */
-const TENANT = /^[a-z0-9][a-z0-9_-]{0,63}$/;
 
 const digest = (salt: Uint8Array, secret: string): Buffer => createHmac("sha256", salt).update(secret).digest();
 

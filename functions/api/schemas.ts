@@ -2,6 +2,7 @@
 import { z } from "@hono/zod-openapi";
 import { KEY_LIMIT } from "../../core/event.ts";
 import type { Plan, Service, Stream } from "../../core/plan.ts";
+import { documentation } from "../../schemas/documentation.ts";
 import { shipped } from "../../schemas/shipped.ts";
 import { MAX_BATCH_ROWS, MAX_EVENTS, MAX_FEATURES } from "./limits.ts";
 import { isKeyRequired } from "./selection.ts";
@@ -162,26 +163,34 @@ const EXAMPLE_TIME_MS = 1_769_860_800_000;
 function eventsRequest(stream: Stream) {
   const types = { ...TYPES, map: z.record(z.string(), z.string()) };
   const newest = shipped[stream.contract].at(-1)!.schema;
+  const docs = documentation[stream.contract];
   const defaulted = new Set(newest.fields.filter((field) => field.default !== undefined).map(({ name }) => name));
   const fields = Object.entries(stream.fields).filter(([name]) => name !== "tenant");
   const shape = fields.map(([name, { type, nullable }]) => {
-    const schema =
-      name === stream.eventTime
-        ? z.union([types.long, z.iso.datetime({ offset: true })]).describe("Milliseconds since 1970, or ISO 8601.")
-        : types[type];
+    const isTime = name === stream.eventTime;
+    const schema = isTime ? z.union([types.long, z.iso.datetime({ offset: true })]) : types[type];
     const given = nullable ? schema.nullable() : schema;
-    return [name, defaulted.has(name) ? given.optional() : given];
+    const told = [docs?.fields[name] ?? "", isTime ? "Milliseconds since 1970, or ISO 8601." : ""].join(" ").trim();
+    return [name, (defaulted.has(name) ? given.optional() : given).describe(told)];
   });
   const example = fields.map(([name, { type }]) => [
     name,
-    name === stream.eventTime ? EXAMPLE_TIME_MS : EXAMPLES[type],
+    name === stream.eventTime
+      ? EXAMPLE_TIME_MS
+      : type === "string"
+        ? exampleText(name, docs?.fields[name])
+        : EXAMPLES[type],
   ]);
   const event = z
     .object(Object.fromEntries(shape))
+    .describe(docs?.about ?? "")
     .openapi(`${pascal(stream.name)}Event`, { example: Object.fromEntries(example) });
   const many = z.array(event).min(1).max(MAX_EVENTS);
   return z.union([event, many, z.object({ events: many })]);
 }
+
+/** The first value that a field's documentation quotes, else its name with a number: `EUR`, `card_1`. */
+const exampleText = (field: string, doc = ""): string => /`([^`]+)`/.exec(doc)?.[1] ?? `${field.replace(/_id$/, "")}_1`;
 
 function scoreRequest(plan: Plan, service: Service) {
   const entities = plan.entities.filter(({ name }) => service.entities.includes(name));

@@ -128,7 +128,8 @@ export function createCatalogue(plan: Plan): Catalogue {
         });
       });
       if (lists.size >= KEPT_LISTS) lists.delete(lists.keys().next().value as string);
-      const selection = build([...names], () => true);
+      // A name that is given twice is answered once: an object with two equal members is read differently by each parser.
+      const selection = build([...new Set(names)], () => true);
       lists.set(key, selection);
       return selection;
     },

@@ -9,6 +9,7 @@ import type { LateItem, LateQueue } from "../../adapters/late-queue.ts";
 import type { QuarantinedRecord, QuarantineWriter } from "../../adapters/quarantine.ts";
 import type { ApplyResult, EntityFate, StoreApplier } from "../../adapters/valkey/applier.ts";
 import type { PreparedEvent, RecordPacker } from "../../adapters/valkey/record.ts";
+import type { StatsUpdate } from "../../adapters/valkey/stats.ts";
 import type { BatchSpan, Watermark } from "../../adapters/valkey/watermark.ts";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import { checkEvent } from "../../core/event.ts";
@@ -33,17 +34,8 @@ export interface AggregationPorts {
   readonly late: Pick<LateQueue, "put">;
 }
 
-export interface BatchResult {
-  readonly events: number;
-  readonly applied: number;
-  readonly duplicates: number;
-  readonly late: number;
-  readonly quarantined: number;
-  /** Newest and oldest arrival of the batch. */
-  readonly arrivalMs: number;
+export interface BatchResult extends StatsUpdate {
   readonly oldestArrivalMs: number;
-  /** The store's clock at the apply; null when nothing was sent to it. */
-  readonly visibleMs: number | null;
   readonly failover: boolean;
   readonly archivedBytes: number;
   readonly conflicts: Conflicts;

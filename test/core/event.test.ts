@@ -136,7 +136,7 @@ describe("toMinorUnits", () => {
     "refuses %d",
     (value) => {
       expect(refusal(() => toMinorUnits(value, 2, "amount"))).toBe(
-        "number_too_large (amount): amount with 2 decimal places is at most 2^43 minor units",
+        "number_too_large (amount): amount is kept to 2 decimal places and must be below 87,960,930,222.08",
       );
     },
   );

@@ -64,11 +64,21 @@ describe("a change of a contract", () => {
     expect(found()).toEqual([]);
   });
 
-  test("of documentation alone needs no release", () => {
+  test("of documentation alone needs no release, but reaches the API's reference", () => {
     edit("labels.v1.avsc", (fields) => {
       named(fields, "source").doc = "Another wording.";
     });
+    expect(checkSchemas(folder)).toEqual([
+      {
+        contract: "schemas",
+        code: "generated_stale",
+        message: "documentation.ts is not what the contracts generate",
+        repair: "run freshet schemas types",
+      },
+    ]);
+    folder.writeGenerated();
     expect(found()).toEqual([]);
+    expect(readFileSync(join(path, "documentation.ts"), "utf8")).toContain('source: "Another wording."');
   });
 
   test("that leaves a field undocumented is refused", () => {

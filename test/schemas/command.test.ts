@@ -69,7 +69,7 @@ describe("freshet schemas", () => {
 
   test("an unknown contract is told with those that there are", () => {
     const shown = schemas("show", "orders.v1");
-    expect(shown.status).toBe(1);
+    expect(shown.status).toBe(2);
     expect(shown.stderr).toContain("use one of clicks.v1, feature_events.v1, labels.v1, transactions.v1");
   });
 });

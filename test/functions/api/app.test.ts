@@ -9,6 +9,7 @@ import { createKey } from "../../../functions/api/keys.ts";
 import { PROBLEMS } from "../../../functions/api/problems.ts";
 import * as schemas from "../../../functions/api/schemas.ts";
 import { listen, type RunningServer } from "../../../functions/api/server.ts";
+import { documentation } from "../../../schemas/documentation.ts";
 import { badInputs, describeErrors } from "./contract.ts";
 import { type ContractTarget, caller, conforming, transaction } from "./contract-calls.ts";
 import { plan, testDependencies } from "./doubles.ts";
@@ -206,6 +207,38 @@ describe("what goes to the broker", () => {
     });
     expect(reply.status).toBe(202);
     expect(Buffer.from(broker.sent[0].record.data).equals(bytes)).toBe(true);
+  });
+});
+
+describe("a feature that is named twice", () => {
+  const names = ["card_activity:tx_count_1h", "card_activity:declines_1h", "card_activity:tx_count_1h"];
+
+  it("is answered once, so that no object has two members of one name", async () => {
+    const response = await fetch(`${server.url}/v1/features/online`, {
+      method: "POST",
+      headers: { "x-api-key": keys.first, "content-type": "application/json" },
+      body: JSON.stringify({ entities: { card_id: "c1" }, features: names }),
+    });
+    expect(response.status).toBe(200);
+    expect((await response.text()).match(/"card_activity:tx_count_1h"/g)).toHaveLength(1);
+    const batch = await call("/v1/features/batch", { body: { entities: [{ card_id: "c1" }], features: names } });
+    expect(batch.body.features).toEqual(names.slice(0, 2));
+    expect(batch.body.rows[0].values).toHaveLength(2);
+  });
+});
+
+describe("the published contract", () => {
+  it("documents each field of an event as its Avro schema does, with an example of it", async () => {
+    const { body } = await call("/openapi.json", { key: null });
+    const event = body.components.schemas.TransactionsEvent;
+    expect(event.description).toBe(documentation["transactions.v1"].about);
+    expect(Object.keys(event.properties)).not.toContain("tenant");
+    for (const [name, property] of Object.entries<{ description: string }>(event.properties)) {
+      expect(property.description).toContain(documentation["transactions.v1"].fields[name]);
+    }
+    expect(event.properties.event_time.description).toContain("ISO 8601");
+    expect(event.example).toMatchObject({ card_id: "card_1", currency: "EUR", status: "approved" });
+    expect(await (await fetch(`${server.url}/docs`)).text()).toContain("ISO 3166-1 alpha-2 code of the merchant");
   });
 });
 

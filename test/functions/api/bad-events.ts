@@ -222,7 +222,7 @@ export const badEvents: readonly BadInput[] = [
     status: 400,
     code: "number_too_large",
     field: "amount",
-    detail: "at most 2^43 minor units",
+    detail: "must be below 87,960,930,222.08",
     repair: "smaller",
   },
   {
