@@ -22,6 +22,7 @@ const COMMANDS: Readonly<Record<string, { description: string; load: () => Promi
     load: () => import("./commands/demo.ts"),
   },
   generate: { description: "simulated transactions, clicks and labels", load: () => import("./commands/generate.ts") },
+  train: { description: "train a model from a training set", load: () => import("./commands/train.ts") },
   score: { description: "score one request", load: () => import("./commands/score.ts") },
   serve: { description: "the API as a plain HTTP server", load: () => import("./commands/serve.ts") },
   keys: { description: "make, list and delete API keys", load: () => import("./commands/keys.ts") },

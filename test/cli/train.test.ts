@@ -1,0 +1,88 @@
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { openModel } from "../../adapters/model/open.ts";
+import { plan } from "../../features/plan.ts";
+import { ROOT, venvPython } from "../../local/home.ts";
+import { temporaryFolder } from "../support/temporary-home.ts";
+
+const COMMAND = join(ROOT, "cli", "freshet.ts");
+const scratch = mkdtempSync(join(tmpdir(), "freshet-train-"));
+const set = join(scratch, "set");
+beforeAll(() => void execFileSync(venvPython(), [join(ROOT, "test", "training", "synthetic.py"), set, "2500"]));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+function train(home: string, ...args: string[]) {
+  const result = spawnSync(process.execPath, [COMMAND, "train", "--service", "fraud", ...args], {
+    encoding: "utf8",
+    env: { ...process.env, FRESHET_HOME: home },
+  });
+  return { code: result.status, out: result.stdout, err: result.stderr };
+}
+
+describe("freshet train", () => {
+  it("makes an artefact that serving opens, packed as SageMaker packs it", async () => {
+    const { code, out, err } = train(temporaryFolder(), "--training-set", set, "--set", "num_trees=20", "--json");
+    expect(code, err).toBe(0);
+    expect(err).toContain("[test] pr_auc=");
+    const { job, folder, archive, report, metrics } = JSON.parse(out);
+    expect(job).toMatch(/^fraud-\d{17}$/);
+    expect(metrics.rows_test).toBe(500);
+    expect(existsSync(report)).toBe(true);
+    const packed = execFileSync("tar", ["-tzf", archive], { encoding: "utf8" }).trim().split("\n");
+    expect(packed.sort()).toEqual(readdirSync(folder).sort());
+    const files = readdirSync(folder).map((name) => [name, readFileSync(join(folder, name))]);
+    const model = await openModel(Object.fromEntries(files));
+    expect(model.manifest).toMatchObject({ service: "fraud", planHash: plan.hash });
+    expect(model.manifest.gitCommit).toMatch(/^[0-9a-f]{40}(-dirty)?$/);
+  });
+
+  it("says in the program's words why no model was made", () => {
+    const home = temporaryFolder();
+    const { code, err } = train(home, "--training-set", set, "--set", "min_rows=9000", "--name", "small");
+    expect(code).toBe(1);
+    expect(err).toContain("training small failed: too_few_rows: 2500 labelled rows, at least 9000 are needed");
+    expect(err).toContain("repair: no model was made and none is changed");
+    const again = train(home, "--training-set", set, "--name", "small");
+    expect(again.err).toContain("there is a training job small");
+  });
+
+  it.each([
+    [["--training-set", join(set, "none")], 1, "there is no folder"],
+    [["--training-set", set, "--set", "num_trees"], 2, "Give a hyperparameter, as num_trees=200."],
+    [["--training-set", set, "--set", "plan_hash=ab"], 2, "plan_hash is filled in by itself."],
+    [["--training-set", set, "--service", "none"], 2, "there is no feature service none\n  repair: use one of fraud"],
+    [["--training-set", set, "--name", "a/b"], 1, "a training job's name is letters, digits and hyphens"],
+  ])("%j is refused", (args, code, words) => {
+    const result = train(temporaryFolder(), ...args);
+    expect(result.err).toContain(words);
+    expect(result.code).toBe(code);
+  });
+
+  it("passes Ctrl-C on, and the program ends by itself", async () => {
+    const home = temporaryFolder();
+    const long = ["num_trees=5000", "early_stopping_rounds=5000", "learning_rate=0.001", "num_threads=1"];
+    const child = spawn(
+      process.execPath,
+      [COMMAND, "train", "--service", "fraud", "--training-set", set, "--name", "long"].concat(
+        long.flatMap((each) => ["--set", each]),
+      ),
+      { env: { ...process.env, FRESHET_HOME: home }, stdio: ["ignore", "pipe", "pipe"] },
+    );
+    let out = "";
+    let asked = false;
+    child.stdout.on("data", (chunk) => {
+      out += chunk;
+      if (!asked && out.includes("trees=10;")) asked = child.kill("SIGINT");
+    });
+    const [code] = await once(child, "close");
+    expect(out).toContain("stopped=1;");
+    expect(code).toBe(130);
+    // What was done stays in the job's folder; nothing of the process does.
+    expect(existsSync(join(home, "training", "long", "model", "manifest.json"))).toBe(true);
+    expect(readdirSync(join(home, "run"))).toEqual([]);
+  });
+});
