@@ -1,0 +1,178 @@
+/**
+ * Partial states of a slot over a sequence of places: `enter` puts an event's state at its place, `combine` gives the state of
+ * all entered within a range of places. Both take O(log n). Numbers and wide integers lie in typed arrays; any other
+ * state is combined by its accumulator, when it is asked for.
+ */
+import { ACCUMULATORS, type Accumulator, type State } from "./accumulators.ts";
+import type { Hash64 } from "./event.ts";
+import type { Scalar, SlotKind } from "./plan.ts";
+import { LOW, OVERFLOWN, squareWide, wide } from "./wide.ts";
+
+export interface Tree {
+  /** Forgets everything; places are 0 to `length` - 1 from here on. */
+  reset(length: number): void;
+  enter(place: number, value: Scalar, timeMs: number): void;
+  /** @param to exclusive; an empty range gives the empty state */
+  combine(from: number, to: number): State;
+}
+
+export function createTree(kind: SlotKind, hash64: Hash64): Tree {
+  switch (kind) {
+    case "count":
+      return numberTree(
+        0,
+        () => 1,
+        (a, b) => a + b,
+      );
+    case "min":
+      return numberTree(Number.POSITIVE_INFINITY, Number, (a, b) => (a < b ? a : b));
+    case "max":
+      return numberTree(Number.NEGATIVE_INFINITY, Number, (a, b) => (a > b ? a : b));
+    case "sum":
+      return wideTree(wide, Number.POSITIVE_INFINITY);
+    case "squares":
+      return wideTree(squareWide, OVERFLOWN.hi);
+    case "first":
+      return placeTree(Number.POSITIVE_INFINITY, (a, b) => (a < b ? a : b));
+    case "last":
+      return placeTree(-1, (a, b) => (a > b ? a : b));
+    default:
+      return stateTree(ACCUMULATORS[kind], hash64);
+  }
+}
+
+/** Leaves lie at `size` and above, node i is made of 2i and 2i + 1. At least two leaves, so that 0 is no node. */
+const sizeFor = (length: number): number => 2 ** Math.ceil(Math.log2(Math.max(2, length)));
+
+function numberTree(empty: number, lift: (value: Scalar) => number, combine: (a: number, b: number) => number): Tree {
+  let size = 0;
+  let nodes = new Float64Array(0);
+  return {
+    reset(length) {
+      size = sizeFor(length);
+      if (nodes.length < 2 * size) nodes = new Float64Array(2 * size);
+      nodes.fill(empty, 0, 2 * size);
+    },
+    enter(place, value) {
+      const own = lift(value);
+      for (let at = size + place; at > 0; at >>= 1) nodes[at] = combine(nodes[at], own);
+    },
+    combine(from, to) {
+      let state = empty;
+      for (let left = from + size, right = to + size; left < right; left >>= 1, right >>= 1) {
+        if (left & 1) state = combine(state, nodes[left++]);
+        if (right & 1) state = combine(state, nodes[--right]);
+      }
+      return state;
+    },
+  };
+}
+
+/** First and last: places are in the order of (event time, identity) already, so the smaller or greater place wins. */
+function placeTree(none: number, combine: (a: number, b: number) => number): Tree {
+  const places = numberTree(none, Number, combine);
+  let values: Scalar[] = [];
+  return {
+    reset(length) {
+      places.reset(length);
+      values = new Array(length).fill(null);
+    },
+    enter(place, value, timeMs) {
+      values[place] = value;
+      places.enter(place, place, timeMs);
+    },
+    combine(from, to) {
+      const place = places.combine(from, to) as number;
+      return place === none ? null : { timeMs: 0, identity: "", value: values[place] };
+    },
+  };
+}
+
+/** @param limit of the high word: states that reach it stay there, as `addSquares` has it */
+function wideTree(lift: (value: number) => { hi: number; lo: number }, limit: number): Tree {
+  let size = 0;
+  let high = new Float64Array(0);
+  let low = new Float64Array(0);
+  return {
+    reset(length) {
+      size = sizeFor(length);
+      if (high.length < 2 * size) [high, low] = [new Float64Array(2 * size), new Float64Array(2 * size)];
+      high.fill(0, 0, 2 * size);
+      low.fill(0, 0, 2 * size);
+    },
+    enter(place, value) {
+      const own = lift(value as number);
+      for (let at = size + place; at > 0; at >>= 1) {
+        const lo = low[at] + own.lo;
+        const carry = lo < LOW ? 0 : 1;
+        high[at] += own.hi + carry;
+        low[at] = lo - carry * LOW;
+        if (high[at] >= limit) [high[at], low[at]] = [limit, 0];
+      }
+    },
+    combine(from, to) {
+      let hi = 0;
+      let lo = 0;
+      const add = (at: number) => {
+        hi += high[at];
+        lo += low[at];
+        if (lo >= LOW) {
+          lo -= LOW;
+          hi++;
+        }
+      };
+      for (let left = from + size, right = to + size; left < right; left >>= 1, right >>= 1) {
+        if (left & 1) add(left++);
+        if (right & 1) add(--right);
+      }
+      return hi >= limit ? OVERFLOWN : { hi, lo };
+    },
+  };
+}
+
+/** How many hashes of values are remembered: values repeat, and hashing costs a microsecond. */
+const KEPT_HASHES = 200_000;
+
+/** For states of varying size: an entered event only marks what holds it; nodes are combined when a range needs them. */
+function stateTree(accumulator: Accumulator<any>, hash64: Hash64): Tree {
+  const { empty, lift, combine } = accumulator;
+  const hashes = new Map<Scalar, number>();
+  let size = 0;
+  /** Undefined: to be combined again. Whatever is above such a node is undefined too. */
+  let nodes: (State | undefined)[] = [];
+  const node = (at: number): State => {
+    const known = nodes[at];
+    if (known !== undefined) return known;
+    const state = combine(node(2 * at), node(2 * at + 1));
+    nodes[at] = state;
+    return state;
+  };
+  const hashOf = (value: Scalar): number => {
+    let hash = hashes.get(value);
+    if (hash === undefined) {
+      if (hashes.size >= KEPT_HASHES) hashes.clear();
+      hash = Number.parseInt(hash64(String(value)).slice(0, 8), 16);
+      hashes.set(value, hash);
+    }
+    return hash;
+  };
+  return {
+    reset(length) {
+      size = sizeFor(length);
+      nodes = new Array(2 * size).fill(empty);
+    },
+    enter(place, value, timeMs) {
+      let at = size + place;
+      nodes[at] = lift({ value, hash: hashOf(value) }, timeMs, "");
+      for (at >>= 1; at > 0 && nodes[at] !== undefined; at >>= 1) nodes[at] = undefined;
+    },
+    combine(from, to) {
+      let state = empty;
+      for (let left = from + size, right = to + size; left < right; left >>= 1, right >>= 1) {
+        if (left & 1) state = combine(state, node(left++));
+        if (right & 1) state = combine(state, node(--right));
+      }
+      return state;
+    },
+  };
+}
