@@ -135,7 +135,6 @@ describe("a change of a contract", () => {
     expect(found()).toEqual([
       ["refunds.v1", "contract_unreleased", undefined],
       ["schemas", "generated_stale", undefined],
-      ["schemas", "generated_stale", undefined],
     ]);
   });
 
