@@ -14,7 +14,7 @@ export function addStacks(app: App, deployment: Deployment): void {
   const storage = new StorageStack(app, deployment);
   const { store } = new OnlineStoreStack(app, deployment);
   const ingest = new IngestStack(app, deployment, { streams, keys: storage.keys });
-  const { archive, quarantine, lateQueue, controlTable, keys } = storage;
+  const { archive, quarantine, lateQueue, controlTable, keys, models } = storage;
   const { aggregator, watchkeeper, sweeper } = new AggregationStack(app, deployment, {
     streams,
     store,
@@ -23,7 +23,7 @@ export function addStacks(app: App, deployment: Deployment): void {
     lateQueue,
     controlTable,
   });
-  const serving = new ServingStack(app, deployment, { store, keys, ingest: ingest.fn });
+  const serving = new ServingStack(app, deployment, { store, keys, models, archive, ingest: ingest.fn });
   new MonitoringStack(app, deployment, {
     watched: [aggregator, watchkeeper, store, serving.api],
     functions: [ingest.fn, aggregator.fn, watchkeeper.heartbeat, watchkeeper.control, sweeper.fn, serving.fn],

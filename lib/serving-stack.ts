@@ -1,6 +1,8 @@
 import { CfnOutput } from "aws-cdk-lib";
 import type { Construct } from "constructs";
+import type { Archive } from "./constructs/archive.ts";
 import { HttpApi } from "./constructs/http-api.ts";
+import type { Models } from "./constructs/models.ts";
 import { NodeFunction } from "./constructs/node-function.ts";
 import type { OnlineStore } from "./constructs/online-store.ts";
 import type { SecureTable } from "./constructs/secure-table.ts";
@@ -10,6 +12,8 @@ import { FreshetStack } from "./freshet-stack.ts";
 export interface ServingStackProps {
   readonly store: OnlineStore;
   readonly keys: SecureTable;
+  readonly models: Models;
+  readonly archive: Archive;
   readonly ingest: NodeFunction;
 }
 
@@ -29,6 +33,8 @@ export class ServingStack extends FreshetStack {
     });
     props.store.grantRead(this.fn);
     props.keys.grantRead(this.fn);
+    props.models.grantServe(this.fn);
+    props.archive.grantLogScores(this.fn);
     this.api = new HttpApi(this, "Api", { deployment, ingest: props.ingest, api: this.fn });
     for (const [name, value] of Object.entries({
       ApiUrl: this.api.restApi.url,

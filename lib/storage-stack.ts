@@ -2,19 +2,21 @@ import { CfnOutput } from "aws-cdk-lib";
 import type { Construct } from "constructs";
 import { Archive } from "./constructs/archive.ts";
 import { dataKey } from "./constructs/data-key.ts";
+import { Models } from "./constructs/models.ts";
 import { Quarantine } from "./constructs/quarantine.ts";
 import { secureBucket } from "./constructs/secure-bucket.ts";
 import { SecureTable } from "./constructs/secure-table.ts";
 import type { Deployment } from "./deployment.ts";
 import { FreshetStack } from "./freshet-stack.ts";
 
-/** What is kept for good: archive, quarantine, late queue, API keys, and the record of what the store once held. Stateful. */
+/** What is kept for good: archive, quarantine, late queue, API keys, models, and the record of what the store once held. Stateful. */
 export class StorageStack extends FreshetStack {
   readonly archive: Archive;
   readonly quarantine: Quarantine;
   readonly lateQueue: SecureTable;
   readonly keys: SecureTable;
   readonly controlTable: SecureTable;
+  readonly models: Models;
 
   constructor(scope: Construct, deployment: Deployment) {
     super(scope, "storage", { deployment, description: "Freshet: archive, quarantine and tables" });
@@ -44,6 +46,8 @@ export class StorageStack extends FreshetStack {
       name: "control",
       environmentName: "controlTable",
     });
+    this.models = new Models(this, "Models", { deployment, key, accessLogs });
+    deployment.target.catalogueModels(this, "ModelGroups", deployment);
     for (const [name, value] of Object.entries({
       ArchiveBucket: this.archive.bucket.bucketName,
       QuarantineBucket: this.quarantine.bucket.bucketName,
@@ -51,6 +55,8 @@ export class StorageStack extends FreshetStack {
       LateTable: this.lateQueue.table.tableName,
       KeysTable: this.keys.table.tableName,
       ControlTable: this.controlTable.table.tableName,
+      ModelsTable: this.models.table.table.tableName,
+      ModelsBucket: this.models.bucket.bucketName,
     })) {
       new CfnOutput(this, name, { value });
     }

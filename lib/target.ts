@@ -13,6 +13,8 @@ export interface Target {
   /** Account and region of the stacks; empty to take those of the credentials at deployment. */
   readonly environment: Environment;
   onlineStore(scope: Construct, id: string, deployment: Deployment): OnlineStore;
+  /** Lists each service's models where the platform's own tools look for them. */
+  catalogueModels(scope: Construct, id: string, deployment: Deployment): void;
   /** Brings the functions' metrics, which they write to their logs in the embedded metric format, to CloudWatch. */
   deliverMetrics(scope: Construct, id: string, deployment: Deployment, functions: readonly NodeFunction[]): void;
 }

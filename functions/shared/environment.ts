@@ -22,6 +22,8 @@ export const ENVIRONMENT = {
   lateTable: "FRESHET_LATE_TABLE",
   keysTable: "FRESHET_KEYS_TABLE",
   controlTable: "FRESHET_CONTROL_TABLE",
+  modelsTable: "FRESHET_MODELS_TABLE",
+  modelsBucket: "FRESHET_MODELS_BUCKET",
   controlFunction: "FRESHET_CONTROL_FUNCTION",
   /** Timeout of the aggregate function, in ms: an invocation that outlives its batch's retry lives this long at most. */
   aggregateTimeoutMs: "FRESHET_AGGREGATE_TIMEOUT_MS",

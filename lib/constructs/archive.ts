@@ -22,6 +22,13 @@ export class Archive extends Construct {
     this.bucket = secureBucket(this, "Bucket", { ...props, name: "archive" });
   }
 
+  /** To log what was scored, beside the records. */
+  grantLogScores(fn: NodeFunction): void {
+    fn.allow(["s3:PutObject"], [this.bucket.arnForObjects("inference-log/*")]);
+    fn.allow(["kms:GenerateDataKey"], [this.key.keyArn]);
+    fn.set("archiveBucket", this.bucket.bucketName);
+  }
+
   grantWrite(fn: NodeFunction): void {
     fn.allow(["s3:PutObject"], [this.bucket.arnForObjects("raw/*")]);
     fn.allow(["kms:GenerateDataKey"], [this.key.keyArn]);

@@ -18,6 +18,7 @@ export function localTarget({ valkey }: LocalTargetProps = {}): Target {
       valkey === undefined
         ? new EmulatedOnlineStore(scope, id, { deployment })
         : new EndpointOnlineStore(scope, id, { deployment, ...valkey }),
+    catalogueModels() {},
     deliverMetrics: (scope, id, deployment, functions) => {
       new MetricsBridge(scope, id, { deployment, functions });
     },

@@ -59,6 +59,8 @@ describe("stacks", () => {
         "LateTable",
         "KeysTable",
         "ControlTable",
+        "ModelsTable",
+        "ModelsBucket",
       ]),
     );
     expect(Object.keys(app.outputs("aggregation"))).toEqual(
@@ -285,12 +287,21 @@ describe("tables", () => {
     expect(Properties["TimeToLiveSpecification"]).toEqual({ AttributeName: "expires_at", Enabled: true });
   });
 
-  test.each(["quarantine", "late", "control"])("%s has the keys that its adapter writes", (name) => {
+  test.each(["quarantine", "late", "control", "models"])("%s has the keys that its adapter writes", (name) => {
     const { Properties } = app.named("AWS::DynamoDB::Table", "TableName", `freshet-prod-${name}`);
     expect(Properties["KeySchema"]).toEqual([
       { AttributeName: "pk", KeyType: "HASH" },
       { AttributeName: "sk", KeyType: "RANGE" },
     ]);
+  });
+});
+
+describe("models", () => {
+  test("each service has its group in SageMaker's registry", () => {
+    const groups = app.resources("AWS::SageMaker::ModelPackageGroup").map(([, { Properties }]) => Properties);
+    expect(groups.map((one) => one["ModelPackageGroupName"])).toEqual(
+      fixturePlan.services.map(({ name }) => `freshet-prod-${name.replaceAll("_", "-")}`),
+    );
   });
 });
 
@@ -307,14 +318,29 @@ describe("least privilege", () => {
     ]);
   });
 
-  test("the API may read keys and the store, and write nothing", () => {
-    expect(actionsOf("api")).toEqual([
+  test("the API may read keys, the store and models, change aliases, and log scores", () => {
+    expect([...new Set(actionsOf("api"))]).toEqual([
+      "dynamodb:BatchWriteItem",
       "dynamodb:GetItem",
+      "dynamodb:PutItem",
       "dynamodb:Query",
+      "dynamodb:UpdateItem",
       "elasticache:Connect",
       "kms:Decrypt",
       "kms:DescribeKey",
+      "kms:Encrypt",
+      "kms:GenerateDataKey",
+      "kms:ReEncryptFrom",
+      "kms:ReEncryptTo",
+      "s3:GetObject",
+      "s3:PutObject",
     ]);
+    const written = statementsOf("api").filter(({ Action }) =>
+      Action.some((action) => /:Put(Item|Object)$/.test(action)),
+    );
+    const resources = written.map(({ Resource }) => JSON.stringify(Resource));
+    expect(resources).toHaveLength(2);
+    expect(resources.join()).toMatch(/ModelsTable.*inference-log|inference-log.*ModelsTable/);
   });
 
   test("the heartbeat may list shards, put records and invoke control", () => {
