@@ -91,7 +91,7 @@ export class Batch {
   }
 
   /**
-   * Number of keys, keys, header and blobs of a call, as the store's function takes them (`function/09-calls.lua`).
+   * Number of keys, keys, header and blobs of a call, as the store's function takes them (`function/10-calls.lua`).
    * @param last a further argument after them
    */
   encode(call: Call, control: string, header: Buffer, last?: string): EncodedArguments {

@@ -18,8 +18,8 @@ export interface PutCall {
 
 /**
  * `moved`: the bucket's seal is not the one that this was built for; build anew. `older`: what stands there was built from
- * as new a listing of the archive, or a newer one. `held`: nothing may be folded, since a failover is not cleared or a newer
- * plan's slots are being born; try again.
+ * as new a listing of the archive, or a newer one. `held`: the entity is not folded up to the seal, since a failover is not cleared, a newer plan's
+ * slots are being born, or the seal stood so long that folding takes further calls; try again.
  */
 export type PutFate = "put" | "moved" | "older" | "held";
 const FATES: readonly PutFate[] = ["put", "moved", "older", "held"];

@@ -19,13 +19,18 @@ end
 
 -- Fields that a fold names although they might not be there. Beyond that it walks those that are.
 local NAMED_LIMIT = 2000
+-- Fields that all folds of a call may walk, about 10 ms: once so many are walked, further keys wait for their next touch.
+local WALK_LIMIT = 10000
+local walked = 0
 
 -- For a seal that stood still for days: indices of all tiles that are there, by level id, and how far a fold may go so that
 -- it has no more base tiles to fold than it would name otherwise. The next touch goes on from there.
 local function tilesThere(key, g, folded, seal)
   local there, open = {}, {}
   for l = 1, #g.levels do there[g.levels[l].id] = {} end
-  for _, name in ipairs(redis.call("HKEYS", key)) do
+  local names = redis.call("HKEYS", key)
+  walked = walked + #names
+  for _, name in ipairs(names) do
     local first = byte(name, 1)
     if #name == 5 and there[first] then there[first][unpackStruct(">I4", name, 2)] = true
     elseif first == 115 and there[byte(name, 3)] then there[byte(name, 3)][unpackStruct(">I4", name, 4)] = true end
@@ -198,11 +203,12 @@ local function absorbedAt(g, births, index)
 end
 
 -- Everything below the seal goes up to every level; identities below it go; what no window needs goes. After a long gap the
--- entity is folded as far as one call may, and is behind the seal until further touches.
+-- entity is folded as far as one call may, and is behind the seal until further touches. Returns whether anything was done.
 -- `newestEnd` is newestBelow's answer before this call's records: those are all above the seal, and would push it out of the list.
 local function fold(key, g, meta, seal, births, newestEnd)
   local there
   if (min(seal, newestEnd / g.base) - meta.folded) * (1 + #g.objects) > NAMED_LIMIT then
+    if walked >= WALK_LIMIT then return false end
     there, seal = tilesThere(key, g, meta.folded, seal)
   end
   local s0, s1 = meta.folded * g.base, seal * g.base
@@ -231,4 +237,5 @@ local function fold(key, g, meta, seal, births, newestEnd)
   end
   prune(key, g, meta, s0, s1, newestEnd, there)
   meta.folded = seal
+  return true
 end

@@ -222,8 +222,7 @@ local function applyEntity(key, blob, g, seal, births, nowMs, nowUs, frozen)
     if written <= 200 then redis.call("HSET", key, unpack(out)) else writeMany(key, out) end
     if g.expire and hour then redis.call("PEXPIREAT", key, max(meta.newest[1], nowMs) + g.expire) end
   end
-  if not frozen and not born and foldDue(g, meta, seal) then
-    fold(key, g, meta, seal, births, newestEnd)
+  if not frozen and not born and foldDue(g, meta, seal) and fold(key, g, meta, seal, births, newestEnd) then
     redis.call("HSET", key, "m", writeMeta(meta, nowUs))
   end
   if outcomes == 0 then return nil end

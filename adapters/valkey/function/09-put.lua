@@ -80,7 +80,14 @@ local function putEntity(key, blob, g, seal, births, nowMs, nowUs, held)
   if meta.folded > seal then return MOVED end
   if raw[2] and unpackStruct("<d", raw[2]) >= generation then return OLDER end
   local born = not raw[1]
-  if seal > meta.folded then fold(key, g, meta, seal, births, newestBelow(g, meta, seal)) end
+  if seal > meta.folded then
+    local folded = fold(key, g, meta, seal, births, newestBelow(g, meta, seal))
+    if meta.folded < seal then
+      -- After a long gap folding takes several calls, and what was built is for an entity that is folded up to the seal.
+      if folded then redis.call("HSET", key, "m", writeMeta(meta, nowUs)) end
+      return HELD
+    end
+  end
   local out = { "m", "", "g", pack("<d", generation) }
   local size, n = #blob, 4
   while at <= size do

@@ -36,6 +36,7 @@ local function each(keys, args, one)
       controls[id] = { group = g, seal = seal, births = births, held = frozen or births.foreign }
     end
   end
+  walked = 0
   for k = 2, #keys do
     local blob = args[k]
     local c = controls[byte(blob, 1)]
@@ -52,8 +53,7 @@ local function touchEntity(key, _, g, seal, births, _, nowUs, frozen)
   local raw = redis.call("HGET", key, "m")
   if raw and not frozen then
     local meta = readMeta(raw, seal)
-    if seal > meta.folded then
-      fold(key, g, meta, seal, births, newestBelow(g, meta, seal))
+    if seal > meta.folded and fold(key, g, meta, seal, births, newestBelow(g, meta, seal)) then
       redis.call("HSET", key, "m", writeMeta(meta, nowUs))
     end
   end

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { hash64 } from "../../../adapters/hash.ts";
 import type { OnlineReader } from "../../../adapters/online-store.ts";
-import { decodeMeta, META_FIELD } from "../../../adapters/valkey/layout.ts";
+import { decodeMeta, entityKey, META_FIELD } from "../../../adapters/valkey/layout.ts";
 import { createReader } from "../../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../../adapters/valkey/record.ts";
 import { compileGroups, identityText } from "../../../core/event.ts";
@@ -132,5 +132,36 @@ describe("a fold after a seal that stood for sixty days", () => {
     expect(reached.slice(0, -1)).toEqual(steps.slice(0, reached.length - 1));
     expect(reached[reached.length - 1]).toBe(T - 15 * MINUTE);
     expect(reached.length).toBeGreaterThan(2);
+  });
+
+  it("folds no more keys in a call than it may walk: the others wait for their next touch", async () => {
+    const busy = GROUP_PLANS["hops of 5 and 6 minutes beside a lifetime"];
+    const times = Array.from({ length: 4_000 }, (_, i) => SEALED + i * 15 * MINUTE);
+    const lag = await lagging(busy, "manykeys", times);
+    await lag.seal(T - 15 * MINUTE);
+    // Further hashes of the same bucket, with the same tiles.
+    const keys = ["x", "y", "z"].map((id) => entityKey(lag.one.bucket, "manykeys", "card", "payments", id));
+    const fields = [...(await lag.one.dump())].flatMap(([field, bytes]) => [Buffer.from(field, "hex"), bytes]);
+    for (const key of keys) {
+      await store.connection.demand([{ key: lag.one.key, name: "HSET", args: [key, ...fields] }]);
+    }
+    const foldedOf = async (key: string) => {
+      const [meta] = await store.connection.demand([{ key, name: "HGET", args: [key, META_FIELD] }]);
+      return decodeMeta(meta as Buffer).folded * MINUTE;
+    };
+    const touch = () =>
+      lag.writer.applier.touch(
+        lag.one.bucket,
+        keys.map((key) => ({ key, groupId: busy.groups[0].id })),
+      );
+    await touch();
+    // 4,000 tiles, their identities and objects each.
+    expect(await Promise.all(keys.map(foldedOf))).toEqual([SEALED + 15_000 * MINUTE, SEALED, SEALED]);
+    for (let touches = 1; (await foldedOf(keys[2])) < T - 15 * MINUTE; touches++) {
+      expect(touches).toBeLessThan(20);
+      await touch();
+    }
+    expect(await Promise.all(keys.map(foldedOf))).toEqual(Array(3).fill(T - 15 * MINUTE));
+    expect(await lag.folded()).toBe(SEALED);
   });
 });

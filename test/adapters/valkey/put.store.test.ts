@@ -319,6 +319,20 @@ describe("a put", () => {
     expect(await put(one, older.plan, events, seal)).toBe("held");
   });
 
+  it("waits while the entity is folded up to a seal that stood for weeks, which takes several calls", async () => {
+    const one = newOne("lagging");
+    const archive = Array.from({ length: 3_000 }, (_, i) => event(`e${i}`, seal - (i + 1) * 10 * MINUTE));
+    await one.control([{ group, sealMs: seal - 30 * DAY, births: allBorn(group) }]);
+    await one.writer(plan).apply(archive);
+    await one.control([{ group, sealMs: seal, births: allBorn(group) }]);
+    const fates: string[] = [];
+    do fates.push(await put(one, plan, archive, seal));
+    while (fates[fates.length - 1] === "held" && fates.length < 10);
+    expect(fates.slice(0, 2)).toEqual(["held", "held"]);
+    expect(fates[fates.length - 1]).toBe("put");
+    await expectModel(one, plan, archive, seal, seal + MINUTE);
+  });
+
   it("waits while a failover is not cleared", async () => {
     const one = newOne("failover");
     await one.control([{ group, sealMs: seal, births: allBorn(group) }], "failover");
