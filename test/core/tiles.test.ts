@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { hash64 } from "../../adapters/hash.ts";
 import { compileGroups, identityText } from "../../core/event.ts";
-import { EntityTiles, type Update } from "../../core/tiles.ts";
+import { EntityTiles, type Update, withStatus } from "../../core/tiles.ts";
 import { floorTo } from "../../core/window.ts";
 import { plan } from "../support/fixture-plan.ts";
 import { GROUP_PLANS } from "../support/group-plans.ts";
@@ -157,5 +157,37 @@ describe("tiles of one entity", () => {
       const { retainMs } = reader.group.levels.find((level) => level.sizeMs === minutes * 60_000)!;
       expect(count * minutes).toBeLessThan(retainMs / 60_000 + 2 * 1440);
     }
+  });
+});
+
+describe("the status of a value", () => {
+  const T = START;
+  const of = (ttlMs: number, reachMs: number | null) => ({ ...plan.views[0], ttlMs, reachMs });
+  const DAY = 86_400_000;
+
+  it.each([
+    { name: "as old as its ttl", value: 7, age: 30 * DAY, status: "PRESENT" },
+    { name: "as old as its ttl, without a value", value: null, age: 30 * DAY, status: "NULL_VALUE" },
+    { name: "a millisecond older than its ttl", value: 7, age: 30 * DAY + 1, status: "OUTSIDE_MAX_AGE" },
+    { name: "a millisecond older, without a value", value: null, age: 30 * DAY + 1, status: "OUTSIDE_MAX_AGE" },
+    { name: "ahead of the reader", value: 7, age: -1, status: "PRESENT" },
+  ])("$name: $status", ({ value, age, status }) => {
+    const eventTimeMs = T - age;
+    const served = status === "PRESENT" ? value : null;
+    expect(withStatus(of(30 * DAY, null), value, eventTimeMs, T, true)).toEqual({ value: served, status, eventTimeMs });
+  });
+
+  it.each([
+    { age: DAY - 1, status: "PRESENT" },
+    { age: DAY, status: "NOT_FOUND" },
+    // The reach comes first: what no window can hold any more is gone, however long a value may be served.
+    { age: 30 * DAY + 1, status: "NOT_FOUND" },
+  ])("of a view that reaches back a day, for an event $age ms ago: $status", ({ age, status }) => {
+    const found = status === "PRESENT";
+    expect(withStatus(of(30 * DAY, DAY), 7, T - age, T, true)).toEqual({
+      value: found ? 7 : null,
+      status,
+      eventTimeMs: found ? T - age : null,
+    });
   });
 });
