@@ -10,9 +10,11 @@ const RATE = 20;
 /** Long enough for an episode of fraud to show, short enough that nothing is sealed yet. */
 const CATCH_UP_MS = 8 * 60_000;
 const LIVE_MS = 10_000;
+/** Payments that come next: they are scored and not sent, as a caller scores before it sends. */
+const NEXT_MS = 60_000;
 const SAMPLES_KEPT = 40;
 
-/** A payment to look at when all has been applied. */
+/** A payment that comes next, to be scored when all before it has been applied. */
 export interface SamplePayment {
   readonly pattern: string | null;
   readonly fields: Readonly<Record<string, unknown>>;
@@ -21,7 +23,7 @@ export interface SamplePayment {
 export interface DemoEvents {
   readonly sent: number;
   readonly acknowledged: number;
-  /** The newest payments of frauds, and the newest honest ones. */
+  /** The first payments of frauds that come next, and the first honest ones. */
   readonly frauds: readonly SamplePayment[];
   readonly honest: readonly SamplePayment[];
 }
@@ -41,11 +43,12 @@ export async function streamDemoEvents(
   const seed = nowMs % 2 ** 32;
   const frauds: SamplePayment[] = [];
   const honest: SamplePayment[] = [];
-  const remember = ({ event, kind }: Outgoing): void => {
+  let held = 0;
+  const keep = ({ event, kind }: Outgoing): void => {
+    held++;
     if (event.stream !== "transactions" || kind !== "event") return;
     const samples = event.fraud === null ? honest : frauds;
-    samples.push({ pattern: event.fraud, fields: event.fields });
-    if (samples.length > SAMPLES_KEPT) samples.shift();
+    if (samples.length < SAMPLES_KEPT) samples.push({ pattern: event.fraud, fields: event.fields });
   };
   const client = createKinesisClient(clientConfig(emulatorPort));
   const common = {
@@ -61,13 +64,14 @@ export async function streamDemoEvents(
   let acknowledged = 0;
   try {
     for (const phase of [
-      { fromMs: nowMs - CATCH_UP_MS, toMs: nowMs, live: false, seed },
+      { fromMs: nowMs - CATCH_UP_MS, toMs: nowMs + NEXT_MS, live: false, seed },
       { fromMs: Date.now(), toMs: Date.now() + LIVE_MS, live: true, seed: seed + 1 },
     ]) {
       // The second phase begins when the first has ended, whatever that took.
       const shiftMs = phase.live ? Date.now() - phase.fromMs : 0;
       const window = { fromMs: phase.fromMs + shiftMs, toMs: phase.toMs + shiftMs };
-      const sink = tapped(brokerSink(client, deployment.streams, true, phase.seed), remember);
+      const broker = brokerSink(client, deployment.streams, true, phase.seed);
+      const sink = phase.live ? broker : heldBack(broker, nowMs, keep);
       const summary = await generate({ ...common, ...phase, ...window }, sink, progress, signal);
       sent += summary.sent;
       acknowledged += summary.acknowledged;
@@ -76,15 +80,15 @@ export async function streamDemoEvents(
   } finally {
     client.destroy();
   }
-  return { sent, acknowledged, frauds, honest };
+  return { sent: sent - held, acknowledged, frauds, honest };
 }
 
-/** Passes everything on and shows it to a looker. */
-function tapped(sink: Sink, look: (out: Outgoing) => void): Sink {
+/** Sends what happens before an instant and hands over the rest. */
+function heldBack(sink: Sink, fromMs: number, keep: (out: Outgoing) => void): Sink {
   return {
     send(batch) {
-      batch.forEach(look);
-      return sink.send(batch);
+      for (const out of batch) if (out.event.timeMs >= fromMs) keep(out);
+      return sink.send(batch.filter(({ event }) => event.timeMs < fromMs));
     },
     close: () => sink.close(),
   };

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { styleText } from "node:util";
 import type { Command } from "commander";
+import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { type DemoEvents, type SamplePayment, streamDemoEvents } from "../../local/demo-events.ts";
 import { type FlowReader, openFlow, type StreamFlow, settledEvents } from "../../local/flow.ts";
@@ -21,13 +22,16 @@ const POLL_MS = 200;
 const APPLY_TIMEOUT_MS = 120_000;
 /** Applied but one poll ago: what was in flight then has come. */
 const QUIET_POLLS = 3;
-const FEATURES_SHOWN = 8;
+/** Payments that are looked through for a card whose windows differ. */
+const CARDS_READ = 12;
+/** Missing for a card that has not paid yet. */
+const ANY_PAYMENT = "card_activity:tx_count_7d";
 
 export function register(program: Command): void {
   const command = program
     .command("demo")
     .description("The whole thing on this machine: start, deploy, stream live events, read features, score.")
-    .addHelpText("after", "\nIt stays up afterwards; Ctrl-C while it works ends everything.");
+    .addHelpText("after", "\nIt stays up afterwards; Ctrl-C while it works ends everything, unless it was up before.");
   addPortOptions(command).action(async (options: PortOptions) => {
     const home = freshetHome();
     await withRuntime(home, { wanted: wantedPorts(options) }, async (_, { steps, signal }) => {
@@ -103,11 +107,12 @@ interface Scored {
   readonly roundTripMs: number;
 }
 
-/** Scores payments of both sorts; shows the most suspicious fraud and the honest payment in the middle. */
+/** Scores payments that come next, of both sorts; shows a suspicious fraud and the honest payment in the middle. */
 async function showScores(running: Running, { frauds, honest }: DemoEvents): Promise<void> {
   const [worst, usual] = [await scoreAll(running, frauds), await scoreAll(running, honest)];
-  await showScored(running, worst[0]);
-  await showScored(running, usual[usual.length >> 1]);
+  await showScored(running, await mostTelling(running, worst));
+  const known = usual.filter(({ answer }) => !answer.features_missing.includes(ANY_PAYMENT));
+  await showScored(running, known[known.length >> 1] ?? usual[usual.length >> 1]);
   const stopped = (all: readonly Scored[]): string =>
     `${all.filter(({ answer }) => answer.decision !== "approve").length} of ${all.length}`;
   heading("The rules would stop or review");
@@ -121,21 +126,53 @@ async function scoreAll(running: Running, payments: readonly SamplePayment[]): P
   return scored.sort((a, b) => b.answer.score - a.answer.score);
 }
 
+/** The worst of those whose card did something in the last five minutes and something else before; else the worst. */
+async function mostTelling(running: Running, worst: readonly Scored[]): Promise<Scored | undefined> {
+  for (const scored of worst.slice(0, CARDS_READ)) {
+    const features = await cardFeatures(running, scored);
+    const [recent, all] = ["5m", "1h"].map((window) => features[`card_activity:tx_count_${window}`]?.value ?? 0);
+    if (0 < recent && recent < all) return scored;
+  }
+  return worst[0];
+}
+
+type Features = Readonly<Record<string, { readonly value: any; readonly status: string }>>;
+
+async function cardFeatures(running: Running, { request }: Scored): Promise<Features> {
+  const card = encodeURIComponent(String(request["card_id"]));
+  return (await call(running, "GET", `/v1/features/card/${card}`))["features"];
+}
+
 async function showScored(running: Running, scored: Scored | undefined): Promise<void> {
   if (scored === undefined) return;
   const { payment, request, answer, roundTripMs } = scored;
-  const card = String(request["card_id"]);
-  const read = await call(running, "GET", `/v1/features/card/${encodeURIComponent(card)}`);
-  const rows = Object.entries(read["features"] as Record<string, { value: unknown; status: string }>)
-    .filter(([, { status }]) => status === "PRESENT")
-    .slice(0, FEATURES_SHOWN)
-    .map(([name, { value }]) => [
-      name,
-      typeof value === "number" ? String(Math.round(value * 100) / 100) : String(value),
-    ]);
+  const features = await cardFeatures(running, scored);
   const whose = payment.pattern === null ? "an honest customer" : `a ${payment.pattern.replaceAll("_", " ")} fraud`;
-  heading(`A payment of ${whose}: what is known of the card, and the score`);
-  process.stdout.write(`${formatTable(rows)}\n\n${formatScore(request, answer, roundTripMs)}\n`);
+  heading(`The next payment of ${whose}: what is known of the card, and the score before the payment is sent`);
+  const known = Object.values(features).some(({ status }) => status === "PRESENT");
+  process.stdout.write(
+    `${known ? formatWindows(features) : "  nothing: it has not paid before"}\n\n${formatScore(request, answer, roundTripMs)}\n`,
+  );
+}
+
+/** Features by row, windows by column: 5m, 1h, 24h and so on, ascending; what has no window is in the last column. */
+export function formatWindows(features: Features): string {
+  const rows = new Map<string, Map<string, string>>();
+  for (const [name, { value, status }] of Object.entries(features)) {
+    const [, base, window = ""] = /^(.*?)(?:_(\d+[smhd]|lifetime))?$/.exec(name) ?? [name, name];
+    if (status !== "PRESENT") continue;
+    const text = typeof value === "number" ? String(Math.round(value * 100) / 100) : String(value);
+    rows.set(base, (rows.get(base) ?? new Map()).set(window, text));
+  }
+  const length = (window: string): number =>
+    /^\d/.test(window) ? parseDuration(window) : window === "" ? Number.POSITIVE_INFINITY : Number.MAX_SAFE_INTEGER;
+  const windows = [...new Set([...rows.values()].flatMap((row) => [...row.keys()]))].sort(
+    (a, b) => length(a) - length(b),
+  );
+  return formatTable([
+    ["feature", ...windows],
+    ...[...rows].map(([base, row]) => [base, ...windows.map((window) => row.get(window) ?? "")]),
+  ]);
 }
 
 async function score(running: Running, payment: SamplePayment): Promise<Scored> {

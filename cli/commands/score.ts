@@ -32,6 +32,7 @@ interface ScoreAnswer {
 
 /** Entities looked at to find one of each type that has events. */
 const SAMPLES = 200;
+const MISSING_SHOWN = 4;
 /** What a sampled request says where only the caller would know. */
 const SAMPLE_FIELDS = { double: 100, long: 1, string: "SE", boolean: true } as const;
 
@@ -143,7 +144,9 @@ async function post(url: string, key: string, body: Row): Promise<ScoreAnswer> {
 
 export function formatScore(request: Row, answer: ScoreAnswer, roundTripMs: number): string {
   const fields = Object.entries(request).map(([name, value]) => `${name}=${value}`);
-  const missing = answer.features_missing.length === 0 ? "" : `: ${answer.features_missing.join(", ")}`;
+  const { features_missing: names } = answer;
+  const more = names.length > MISSING_SHOWN ? ` and ${names.length - MISSING_SHOWN} more` : "";
+  const missing = names.length === 0 ? "" : `: ${names.slice(0, MISSING_SHOWN).join(", ")}${more}`;
   const rows = [
     ["request", fields.join(" ")],
     ["score", `${answer.score.toFixed(4)} (${answer.decision})`],
