@@ -157,10 +157,7 @@ export function archiveSelect(
 
 function readRaw(stream: Stream, files: readonly string[]): string {
   const types = archiveColumns(stream).map(([name, type]) => `${name}: ${sqlText(type)}`);
-  return (
-    `read_json([${files.map(sqlText)}], format = 'newline_delimited', hive_partitioning = false, ` +
-    `maximum_object_size = 67108864, columns = {${types}})`
-  );
+  return `read_json([${files.map(sqlText)}], format = 'newline_delimited', hive_partitioning = false, columns = {${types}})`;
 }
 
 const readCompacted = (files: readonly string[]): string =>

@@ -1,5 +1,5 @@
 /**
- * What compaction has done, as objects beside the data: `compaction/tenant=t/stream=s/<time>-<uuid>.json`, written
+ * What compaction has done, as objects beside the data (docs/decisions/0023-compaction.md): `compaction/tenant=t/stream=s/<time>-<uuid>.json`, written
  * once and after the Parquet objects that it speaks of. A reader that knows it leaves out what those objects hold already;
  * one that does not, as Athena, reads some rows twice and deduplicates.
  */

@@ -28,7 +28,7 @@ export class DuckSession {
   readonly #connection: DuckDBConnection;
   readonly #spill: string;
   /** Asked when a statement fails for data: tells which archive object is to blame, or null. See `archive-view.ts`. */
-  readonly #blame: ((message: string) => Promise<FreshetError | null>)[] = [];
+  readonly #blame = new Set<(message: string) => Promise<FreshetError | null>>();
   #closed = false;
 
   private constructor(instance: DuckDBInstance, connection: DuckDBConnection, spill: string) {
@@ -110,9 +110,10 @@ export class DuckSession {
     this.#connection.interrupt();
   }
 
-  /** @param find given DuckDB's message; answers the error to throw instead, or null */
-  onDataError(find: (message: string) => Promise<FreshetError | null>): void {
-    this.#blame.push(find);
+  /** @param find given DuckDB's message; answers the error to throw instead, or null. @returns what ends it */
+  onDataError(find: (message: string) => Promise<FreshetError | null>): () => void {
+    this.#blame.add(find);
+    return () => this.#blame.delete(find);
   }
 
   /** Frees memory and what was spilled. Calling it again does nothing. */

@@ -53,6 +53,9 @@ const RANK = "CASE WHEN f.fate = 'duplicate' THEN 1 ELSE 0 END";
 /** Text of digits in the order of its number: the shorter is smaller. */
 const DELIVERY = "a.arrival_ms, a.shard, length(a.sequence), a.sequence, a.sub_sequence";
 
+/** Greater than any time. */
+const NEVER_MS = "9223372036854775807";
+
 /** @returns one SELECT, without an order. @throws nothing: entity and stream are of the plan */
 export function entityEventsSql(plan: Plan, entity: string, options: EntityEventsOptions = {}): string {
   const { archive = "archive", dialect = "duckdb", older = true } = options;
@@ -71,16 +74,19 @@ function olderEvents(plan: Plan, entity: string, archive: string, words: Dialect
   const { joinKey } = plan.entities.find(({ name }) => name === entity)!;
   const id = `CAST(fields.${sqlName(joinKey)} AS VARCHAR)`;
   const columns = "a.identity, a.event_time_ms, a.fields, a.arrival_ms, a.shard, a.sequence, a.sub_sequence";
+  const payload = `min_by(a.fields, ROW(COALESCE(a.visible_ms, ${NEVER_MS}), a.rank, ${DELIVERY}))`;
+  const visible = "a.touched = 1 AND a.visible_ms IS NOT NULL";
   return `
 SELECT ${id} AS id, identity, event_time_ms, visible_ms, fields FROM (
-  SELECT a.identity AS identity, min(a.event_time_ms) AS event_time_ms, min(a.visible_ms) AS visible_ms,
-    min_by(a.fields, ROW(a.visible_ms, a.rank, ${DELIVERY})) AS fields
+  SELECT a.identity AS identity, min(a.event_time_ms) AS event_time_ms,
+    CASE WHEN max(a.touched) = 1 THEN min(a.visible_ms) FILTER (WHERE ${visible}) ELSE min(a.visible_ms) END AS visible_ms,
+    CASE WHEN max(a.touched) = 1 THEN ${payload} FILTER (WHERE ${visible}) ELSE ${payload} END AS fields
   FROM (
-    SELECT ${columns}, f.visible_ms AS visible_ms, ${RANK} AS rank
+    SELECT ${columns}, 1 AS touched, ${RANK} AS rank, CASE WHEN ${VISIBLE} THEN f.visible_ms END AS visible_ms
     FROM ${words.fates(archive)}
-    WHERE a.reason IS NULL AND ${VISIBLE} AND ${words.noFateOf(entity)}
+    WHERE a.reason IS NULL AND a.identity IS NOT NULL AND ${words.noFateOf(entity)}
     UNION ALL
-    SELECT ${columns}, a.arrival_ms AS visible_ms, 0 AS rank
+    SELECT ${columns}, 0 AS touched, 0 AS rank, a.arrival_ms AS visible_ms
     FROM ${archive} AS a
     WHERE a.reason IS NULL AND a.identity IS NOT NULL AND ${words.noFate}
   ) AS a
@@ -89,7 +95,7 @@ SELECT ${id} AS id, identity, event_time_ms, visible_ms, fields FROM (
   )
   GROUP BY a.identity
 ) AS event
-WHERE fields.${sqlName(joinKey)} IS NOT NULL AND ${id} <> ''`.trim();
+WHERE visible_ms IS NOT NULL AND fields.${sqlName(joinKey)} IS NOT NULL AND ${id} <> ''`.trim();
 }
 
 /** Whether any row lacks a fate for the entity, as one row with the column `rows`: a scan of one column. */

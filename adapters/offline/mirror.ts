@@ -75,6 +75,27 @@ export class ArchiveMirror {
     return found;
   }
 
+  /** Names of the folders directly under a prefix, as `tenant=default`. @throws InfrastructureError `archive_unavailable` */
+  async folders(prefix: string): Promise<string[]> {
+    const found: string[] = [];
+    let token: string | undefined;
+    do {
+      const page = await durably("archive_unavailable", `listing ${prefix} in bucket ${this.bucket}`, () =>
+        this.#s3.send(
+          new ListObjectsV2Command({ Bucket: this.bucket, Prefix: prefix, Delimiter: "/", ContinuationToken: token }),
+        ),
+      );
+      for (const each of page.CommonPrefixes ?? []) found.push(each.Prefix!.slice(prefix.length, -1));
+      token = page.NextContinuationToken;
+    } while (token !== undefined);
+    return found;
+  }
+
+  /** Frees the room of objects that will not be read again. */
+  async forget(objects: readonly ArchiveObjectInfo[]): Promise<void> {
+    for (const { key } of objects) await rm(this.path(key), { force: true });
+  }
+
   /** An object's bytes, past the mirror; null when it is gone. @throws InfrastructureError `archive_unavailable` */
   async get(key: string): Promise<Buffer | null> {
     return durably("archive_unavailable", `reading ${key} from bucket ${this.bucket}`, async () => {

@@ -48,9 +48,7 @@ export function naiveEntityEvents(rows: readonly ArchiveRow[], entity: string, j
         winners.push({ id, claim: first! });
       }
     } else {
-      const untouched = own
-        .filter((row) => row.fates.length === 0)
-        .map((row) => ({ row, visibleMs: row.arrivalMs, rank: 0 }));
+      const untouched = (fates.length === 0 ? own : []).map((row) => ({ row, visibleMs: row.arrivalMs, rank: 0 }));
       const [first] = [...claims.map(({ claim }) => claim), ...untouched].sort(compare);
       const id = first?.row.fields?.[joinKey] ?? "";
       if (first !== undefined && id !== "") winners.push({ id: String(id), claim: first });
