@@ -25,17 +25,17 @@ export function createTree(kind: SlotKind, hash64: Hash64): Tree {
         (a, b) => a + b,
       );
     case "min":
-      return numberTree(Number.POSITIVE_INFINITY, Number, (a, b) => (a < b ? a : b));
+      return numberTree(Number.POSITIVE_INFINITY, Number, Math.min);
     case "max":
-      return numberTree(Number.NEGATIVE_INFINITY, Number, (a, b) => (a > b ? a : b));
+      return numberTree(Number.NEGATIVE_INFINITY, Number, Math.max);
     case "sum":
       return wideTree(wide, Number.POSITIVE_INFINITY);
     case "squares":
       return wideTree(squareWide, OVERFLOWN.hi);
     case "first":
-      return placeTree(Number.POSITIVE_INFINITY, (a, b) => (a < b ? a : b));
+      return placeTree(Number.POSITIVE_INFINITY, Math.min);
     case "last":
-      return placeTree(-1, (a, b) => (a > b ? a : b));
+      return placeTree(-1, Math.max);
     default:
       return stateTree(ACCUMULATORS[kind], hash64);
   }
