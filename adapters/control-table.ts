@@ -14,6 +14,8 @@ import {
   UpdateItemCommand,
 } from "@aws-sdk/client-dynamodb";
 import { InfrastructureError } from "../core/errors.ts";
+import { canonicalJson } from "../core/json.ts";
+import type { Lock } from "../core/lock.ts";
 import { durably } from "./durable-call.ts";
 
 export interface StoreRecord {
@@ -37,6 +39,7 @@ export interface StreamLease {
 
 const STORE_KEY = { pk: { S: "store" }, sk: { S: "current" } };
 const streamKey = (name: string) => ({ pk: { S: "stream" }, sk: { S: name } });
+const LOCK_KEY = { pk: { S: "plan" }, sk: { S: "lock" } };
 const leaseKey = (stream: string) => ({ pk: { S: "lease" }, sk: { S: stream } });
 
 export class ControlTable {
@@ -129,6 +132,31 @@ export class ControlTable {
       seal0: { N: String(record.seal0) },
     });
     return (await this.getStream(name))!;
+  }
+
+  /** What the store has been filled under; null before control has seen any. */
+  async getLock(): Promise<Lock | null> {
+    const item = await this.#get(LOCK_KEY);
+    return item === null ? null : (JSON.parse(item["lock"]!.S!) as Lock);
+  }
+
+  /** The next such lock. A run of control that was overtaken changes nothing. @param before as it was read */
+  async putLock(lock: Lock, before: Lock | null): Promise<void> {
+    await this.#conditionally(() =>
+      this.#dynamodb.send(
+        new PutItemCommand({
+          TableName: this.#table,
+          Item: { ...LOCK_KEY, lock: { S: canonicalJson(lock) } },
+          ConditionExpression: before === null ? "attribute_not_exists(pk)" : "#lock = :before",
+          ...(before === null
+            ? {}
+            : {
+                ExpressionAttributeNames: { "#lock": "lock" },
+                ExpressionAttributeValues: { ":before": { S: canonicalJson(before) } },
+              }),
+        }),
+      ),
+    );
   }
 
   /** The stream's lease as it stands, expired or not. */

@@ -23,6 +23,7 @@ export interface OperatedDeployment {
   readonly controlFunction: string;
   readonly aggregateFunction: string;
   readonly keysTable: string;
+  readonly controlTable: string;
   readonly apiUrl: string;
   /** Stream name in the plan to name of the Kinesis stream. */
   readonly streams: Readonly<Record<string, string>>;
@@ -32,11 +33,9 @@ export interface StageOption {
   readonly stage?: string;
 }
 
-export const stageOption = (): Option =>
-  new Option(
-    "--stage <name>",
-    "a deployment on AWS (dev, prod), with the environment's credentials and region; the laptop's when left out",
-  );
+export const stageOption = (
+  description = "a deployment on AWS (dev, prod), with the environment's credentials and region; the laptop's when left out",
+): Option => new Option("--stage <name>", description);
 
 /** @throws FreshetError `not_running`, and those of `readDeployment` */
 export function openDeployment({ stage }: StageOption): Promise<OperatedDeployment> {
@@ -72,6 +71,7 @@ export async function readDeployment(stage: string, config: ClientConfig): Promi
       controlFunction: output("ControlFunction"),
       aggregateFunction: output("AggregateFunction"),
       keysTable: output("KeysTable"),
+      controlTable: output("ControlTable"),
       apiUrl: output("ApiUrl"),
       streams: JSON.parse(output("Streams")),
     };

@@ -18,8 +18,9 @@ import { refusedBy } from "../adapters/valkey/replies.ts";
 import { addToStats } from "../adapters/valkey/stats.ts";
 import { Watermark } from "../adapters/valkey/watermark.ts";
 import { FreshetError } from "../core/errors.ts";
-import { plan } from "../features/plan.ts";
+import { lock, plan } from "../features/plan.ts";
 import { type AggregationPorts, aggregateBatch, type BatchResult, replayBatch } from "./shared/aggregation.ts";
+import { currentEpoch } from "./shared/current-store.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 import { streamOf } from "./shared/streams.ts";
@@ -41,11 +42,11 @@ const late = new LateQueue({ table: requireEnvironment("lateTable"), dynamodb })
 const packers = new Map<string, RecordPacker>();
 let applier: StoreApplier | null = null;
 
-/** @throws InfrastructureError `store_not_ready` before the control function ran */
+/** @throws InfrastructureError `store_not_ready` before the control function ran; DefinitionError `plan_lock_contradicts` */
 async function applierAtCurrentEpoch(replaying: boolean): Promise<StoreApplier> {
-  const store = await controlTable.getStore();
-  if (store?.state !== "ready") throw refusedBy(STORE_STATES.new);
-  return new StoreApplier(connection, plan, store.epoch, { replaying });
+  const epoch = await currentEpoch(controlTable, lock);
+  if (epoch === null) throw refusedBy(STORE_STATES.new);
+  return new StoreApplier(connection, plan, epoch, { replaying });
 }
 
 async function portsFor(arn: string, replaying: boolean): Promise<AggregationPorts> {

@@ -8,7 +8,7 @@ import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { ControlHashes } from "../adapters/valkey/control.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
 import { Watermark } from "../adapters/valkey/watermark.ts";
-import { plan } from "../features/plan.ts";
+import { lock, plan } from "../features/plan.ts";
 import { accept, beginRestore, type ControlReport, controlStep, type StreamShards } from "./shared/control-loop.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
@@ -20,6 +20,7 @@ const table = new ControlTable({
 });
 const ports = {
   plan,
+  lock,
   controls: new ControlHashes(connection, plan),
   watermark: new Watermark(connection),
   table,

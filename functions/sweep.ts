@@ -7,7 +7,8 @@ import { StoreApplier } from "../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
 import { type SweepReport, sweep } from "../adapters/valkey/sweeper.ts";
-import { plan } from "../features/plan.ts";
+import { lock, plan } from "../features/plan.ts";
+import { currentEpoch } from "./shared/current-store.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger } from "./shared/observability.ts";
 
@@ -24,12 +25,12 @@ export async function handler(
   context: Pick<Context, "getRemainingTimeInMillis">,
 ): Promise<SweepReport | null> {
   try {
-    const store = await table.getStore();
-    if (store?.state !== "ready") {
+    const epoch = await currentEpoch(table, lock);
+    if (epoch === null) {
       logger.info("no store to sweep yet");
       return null;
     }
-    const applier = new StoreApplier(connection, plan, store.epoch);
+    const applier = new StoreApplier(connection, plan, epoch);
     const report = await sweep(connection, applier, plan, Date.now() + context.getRemainingTimeInMillis() - RESERVE_MS);
     logger.info("swept", { ...report });
     return report;

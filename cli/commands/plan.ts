@@ -9,6 +9,8 @@ import { describeWindow, diffPlans } from "../../core/plan-diff.ts";
 import { checkServices } from "../../core/scoring.ts";
 import { definitions } from "../../features/index.ts";
 import { contracts } from "../../schemas/contracts.ts";
+import { compareWithDeployed } from "../deployed-lock.ts";
+import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { EXIT } from "../exit.ts";
 import { formatTable } from "../table.ts";
 
@@ -26,12 +28,13 @@ export function register(program: Command): void {
     .description("Check the definitions in features/ and show what a change does to stored state.")
     .option("--write", "record the plan and its stored ids, to be reviewed and committed")
     .option("--check", "exit 1 when the recorded plan is not the definitions' (for CI)")
+    .addOption(stageOption("compare the ids with what a deployment on AWS has stored, as control will"))
     .option("--json", "print the compiled plan as JSON")
     .addHelpText(
       "after",
-      "\nExamples:\n  freshet plan\n  freshet plan --write && git diff features/\n  freshet plan --check",
+      "\nExamples:\n  freshet plan\n  freshet plan --write && git diff features/\n  freshet plan --check\n  freshet plan --stage prod",
     )
-    .action((options: { write?: boolean; check?: boolean; json?: boolean }) => {
+    .action(async (options: StageOption & { write?: boolean; check?: boolean; json?: boolean }) => {
       const lock = read<Lock>(LOCK_FILE) ?? EMPTY_LOCK;
       const before = read<Plan>(SNAPSHOT_FILE);
       const { plan, lock: nextLock } = compile(definitions, contracts, lock, hash64);
@@ -48,6 +51,8 @@ export function register(program: Command): void {
           },
         );
       }
+      const stored =
+        options.stage === undefined ? null : await compareWithDeployed(await openDeployment(options), nextLock);
       const stale = canonicalJson(before) !== canonicalJson(plan) || canonicalJson(lock) !== canonicalJson(nextLock);
       if (options.write) {
         write(LOCK_FILE, nextLock);
@@ -56,6 +61,7 @@ export function register(program: Command): void {
       process.stdout.write(
         options.json ? `${JSON.stringify(plan, null, 2)}\n` : render(before, plan, stale, options.write),
       );
+      if (stored !== null) process.stderr.write(`\n${stored}\n`);
       if (options.check && stale) process.exitCode = EXIT.failed;
     });
 }

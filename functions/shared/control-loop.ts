@@ -7,7 +7,9 @@ import { birthsOf, type ControlHashes, type GroupControl, runsOf } from "../../a
 import { type Birth, BUCKETS } from "../../adapters/valkey/layout.ts";
 import { committedArrival, type ShardInfo, type Watermark } from "../../adapters/valkey/watermark.ts";
 import { isObject } from "../../core/accumulators.ts";
+import { canonicalJson, type Lock } from "../../core/compile.ts";
 import { InfrastructureError } from "../../core/errors.ts";
+import { followLock, type SlotName } from "../../core/lock-history.ts";
 import type { Group, Plan, Stream } from "../../core/plan.ts";
 import { floorTo } from "../../core/window.ts";
 
@@ -16,6 +18,8 @@ export const SEAL_MARGIN_MS = 60_000;
 
 export interface ControlPorts {
   readonly plan: Plan;
+  /** The ids that the plan was compiled under. */
+  readonly lock: Lock;
   readonly controls: ControlHashes;
   readonly watermark: Watermark;
   readonly table: ControlTable;
@@ -73,10 +77,15 @@ export async function controlStep(
     const bucketsNotOk = summary.epoch === store.epoch ? BUCKETS - summary.ok : BUCKETS;
     return { epoch: store.epoch, state: "lost", bucketsNotOk, runs, seals, held };
   }
+  const known = await table.getLock();
+  const { lock, overclaimed } = followLock(known ?? ports.lock, ports.lock);
   if (!first) await ports.loadFunction();
   for (const group of plan.groups) {
-    await keepBirths(ports, group, initial.get(group.name)!, newStreams.has(group.stream), nowMs);
+    const reborn = overclaimed.filter(({ group: name }) => name === group.name);
+    await keepBirths(ports, group, initial.get(group.name)!, newStreams.has(group.stream), reborn, nowMs);
   }
+  // After the births, so that a run that is cut short begins the same slots anew.
+  if (known === null || canonicalJson(known) !== canonicalJson(lock)) await table.putLock(lock, known);
   for (const stream of plan.streams) {
     const groups = plan.groups.filter(({ stream: name }) => name === stream.name);
     const target =
@@ -122,6 +131,8 @@ export async function beginRestore(ports: ControlPorts, nowMs: number): Promise<
   await controls.drop();
   await controls.create(epoch, (await initialControls(ports, {}, nowMs)).initial);
   await controls.setState(epoch, ["new"], "restoring");
+  // Nothing is stored any more that an id could mean otherwise.
+  await table.putLock(ports.lock, await table.getLock());
   await table.nextEpoch(store.epoch);
   return epoch;
 }
@@ -166,6 +177,7 @@ async function initialControls(
 /**
  * Writes births of slots that have none and drops those that the plan has no more. This code is deployed after the aggregate
  * function, so when it first sees a slot no new invocation of the older plan starts; one that runs ends within its timeout.
+ * @param reborn slots that the lock claims to have been kept for more than they were
  * @param newStream true when no event of the stream can have been acknowledged yet: a group without control counts all of it
  */
 async function keepBirths(
@@ -173,6 +185,7 @@ async function keepBirths(
   group: Group,
   { sealMs }: GroupControl,
   newStream: boolean,
+  reborn: readonly SlotName[],
   nowMs: number,
 ): Promise<void> {
   const buckets = await controls.group(group);
@@ -183,7 +196,8 @@ async function keepBirths(
     const slot = { object: isObject(kind), slot: id };
     // Buckets without a birth were left by a run that was cut short, and have not been filled: a slot is as old as its youngest
     // bucket. Where all have one, each keeps its own: a build completes them one after the other.
-    const everywhere = known.every((bucket) => bucket.has(birthKey(slot)));
+    const begun = !reborn.some((other) => other.object === slot.object && other.id === id);
+    const everywhere = begun && known.every((bucket) => bucket.has(birthKey(slot)));
     return (bucket: number): Birth => ({
       ...slot,
       baseIndex: everywhere ? known[bucket].get(birthKey(slot))! : bornAt,

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { ControlTable } from "../../adapters/control-table.ts";
+import type { Lock } from "../../core/compile.ts";
 import { type FaultProxy, startAwsFaultProxy } from "../harness/aws-fault-proxy.ts";
 import { createTable, startEmulator, type TestEmulator, testClients } from "../harness/emulator.ts";
 
@@ -117,4 +118,15 @@ describe("a stream's lease", () => {
     expect(await table.takeLease("payments", until("repair b", 5_000), 500)).toBe(true);
     expect(await table.takeLease("payments", until("build a", 9_000), 5_000)).toBe(true);
   });
+});
+
+test("the lock that the store was filled under is replaced by whoever read the one that stands", async () => {
+  const lock = (id: number): Lock => ({ version: 1, groups: { g: { id, baseMs: 60_000, levels: {}, slots: {} } } });
+  expect(await table.getLock()).toBeNull();
+  await table.putLock(lock(1), null);
+  await table.putLock(lock(2), null);
+  expect(await table.getLock()).toEqual(lock(1));
+  await table.putLock(lock(3), lock(1));
+  await table.putLock(lock(4), lock(1));
+  expect(await table.getLock()).toEqual(lock(3));
 });

@@ -69,6 +69,11 @@ it("recover asks the control function, and finds nothing to recover", () => {
   expect(err).toContain("stage local in us-east-1, account 000000000000");
 });
 
+it("plan compares its ids with those that the store was filled under", () => {
+  const { code, err } = freshet(["plan", "--stage", "local"]);
+  expect([code, err]).toEqual([0, "\nStage local: every id means what is stored there.\n"]);
+});
+
 it("logs are those of the stage's functions", () => {
   const { code, out } = freshet(["logs", "control", "--stage", "local", "--since", "1h"]);
   expect([code, out]).toEqual([0, expect.stringMatching(/^\S+ control .*"state":"ok"/m)]);

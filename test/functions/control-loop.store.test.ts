@@ -19,6 +19,7 @@ import { compile, EMPTY_LOCK, type Lock } from "../../core/compile.ts";
 import * as d from "../../core/definition.ts";
 import type { Plan } from "../../core/plan.ts";
 import { accept, beginRestore, type ControlPorts, controlStep } from "../../functions/shared/control-loop.ts";
+import { currentEpoch } from "../../functions/shared/current-store.ts";
 import { card, contracts, payments, shop } from "../support/fixture-plan.ts";
 import { MemoryControlTable } from "../support/memory-control-table.ts";
 import { startValkey, type TestValkey } from "../support/valkey.ts";
@@ -71,8 +72,9 @@ afterEach(async () => {
   await connection.close();
 });
 
-const portsOf = (plan: Plan): ControlPorts => ({
+const portsOf = (plan: Plan, lock: Lock = EMPTY_LOCK): ControlPorts => ({
   plan,
+  lock,
   controls: new ControlHashes(connection, plan),
   watermark: new Watermark(connection),
   table: table.port,
@@ -548,5 +550,75 @@ describe("a store that has lost a control hash", () => {
     await ports.controls.noticeFailover();
     await expect(beginRestore(ports, NOW + 2 * MINUTE)).rejects.toMatchObject(refusal);
     expect(await tick(NOW + 3 * MINUTE)).toMatchObject({ epoch: 1, state: "failover" });
+  });
+});
+
+describe("a lock that comes back from the past", () => {
+  const one = planOf({ n: d.count().over("24h"), spent: d.sum("amount", { scale: 2 }).over("1h") });
+  const two = planOf(
+    { n: d.count().over("24h"), spent: d.sum("amount", { scale: 2 }).over("1h"), far: d.max("amount").over("1h") },
+    one.lock,
+  );
+  const cell = (plan: Plan, kind: string) => `cell ${plan.groups[0].slots.find((slot) => slot.kind === kind)!.id}`;
+  const tickOf = ({ plan, lock }: { plan: Plan; lock: Lock }, minute: number) =>
+    tick(NOW + minute * MINUTE, [open("a")], portsOf(plan, lock));
+
+  it("may lack what is newer, and a plan that follows it may not give those ids away", async () => {
+    await tickOf(one, 0);
+    await tickOf(two, 1);
+    expect(table.lock).toEqual(two.lock);
+    const before = await births(0);
+    // `git revert` and another feature in one go: the id of the maximum goes to a minimum, in tiles that hold the maximum.
+    const reverted = planOf({ n: d.count().over("24h"), near: d.min("amount").over("1h") }, one.lock);
+    expect(cell(reverted.plan, "min")).toBe(cell(two.plan, "max"));
+    await expect(tickOf(reverted, 2)).rejects.toMatchObject({
+      code: "plan_lock_contradicts",
+      message: expect.stringMatching(
+        /^slot cell 64 of card:payments is min\{.*\} in this .*, but max\{.*\} in what is stored/,
+      ),
+      repair: expect.stringContaining("take the newest plan.lock.json"),
+    });
+    expect(await births(0)).toEqual(before);
+    expect(table.lock).toEqual(two.lock);
+    await expect(currentEpoch(table.port, reverted.lock)).rejects.toMatchObject({ code: "plan_lock_contradicts" });
+
+    // The revert alone contradicts nothing; the maximum is remembered, and still nobody else's.
+    expect(await tickOf(one, 3)).toMatchObject({ state: "ok" });
+    expect(Object.keys(await births(0))).not.toContain(cell(two.plan, "max"));
+    await expect(tickOf(reverted, 4)).rejects.toMatchObject({ code: "plan_lock_contradicts" });
+    const mended = planOf({ n: d.count().over("24h"), near: d.min("amount").over("1h") }, two.lock);
+    expect(await tickOf(mended, 5)).toMatchObject({ state: "ok" });
+    expect(await currentEpoch(table.port, mended.lock)).toBe(1);
+  });
+
+  it("may claim windows whose tiles are gone: those slots begin anew", async () => {
+    await tickOf(one, 0);
+    await tickOf(two, 1);
+    const sum = cell(one.plan, "sum");
+    // The count stays in its slot when only half a day of it is left, and what the day needed is pruned.
+    const half = planOf(
+      { n: d.count().over("12h").every("1h"), spent: d.sum("amount", { scale: 2 }).over("1h") },
+      two.lock,
+    );
+    expect(cell(half.plan, "count")).toBe(cell(one.plan, "count"));
+    await tickOf(half, 2);
+    const before = await births(0);
+    await tickOf(one, 30);
+    const after = await births(0);
+    expect(after[sum]).toBe(before[sum]);
+    expect(after[cell(one.plan, "count")] * MINUTE).toBeGreaterThan(NOW + 31 * MINUTE);
+    // Once: the claim is true from its birth on.
+    await tickOf(one, 40);
+    expect(await births(0)).toEqual(after);
+  });
+
+  it("is no danger to a store that is restored: nothing in it is older", async () => {
+    await tickOf(one, 0);
+    await tickOf(two, 1);
+    await admin.del(controlKey(100));
+    const reverted = planOf({ n: d.count().over("24h"), near: d.min("amount").over("1h") }, one.lock);
+    expect(await tickOf(reverted, 2)).toMatchObject({ state: "lost" });
+    await beginRestore(portsOf(reverted.plan, reverted.lock), NOW + 3 * MINUTE);
+    expect(await tickOf(reverted, 4)).toMatchObject({ state: "restoring" });
   });
 });

@@ -12,10 +12,11 @@ import { sweep } from "../../adapters/valkey/sweeper.ts";
 import { Watermark } from "../../adapters/valkey/watermark.ts";
 import { accept, beginRestore, controlStep } from "../../functions/shared/control-loop.ts";
 import { READER_ACCESS, WRITER_ACCESS } from "../../lib/constructs/store-access.ts";
-import { plan } from "../support/fixture-plan.ts";
+import { compiled } from "../support/fixture-plan.ts";
 import { MemoryControlTable } from "../support/memory-control-table.ts";
 import { startValkey, type TestValkey } from "../support/valkey.ts";
 
+const { plan, lock } = compiled;
 const NOW = Date.UTC(2026, 0, 5, 22, 17);
 const event = { id: "e1", at: NOW, card: "c1", shop: "s1", amount: 12.5, country: "NO", online: true };
 const feature = plan.views.find(({ name }) => name === "everything")!.features[0].name;
@@ -87,7 +88,7 @@ describe("the writer", () => {
       const table = new MemoryControlTable();
       table.store = { epoch: 1, state: "ready" };
       const loadFunction = () => applier.loadFunction();
-      const ports = { plan, controls, watermark, table: table.port, timeoutMs: 60_000, loadFunction };
+      const ports = { plan, lock, controls, watermark, table: table.port, timeoutMs: 60_000, loadFunction };
       const key = prepared.updates[0].key;
       expect(await admin.exists(key)).toBe(1);
       await admin.del(controlKey(7));

@@ -1,5 +1,6 @@
 /** The control table in memory, with its conditions; `failNext` makes the next write fail, as a function that dies there would. */
 import type { ControlTable, StoreRecord, StreamLease, StreamRecord } from "../../adapters/control-table.ts";
+import { canonicalJson, type Lock } from "../../core/compile.ts";
 import { InfrastructureError } from "../../core/errors.ts";
 
 type Table = { [Method in keyof ControlTable]: ControlTable[Method] };
@@ -8,6 +9,7 @@ export class MemoryControlTable implements Table {
   store: StoreRecord | null = null;
   readonly streams = new Map<string, StreamRecord>();
   readonly leases = new Map<string, StreamLease>();
+  lock: Lock | null = null;
   failNext: string | null = null;
 
   /** As the port wants it, whose own class has private parts. */
@@ -21,6 +23,13 @@ export class MemoryControlTable implements Table {
     throw new InfrastructureError("control_table_unavailable", `${what} was cut off`);
   }
 
+  async getLock() {
+    return this.lock;
+  }
+  async putLock(lock: Lock, before: Lock | null) {
+    this.mayFail("putLock");
+    if (canonicalJson(this.lock) === canonicalJson(before)) this.lock = lock;
+  }
   async getStore() {
     return this.store;
   }
