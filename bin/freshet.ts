@@ -4,6 +4,8 @@
  *   -c target=local|aws             where it runs (default aws)
  *   -c stage=local|dev|prod         column of lib/stage.ts (default local for target local, dev for aws)
  *   -c valkeyHost= -c valkeyPort=   target local only: a Valkey that is already there, instead of the emulator's
+ *   -c trainingImage=               target aws only: the training container in ECR, instead of the deployment's own repository
+ *   -c sagemakerEndpoint=           target local only: a stand-in for SageMaker, with which the training machine is deployed
  */
 import { join } from "node:path";
 import { App } from "aws-cdk-lib";
@@ -21,27 +23,33 @@ import { awsTarget } from "../lib/targets/aws.ts";
 import { localTarget } from "../lib/targets/local.ts";
 
 /** Each target with the stage it takes when none is given. */
-const targets: Readonly<Record<string, { stage: string; make: (valkey?: Endpoint) => Target }>> = {
+const targets: Readonly<Record<string, { stage: string; make: (given: Given) => Target }>> = {
   aws: { stage: "dev", make: onAws },
   local: { stage: "local", make: onThisMachine },
 };
 
-interface Endpoint {
-  readonly host: string;
-  readonly port: string;
+/** Context that only one of the targets knows. */
+interface Given {
+  readonly valkey?: { readonly host: string; readonly port: string };
+  readonly trainingImage?: string;
+  readonly sagemakerEndpoint?: string;
 }
 
-function onAws(valkey?: Endpoint): Target {
-  if (valkey === undefined) return awsTarget;
-  throw new FreshetError("context_invalid", "valkeyHost is for target local; on AWS the app makes its own store", {
-    field: "valkeyHost",
-    repair: "leave valkeyHost and valkeyPort out, or pass -c target=local",
+function onAws({ valkey, trainingImage, sagemakerEndpoint }: Given): Target {
+  const [name, why] =
+    valkey !== undefined
+      ? ["valkeyHost", "on AWS the app makes its own store"]
+      : ["sagemakerEndpoint", "on AWS Step Functions ask SageMaker itself"];
+  if (valkey === undefined && sagemakerEndpoint === undefined) return awsTarget({ trainingImage });
+  throw new FreshetError("context_invalid", `${name} is for target local; ${why}`, {
+    field: name,
+    repair: `leave ${name === "valkeyHost" ? "valkeyHost and valkeyPort" : name} out, or pass -c target=local`,
   });
 }
 
-function onThisMachine(valkey?: Endpoint): Target {
+function onThisMachine({ valkey, sagemakerEndpoint }: Given): Target {
   assertLoopbackEndpoints(process.env);
-  return localTarget({ valkey });
+  return localTarget({ valkey, sagemakerEndpoint });
 }
 
 /** A contract that breaks what was shipped is refused here, where nothing has been deployed yet. */
@@ -78,7 +86,11 @@ function synthesize(): void {
   }
   addStacks(app, {
     stage,
-    target: target.make(host === undefined ? undefined : { host, port: String(context("valkeyPort") ?? 6379) }),
+    target: target.make({
+      valkey: host === undefined ? undefined : { host, port: String(context("valkeyPort") ?? 6379) },
+      trainingImage: context("trainingImage"),
+      sagemakerEndpoint: context("sagemakerEndpoint"),
+    }),
     plan,
     code: bundledCode(join(import.meta.dirname, "..", "functions"), name === "local" ? process : undefined),
   });

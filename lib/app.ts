@@ -7,6 +7,7 @@ import { OnlineStoreStack } from "./online-store-stack.ts";
 import { ServingStack } from "./serving-stack.ts";
 import { StorageStack } from "./storage-stack.ts";
 import { StreamsStack } from "./streams-stack.ts";
+import { TrainingStack } from "./training-stack.ts";
 
 /** The whole deployment, in the order in which data flows. The first three stacks hold state, the others none. */
 export function addStacks(app: App, deployment: Deployment): void {
@@ -24,6 +25,8 @@ export function addStacks(app: App, deployment: Deployment): void {
     controlTable,
   });
   const serving = new ServingStack(app, deployment, { store, keys, models, archive, ingest: ingest.fn });
+  const { training } = deployment.target;
+  if (training !== null) new TrainingStack(app, deployment, { data: storage.training, models, training });
   new MonitoringStack(app, deployment, {
     watched: [aggregator, watchkeeper, store, serving.api],
     functions: [ingest.fn, aggregator.fn, watchkeeper.heartbeat, watchkeeper.control, sweeper.fn, serving.fn],

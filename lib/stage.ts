@@ -31,6 +31,12 @@ export interface Stage {
     readonly requestsPerSecond: number;
     readonly burst: number;
   };
+  readonly training: {
+    readonly instanceType: string;
+    readonly volumeGb: number;
+    /** After that the job is told to end with the trees it has. */
+    readonly maxRuntimeSeconds: number;
+  };
   readonly onlineStore: {
     readonly nodeType: string;
     readonly shards: number;
@@ -66,6 +72,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       timeoutSeconds: 60,
     },
     api: { memoryMb: 512, requestsPerSecond: 10_000, burst: 5_000 },
+    training: { instanceType: "ml.m5.large", volumeGb: 10, maxRuntimeSeconds: 3_600 },
     onlineStore: { nodeType: "cache.t4g.micro", shards: 1, replicasPerShard: 0, snapshotDays: 0, availabilityZones: 1 },
     alarms: { lagMs: 60_000, freshnessP99Ms: 2_000, sealBehindMs: 900_000, quarantined: 10, serverErrorShare: 0.01 },
   },
@@ -82,6 +89,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       timeoutSeconds: 60,
     },
     api: { memoryMb: 1_024, requestsPerSecond: 500, burst: 250 },
+    training: { instanceType: "ml.m5.large", volumeGb: 10, maxRuntimeSeconds: 3_600 },
     // A replica even here: without one there is no failover, and durability asks for cluster mode with failover.
     onlineStore: { nodeType: "cache.r7g.large", shards: 1, replicasPerShard: 1, snapshotDays: 1, availabilityZones: 2 },
     alarms: { lagMs: 60_000, freshnessP99Ms: 3_000, sealBehindMs: 900_000, quarantined: 100, serverErrorShare: 0.05 },
@@ -101,6 +109,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       timeoutSeconds: 60,
     },
     api: { memoryMb: 1_769, requestsPerSecond: 5_000, burst: 2_500 },
+    training: { instanceType: "ml.m5.2xlarge", volumeGb: 50, maxRuntimeSeconds: 14_400 },
     onlineStore: {
       nodeType: "cache.r7g.xlarge",
       shards: 3,

@@ -6,6 +6,7 @@ import { Models } from "./constructs/models.ts";
 import { Quarantine } from "./constructs/quarantine.ts";
 import { secureBucket } from "./constructs/secure-bucket.ts";
 import { SecureTable } from "./constructs/secure-table.ts";
+import { TrainingData } from "./constructs/training-data.ts";
 import type { Deployment } from "./deployment.ts";
 import { FreshetStack } from "./freshet-stack.ts";
 
@@ -17,6 +18,7 @@ export class StorageStack extends FreshetStack {
   readonly keys: SecureTable;
   readonly controlTable: SecureTable;
   readonly models: Models;
+  readonly training: TrainingData;
 
   constructor(scope: Construct, deployment: Deployment) {
     super(scope, "storage", { deployment, description: "Freshet: archive, quarantine and tables" });
@@ -47,6 +49,7 @@ export class StorageStack extends FreshetStack {
       environmentName: "controlTable",
     });
     this.models = new Models(this, "Models", { deployment, key, accessLogs });
+    this.training = new TrainingData(this, "Training", { deployment, key, accessLogs });
     deployment.target.catalogueModels(this, "ModelGroups", deployment);
     for (const [name, value] of Object.entries({
       ArchiveBucket: this.archive.bucket.bucketName,
@@ -57,6 +60,7 @@ export class StorageStack extends FreshetStack {
       ControlTable: this.controlTable.table.tableName,
       ModelsTable: this.models.table.table.tableName,
       ModelsBucket: this.models.bucket.bucketName,
+      TrainingBucket: this.training.bucket.bucketName,
     })) {
       new CfnOutput(this, name, { value });
     }

@@ -1,8 +1,19 @@
 import type { Environment } from "aws-cdk-lib";
+import type { PolicyStatement } from "aws-cdk-lib/aws-iam";
 import type { Construct } from "constructs";
 import type { NodeFunction } from "./constructs/node-function.ts";
 import type { OnlineStore } from "./constructs/online-store.ts";
+import type { TrainingData } from "./constructs/training-data.ts";
+import type { TrainingTask } from "./constructs/training-definition.ts";
 import type { Deployment } from "./deployment.ts";
+
+/** Makes the task that trains, with what a state machine needs to run it. */
+export type MakeTraining = (
+  scope: Construct,
+  id: string,
+  deployment: Deployment,
+  data: TrainingData,
+) => { readonly task: TrainingTask; readonly permissions: readonly PolicyStatement[] };
 
 /**
  * Where the app runs. A target chooses the implementation of a component; stacks ask it and hold no conditions. All that
@@ -15,6 +26,8 @@ export interface Target {
   onlineStore(scope: Construct, id: string, deployment: Deployment): OnlineStore;
   /** Lists each service's models where the platform's own tools look for them. */
   catalogueModels(scope: Construct, id: string, deployment: Deployment): void;
+  /** Null where a command trains instead of a state machine. */
+  readonly training: MakeTraining | null;
   /** Brings the functions' metrics, which they write to their logs in the embedded metric format, to CloudWatch. */
   deliverMetrics(scope: Construct, id: string, deployment: Deployment, functions: readonly NodeFunction[]): void;
 }

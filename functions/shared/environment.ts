@@ -24,6 +24,9 @@ export const ENVIRONMENT = {
   controlTable: "FRESHET_CONTROL_TABLE",
   modelsTable: "FRESHET_MODELS_TABLE",
   modelsBucket: "FRESHET_MODELS_BUCKET",
+  trainingBucket: "FRESHET_TRAINING_BUCKET",
+  /** Where SageMaker's training jobs are asked for; target local only. */
+  sagemakerEndpoint: "FRESHET_SAGEMAKER_ENDPOINT",
   controlFunction: "FRESHET_CONTROL_FUNCTION",
   /** Timeout of the aggregate function, in ms: an invocation that outlives its batch's retry lives this long at most. */
   aggregateTimeoutMs: "FRESHET_AGGREGATE_TIMEOUT_MS",

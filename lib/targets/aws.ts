@@ -1,11 +1,17 @@
 import { CfnModelPackageGroup } from "aws-cdk-lib/aws-sagemaker";
 import { Construct } from "constructs";
 import { ClusterOnlineStore } from "../constructs/cluster-online-store.ts";
+import { SageMakerTraining } from "../constructs/sagemaker-training.ts";
 import { physicalName } from "../deployment.ts";
 import type { Target } from "../target.ts";
 
+export interface AwsTargetProps {
+  /** Image of the training container in ECR. @default tag 0.1.0 in the repository that the deployment makes */
+  readonly trainingImage?: string;
+}
+
 /** AWS. CloudWatch takes metrics out of the functions' logs by itself. */
-export const awsTarget: Target = {
+export const awsTarget = ({ trainingImage }: AwsTargetProps = {}): Target => ({
   name: "aws",
   environment: {},
   onlineStore: (scope, id, deployment) => new ClusterOnlineStore(scope, id, { deployment }),
@@ -18,5 +24,7 @@ export const awsTarget: Target = {
       });
     }
   },
+  training: (scope, id, deployment, data) =>
+    new SageMakerTraining(scope, id, { deployment, data, image: trainingImage }),
   deliverMetrics() {},
-};
+});

@@ -1,16 +1,19 @@
 import { EmulatedOnlineStore } from "../constructs/emulated-online-store.ts";
 import { EndpointOnlineStore } from "../constructs/endpoint-online-store.ts";
 import { MetricsBridge } from "../constructs/metrics-bridge.ts";
+import { StandInTraining } from "../constructs/stand-in-training.ts";
 import { LOCAL_ACCOUNT, LOCAL_REGION } from "../local-guard.ts";
 import type { Target } from "../target.ts";
 
 export interface LocalTargetProps {
   /** A Valkey that is already there. @default the emulator's ElastiCache */
   readonly valkey?: { readonly host: string; readonly port: string };
+  /** A control plane for training jobs; with it, the training state machine is deployed. @default `freshet train` trains */
+  readonly sagemakerEndpoint?: string;
 }
 
 /** An emulator on this machine. Deployed to no other: see `local-guard.ts`. */
-export function localTarget({ valkey }: LocalTargetProps = {}): Target {
+export function localTarget({ valkey, sagemakerEndpoint }: LocalTargetProps = {}): Target {
   return {
     name: "local",
     environment: { account: LOCAL_ACCOUNT, region: LOCAL_REGION },
@@ -19,6 +22,11 @@ export function localTarget({ valkey }: LocalTargetProps = {}): Target {
         ? new EmulatedOnlineStore(scope, id, { deployment })
         : new EndpointOnlineStore(scope, id, { deployment, ...valkey }),
     catalogueModels() {},
+    training:
+      sagemakerEndpoint === undefined
+        ? null
+        : (scope, id, deployment, data) =>
+            new StandInTraining(scope, id, { deployment, data, endpoint: sagemakerEndpoint }),
     deliverMetrics: (scope, id, deployment, functions) => {
       new MetricsBridge(scope, id, { deployment, functions });
     },

@@ -3,23 +3,7 @@ import { dirname, join, relative, sep } from "node:path";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { GetObjectCommand, ListObjectsV2Command, PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
-import { FreshetError } from "../../core/errors.ts";
-
-interface Location {
-  readonly bucket: string;
-  readonly key: string;
-}
-
-/** @throws FreshetError `s3_uri` */
-export function parseS3Uri(uri: string): Location {
-  const match = /^s3:\/\/([a-z0-9.-]{3,63})\/?(.*)$/.exec(uri);
-  if (match === null) {
-    throw new FreshetError("s3_uri", `not the address of an S3 object (given: ${uri})`, {
-      repair: "s3://bucket/prefix",
-    });
-  }
-  return { bucket: match[1], key: match[2] };
-}
+import { parseS3Uri } from "../../adapters/s3-uri.ts";
 
 /**
  * Every object under a prefix, into a folder, by what follows the prefix: SageMaker's `S3Prefix`.

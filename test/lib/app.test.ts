@@ -38,13 +38,20 @@ describe("the app", () => {
   test("synthesizes for AWS, stage dev, when nothing is said", () => {
     const { status, stderr, stacks } = run({});
     expect([status, stderr]).toEqual([0, ""]);
-    expect(stacks).toEqual(stacksOf("dev"));
+    expect(stacks).toEqual([...stacksOf("dev"), "freshet-dev-training"].sort());
   });
 
   test("synthesizes for this machine when the endpoint is on it", () => {
     const { status, stderr, stacks } = run({ target: "local" }, { AWS_ENDPOINT_URL: "http://127.0.0.1:4566" });
     expect([status, stderr]).toEqual([0, ""]);
     expect(stacks).toEqual(stacksOf("local"));
+  });
+
+  test("synthesizes the training machine for this machine when there is a stand-in for SageMaker", () => {
+    const context = { target: "local", sagemakerEndpoint: "http://127.0.0.1:4570" };
+    const { status, stderr, stacks } = run(context, { AWS_ENDPOINT_URL: "http://127.0.0.1:4566" });
+    expect([status, stderr]).toEqual([0, ""]);
+    expect(stacks).toEqual([...stacksOf("local"), "freshet-local-training"].sort());
   });
 
   test("synthesizes for this machine with a Valkey that is already there", () => {

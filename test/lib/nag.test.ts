@@ -39,6 +39,21 @@ const accepted: readonly Accepted[] = [
     reason: "versions of models come and logs grow under fresh names: a prefix is as exact as it gets",
   },
   {
+    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|training-sets|jobs)\/\*\]$/,
+    at: /training\/(Steps\/Role|Job\/JobRole)\/DefaultPolicy/,
+    reason: "training sets, jobs and versions come under fresh names: a prefix is as exact as it gets",
+  },
+  {
+    rule: /^AwsSolutions-IAM5\[Resource::\*\]$/,
+    at: /training\/(MachineRole|Job\/JobRole)\/DefaultPolicy/,
+    reason: "delivery of logs, traces, metrics and the token of the image registry know no resources",
+  },
+  {
+    rule: /^AwsSolutions-IAM5\[Resource::arn:.*(TrainingJobs:\*|training-job\/\*)\]$/,
+    at: /training\/(MachineRole|Job\/JobRole)\/DefaultPolicy/,
+    reason: "a job and its log are named after the execution that asks for it",
+  },
+  {
     rule: /^AwsSolutions-IAM4\[.*AmazonAPIGatewayPushToCloudWatchLogs\]$/,
     at: /Api\/Rest\/CloudWatchRole/,
     reason: "the account's role for API Gateway's logs, of which an account has one, shared by all its APIs",

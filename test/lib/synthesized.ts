@@ -48,7 +48,7 @@ export function synthesize(target: Target, stage: Stage["name"]): Synthesized {
   return new Synthesized(app);
 }
 
-export const synthesizeAws = (stage: Stage["name"] = "prod") => synthesize(awsTarget, stage);
+export const synthesizeAws = (stage: Stage["name"] = "prod") => synthesize(awsTarget(), stage);
 export const synthesizeLocal = () => synthesize(localTarget(), "local");
 
 export class Synthesized {

@@ -1,0 +1,160 @@
+/**
+ * The steps of the training state machine that are ours: what comes before the job and what follows it. Each takes what the
+ * steps before it have found and changes nothing but what it is named for, so an execution that fails has changed nothing.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { GetObjectCommand, type S3Client } from "@aws-sdk/client-s3";
+import { openModel } from "../../adapters/model/open.ts";
+import { promote, registerModel } from "../../adapters/model/registration.ts";
+import { readTarGz } from "../../adapters/model/tar.ts";
+import type { ModelRegistry } from "../../adapters/model-registry.ts";
+import { parseS3Uri } from "../../adapters/s3-uri.ts";
+import { FreshetError } from "../../core/errors.ts";
+import { judge, type Verdict } from "../../core/gate.ts";
+import type { Plan } from "../../core/plan.ts";
+
+export interface TrainingPorts {
+  readonly plan: Plan;
+  readonly registry: ModelRegistry;
+  readonly s3: Pick<S3Client, "send">;
+}
+
+/** What an execution is started with. */
+export interface TrainingInput {
+  readonly service: string;
+  /** `s3://…/` of what `freshet training-set` has written. */
+  readonly training_set: string;
+  /** @default "default" */
+  readonly tenant?: string;
+  /** Numbers and booleans become strings, which is all that SageMaker takes. */
+  readonly hyperparameters?: Readonly<Record<string, string | number | boolean>>;
+  /** Whether a model that the gate lets pass becomes champion. @default true */
+  readonly promote?: boolean;
+}
+
+export interface Prepared {
+  readonly tenant: string;
+  readonly service: string;
+  readonly training_set: string;
+  readonly job_name: string;
+  readonly hyperparameters: Readonly<Record<string, string>>;
+  readonly promote: boolean;
+  /** For the registry's `by`. */
+  readonly execution: string;
+}
+
+export interface Trained extends Prepared {
+  readonly job: { readonly model: string };
+}
+
+/**
+ * Looks at the training set before an instance is paid for.
+ * @throws FreshetError `service_unknown`, `training_set_missing`, `training_set_mismatch`, `s3_uri`
+ */
+export async function prepare(ports: TrainingPorts, input: TrainingInput, execution: string): Promise<Prepared> {
+  const { plan } = ports;
+  if (!plan.services.some(({ name }) => name === input.service)) {
+    throw new FreshetError("service_unknown", `there is no feature service ${input.service}`, {
+      repair: `use one of ${plan.services.map(({ name }) => name).join(", ")}`,
+    });
+  }
+  const uri = `${(input.training_set ?? "").replace(/\/$/, "")}/`;
+  const manifest = JSON.parse(Buffer.from(await read(ports, `${uri}manifest.json`)).toString("utf8"));
+  for (const [name, wanted] of [
+    ["service", input.service],
+    ["plan_hash", plan.hash],
+  ] as const) {
+    if (manifest[name] === wanted) continue;
+    throw new FreshetError("training_set_mismatch", `the training set is of ${name} ${manifest[name]}, not ${wanted}`, {
+      repair: "build the training set again from the definitions that are deployed",
+    });
+  }
+  const given = Object.entries(input.hyperparameters ?? {}).map(([name, value]) => [name, String(value)]);
+  return {
+    tenant: input.tenant ?? "default",
+    service: input.service,
+    training_set: uri,
+    job_name: `${input.service}-${execution}`
+      .replace(/[^a-zA-Z0-9]+/g, "-")
+      .slice(0, 63)
+      .replace(/-+$/, ""),
+    hyperparameters: { ...Object.fromEntries(given), service: input.service, plan_hash: plan.hash },
+    promote: input.promote ?? true,
+    execution,
+  };
+}
+
+/**
+ * Opens the model as serving would, and judges it against the champion.
+ * @throws what `openModel` throws of an artefact that serving would refuse
+ */
+export async function gate(ports: TrainingPorts, { tenant, service, job }: Trained): Promise<Verdict> {
+  const model = await openModel(await readTarGz(await read(ports, job.model)));
+  await model.close();
+  const id = { tenant, service };
+  const { champion } = await ports.registry.aliases(id);
+  const standing = champion === null ? null : await ports.registry.get(id, champion);
+  return judge(model.manifest.metrics, standing?.metrics ?? null);
+}
+
+/** @throws what `registerModel` throws; the registry is then as it was */
+export async function register(
+  ports: TrainingPorts,
+  { tenant, service, job, execution }: Trained,
+  nowMs: number,
+): Promise<{ version: number }> {
+  const files = await readTarGz(await read(ports, job.model));
+  const folder = mkdtempSync(join(tmpdir(), "freshet-model-"));
+  try {
+    // By their last name: an artefact has no folders, and no entry may write outside of this one.
+    for (const [name, bytes] of Object.entries(files)) writeFileSync(join(folder, basename(name)), bytes);
+    const { version } = await registerModel(ports.registry, folder, {
+      tenant,
+      service,
+      plan: ports.plan,
+      nowMs,
+      by: by(execution),
+    });
+    return { version };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** @throws FreshetError `gate_refused` when another champion has come meanwhile, `alias_conflict` */
+export async function makeChampion(
+  ports: TrainingPorts,
+  { tenant, service, execution }: Trained,
+  version: number,
+  nowMs: number,
+): Promise<{ champion: number; revision: number }> {
+  const { aliases } = await promote(
+    ports.registry,
+    { tenant, service },
+    {
+      version,
+      alias: "champion",
+      nowMs,
+      by: by(execution),
+    },
+  );
+  return { champion: version, revision: aliases.revision };
+}
+
+const by = (execution: string): string => `training ${execution}`;
+
+async function read({ s3 }: TrainingPorts, uri: string): Promise<Uint8Array> {
+  const { bucket, key } = parseS3Uri(uri);
+  try {
+    const { Body } = await s3.send(new GetObjectCommand({ Bucket: bucket, Key: key }));
+    return await Body!.transformToByteArray();
+  } catch (cause) {
+    if ((cause as Error).name !== "NoSuchKey" && (cause as Error).name !== "NoSuchBucket") throw cause;
+    throw new FreshetError("training_set_missing", `there is no object ${uri}`, {
+      repair: "give the folder that freshet training-set has written",
+      cause,
+    });
+  }
+}

@@ -1,0 +1,51 @@
+/** The training state machine's own steps. A failure carries its code as the error's name, which is what executions show. */
+import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
+import { S3Client } from "@aws-sdk/client-s3";
+import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
+import { createArtefactStore } from "../adapters/model/artefact-store.ts";
+import { ModelRegistry } from "../adapters/model-registry.ts";
+import { FreshetError } from "../core/errors.ts";
+import { plan } from "../features/plan.ts";
+import { requireEnvironment } from "./shared/environment.ts";
+import { describeError, logger } from "./shared/observability.ts";
+import { gate, makeChampion, prepare, register, type Trained, type TrainingInput } from "./shared/training-pipeline.ts";
+
+const s3 = new S3Client(DURABLE_CLIENT);
+const registry = new ModelRegistry({
+  table: requireEnvironment("modelsTable"),
+  dynamodb: new DynamoDBClient(DURABLE_CLIENT),
+  artefacts: createArtefactStore({ bucket: requireEnvironment("modelsBucket"), s3 }),
+});
+const ports = { plan, registry, s3 };
+
+type Event =
+  | { readonly step: "prepare"; readonly execution: string; readonly input: TrainingInput }
+  | { readonly step: "gate" | "register"; readonly input: Trained }
+  | { readonly step: "promote"; readonly input: Trained & { readonly registered: { readonly version: number } } };
+
+export async function handler(event: Event): Promise<unknown> {
+  try {
+    const done = await take(event);
+    logger.info("training step", { step: event.step, service: event.input.service });
+    return done;
+  } catch (error) {
+    logger.error("training step failed", { step: event.step, ...describeError(error) });
+    if (!(error instanceof FreshetError)) throw error;
+    const repair = error.repair === undefined ? "" : `; ${error.repair}`;
+    throw Object.assign(new Error(`${error.message}${repair}`, { cause: error }), { name: error.code });
+  }
+}
+
+function take(event: Event): Promise<unknown> {
+  const nowMs = Date.now();
+  switch (event.step) {
+    case "prepare":
+      return prepare(ports, event.input, event.execution);
+    case "gate":
+      return gate(ports, event.input);
+    case "register":
+      return register(ports, event.input, nowMs);
+    case "promote":
+      return makeChampion(ports, event.input, event.input.registered.version, nowMs);
+  }
+}

@@ -1,0 +1,69 @@
+/** The training state machine as data: Amazon States Language, in the order in which it runs. */
+
+/** A task that trains: the service integration, or what stands in for it. */
+export interface TrainingTask {
+  readonly resource: string;
+  readonly parameters: Readonly<Record<string, unknown>>;
+  /** Path, in the task's result, of the address of model.tar.gz. */
+  readonly modelPath: string;
+}
+
+const RETRIED = [
+  "Lambda.ServiceException",
+  "Lambda.AWSLambdaException",
+  "Lambda.SdkClientException",
+  "Lambda.TooManyRequestsException",
+];
+
+/** @param steps ARN of the function of our own steps */
+export function trainingDefinition(steps: string, train: TrainingTask): object {
+  const step = (payload: object, rest: object) => ({
+    Type: "Task",
+    Resource: "arn:aws:states:::lambda:invoke",
+    Parameters: { FunctionName: steps, Payload: payload },
+    Retry: [{ ErrorEquals: RETRIED, IntervalSeconds: 2, MaxAttempts: 4, BackoffRate: 2 }],
+    ...rest,
+  });
+  return {
+    Comment: "Training set to champion. What fails leaves the registry as it was.",
+    StartAt: "Prepare",
+    States: {
+      Prepare: step(
+        { step: "prepare", "execution.$": "$$.Execution.Name", "input.$": "$" },
+        { OutputPath: "$.Payload", Next: "Train" },
+      ),
+      Train: {
+        Type: "Task",
+        Resource: train.resource,
+        Parameters: train.parameters,
+        ResultSelector: { "model.$": train.modelPath },
+        ResultPath: "$.job",
+        Next: "Gate",
+      },
+      Gate: step(
+        { step: "gate", "input.$": "$" },
+        { ResultSelector: { "verdict.$": "$.Payload" }, ResultPath: "$.gate", Next: "Better" },
+      ),
+      Better: {
+        Type: "Choice",
+        Choices: [{ Variable: "$.gate.verdict.passed", BooleanEquals: true, Next: "Register" }],
+        Default: "Refused",
+      },
+      Refused: { Type: "Fail", Error: "gate_refused", CausePath: "$.gate.verdict.reason" },
+      Register: step(
+        { step: "register", "input.$": "$" },
+        { ResultSelector: { "version.$": "$.Payload.version" }, ResultPath: "$.registered", Next: "Wanted" },
+      ),
+      Wanted: {
+        Type: "Choice",
+        Choices: [{ Variable: "$.promote", BooleanEquals: true, Next: "Promote" }],
+        Default: "Registered",
+      },
+      Promote: step(
+        { step: "promote", "input.$": "$" },
+        { ResultSelector: { "champion.$": "$.Payload.champion" }, ResultPath: "$.promoted", Next: "Registered" },
+      ),
+      Registered: { Type: "Succeed" },
+    },
+  };
+}

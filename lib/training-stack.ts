@@ -1,0 +1,64 @@
+import { CfnOutput, Duration, RemovalPolicy } from "aws-cdk-lib";
+import { PolicyStatement, Role, ServicePrincipal } from "aws-cdk-lib/aws-iam";
+import { LogGroup } from "aws-cdk-lib/aws-logs";
+import { DefinitionBody, LogLevel, StateMachine } from "aws-cdk-lib/aws-stepfunctions";
+import type { Construct } from "constructs";
+import type { Models } from "./constructs/models.ts";
+import { NodeFunction } from "./constructs/node-function.ts";
+import type { TrainingData } from "./constructs/training-data.ts";
+import { trainingDefinition } from "./constructs/training-definition.ts";
+import { type Deployment, physicalName } from "./deployment.ts";
+import { FreshetStack } from "./freshet-stack.ts";
+import type { MakeTraining } from "./target.ts";
+
+export interface TrainingStackProps {
+  readonly data: TrainingData;
+  readonly models: Models;
+  readonly training: MakeTraining;
+}
+
+/** From a training set to a champion, or to a reason why not. Stateless. */
+export class TrainingStack extends FreshetStack {
+  constructor(scope: Construct, deployment: Deployment, props: TrainingStackProps) {
+    super(scope, "training", { deployment, description: "Freshet: training, gate, registration and promotion" });
+    const { data, models } = props;
+    const steps = new NodeFunction(this, "Steps", {
+      deployment,
+      name: "training-steps",
+      description: "Checks a training set, judges what was trained, registers and promotes it",
+      timeout: Duration.minutes(5),
+      memoryMb: 1_769,
+    });
+    data.grantRead(steps);
+    models.grantRegister(steps);
+    const { task, permissions } = props.training(this, "Job", deployment, data);
+    const machine = this.machine(deployment, trainingDefinition(steps.lambda.functionArn, task), [
+      new PolicyStatement({ actions: ["lambda:InvokeFunction"], resources: [steps.lambda.functionArn] }),
+      ...permissions,
+    ]);
+    new CfnOutput(this, "TrainingMachine", { value: machine.stateMachineArn });
+  }
+
+  private machine(deployment: Deployment, definition: object, permissions: readonly PolicyStatement[]): StateMachine {
+    const role = new Role(this, "MachineRole", {
+      assumedBy: new ServicePrincipal("states.amazonaws.com"),
+      description: `Freshet training machine (${deployment.stage.name})`,
+    });
+    for (const statement of permissions) role.addToPolicy(statement);
+    return new StateMachine(this, "Machine", {
+      stateMachineName: physicalName(deployment, "training"),
+      definitionBody: DefinitionBody.fromString(this.toJsonString(definition)),
+      role,
+      tracingEnabled: true,
+      logs: {
+        destination: new LogGroup(this, "Log", {
+          // Step Functions writes only to groups under this prefix without a policy that lists them.
+          logGroupName: `/aws/vendedlogs/states/${physicalName(deployment, "training")}`,
+          retention: deployment.stage.logRetentionDays,
+          removalPolicy: RemovalPolicy.DESTROY,
+        }),
+        level: LogLevel.ALL,
+      },
+    });
+  }
+}

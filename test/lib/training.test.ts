@@ -1,0 +1,142 @@
+/** The training machine: what it asks SageMaker for, what its roles may, and that both targets run the same states. */
+import { describe, expect, test } from "vitest";
+import { TRAINING_METRICS } from "../../core/training.ts";
+import { awsTarget } from "../../lib/targets/aws.ts";
+import { localTarget } from "../../lib/targets/local.ts";
+import { definitionOf } from "../support/state-machine.ts";
+import { type Synthesized, synthesize, synthesizeAws } from "./synthesized.ts";
+
+const aws = synthesizeAws();
+const local = synthesize(localTarget({ sagemakerEndpoint: "http://127.0.0.1:4570" }), "local");
+const machineOf = (app: Synthesized) => app.resources("AWS::StepFunctions::StateMachine")[0][1];
+const statements = (app: Synthesized, policy: RegExp) =>
+  app
+    .resources("AWS::IAM::Policy")
+    .filter(([id]) => policy.test(id))
+    .flatMap(([, { Properties }]) => Properties["PolicyDocument"].Statement as any[]);
+const actionsIn = (policy: RegExp) =>
+  statements(aws, policy)
+    .flatMap(({ Action }) => Action)
+    .sort();
+
+describe("the training machine", () => {
+  const { States, StartAt } = definitionOf(machineOf(aws));
+
+  test("goes from the set to the champion, and registers nothing before the gate", () => {
+    const path = [StartAt];
+    for (let state = States[StartAt]; state.Type !== "Succeed"; state = States[path.at(-1)!]) {
+      path.push(state.Type === "Choice" ? state.Choices[0].Next : state.Next);
+    }
+    expect(path).toEqual(["Prepare", "Train", "Gate", "Better", "Register", "Wanted", "Promote", "Registered"]);
+  });
+
+  test("ends with the gate's reason when the model is no better", () => {
+    expect(States["Better"].Default).toBe("Refused");
+    expect(States["Refused"]).toEqual({ Type: "Fail", Error: "gate_refused", CausePath: "$.gate.verdict.reason" });
+  });
+
+  test("catches nothing: what fails ends the execution where it is", () => {
+    expect(Object.values<any>(States).filter(({ Catch }) => Catch !== undefined)).toEqual([]);
+  });
+
+  test("waits for a SageMaker job, without a network, that ends in time", () => {
+    const { Resource, Parameters } = States["Train"];
+    expect(Resource).toBe("arn:aws:states:::sagemaker:createTrainingJob.sync");
+    expect(Parameters).toMatchObject({
+      "TrainingJobName.$": "$.job_name",
+      "HyperParameters.$": "$.hyperparameters",
+      EnableNetworkIsolation: true,
+      ResourceConfig: { InstanceCount: 1, InstanceType: "ml.m5.2xlarge" },
+      StoppingCondition: { MaxRuntimeInSeconds: 14_400 },
+    });
+    expect(Parameters.InputDataConfig[0].DataSource.S3DataSource).toEqual({
+      S3DataType: "S3Prefix",
+      "S3Uri.$": "$.training_set",
+      S3DataDistributionType: "FullyReplicated",
+    });
+    expect(Parameters.OutputDataConfig.KmsKeyId).toBeDefined();
+  });
+
+  test("reads the program's metrics within SageMaker's limits", () => {
+    const { MetricDefinitions } = States["Train"].Parameters.AlgorithmSpecification;
+    expect(MetricDefinitions).toEqual(TRAINING_METRICS);
+    expect(MetricDefinitions.length).toBeLessThanOrEqual(40);
+    for (const { Name, Regex } of MetricDefinitions) {
+      expect(Name.length).toBeLessThanOrEqual(255);
+      expect(Regex.length).toBeLessThanOrEqual(500);
+    }
+  });
+
+  test("takes its image from the deployment's repository, or from the one that is named", () => {
+    const { TrainingImage } = States["Train"].Parameters.AlgorithmSpecification;
+    expect(TrainingImage).toMatch(/:0\.1\.0$/);
+    const trainingImage = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/training:7";
+    const other = synthesize(awsTarget({ trainingImage }), "prod");
+    const { Train } = definitionOf(machineOf(other)).States;
+    expect(Train.Parameters.AlgorithmSpecification.TrainingImage).toBe(trainingImage);
+    expect(other.resources("AWS::ECR::Repository")).toEqual([]);
+    const pulled = statements(other, /JobRole/).find(({ Action }) => Action.includes("ecr:BatchGetImage"));
+    expect(JSON.stringify(pulled.Resource)).toContain(":ecr:eu-west-1:123456789012:repository/team/training");
+    expect(() => synthesize(awsTarget({ trainingImage: "training" }), "prod")).toThrow(
+      "trainingImage is no image in ECR with a tag or digest (given: training)",
+    );
+  });
+
+  test("logs every execution and traces it", () => {
+    const { Properties } = machineOf(aws);
+    expect(Properties["LoggingConfiguration"].Level).toBe("ALL");
+    expect(Properties["TracingConfiguration"]).toEqual({ Enabled: true });
+  });
+});
+
+describe("its roles", () => {
+  test("the job reads training sets, writes its output and nothing else", () => {
+    expect(actionsIn(/training\/JobJobRole/)).toEqual([
+      "cloudwatch:PutMetricData",
+      "ecr:BatchCheckLayerAvailability",
+      "ecr:BatchGetImage",
+      "ecr:GetAuthorizationToken",
+      "ecr:GetDownloadUrlForLayer",
+      "kms:Decrypt",
+      "kms:GenerateDataKey",
+      "logs:CreateLogGroup",
+      "logs:CreateLogStream",
+      "logs:DescribeLogStreams",
+      "logs:PutLogEvents",
+      "s3:GetObject",
+      "s3:ListBucket",
+      "s3:PutObject",
+    ]);
+    const written = statements(aws, /training\/JobJobRole/).find(({ Action }) => Action === "s3:PutObject");
+    expect(JSON.stringify(written.Resource)).toContain("/jobs/*");
+  });
+
+  test("the machine may pass the job's role to SageMaker alone", () => {
+    const passed = statements(aws, /MachineRole/).filter(({ Action }) => Action === "iam:PassRole");
+    expect(passed).toHaveLength(1);
+    expect(passed[0].Condition).toEqual({ StringEquals: { "iam:PassedToService": "sagemaker.amazonaws.com" } });
+  });
+
+  test("no step may change the archive or the online store", () => {
+    const actions = actionsIn(/training\//);
+    expect(actions.filter((action: string) => /^(elasticache|kinesis|dynamodb:Delete|s3:Delete)/.test(action))).toEqual(
+      [],
+    );
+  });
+});
+
+describe("on a laptop", () => {
+  test("there is no machine unless a stand-in answers for SageMaker", () => {
+    expect(synthesize(localTarget(), "local").stacks).not.toContain("training");
+    expect(local.stacks).toContain("training");
+  });
+
+  test("the states are those of AWS but for the one that trains, which asks for the same job", () => {
+    const [there, here] = [definitionOf(machineOf(aws)), definitionOf(machineOf(local))].map(({ States }) => States);
+    expect(Object.keys(here)).toEqual(Object.keys(there));
+    expect(here["Train"].Resource).toBe("arn:aws:states:::lambda:invoke");
+    const asked = Object.keys(here["Train"].Parameters.Payload).sort();
+    expect(asked).toEqual(Object.keys(there["Train"].Parameters).sort());
+    for (const name of ["Better", "Refused", "Wanted", "Registered"]) expect(here[name]).toEqual(there[name]);
+  });
+});
