@@ -77,12 +77,15 @@ export async function aggregateBatch(
   candidates.forEach((candidate, i) => {
     const own = fates[i];
     if (own === null) return;
-    rows.push(archiveRow(stream, shard, candidate, own));
-    const sealed = own.filter(({ fate }) => fate === "sealed");
-    late.push(...sealed.map((fate) => lateItem(stream, candidate, fate)));
-    if (sealed.length > 0) counts.late++;
-    else if (own.length > 0 && own.every(({ fate }) => fate === "duplicate")) counts.duplicates++;
-    else counts.applied++;
+    if (noneSealed(own)) {
+      rows.push(archiveRow(stream, shard, candidate, own));
+      if (own.length > 0 && own.every(isDuplicate)) counts.duplicates++;
+      else counts.applied++;
+      return;
+    }
+    rows.push(archiveRow(stream, shard, candidate, own.map(asArchived)));
+    late.push(...own.filter(isSealed).map((fate) => lateItem(stream, candidate, fate)));
+    counts.late++;
   });
   rows.push(...refused.map(({ row }) => row));
   const [objects] = await Promise.all([
@@ -240,7 +243,18 @@ function refuse(
   };
 }
 
-const archiveRow = (stream: Stream, shard: string, candidate: Candidate, fates: readonly EntityFate[]): ArchiveRow => ({
+const isSealed = ({ fate }: EntityFate): boolean => fate === "sealed";
+const isDuplicate = ({ fate }: EntityFate): boolean => fate === "duplicate";
+/** Nearly all events: their fates go into the archive as they are. */
+const noneSealed = (fates: readonly EntityFate[]): fates is ArchiveRow["fates"] & typeof fates => !fates.some(isSealed);
+const asArchived = ({ entity, id, fate, visibleMs }: EntityFate): ArchiveRow["fates"][number] => ({
+  entity,
+  id,
+  fate: fate === "sealed" ? "late" : fate,
+  visibleMs,
+});
+
+const archiveRow = (stream: Stream, shard: string, candidate: Candidate, fates: ArchiveRow["fates"]): ArchiveRow => ({
   stream: stream.name,
   arrivalMs: candidate.record.arrivalMs,
   shard,
@@ -251,12 +265,7 @@ const archiveRow = (stream: Stream, shard: string, candidate: Candidate, fates: 
   eventTimeMs: candidate.eventTimeMs,
   identity: candidate.prepared.identity,
   fields: candidate.fields,
-  fates: fates.map(({ entity, id, fate, visibleMs }) => ({
-    entity,
-    id,
-    fate: fate === "sealed" ? "late" : fate,
-    visibleMs,
-  })),
+  fates,
 });
 
 const lateItem = (stream: Stream, candidate: Candidate, { entity, id }: EntityFate): LateItem => ({
