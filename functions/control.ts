@@ -6,6 +6,7 @@ import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
 import { StoreApplier } from "../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { ControlHashes } from "../adapters/valkey/control.ts";
+import { dropOldLibraries } from "../adapters/valkey/libraries.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
 import { Watermark } from "../adapters/valkey/watermark.ts";
 import { lock, plan } from "../features/plan.ts";
@@ -25,7 +26,11 @@ const ports = {
   watermark: new Watermark(connection),
   table,
   timeoutMs: Number(requireEnvironment("aggregateTimeoutMs")),
-  loadFunction: () => new StoreApplier(connection, plan, 0).loadFunction(),
+  loadFunction: async () => {
+    const applier = new StoreApplier(connection, plan, 0);
+    await applier.loadFunction();
+    await dropOldLibraries(connection, applier.library);
+  },
 };
 
 export interface ControlEvent {

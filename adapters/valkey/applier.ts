@@ -100,6 +100,11 @@ export class StoreApplier {
     });
   }
 
+  /** Name of the library that this plan needs. */
+  get library(): string {
+    return this.source.library;
+  }
+
   /**
    * Loads the library where it is missing. Names carry a hash, so loading is idempotent and never replaces another. A server
    * that has no functions, or refuses them to this user, gets the same code as a script, which costs more on each call.

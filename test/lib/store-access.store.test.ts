@@ -5,6 +5,7 @@ import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../../adapters/valkey/connection.ts";
 import { birthsOf, ControlHashes } from "../../adapters/valkey/control.ts";
 import { controlKey } from "../../adapters/valkey/layout.ts";
+import { dropOldLibraries } from "../../adapters/valkey/libraries.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../adapters/valkey/record.ts";
 import { addToStats } from "../../adapters/valkey/stats.ts";
@@ -63,6 +64,8 @@ describe("the writer", () => {
       const applier = new StoreApplier(connection, plan, 1);
       const watermark = new Watermark(connection);
       await applier.loadFunction();
+      await admin.call("FUNCTION", "LOAD", "#!lua name=freshet_old\nserver.register_function('old', function() end)");
+      expect(await dropOldLibraries(connection, applier.library)).toBe(1);
       await controls.create(
         1,
         new Map(plan.groups.map((group) => [group.name, { sealMs: NOW - 3_600_000, births: birthsOf(group, 0) }])),
