@@ -22,6 +22,7 @@ local NAMED_LIMIT = 2000
 -- Fields that all folds of a call may walk, about 10 ms: once so many are walked, further keys wait for their next touch.
 local WALK_LIMIT = 10000
 local walked = 0
+local DAY = 86400000
 
 -- For a seal that stood still for days: indices of all tiles that are there, by level id, and how far a fold may go so that
 -- it has no more base tiles to fold than it would name otherwise. The next touch goes on from there.
@@ -135,7 +136,10 @@ local function prune(key, g, meta, s0, s1, newestEnd, there)
     wanted = wanted + max(0, min(pruneBound(g, l, s1), newestEnd) - pruneBound(g, l, s0)) / g.levels[l].size
   end
   local firstId, endId = s0 / g.base, min(s1, newestEnd) / g.base
-  if there or wanted * (1 + #g.objects) + (endId - firstId) > NAMED_LIMIT then
+  -- Once a day it walks all that is there, which also finds objects of slots that were removed: a fold is held while there
+  -- are births of slots that it does not know, so nobody fills these.
+  local daily = floor(s0 / DAY) < floor(s1 / DAY)
+  if daily or there or wanted * (1 + #g.objects) + (endId - firstId) > NAMED_LIMIT then
     local bounds = {}
     for l = 1, #g.levels do bounds[g.levels[l].id] = pruneBound(g, l, s1) / g.levels[l].size end
     for _, name in ipairs(redis.call("HKEYS", key)) do
@@ -143,8 +147,10 @@ local function prune(key, g, meta, s0, s1, newestEnd, there)
       if first == 105 then
         if unpackStruct(">I4", name, 2) < s1 / g.base then names[#names + 1] = name end
       elseif first == 115 then
-        local bound = bounds[byte(name, 3)]
-        if bound and unpackStruct(">I4", name, 4) < bound then names[#names + 1] = name end
+        local slot, level, index = unpackStruct(">BBI4", name, 2)
+        if not g.objectById[slot] or (bounds[level] and index < bounds[level]) then names[#names + 1] = name end
+      elseif #name == 2 and (first == 65 or first == 80) then
+        if not g.objectById[byte(name, 2)] then names[#names + 1] = name end
       elseif #name == 5 and bounds[first] then
         if unpackStruct(">I4", name, 2) < bounds[first] then names[#names + 1] = name end
       end

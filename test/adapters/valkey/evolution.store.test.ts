@@ -220,6 +220,46 @@ describe("a slot", () => {
     expect(hour.map(([, bytes]) => bytes.subarray(0, 2).toString("hex"))).toEqual(["0100"]);
   });
 
+  it("that was removed leaves its objects behind for a day at most, the lifetime's too; others stay", async () => {
+    const first = planOf(
+      { n: d.count(), last: d.last("amount"), shops: d.approxDistinct("shop").over("24h") },
+      EMPTY_LOCK,
+    );
+    const second = planOf({ n: d.count(), shops: d.approxDistinct("shop").over("24h") }, first.lock);
+    const [group] = second.plan.groups;
+    const removed = first.plan.groups[0].slots.find(({ kind }) => kind === "last")!.id;
+    const kept = group.slots.find(({ kind }) => kind === "distinct")!.id;
+    const midnight = Math.ceil(START / DAY) * DAY;
+    const one = fresh();
+    const shop = (id: string, timeMs: number) => ({ id, timeMs, fields: { amount: 1, shop: id } });
+    const control = (plan: Plan, sealMs: number) =>
+      one.control([{ group: plan.groups[0], sealMs, births: allBorn(plan.groups[0]) }]);
+    await control(first.plan, at(-60));
+    await one.writer(first.plan).apply([shop("a", at(0)), shop("b", midnight + 60 * MINUTE)]);
+    await control(first.plan, midnight + 2 * DAY);
+    await one.writer(first.plan).touch();
+    await one.writer(first.plan).apply([shop("c", midnight + 2 * DAY + 5 * MINUTE)]);
+    const objects = async (slot: number) =>
+      [...(await one.dump()).keys()].filter((field) => {
+        const bytes = Buffer.from(field, "hex");
+        return (bytes[0] === 0x73 || (bytes[0] === 0x41 && bytes.length === 2)) && bytes[1] === slot;
+      }).length;
+    expect(await objects(removed)).toBe(2);
+    // The new plan's code: held while control still has the slot's birth, and within a day it names what it knows.
+    await control(first.plan, midnight + 2 * DAY + 60 * MINUTE);
+    await one.writer(second.plan).touch();
+    await control(second.plan, midnight + 2 * DAY + 60 * MINUTE);
+    await one.writer(second.plan).touch();
+    expect(await objects(removed)).toBe(2);
+    expect(await objects(kept)).toBeGreaterThan(0);
+    await control(second.plan, midnight + 3 * DAY);
+    await one.writer(second.plan).touch();
+    expect(await objects(removed)).toBe(0);
+    expect(await objects(kept)).toBeGreaterThan(0);
+    expect(await value(one, second.plan, midnight + 3 * DAY, "n")).toMatchObject({ value: 3 });
+    expect(await value(one, second.plan, midnight + 3 * DAY, "shops_24h")).toMatchObject({ value: 1 });
+  });
+
   it("of a lifetime is absorbed from its first whole day on: before, it is built in bulk", async () => {
     const { plan } = planOf({ n: d.count(), s: amount(), last: d.last("amount") }, EMPTY_LOCK);
     const [group] = plan.groups;
