@@ -32,7 +32,7 @@ def run(job: Job, stop: Stop) -> None:
     started = time.monotonic()
     wanted = parse(job.hyperparameters)
     data = read_training_set(job.channel(CHANNEL), wanted)
-    split = split_by_time(data.as_of_ms, data.label, wanted, int(data.manifest["label_delay_ms"]))
+    split = split_by_time(data.as_of_ms, data.label, wanted, int(data.manifest["label_delay_ms"] or 0))
     say_what_was_read(data, split)
     encoder = fit_encoder(data.features, [column[split.rows("train")] for column in data.columns], wanted.max_categories)
     x, y = encoder.encode(data.columns), data.label
