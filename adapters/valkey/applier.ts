@@ -175,8 +175,11 @@ export class StoreApplier {
   ): Promise<Command[]> {
     const headers = new Map<string, Buffer>();
     const commands: Command[] = [];
-    for (const call of calls) {
-      const key = controlKey(call.bucket);
+    const keys = calls.map(({ bucket }) => controlKey(bucket));
+    // Asked for before anything is written: a primary must not change while a call that names another one waits.
+    for (const key of keys) if (this.connection.knownRun(key) === null) await this.connection.runId(key);
+    for (const [c, call] of calls.entries()) {
+      const key = keys[c];
       const run = this.connection.knownRun(key) ?? runBytes(await this.connection.runId(key));
       const name = run.toString("latin1");
       let header = headers.get(name);

@@ -191,15 +191,16 @@ class ValkeyReader implements OnlineReader {
     controls: Map<number, BucketControl>,
     asOfMs: number,
   ): Promise<void> {
-    const commands = parts.map(({ key, ask }) => commandOf(key, ask));
-    for (const bucket of buckets) {
+    // Control first: a failover that is cleared between the two is told in vain, and never kept silent of an older state.
+    const commands: Command[] = buckets.map((bucket) => {
       const key = controlKey(bucket);
-      commands.push({ key, name: "HMGET", args: [key], tail: this.controlFields });
-    }
+      return { key, name: "HMGET", args: [key], tail: this.controlFields };
+    });
+    for (const { key, ask } of parts) commands.push(commandOf(key, ask));
     const answers = await this.connection.run(commands);
     for (const answer of answers) if (answer instanceof Error) throw commandError(answer);
     for (const [i, bucket] of buckets.entries()) {
-      const fields = answers[parts.length + i] as (Buffer | null)[];
+      const fields = answers[i] as (Buffer | null)[];
       const key = controlKey(bucket);
       // Known for as long as the connection stands, so it costs no trip.
       const run = this.connection.knownRun(key) ?? runBytes(await this.connection.runId(key));
@@ -207,7 +208,7 @@ class ValkeyReader implements OnlineReader {
       this.learnSeals(fields);
     }
     parts.forEach((part, i) => {
-      this.settle(part, answers[i] as Buffer[], asOfMs);
+      this.settle(part, answers[buckets.length + i] as Buffer[], asOfMs);
     });
   }
 

@@ -1,4 +1,5 @@
 /** Reads of many entities at once, each folded as far as the seal was when something last touched it. */
+import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { hash64 } from "../../../adapters/hash.ts";
@@ -64,6 +65,23 @@ it("a distinct that has become dense leaves a hash in the compact encoding", asy
   const sizes = (await node.hvalsBuffer(key)).map((value) => value.length);
   expect(Math.max(...sizes)).toBe(1_025);
   expect(await node.object("ENCODING", key)).toBe("listpack");
+});
+
+it("asks for the state of the store before it asks for what it serves", async () => {
+  const [node] = await store.connection.primaries();
+  const monitor = await node.monitor();
+  const seen: string[][] = [];
+  monitor.on("monitor", (_: string, args: string[]) => seen.push(args));
+  try {
+    const requests = ["a", "b"].map((id) => ({ tenant: "order", entity: "card", id, features: names }));
+    await reader.read(requests, START);
+    await node.ping();
+    for (let tries = 0; tries < 100 && !seen.some(([name]) => name === "ping"); tries++) await sleep(10);
+    const keys = seen.filter(([name]) => /^(hmget|hscan)$/i.test(name)).map(([, key]) => key.endsWith("ctl"));
+    expect(keys).toEqual([true, true, false, false]);
+  } finally {
+    monitor.disconnect();
+  }
 });
 
 let run = 0;
