@@ -19,23 +19,19 @@ export interface Tree {
 export function createTree(kind: SlotKind, hash64: Hash64): Tree {
   switch (kind) {
     case "count":
-      return numberTree(
-        0,
-        () => 1,
-        (a, b) => a + b,
-      );
+      return countTree();
     case "min":
-      return numberTree(Number.POSITIVE_INFINITY, Number, Math.min);
+      return extremeTree(-1);
     case "max":
-      return numberTree(Number.NEGATIVE_INFINITY, Number, Math.max);
+      return extremeTree(1);
     case "sum":
       return wideTree(wide, Number.POSITIVE_INFINITY);
     case "squares":
       return wideTree(squareWide, OVERFLOWN.hi);
     case "first":
-      return placeTree(Number.POSITIVE_INFINITY, Math.min);
+      return placeTree(-1);
     case "last":
-      return placeTree(-1, Math.max);
+      return placeTree(1);
     default:
       return stateTree(ACCUMULATORS[kind], hash64);
   }
@@ -44,33 +40,58 @@ export function createTree(kind: SlotKind, hash64: Hash64): Tree {
 /** Leaves lie at `size` and above, node i is made of 2i and 2i + 1. At least two leaves, so that 0 is no node. */
 const sizeFor = (length: number): number => 2 ** Math.ceil(Math.log2(Math.max(2, length)));
 
-function numberTree(empty: number, lift: (value: Scalar) => number, combine: (a: number, b: number) => number): Tree {
+function countTree(): Tree {
   let size = 0;
   let nodes = new Float64Array(0);
   return {
     reset(length) {
       size = sizeFor(length);
       if (nodes.length < 2 * size) nodes = new Float64Array(2 * size);
-      nodes.fill(empty, 0, 2 * size);
+      nodes.fill(0, 0, 2 * size);
     },
-    enter(place, value) {
-      const own = lift(value);
-      for (let at = size + place; at > 0; at >>= 1) nodes[at] = combine(nodes[at], own);
+    enter(place) {
+      for (let at = size + place; at > 0; at >>= 1) nodes[at]++;
     },
     combine(from, to) {
-      let state = empty;
+      let count = 0;
       for (let left = from + size, right = to + size; left < right; left >>= 1, right >>= 1) {
-        if (left & 1) state = combine(state, nodes[left++]);
-        if (right & 1) state = combine(state, nodes[--right]);
+        if (left & 1) count += nodes[left++];
+        if (right & 1) count += nodes[--right];
       }
-      return state;
+      return count;
+    },
+  };
+}
+
+/** The greatest of `sign` times the value: with -1 the smallest. */
+function extremeTree(sign: 1 | -1): Tree {
+  let size = 0;
+  let nodes = new Float64Array(0);
+  return {
+    reset(length) {
+      size = sizeFor(length);
+      if (nodes.length < 2 * size) nodes = new Float64Array(2 * size);
+      nodes.fill(Number.NEGATIVE_INFINITY, 0, 2 * size);
+    },
+    enter(place, value) {
+      const own = sign * (value as number);
+      // What holds a greater one is within others that hold it too.
+      for (let at = size + place; at > 0 && nodes[at] < own; at >>= 1) nodes[at] = own;
+    },
+    combine(from, to) {
+      let greatest = Number.NEGATIVE_INFINITY;
+      for (let left = from + size, right = to + size; left < right; left >>= 1, right >>= 1) {
+        if (left & 1) greatest = Math.max(greatest, nodes[left++]);
+        if (right & 1) greatest = Math.max(greatest, nodes[--right]);
+      }
+      return sign * greatest;
     },
   };
 }
 
 /** First and last: places are in the order of (event time, identity) already, so the smaller or greater place wins. */
-function placeTree(none: number, combine: (a: number, b: number) => number): Tree {
-  const places = numberTree(none, Number, combine);
+function placeTree(sign: 1 | -1): Tree {
+  const places = extremeTree(sign);
   let values: Scalar[] = [];
   return {
     reset(length) {
@@ -83,7 +104,7 @@ function placeTree(none: number, combine: (a: number, b: number) => number): Tre
     },
     combine(from, to) {
       const place = places.combine(from, to) as number;
-      return place === none ? null : { timeMs: 0, identity: "", value: values[place] };
+      return Number.isFinite(place) ? { timeMs: 0, identity: "", value: values[place] } : null;
     },
   };
 }

@@ -1,7 +1,7 @@
 /**
  * The point-in-time join: what the online store would have answered for each row of a spine at its instant, seeing what was
  * visible then. SQL selects, deduplicates, joins and orders; `HistoryReader` of core computes, with the accumulators and
- * operators of the online read. Why not SQL alone: docs/decisions/0023-point-in-time-in-core.md.
+ * operators of the online read. Why not SQL alone: docs/decisions/0025-point-in-time-in-core.md.
  */
 import { type FeatureOfView, HistoryReader } from "../../core/history.ts";
 import type { FeatureValue, Group, Plan, Scalar, Status } from "../../core/plan.ts";

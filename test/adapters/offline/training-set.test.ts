@@ -1,0 +1,277 @@
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { DuckSession } from "../../../adapters/offline/duckdb.ts";
+import { spineFile } from "../../../adapters/offline/spine.ts";
+import { readTrainingManifest } from "../../../adapters/offline/training-manifest.ts";
+import { buildTrainingSet, type MountStream, type SpineSource } from "../../../adapters/offline/training-set.ts";
+import { definitions } from "../../../features/index.ts";
+import { plan } from "../../../features/plan.ts";
+import {
+  FRAUD_START,
+  fraudArchive,
+  labelRow,
+  type Payment,
+  paymentRow,
+  type Verdict,
+} from "../../support/fraud-archive.ts";
+
+const MINUTE = 60_000;
+const DAY = 86_400_000;
+const service = plan.services.find(({ name }) => name === "fraud")!;
+const definition = definitions.services.find(({ name }) => name === "fraud")!;
+const folder = mkdtempSync(join(tmpdir(), "freshet-set-"));
+const at = (minutes: number) => FRAUD_START + minutes * MINUTE;
+
+const payments: Payment[] = [
+  { id: "p1", timeMs: at(0), card: "c1", amount: 10 },
+  { id: "p2", timeMs: at(2), card: "c1", amount: 30.5, device: "d1" },
+  // Visible after the next one was scored.
+  { id: "late", timeMs: at(3), card: "c1", amount: 1000, visibleAfterMs: 20 * MINUTE },
+  { id: "p3", timeMs: at(4), card: "c1", amount: 20, country: "SE" },
+  { id: "p4", timeMs: at(4), card: "c2", amount: 5 },
+  // Its producer's clock is ahead: visible when it is scored.
+  { id: "ahead", timeMs: at(30), card: "c2", amount: 7, visibleAfterMs: -5_000 },
+  { id: "unlabelled", timeMs: at(31), card: "c2", amount: 9 },
+];
+const verdicts: Verdict[] = [
+  { id: "l1", payment: "p1", timeMs: at(10), fraud: false },
+  { id: "l2", payment: "p2", timeMs: at(10), fraud: false },
+  { id: "l3", payment: "p3", timeMs: at(10), fraud: false },
+  // The bank thought again.
+  { id: "l3-again", payment: "p3", timeMs: at(3 * 1440), fraud: true },
+  { id: "l-late", payment: "late", timeMs: at(40), fraud: false },
+  { id: "l-early", payment: "p4", timeMs: at(4) - 1, fraud: true },
+  { id: "l-unknown", payment: "nobody", timeMs: at(20), fraud: true },
+  { id: "l-ahead", payment: "ahead", timeMs: at(40), fraud: false },
+];
+
+let session: DuckSession;
+let mount: MountStream;
+let out: string;
+let made = 0;
+beforeAll(async () => {
+  session = await DuckSession.open({ folder: join(folder, "duck") });
+  const rows = [...payments.map(paymentRow), ...verdicts.map(labelRow)];
+  // Delivered twice, as after a retry.
+  mount = fraudArchive(session, join(folder, "archive"), [...rows, ...rows.slice(0, 9)]);
+});
+beforeEach(() => {
+  out = join(folder, `set-${made++}`);
+});
+afterAll(() => {
+  session.close();
+  rmSync(folder, { recursive: true });
+});
+
+const labels: SpineSource = { kind: "labels", stream: "labels", asOf: "event_time" };
+const build = (spine: SpineSource, more: Partial<Parameters<typeof buildTrainingSet>[1]> = {}) =>
+  buildTrainingSet(session, {
+    plan,
+    service,
+    definition,
+    tenant: "default",
+    spine,
+    fromMs: FRAUD_START,
+    toMs: FRAUD_START + DAY,
+    labelDelayMs: 7 * DAY,
+    mount,
+    out,
+    ...more,
+  });
+const rowsOf = async () =>
+  Object.fromEntries(
+    (await session.rows(`SELECT * FROM read_parquet('${out}/*.parquet')`)).map((row) => [row["event_id"], row]),
+  );
+
+describe("a training set from labels", () => {
+  it("holds what a score of each labelled event would have seen at its time", async () => {
+    const manifest = await build(labels);
+    const rows = await rowsOf();
+    expect(Object.keys(rows).sort()).toEqual(["ahead", "late", "p1", "p2", "p3"]);
+    expect(rows["p1"]).toMatchObject({
+      card_id: "c1",
+      device_id: null,
+      as_of_ms: BigInt(at(0)),
+      "card_activity:tx_count_1h": null,
+      "request:amount": 10,
+      amount_to_mean: null,
+      country_changed: null,
+      label: 0,
+    });
+    // p1 and p2 were visible, `late` was not: 40.5 over two.
+    expect(rows["p3"]).toMatchObject({
+      "card_activity:tx_count_1h": 2n,
+      "card_activity:amount_sum_1h": 40.5,
+      "card_activity:amount_mean_7d": 20.25,
+      "card_activity:last_country": "NO",
+      "card_activity:seconds_since_last_24h": 120,
+      "merchant_activity:cards_1h": 1n,
+      "user_spend:tx_count_24h": 2n,
+      amount_to_mean: 20 / 20.25,
+      country_changed: true,
+      label: 1,
+    });
+    expect(rows["ahead"]).toMatchObject({ "card_activity:tx_count_1h": 2n, "card_activity:amount_sum_1h": 12 });
+    expect(manifest).toMatchObject({
+      version: 1,
+      service: "fraud",
+      plan_hash: plan.hash,
+      label_delay_ms: 7 * DAY,
+      as_of_rule: "event_time",
+      row_count: 5,
+      positives: 1,
+      own_event_visible_rows: 1,
+      left_out: { label_unknown_event: 1, label_before_event: 1, label_twice: 1 },
+    });
+    expect(readTrainingManifest(out, plan.hash)).toEqual(manifest);
+    expect(manifest.sources.map(({ stream }) => stream)).toEqual(["labels", "transactions"]);
+  });
+
+  it("names its features in the service's order, on-demand ones after, request fields last", async () => {
+    const { features } = await build(labels);
+    expect(features.map(({ name }) => name)).toEqual([
+      ...service.features,
+      ...service.onDemand,
+      "request:amount",
+      "request:country",
+    ]);
+    const dtype = (wanted: string) => features.find(({ name }) => name === wanted)!.dtype;
+    expect(dtype("card_activity:tx_count_5m")).toBe("int64");
+    expect(dtype("card_activity:last_country")).toBe("string");
+    expect(dtype("country_changed")).toBe("boolean");
+    expect(dtype("request:country")).toBe("string");
+  });
+
+  it("opens in one line of Python, with the manifest's types", async () => {
+    const { features } = await build(labels);
+    const program = `import duckdb; print([(c[0], c[1]) for c in duckdb.sql("describe from '${out}/*.parquet'").fetchall()])`;
+    const printed = execFileSync(join(process.cwd(), ".freshet/venv/bin/python"), ["-c", program], {
+      encoding: "utf8",
+    });
+    const types = new Map([...printed.matchAll(/\('([^']+)', '([^']+)'\)/g)].map(([, name, type]) => [name, type]));
+    const sql = { int64: "BIGINT", double: "DOUBLE", string: "VARCHAR", boolean: "BOOLEAN" };
+    for (const { name, dtype } of features) expect({ name, type: types.get(name) }).toEqual({ name, type: sql[dtype] });
+    expect([...types.keys()].slice(0, 6)).toEqual([
+      "event_id",
+      "card_id",
+      "merchant_id",
+      "device_id",
+      "user_id",
+      "as_of_ms",
+    ]);
+    expect([types.get("as_of_ms"), types.get("label")]).toEqual(["BIGINT", "DOUBLE"]);
+  });
+
+  it("can be read at the arrival instead", async () => {
+    expect((await build({ ...labels, asOf: "arrival" } as SpineSource)).as_of_rule).toBe("arrival");
+    expect((await rowsOf())["p3"]["as_of_ms"]).toBe(BigInt(at(4) + 100));
+  });
+
+  it.each([
+    [
+      "a range without labelled events",
+      { fromMs: at(100), toMs: at(200) },
+      "labels_empty",
+      /no labelled event of transactions/,
+    ],
+    ["an empty range", { fromMs: at(5), toMs: at(5) }, "range_empty", /is empty/],
+  ])("refuses %s and leaves nothing", async (_, range, code, message) => {
+    await expect(build(labels, range)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
+    expect(existsSync(out) || existsSync(`${out}.partial`)).toBe(false);
+  });
+
+  it("does not write into a folder with something in it", async () => {
+    await build(labels);
+    await expect(build(labels)).rejects.toMatchObject({ code: "out_not_empty" });
+    expect(readdirSync(out).sort()).toEqual(["manifest.json", "part-00000.parquet"]);
+  });
+
+  it("is refused where another plan is wanted", async () => {
+    await build(labels);
+    expect(() => readTrainingManifest(out, "0000000000000000")).toThrow(
+      `the training set is of plan ${plan.hash}, the definitions are plan 0000000000000000`,
+    );
+  });
+});
+
+describe("a training set from a spine of the user's", () => {
+  const csv = (text: string) => {
+    const file = join(folder, `spine-${made}.csv`);
+    writeFileSync(file, text);
+    return { kind: "query" as const, query: spineFile(file) };
+  };
+
+  it("keeps extra columns, and takes times as timestamps too", async () => {
+    const time = new Date(at(5)).toISOString().replace("Z", "");
+    const manifest = await build(
+      csv(`timestamp,card_id,amount,analyst,weight\n${time},c1,3.5,ann,0.25\n${time},,1,bob,2\n${time},nobody,1,,\n`),
+    );
+    const rows = await session.rows(`SELECT * FROM read_parquet('${out}/*.parquet') ORDER BY weight`);
+    expect(
+      rows.map((row) => [row["card_id"], row["card_activity:tx_count_1h"], row["analyst"], row["weight"]]),
+    ).toEqual([
+      ["c1", 3n, "ann", 0.25],
+      [null, null, "bob", 2],
+      ["nobody", null, null, null],
+    ]);
+    expect(rows[0]).toMatchObject({
+      as_of_ms: BigInt(at(5)),
+      "request:amount": 3.5,
+      "request:country": null,
+      label: null,
+    });
+    expect(manifest).toMatchObject({ as_of_rule: "spine", row_count: 3, own_event_visible_rows: null });
+  });
+
+  it("takes Parquet and queries", async () => {
+    const file = join(folder, "spine.parquet");
+    await session.run(`COPY (SELECT 'c2' AS card_id, ${at(60)} AS as_of_ms, 1 AS label) TO '${file}' (FORMAT parquet)`);
+    expect((await build({ kind: "query", query: spineFile(file) })).positives).toBe(1);
+    expect(await session.rows(`SELECT "card_activity:tx_count_1h" AS n FROM read_parquet('${out}/*.parquet')`)).toEqual(
+      [{ n: 3n }],
+    );
+  });
+
+  it.each([
+    [
+      "no time column",
+      "card_id,when\nc1,3\n",
+      "spine_time_missing",
+      "the spine has no time column; found card_id, when",
+    ],
+    [
+      "no join key",
+      "as_of_ms,account\n1,a\n",
+      "spine_key_missing",
+      "the spine has no join key of fraud; found as_of_ms, account",
+    ],
+    ["a time that is none", "as_of_ms,card_id\nsoon,c1\n", "spine_time_invalid", "the spine's as_of_ms is a VARCHAR"],
+    [
+      "a row without time",
+      "as_of_ms,card_id\n1,c1\n,c2\n",
+      "spine_time_invalid",
+      "1 rows of the spine have no as_of_ms",
+    ],
+    [
+      "a column named as an output",
+      `as_of_ms,card_id,amount_to_mean\n1,c1,2\n`,
+      "spine_column_taken",
+      "amount_to_mean",
+    ],
+    ["no row in the range", "as_of_ms,card_id\n1,c1\n", "spine_empty", "no row of the spine lies in the range"],
+  ])("refuses %s", async (_, text, code, message) => {
+    await expect(build(csv(text))).rejects.toMatchObject({ code, message: expect.stringContaining(message) });
+    expect(existsSync(out)).toBe(false);
+  });
+
+  it("says why a file cannot be read", async () => {
+    await expect(build({ kind: "query", query: spineFile("/nowhere/x.csv") })).rejects.toMatchObject({
+      code: "spine_unreadable",
+      message: expect.stringContaining("No files found"),
+    });
+    expect(() => spineFile("spine.xlsx")).toThrow("a spine is a .parquet or .csv file, given spine.xlsx");
+  });
+});
