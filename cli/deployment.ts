@@ -23,6 +23,8 @@ export interface OperatedDeployment {
   readonly controlFunction: string;
   readonly aggregateFunction: string;
   readonly keysTable: string;
+  readonly archiveBucket: string;
+  readonly lateTable: string;
   readonly controlTable: string;
   readonly apiUrl: string;
   /** Stream name in the plan to name of the Kinesis stream. */
@@ -71,6 +73,8 @@ export async function readDeployment(stage: string, config: ClientConfig): Promi
       controlFunction: output("ControlFunction"),
       aggregateFunction: output("AggregateFunction"),
       keysTable: output("KeysTable"),
+      archiveBucket: output("ArchiveBucket"),
+      lateTable: output("LateTable"),
       controlTable: output("ControlTable"),
       apiUrl: output("ApiUrl"),
       streams: JSON.parse(output("Streams")),

@@ -6,10 +6,12 @@ export const USAGE_CODES: ReadonlySet<string> = new Set([
   "benchmark_unknown",
   "contract_unknown",
   "field_invalid",
+  "format_unknown",
   "log_unknown",
   "revision_unknown",
   "scope_unknown",
   "service_unknown",
+  "stream_unknown",
   "tenant_invalid",
   "times_invalid",
 ]);

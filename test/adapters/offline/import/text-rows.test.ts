@@ -1,0 +1,117 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { csvRows, type FileRow, jsonRows } from "../../../../adapters/offline/import/text-rows.ts";
+
+let folder: string;
+let files = 0;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "freshet-text-rows-"));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+async function rows(read: typeof csvRows, content: string | Buffer): Promise<[number, unknown][]> {
+  const file = join(folder, `${files++}`);
+  writeFileSync(file, content);
+  const found: FileRow[] = [];
+  for await (const batch of read(file)) found.push(...batch);
+  return found.map(({ line, value }) => [line, value instanceof Error ? (value as any).code : value]);
+}
+
+describe("CSV", () => {
+  it.each([
+    [
+      "values by the first line's names",
+      "a,b\n1,x\n2,y\n",
+      [
+        [2, { a: "1", b: "x" }],
+        [3, { a: "2", b: "y" }],
+      ],
+    ],
+    [
+      "no line end at the end, CRLF, and a byte order mark",
+      "\ufeffa,b\r\n1,x\r\n2,y",
+      [
+        [2, { a: "1", b: "x" }],
+        [3, { a: "2", b: "y" }],
+      ],
+    ],
+    ["empty values as none", 'a,b,c\n,"",z\n', [[2, { c: "z" }]]],
+    [
+      "quoted commas, quotes and line breaks, and lines counted as an editor does",
+      'a,b\n"x,""y""","1\n2"\n3,4\n',
+      [
+        [2, { a: 'x,"y"', b: "1\n2" }],
+        [4, { a: "3", b: "4" }],
+      ],
+    ],
+    ["blank lines as nothing", "a\n\n1\n", [[3, { a: "1" }]]],
+    [
+      "a row of another width as bad, alone",
+      "a,b\n1\n1,2,3\n1,2\n",
+      [
+        [2, "column_count"],
+        [3, "column_count"],
+        [4, { a: "1", b: "2" }],
+      ],
+    ],
+    [
+      "a quote in the middle as bad, alone",
+      'a,b\n1,x"y"\n"1"2,3\n1,2\n',
+      [
+        [2, "quote_open"],
+        [3, "quote_open"],
+        [4, { a: "1", b: "2" }],
+      ],
+    ],
+    ["a quote that stays open as bad", 'a\n"1\n2\n', [[2, "quote_open"]]],
+    [
+      "bytes that are no UTF-8 as bad, alone",
+      Buffer.from([0x61, 10, 0xff, 10, 0x31, 10]),
+      [
+        [2, "text_invalid"],
+        [3, { a: "1" }],
+      ],
+    ],
+    ["an empty file as no rows", "", []],
+  ])("has %s", async (_, content, expected) => {
+    expect(await rows(csvRows, content)).toEqual(expected);
+  });
+
+  it.each([
+    ["a,b,a\n", 'the first line names the column "a" twice'],
+    ["a,,b\n", "the first line is to name every column"],
+  ])("refuses a first line that is no header", async (content, message) => {
+    await expect(rows(csvRows, content)).rejects.toMatchObject({ code: "header_invalid", message });
+  });
+
+  it("reads back whatever was written by the rules, across chunks", async () => {
+    const cell = fc.string({ unit: fc.constantFrom("a", ",", '"', "\n", "é", "😀", " ") });
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.tuple(cell, cell), { minLength: 1 }), async (table) => {
+        // A lone empty first cell would make a blank line of one column; there are two.
+        const padding = "x".repeat(1 << 20);
+        const all: [string, string][] = [["a", "b"], [padding, "1"], ...table];
+        const text = all.map((row) => row.map((value) => `"${value.replaceAll('"', '""')}"`).join(",")).join("\n");
+        const found = await rows(csvRows, text);
+        const expected = all.slice(1).map(([a, b]) => ({ ...(a === "" ? {} : { a }), ...(b === "" ? {} : { b }) }));
+        expect(found.map(([, value]) => value)).toEqual(expected);
+      }),
+      { numRuns: 30, seed: 20261121 },
+    );
+  });
+});
+
+describe("NDJSON", () => {
+  it("has an object a line; others are bad, alone, and not quoted", async () => {
+    expect(await rows(jsonRows, '{"a":1}\n\n[1]\nnull\n{"a":\n{"a":2}')).toEqual([
+      [1, { a: 1 }],
+      [3, "not_an_object"],
+      [4, "not_an_object"],
+      [5, "not_an_object"],
+      [6, { a: 2 }],
+    ]);
+  });
+});
