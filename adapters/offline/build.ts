@@ -1,4 +1,4 @@
-/** A bulk build of one group of one tenant: from events of its entity to what a put writes for each of them, bucket by bucket. */
+/** A bulk build of one group: from events of its entity to what a put writes for each of them, bucket by bucket. */
 import { isObject, type State } from "../../core/accumulators.ts";
 import { combineDistinct } from "../../core/distinct.ts";
 import type { Group, Slot } from "../../core/plan.ts";
@@ -7,8 +7,8 @@ import { ABSORBED_FIELD, absorbedObjectField, BUCKETS, objectField, tileField } 
 import { cellSlots, encodeObject, encodeTile } from "../valkey/put.ts";
 import type { DuckSession } from "./duckdb.ts";
 import {
+  addEventsSql,
   countEventsSql,
-  createEventsSql,
   extentsOf,
   LIFETIME,
   NEWEST,
@@ -20,6 +20,7 @@ import {
 /** What one entity has below the seal. */
 export interface BuiltEntity {
   readonly bucket: number;
+  readonly tenant: string;
   readonly id: string;
   readonly newestMs: number;
   /** Names and values of its tiles and objects in turn, as `encodePut` takes them. */
@@ -28,9 +29,8 @@ export interface BuiltEntity {
 
 export interface BuildOptions {
   readonly group: Group;
-  readonly tenant: string;
-  /** Relation or subquery of entity-events.ts, of this tenant and the group's entity. */
-  readonly events: string;
+  /** For each tenant a relation or query of entity-events.ts, of the group's entity. */
+  readonly sources: readonly { readonly tenant: string; readonly events: string }[];
   readonly sealMs: number;
   /** The archive has nothing before. @default 0: it is whole */
   readonly fromMs?: number;
@@ -42,19 +42,21 @@ export interface BuildOptions {
 const EVENTS_PER_SLICE = 4_000_000;
 
 /**
- * Entities by bucket, ascending; of a bucket all are yielded before those of the next. Replaces the session's table of the
+ * Entities by bucket, ascending, then by tenant; of a bucket all are yielded before those of the next. Replaces the session's table of the
  * build before.
  * @param onEvents told how many events it works on, before the first entity
  */
 export async function* buildEntities(
   session: DuckSession,
-  { group, tenant, events, sealMs, fromMs = 0, buckets }: BuildOptions,
+  { group, sources, sealMs, fromMs = 0, buckets }: BuildOptions,
   onEvents?: (count: number) => void,
 ): AsyncGenerator<BuiltEntity> {
   const range = { fromMs: neededFromMs(group, sealMs, fromMs), sealMs };
   const wanted = buckets === undefined || buckets.length === BUCKETS ? "TRUE" : `bucket IN (${buckets.join(", ")})`;
-  if (buckets?.length === 0) return;
-  await session.run(createEventsSql(group, tenant, events, range, wanted));
+  if (buckets?.length === 0 || sources.length === 0) return;
+  for (const [i, source] of sources.entries()) {
+    await session.run(addEventsSql(group, { ...source, first: i === 0 }, range, wanted));
+  }
   const [{ events: total }] = await session.rows(countEventsSql());
   onEvents?.(Number(total));
   const extents = extentsOf(group, sealMs, fromMs);
@@ -62,13 +64,13 @@ export async function* buildEntities(
   const slices = Math.max(1, Math.ceil(Number(total) / EVENTS_PER_SLICE));
   for (let slice = 0; slice < slices; slice++) {
     const part = { from: Math.floor((slice * BUCKETS) / slices), to: Math.floor(((slice + 1) * BUCKETS) / slices) };
-    let entity: { bucket: number; id: string; newestMs: number; fields: Buffer[] } | null = null;
+    let entity: { bucket: number; tenant: string; id: string; newestMs: number; fields: Buffer[] } | null = null;
     for await (const { rows, columns } of session.columns(statesSql(group, extents, part))) {
-      const [bucket, id, level, tile] = columns;
+      const [bucket, tenant, id, level, tile] = columns;
       for (let row = 0; row < rows; row++) {
         if (level[row] === NEWEST) {
           if (entity !== null) yield entity;
-          entity = { bucket: bucket[row], id: id[row], newestMs: tile[row], fields: [] };
+          entity = { bucket: bucket[row], tenant: tenant[row], id: id[row], newestMs: tile[row], fields: [] };
         } else assemble(level[row] === LIFETIME ? null : level[row], tile[row], columns, row, entity!.fields);
       }
     }
@@ -80,9 +82,9 @@ type Columns = readonly (readonly any[])[];
 
 /** Adds the fields of one row of `statesSql`. */
 function assembler(group: Group) {
-  // Bucket, id, level and tile come first.
+  // Bucket, tenant, id, level and tile come first.
   const offsets: number[] = [];
-  let width = 4;
+  let width = 5;
   group.slots.forEach((slot, s) => {
     offsets.push(width);
     width += stateColumns(group, slot, s).length;

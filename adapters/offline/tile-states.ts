@@ -37,15 +37,22 @@ export function neededFromMs(group: Group, sealMs: number, fromMs: number): numb
 
 const EVENTS = "build_events";
 
+/** The archive with no more of each event than a group's channels and its entity's join key: what is not read costs nothing. */
+export function leanArchiveSql(group: Group, joinKey: string, archive: string): string {
+  const names = [...new Set([joinKey, ...fieldsOfChannels(group.channels)])];
+  const fields = names.map((field) => `${sqlName(field)} := fields.${sqlName(field)}`);
+  return `SELECT * REPLACE (struct_pack(${fields.join(", ")}) AS fields) FROM ${archive}`;
+}
+
 /**
- * A table of the events below the seal with what they give to the channels, each with its bucket.
+ * Adds the events of one tenant below the seal, with what they give to the channels and their buckets, to a table; the first
+ * tenant's begin it.
  * @param events relation of entity-events.ts, of this tenant and the group's entity
  * @param buckets the only ones wanted, as SQL over `bucket`
  */
-export function createEventsSql(
+export function addEventsSql(
   group: Group,
-  tenant: string,
-  events: string,
+  { tenant, events, first }: { readonly tenant: string; readonly events: string; readonly first: boolean },
   range: { readonly fromMs: number; readonly sealMs: number },
   buckets = "TRUE",
 ): string {
@@ -62,9 +69,9 @@ export function createEventsSql(
   const text = `${sqlText(`${tenant}/${group.entity}/`)} || "entity id"`;
   const bucket = `CAST('0x' || substr(sha256(${text}), 14, 3) AS INTEGER) % ${BUCKETS}`;
   return `
-CREATE OR REPLACE TEMP TABLE ${EVENTS} AS
+${first ? `CREATE OR REPLACE TEMP TABLE ${EVENTS} AS` : `INSERT INTO ${EVENTS}`}
 SELECT ${["*", ...hashed].join(", ")} FROM (
-  SELECT ${bucket} AS bucket, "entity id" AS id, "event time" AS t${pointed ? ', "event identity" AS i' : ""},
+  SELECT ${bucket} AS bucket, ${sqlText(tenant)} AS tenant, "entity id" AS id, "event time" AS t${pointed ? ', "event identity" AS i' : ""},
     ${values.join(", ")}
   FROM (
     SELECT ${['e.id AS "entity id"', 'e.identity AS "event identity"', 'e.event_time_ms AS "event time"', ...own].join(", ")}
@@ -82,7 +89,7 @@ export const NEWEST = -1;
 export const LIFETIME = 1_000;
 
 /**
- * States by bucket, entity, level and tile, in this order. Columns: bucket, id, level (index into the group's levels, or one of
+ * States by bucket, tenant, entity, level and tile, in this order. Columns: bucket, tenant, id, level (index into the group's levels, or one of
  * the two above), tile (index; `NEWEST`: the time), then `stateColumns` of every slot; null where a slot is not kept.
  */
 export function statesSql(
@@ -94,7 +101,7 @@ export function statesSql(
   const nothing = group.slots.flatMap((slot, s) =>
     stateColumns(group, slot, s).map(({ name, type }) => `CAST(NULL AS ${type}) AS ${name}`),
   );
-  const newest = `SELECT bucket, id, ${NEWEST} AS level, CAST(max(t) AS DOUBLE) AS tile, ${nothing.join(", ")} FROM ${EVENTS} WHERE ${within} GROUP BY bucket, id`;
+  const newest = `SELECT bucket, tenant, id, ${NEWEST} AS level, CAST(max(t) AS DOUBLE) AS tile, ${nothing.join(", ")} FROM ${EVENTS} WHERE ${within} GROUP BY bucket, tenant, id`;
   const tiles = extents.map(({ level, sizeMs, fromMs, toMs }) => {
     const kept = (slot: Slot) => (level === null ? slot.lifetime : slot.levels.includes(level));
     const states = group.slots.flatMap((slot, s) =>
@@ -103,9 +110,9 @@ export function statesSql(
       ),
     );
     const tile = level === null ? "0" : `t // ${sizeMs}`;
-    return `SELECT bucket, id, ${level ?? LIFETIME} AS level, CAST(${tile} AS DOUBLE) AS tile, ${states.join(", ")} FROM ${EVENTS} WHERE ${within} AND t >= ${fromMs} AND t < ${toMs} GROUP BY bucket, id${level === null ? "" : `, ${tile}`}`;
+    return `SELECT bucket, tenant, id, ${level ?? LIFETIME} AS level, CAST(${tile} AS DOUBLE) AS tile, ${states.join(", ")} FROM ${EVENTS} WHERE ${within} AND t >= ${fromMs} AND t < ${toMs} GROUP BY bucket, tenant, id${level === null ? "" : `, ${tile}`}`;
   });
-  return `${[newest, ...tiles].join("\nUNION ALL\n")}\nORDER BY bucket, id, level, tile`;
+  return `${[newest, ...tiles].join("\nUNION ALL\n")}\nORDER BY bucket, tenant, id, level, tile`;
 }
 
 export interface StateColumn {

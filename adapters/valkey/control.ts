@@ -177,23 +177,30 @@ export class ControlHashes {
   }
 
   /**
-   * Takes slots of one bucket for complete from a base index on (0: for ever), in the step that makes sure that the bucket is
-   * still where a build has left it: open, in this epoch, and sealed at `sealIndex`.
-   * @returns false when it is not; nothing is changed then
+   * Takes slots for complete from a base index on (0: for ever), in buckets that are still where a build has left them: open,
+   * in this epoch, and sealed at `sealIndex`. Nothing is changed in the others.
+   * @returns for each bucket whether it was
    */
   async complete(
     group: Group,
-    bucket: number,
+    buckets: readonly number[],
     at: { readonly epoch: number; readonly sealIndex: number; readonly fromIndex: number },
     slots: readonly Pick<Birth, "object" | "slot">[],
-  ): Promise<boolean> {
-    const key = controlKey(bucket);
+  ): Promise<boolean[]> {
     const state = encodeControl(at.epoch, "ok", "").subarray(0, 5);
     const seal = encodeGroupControl(at.sealIndex, []);
     const born = birthBytes(slots.map((slot) => ({ ...slot, baseIndex: at.fromIndex })));
-    const args = [COMPLETE, 1, key, CONTROL_FIELD, groupField(group.name), state, seal, born];
-    const [done] = await this.connection.demand([{ key, name: "EVAL", args }]);
-    return done === 1;
+    const answers = await this.connection.demand(
+      buckets.map((bucket) => {
+        const key = controlKey(bucket);
+        return {
+          key,
+          name: "EVAL",
+          args: [COMPLETE, 1, key, CONTROL_FIELD, groupField(group.name), state, seal, born],
+        };
+      }),
+    );
+    return answers.map((done) => done === 1);
   }
 
   /** Writes a group's births, and its seal where it is greater than what is there; only into buckets that exist. */

@@ -341,7 +341,7 @@ describe("births", () => {
     const { sealIndex } = (await group(7))!;
     const early = { epoch: 1, sealIndex, fromIndex: 0 };
     // The seal has not passed the birth: what the old plan's code applies above it would be missing.
-    expect(await now.controls.complete(second.groups[0], 7, early, [built])).toBe(true);
+    expect(await now.controls.complete(second.groups[0], [7], early, [built])).toEqual([true]);
     expect((await births(7))["cell 128"]).toBeGreaterThan(sealIndex);
 
     const later = at + 30 * MINUTE;
@@ -352,8 +352,9 @@ describe("births", () => {
       { ...after, epoch: 2 },
       { ...after, sealIndex },
     ];
-    for (const wrong of refused) expect(await now.controls.complete(second.groups[0], 7, wrong, [built])).toBe(false);
-    expect(await now.controls.complete(second.groups[0], 7, after, [built])).toBe(true);
+    for (const wrong of refused)
+      expect(await now.controls.complete(second.groups[0], [7], wrong, [built])).toEqual([false]);
+    expect(await now.controls.complete(second.groups[0], [7], after, [built])).toEqual([true]);
     const done = await births(7);
     expect(done).toEqual({ ...(await births(8)), "cell 128": 0 });
     expect((await births(8))["cell 128"]).toBeGreaterThan(0);

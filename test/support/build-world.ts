@@ -1,0 +1,242 @@
+/** A live stream with an archive, a real store and a control table, for tests of bulk builds: an older plan, and a newer one. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Redis } from "iovalkey";
+import { ArchiveWriter } from "../../adapters/archive.ts";
+import { BuildProgress } from "../../adapters/build-progress.ts";
+import { ControlTable } from "../../adapters/control-table.ts";
+import { hash64 } from "../../adapters/hash.ts";
+import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
+import { StoreApplier } from "../../adapters/valkey/applier.ts";
+import { ValkeyConnection } from "../../adapters/valkey/connection.ts";
+import { ControlHashes } from "../../adapters/valkey/control.ts";
+import { createReader } from "../../adapters/valkey/reader.ts";
+import { RecordPacker } from "../../adapters/valkey/record.ts";
+import { Watermark } from "../../adapters/valkey/watermark.ts";
+import { compile, EMPTY_LOCK } from "../../core/compile.ts";
+import * as d from "../../core/definition.ts";
+import { identityText } from "../../core/event.ts";
+import type { Plan } from "../../core/plan.ts";
+import type { BuildPorts } from "../../functions/shared/bulk-build.ts";
+import { controlStep } from "../../functions/shared/control-loop.ts";
+import { type NaiveEvent, naive } from "../core/naive.ts";
+import { createBucket, createTable, startEmulator, testClients } from "../harness/emulator.ts";
+import { card, contracts, payments, shop } from "./fixture-plan.ts";
+import { startValkey } from "./valkey.ts";
+
+const MINUTE = 60_000;
+const DAY = 24 * 60 * MINUTE;
+export const NOW = Math.floor(Date.now() / MINUTE) * MINUTE;
+
+const total = () => d.sum("amount", { scale: 2 });
+const olderFeatures = { n: d.count().over("1h", "24h", "lifetime"), last_country: d.last("country") };
+const view = (name: string, entity: typeof card | typeof shop, features: Record<string, d.AggregationDefinition>) =>
+  d.featureView(name, { entity: entity as typeof card, source: payments, ttl: "3000d", owner: "tests", features });
+const of = (views: ReturnType<typeof view>[], lock: Parameters<typeof compile>[2]) =>
+  compile({ entities: [card, shop], streams: [payments], views, services: [] }, contracts, lock, hash64);
+
+export const older = of([view("cards", card, olderFeatures)], EMPTY_LOCK);
+/** More features of the card, and an entity that the older plan knew nothing of. */
+export const newer = of(
+  [
+    view("cards", card, {
+      ...olderFeatures,
+      total: total().over("1h", "24h", "7d", "lifetime"),
+      spread: d.stddev("amount", { scale: 2 }).over("7d"),
+      low: d.min("amount", { where: d.eq("country", "NO") }).over("24h"),
+      shops: d.approxDistinct("shop").over("24h"),
+      first_shop: d.first("shop").over("7d"),
+    }),
+    view("shops", shop, {
+      n: d.count().over("1h", "7d"),
+      total: total().over("24h"),
+      cards: d.approxDistinct("card").over("24h"),
+    }),
+  ],
+  older.lock,
+);
+
+export interface Payment {
+  readonly id: string;
+  readonly timeMs: number;
+  readonly card: string;
+  readonly shop: string | null;
+  readonly amount: number | null;
+  readonly country: string | null;
+}
+
+export type World = Awaited<ReturnType<typeof openWorld>>;
+
+/** @param tables started once for a file: the emulator's own */
+export async function openWorld() {
+  const emulator = await startEmulator();
+  const valkey = await startValkey();
+  const { s3, dynamodb } = testClients(emulator.url);
+  await createBucket(emulator.url, "archive");
+  const folder = mkdtempSync(join(tmpdir(), "freshet-world-"));
+  const admin = new Redis({ host: valkey.host, port: valkey.port });
+  let tables = 0;
+
+  /** A new stream on an empty store, four days old, with an archive of its own. */
+  async function begin(tenants: readonly string[]) {
+    await admin.flushall();
+    const connection = new ValkeyConnection(valkey);
+    const tableName = `control-${tables++}`;
+    await createTable(emulator.url, tableName);
+    const table = new ControlTable({ table: tableName, dynamodb });
+    const archive = new ArchiveWriter({ bucket: "archive", s3 });
+    /** What was archived with a visible time, by tenant and identity. */
+    const archived = new Map<string, Payment & { tenant: string }>();
+    const applied = new Set<string>();
+    const controlsOf = (plan: Plan) => new ControlHashes(connection, plan);
+    const deploy = (plan: Plan, nowMs: number) =>
+      controlStep(
+        {
+          plan,
+          controls: controlsOf(plan),
+          watermark: new Watermark(connection),
+          table,
+          timeoutMs: MINUTE,
+          loadFunction: () => new StoreApplier(connection, plan, 0).loadFunction(),
+        },
+        { payments: { createdAtMs: NOW - 4 * DAY, shards: [] } },
+        nowMs,
+      );
+    const seal = async (plan: Plan, sealMs: number) => {
+      for (const group of plan.groups) await controlsOf(plan).moveSeal(group, sealMs);
+    };
+    const identityOf = (tenant: string, { id, timeMs }: Payment) =>
+      hash64(identityText(tenant, "payments", timeMs, id));
+    const row = (
+      tenant: string,
+      payment: Payment,
+      fates: readonly { entity: string; id: string; fate: string; visibleMs: number | null }[],
+    ) => {
+      const { timeMs, ...fields } = payment;
+      return {
+        tenant,
+        stream: "payments",
+        eventId: payment.id,
+        eventTimeMs: timeMs,
+        identity: identityOf(tenant, payment),
+        arrivalMs: timeMs + 5,
+        shard: "shardId-000000000000",
+        sequence: String(timeMs),
+        subSequence: 0,
+        fields: { tenant, at: timeMs, online: null, ...fields },
+        fates: fates as never,
+      };
+    };
+    const write = (rows: ReturnType<typeof row>[]) =>
+      archive.write(rows, { stream: "payments", shard: "shardId-000000000000" });
+
+    return {
+      connection,
+      table,
+      archived,
+      deploy,
+      seal,
+      /** Streams events through a plan's code: applied, archived. @returns how many were applied to all of their entities */
+      async stream(plan: Plan, tenant: string, payments: readonly Payment[]): Promise<number> {
+        const packer = new RecordPacker(plan, "payments");
+        const applier = new StoreApplier(connection, plan, 1);
+        const prepared = payments.map((payment) => {
+          const { timeMs, ...fields } = payment;
+          return packer.prepare(tenant, payment.id, timeMs, { tenant, at: timeMs, online: null, ...fields });
+        });
+        const { fates } = await applier.apply(prepared);
+        const rows = payments.map((payment, i) =>
+          row(
+            tenant,
+            payment,
+            fates[i].map((fate) => ({ ...fate, fate: fate.fate === "sealed" ? "late" : fate.fate })),
+          ),
+        );
+        await write(rows);
+        let count = 0;
+        payments.forEach((payment, i) => {
+          if (fates[i].length === 0 || fates[i].some(({ fate }) => fate === "sealed")) return;
+          const name = identityOf(tenant, payment);
+          if (!archived.has(name)) archived.set(name, { ...payment, tenant });
+          applied.add(name);
+          count++;
+        });
+        return count;
+      },
+      /** Archives events that never passed the broker. */
+      async imports(tenant: string, payments: readonly Payment[]): Promise<void> {
+        await write(
+          payments.map((payment) =>
+            row(tenant, payment, [
+              { entity: "card", id: payment.card, fate: "applied", visibleMs: payment.timeMs + 900 },
+            ]),
+          ),
+        );
+        for (const payment of payments) {
+          const name = identityOf(tenant, payment);
+          if (!archived.has(name)) archived.set(name, { ...payment, tenant });
+        }
+      },
+      ports: (plan: Plan, more: Partial<BuildPorts> = {}): BuildPorts => ({
+        plan,
+        connection,
+        controls: controlsOf(plan),
+        table,
+        progress: new BuildProgress({ table: tableName, dynamodb }),
+        // Names of an earlier test's tenants are not this one's: a mirror knows objects by their keys.
+        mirror: new ArchiveMirror({ s3, bucket: "archive", folder }),
+        duck: { folder, memoryMb: 512 },
+        tenants: async () => tenants,
+        archiveFromMs: async () => 0,
+        ...more,
+      }),
+      /** Reads every entity of a tenant and compares it with the oracle over `visible`. @returns what differs */
+      async differences(plan: Plan, tenant: string, visible: (payment: Payment) => boolean, t = NOW) {
+        const reader = createReader(plan, { host: valkey.host, port: valkey.port, timeoutMs: 10_000 });
+        const all = [...archived].filter(([, payment]) => payment.tenant === tenant && visible(payment));
+        const wrong: unknown[] = [];
+        try {
+          for (const { entity, group: index, features } of plan.views) {
+            const group = plan.groups[index];
+            const byId = Map.groupBy(all, ([, payment]) => payment[entity as "card" | "shop"]);
+            for (const [id, own] of byId) {
+              if (id === null) continue;
+              const events = own.map(
+                ([identity, { timeMs, tenant: _, ...fields }]): NaiveEvent => ({
+                  identity,
+                  timeMs,
+                  fields: { ...fields, at: timeMs },
+                }),
+              );
+              const [{ values }] = await reader.read(
+                [{ tenant, entity, id, features: features.map(({ name }) => name) }],
+                t,
+              );
+              features.forEach((feature, f) => {
+                const expected = naive(group, feature, events, t, (v) => Number.parseInt(hash64(v).slice(0, 8), 16));
+                const { value, status } = values[f];
+                if (value !== expected) wrong.push({ tenant, id, feature: feature.name, value, status, expected });
+              });
+            }
+          }
+        } finally {
+          await reader.close();
+        }
+        return wrong;
+      },
+      close: () => connection.close(),
+    };
+  }
+
+  return {
+    valkey,
+    begin,
+    async close() {
+      admin.disconnect();
+      await valkey.stop();
+      await emulator.stop();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
