@@ -16,13 +16,16 @@ import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import type { ValkeyConnection } from "../../adapters/valkey/connection.ts";
 import type { ControlHashes } from "../../adapters/valkey/control.ts";
 import { BUCKETS } from "../../adapters/valkey/layout.ts";
+import type { Lock } from "../../core/compile.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Group, Plan, Stream } from "../../core/plan.ts";
 import { BucketWriter, Interrupted } from "./bucket-writer.ts";
 import { buildSeals } from "./build-readiness.ts";
+import { currentEpoch } from "./current-store.ts";
 
 export interface BuildPorts {
   readonly plan: Plan;
+  readonly lock: Lock;
   readonly connection: ValkeyConnection;
   readonly controls: ControlHashes;
   readonly table: ControlTable;
@@ -181,10 +184,10 @@ class Build {
 
   /** @returns false when time was up */
   private async pass(seals: ReadonlyMap<string, number>, untilMs: number): Promise<boolean> {
-    const { plan, connection, table, duck } = this.ports;
-    const store = await table.getStore();
-    if (store?.state !== "ready") throw new Interrupted("held");
-    const applier = new StoreApplier(connection, plan, store.epoch);
+    const { plan, lock, connection, table, duck } = this.ports;
+    const epoch = await currentEpoch(table, lock);
+    if (epoch === null) throw new Interrupted("held");
+    const applier = new StoreApplier(connection, plan, epoch);
     const generation = await storeClockUs(connection);
     const fromMs = await this.ports.archiveFromMs(this.stream.name, Date.now());
     const session = await DuckSession.open(duck);
@@ -197,7 +200,7 @@ class Build {
         const completes = this.request.tenant === undefined;
         const target = {
           group,
-          epoch: store.epoch,
+          epoch,
           sealMs,
           generation,
           fromMs,

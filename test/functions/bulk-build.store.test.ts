@@ -2,7 +2,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { ControlHashes } from "../../adapters/valkey/control.ts";
 import { seededRandom } from "../../bench/workload.ts";
-import type { Plan } from "../../core/plan.ts";
 import { readinessOf } from "../../functions/shared/build-readiness.ts";
 import { runBuild } from "../../functions/shared/bulk-build.ts";
 import { NOW, newer, older, openWorld, type Payment, type World } from "../support/build-world.ts";
@@ -38,7 +37,7 @@ function payments(count: number, fromMs: number, toMs: number, cards = 12): Paym
 async function overlapping(cards?: number) {
   const names = [`a${tenants++}`, `b${tenants++}`];
   stream = await world.begin(names);
-  await stream.deploy(older.plan, NOW - 4 * DAY);
+  await stream.deploy(older, NOW - 4 * DAY);
   const sealed = NOW - 4 * DAY - 12 * MINUTE;
   for (const tenant of names) {
     await stream.imports(tenant, payments(60, NOW - 12 * DAY, sealed, cards));
@@ -46,7 +45,7 @@ async function overlapping(cards?: number) {
   }
   await stream.seal(older.plan, NOW - 3 * HOUR);
   // The seal of a new group begins where its stream's began.
-  await stream.deploy(newer.plan, NOW - 2 * HOUR);
+  await stream.deploy(newer, NOW - 2 * HOUR);
   for (const tenant of names) {
     // Until the births the older plan's code is still at work, then both plans' may be.
     await stream.stream(older.plan, tenant, payments(20, NOW - 2 * HOUR, NOW - 2 * HOUR + MINUTE, cards));
@@ -60,7 +59,7 @@ const visibleBelow = (sealMs: number) => (payment: Payment) =>
 describe("a build of new slots on a live stream with imported history", () => {
   it("waits for the seal to pass their births, and says so", async () => {
     await overlapping();
-    const report = await runBuild(stream.ports(newer.plan), { stream: "payments" }, LATER);
+    const report = await runBuild(stream.ports(newer), { stream: "payments" }, LATER);
     expect(report).toMatchObject({ state: "waiting", bucketsDone: 0 });
     expect(report.reason).toMatch(
       /^the seal of payments \(.+\) has to pass the birth of new slots \(.+\), in about \d+ min$/,
@@ -73,7 +72,7 @@ describe("a build of new slots on a live stream with imported history", () => {
     await stream.seal(newer.plan, NOW - 30 * MINUTE);
     const before = await readinessOf(new ControlHashes(stream.connection, newer.plan), newer.plan);
     expect(before.map(({ bucketsReady }) => bucketsReady)).toEqual([0, 0]);
-    const report = await runBuild(stream.ports(newer.plan), { stream: "payments" }, LATER);
+    const report = await runBuild(stream.ports(newer), { stream: "payments" }, LATER);
     expect(report).toMatchObject({ state: "done", bucketsDone: 2_048, buckets: 2_048 });
     for (const tenant of names) expect(await stream.differences(newer.plan, tenant, visibleBelow(NOW))).toEqual([]);
     const after = await readinessOf(new ControlHashes(stream.connection, newer.plan), newer.plan);
@@ -92,9 +91,9 @@ describe("a build of new slots on a live stream with imported history", () => {
     const [tenant] = await overlapping(200);
     await stream.seal(newer.plan, NOW - 30 * MINUTE);
     expect(await wrong(tenant)).toEqual([]);
-    await cutOff(newer.plan, 2);
+    await cutOff(newer, 2);
     expect(await wrong(tenant)).toEqual([]);
-    expect(await runBuild(stream.ports(newer.plan), { stream: "payments" }, LATER)).toMatchObject({ state: "done" });
+    expect(await runBuild(stream.ports(newer), { stream: "payments" }, LATER)).toMatchObject({ state: "done" });
     expect(await wrong(tenant)).toEqual([]);
   });
 
@@ -107,8 +106,8 @@ describe("a build of new slots on a live stream with imported history", () => {
     let before = 0;
     let id = "";
     for (const cut of [1, 2, 4]) {
-      await cutOff(newer.plan, cut);
-      const record = (await stream.ports(newer.plan).progress.get("payments"))!;
+      await cutOff(newer, cut);
+      const record = (await stream.ports(newer).progress.get("payments"))!;
       if (id !== "") expect(record.id).toBe(id);
       id = record.id;
       expect(await ready()).toBeGreaterThanOrEqual(before);
@@ -117,10 +116,10 @@ describe("a build of new slots on a live stream with imported history", () => {
     }
     expect(before).toBeGreaterThan(0);
     expect(before).toBeLessThan(2_048);
-    const report = await runBuild(stream.ports(newer.plan), { stream: "payments" }, LATER);
+    const report = await runBuild(stream.ports(newer), { stream: "payments" }, LATER);
     expect(report).toMatchObject({ id, state: "done" });
     for (const tenant of names) expect(await stream.differences(newer.plan, tenant, visibleBelow(NOW))).toEqual([]);
-    const again = await runBuild(stream.ports(newer.plan), { stream: "payments", restart: true }, LATER);
+    const again = await runBuild(stream.ports(newer), { stream: "payments", restart: true }, LATER);
     expect(again.state).toBe("done");
     expect(again.id).not.toBe(id);
     for (const tenant of names) expect(await stream.differences(newer.plan, tenant, visibleBelow(NOW))).toEqual([]);
@@ -130,7 +129,7 @@ describe("a build of new slots on a live stream with imported history", () => {
     const names = await overlapping();
     await stream.seal(newer.plan, NOW - 30 * MINUTE);
     let moves = 0;
-    const ports = stream.ports(newer.plan, {
+    const ports = stream.ports(newer, {
       tenants: async () => {
         // As a control step does that has not seen the lease: after the build has read the seal.
         if (moves++ < 2) await stream.seal(newer.plan, NOW - 30 * MINUTE + moves * 6 * MINUTE);
@@ -146,14 +145,14 @@ describe("a build of new slots on a live stream with imported history", () => {
     const [tenant] = await overlapping();
     await stream.seal(newer.plan, NOW - 30 * MINUTE);
     expect(await stream.stream(newer.plan, tenant, payments(10, NOW - 20 * HOUR, NOW - 10 * HOUR))).toBe(0);
-    expect(await runBuild(stream.ports(newer.plan), { stream: "payments" }, LATER)).toMatchObject({ state: "done" });
+    expect(await runBuild(stream.ports(newer), { stream: "payments" }, LATER)).toMatchObject({ state: "done" });
     expect(await stream.differences(newer.plan, tenant, visibleBelow(NOW))).toEqual([]);
   });
 
   it("of one tenant makes nothing ready, since the others share its buckets", async () => {
     const [one] = await overlapping();
     await stream.seal(newer.plan, NOW - 30 * MINUTE);
-    const report = await runBuild(stream.ports(newer.plan), { stream: "payments", tenant: one }, LATER);
+    const report = await runBuild(stream.ports(newer), { stream: "payments", tenant: one }, LATER);
     expect(report.state).toBe("done");
     const ready = await readinessOf(new ControlHashes(stream.connection, newer.plan), newer.plan);
     expect(ready.map(({ bucketsReady }) => bucketsReady)).toEqual([0, 0]);
@@ -163,22 +162,22 @@ describe("a build of new slots on a live stream with imported history", () => {
     const [tenant] = await overlapping();
     await stream.seal(newer.plan, NOW - 30 * MINUTE);
     await stream.table.takeLease("payments", { holder: "repair 9", expiresMs: Date.now() + MINUTE }, Date.now());
-    const held = await runBuild(stream.ports(newer.plan), { stream: "payments" }, LATER);
+    const held = await runBuild(stream.ports(newer), { stream: "payments" }, LATER);
     expect(held).toMatchObject({ state: "waiting", reason: "repair 9 works below the seal of payments" });
     await stream.table.releaseLease("payments", "repair 9");
     const controls = new ControlHashes(stream.connection, newer.plan);
     await controls.setState(1, ["ok"], "failover");
-    const stopped = await runBuild(stream.ports(newer.plan), { stream: "payments" }, LATER);
+    const stopped = await runBuild(stream.ports(newer), { stream: "payments" }, LATER);
     expect(stopped.state).toBe("waiting");
     expect(stopped.reason).toContain("freshet recover");
     await controls.setState(1, ["failover"], "ok");
-    expect(await runBuild(stream.ports(newer.plan), { stream: "payments" }, LATER)).toMatchObject({ state: "done" });
+    expect(await runBuild(stream.ports(newer), { stream: "payments" }, LATER)).toMatchObject({ state: "done" });
     expect(await stream.differences(newer.plan, tenant, visibleBelow(NOW))).toEqual([]);
   });
 
   it("refuses a stream that there is not", async () => {
     await overlapping();
-    await expect(runBuild(stream.ports(newer.plan), { stream: "clicks" }, LATER)).rejects.toMatchObject({
+    await expect(runBuild(stream.ports(newer), { stream: "clicks" }, LATER)).rejects.toMatchObject({
       code: "stream_unknown",
       message: "there is no stream clicks",
       repair: "use payments",
@@ -196,8 +195,8 @@ async function wrong(tenant: string) {
 }
 
 /** A build that dies when it is about to take its `nth` lot of buckets for complete; what it has put stays. */
-async function cutOff(plan: Plan, nth: number): Promise<void> {
-  const ports = stream.ports(plan);
+async function cutOff(of: typeof newer, nth: number): Promise<void> {
+  const ports = stream.ports(of);
   let lots = 0;
   const dying: ControlHashes = Object.create(ports.controls, {
     complete: {

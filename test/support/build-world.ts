@@ -90,10 +90,11 @@ export async function openWorld() {
     const archived = new Map<string, Payment & { tenant: string }>();
     const applied = new Set<string>();
     const controlsOf = (plan: Plan) => new ControlHashes(connection, plan);
-    const deploy = (plan: Plan, nowMs: number) =>
+    const deploy = ({ plan, lock }: ReturnType<typeof compile>, nowMs: number) =>
       controlStep(
         {
           plan,
+          lock,
           controls: controlsOf(plan),
           watermark: new Watermark(connection),
           table,
@@ -178,8 +179,9 @@ export async function openWorld() {
           if (!archived.has(name)) archived.set(name, { ...payment, tenant });
         }
       },
-      ports: (plan: Plan, more: Partial<BuildPorts> = {}): BuildPorts => ({
+      ports: ({ plan, lock }: ReturnType<typeof compile>, more: Partial<BuildPorts> = {}): BuildPorts => ({
         plan,
+        lock,
         connection,
         controls: controlsOf(plan),
         table,
