@@ -40,6 +40,7 @@ const dependencies = (valkeyPort: number, keys: KeyStore): ApiDependencies => ({
   plan: servingPlan,
   services: [fraud],
   keys,
+  scoring: null,
   ingest: null,
   reader: createReader(servingPlan, { host: LOOPBACK, port: valkeyPort }),
   clock: Date.now,

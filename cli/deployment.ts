@@ -26,6 +26,10 @@ export interface OperatedDeployment {
   readonly archiveBucket: string;
   readonly lateTable: string;
   readonly controlTable: string;
+  readonly modelsTable: string;
+  readonly modelsBucket: string;
+  /** Also holds the inference log. */
+  readonly archiveBucket: string;
   readonly apiUrl: string;
   /** Stream name in the plan to name of the Kinesis stream. */
   readonly streams: Readonly<Record<string, string>>;
@@ -76,6 +80,9 @@ export async function readDeployment(stage: string, config: ClientConfig): Promi
       archiveBucket: output("ArchiveBucket"),
       lateTable: output("LateTable"),
       controlTable: output("ControlTable"),
+      modelsTable: output("ModelsTable"),
+      modelsBucket: output("ModelsBucket"),
+      archiveBucket: output("ArchiveBucket"),
       apiUrl: output("ApiUrl"),
       streams: JSON.parse(output("Streams")),
     };

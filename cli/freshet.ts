@@ -23,6 +23,10 @@ const COMMANDS: Readonly<Record<string, { description: string; load: () => Promi
   },
   generate: { description: "simulated transactions, clicks and labels", load: () => import("./commands/generate.ts") },
   train: { description: "train a model from a training set", load: () => import("./commands/train.ts") },
+  models: {
+    description: "versions of models, who is champion, and the gate",
+    load: () => import("./commands/models.ts"),
+  },
   score: { description: "score one request", load: () => import("./commands/score.ts") },
   serve: { description: "the API as a plain HTTP server", load: () => import("./commands/serve.ts") },
   keys: { description: "make, list and delete API keys", load: () => import("./commands/keys.ts") },

@@ -3,6 +3,7 @@
  * `features/` import this module alone.
  */
 import type { Duration } from "./duration.ts";
+import type { GateDefinition } from "./gate.ts";
 import type { Operator, Scalar } from "./plan.ts";
 import type { Condition } from "./where.ts";
 
@@ -236,6 +237,28 @@ export const rules = <R>(version: string, options: Omit<RulesDefinition<R>, "ver
   ...options,
 });
 
+/** From these scores on a model's answer is reviewed or declined. */
+export interface DecisionDefinition {
+  readonly review: number;
+  readonly decline: number;
+}
+/** A challenger's part in the traffic. An entity keeps its variant, since its key decides. */
+export interface ExperimentDefinition {
+  /** A join key or request field. */
+  readonly key: string;
+  /** Share of keys that the challenger scores, 0 to 1. */
+  readonly challenger: number;
+  /** Another text deals the keys out anew. @default the service's name */
+  readonly salt?: string;
+}
+/** What the inference log holds. */
+export interface LogDefinition {
+  /** Share of requests that are logged, 0 to 1. */
+  readonly sample: number;
+  /** Request fields that are logged as hashes only. */
+  readonly pii: readonly string[];
+}
+
 export interface FeatureServiceDefinition<R = any> {
   readonly kind: "featureService";
   readonly name: string;
@@ -248,6 +271,13 @@ export interface FeatureServiceDefinition<R = any> {
   readonly defaults: Readonly<Record<string, Scalar>>;
   /** Where outcomes come from, and how long after the event they are complete. */
   readonly labels: { readonly stream: StreamDefinition; readonly delay: Duration } | null;
+  /** Null for the fallback's limits, and without those 0.5 and 0.85. */
+  readonly decision: DecisionDefinition | null;
+  /** Null for no experiment: a challenger then scores only for who asks for it. */
+  readonly experiment: ExperimentDefinition | null;
+  /** What a new champion is held to; null for the default gate. */
+  readonly gate: GateDefinition | null;
+  readonly log: LogDefinition;
 }
 
 /** The ordered list of features that one model consumes. */
@@ -261,9 +291,18 @@ export function featureService<const R extends Record<string, RequestType>>(
     fallback?: RulesDefinition<R>;
     defaults?: Record<string, Scalar>;
     labels?: { stream: StreamDefinition; delay: Duration };
+    /** @default the fallback's review and decline */
+    decision?: DecisionDefinition;
+    experiment?: ExperimentDefinition;
+    /** @default pr_auc may not fall; recall at 1 % false positives and the Brier score may be a tenth worse */
+    gate?: GateDefinition;
+    /** @default every score is logged, with all of its request fields */
+    log?: { sample?: number; pii?: readonly (keyof R & string)[] };
   },
 ): FeatureServiceDefinition<R> {
-  return { kind: "featureService", name, onDemand: {}, fallback: null, defaults: {}, labels: null, ...options } as any;
+  const absent = { fallback: null, labels: null, decision: null, experiment: null, gate: null };
+  const log = { sample: 1, pii: [], ...options.log };
+  return { kind: "featureService", name, onDemand: {}, defaults: {}, ...absent, ...options, log } as any;
 }
 
 /** a / b, null when either is missing or b is 0. For on-demand features. */

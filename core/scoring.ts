@@ -2,11 +2,21 @@
  * Evaluation of a feature service: on-demand features and the rule-based fallback. Pure, so the API and the offline join
  * run the same functions and agree.
  */
-import type { FeatureServiceDefinition, RuleContext, RulesDefinition } from "./definition.ts";
+import type { DecisionDefinition, FeatureServiceDefinition, RuleContext, RulesDefinition } from "./definition.ts";
 import { DefinitionError } from "./errors.ts";
-import type { FeatureValue, Scalar, Service } from "./plan.ts";
+import type { FeatureValue, Plan, Scalar, Service } from "./plan.ts";
+import { checkServing } from "./variant.ts";
 
 export type Decision = "approve" | "review" | "decline";
+/** Where neither the service nor its rules say otherwise. */
+const DEFAULT_DECISION: DecisionDefinition = { review: 0.5, decline: 0.85 };
+
+export const decide = (score: number, { review, decline }: DecisionDefinition): Decision =>
+  score >= decline ? "decline" : score >= review ? "review" : "approve";
+
+/** The limits that a model's scores are held to. */
+export const limitsOf = ({ decision, fallback }: FeatureServiceDefinition): DecisionDefinition =>
+  decision ?? fallback ?? DEFAULT_DECISION;
 export type RequestFields = Readonly<Record<string, Scalar>>;
 
 /** A rule that fired, and its share of `score - base`. */
@@ -150,7 +160,7 @@ function applyRules(rules: RulesDefinition, context: RuleContext): Score {
   const raised = score - rules.base;
   return {
     score,
-    decision: score >= rules.decline ? "decline" : score >= rules.review ? "review" : "approve",
+    decision: decide(score, rules),
     modelVersion: rules.version,
     base: rules.base,
     contributions: fired.map(({ name, reason, weight, log }) => ({
@@ -224,10 +234,12 @@ const unknownFeature = (service: Service, name: string) =>
 
 /** Makes every service's scorer once, so that what it would refuse is refused before anything is deployed. @throws DefinitionError */
 export function checkServices(
-  plan: { readonly services: readonly Service[] },
+  plan: Pick<Plan, "services" | "entities">,
   definitions: readonly FeatureServiceDefinition[],
 ): void {
   for (const service of plan.services) {
-    createScorer(service, definitions.find(({ name }) => name === service.name)!);
+    const definition = definitions.find(({ name }) => name === service.name)!;
+    createScorer(service, definition);
+    checkServing(plan, service, definition);
   }
 }

@@ -1,7 +1,14 @@
 /** The API behind API Gateway, in the VPC: features, scores and everything else but events. */
+
+import { plan } from "../features/plan.ts";
 import { createDependencies } from "./api/dependencies.ts";
 import { createLambdaHandler } from "./api/lambda.ts";
+import { createScoringPorts } from "./api/scoring-ports.ts";
 
 export const handler = createLambdaHandler("api", (host) =>
-  createDependencies({ serve: { ingest: false, read: true }, ...host }),
+  createDependencies({
+    serve: { ingest: false, read: true },
+    scoring: createScoringPorts({ plan, timers: false, log: host.log }),
+    ...host,
+  }),
 );

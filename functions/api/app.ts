@@ -13,9 +13,12 @@ import { createEventsHandler } from "./events.ts";
 import { createFeatureHandlers } from "./features.ts";
 import { createMetricsHandler, createReadyHandler, health } from "./health.ts";
 import { createAuthenticator, type KeyStore } from "./keys.ts";
+import { createModelHandlers } from "./models.ts";
 import { PROBLEMS } from "./problems.ts";
 import { createRouter } from "./router.ts";
-import { createScoreHandler } from "./score.ts";
+import { createScoreHandlers } from "./score.ts";
+import { createScoreRunner } from "./score-run.ts";
+import type { ScoringPorts } from "./scoring-ports.ts";
 import { createCatalogue } from "./selection.ts";
 import { bothTelemetries, createPrometheusTelemetry, type Telemetry } from "./telemetry.ts";
 
@@ -35,6 +38,8 @@ export interface ApiDependencies {
   readonly ingest: IngestPorts | null;
   /** Null for a host that cannot reach the online store. */
   readonly reader: OnlineReader | null;
+  /** Null for a host that scores with rules alone, and logs no score. */
+  readonly scoring: ScoringPorts | null;
   /** Epoch milliseconds. */
   readonly clock: () => number;
   /** Beside the Prometheus page, as EMF in a Lambda. */
@@ -67,11 +72,21 @@ export function createApp(deps: ApiDependencies): Hono {
     const shared = { catalogue, reader, scorers, telemetry, clock };
     const features = createFeatureHandlers(shared);
     const onFault = ({ error, ...details }: { error?: unknown }) => log("score degraded", details, error);
-    register("POST", "/v1/score/:service", "score", createScoreHandler({ ...shared, onFault }));
+    const { scoring, services } = deps;
+    const runner = createScoreRunner({ ...shared, models: scoring?.serving ?? null, onFault });
+    const score = createScoreHandlers({ ...shared, plan, services, runner, scoring });
+    register("POST", "/v1/score/:service", "score", score.one);
+    register("POST", "/v1/score/:service/batch", "score", score.batch);
+    if (scoring !== null) {
+      prometheus.watch(scoring.serving);
+      const models = createModelHandlers({ catalogue, services, ...scoring, clock });
+      register("GET", "/v1/models", "admin", models.list);
+      register("POST", "/v1/models/:name/aliases/:alias", "admin", models.alias);
+    }
     register("POST", "/v1/features/online", "read", features.online);
     register("POST", "/v1/features/batch", "read", features.batch);
     register("GET", "/v1/features/:entity/:id", "read", features.entity);
-    register("GET", "/ready", null, createReadyHandler(plan, reader));
+    register("GET", "/ready", null, createReadyHandler(plan, reader, deps.scoring?.serving ?? null));
   }
   if (ingest !== null) {
     register("POST", "/v1/events/:stream", "write", createEventsHandler({ plan, telemetry, clock, ...ingest }));

@@ -13,6 +13,7 @@ import packageFile from "../../package.json" with { type: "json" };
 import { requireEnvironment } from "../shared/environment.ts";
 import type { ApiDependencies, IngestPorts, Log } from "./app.ts";
 import { createKeyStore } from "./keys.ts";
+import type { ScoringPorts } from "./scoring-ports.ts";
 import type { Telemetry } from "./telemetry.ts";
 
 /**
@@ -21,6 +22,8 @@ import type { Telemetry } from "./telemetry.ts";
  */
 export function createDependencies(options: {
   serve: { ingest: boolean; read: boolean };
+  /** Made by `scoring-ports.ts`, for hosts that score. */
+  scoring: ScoringPorts | null;
   telemetry?: Telemetry;
   log: Log;
 }): ApiDependencies {
@@ -31,6 +34,7 @@ export function createDependencies(options: {
     keys: createKeyStore(new DynamoDBClient({ maxAttempts: 2, ...impatient(500) }), requireEnvironment("keysTable")),
     ingest: options.serve.ingest ? ingestPorts() : null,
     reader: options.serve.read ? createReader(plan, valkeyOptionsFromEnvironment()) : null,
+    scoring: options.scoring,
     clock: Date.now,
     telemetry: options.telemetry,
     log: options.log,

@@ -1,4 +1,5 @@
 /** Liveness, readiness and metrics: the calls without a key, for supervisors and load balancers. */
+import type { ModelServing } from "../../adapters/model/serving.ts";
 import type { OnlineReader, StoreState } from "../../adapters/online-store.ts";
 import { STORE_STATES, type StoreCondition } from "../../adapters/store-states.ts";
 import type { Plan } from "../../core/plan.ts";
@@ -6,15 +7,19 @@ import { problemType } from "./problems.ts";
 import type { Answer, Handle } from "./router.ts";
 import type { PrometheusTelemetry } from "./telemetry.ts";
 
+type Trouble = Pick<StoreCondition, "ready" | "sentence" | "repair">;
+
 export const health: Handle = () => ({ status: 200, body: '{"status":"ok"}' });
 
-export function createReadyHandler(plan: Plan, reader: OnlineReader): Handle {
+/** @param models null for a host that scores with rules alone */
+export function createReadyHandler(plan: Plan, reader: OnlineReader, models: ModelServing | null): Handle {
   return async ({ requestId }): Promise<Answer> => {
     const state = await reader.state().catch((): StoreState => UNREACHABLE);
-    const trouble = conditionOf(state);
+    const trouble = conditionOf(state) ?? modelTrouble(models);
     const checks = {
       online_store: { reachable: state.reachable, control: state.control, seals_ms: state.seals },
       plan: { hash: plan.hash, services: plan.services.map(({ name }) => name) },
+      models: models === null ? undefined : modelsJson(models),
     };
     if (trouble === null) return { status: 200, body: JSON.stringify({ status: "ready", checks }) };
     const { ready, sentence, repair } = trouble;
@@ -37,6 +42,25 @@ export function createReadyHandler(plan: Plan, reader: OnlineReader): Handle {
       headers: { "retry-after": "5" },
     };
   };
+}
+
+function modelsJson(models: ModelServing) {
+  const { polledMs, loaded, refused } = models.state();
+  return { polled_ms: polledMs, loaded, refused };
+}
+
+/** A model that is refused is no reason to take no requests: the one before it, or the rules, go on. */
+function modelTrouble(models: ModelServing | null): Trouble | null {
+  if (models === null) return null;
+  const { polledMs, refused } = models.state();
+  if (polledMs === null) {
+    const repair = "look at the model table and at the permission on it; rules score meanwhile";
+    return { ready: true, sentence: "the model registry does not answer", repair };
+  }
+  if (refused.length === 0) return null;
+  const [{ service, alias, model, code }] = refused;
+  const sentence = `${model} of model ${service} is ${alias} and is not served: ${code}; what served before it goes on`;
+  return { ready: true, sentence, repair: "freshet models rollback, or register and promote a whole artefact" };
 }
 
 const UNREACHABLE: StoreState = { reachable: false, control: "unknown", seals: {} };

@@ -7,6 +7,10 @@ import { causeOf } from "./server-log.ts";
 import type { Telemetry } from "./telemetry.ts";
 
 const NAMESPACE = "Freshet";
+/** Aliases are looked at this often while requests come. */
+const POLL_MS = 1_500;
+/** No score is made by aliases older than this. */
+const STALE_MS = 4_000;
 
 /** What the host gives to the API's ports. */
 export interface LambdaHost {
@@ -19,12 +23,21 @@ export function createLambdaHandler(service: string, dependencies: (host: Lambda
   const logger = new Logger({ serviceName: service });
   const telemetry = emfTelemetry(new Metrics({ namespace: NAMESPACE, serviceName: service }));
   const log: Log = (message, details, error) => logger.error(message, { ...details, cause: causeOf(error) });
-  const app = createApp(dependencies({ telemetry, log }));
-  const respond = handle(app);
+  const deps = dependencies({ telemetry, log });
+  const { scoring } = deps;
+  const respond = handle(createApp(deps));
+  // Models are loaded while Lambda starts the function, before it sends a request.
+  const warm = scoring?.serving.refresh();
   return async (event: any, context: any) => {
+    await warm;
+    // Nothing runs between invocations: one that has slept catches up first, one in traffic while it answers.
+    await scoring?.serving.refreshIfOlder(STALE_MS);
+    const polled = scoring?.serving.refreshIfOlder(POLL_MS);
     try {
       return await respond(event, context);
     } finally {
+      // What is not done now may never be: an environment is frozen when it has answered, and may be thrown away.
+      await Promise.all([polled, scoring?.logger.settle()]);
       // Always a line, also for a probe: it carries the request count, and a silent handler is slow on the emulator.
       telemetry.publish();
     }

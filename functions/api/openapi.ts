@@ -100,10 +100,49 @@ export function createOpenApiDocument(plan: Plan, version: string): object {
       responses: {
         200: json(schemas.scoreAnswer, "The score."),
         ...FAILURES,
-        409: problem("The service declares neither model nor fallback."),
+        409: problem("The service has neither model nor fallback, or not the variant asked for."),
+      },
+    });
+    add({
+      method: "post",
+      path: `/v1/score/${service.name}/batch`,
+      tags: ["Scores"],
+      summary: `Score up to 100 rows with ${service.name}`,
+      description: "Each row as the body of a single score, without `explain`. One read, one run of each model.",
+      ...keyed("score"),
+      request: body(requests.scoreBatch[service.name]),
+      responses: {
+        200: json(schemas.batchScoreAnswer, "A score for each row."),
+        ...FAILURES,
+        409: problem("The service has neither model nor fallback, or not the variant asked for."),
       },
     });
   }
+  add({
+    method: "get",
+    path: "/v1/models",
+    tags: ["Models"],
+    summary: "Versions and aliases of the tenant's models",
+    ...keyed("admin"),
+    responses: { 200: json(schemas.modelsAnswer, "One model for each service."), ...FAILURES },
+  });
+  add({
+    method: "post",
+    path: "/v1/models/{name}/aliases/{alias}",
+    tags: ["Models"],
+    summary: "Give an alias to a version, or roll the champion back",
+    description: "A champion's goes through the gate. It scores within five seconds, on every host.",
+    ...keyed("admin"),
+    request: {
+      params: z.object({ name: z.enum(namesOf(plan.services)), alias: z.enum(["champion", "challenger", "shadow"]) }),
+      ...body(schemas.aliasRequest),
+    },
+    responses: {
+      200: json(schemas.aliasAnswer, "The change."),
+      ...FAILURES,
+      409: problem("The gate refuses, the alias stands already, or somebody else has changed it meanwhile."),
+    },
+  });
   const open = (path: string, summary: string, responses: Parameters<typeof createRoute>[0]["responses"]) =>
     add({ method: "get", path, tags: ["Operations"], summary, responses });
   open("/health", "Is the process alive?", { 200: json(schemas.healthAnswer, "It is.") });

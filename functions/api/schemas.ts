@@ -77,29 +77,113 @@ export const batchAnswer = z
   .describe("Arrays of a row are aligned with `features`.")
   .openapi("BatchFeatures");
 
-export const scoreAnswer = z
+const explanation = z
   .strictObject({
-    score: z.number().min(0).max(1),
-    decision: z.enum(["approve", "review", "decline"]),
-    model_version: z.string(),
-    variant: z.string(),
-    features_used: z.array(z.string()),
-    features_missing: z.array(z.string()).describe("Had no value; a declared default stood in where there is one."),
-    degraded: z.boolean().describe("The online store did not answer, or may lag behind what was acknowledged."),
-    degraded_reason: z.string().nullable(),
-    explanation: z
-      .strictObject({
-        base: z.number().describe("Score when no rule fires."),
-        contributions: z
-          .array(z.strictObject({ name: z.string(), reason: z.string(), weight: z.number(), contribution: z.number() }))
-          .describe("Rules that fired. Contributions add up to score - base."),
-        features: z.record(z.string(), scalar),
-      })
-      .optional(),
-    latency_ms: z.number().min(0),
-    as_of_ms: z.number().int(),
+    method: z
+      .enum(["rules", "path", "shap"])
+      .describe("path: along the decision path; shap: exact Shapley values. Both in log-odds."),
+    base: z.number().describe("Of rules the score when none fires; of a model its mean, in log-odds."),
+    raw_score: z.number().nullable().describe("Of a model: the score in log-odds, base + all contributions."),
+    contributions: z
+      .array(
+        z.strictObject({
+          name: z.string(),
+          contribution: z.number(),
+          value: scalar.optional().describe("Of a model: the input."),
+          reason: z.string().optional().describe("Of rules."),
+          weight: z.number().optional().describe("Of rules."),
+        }),
+      )
+      .describe("Rules that fired, adding up to score - base; or features, adding up to raw_score - base."),
+    reasons: z
+      .array(z.strictObject({ name: z.string(), text: z.string(), contribution: z.number() }))
+      .describe("What raised the score, in words; of a model at most five features."),
+    features: z.record(z.string(), scalar),
+  })
+  .openapi("Explanation");
+
+const scoredRow = {
+  score: z.number().min(0).max(1),
+  decision: z.enum(["approve", "review", "decline"]),
+  model_version: z.string(),
+  variant: z.string().describe("champion, challenger, or fallback for the rules."),
+  features_used: z.array(z.string()),
+  features_missing: z.array(z.string()).describe("Had no value; a declared default stood in where there is one."),
+  degraded: z
+    .boolean()
+    .describe(
+      "The online store did not answer or may lag behind what was acknowledged, or the model was not to be had.",
+    ),
+  degraded_reason: z.string().nullable(),
+};
+const scoreTail = { latency_ms: z.number().min(0), as_of_ms: z.number().int(), request_id: requestId };
+
+export const batchScoreAnswer = z
+  .strictObject({ rows: z.array(z.strictObject(scoredRow)).describe("In the order given."), ...scoreTail })
+  .openapi("BatchScore");
+
+const metrics = z.record(z.string(), z.number().nullable());
+const version = z.number().int().nullable();
+export const modelsAnswer = z
+  .strictObject({
+    models: z.array(
+      z.strictObject({
+        name: z.string().describe("The service that it scores for."),
+        aliases: z.strictObject({ champion: version, challenger: version, shadow: version }),
+        challenger_share: z.number().nullable().describe("Null for the service's own setting."),
+        serving: z
+          .strictObject({
+            champion: z.string().nullable(),
+            challenger: z.string().nullable(),
+            shadow: z.string().nullable(),
+          })
+          .describe("What the process that answers scores with; it follows the aliases within seconds."),
+        versions: z.array(
+          z.strictObject({
+            version: z.number().int(),
+            model: z.string(),
+            metrics,
+            plan_hash: z.string(),
+            git_commit: z.string().nullable(),
+            created_ms: z.number().int(),
+            registered_ms: z.number().int(),
+            by: z.string(),
+          }),
+        ),
+      }),
+    ),
+  })
+  .openapi("Models");
+
+export const aliasAnswer = z
+  .strictObject({
+    alias: z.string(),
+    from: version,
+    to: version,
+    kind: z.enum(["promote", "rollback"]),
+    forced: z.boolean().describe("The gate refused and was overruled."),
+    reason: z.string().nullable().describe("The gate's, where it had one."),
     request_id: requestId,
   })
+  .openapi("AliasChange");
+
+export const aliasRequest = z
+  .object({
+    version: z
+      .number()
+      .int()
+      .min(1)
+      .nullable()
+      .optional()
+      .describe("Null takes a challenger's or shadow's alias away."),
+    share: z.number().min(0).max(1).nullable().optional().describe("Of a challenger: its share of traffic."),
+    force: z.boolean().optional().describe("Overrules the gate; the history keeps that."),
+    rollback: z.boolean().optional().describe("Instead of a version: the champion before the present one."),
+  })
+  .openapi("AliasRequest");
+
+export const scoreAnswer = z
+  .strictObject({ ...scoredRow, explanation: explanation.optional(), ...scoreTail })
   .openapi("Score");
 
 export const readyAnswer = z
@@ -114,6 +198,15 @@ export const readyAnswer = z
         seals_ms: z.record(z.string(), z.number()),
       }),
       plan: z.strictObject({ hash: z.string(), services: z.array(z.string()) }),
+      models: z
+        .strictObject({
+          polled_ms: z.number().int().nullable(),
+          loaded: z.number().int(),
+          refused: z.array(
+            z.strictObject({ service: z.string(), alias: z.string(), model: z.string(), code: z.string() }),
+          ),
+        })
+        .optional(),
     }),
   })
   .openapi("Ready");
@@ -151,7 +244,8 @@ export function requestSchemas(plan: Plan) {
       .object({ entities: z.array(entities).min(1).max(MAX_BATCH_ROWS), features, service })
       .openapi("BatchRequest", { example: { entities: [row, row], features: names } }),
     events: Object.fromEntries(plan.streams.map((stream) => [stream.name, eventsRequest(stream)])),
-    score: Object.fromEntries(plan.services.map((one) => [one.name, scoreRequest(plan, one)])),
+    score: Object.fromEntries(plan.services.map((one) => [one.name, scoreRequest(plan, one).one])),
+    scoreBatch: Object.fromEntries(plan.services.map((one) => [one.name, scoreRequest(plan, one).batch])),
   };
 }
 
@@ -203,13 +297,25 @@ function scoreRequest(plan: Plan, service: Service) {
     ...entities.map(({ joinKey, name }) => [joinKey, `${name[0]}1`]),
     ...Object.entries(service.request).map(([name, type]) => [name, EXAMPLES[type]]),
   ];
-  return z
+  const variant = {
+    variant: z.enum(["champion", "challenger", "fallback"]).optional().describe("Overrules the experiment."),
+  };
+  const one = z
     .object({
       ...Object.fromEntries(keys),
       ...Object.fromEntries(fields),
-      explain: z.boolean().optional().describe("Adds `explanation`."),
+      ...variant,
+      explain: z
+        .union([z.boolean(), z.literal("exact")])
+        .optional()
+        .describe("Adds `explanation`; exact: with Shapley values, which take milliseconds."),
     })
     .openapi(`${pascal(service.name)}ScoreRequest`, { example: { ...Object.fromEntries(example), explain: true } });
+  const row = z.object({ ...Object.fromEntries(keys), ...Object.fromEntries(fields), ...variant });
+  const batch = z
+    .object({ rows: z.array(row).min(1).max(MAX_BATCH_ROWS) })
+    .openapi(`${pascal(service.name)}BatchScoreRequest`, { example: { rows: [Object.fromEntries(example)] } });
+  return { one, batch };
 }
 
 const pascal = (name: string) =>

@@ -1,114 +1,176 @@
-/**
- * `POST /v1/score/{service}`. Missing features never fail a score: a store that does not answer leaves every stored feature
- * missing, declared defaults stand in, the rules decide, and the answer says `degraded`.
- */
-import type { EntityAnswer, EntityRequest, OnlineReader } from "../../adapters/online-store.ts";
-import { FreshetError, InfrastructureError } from "../../core/errors.ts";
+/** `POST /v1/score/{service}` and `…/batch`. How a score comes about is in `score-run.ts`. */
+import type { FeatureServiceDefinition } from "../../core/definition.ts";
+import type { Plan } from "../../core/plan.ts";
+import { createLabels, reasonsOf } from "../../core/reasons.ts";
 import type { Scorer } from "../../core/scoring.ts";
-import { readObject } from "./body.ts";
-import { MAX_QUERY_BYTES } from "./limits.ts";
+import { type JsonObject, readObject } from "./body.ts";
+import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "./limits.ts";
 import { Problem } from "./problems.ts";
 import { readRequestFields } from "./request-fields.ts";
 import type { Answer, Call, Handle } from "./router.ts";
-import { addReads, type Catalogue, emptyRow, fillRow, type SelectionPart, typeName } from "./selection.ts";
+import {
+  type ScoredRow,
+  type ScoredService,
+  type ScoreRequest,
+  type ScoreRunner,
+  type Variant,
+  vectorValues,
+  withoutModel,
+} from "./score-run.ts";
+import type { ScoringPorts } from "./scoring-ports.ts";
+import { type Catalogue, typeName } from "./selection.ts";
 import type { Telemetry } from "./telemetry.ts";
 
-/** What answered: models get the name of their alias, the rules this. */
-const FALLBACK_VARIANT = "fallback";
+type Explain = false | "path" | "exact";
+const VARIANTS: readonly string[] = ["champion", "challenger", "fallback"] satisfies Variant[];
 
-export function createScoreHandler(deps: {
+export function createScoreHandlers(deps: {
+  plan: Plan;
   catalogue: Catalogue;
-  reader: OnlineReader;
+  services: readonly FeatureServiceDefinition[];
   scorers: ReadonlyMap<string, Scorer>;
+  runner: ScoreRunner;
+  scoring: Pick<ScoringPorts, "explainer" | "logger"> | null;
   telemetry: Telemetry;
-  clock: () => number;
-  /** Told about a read that failed, a function that threw: the caller gets a score all the same. */
-  onFault: (fault: {
-    requestId: string;
-    service: string;
-    code: string;
-    names?: readonly string[];
-    error?: unknown;
-  }) => void;
-}): Handle {
-  const { catalogue, reader, scorers, telemetry, clock, onFault } = deps;
+}): { one: Handle; batch: Handle } {
+  const { catalogue, services, scorers, runner, scoring, telemetry } = deps;
+  const label = createLabels(deps.plan);
+  const targets = new Map(
+    services.flatMap((definition): [string, ScoredService][] => {
+      const scorer = scorers.get(definition.name);
+      return scorer === undefined
+        ? []
+        : [[definition.name, { ...catalogue.service(definition.name), scorer, definition }]];
+    }),
+  );
+  const targetOf = (name: string, tenant: string): ScoredService => {
+    const target = targets.get(catalogue.service(name).service.name);
+    if (target === undefined) throw withoutModel(name);
+    runner.require(target, tenant);
+    return target;
+  };
+  const rowJson = (row: ScoredRow) => ({
+    score: row.score,
+    decision: row.decision,
+    model_version: row.modelVersion,
+    variant: row.variant,
+    features_used: row.evaluation.used,
+    features_missing: row.evaluation.missing,
+    degraded: row.degraded !== null,
+    degraded_reason: row.degraded,
+  });
 
-  return async ({ c, principal, requestId, startedAt }: Call): Promise<Answer> => {
-    const name = c.req.param("service") as string;
-    const { service, selection } = catalogue.service(name);
-    const scorer = scorers.get(service.name);
-    if (scorer === undefined || service.fallback === null) {
-      throw new Problem("service_without_model", `service ${service.name} has no model and declares no fallback`, {
-        field: "service",
-        repair: "declare fallback: rules(...) in its definition and deploy",
-      });
+  async function explanationJson(target: ScoredService, row: ScoredRow, { request }: ScoreRequest, how: Explain) {
+    const { scorer } = target;
+    const features = Object.fromEntries(scorer.inputs.map((input, i) => [input, row.evaluation.values[i]]));
+    if (row.byModel === null) {
+      const { base, contributions } = row.byRules!;
+      const reasons = contributions.map(({ name, reason, contribution }) => ({ name, text: reason, contribution }));
+      return { method: "rules", base, raw_score: null, contributions, reasons, features };
     }
-    const body = await readObject(c, MAX_QUERY_BYTES);
-    const explain = explainOf(body["explain"]);
-    const request = readRequestFields(service, body, "");
-    const requests: EntityRequest[] = [];
-    const targets: SelectionPart[] = [];
-    addReads(selection, principal.tenant, body, "", requests, targets);
-
-    const asOfMs = clock();
-    const stored = emptyRow(selection);
-    let degraded: string | null = null;
-    let answers: readonly EntityAnswer[] = [];
-    try {
-      if (requests.length > 0) answers = await reader.read(requests, asOfMs);
-    } catch (error) {
-      degraded = storeFault(error);
-      if (degraded === null) throw error;
-      onFault({ requestId, service: name, code: degraded, error });
-    }
-    for (let i = 0; i < answers.length; i++) {
-      fillRow(stored, targets[i], answers[i].values);
-      degraded ??= answers[i].degraded;
-    }
-    const evaluation = scorer.evaluate(request, stored);
-    const result = scorer.score(request, evaluation);
-    if (result === null) throw new Error(`service ${name} lost its fallback`);
-    if (evaluation.faults.length + result.faults.length > 0) {
-      onFault({ requestId, service: name, code: "function_threw", names: [...evaluation.faults, ...result.faults] });
-    }
-    const latencyMs = Math.round((performance.now() - startedAt) * 1000) / 1000;
-    telemetry.score(name, evaluation.missing.length, degraded, latencyMs);
+    const { served, vector, raw } = row.byModel;
+    const { method, base, contributions } =
+      how === "exact" && scoring !== null
+        ? await scoring.explainer.explain(served.model, vector)
+        : served.model.explain(vector);
+    const names = served.model.manifest.features.map(({ name }) => name);
+    const values = vectorValues(target, request, row.evaluation.values);
     return {
-      status: 200,
-      body: JSON.stringify({
-        score: result.score,
-        decision: result.decision,
-        model_version: result.modelVersion,
-        variant: FALLBACK_VARIANT,
-        features_used: evaluation.used,
-        features_missing: evaluation.missing,
-        degraded: degraded !== null,
-        degraded_reason: degraded,
-        explanation: explain
-          ? {
-              base: result.base,
-              contributions: result.contributions,
-              features: Object.fromEntries(scorer.inputs.map((input, i) => [input, evaluation.values[i]])),
-            }
-          : undefined,
-        latency_ms: latencyMs,
-        as_of_ms: asOfMs,
-        request_id: requestId,
-      }),
+      method,
+      base,
+      raw_score: raw,
+      // Those of zero add nothing to the sum, and little to the reader.
+      contributions: names
+        .map((name, i) => ({ name, value: values[i], contribution: contributions[i] }))
+        .filter(({ contribution }) => contribution !== 0)
+        .sort((a, b) => Math.abs(b.contribution) - Math.abs(a.contribution)),
+      reasons: reasonsOf(names, values, contributions, label),
+      features,
     };
+  }
+
+  return {
+    async one({ c, principal, requestId, startedAt }: Call): Promise<Answer> {
+      const target = targetOf(c.req.param("service") as string, principal.tenant);
+      const body = await readObject(c, MAX_QUERY_BYTES);
+      const how = explainOf(body["explain"]);
+      const given = requestOf(target, body, "");
+      const { asOfMs, rows } = await runner.run(target, principal.tenant, [given], requestId);
+      const [row] = rows;
+      const explanation = how === false ? undefined : await explanationJson(target, row, given, how);
+      const latencyMs = elapsed(startedAt);
+      telemetry.score(target.service.name, row.evaluation.missing.length, row.degraded, latencyMs);
+      scoring?.logger.record({ target, tenant: principal.tenant, requestId, asOfMs, requests: [given], rows });
+      const tail = { latency_ms: latencyMs, as_of_ms: asOfMs, request_id: requestId };
+      return { status: 200, body: JSON.stringify({ ...rowJson(row), explanation, ...tail }) };
+    },
+
+    async batch({ c, principal, requestId, startedAt }: Call): Promise<Answer> {
+      const target = targetOf(c.req.param("service") as string, principal.tenant);
+      const body = await readObject(c, MAX_QUERY_BYTES);
+      const given = rowsOf(body["rows"]).map((row, i) => requestOf(target, row, `rows[${i}].`));
+      const { asOfMs, rows } = await runner.run(target, principal.tenant, given, requestId);
+      const latencyMs = elapsed(startedAt);
+      for (const row of rows) {
+        telemetry.score(target.service.name, row.evaluation.missing.length, row.degraded, latencyMs);
+      }
+      scoring?.logger.record({ target, tenant: principal.tenant, requestId, asOfMs, requests: given, rows });
+      const tail = { latency_ms: latencyMs, as_of_ms: asOfMs, request_id: requestId };
+      return { status: 200, body: JSON.stringify({ rows: rows.map(rowJson), ...tail }) };
+    },
   };
 }
 
-/** Why the store gave nothing; null for any other error, which is a bug and must not pass for an outage. */
-function storeFault(error: unknown): string | null {
-  if (error instanceof InfrastructureError) return "store_unavailable";
-  return error instanceof FreshetError && error.code === "read_overtaken" ? error.code : null;
+const elapsed = (startedAt: number): number => Math.round((performance.now() - startedAt) * 1000) / 1000;
+
+function requestOf({ service }: ScoredService, row: JsonObject, prefix: string): ScoreRequest {
+  return {
+    keys: row,
+    request: readRequestFields(service, row, prefix),
+    variant: variantOf(row["variant"], prefix),
+    prefix,
+  };
 }
 
-function explainOf(given: unknown): boolean {
-  if (given === undefined) return false;
-  if (typeof given === "boolean") return given;
-  throw new Problem("wrong_type", `explain is true or false, given ${typeName(given)}`, {
+function variantOf(given: unknown, prefix: string): Variant | null {
+  if (given === undefined || given === null) return null;
+  if (typeof given === "string" && VARIANTS.includes(given)) return given as Variant;
+  throw new Problem("wrong_type", `${prefix}variant is one of ${VARIANTS.join(", ")}, given ${shown(given)}`, {
+    field: `${prefix}variant`,
+    repair: "leave variant out to let the experiment decide",
+  });
+}
+
+const shown = (given: unknown) => (typeof given === "string" ? `"${given.slice(0, 40)}"` : typeName(given));
+
+function rowsOf(given: unknown): JsonObject[] {
+  if (!Array.isArray(given) || given.length === 0) {
+    throw new Problem(given === undefined ? "field_missing" : "wrong_type", "rows is a list of at least one object", {
+      field: "rows",
+      repair: "send each row as the body of a single score",
+    });
+  }
+  if (given.length > MAX_BATCH_ROWS) {
+    throw new Problem("too_many_rows", `a batch has at most ${MAX_BATCH_ROWS} rows, given ${given.length}`, {
+      field: "rows",
+      repair: "send several requests",
+    });
+  }
+  given.forEach((row, i) => {
+    if (typeof row === "object" && row !== null && !Array.isArray(row)) return;
+    throw new Problem("wrong_type", `rows[${i}] is an object, given ${typeName(row)}`, {
+      field: `rows[${i}]`,
+      repair: "send each row as the body of a single score",
+    });
+  });
+  return given;
+}
+
+function explainOf(given: unknown): Explain {
+  if (given === undefined || given === false) return false;
+  if (given === true) return "path";
+  if (given === "exact") return "exact";
+  throw new Problem("wrong_type", `explain is true, false or "exact", given ${shown(given)}`, {
     field: "explain",
     repair: 'send "explain": true',
   });

@@ -2,8 +2,10 @@
 import type { AddressInfo } from "node:net";
 import { serve } from "@hono/node-server";
 import { FreshetError } from "../../core/errors.ts";
+import { plan } from "../../features/plan.ts";
 import { type ApiDependencies, createApp } from "./app.ts";
 import { createDependencies } from "./dependencies.ts";
+import { createScoringPorts } from "./scoring-ports.ts";
 import { logToStderr } from "./server-log.ts";
 
 export interface ServerOptions {
@@ -28,7 +30,14 @@ const KEEP_ALIVE_MS = 65_000;
 export async function listen(options: ServerOptions): Promise<RunningServer> {
   const host = options.host ?? "127.0.0.1";
   const dependencies =
-    options.dependencies ?? createDependencies({ serve: { ingest: true, read: true }, log: logToStderr });
+    options.dependencies ??
+    createDependencies({
+      serve: { ingest: true, read: true },
+      scoring: createScoringPorts({ plan, timers: true, log: logToStderr }),
+      log: logToStderr,
+    });
+  // Models are warm before the first request can come.
+  await dependencies.scoring?.serving.refresh();
   const app = createApp(dependencies);
   const server = serve({
     fetch: app.fetch,
@@ -55,7 +64,10 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
   return {
     url: `http://${host.includes(":") ? `[${host}]` : host}:${port}`,
     close() {
-      closing ??= drain(server).then(() => dependencies.reader?.close());
+      closing ??= drain(server).then(async () => {
+        // The log last: requests under way have added to it.
+        await Promise.all([dependencies.reader?.close(), dependencies.scoring?.close()]);
+      });
       return closing;
     },
   };

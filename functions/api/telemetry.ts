@@ -1,5 +1,6 @@
 /** What the API tells about itself: Prometheus text on every host, and EMF where the host is a Lambda. */
-import { Counter, collectDefaultMetrics, Histogram, Registry } from "prom-client";
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import type { ModelServing } from "../../adapters/model/serving.ts";
 
 type CounterChild = ReturnType<Counter["labels"]>;
 
@@ -11,6 +12,8 @@ export interface Telemetry {
 }
 
 export interface PrometheusTelemetry extends Telemetry {
+  /** Shows the state of these models. */
+  watch(models: ModelServing): void;
   readonly contentType: string;
   text(): Promise<string>;
 }
@@ -62,12 +65,32 @@ export function createPrometheusTelemetry(): PrometheusTelemetry {
     labelNames: ["stream", "result"],
     registers,
   });
+  let watched: ModelServing | null = null;
+  new Gauge({
+    name: "freshet_models_refused",
+    help: "Versions that an alias points to and that this process does not serve.",
+    registers,
+    collect() {
+      this.set(watched?.state().refused.length ?? 0);
+    },
+  });
+  new Gauge({
+    name: "freshet_models_loaded",
+    help: "Models in memory, with those just replaced.",
+    registers,
+    collect() {
+      this.set(watched?.state().loaded ?? 0);
+    },
+  });
   // Labels are resolved once: looking them up on each request costs more than counting.
   const byRoute = new Map<string, { latency: Histogram.Internal<string>; statuses: Map<number, CounterChild> }>();
   const byService = new Map<string, { scores: CounterChild; missing: CounterChild }>();
 
   return {
     contentType: registry.contentType,
+    watch(models) {
+      watched = models;
+    },
     text: () => registry.metrics(),
     request(route, status, latencyMs) {
       let entry = byRoute.get(route);

@@ -5,6 +5,7 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync }
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { Code } from "aws-cdk-lib/aws-lambda";
 import { type BuildFailure, type BuildOptions, buildSync } from "esbuild";
 import { FreshetError } from "../../core/errors.ts";
@@ -77,6 +78,13 @@ function storeFunctionSource(): string {
   return files.map((file) => readFileSync(new URL(file, folder), "utf8")).join("\n");
 }
 
+/** A worker thread travels inside the bundle that starts it, as CommonJS: that is what a thread can be made from as text. */
+function workerSource(path: string): string {
+  const entry = fileURLToPath(new URL(path, import.meta.url));
+  const options = { bundle: true, platform: "node", target: "node24", format: "cjs", write: false } as const;
+  return buildSync({ ...options, entryPoints: [entry] }).outputFiles[0].text;
+}
+
 /** How a function is bundled, here and wherever else the deployed code is to be run. */
 export const bundleOptions = {
   bundle: true,
@@ -88,6 +96,7 @@ export const bundleOptions = {
   external: [...NATIVE_PACKAGES],
   define: {
     STORE_FUNCTION_SOURCE: JSON.stringify(storeFunctionSource()),
+    TREE_SHAP_WORKER_SOURCE: JSON.stringify(workerSource("../../adapters/model/tree-shap-worker.ts")),
   },
   // Packages written as CommonJS call `require` for Node's own modules, which an ES module does not have.
   banner: {

@@ -2,7 +2,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createArtefactStore } from "../../adapters/model/artefact-store.ts";
 import { openModel } from "../../adapters/model/open.ts";
-import { promote, registerModel, retire, rollback } from "../../adapters/model/registration.ts";
+import { promote, retire, rollback } from "../../adapters/model/promotion.ts";
+import { registerModel } from "../../adapters/model/register.ts";
 import { ModelRegistry } from "../../adapters/model-registry.ts";
 import { type FaultProxy, startAwsFaultProxy } from "../harness/aws-fault-proxy.ts";
 import { createBucket, createTable, startEmulator, type TestEmulator, testClients } from "../harness/emulator.ts";

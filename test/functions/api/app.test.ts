@@ -2,7 +2,7 @@
 import { connect } from "node:net";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { STORE_STATES } from "../../../adapters/store-states.ts";
-import { FreshetError } from "../../../core/errors.ts";
+import { FreshetError, InfrastructureError } from "../../../core/errors.ts";
 import type { FeatureValue } from "../../../core/plan.ts";
 import { createApp } from "../../../functions/api/app.ts";
 import { createKey } from "../../../functions/api/keys.ts";
@@ -21,6 +21,7 @@ const keys = { first: "", second: "", readOnly: "", expired: "" };
 const target: ContractTarget = { baseUrl: () => server.url, keys: () => keys, plan, exactBytes: true };
 const call = caller(target);
 const scorable = { card_id: "c1", merchant_id: "m1", device_id: "d1", user_id: "u1", amount: 10, country: "SE" };
+const NOBODY = { champion: null, challenger: null, shadow: null, share: null, fault: "models_unavailable" };
 const present = (value: FeatureValue["value"]): FeatureValue => ({ value, status: "PRESENT", eventTimeMs: 1 });
 
 beforeAll(async () => {
@@ -296,6 +297,26 @@ describe("definitions", () => {
   });
 });
 
+it("a model registry that does not answer → 503 registry_unavailable, and the key stays good for scoring", async () => {
+  const away = async () => {
+    throw new InfrastructureError("registry_unavailable", "reading the table failed");
+  };
+  const scoring: any = {
+    registry: { list: away, aliases: away },
+    serving: { served: () => NOBODY, state: () => ({ polledMs: null, loaded: 0, refused: [] }) },
+    logger: { record() {} },
+  };
+  const app = createApp({ ...ports.dependencies, reader: testDependencies().reader, scoring });
+  const { key } = await createKey(ports.keys, { tenant: "team-a", scopes: ["admin", "score"], nowMs: 0 });
+  const headers = { "x-api-key": key, "content-type": "application/json" };
+  const models = await app.request("/v1/models", { headers });
+  expect([models.status, ((await models.json()) as any).code]).toEqual([503, "registry_unavailable"]);
+  const score = await app.request("/v1/score/fraud", { method: "POST", headers, body: JSON.stringify(scorable) });
+  expect(await score.json()).toMatchObject({ variant: "fallback", degraded_reason: "models_unavailable" });
+  const ready = (await (await app.request("/ready")).json()) as any;
+  expect([ready.status, ready.reason]).toEqual(["degraded", "the model registry does not answer"]);
+});
+
 describe("the server", () => {
   it("answers a request that is under way before it ends", async () => {
     const slow = testDependencies();
@@ -378,6 +399,9 @@ it("every code that a request can cause is caused by a test", () => {
       "read_overtaken",
       "avro_invalid",
     ],
+    // Of models: models.store.test.ts; registry_unavailable below, alias_conflict in the registry's own test.
+    ...["share_invalid", "alias_unknown", "model_version_unknown", "variant_absent", "gate_refused", "alias_conflict"],
+    ...["alias_standing", "alias_empty", "rollback_impossible", "registry_unavailable"],
   ];
   const caused = new Set([...badInputs.map(({ code }) => code), ...elsewhere]);
   expect(Object.keys(PROBLEMS).filter((code) => !caused.has(code))).toEqual([]);

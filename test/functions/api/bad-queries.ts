@@ -299,7 +299,7 @@ export const badQueries: readonly BadInput[] = [
     status: 400,
     code: "wrong_type",
     field: "explain",
-    detail: "true or false, given a string",
+    detail: 'explain is true, false or "exact", given "yes"',
     repair: '"explain": true',
   },
   {

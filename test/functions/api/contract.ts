@@ -156,7 +156,9 @@ export function describeErrors(target: ContractTarget): void {
       expect(Object.keys(body.paths).sort()).toEqual(
         [
           ...target.plan.streams.map(({ name }) => `/v1/events/${name}`),
-          ...target.plan.services.map(({ name }) => `/v1/score/${name}`),
+          ...target.plan.services.flatMap(({ name }) => [`/v1/score/${name}`, `/v1/score/${name}/batch`]),
+          "/v1/models",
+          "/v1/models/{name}/aliases/{alias}",
           "/v1/features/online",
           "/v1/features/batch",
           "/v1/features/{entity}/{id}",
@@ -182,7 +184,7 @@ export function describeErrors(target: ContractTarget): void {
         expect([path, reply.status, reply.body.detail]).toEqual([path, path.includes("events") ? 202 : 200, undefined]);
         taken.push(path);
       }
-      expect(taken).toHaveLength(target.plan.streams.length + target.plan.services.length + 2);
+      expect(taken).toHaveLength(target.plan.streams.length + 2 * target.plan.services.length + 2);
     });
 
     it("/docs is one page that loads nothing from anywhere", async () => {

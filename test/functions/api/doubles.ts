@@ -111,6 +111,7 @@ export function testDependencies() {
     keys,
     ingest: { publisher: broker, codecs: (contract) => EventCodec.for(contract), deaggregate },
     reader,
+    scoring: null,
     clock: Date.now,
     log: (message, details, error) => lines.push({ message, details, error }),
     version: "0.0.0",

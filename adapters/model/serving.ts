@@ -1,0 +1,220 @@
+/**
+ * The models that score, as the registry's aliases say: polled, loaded in the background, checked and warm before they take a
+ * request. A swap is one assignment. A model that is refused, or that cannot be had, changes nothing: the old one stays.
+ */
+import type { Alias, Aliases } from "../../core/aliases.ts";
+import { FreshetError, InfrastructureError } from "../../core/errors.ts";
+import type { Plan, Scalar } from "../../core/plan.ts";
+import { checkFeatures, createEncoder, vectorHash } from "../../core/vector.ts";
+import { hash64 } from "../hash.ts";
+import { type ModelId, type ModelRegistry, modelName } from "../model-registry.ts";
+import { type Model, openModel } from "./open.ts";
+
+export interface ServedModel {
+  /** `fraud-lightgbm@7`. */
+  readonly name: string;
+  readonly model: Model;
+  /** Scalars in the order of the vector to doubles. */
+  readonly encode: (values: readonly Scalar[]) => Float64Array;
+}
+
+/** Who scores for one tenant and service. */
+export interface Served {
+  readonly champion: ServedModel | null;
+  readonly challenger: ServedModel | null;
+  readonly shadow: ServedModel | null;
+  readonly share: number | null;
+  /** Why there is no champion although there should be one. */
+  readonly fault: "models_unavailable" | "model_refused" | null;
+}
+
+export interface ServingState {
+  /** Epoch milliseconds of the last successful look at the aliases; null before the first. */
+  readonly polledMs: number | null;
+  readonly loaded: number;
+  /** Versions that an alias points to and that do not serve. Tenants are not named: anyone may read this. */
+  readonly refused: readonly {
+    readonly service: string;
+    readonly alias: Alias;
+    readonly model: string;
+    readonly code: string;
+  }[];
+}
+
+export interface ModelServing {
+  served(tenant: string, service: string): Served;
+  state(): ServingState;
+  /** Looks at the aliases and loads what is new. Never throws. One at a time: a call while one is under way waits for that. */
+  refresh(): Promise<void>;
+  /** The same, unless a look is younger than this. */
+  refreshIfOlder(ageMs: number): Promise<void>;
+  /** Ends polling and frees the models. */
+  close(): Promise<void>;
+}
+
+export interface ModelServingOptions {
+  readonly registry: Pick<ModelRegistry, "allAliases" | "get" | "files">;
+  readonly plan: Plan;
+  readonly clock: () => number;
+  /** Looks each so many ms; null where the host asks by itself. @default 1,500 */
+  readonly pollMs?: number | null;
+  readonly onEvent: (event: ServingEvent) => void;
+}
+export interface ServingEvent {
+  readonly kind: "serves" | "refused" | "unavailable";
+  readonly service?: string;
+  readonly model?: string;
+  readonly error?: unknown;
+}
+
+/** A refused artefact is looked at again after this long: it may have been a machine's passing fault. */
+const REFUSED_MS = 60_000;
+/** A replaced model is freed when no request can be with it any more; also, a rollback finds it still warm. */
+const RETIRED_MS = 30_000;
+
+const NOBODY: Served = { champion: null, challenger: null, shadow: null, share: null, fault: null };
+const UNKNOWN: Served = { ...NOBODY, fault: "models_unavailable" };
+const PARTS = ["champion", "challenger", "shadow"] as const satisfies Alias[];
+
+interface Loaded {
+  readonly served: ServedModel;
+  /** Since when nobody needs it; null while it serves. */
+  idleSinceMs: number | null;
+}
+interface Refusal {
+  readonly code: string;
+  readonly atMs: number;
+}
+
+export function createModelServing(options: ModelServingOptions): ModelServing {
+  const { registry, plan, clock, pollMs = 1_500, onEvent } = options;
+  const loaded = new Map<string, Loaded>();
+  const refusals = new Map<string, Refusal>();
+  let current = new Map<string, Served>();
+  let refused: ServingState["refused"] = [];
+  let polledMs: number | null = null;
+  let refreshing: Promise<void> | null = null;
+  let closed = false;
+
+  async function load(id: ModelId, version: number): Promise<ServedModel> {
+    const record = await registry.get(id, version);
+    const name = modelName(record);
+    const service = plan.services.find((one) => one.name === id.service)!;
+    const own = vectorHash(plan, service, hash64);
+    if (record.vectorHash !== own) {
+      throw new FreshetError(
+        "model_plan_mismatch",
+        `${name} was trained on features that mean something else under plan ${plan.hash}`,
+        { field: "plan_hash", repair: "train again under this plan: freshet train" },
+      );
+    }
+    const model = await openModel(await registry.files(record));
+    try {
+      checkFeatures(plan, service, model.manifest.features);
+    } catch (error) {
+      await model.close();
+      throw error;
+    }
+    return { name, model, encode: createEncoder(model.manifest.features) };
+  }
+
+  /** @returns null for a version that cannot serve now */
+  async function have(id: ModelId, alias: Alias, version: number): Promise<ServedModel | null> {
+    const key = `${id.tenant}/${id.service}/${version}`;
+    const there = loaded.get(key);
+    if (there !== undefined) return there.served;
+    const refusal = refusals.get(key);
+    if (refusal !== undefined && clock() - refusal.atMs < REFUSED_MS) return null;
+    try {
+      const served = await load(id, version);
+      loaded.set(key, { served, idleSinceMs: null });
+      refusals.delete(key);
+      onEvent({ kind: "serves", service: id.service, model: served.name });
+      return served;
+    } catch (error) {
+      const isRefusal = !(error instanceof InfrastructureError);
+      const code = error instanceof FreshetError ? error.code : "internal";
+      // What is only out of reach is tried again at the next look.
+      refusals.set(key, { code, atMs: isRefusal ? clock() : 0 });
+      const kind = isRefusal ? "refused" : "unavailable";
+      onEvent({ kind, service: id.service, model: `${alias} version ${version}`, error });
+      return null;
+    }
+  }
+
+  async function look(): Promise<void> {
+    const all = await registry.allAliases();
+    const next = new Map<string, Served>();
+    const now: (typeof refused)[number][] = [];
+    for (const { tenant, service, aliases } of all) {
+      if (!plan.services.some(({ name }) => name === service)) continue;
+      const key = `${tenant}/${service}`;
+      next.set(key, await serve({ tenant, service }, aliases, current.get(key) ?? NOBODY, now));
+    }
+    if (closed) return;
+    current = next;
+    refused = now;
+    polledMs = clock();
+    await freeIdle();
+  }
+
+  async function serve(
+    id: ModelId,
+    aliases: Aliases,
+    before: Served,
+    now: (typeof refused)[number][],
+  ): Promise<Served> {
+    const parts: Record<Alias, ServedModel | null> = { champion: null, challenger: null, shadow: null };
+    let fault: Served["fault"] = null;
+    for (const alias of PARTS) {
+      const version = aliases[alias];
+      if (version === null) continue;
+      const got = await have(id, alias, version);
+      parts[alias] = got ?? before[alias];
+      if (got !== null) continue;
+      const { code, atMs } = refusals.get(`${id.tenant}/${id.service}/${version}`)!;
+      now.push({ service: id.service, alias, model: `version ${version}`, code });
+      if (alias === "champion" && parts.champion === null) fault = atMs === 0 ? "models_unavailable" : "model_refused";
+    }
+    return { ...parts, share: aliases.share, fault };
+  }
+
+  async function freeIdle(): Promise<void> {
+    const serving = new Set([...current.values()].flatMap((one) => PARTS.map((alias) => one[alias])));
+    for (const [key, entry] of loaded) {
+      if (serving.has(entry.served)) entry.idleSinceMs = null;
+      else if (entry.idleSinceMs === null) entry.idleSinceMs = clock();
+      else if (clock() - entry.idleSinceMs >= RETIRED_MS) {
+        loaded.delete(key);
+        await entry.served.model.close();
+      }
+    }
+  }
+
+  const refresh = () => {
+    refreshing ??= look()
+      .catch((error) => onEvent({ kind: "unavailable", error }))
+      .finally(() => {
+        refreshing = null;
+      });
+    return refreshing;
+  };
+  const timer = pollMs === null ? null : setInterval(() => void refresh(), pollMs);
+  timer?.unref();
+
+  return {
+    served: (tenant, service) => current.get(`${tenant}/${service}`) ?? (polledMs === null ? UNKNOWN : NOBODY),
+    state: () => ({ polledMs, loaded: loaded.size, refused }),
+    refresh,
+    async refreshIfOlder(ageMs) {
+      if (polledMs === null || clock() - polledMs > ageMs) await refresh();
+    },
+    async close() {
+      closed = true;
+      if (timer !== null) clearInterval(timer);
+      await refreshing;
+      for (const { served } of loaded.values()) await served.model.close();
+      loaded.clear();
+    },
+  };
+}

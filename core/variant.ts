@@ -1,0 +1,60 @@
+/** Who scores a request, and whether it is logged: decided by hashes, so that every process decides alike. */
+import type { ExperimentDefinition, FeatureServiceDefinition } from "./definition.ts";
+import { DefinitionError } from "./errors.ts";
+import type { Hash64 } from "./event.ts";
+import type { Plan, Scalar, Service } from "./plan.ts";
+
+/** Where a text falls in [0, 1): the upper 53 bits of its hash. */
+export function fractionOf(text: string, hash64: Hash64): number {
+  return Number(BigInt(`0x${hash64(text)}`) >> 11n) / 2 ** 53;
+}
+
+/**
+ * Whether the challenger scores a key. A greater share keeps the keys that a smaller one had.
+ * @param value null or undefined for a request without the key, which the champion scores
+ */
+export function isChallenged(
+  service: string,
+  experiment: ExperimentDefinition,
+  share: number,
+  value: Scalar | undefined,
+  hash64: Hash64,
+): boolean {
+  if (value === null || value === undefined) return false;
+  return fractionOf(`${experiment.salt ?? service}/${value}`, hash64) < share;
+}
+
+/** @throws DefinitionError `experiment_invalid`, `log_invalid`, `decision_invalid`, `gate_invalid` */
+export function checkServing(
+  plan: Pick<Plan, "entities">,
+  service: Service,
+  definition: FeatureServiceDefinition,
+): void {
+  const { experiment, log, decision, gate } = definition;
+  const refuse = (code: string, message: string, repair: string) => {
+    throw new DefinitionError(code, `service ${service.name}: ${message}`, { field: service.name, repair });
+  };
+  const keys = plan.entities.filter(({ name }) => service.entities.includes(name)).map(({ joinKey }) => joinKey);
+  const fields = Object.keys(service.request);
+  if (experiment !== null) {
+    const { key, challenger } = experiment;
+    const known = [...keys, ...fields];
+    if (!known.includes(key)) refuse("experiment_invalid", `experiment by ${key}`, `use one of ${known.join(", ")}`);
+    if (!isShare(challenger)) refuse("experiment_invalid", `challenger gets ${challenger}`, "use a share from 0 to 1");
+  }
+  if (!isShare(log.sample)) refuse("log_invalid", `log samples ${log.sample}`, "use a share from 0 to 1");
+  for (const name of log.pii) {
+    if (!fields.includes(name))
+      refuse("log_invalid", `pii ${name} is no request field`, `use one of ${fields.join(", ")}`);
+  }
+  if (decision !== null && !(decision.review > 0 && decision.review <= decision.decline && decision.decline <= 1)) {
+    const given = `review ${decision.review} and decline ${decision.decline}`;
+    refuse("decision_invalid", `0 < review <= decline <= 1 must hold, given ${given}`, "set review below decline");
+  }
+  const limits = gate === null ? [] : [gate.tolerance, ...Object.values(gate.guards)];
+  const wrong = limits.find((limit) => !(limit >= 0));
+  if (wrong !== undefined)
+    refuse("gate_invalid", `the gate allows ${wrong}`, "use a share of the champion's value, as 0.1");
+}
+
+const isShare = (value: number): boolean => value >= 0 && value <= 1;

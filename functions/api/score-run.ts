@@ -1,0 +1,248 @@
+/**
+ * One score, or a batch of them: read, evaluate, choose who scores, score. Missing features never fail a score. A store that
+ * does not answer leaves every stored feature missing; declared defaults stand in, and where one lacks a default the rules
+ * decide, since a model has not learned from rows that know nothing.
+ */
+import { hash64 } from "../../adapters/hash.ts";
+import type { Explanation, ModelScore } from "../../adapters/model/open.ts";
+import type { ModelServing, Served, ServedModel } from "../../adapters/model/serving.ts";
+import type { EntityAnswer, EntityRequest, OnlineReader } from "../../adapters/online-store.ts";
+import type { FeatureServiceDefinition } from "../../core/definition.ts";
+import { FreshetError, InfrastructureError } from "../../core/errors.ts";
+import type { FeatureValue, Scalar, Service } from "../../core/plan.ts";
+import { type Decision, decide, type Evaluation, limitsOf, type Score, type Scorer } from "../../core/scoring.ts";
+import { isChallenged } from "../../core/variant.ts";
+import { Problem } from "./problems.ts";
+import { addReads, type Catalogue, emptyRow, fillRow, type Selection, type SelectionPart } from "./selection.ts";
+
+/** A service with what it takes to score it. */
+export interface ScoredService {
+  readonly service: Service;
+  readonly selection: Selection;
+  readonly scorer: Scorer;
+  readonly definition: FeatureServiceDefinition;
+}
+
+export type Variant = "champion" | "challenger" | "fallback";
+
+export interface ScoreRequest {
+  /** Join keys by name, unchecked. */
+  readonly keys: Readonly<Record<string, unknown>>;
+  readonly request: Readonly<Record<string, Scalar>>;
+  /** Null to let the experiment decide. */
+  readonly variant: Variant | null;
+  /** Path of the row in the request, for errors. */
+  readonly prefix: string;
+}
+
+export interface ScoredRow {
+  readonly stored: readonly FeatureValue[];
+  readonly evaluation: Evaluation;
+  readonly variant: Variant;
+  readonly assigned: "hash" | "request" | "only";
+  readonly score: number;
+  readonly decision: Decision;
+  readonly modelVersion: string;
+  readonly degraded: string | null;
+  /** Of a model: what it was fed and said. Null for rules. */
+  readonly byModel: { readonly served: ServedModel; readonly vector: Float64Array; readonly raw: number } | null;
+  readonly byRules: Score | null;
+  /** Scores once the answer is out. */
+  readonly shadow: ServedModel | null;
+}
+
+export interface ScoreFault {
+  readonly requestId: string;
+  readonly service: string;
+  readonly code: string;
+  readonly names?: readonly string[];
+  readonly error?: unknown;
+}
+
+export interface ScoreRunnerOptions {
+  readonly catalogue: Catalogue;
+  readonly reader: OnlineReader;
+  readonly models: Pick<ModelServing, "served"> | null;
+  readonly clock: () => number;
+  /** Told about a read that failed, a function that threw, a model that failed: the caller gets a score all the same. */
+  readonly onFault: (fault: ScoreFault) => void;
+}
+
+/** Inputs of a row in the order of a model's vector. */
+export const vectorValues = (
+  { service }: ScoredService,
+  request: ScoreRequest["request"],
+  evaluated: readonly Scalar[],
+) => [...evaluated, ...Object.keys(service.request).map((name) => request[name])];
+
+export function createScoreRunner(options: ScoreRunnerOptions) {
+  const { catalogue, reader, models, clock, onFault } = options;
+
+  async function read(target: ScoredService, tenant: string, rows: readonly ScoreRequest[], requestId: string) {
+    const { selection, service } = target;
+    const requests: EntityRequest[] = [];
+    const parts: SelectionPart[] = [];
+    const rowOf: number[] = [];
+    rows.forEach(({ keys, prefix }, row) => {
+      addReads(selection, tenant, keys, prefix, requests, parts);
+      while (rowOf.length < requests.length) rowOf.push(row);
+    });
+    const asOfMs = clock();
+    const stored = rows.map(() => emptyRow(selection));
+    let answers: readonly EntityAnswer[] = [];
+    let degraded: string | null = null;
+    try {
+      if (requests.length > 0) answers = await reader.read(requests, asOfMs);
+    } catch (error) {
+      degraded = storeFault(error);
+      if (degraded === null) throw error;
+      onFault({ requestId, service: service.name, code: degraded, error });
+    }
+    const isBlind = degraded !== null;
+    for (let i = 0; i < answers.length; i++) {
+      fillRow(stored[rowOf[i]], parts[i], answers[i].values);
+      degraded ??= answers[i].degraded;
+    }
+    return { asOfMs, stored, degraded, isBlind };
+  }
+
+  /** Who scores a row. @throws Problem `variant_absent` */
+  function choose({ service, definition }: ScoredService, served: Served, row: ScoreRequest) {
+    const { champion, challenger } = served;
+    if (row.variant !== null) {
+      const chosen = row.variant === "fallback" ? null : served[row.variant];
+      if (row.variant !== "fallback" ? chosen === null : definition.fallback === null) {
+        throw new Problem("variant_absent", `service ${service.name} has no ${row.variant}`, {
+          field: `${row.prefix}variant`,
+          repair: "leave variant out, or look at GET /v1/models",
+        });
+      }
+      return { variant: row.variant, chosen, assigned: "request" as const };
+    }
+    if (challenger === null || champion === null) {
+      return {
+        variant: champion === null ? ("fallback" as const) : ("champion" as const),
+        chosen: champion,
+        assigned: "only" as const,
+      };
+    }
+    const [first] = catalogue.plan.entities.filter(({ name }) => service.entities.includes(name));
+    const experiment = definition.experiment ?? { key: first?.joinKey ?? "", challenger: 0 };
+    const share = served.share ?? experiment.challenger;
+    const value = experiment.key in row.request ? row.request[experiment.key] : (row.keys[experiment.key] as Scalar);
+    return isChallenged(service.name, experiment, share, value, hash64)
+      ? { variant: "challenger" as const, chosen: challenger, assigned: "hash" as const }
+      : { variant: "champion" as const, chosen: champion, assigned: share > 0 ? ("hash" as const) : ("only" as const) };
+  }
+
+  function byRules(target: ScoredService, row: ScoreRequest, evaluation: Evaluation): Score {
+    const score = target.scorer.score(row.request, evaluation);
+    if (score === null) throw withoutModel(target.service.name);
+    return score;
+  }
+
+  return {
+    /** Before anything of a request is read. @throws Problem `service_without_model` */
+    require({ service }: ScoredService, tenant: string): void {
+      if (service.fallback !== null) return;
+      const { champion, challenger } = models === null ? NO_MODELS : models.served(tenant, service.name);
+      if (champion === null && challenger === null) throw withoutModel(service.name);
+    },
+
+    /** @returns rows in the order given. @throws Problem of a row's keys, `variant_absent`, `service_without_model` */
+    async run(target: ScoredService, tenant: string, rows: readonly ScoreRequest[], requestId: string) {
+      const { service, scorer, definition } = target;
+      const served = models === null ? NO_MODELS : models.served(tenant, service.name);
+      const chosen = rows.map((row) => choose(target, served, row));
+      const { asOfMs, stored, degraded, isBlind } = await read(target, tenant, rows, requestId);
+      const evaluations = rows.map(({ request }, i) => scorer.evaluate(request, stored[i]));
+      // All rows of a request have the same features to lose.
+      const isLost =
+        isBlind &&
+        service.fallback !== null &&
+        service.features.some((name) => definition.defaults[name] === undefined);
+      const vectors = rows.map(({ request }, i) => {
+        const model = isLost ? null : chosen[i].chosen;
+        return model === null ? null : model.encode(vectorValues(target, request, evaluations[i].values));
+      });
+      const scores = await scoreVectors(chosen, vectors, (error) =>
+        onFault({ requestId, service: service.name, code: "model_failed", error }),
+      );
+      const faults = new Set(evaluations.flatMap((one) => one.faults));
+      const scored = rows.map((row, i): ScoredRow => {
+        const { variant, assigned } = chosen[i];
+        const common = { stored: stored[i], evaluation: evaluations[i], assigned, shadow: served.shadow };
+        const modelScore = scores[i];
+        if (modelScore !== null) {
+          const model = chosen[i].chosen!;
+          return {
+            ...common,
+            variant,
+            score: modelScore.probability,
+            decision: decide(modelScore.probability, limitsOf(definition)),
+            modelVersion: model.name,
+            degraded,
+            byModel: { served: model, vector: vectors[i]!, raw: modelScore.raw },
+            byRules: null,
+          };
+        }
+        const rules = byRules(target, row, evaluations[i]);
+        for (const name of rules.faults) faults.add(name);
+        const failed = vectors[i] !== null ? "model_failed" : variant === "fallback" ? served.fault : null;
+        const { score, decision, modelVersion } = rules;
+        const reason = degraded ?? (row.variant === null ? failed : null);
+        return {
+          ...common,
+          variant: "fallback",
+          score,
+          decision,
+          modelVersion,
+          degraded: reason,
+          byModel: null,
+          byRules: rules,
+        };
+      });
+      if (faults.size > 0) onFault({ requestId, service: service.name, code: "function_threw", names: [...faults] });
+      return { asOfMs, rows: scored };
+    },
+  };
+}
+
+export type ScoreRunner = ReturnType<typeof createScoreRunner>;
+export type { Explanation };
+
+export const withoutModel = (service: string) =>
+  new Problem("service_without_model", `service ${service} has no model and declares no fallback`, {
+    field: "service",
+    repair: "promote a model (freshet models promote), or declare fallback: rules(...) in its definition and deploy",
+  });
+
+const NO_MODELS: Served = { champion: null, challenger: null, shadow: null, share: null, fault: null };
+
+/** Scores each model's rows in one run. @returns null for rows without a model, and for those of a model that failed */
+async function scoreVectors(
+  chosen: readonly { readonly chosen: ServedModel | null }[],
+  vectors: readonly (Float64Array | null)[],
+  onError: (error: unknown) => void,
+): Promise<(ModelScore | null)[]> {
+  const scores: (ModelScore | null)[] = vectors.map(() => null);
+  for (const served of new Set(chosen.map((one) => one.chosen))) {
+    const rows = vectors.flatMap((vector, i) => (vector !== null && chosen[i].chosen === served ? [i] : []));
+    if (served === null || rows.length === 0) continue;
+    try {
+      const answers = await served.model.score(rows.map((row) => vectors[row]!));
+      answers.forEach((answer, i) => {
+        scores[rows[i]] = answer;
+      });
+    } catch (error) {
+      onError(error);
+    }
+  }
+  return scores;
+}
+
+/** Why the store gave nothing; null for any other error, which is a bug and must not pass for an outage. */
+function storeFault(error: unknown): string | null {
+  if (error instanceof InfrastructureError) return "store_unavailable";
+  return error instanceof FreshetError && error.code === "read_overtaken" ? error.code : null;
+}

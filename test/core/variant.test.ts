@@ -1,0 +1,94 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { hash64 } from "../../adapters/hash.ts";
+import { checkServing, fractionOf, isChallenged } from "../../core/variant.ts";
+import { modelDefinition, modelPlan } from "../support/model-fixture.ts";
+
+const experiment = { key: "card_id", challenger: 0.1 };
+const challenged = (value: string, share: number, salt?: string) =>
+  isChallenged("fraud", { ...experiment, salt }, share, value, hash64);
+const cards = Array.from({ length: 20_000 }, (_, i) => `c${i}`);
+
+describe("variants", () => {
+  it("are those of every release: these bytes are hashed", () => {
+    expect(fractionOf("fraud/c1", hash64)).toBe(0.7366143262501622);
+  });
+  it.each([0, 0.1, 0.5, 1])("give the challenger a share of %s of the keys", (share) => {
+    const count = cards.filter((card) => challenged(card, share)).length;
+    // Five standard deviations of a binomial count.
+    expect(Math.abs(count - share * cards.length)).toBeLessThanOrEqual(
+      5 * Math.sqrt(cards.length * share * (1 - share)),
+    );
+  });
+  it("stay with a key, and a greater share keeps the keys of a smaller one", () => {
+    fc.assert(
+      fc.property(
+        fc.string(),
+        fc.double({ min: 0, max: 1, noNaN: true }),
+        fc.double({ min: 0, max: 1, noNaN: true }),
+        (card, a, b) => {
+          if (challenged(card, Math.min(a, b))) expect(challenged(card, Math.max(a, b))).toBe(true);
+          expect(challenged(card, a)).toBe(challenged(card, a));
+        },
+      ),
+    );
+  });
+  it("are dealt out anew by another salt", () => {
+    const both = cards.filter((card) => challenged(card, 0.5) && challenged(card, 0.5, "second")).length;
+    expect(Math.abs(both - cards.length / 4)).toBeLessThan(5 * Math.sqrt(cards.length * 0.25 * 0.75));
+  });
+  it("without the key are the champion's", () => {
+    expect(isChallenged("fraud", experiment, 1, null, hash64)).toBe(false);
+  });
+});
+
+describe("what a service says of its serving", () => {
+  const refusal = (more: object) => {
+    try {
+      checkServing(modelPlan, modelPlan.services[0], modelDefinition(more));
+    } catch (error) {
+      const { code, message, repair } = error as { code: string; message: string; repair: string };
+      return `${code}: ${message}; ${repair}`;
+    }
+    return "accepted";
+  };
+  it.each([
+    ["nothing", {}, "accepted"],
+    [
+      "all of it",
+      {
+        experiment,
+        log: { sample: 0.5, pii: ["country"] },
+        decision: { review: 0.1, decline: 0.5 },
+        gate: { metric: "roc_auc", tolerance: 0, guards: {} },
+      },
+      "accepted",
+    ],
+    [
+      "an experiment by an unknown key",
+      { experiment: { key: "shop", challenger: 0.1 } },
+      "experiment_invalid: service fraud: experiment by shop; use one of",
+    ],
+    [
+      "a share above 1",
+      { experiment: { key: "card_id", challenger: 10 } },
+      "experiment_invalid: service fraud: challenger gets 10; use a share from 0 to 1",
+    ],
+    ["a sample below 0", { log: { sample: -1, pii: [] } }, "log_invalid: service fraud: log samples -1"],
+    [
+      "pii that is no request field",
+      { log: { sample: 1, pii: ["card_id"] } },
+      "log_invalid: service fraud: pii card_id is no request field",
+    ],
+    [
+      "limits the wrong way round",
+      { decision: { review: 0.6, decline: 0.5 } },
+      "decision_invalid: service fraud: 0 < review <= decline <= 1 must hold, given review 0.6 and decline 0.5",
+    ],
+    [
+      "a gate that allows less than nothing",
+      { gate: { metric: "x", tolerance: -1, guards: {} } },
+      "gate_invalid: service fraud: the gate allows -1",
+    ],
+  ])("%s", (_, more, wanted) => expect(refusal(more)).toContain(wanted));
+});
