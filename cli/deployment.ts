@@ -28,8 +28,6 @@ export interface OperatedDeployment {
   readonly controlTable: string;
   readonly modelsTable: string;
   readonly modelsBucket: string;
-  /** Also holds the inference log. */
-  readonly archiveBucket: string;
   readonly apiUrl: string;
   /** Stream name in the plan to name of the Kinesis stream. */
   readonly streams: Readonly<Record<string, string>>;
@@ -82,7 +80,6 @@ export async function readDeployment(stage: string, config: ClientConfig): Promi
       controlTable: output("ControlTable"),
       modelsTable: output("ModelsTable"),
       modelsBucket: output("ModelsBucket"),
-      archiveBucket: output("ArchiveBucket"),
       apiUrl: output("ApiUrl"),
       streams: JSON.parse(output("Streams")),
     };

@@ -25,7 +25,8 @@ interface ScoreAnswer {
   readonly degraded_reason: string | null;
   readonly explanation?: {
     readonly base: number;
-    readonly contributions: readonly { name: string; reason: string; contribution: number }[];
+    readonly method: string;
+    readonly reasons: readonly { name: string; text: string; contribution: number }[];
   };
   readonly latency_ms: number;
 }
@@ -157,11 +158,14 @@ export function formatScore(request: Row, answer: ScoreAnswer, roundTripMs: numb
   ];
   const { explanation } = answer;
   if (explanation !== undefined) {
-    rows.push(["base", explanation.base.toFixed(4)]);
-    for (const { name, reason, contribution } of explanation.contributions) {
-      rows.push([`+${contribution.toFixed(4)}`, `${name}: ${reason}`]);
-    }
-    if (explanation.contributions.length === 0) rows.push(["", "no rule fired"]);
+    const { method, base, reasons } = explanation;
+    rows.push(["base", method === "rules" ? base.toFixed(4) : `${base.toFixed(4)}, in log-odds (${method})`]);
+    for (const { name, text, contribution } of reasons)
+      rows.push([`+${contribution.toFixed(4)}`, reasonLine(name, text)]);
+    if (reasons.length === 0) rows.push(["", method === "rules" ? "no rule fired" : "nothing raised it"]);
   }
   return formatTable(rows);
 }
+
+/** A rule's reason says nothing of its name, a feature's words nearly all. */
+const reasonLine = (name: string, text: string): string => (name.includes(":") ? text : `${name}: ${text}`);
