@@ -21,6 +21,7 @@ export function register(program: Command): void {
     .option("--no-write", "leave bench/results/ as it is")
     .option("--check", "exit 1 when a number misses its target")
     .option("--json", "print the result as JSON instead of a table")
+    .addHelpText("after", "\nExamples:\n  freshet bench --quick --no-write\n  freshet bench --only online score")
     .action(async (options: Options) => {
       const { BENCHMARKS } = await import("../../bench/benchmark.ts");
       const { runBenchmarks } = await import("../../bench/run.ts");

@@ -11,6 +11,7 @@ export function register(program: Command): void {
     .command("clean")
     .description("End every process and remove all state: events, features, keys, logs and installed Python tools.")
     .option("--keep-tools", "keep the installed Python tools, so that the next start downloads nothing")
+    .addHelpText("after", "\nExamples:\n  freshet clean\n  freshet clean --keep-tools")
     .action(async (options: { keepTools?: boolean }) => {
       const home = freshetHome();
       if (!existsSync(home)) return;

@@ -31,7 +31,10 @@ export function register(program: Command): void {
   const command = program
     .command("demo")
     .description("The whole thing on this machine: start, deploy, stream live events, read features, score.")
-    .addHelpText("after", "\nIt stays up afterwards; Ctrl-C while it works ends everything, unless it was up before.");
+    .addHelpText(
+      "after",
+      "\nIt stays up afterwards; Ctrl-C while it works ends everything, unless it was up before.\n\nExamples:\n  freshet demo",
+    );
   addPortOptions(command).action(async (options: PortOptions) => {
     const home = freshetHome();
     await withRuntime(home, { wanted: wantedPorts(options) }, async (_, { steps, signal }) => {

@@ -7,6 +7,7 @@ export function register(program: Command): void {
   program
     .command("deploy")
     .description("Deploy the app again to the running emulator, and restart the API server with it.")
+    .addHelpText("after", "\nExamples:\n  freshet plan --write && freshet deploy")
     .action(async () => {
       const home = freshetHome();
       requireRunning(home);

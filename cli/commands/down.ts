@@ -8,6 +8,7 @@ export function register(program: Command): void {
   program
     .command("down")
     .description("End every process of this checkout. The state stays; `up` goes on with it.")
+    .addHelpText("after", "\nExamples:\n  freshet down")
     .action(async () => {
       const home = freshetHome();
       const results = await withLock(home, () => down(home, new Steps()));

@@ -46,7 +46,11 @@ export function register(program: Command): void {
   program
     .command("generate")
     .description("Simulated transactions, clicks and labels, with fraud in them, to the broker, the API or a file.")
-    .option("--streams <names>", "comma-separated, or all", someOf(STREAMS), [...STREAMS])
+    .addOption(
+      new Option("--streams <names>", "some of transactions, clicks, labels, with commas between")
+        .argParser(someOf(STREAMS))
+        .default([...STREAMS], "all"),
+    )
     .option("--rate <n>", "events a second, on average", number(0.01, 100_000), 50)
     .addOption(new Option("--duration <time>", "how long, as 60s or 5m").argParser(duration).default(60_000, "60s"))
     .option("--count <n>", "stop after this many events", whole(1, 1e9))

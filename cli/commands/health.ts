@@ -10,6 +10,7 @@ export function register(program: Command): void {
     .command("health")
     .description("Check each part. Exit code 1 when one does not work, 3 when it does not run.")
     .option("--json", "print the checks as JSON")
+    .addHelpText("after", "\nExamples:\n  freshet health\n  freshet health --json")
     .action(async (options: { json?: boolean }) => {
       const { ports, deployment } = requireRunning(freshetHome());
       const checks = await checkParts(ports, deployment);

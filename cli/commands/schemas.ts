@@ -18,12 +18,18 @@ interface Shared {
 }
 
 export function register(program: Command): void {
-  const schemas = program.command("schemas").description("Contracts of events: check, release and look at them.");
+  const schemas = program
+    .command("schemas")
+    .description("Contracts of events: check, release and look at them.")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  freshet schemas check\n  freshet schemas show transactions.v1\n  freshet schemas release labels.v1",
+    );
   const command = (signature: string, description: string): Command =>
     schemas
       .command(signature)
       .description(description)
-      .option("--folder <path>", "folder of the contracts", SCHEMA_FOLDER)
+      .addOption(new Option("--folder <path>", "folder of the contracts").default(SCHEMA_FOLDER, "schemas/"))
       .option("--json", "print JSON");
 
   command(

@@ -51,6 +51,10 @@ export function register(program: Command): void {
     .option("--no-explain", "leave out which rules fired")
     .option("--gateway", "through API Gateway instead of the plain server")
     .option("--json", "print request and answer as JSON")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  freshet score\n  freshet score card_id=c1 merchant_id=m1 amount=12.5 country=SE\n  freshet score --json --no-explain",
+    )
     .action(async (fields: string[], options: Options) => {
       const running = requireRunning(freshetHome());
       const { plan } = await import("../../features/plan.ts");

@@ -12,7 +12,10 @@ export function register(program: Command): void {
     .description("The API as a plain HTTP server, as in a container. `up` runs one beside the emulator.")
     .addOption(new Option("--port <port>", "port to listen on").argParser(port).default(8080))
     .option("--host <address>", "address to listen on", LOOPBACK)
-    .addHelpText("after", "\nSettings come from the environment; where they are not set, from the running laptop.")
+    .addHelpText(
+      "after",
+      "\nSettings come from the environment; where they are not set, from the running laptop.\n\nExamples:\n  freshet serve --port 8080",
+    )
     .action(async (options: { port: number; host: string }) => {
       if (process.env[ENVIRONMENT.keysTable] === undefined) {
         const { ports, deployment } = requireRunning(freshetHome());

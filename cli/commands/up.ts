@@ -9,12 +9,14 @@ export function register(program: Command): void {
     .command("up")
     .description("Start the online store and the emulator, deploy the app to it, start the API. What runs stays.")
     .option("--json", "print the status as JSON when done");
-  addPortOptions(command).action(async (options: PortOptions & { json?: boolean }) => {
-    const home = freshetHome();
-    await withRuntime(home, { wanted: wantedPorts(options) }, async () => {});
-    const [status, store] = [describe(home), await describeStore(home)];
-    process.stdout.write(
-      `${options.json ? JSON.stringify({ ...status, ...store }, null, 2) : `\n${formatStatus(status, store)}`}\n`,
-    );
-  });
+  addPortOptions(command)
+    .addHelpText("after", "\nExamples:\n  freshet up\n  freshet up --json\n  freshet up --serve-port 8080")
+    .action(async (options: PortOptions & { json?: boolean }) => {
+      const home = freshetHome();
+      await withRuntime(home, { wanted: wantedPorts(options) }, async () => {});
+      const [status, store] = [describe(home), await describeStore(home)];
+      process.stdout.write(
+        `${options.json ? JSON.stringify({ ...status, ...store }, null, 2) : `\n${formatStatus(status, store)}`}\n`,
+      );
+    });
 }

@@ -25,6 +25,9 @@ describe("the freshet command", () => {
   it.each(commands)("%s --help shows its usage", (name) => {
     const { code, out } = freshet([name, "--help"]);
     expect(out).toContain(`Usage: freshet ${name}`);
+    expect(out).toMatch(/\nExamples:\n {2}\S/);
+    // A default that is a path of this machine helps nobody.
+    expect(out).not.toContain(ROOT);
     expect(code).toBe(0);
   });
 
