@@ -22,6 +22,10 @@ const COMMANDS: Readonly<Record<string, { description: string; load: () => Promi
     load: () => import("./commands/demo.ts"),
   },
   generate: { description: "simulated transactions, clicks and labels", load: () => import("./commands/generate.ts") },
+  "training-set": {
+    description: "features as they were at each labelled event, as Parquet",
+    load: () => import("./commands/training-set.ts"),
+  },
   train: { description: "train a model from a training set", load: () => import("./commands/train.ts") },
   models: {
     description: "versions of models, who is champion, and the gate",

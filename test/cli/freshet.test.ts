@@ -42,14 +42,19 @@ describe("the freshet command", () => {
     });
   });
 
-  it.each(["health", "inspect --once", "logs", "deploy", "serve --port 1", "keys list"])(
-    "%s ends with 3 and says what to do when nothing runs",
-    (line) => {
-      const { code, err } = freshet(line.split(" "));
-      expect(err).toContain("Freshet is not running here\n  repair: run `make up`");
-      expect(code).toBe(3);
-    },
-  );
+  it.each([
+    "health",
+    "inspect --once",
+    "logs",
+    "deploy",
+    "serve --port 1",
+    "keys list",
+    "training-set --service fraud --out set",
+  ])("%s ends with 3 and says what to do when nothing runs", (line) => {
+    const { code, err } = freshet(line.split(" "));
+    expect(err).toContain("Freshet is not running here\n  repair: run `make up`");
+    expect(code).toBe(3);
+  });
 
   it("status holds what a script needs, and ends with 3 when nothing runs", () => {
     const { code, out } = freshet(["status", "--json"]);

@@ -1,0 +1,147 @@
+import { resolve } from "node:path";
+import { S3Client } from "@aws-sdk/client-s3";
+import { type Command, Option } from "commander";
+import { DuckSession } from "../../adapters/offline/duckdb.ts";
+import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
+import { archiveMount } from "../../adapters/offline/mount.ts";
+import { spineFile } from "../../adapters/offline/spine.ts";
+import type { AsOfRule, TrainingManifest } from "../../adapters/offline/training-manifest.ts";
+import { buildTrainingSet, type SpineSource } from "../../adapters/offline/training-set.ts";
+import { parseDuration } from "../../core/duration.ts";
+import { FreshetError } from "../../core/errors.ts";
+import { definitions } from "../../features/index.ts";
+import { plan } from "../../features/plan.ts";
+import { freshetHome, homeFolder } from "../../local/home.ts";
+import { interruptible } from "../../local/interrupt.ts";
+import { time, whole } from "../arguments.ts";
+import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
+import { progressBar } from "../progress.ts";
+import { formatTable } from "../table.ts";
+
+const STEPS = { spine: "finding the rows", features: "joining features", write: "writing" } as const;
+
+interface Options extends StageOption {
+  readonly service: string;
+  readonly labels?: string;
+  readonly asOf: AsOfRule;
+  readonly spine?: string;
+  readonly query?: string;
+  readonly from?: number;
+  readonly to?: number;
+  readonly out: string;
+  readonly tenant: string;
+  readonly memory: number;
+  readonly skipCorrupt?: boolean;
+  readonly json?: boolean;
+}
+
+export function register(program: Command): void {
+  program
+    .command("training-set")
+    .description("Features as they were at each labelled event, from the archive, as Parquet with a manifest.")
+    .requiredOption("--service <name>", "the feature service")
+    .option("--labels <stream>", "the stream of outcomes; by default the service's")
+    .addOption(
+      new Option("--as-of <rule>", "the instant of an event at which its row is read")
+        .choices(["event_time", "arrival"])
+        .default("event_time"),
+    )
+    .addOption(
+      new Option(
+        "--spine <file>",
+        "rows of yours instead of labels: CSV or Parquet with a time and join keys",
+      ).conflicts(["labels", "query"]),
+    )
+    .addOption(new Option("--query <sql>", "the same as a query that DuckDB runs").conflicts("labels"))
+    .option("--from <time>", "first event time; all when left out", time)
+    .option("--to <time>", "end of event times, exclusive", time)
+    .requiredOption("--out <folder>", "a folder that is not there yet, or empty")
+    .option("--tenant <name>", "whose archive", "default")
+    .option("--memory <MB>", "for DuckDB; what needs more is spilled to disk", whole(256, 1_000_000), 4096)
+    .option("--skip-corrupt", "go on without archive objects that cannot be read; the manifest names them")
+    .addOption(stageOption())
+    .option("--json", "print the manifest as JSON; progress goes to stderr")
+    .addHelpText(
+      "after",
+      "\nA spine's time column is as_of_ms, as_of, event_time_ms, event_time or timestamp (epoch milliseconds or a timestamp)." +
+        "\nIts columns event_id and label are taken, other columns are kept.\n\nExamples:" +
+        "\n  freshet training-set --service fraud --from 2026-11-01 --to 2026-11-15 --out ./set" +
+        "\n  freshet training-set --service fraud --spine cases.csv --out ./set" +
+        `\n  python -c "import pandas; print(pandas.read_parquet('set/part-00000.parquet'))"`,
+    )
+    .action(async (options: Options) => {
+      const manifest = await interruptible((signal) => run(options, signal));
+      process.stdout.write(options.json ? `${JSON.stringify(manifest, null, 2)}\n` : render(manifest, options.out));
+    });
+}
+
+async function run(options: Options, signal: AbortSignal): Promise<TrainingManifest> {
+  const service = plan.services.find(({ name }) => name === options.service);
+  const definition = definitions.services.find(({ name }) => name === options.service);
+  if (service === undefined || definition === undefined) {
+    throw new FreshetError("service_unknown", `there is no feature service ${options.service}`, {
+      field: "service",
+      repair: `use one of ${plan.services.map(({ name }) => name).join(", ")}`,
+    });
+  }
+  const spine = spineOf(options, definition.labels?.stream.name);
+  const deployment = await openDeployment(options);
+  const s3 = new S3Client({ ...deployment.clientConfig, forcePathStyle: options.stage === undefined });
+  const home = freshetHome();
+  const session = await DuckSession.open({ folder: homeFolder(home, "offline"), memoryMb: options.memory });
+  const stop = () => session.interrupt();
+  signal.addEventListener("abort", stop, { once: true });
+  const bar = progressBar();
+  try {
+    const mirror = new ArchiveMirror({ s3, bucket: deployment.archiveBucket, folder: homeFolder(home, "offline") });
+    return await buildTrainingSet(session, {
+      plan,
+      service,
+      definition,
+      tenant: options.tenant,
+      spine,
+      fromMs: options.from ?? null,
+      toMs: options.to ?? null,
+      labelDelayMs: definition.labels === null ? null : parseDuration(definition.labels.delay),
+      mount: archiveMount(session, mirror, options.tenant, {
+        skipCorrupt: options.skipCorrupt,
+        onProgress: (share) => bar.show(share, "reading the archive"),
+      }),
+      out: resolve(options.out),
+      onProgress: (step, share) => bar.show(share, STEPS[step]),
+    });
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
+  } finally {
+    bar.end();
+    signal.removeEventListener("abort", stop);
+    session.close();
+    s3.destroy();
+  }
+}
+
+function spineOf({ labels, asOf, spine, query, service }: Options, declared: string | undefined): SpineSource {
+  if (spine !== undefined) return { kind: "query", query: spineFile(resolve(spine)) };
+  if (query !== undefined) return { kind: "query", query };
+  const stream = labels ?? declared;
+  if (stream !== undefined) return { kind: "labels", stream, asOf };
+  throw new FreshetError("labels_missing", `service ${service} declares no labels`, {
+    field: "labels",
+    repair: "give --labels with a stream, or --spine with rows of your own",
+  });
+}
+
+function render(manifest: TrainingManifest, out: string): string {
+  const { row_count, positives, own_event_visible_rows, left_out, features, sources, plan_hash } = manifest;
+  const rows = [
+    ["rows", String(row_count)],
+    ["positives", String(positives)],
+    ["columns that a model sees", String(features.length)],
+    ["rows whose own event was visible", own_event_visible_rows === null ? "-" : String(own_event_visible_rows)],
+    ...Object.entries(left_out).map(([reason, count]) => [`left out: ${reason}`, String(count)]),
+    ...sources.map((source) => [`objects of ${source.stream}`, String(source.raw_objects + source.compacted_objects)]),
+    ["plan", plan_hash],
+  ];
+  return `${formatTable(rows)}\n\n${out}\n`;
+}
