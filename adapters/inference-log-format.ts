@@ -22,6 +22,8 @@ export interface InferenceRow {
   readonly requestId: string;
   /** Position in a batch; 0 for a single score. */
   readonly row: number;
+  /** Of the event that is scored, where the caller sent it along: outcomes are joined by it. */
+  readonly eventId: string | null;
   /** The clock of the read, which every window ends at. */
   readonly asOfMs: number;
   readonly planHash: string;
@@ -58,6 +60,7 @@ export function inferenceLine(row: InferenceRow): string {
     service: row.service,
     request_id: row.requestId,
     row: row.row,
+    event_id: row.eventId,
     as_of_ms: row.asOfMs,
     plan_hash: row.planHash,
     keys: row.keys,
@@ -137,6 +140,6 @@ function parseRow(line: string, number: number): InferenceRow {
       { repair: "read it with the release that wrote it, or a newer one" },
     );
   }
-  const { v: _, request_id, as_of_ms, plan_hash, ...rest } = raw;
-  return { ...rest, requestId: request_id, asOfMs: as_of_ms, planHash: plan_hash } as InferenceRow;
+  const { v: _, request_id, event_id, as_of_ms, plan_hash, ...rest } = raw;
+  return { ...rest, requestId: request_id, eventId: event_id, asOfMs: as_of_ms, planHash: plan_hash } as InferenceRow;
 }

@@ -2,6 +2,7 @@
 import { hash64 } from "../../adapters/hash.ts";
 import type { InferenceLog } from "../../adapters/inference-log.ts";
 import type { ShadowScore } from "../../adapters/inference-log-format.ts";
+import { KEY_LIMIT } from "../../core/event.ts";
 import type { Plan, Scalar, Service } from "../../core/plan.ts";
 import { fractionOf } from "../../core/variant.ts";
 import { vectorNames } from "../../core/vector.ts";
@@ -31,6 +32,14 @@ export function createScoreLogger(options: {
   const joinKeysOf = ({ entities }: Service) =>
     plan.entities.filter(({ name }) => entities.includes(name)).map(({ joinKey }) => joinKey);
   const underWay = new Set<Promise<void>>();
+
+  /** A caller may send the whole event that it is about to send, its id with it. */
+  const eventIdOf = (service: Service, body: Readonly<Record<string, unknown>>): string | null => {
+    const views = plan.views.filter(({ features }) => features.some(({ name }) => service.features.includes(name)));
+    const streams = plan.streams.filter(({ name }) => views.some(({ stream }) => stream === name));
+    const given = streams.map(({ eventId }) => body[eventId]).find((id) => id !== undefined && id !== null);
+    return given === undefined ? null : String(given).slice(0, KEY_LIMIT);
+  };
 
   async function shadowOf(row: ScoredRow, values: readonly Scalar[]): Promise<ShadowScore | null> {
     if (row.shadow === null) return null;
@@ -65,6 +74,7 @@ export function createScoreLogger(options: {
         service: service.name,
         requestId,
         row: index,
+        eventId: eventIdOf(service, keys),
         asOfMs,
         planHash: plan.hash,
         keys: Object.fromEntries(joinKeysOf(service).map((name) => [name, (keys[name] as string | undefined) ?? null])),

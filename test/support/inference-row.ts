@@ -6,6 +6,7 @@ export const inferenceRow = (more: Partial<InferenceRow> = {}): InferenceRow => 
   service: "fraud",
   requestId: "r-1",
   row: 0,
+  eventId: "t-1",
   asOfMs: 1_800_000_000_000,
   planHash: "0123456789abcdef",
   keys: { card_id: "c1", device_id: null },
