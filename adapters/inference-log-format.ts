@@ -141,5 +141,11 @@ function parseRow(line: string, number: number): InferenceRow {
     );
   }
   const { v: _, request_id, event_id, as_of_ms, plan_hash, ...rest } = raw;
-  return { ...rest, requestId: request_id, eventId: event_id, asOfMs: as_of_ms, planHash: plan_hash } as InferenceRow;
+  return {
+    ...rest,
+    requestId: request_id,
+    eventId: event_id ?? null,
+    asOfMs: as_of_ms,
+    planHash: plan_hash,
+  } as InferenceRow;
 }

@@ -32,6 +32,7 @@ const COMMANDS: Readonly<Record<string, { description: string; load: () => Promi
     load: () => import("./commands/models.ts"),
   },
   score: { description: "score one request", load: () => import("./commands/score.ts") },
+  experiment: { description: "compare the arms of an experiment", load: () => import("./commands/experiment.ts") },
   serve: { description: "the API as a plain HTTP server", load: () => import("./commands/serve.ts") },
   keys: { description: "make, list and delete API keys", load: () => import("./commands/keys.ts") },
   plan: { description: "check the definitions and show what a change does", load: () => import("./commands/plan.ts") },

@@ -31,7 +31,8 @@ const gateOf = (service: string) => definitions.services.find(({ name }) => name
 const print = (text: string): void => {
   process.stdout.write(`${text}\n`);
 };
-const metric = (value: number | null | undefined): string => (typeof value === "number" ? value.toFixed(4) : "-");
+const metric = (value: number | null | undefined): string =>
+  typeof value !== "number" ? "-" : Number.isInteger(value) && value > 1 ? String(value) : value.toFixed(4);
 const aliasesOf = (version: number, aliases: Aliases): string[] =>
   ALIASES.filter((alias) => aliases[alias] === version);
 
@@ -56,7 +57,7 @@ const checkRow = ({ metric: name, candidate, baseline, worseBy, allowed, passed 
   `${-allowed * 100} %`,
   passed ? "ok" : "worse",
 ];
-const CHECK_HEAD = ["metric", "champion", "candidate", "change", "allowed", "gate"];
+const CHECK_HEAD = ["metric", "to beat", "candidate", "change", "allowed", "gate"];
 
 export function register(program: Command): void {
   const models = program

@@ -1,0 +1,133 @@
+import { S3Client } from "@aws-sdk/client-s3";
+import type { Command } from "commander";
+import { mountArchive } from "../../adapters/offline/archive-view.ts";
+import { DuckSession } from "../../adapters/offline/duckdb.ts";
+import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
+import { newestLabels, outcomesOf, readScores } from "../../adapters/offline/scored-outcomes.ts";
+import { labelJoin } from "../../adapters/offline/spine.ts";
+import { type Arm, compareArms, type Difference, type Rate } from "../../core/arms.ts";
+import { FreshetError } from "../../core/errors.ts";
+import { limitsOf } from "../../core/scoring.ts";
+import { definitions } from "../../features/index.ts";
+import { plan } from "../../features/plan.ts";
+import { freshetHome, homeFolder } from "../../local/home.ts";
+import { time } from "../arguments.ts";
+import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
+import { formatTable } from "../table.ts";
+
+interface Options extends StageOption {
+  readonly service: string;
+  readonly tenant: string;
+  readonly from?: number;
+  readonly to?: number;
+  readonly baseline: string;
+  readonly json?: boolean;
+}
+
+export function register(program: Command): void {
+  program
+    .command("experiment")
+    .description("Compare the arms of an experiment: logged scores joined with what became of their events.")
+    .option("--service <name>", "the service that was scored", "fraud")
+    .option("--tenant <name>", "whose scores", "default")
+    .option("--from <time>", "scored at or after", time)
+    .option("--to <time>", "scored before", time)
+    .option("--baseline <variant>", "the variant that the others are held to", "champion")
+    .addOption(stageOption())
+    .option("--json", "print as JSON")
+    .addHelpText(
+      "after",
+      "\nA score is joined by the event's id, which a caller sends along (`transaction_id`). Intervals are of 95 %:" +
+        "\nWilson's for rates, Newcombe's for their differences, Welch's for mean scores." +
+        "\n\nExamples:\n  freshet experiment --from 2026-11-01\n  freshet experiment --service fraud --json",
+    )
+    .action(async (options: Options) => {
+      const { outcomes, leftOut } = await load(options);
+      const baseline = outcomes.find(({ arm }) => arm.startsWith(`${options.baseline} `))?.arm ?? options.baseline;
+      const { arms, differences } = compareArms(outcomes, baseline);
+      if (options.json) {
+        process.stdout.write(`${JSON.stringify({ baseline, arms, differences, left_out: leftOut }, null, 2)}\n`);
+        return;
+      }
+      if (arms.length === 0) {
+        const none = "no logged score can be joined with an event";
+        process.stdout.write(`${none}: send the event's id with each score\n${leftOutLine(leftOut)}\n`);
+        return;
+      }
+      process.stdout.write(`${formatTable([ARM_HEAD, ...arms.map(armRow)])}\n`);
+      for (const { arm, of } of differences) {
+        process.stdout.write(
+          `\n${arm} against ${baseline}\n${formatTable([DIFFERENCE_HEAD, ...of.map(differenceRow)])}\n`,
+        );
+      }
+      process.stdout.write(`${leftOutLine(leftOut)}\n`);
+    });
+}
+
+async function load({ service: name, tenant, from = 0, to = Number.MAX_SAFE_INTEGER, stage }: Options) {
+  const service = plan.services.find((one) => one.name === name);
+  const definition = definitions.services.find((one) => one.name === name);
+  if (service === undefined || definition === undefined) {
+    throw new FreshetError("service_unknown", `there is no feature service ${name}`, {
+      field: "service",
+      repair: `use one of ${plan.services.map((one) => one.name).join(", ")}`,
+    });
+  }
+  if (definition.labels === null) {
+    throw new FreshetError("labels_missing", `service ${name} declares no labels, so nobody knows an outcome`, {
+      field: "service",
+      repair: "declare labels: { stream, delay } in its definition",
+    });
+  }
+  const join = labelJoin(plan, service, definition.labels.stream.name);
+  const { clientConfig, archiveBucket } = await openDeployment({ stage });
+  const folder = homeFolder(freshetHome(), "offline");
+  const s3 = new S3Client({ ...clientConfig, forcePathStyle: stage === undefined });
+  const session = await DuckSession.open({ folder });
+  try {
+    const mirror = new ArchiveMirror({ s3, bucket: archiveBucket, folder });
+    // A label may come long after its event.
+    const range = { tenant, stream: join.labels, fromMs: 0, toMs: Number.MAX_SAFE_INTEGER };
+    await mountArchive(session, mirror, range, "labels");
+    const labels = await newestLabels(session, "labels", join);
+    const scores = readScores(s3, archiveBucket, { tenant, service: name, fromMs: from, toMs: to });
+    return await outcomesOf(scores, labels, limitsOf(definition));
+  } finally {
+    session.close();
+    s3.destroy();
+  }
+}
+
+const percent = (value: number): string => (value * 100).toFixed(2);
+const rate = ({ rate: given, low, high }: Rate): string =>
+  given === null ? "-" : `${percent(given)} (${percent(low)} to ${percent(high)})`;
+const ARM_HEAD = [
+  "arm",
+  "scored",
+  "labelled",
+  "mean score",
+  "declined %",
+  "precision %",
+  "recall %",
+  "false positives %",
+];
+const armRow = ({ arm, scored, labelled, meanScore, rates }: Arm) => [
+  arm,
+  scored,
+  labelled,
+  meanScore === null ? "-" : meanScore.toFixed(4),
+  rate(rates.decline_rate),
+  rate(rates.precision),
+  rate(rates.recall),
+  rate(rates.false_positive_rate),
+];
+const DIFFERENCE_HEAD = ["", "difference", "95 % interval", ""];
+function differenceRow({ name, difference, low, high, significant }: Difference): string[] {
+  if (difference === null || low === null || high === null) return [name, "-", "nothing to compare", ""];
+  const shown = name === "mean_score" ? (value: number) => value.toFixed(4) : (value: number) => `${percent(value)} %`;
+  return [name, shown(difference), `${shown(low)} to ${shown(high)}`, significant ? "differs" : "may be chance"];
+}
+const leftOutLine = (leftOut: Readonly<Record<string, number>>): string =>
+  `left out: ${Object.entries(leftOut)
+    .map(([reason, count]) => `${count} ${reason.replaceAll("_", " ")}`)
+    .join(", ")}`;
