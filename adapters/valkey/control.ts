@@ -112,6 +112,19 @@ export class ControlHashes {
     );
   }
 
+  /**
+   * Opens buckets that `create` made, for the primary that they were made on: where another one answers by now, something may
+   * have been applied and lost together with the opening, which is noticed as a failover.
+   */
+  async open(epoch: number): Promise<void> {
+    const [from, to] = (["new", "ok"] as const).map((state) =>
+      encodeControl(epoch, state, "0".repeat(40)).subarray(0, 5),
+    );
+    await this.connection.demand(
+      everyBucket.map((key) => ({ key, name: "EVAL", args: [OPEN, 1, key, CONTROL_FIELD, from, to] })),
+    );
+  }
+
   /** Run id of the primary that answers for each bucket now. */
   primaries(): Promise<string[]> {
     return Promise.all(everyBucket.map((key) => this.connection.runId(key)));
@@ -238,6 +251,12 @@ for i = 3, #ARGV do
   if string.sub(head, 1, 5) == ARGV[i] then redis.call("HSET", KEYS[1], ARGV[1], ARGV[2]); return 1 end
 end
 return 0`;
+
+// KEYS[1] control hash; ARGV[1] field, ARGV[2] and ARGV[3] first 5 bytes (epoch, state) of a head before and after.
+const OPEN = `
+local head = redis.call("HGET", KEYS[1], ARGV[1])
+if not head or string.sub(head, 1, 5) ~= ARGV[2] then return 0 end
+return redis.call("HSET", KEYS[1], ARGV[1], ARGV[3] .. string.sub(head, 6))`;
 
 // KEYS[1] control hash; ARGV[1] field, ARGV[2] run id of the primary. State 1 (ok) becomes 3 (failover) when it is another.
 const NOTICE_FAILOVER = `

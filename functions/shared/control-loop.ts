@@ -65,7 +65,7 @@ export async function controlStep(
     await table.finishStore(store.epoch);
   }
   // Only a store that the table knows as ready is opened: missing control hashes of such a store are a loss, never new.
-  await controls.setState(store.epoch, ["new"], "ok");
+  await controls.open(store.epoch);
   // The new run id is that of the same store, ended and started with all it had: no suffix can be missing.
   if (options.cleanRestart) await controls.setState(store.epoch, ["ok", "failover"], "ok");
   await controls.noticeFailover();
