@@ -22,6 +22,7 @@ export interface OperatedDeployment {
   readonly clientConfig: ClientConfig;
   readonly controlFunction: string;
   readonly aggregateFunction: string;
+  readonly buildFunction: string;
   readonly keysTable: string;
   readonly archiveBucket: string;
   readonly lateTable: string;
@@ -74,6 +75,7 @@ export async function readDeployment(stage: string, config: ClientConfig): Promi
       clientConfig: config,
       controlFunction: output("ControlFunction"),
       aggregateFunction: output("AggregateFunction"),
+      buildFunction: output("BuildFunction"),
       keysTable: output("KeysTable"),
       archiveBucket: output("ArchiveBucket"),
       lateTable: output("LateTable"),

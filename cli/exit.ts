@@ -11,7 +11,9 @@ export const USAGE_CODES: ReadonlySet<string> = new Set([
   "revision_unknown",
   "scope_unknown",
   "service_unknown",
+  "option_missing",
   "stream_unknown",
   "tenant_invalid",
   "times_invalid",
+  "view_unknown",
 ]);

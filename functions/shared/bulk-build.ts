@@ -137,6 +137,8 @@ class Build {
   private readonly stream: Stream;
   private readonly request: BuildRequest;
   private savedMs = 0;
+  /** By this call. */
+  private bucketsDone = 0;
 
   constructor(ports: BuildPorts, stream: Stream, request: BuildRequest, record: BuildRecord) {
     this.ports = ports;
@@ -212,12 +214,14 @@ class Build {
         const before = this.record.entities;
         const note = async (done: readonly number[]) => {
           markDone(this.record.done[group.name], done);
+          this.bucketsDone += done.length;
           this.record = { ...this.record, entities: before + writer.entities };
           if (done.length > 0 && Date.now() - this.savedMs > SAVE_MS) await this.save();
         };
         for await (const entity of buildEntities(session, { group, sources, sealMs, fromMs, buckets })) {
           await note(await writer.add(entity));
-          if (Date.now() >= untilMs) {
+          // The first buckets of a large archive may take all the time there is: they are waited for, or none would ever be done.
+          if (Date.now() >= untilMs && this.bucketsDone > 0) {
             await this.save();
             return false;
           }

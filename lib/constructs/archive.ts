@@ -29,6 +29,17 @@ export class Archive extends Construct {
     fn.set("archiveBucket", this.bucket.bucketName);
   }
 
+  /** To read the records, raw and compacted. */
+  grantRead(fn: NodeFunction): void {
+    fn.allow(["s3:ListBucket"], [this.bucket.bucketArn]);
+    fn.allow(
+      ["s3:GetObject"],
+      ["raw/*", "compacted/*", "compaction/*"].map((keys) => this.bucket.arnForObjects(keys)),
+    );
+    fn.allow(["kms:Decrypt"], [this.key.keyArn]);
+    fn.set("archiveBucket", this.bucket.bucketName);
+  }
+
   grantWrite(fn: NodeFunction): void {
     fn.allow(["s3:PutObject"], [this.bucket.arnForObjects("raw/*")]);
     fn.allow(["kms:GenerateDataKey"], [this.key.keyArn]);

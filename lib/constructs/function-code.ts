@@ -28,9 +28,7 @@ export const placeholderCode: FunctionCode = {
 export function bundledCode(functionsFolder: string, platform: Platform = LAMBDA_PLATFORM): FunctionCode {
   return {
     of(name) {
-      const folder = mkdtempSync(join(tmpdir(), "freshet-bundle-"));
-      // CDK copies the folder into its assembly before `fromAsset` is bound, which is well before the process ends.
-      process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
+      const folder = temporaryFolder();
       const { outputFiles, metafile } = bundle(join(functionsFolder, `${name}.ts`));
       for (const file of outputFiles) writeFileSync(join(folder, basename(file.path)), file.contents);
       const imported = Object.values(metafile.outputs).flatMap((output) => output.imports);
@@ -42,8 +40,21 @@ export function bundledCode(functionsFolder: string, platform: Platform = LAMBDA
   };
 }
 
+const temporary: string[] = [];
+/** CDK copies a folder into its assembly before `fromAsset` is bound, which is well before the process ends. */
+function temporaryFolder(): string {
+  if (temporary.length === 0) {
+    process.once("exit", () => {
+      for (const folder of temporary) rmSync(folder, { recursive: true, force: true });
+    });
+  }
+  const folder = mkdtempSync(join(tmpdir(), "freshet-bundle-"));
+  temporary.push(folder);
+  return folder;
+}
+
 /** Packages with a native library, which no bundle can hold: they lie beside it, for one platform. */
-const NATIVE_PACKAGES = ["onnxruntime-node"] as const;
+const NATIVE_PACKAGES = ["onnxruntime-node", "@duckdb/node-api"] as const;
 export interface Platform {
   readonly platform: string;
   readonly arch: string;
@@ -51,24 +62,49 @@ export interface Platform {
 /** What `node-function.ts` asks Lambda for. An emulator runs functions on the machine that it is on. */
 const LAMBDA_PLATFORM: Platform = { platform: "linux", arch: "x64" };
 
-/**
- * What onnxruntime-node needs at run time: 46 MB of the 290 MB that are installed for all platforms, where a function may have
- * 250. Its other dependencies serve its installer.
- */
-function copyNativePackage(name: (typeof NATIVE_PACKAGES)[number], folder: string, { platform, arch }: Platform): void {
-  const runtime = dirname(createRequire(import.meta.url).resolve(`${name}/package.json`));
-  // It exports no package.json; its main file lies two folders down.
-  const common = join(dirname(createRequire(join(runtime, "package.json")).resolve("onnxruntime-common")), "..", "..");
-  const copy = (from: string, parts: readonly string[], to: string) => {
+type Copy = (from: string, parts: readonly string[], to: string) => void;
+
+/** Folder of an installed package, as another one (or this file) finds it. */
+const packageFolder = (name: string, from: string = import.meta.url): string =>
+  dirname(createRequire(from).resolve(`${name}/package.json`));
+
+/** What each needs at run time: a function may have 250 MB, and they are installed with more than that. */
+const NATIVE: Readonly<Record<(typeof NATIVE_PACKAGES)[number], (copy: Copy, platform: Platform) => void>> = {
+  /** 46 MB of 290. Its other dependencies serve its installer. */
+  "onnxruntime-node"(copy, { platform, arch }) {
+    const runtime = packageFolder("onnxruntime-node");
+    // It exports no package.json; its main file lies two folders down.
+    const common = join(
+      dirname(createRequire(join(runtime, "package.json")).resolve("onnxruntime-common")),
+      "..",
+      "..",
+    );
+    copy(runtime, ["package.json", "dist", join("bin", "napi-v6", platform, arch)], "onnxruntime-node");
+    copy(common, ["package.json", join("dist", "cjs")], "onnxruntime-common");
+  },
+  /** 70 MB; the library of another platform is not installed. */
+  "@duckdb/node-api"(copy, { platform, arch }) {
+    const api = packageFolder("@duckdb/node-api");
+    const bindings = packageFolder("@duckdb/node-bindings", join(api, "package.json"));
+    const library = `@duckdb/node-bindings-${platform}-${arch}`;
+    copy(api, ["package.json", "lib"], "@duckdb/node-api");
+    copy(bindings, ["package.json", "duckdb.js"], "@duckdb/node-bindings");
+    const libraryFolder = packageFolder(library, join(bindings, "package.json"));
+    copy(libraryFolder, ["package.json", "duckdb.node", "libduckdb.so"], library);
+    const detect = packageFolder("detect-libc", join(bindings, "package.json"));
+    copy(detect, ["package.json", "lib"], "detect-libc");
+  },
+};
+
+function copyNativePackage(name: (typeof NATIVE_PACKAGES)[number], folder: string, platform: Platform): void {
+  NATIVE[name]((from, parts, to) => {
     for (const part of parts) {
       cpSync(join(from, part), join(folder, "node_modules", to, part), {
         recursive: true,
         filter: (path) => !/\.(map|d\.ts)$/.test(path),
       });
     }
-  };
-  copy(runtime, ["package.json", "dist", join("bin", "napi-v6", platform, arch)], name);
-  copy(common, ["package.json", join("dist", "cjs")], "onnxruntime-common");
+  }, platform);
 }
 
 /** As `adapters/valkey/function-source.ts` joins them. */

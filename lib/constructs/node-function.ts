@@ -1,4 +1,4 @@
-import { Duration, RemovalPolicy, Stack } from "aws-cdk-lib";
+import { Duration, RemovalPolicy, Size, Stack } from "aws-cdk-lib";
 import type { ISecurityGroup, IVpc, SubnetSelection } from "aws-cdk-lib/aws-ec2";
 import { Effect, type IPrincipal, PolicyStatement, Role, ServicePrincipal } from "aws-cdk-lib/aws-iam";
 import { Architecture, Function as LambdaFunction, Runtime } from "aws-cdk-lib/aws-lambda";
@@ -23,6 +23,8 @@ export interface NodeFunctionProps {
   readonly timeout?: Duration;
   /** @default 512 */
   readonly memoryMb?: number;
+  /** Of /tmp. @default 512 */
+  readonly diskMb?: number;
   /** @default outside of any VPC */
   readonly placement?: Placement;
   /** @default x86_64, which the native model runtime is tested on */
@@ -68,6 +70,7 @@ export class NodeFunction extends Construct {
       logGroup: this.logGroup,
       timeout: props.timeout ?? Duration.seconds(30),
       memorySize: props.memoryMb ?? 512,
+      ephemeralStorageSize: props.diskMb === undefined ? undefined : Size.mebibytes(props.diskMb),
       environment: {
         [ENVIRONMENT.target]: deployment.target.name,
         NODE_OPTIONS: "--enable-source-maps",

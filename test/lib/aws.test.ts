@@ -154,16 +154,21 @@ describe("functions in the VPC need only gateway endpoints", () => {
     const inside = functions
       .filter(([, { Properties }]) => Properties["VpcConfig"])
       .map(([, { Properties }]) => Properties["FunctionName"]);
-    expect(inside.sort()).toEqual(["aggregate", "api", "control", "sweep"].map((name) => `freshet-prod-${name}`));
+    expect(inside.sort()).toEqual(
+      ["aggregate", "api", "build", "control", "sweep"].map((name) => `freshet-prod-${name}`),
+    );
   });
 
-  test.each(["aggregate", "api", "control", "sweep"])("%s calls nothing but S3, DynamoDB and the store", (name) => {
-    // Kinesis and KMS stay in the list of `aggregate`: Lambda's poller and S3 use them, in the role's name, from outside.
-    const services = new Set(actionsOf(name).map((action) => action.split(":")[0]));
-    if (name === "aggregate") services.delete("kinesis");
-    services.delete("kms");
-    expect([...services].filter((service) => !["s3", "dynamodb", "elasticache"].includes(service))).toEqual([]);
-  });
+  test.each(["aggregate", "api", "build", "control", "sweep"])(
+    "%s calls nothing but S3, DynamoDB and the store",
+    (name) => {
+      // Kinesis and KMS stay in the list of `aggregate`: Lambda's poller and S3 use them, in the role's name, from outside.
+      const services = new Set(actionsOf(name).map((action) => action.split(":")[0]));
+      if (name === "aggregate") services.delete("kinesis");
+      services.delete("kms");
+      expect([...services].filter((service) => !["s3", "dynamodb", "elasticache"].includes(service))).toEqual([]);
+    },
+  );
 });
 
 describe("everything at rest is encrypted", () => {

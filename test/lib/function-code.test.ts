@@ -83,6 +83,21 @@ test("the model runtime lies beside a bundle that imports it, for one platform, 
   expect(await handler(artefact)).toBeGreaterThan(0);
 });
 
+test("DuckDB lies beside a bundle that imports it, and answers there", async () => {
+  const duck = JSON.stringify(join(import.meta.dirname, "..", "..", "adapters", "offline", "duckdb.ts"));
+  const asset = assetOf(
+    `import { DuckSession } from ${duck};
+     export const handler = async (folder: string) => {
+       const session = await DuckSession.open({ folder });
+       try { return await session.rows("SELECT 40 + 2 AS answer"); } finally { session.close(); }
+     };`,
+  );
+  const files = readdirSync(join(asset, "node_modules"), { recursive: true, withFileTypes: true });
+  expect(files.filter(({ name }) => name.endsWith(".node"))).toHaveLength(1);
+  const { handler } = load(asset);
+  expect(await handler(folder)).toEqual([{ answer: 42 }]);
+});
+
 test("a bundle that does not import it has no packages beside it", () => {
   expect(readdirSync(assetOf("export const handler = async () => 1;")).sort()).toEqual(["index.mjs", "index.mjs.map"]);
 });

@@ -25,13 +25,18 @@ const accepted: readonly Accepted[] = [
   },
   {
     rule: /^AwsSolutions-IAM5\[Resource::\*\]$/,
-    at: /(Aggregate|Control|Sweep|Read)\/Role\/DefaultPolicy/,
+    at: /(Aggregate|Control|Sweep|Build|Read)\/Role\/DefaultPolicy/,
     reason: "Lambda asks for the network interface actions on every resource; the functions' code is denied them",
   },
   {
     rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|quarantine|aws\/lambda)\/\*\]$/,
     at: /Aggregate\/Role\/DefaultPolicy/,
     reason: "objects are written under fresh names: a prefix is as exact as it gets",
+  },
+  {
+    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|compacted|compaction)\/\*\]$/,
+    at: /Build\/Role\/DefaultPolicy/,
+    reason: "a build reads the whole archive of a stream, and nothing else in its bucket",
   },
   {
     rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|inference-log)\/\*\]$/,

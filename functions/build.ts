@@ -1,0 +1,67 @@
+/** Bulk builds, a part for each call, and what they have made ready. The CLI calls it until it says that it is done. */
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
+import { S3Client } from "@aws-sdk/client-s3";
+import type { Context } from "aws-lambda";
+import { BuildProgress } from "../adapters/build-progress.ts";
+import { ControlTable } from "../adapters/control-table.ts";
+import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
+import { archiveTenants } from "../adapters/offline/archive-tenants.ts";
+import { ArchiveMirror } from "../adapters/offline/mirror.ts";
+import { ValkeyConnection } from "../adapters/valkey/connection.ts";
+import { ControlHashes } from "../adapters/valkey/control.ts";
+import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
+import { lock, plan } from "../features/plan.ts";
+import { readinessOf, type ViewReadiness } from "./shared/build-readiness.ts";
+import { type BuildReport, type BuildRequest, runBuild } from "./shared/bulk-build.ts";
+import { requireEnvironment } from "./shared/environment.ts";
+import { describeError, logger } from "./shared/observability.ts";
+
+const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
+const controls = new ControlHashes(connection, plan);
+const table = requireEnvironment("controlTable");
+const dynamodb = new DynamoDBClient(DURABLE_CLIENT);
+/** Kept between calls: what one has fetched the next one need not. */
+const folder = join(tmpdir(), "freshet-build");
+const mirror = new ArchiveMirror({
+  s3: new S3Client({ ...DURABLE_CLIENT, forcePathStyle: process.env["AWS_ENDPOINT_URL"] !== undefined }),
+  bucket: requireEnvironment("archiveBucket"),
+  folder,
+});
+/** DuckDB's share of the function's memory: the entities of a trip, the packages and the runtime take some hundred MB. */
+const memoryMb = Math.max(512, Math.floor(Number(process.env["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] ?? 3_072) * 0.6));
+/** Left to write what has been built, and to answer. */
+const RESERVE_MS = 30_000;
+
+export type BuildEvent =
+  | (BuildRequest & { readonly kind?: "build" /** Of this call, in ms. */; readonly budgetMs?: number })
+  | { readonly kind: "readiness" };
+
+export async function handler(
+  event: BuildEvent,
+  context: Pick<Context, "getRemainingTimeInMillis">,
+): Promise<BuildReport | readonly ViewReadiness[]> {
+  try {
+    if (event.kind === "readiness") return await readinessOf(controls, plan);
+    const ports = {
+      ...{ plan, lock, connection, controls, mirror },
+      table: new ControlTable({ table, dynamodb }),
+      progress: new BuildProgress({ table, dynamodb }),
+      duck: { folder, memoryMb },
+      tenants: (stream: string) => archiveTenants(mirror, stream),
+      // Nothing expires in the archive.
+      archiveFromMs: async () => 0,
+    };
+    const timeMs = Math.min(
+      event.budgetMs ?? Number.POSITIVE_INFINITY,
+      context.getRemainingTimeInMillis() - RESERVE_MS,
+    );
+    const report = await runBuild(ports, event, Date.now() + timeMs);
+    logger.info("built", { ...report });
+    return report;
+  } catch (error) {
+    logger.error("build failed", describeError(error));
+    throw error;
+  }
+}
