@@ -3,7 +3,7 @@
  * event, so that any grouping, order and batching of the same events gives the same state, bit for bit.
  */
 import { combineDistinct, type Distinct } from "./distinct.ts";
-import type { Scalar, SlotKind } from "./plan.ts";
+import type { Scalar, Slot, SlotKind } from "./plan.ts";
 import { addSquares, addWide, squareWide, type Wide, wide, ZERO } from "./wide.ts";
 
 /** What one event gives to one channel. */
@@ -22,7 +22,7 @@ export interface Pointed {
   readonly value: Scalar;
 }
 
-export type State = number | Wide | Pointed | Distinct | null;
+export type State = number | Wide | Pointed | readonly Pointed[] | Distinct | null;
 
 export interface Accumulator<S extends State> {
   readonly empty: S;
@@ -61,13 +61,25 @@ export const max: Accumulator<number> = {
 };
 export const last = pointed(newer);
 export const first = pointed((a, b) => newer(b, a));
+/** The newest `keep` values, newest first: whatever is left out of a part has that many newer ones in it. */
+const lastN = (keep: number): Accumulator<readonly Pointed[]> => ({
+  empty: [],
+  lift: ({ value }, timeMs, identity) => [{ timeMs, identity, value }],
+  combine(a, b) {
+    const out: Pointed[] = [];
+    for (let i = 0, j = 0; out.length < keep && (i < a.length || j < b.length); ) {
+      out.push(j >= b.length || (i < a.length && newer(a[i], b[j])) ? a[i++] : b[j++]);
+    }
+    return out;
+  },
+});
 export const distinct: Accumulator<Distinct> = {
   empty: [],
   lift: ({ hash }) => [hash],
   combine: combineDistinct,
 };
 
-export const ACCUMULATORS: Readonly<Record<SlotKind, Accumulator<any>>> = {
+const ACCUMULATORS: Readonly<Record<Exclude<SlotKind, "lastN">, Accumulator<any>>> = {
   count,
   sum,
   squares,
@@ -78,5 +90,16 @@ export const ACCUMULATORS: Readonly<Record<SlotKind, Accumulator<any>>> = {
   distinct,
 };
 
+const LAST_N = new Map<number, Accumulator<readonly Pointed[]>>();
+
+export function accumulatorOf({ kind, keep = 1 }: Pick<Slot, "kind" | "keep">): Accumulator<any> {
+  if (kind !== "lastN") return ACCUMULATORS[kind];
+  const known = LAST_N.get(keep) ?? lastN(keep);
+  LAST_N.set(keep, known);
+  return known;
+}
+
 /** Kinds whose state varies in size; each has a hash field of its own instead of a cell in the tile. */
-export const isObject = (kind: SlotKind): boolean => kind === "first" || kind === "last" || kind === "distinct";
+export const isObject = (kind: SlotKind): boolean => isPointed(kind) || kind === "distinct";
+/** Kinds whose state is made of values with the events that gave them. */
+export const isPointed = (kind: SlotKind): boolean => kind === "first" || kind === "last" || kind === "lastN";

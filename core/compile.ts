@@ -1,17 +1,15 @@
 /** Turns definitions into the plan, refusing what could not be computed exactly. */
-import type { AggregationDefinition, Definitions, FeatureViewDefinition, StreamDefinition } from "./definition.ts";
+import type { Definitions, FeatureViewDefinition, StreamDefinition } from "./definition.ts";
 import { formatDuration, parseDuration } from "./duration.ts";
 import { refuse } from "./errors.ts";
 import type { Hash64 } from "./event.ts";
-import { LADDER, layOut, type Need } from "./group.ts";
-import { hoppingWindow } from "./hop.ts";
+import { checkField, type Draft, draftFeatures, NAME, toFeature } from "./feature.ts";
+import { LADDER, layOut } from "./group.ts";
 import { canonicalJson } from "./json.ts";
 import { type Lock, retireGroup } from "./lock.ts";
-import { OPERATORS } from "./operators.ts";
-import type { Channel, Contract, Feature, FieldType, Group, Plan, Stream, View, Where } from "./plan.ts";
+import type { Channel, Contract, Group, Plan, Stream, View } from "./plan.ts";
 import { compileService } from "./service.ts";
 import { checkShape } from "./shape.ts";
-import { literalsOf } from "./where.ts";
 
 // Callers hand a lock in and record the one that comes back.
 export { canonicalJson } from "./json.ts";
@@ -21,7 +19,6 @@ export { EMPTY_LOCK, type Lock } from "./lock.ts";
 const MAX_CHANNELS = 32;
 /** An applier numbers the entities of one event by 6 bits. */
 const MAX_ENTITIES = 64;
-const NAME = /^[a-z][a-z0-9_]{0,62}$/;
 /** Silent keys outlive their last window by a day, so that a slow reader or repair still finds them. */
 const EXPIRY_MARGIN_MS = 86_400_000;
 /** @throws DefinitionError with rule, given value and repair */
@@ -146,34 +143,6 @@ function compileStream(definition: StreamDefinition, contracts: Readonly<Record<
   };
 }
 
-function checkField(where: string, field: string, fields: Contract["fields"], types: readonly FieldType[]): FieldType {
-  const found = fields[field];
-  if (!found) {
-    return refuse(
-      "field_unknown",
-      `${where} uses field ${field}`,
-      `use one of ${Object.keys(fields).join(", ")}`,
-      field,
-    );
-  }
-  if (!types.includes(found.type)) {
-    refuse(
-      "field_type",
-      `${where} needs ${types.join(" or ")}, field ${field} is ${found.type}`,
-      "use another field",
-      field,
-    );
-  }
-  return found.type;
-}
-
-interface Draft extends Need {
-  readonly view: FeatureViewDefinition;
-  readonly name: string;
-  readonly aggregation: AggregationDefinition;
-  readonly type: FieldType | null;
-}
-
 function buildGroup(
   name: string,
   members: readonly FeatureViewDefinition[],
@@ -246,85 +215,3 @@ const longestOf = (drafts: readonly Draft[]): number =>
 /** How far back any window of a view sees; null for ever. */
 const reachOf = (drafts: readonly Draft[]): number | null =>
   drafts.some(({ window }) => window.kind === "lifetime") ? null : longestOf(drafts);
-
-function draftFeatures(
-  view: FeatureViewDefinition,
-  key: string,
-  aggregation: AggregationDefinition,
-  stream: Stream,
-  channels: Channel[],
-): Draft[] {
-  const where = `feature ${view.name}:${key}`;
-  if (!NAME.test(key))
-    refuse("name_invalid", `a name is 1 to 63 of a-z, 0-9 and _, given "${key}"`, "rename the feature");
-  const operator = OPERATORS[aggregation.operator];
-  const condition = aggregation.where?.where ?? null;
-  if (condition !== null) checkCondition(where, condition, stream.fields);
-  const { scale } = aggregation;
-  if (operator.scale === "required" && !(Number.isInteger(scale) && scale! >= 0 && scale! <= 9)) {
-    refuse(
-      "scale_required",
-      `${aggregation.operator} of ${aggregation.field} in ${where} adds up exactly only in minor units, given scale ${scale ?? "none"}`,
-      "write { scale: 2 } for amounts with two decimal places (0 to 9)",
-      "scale",
-    );
-  }
-  const field = aggregation.operator === "timeSinceLast" ? stream.eventTime : aggregation.field;
-  const accepted: FieldType[] =
-    aggregation.operator === "first" || aggregation.operator === "last"
-      ? ["string", "double", "long", "boolean"]
-      : aggregation.operator === "approxDistinct"
-        ? ["string", "long", "boolean"]
-        : ["double", "long"];
-  const type = field === null ? null : checkField(where, field, stream.fields, accepted);
-  const channel: Channel = { input: { field, where: condition, scale }, type };
-  const text = canonicalJson(channel.input);
-  let index = channels.findIndex(({ input }) => canonicalJson(input) === text);
-  if (index < 0) index = channels.push(channel) - 1;
-  const slots = operator.slots.map((kind) => ({ key: `${kind}${text}`, kind, channel: index }));
-  const windows = aggregation.windows.length === 0 ? ["lifetime" as const] : aggregation.windows;
-  return windows.map((size): Draft => {
-    const suffix = aggregation.windows.length === 0 ? "" : `_${size}`;
-    const window =
-      size === "lifetime" ? ({ kind: "lifetime" } as const) : hoppingWindow(where, size, aggregation, stream.baseMs);
-    if (size === "lifetime" && aggregation.delay !== null) {
-      refuse("delay_invalid", `${where} delays a lifetime window`, "delay hopping windows only", "delay");
-    }
-    return { view, name: `${key}${suffix}`, aggregation, window, slots, type };
-  });
-}
-
-/** A condition compares a field with values of its own type, or TypeScript and SQL would answer differently. */
-function checkCondition(where: string, condition: Where, fields: Contract["fields"]): void {
-  for (const { field, values } of literalsOf(condition)) {
-    const type = checkField(where, field, fields, ["string", "double", "long", "boolean"]);
-    const wanted = type === "string" || type === "boolean" ? type : "number";
-    for (const value of values) {
-      if (typeof value === wanted && (wanted !== "number" || Number.isFinite(value))) continue;
-      refuse(
-        "where_type",
-        `${where} compares field ${field}, a ${type}, with ${typeof value === "string" ? JSON.stringify(value) : value}`,
-        value === null ? "use isNull" : `compare it with a ${wanted}`,
-        field,
-      );
-    }
-  }
-}
-
-function toFeature(draft: Draft, slots: readonly number[]): Feature {
-  const { aggregation, type } = draft;
-  const byType = { string: "string", boolean: "boolean", long: "int64", double: "double", map: "string" } as const;
-  const keepsType = ["first", "last", "min", "max"].includes(aggregation.operator);
-  const counts = aggregation.operator === "count" || aggregation.operator === "approxDistinct";
-  return {
-    name: `${draft.view.name}:${draft.name}`,
-    view: draft.view.name,
-    operator: aggregation.operator,
-    window: draft.window,
-    slots,
-    scale: aggregation.scale,
-    sample: aggregation.sample,
-    dtype: counts ? "int64" : keepsType && type !== null ? byType[type] : "double",
-    description: aggregation.description,
-  };
-}

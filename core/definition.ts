@@ -67,6 +67,8 @@ export interface AggregationDefinition<F extends string = string> {
   readonly where: Condition<F> | null;
   readonly scale: number | null;
   readonly sample: boolean;
+  /** What the operator is told beside its field: n of `lastN`. */
+  readonly parameter: number | null;
   /** As written: `["5m", "1h"]`; empty means lifetime. */
   readonly windows: readonly (Duration | "lifetime")[];
   readonly hop: Duration | null;
@@ -81,7 +83,10 @@ export interface AggregationDefinition<F extends string = string> {
   describe(description: string): AggregationDefinition<F>;
 }
 
-type Parts<F extends string> = Pick<AggregationDefinition<F>, "operator" | "field" | "where" | "scale" | "sample">;
+type Parts<F extends string> = Pick<
+  AggregationDefinition<F>,
+  "operator" | "field" | "where" | "scale" | "sample" | "parameter"
+>;
 type State<F extends string> = Parts<F> & Pick<AggregationDefinition<F>, "windows" | "hop" | "delay" | "description">;
 
 function aggregation<F extends string>(state: State<F>): AggregationDefinition<F> {
@@ -99,6 +104,7 @@ const start = <F extends string>(parts: Partial<Parts<F>> & { operator: Operator
     where: null,
     scale: null,
     sample: false,
+    parameter: null,
     windows: [],
     hop: null,
     delay: null,
@@ -156,6 +162,12 @@ export const first = <const F extends string, const G extends string = never>(fi
 /** Value of the event with the greatest event time; ties go to the greater id hash. */
 export const last = <const F extends string, const G extends string = never>(field: F, options?: Filter<G>) =>
   start<F | G>({ operator: "last", field, ...pick<F | G>(options as Filter<F | G>) });
+/** The newest `n` values (1 to 32) as a list, newest first; equal times go by the id hash. Served, but no input of a model. */
+export const lastN = <const F extends string, const G extends string = never>(
+  field: F,
+  options: Filter<G> & { n: number },
+) =>
+  start<F | G>({ operator: "lastN", field, parameter: options?.n ?? null, ...pick<F | G>(options as Filter<F | G>) });
 /** Number of distinct values: exact to 48, about 3 % error beyond. */
 export const approxDistinct = <const F extends string, const G extends string = never>(field: F, options?: Filter<G>) =>
   start<F | G>({ operator: "approxDistinct", field, ...pick<F | G>(options as Filter<F | G>) });

@@ -1,7 +1,7 @@
 /** What the engine takes from an event: checked once, at the edge and again behind direct producers. */
-import type { Contribution } from "./accumulators.ts";
+import { type Contribution, isPointed } from "./accumulators.ts";
 import { RecordError } from "./errors.ts";
-import type { Channel, Group, Plan, Scalar, SlotKind, Stream } from "./plan.ts";
+import type { Channel, Group, Plan, Scalar, Stream } from "./plan.ts";
 import { compileWhere, type Fields } from "./where.ts";
 
 /** Further ahead of its arrival than this, an event is quarantined as `future`. */
@@ -11,7 +11,7 @@ export const SCALED_LIMIT = 2 ** 43;
 /** Longest event id, tenant and entity id, in UTF-16 units; longer ones are a producer's mistake and would bloat keys. */
 export const KEY_LIMIT = 256;
 
-/** Longest text that first and last keep, in UTF-16 units: it is copied into every tile of its entity. */
+/** Longest text that first, last and lastN keep, in UTF-16 units: it is copied into every tile of its entity. */
 export const VALUE_LIMIT = 1024;
 
 /** First 64 bits of SHA-256 of UTF-8 text as 16 hex digits; handed in, because core imports nothing. */
@@ -114,7 +114,7 @@ export type ChannelReader = (fields: Fields) => Contribution | null;
 
 /**
  * Compiles a channel. `hash64` is only called for channels that feed a distinct count.
- * @param stored whether a first or last keeps the value as it is
+ * @param stored whether a first, last or lastN keeps the value as it is
  * @throws RecordError, from the reader: `number_too_large`, `value_too_long`
  */
 function compileChannel(channel: Channel, hashed: boolean, stored: boolean, hash64: Hash64): ChannelReader {
@@ -140,8 +140,6 @@ function compileChannel(channel: Channel, hashed: boolean, stored: boolean, hash
 }
 
 const first32 = (hash: string): number => Number.parseInt(hash.slice(0, 8), 16);
-
-const isPointed = (kind: SlotKind): boolean => kind === "first" || kind === "last";
 
 /** For each group of a stream: its entity's join key and its channel readers, compiled once. */
 export interface GroupReader {

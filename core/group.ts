@@ -9,7 +9,12 @@ import { levelsOfWindow } from "./window.ts";
 /** What one feature needs to be stored. */
 export interface Need {
   readonly window: Window;
-  readonly slots: readonly { readonly key: string; readonly kind: SlotKind; readonly channel: number }[];
+  readonly slots: readonly {
+    readonly key: string;
+    readonly kind: SlotKind;
+    readonly channel: number;
+    readonly keep?: number;
+  }[];
 }
 
 interface StoredLayout {
@@ -34,6 +39,7 @@ export const LADDER: readonly number[] = [300_000, 3_600_000, DAY_MS];
 interface SlotDraft {
   readonly kind: SlotKind;
   readonly channel: number;
+  readonly keep?: number;
   readonly windows: Window[];
   /** Sizes at which the slot may be kept: those it has always been kept at; null for a new slot. */
   readonly allowed: ReadonlySet<number> | null;
@@ -59,13 +65,14 @@ export function layOut(name: string, baseMs: number, needs: readonly Need[], loc
       }
     }
   }
-  const slots = [...drafts].map(([key, { kind, channel, windows }]) => ({
+  const slots = [...drafts].map(([key, { kind, channel, keep, windows }]) => ({
     key,
     id: locked.slots[key]?.id ?? newSlotId(name, key, kind, locked.slots),
     kind,
     channel,
     levels: kept.get(key)!,
     lifetime: windows.some((window) => window.kind === "lifetime"),
+    ...(keep === undefined ? {} : { keep }),
   }));
   slots.sort((a, b) => Number(isObject(a.kind)) - Number(isObject(b.kind)) || a.id - b.id);
   for (const key of Object.keys(locked.slots)) {
@@ -112,13 +119,14 @@ function chooseSlots(needs: readonly Need[], locked: Readonly<Record<string, Slo
   const drafts = new Map<string, SlotDraft>();
   const known = Object.keys(locked);
   const keys = needs.map(({ window, slots }) =>
-    slots.map(({ key, kind, channel }) => {
+    slots.map(({ key, kind, channel, keep }) => {
       const all = known.filter((other) => other === key || other.startsWith(`${key}#`));
       const kept = all.find((other) => locked[other].windows.some((text) => keptFor(text, window)));
       const chosen = kept ?? (all.length === 0 ? key : `${key}#${all.length + 1}`);
       const draft = drafts.get(chosen) ?? {
         kind,
         channel,
+        keep,
         windows: [],
         allowed: kept === undefined ? null : new Set(locked[kept].levels),
       };
@@ -215,7 +223,7 @@ function newSlotId(group: string, key: string, kind: SlotKind, locked: Record<st
   }
   return refuse(
     "too_many_slots",
-    `${group} has used all ${size} slots for ${object ? "first, last and approxDistinct" : kind} over its life`,
+    `${group} has used all ${size} slots for ${object ? "operators that keep more than a number" : kind} over its life`,
     "put the new features on a stream of their own",
   );
 }

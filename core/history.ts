@@ -64,7 +64,7 @@ export class HistoryReader {
       ranges.set(key, range);
       return slots.map((index) => {
         const slot = group.slots[index];
-        const tree = trees.get(index) ?? createTree(slot.kind, hash64);
+        const tree = trees.get(index) ?? createTree(slot, hash64);
         if (!trees.has(index)) this.#slots.push({ channel: slot.channel, tree });
         trees.set(index, tree);
         const pair = pairs.get(`${index}/${key}`) ?? this.#pairs.push({ tree, range }) - 1;

@@ -1,7 +1,7 @@
 /** Operators: which accumulators each needs, and how their states become the value that is served. */
 import type { Pointed, State } from "./accumulators.ts";
 import { countDistinct, type Distinct } from "./distinct.ts";
-import type { Operator, Scalar, SlotKind } from "./plan.ts";
+import type { Operator, SlotKind, Value } from "./plan.ts";
 import { OVERFLOWN, type Wide, wideToBigInt, wideToNumber } from "./wide.ts";
 
 export interface LowerOptions {
@@ -16,7 +16,14 @@ interface OperatorRule {
   readonly slots: readonly SlotKind[];
   /** `required`: minor units are needed to be exact. `none`: the value is taken as it is. */
   readonly scale: "required" | "none";
-  lower(states: readonly State[], options: LowerOptions): Scalar;
+  /** What an author must say beside the field, whole and within bounds. */
+  readonly parameter?: {
+    readonly name: string;
+    readonly least: number;
+    readonly most: number;
+    readonly example: string;
+  };
+  lower(states: readonly State[], options: LowerOptions): Value;
 }
 
 const scaled = (minor: number, scale: number): number => (scale === 0 ? minor : minor / 10 ** scale);
@@ -75,4 +82,16 @@ export const OPERATORS: Readonly<Record<Operator, OperatorRule>> = {
     scale: "none",
     lower: ([newest], { asOfMs }) => (Number.isFinite(newest) ? Math.max(0, asOfMs - (newest as number)) / 1000 : null),
   },
+  lastN: {
+    slots: ["lastN"],
+    scale: "none",
+    parameter: { name: "n", least: 1, most: 32, example: "{ n: 5 }" },
+    lower: ([state]) => {
+      const values = (state as readonly Pointed[]).map(({ value }) => value);
+      return values.length === 0 ? null : values;
+    },
+  },
 };
+
+/** Operators that give a list: it is served as it is, but is no input of a model. */
+export const isList = (operator: Operator): boolean => operator === "lastN";

@@ -5,6 +5,8 @@
 
 /** A scalar that an event field, a feature or a request field may hold. `null` is an absent value. */
 export type Scalar = number | string | boolean | null;
+/** What a feature holds: a list of scalars where its operator keeps several. */
+export type Value = Scalar | readonly Scalar[];
 export type FieldType = "string" | "double" | "long" | "boolean" | "map";
 export interface ContractField {
   readonly type: FieldType;
@@ -34,9 +36,9 @@ export interface Input {
 
 /**
  * A primitive accumulator that tiles hold. Cells (`count`, `sum`, `squares`, `min`, `max`) have a fixed size and live
- * in the tile itself; objects (`first`, `last`, `distinct`) vary in size and have a hash field each.
+ * in the tile itself; objects (`first`, `last`, `lastN`, `distinct`) vary in size and have a hash field each.
  */
-export type SlotKind = "count" | "sum" | "squares" | "min" | "max" | "first" | "last" | "distinct";
+export type SlotKind = "count" | "sum" | "squares" | "min" | "max" | "first" | "last" | "lastN" | "distinct";
 export interface Slot {
   /** Stable for ever in this group, from the lock file. For cells the upper two bits give the size class. */
   readonly id: number;
@@ -47,6 +49,8 @@ export interface Slot {
   readonly levels: readonly number[];
   /** True when a lifetime window needs it: it is absorbed for ever past the coarsest level. */
   readonly lifetime: boolean;
+  /** Of `lastN` alone: how many values its state keeps. */
+  readonly keep?: number;
 }
 
 /** One thing that is taken from each event, shared by all slots that are fed with it. */
@@ -97,7 +101,8 @@ export type Operator =
   | "first"
   | "last"
   | "approxDistinct"
-  | "timeSinceLast";
+  | "timeSinceLast"
+  | "lastN";
 
 export type Window =
   | { readonly kind: "hopping"; readonly sizeMs: number; readonly hopMs: number; readonly delayMs: number }
@@ -114,9 +119,14 @@ export interface Feature {
   readonly slots: readonly number[];
   readonly scale: number | null;
   readonly sample: boolean;
-  readonly dtype: "int64" | "double" | "string" | "boolean";
+  readonly dtype: Dtype | ListDtype;
+  /** What the operator is told beside its field: n of `lastN`. */
+  readonly parameter?: number;
   readonly description: string;
 }
+
+export type Dtype = "int64" | "double" | "string" | "boolean";
+export type ListDtype = `${Dtype}[]`;
 
 export interface View {
   readonly name: string;
@@ -177,7 +187,7 @@ export interface Plan {
 
 export type Status = "PRESENT" | "NULL_VALUE" | "NOT_FOUND" | "OUTSIDE_MAX_AGE" | "NOT_READY";
 export interface FeatureValue {
-  readonly value: Scalar;
+  readonly value: Value;
   readonly status: Status;
   /** Newest event time behind the view at the instant of the read, or null when there is none. */
   readonly eventTimeMs: number | null;

@@ -3,9 +3,9 @@
  * all entered within a range of places. Both take O(log n). Numbers and wide integers lie in typed arrays; any other
  * state is combined by its accumulator, when it is asked for.
  */
-import { ACCUMULATORS, type Accumulator, type State } from "./accumulators.ts";
+import { type Accumulator, accumulatorOf, type State } from "./accumulators.ts";
 import type { Hash64 } from "./event.ts";
-import type { Scalar, SlotKind } from "./plan.ts";
+import type { Scalar, Slot } from "./plan.ts";
 import { LOW, OVERFLOWN, squareWide, wide } from "./wide.ts";
 
 export interface Tree {
@@ -16,8 +16,8 @@ export interface Tree {
   combine(from: number, to: number): State;
 }
 
-export function createTree(kind: SlotKind, hash64: Hash64): Tree {
-  switch (kind) {
+export function createTree(slot: Pick<Slot, "kind" | "keep">, hash64: Hash64): Tree {
+  switch (slot.kind) {
     case "count":
       return countTree();
     case "min":
@@ -33,7 +33,7 @@ export function createTree(kind: SlotKind, hash64: Hash64): Tree {
     case "last":
       return placeTree(1);
     default:
-      return stateTree(ACCUMULATORS[kind], hash64);
+      return stateTree(accumulatorOf(slot), slot.kind === "distinct" ? hash64 : null);
   }
 }
 
@@ -154,8 +154,11 @@ function wideTree(lift: (value: number) => { hi: number; lo: number }, limit: nu
 /** How many hashes of values are remembered: values repeat, and hashing costs a microsecond. */
 const KEPT_HASHES = 200_000;
 
+/** Orders as the place does, and places are in the order of (event time, identity): it stands for an identity that is not at hand. */
+const placeIdentity = (place: number): string => place.toString(16).padStart(16, "0");
+
 /** For states of varying size: an entered event only marks what holds it; nodes are combined when a range needs them. */
-function stateTree(accumulator: Accumulator<any>, hash64: Hash64): Tree {
+function stateTree(accumulator: Accumulator<any>, hash64: Hash64 | null): Tree {
   const { empty, lift, combine } = accumulator;
   const hashes = new Map<Scalar, number>();
   let size = 0;
@@ -169,6 +172,7 @@ function stateTree(accumulator: Accumulator<any>, hash64: Hash64): Tree {
     return state;
   };
   const hashOf = (value: Scalar): number => {
+    if (hash64 === null) return 0;
     let hash = hashes.get(value);
     if (hash === undefined) {
       if (hashes.size >= KEPT_HASHES) hashes.clear();
@@ -184,7 +188,7 @@ function stateTree(accumulator: Accumulator<any>, hash64: Hash64): Tree {
     },
     enter(place, value, timeMs) {
       let at = size + place;
-      nodes[at] = lift({ value, hash: hashOf(value) }, timeMs, "");
+      nodes[at] = lift({ value, hash: hashOf(value) }, timeMs, placeIdentity(place));
       for (at >>= 1; at > 0 && nodes[at] !== undefined; at >>= 1) nodes[at] = undefined;
     },
     combine(from, to) {

@@ -107,8 +107,9 @@ export function createScorer(service: Service, definition: FeatureServiceDefinit
       };
       const storedCount = service.features.length;
       for (let i = 0; i < storedCount; i++) {
+        // No list: compileService refuses those.
         const given = stored === null ? undefined : stored[i];
-        settle(i, given !== undefined && given.status === "PRESENT" ? given.value : null);
+        settle(i, given !== undefined && given.status === "PRESENT" ? (given.value as Scalar) : null);
       }
       const context: RuleContext = { request: request as any, f: (name) => values[position.get(name) ?? -1] ?? null };
       for (let i = 0; i < onDemand.length; i++) {

@@ -1,6 +1,7 @@
 /** Which features, in which order, a service's model sees. */
 import type { FeatureServiceDefinition } from "./definition.ts";
 import { refuse } from "./errors.ts";
+import { isList } from "./operators.ts";
 import type { Service, View } from "./plan.ts";
 
 /** @throws DefinitionError for a feature, view or default that is not there, or a feature that is taken twice */
@@ -29,6 +30,7 @@ export function compileService(service: FeatureServiceDefinition, views: readonl
       refuse("feature_repeated", `service ${service.name} takes ${name} twice`, "leave one of them out");
     }
   }
+  for (const name of chosen) checkScalar(service.name, name, views);
   for (const name of Object.keys(service.defaults)) {
     if (!chosen.includes(name)) {
       refuse("default_unknown", `service ${service.name} has a default for ${name}`, "name one of its features");
@@ -44,4 +46,18 @@ export function compileService(service: FeatureServiceDefinition, views: readonl
     task: service.task,
     fallback: service.fallback?.version ?? null,
   };
+}
+
+/** A model's input is one number or one category. */
+function checkScalar(service: string, name: string, views: readonly View[]): void {
+  const view = views.find((candidate) => name.startsWith(`${candidate.name}:`))!;
+  const { operator } = view.features.find((feature) => feature.name === name)!;
+  if (!isList(operator)) return;
+  const others = view.features.filter((feature) => !isList(feature.operator));
+  const names = others.map((feature) => JSON.stringify(feature.name.slice(view.name.length + 1)));
+  refuse(
+    "list_in_service",
+    `service ${service} takes ${name}, a list of ${operator}, which no model has an input for`,
+    names.length > 0 ? `take the others with .only(${names.join(", ")})` : `leave view ${view.name} out of the service`,
+  );
 }

@@ -2,7 +2,7 @@
  * The tile store as a model: one entity's state in memory, with the same rules that the server-side function follows
  * byte by byte. Tests hold both, and the naive oracle, against each other.
  */
-import { ACCUMULATORS, type Contribution, type State } from "./accumulators.ts";
+import { accumulatorOf, type Contribution, type State } from "./accumulators.ts";
 import { OPERATORS } from "./operators.ts";
 import type { Feature, FeatureValue, Group, View } from "./plan.ts";
 import { cover, floorTo, frontier, pruneBound, windowInterval } from "./window.ts";
@@ -47,7 +47,7 @@ export class EntityTiles {
     this.group.slots.forEach((slot, index) => {
       const contribution = update.contributions[slot.channel];
       if (contribution === null) return;
-      const { empty, lift, combine } = ACCUMULATORS[slot.kind];
+      const { empty, lift, combine } = accumulatorOf(slot);
       tile.set(index, combine(tile.get(index) ?? empty, lift(contribution, update.timeMs, update.identity)));
     });
     this.newest = keepNewest(this.newest, update.timeMs, this.group.baseMs);
@@ -83,7 +83,7 @@ export class EntityTiles {
     const eventTimeMs = newestVisible(this.newest, group.baseMs, asOfMs);
     const states = feature.slots.map((index) => {
       const slot = group.slots[index];
-      const { empty, combine } = ACCUMULATORS[slot.kind];
+      const { empty, combine } = accumulatorOf(slot);
       const head = floorTo(asOfMs, group.baseMs) + group.baseMs;
       let state = empty;
       let interval = { startMs: floorTo(this.foldedMs, group.levels[group.absorbing].sizeMs), endMs: head };
@@ -123,7 +123,7 @@ function merge(group: Group, into: Tile, from: Tile, kept: (slot: Group["slots"]
   for (const [index, state] of from) {
     const slot = group.slots[index];
     if (!kept(slot)) continue;
-    const { empty, combine } = ACCUMULATORS[slot.kind];
+    const { empty, combine } = accumulatorOf(slot);
     into.set(index, combine(into.get(index) ?? empty, state));
   }
 }

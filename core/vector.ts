@@ -67,7 +67,7 @@ export function checkFeatures(plan: Plan, service: Service, features: readonly V
       names[i] ?? given,
     );
   }
-  const dtypes = new Map<string, Dtype>(
+  const dtypes = new Map<string, string>(
     plan.views.flatMap((view) => view.features.map((one) => [one.name, one.dtype])),
   );
   for (const [name, type] of Object.entries(service.request)) dtypes.set(`request:${name}`, REQUEST_DTYPES[type]);

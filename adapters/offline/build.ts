@@ -1,7 +1,7 @@
 /** A bulk build of one group: from events of its entity to what a put writes for each of them, bucket by bucket. */
 import { isObject, type State } from "../../core/accumulators.ts";
 import { combineDistinct } from "../../core/distinct.ts";
-import type { Group, Slot } from "../../core/plan.ts";
+import type { Group, Scalar, Slot } from "../../core/plan.ts";
 import { OVERFLOWN } from "../../core/wide.ts";
 import { ABSORBED_FIELD, absorbedObjectField, BUCKETS, objectField, tileField } from "../valkey/layout.ts";
 import { cellSlots, encodeObject, encodeTile } from "../valkey/put.ts";
@@ -127,6 +127,12 @@ function stateOf({ kind }: Slot, columns: Columns, at: number, row: number): Sta
         (first.items as number[]).sort((a, b) => a - b),
         [],
       );
+    case "lastN":
+      return first.items.map(({ entries: { t, i, v } }: { entries: { t: number; i: string; v: Scalar } }) => ({
+        timeMs: t,
+        identity: i,
+        value: v,
+      }));
     case "first":
     case "last":
       return { timeMs: first, identity: columns[at + 1][row], value: columns[at + 2][row] };

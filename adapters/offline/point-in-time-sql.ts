@@ -6,6 +6,7 @@
  * The spine is a relation with `"row id"` BIGINT (0, 1, …), `"as of"` BIGINT (epoch ms), and for each entity `"key <entity>"` VARCHAR,
  * null where a row has none. Names with a space are no contract's.
  */
+import { isPointed } from "../../core/accumulators.ts";
 import type { Channel, Group } from "../../core/plan.ts";
 import { channelSql, fieldsOfChannels } from "./channels.ts";
 import { sqlName } from "./duckdb.ts";
@@ -62,7 +63,6 @@ FROM (
 ORDER BY "entity number", "event time"${pointed ? ', "event identity"' : ""}`.trim();
 }
 
-const isPointed = (kind: string): boolean => kind === "first" || kind === "last";
 const relation = (text: string): string => (/\s/.test(text.trim()) ? `(${text})` : text);
 
 function typeOf({ input, type }: Channel): string {

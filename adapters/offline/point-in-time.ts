@@ -4,7 +4,7 @@
  * operators of the online read. Why not SQL alone: docs/decisions/0025-point-in-time-in-core.md.
  */
 import { type FeatureOfView, HistoryReader } from "../../core/history.ts";
-import type { FeatureValue, Group, Plan, Scalar, Status } from "../../core/plan.ts";
+import type { FeatureValue, Group, Plan, Scalar, Status, Value } from "../../core/plan.ts";
 import { floorTo, windowInterval } from "../../core/window.ts";
 import { hash64 } from "../hash.ts";
 import { eventsSql, spineSql } from "./point-in-time-sql.ts";
@@ -30,7 +30,7 @@ export const STATUSES: readonly Status[] = ["NOT_FOUND", "PRESENT", "NULL_VALUE"
 export interface FeatureColumn {
   readonly name: string;
   /** NaN for null where the feature is a number. */
-  readonly values: Float64Array | Scalar[];
+  readonly values: Float64Array | Value[];
   readonly statuses: Uint8Array;
   /** Of the view: its features share it. NaN for none. */
   readonly eventTimesMs: Float64Array;

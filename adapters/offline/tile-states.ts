@@ -2,6 +2,7 @@
  * The bulk build's queries: events of an entity in, states of every tile below a seal out, those alone that a window still
  * needs. What SQL carries exactly it folds; `approxDistinct` is folded by core from the distinct hashes of each tile.
  */
+import { isPointed } from "../../core/accumulators.ts";
 import type { Group, Slot } from "../../core/plan.ts";
 import { frontier, pruneBound } from "../../core/window.ts";
 import { BUCKETS } from "../valkey/layout.ts";
@@ -64,7 +65,7 @@ export function addEventsSql(
       ? [`${hash32Sql(`c${c}`)} AS h${c}`]
       : [],
   );
-  const pointed = group.slots.some(({ kind }) => kind === "first" || kind === "last");
+  const pointed = group.slots.some(({ kind }) => isPointed(kind));
   // The last three digits of hash64, as `bucketOf` takes them.
   const text = `${sqlText(`${tenant}/${group.entity}/`)} || "entity id"`;
   const bucket = `CAST('0x' || substr(sha256(${text}), 14, 3) AS INTEGER) % ${BUCKETS}`;
@@ -122,7 +123,7 @@ export interface StateColumn {
 }
 
 /** A slot's columns: one or two doubles of a cell; time, identity and value of a first or last; hashes of a distinct. */
-export function stateColumns(group: Group, { kind, channel }: Slot, s: number): StateColumn[] {
+export function stateColumns(group: Group, { kind, channel, keep }: Slot, s: number): StateColumn[] {
   const c = `c${channel}`;
   const column = (suffix: string, aggregate: string, type = "DOUBLE") => ({ name: `s${s}${suffix}`, type, aggregate });
   switch (kind) {
@@ -137,6 +138,14 @@ export function stateColumns(group: Group, { kind, channel }: Slot, s: number): 
       return wide(column, `sum(CAST(${c} AS HUGEINT) * ${c})`);
     case "distinct":
       return [column("", `list(DISTINCT h${channel}) FILTER (h${channel} IS NOT NULL)`, "DOUBLE[]")];
+    case "lastN":
+      return [
+        column(
+          "",
+          `max(struct_pack(t := t, i := i, v := ${c}), ${keep}) FILTER (${c} IS NOT NULL)`,
+          `STRUCT(t DOUBLE, i VARCHAR, v ${scalarType(group, channel)})[]`,
+        ),
+      ];
     default: {
       const chosen = `${kind === "first" ? "min" : "max"}(struct_pack(t := t, i := i, v := ${c})) FILTER (${c} IS NOT NULL)`;
       return [

@@ -1,6 +1,6 @@
 /** Puts the plan's groups into the server-side function's source. */
 import { readdirSync, readFileSync } from "node:fs";
-import { isObject } from "../../core/accumulators.ts";
+import { isObject, isPointed } from "../../core/accumulators.ts";
 import type { Group, Plan, Slot } from "../../core/plan.ts";
 import { newestKept } from "../../core/tiles.ts";
 import { hash64 } from "../hash.ts";
@@ -35,7 +35,7 @@ export function channelNeeds(group: Group, channel: number) {
     value: kinds.has("sum") || kinds.has("min") || kinds.has("max"),
     squares: kinds.has("squares"),
     hash: kinds.has("distinct"),
-    object: kinds.has("first") || kinds.has("last"),
+    object: [...kinds].some(isPointed),
   };
 }
 
@@ -43,7 +43,7 @@ function groupSpec(group: Group) {
   const cells = group.slots.filter(({ kind }) => !isObject(kind));
   const objects = group.slots.filter(({ kind }) => isObject(kind));
   const idSet = (slots: readonly Slot[]) => Object.fromEntries(slots.map(({ id }) => [id, true]));
-  const objectSpec = ({ id, kind, channel }: Slot) => ({ id, kind, channel: channel + 1 });
+  const objectSpec = ({ id, kind, channel, keep }: Slot) => ({ id, kind, channel: channel + 1, keep });
   return {
     id: group.id,
     name: group.name,

@@ -1,5 +1,5 @@
 /** Calls that put what was built from the archive: bytes of tiles and objects, of an entity, of a call. */
-import { ACCUMULATORS, isObject, type Pointed, type State } from "../../core/accumulators.ts";
+import { accumulatorOf, isObject, type Pointed, type State } from "../../core/accumulators.ts";
 import type { Distinct } from "../../core/distinct.ts";
 import type { Group, Slot } from "../../core/plan.ts";
 import type { Wide } from "../../core/wide.ts";
@@ -81,9 +81,9 @@ export function encodeTile(slots: readonly Slot[], states: readonly (State | und
   const bytes = Buffer.allocUnsafe(1 + slots.reduce((sum, { id }) => sum + 1 + CELL_BYTES[id >> 6], 0));
   bytes[0] = slots.length;
   let at = 1 + slots.length;
-  slots.forEach(({ id, kind }, i) => {
-    bytes[i + 1] = id;
-    at = writeCell(kind, states[i] ?? ACCUMULATORS[kind].empty, bytes, at);
+  slots.forEach((slot, i) => {
+    bytes[i + 1] = slot.id;
+    at = writeCell(slot.kind, states[i] ?? accumulatorOf(slot).empty, bytes, at);
   });
   return bytes;
 }
@@ -114,6 +114,17 @@ export function encodeObject(kind: Slot["kind"], state: State): Buffer {
     });
     return bytes;
   }
+  if (kind === "lastN") {
+    const entries = (state as readonly Pointed[]).map(({ timeMs, identity, value }) => {
+      const scalar = encodeScalar(value);
+      const head = Buffer.allocUnsafe(18);
+      head.writeDoubleLE(timeMs, 0);
+      head.write(identity, 8, "hex");
+      head.writeUInt16LE(scalar.length, 16);
+      return Buffer.concat([head, scalar]);
+    });
+    return Buffer.concat(entries);
+  }
   const { timeMs, identity, value } = state as Pointed;
   const scalar = encodeScalar(value);
   const bytes = Buffer.allocUnsafe(16 + scalar.length);
@@ -124,4 +135,4 @@ export function encodeObject(kind: Slot["kind"], state: State): Buffer {
 }
 
 export const isEmptyObject = (kind: Slot["kind"], state: State): boolean =>
-  state === null || (kind === "distinct" && (state as Distinct).length === 0);
+  state === null || ((kind === "distinct" || kind === "lastN") && (state as readonly unknown[]).length === 0);

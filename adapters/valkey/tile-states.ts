@@ -1,5 +1,5 @@
 /** From stored bytes back to states: what the fields of an answer add up to, for one slot. */
-import { ACCUMULATORS, type Pointed, type State } from "../../core/accumulators.ts";
+import { accumulatorOf, type Pointed, type State } from "../../core/accumulators.ts";
 import type { Slot } from "../../core/plan.ts";
 import { LOW, type Wide } from "../../core/wide.ts";
 import { CELL_BYTES, decodeScalar } from "./layout.ts";
@@ -74,7 +74,7 @@ export function stateAt(slot: Slot, positions: Int32Array, answered: Answered): 
     }
     case "min":
     case "max": {
-      let extreme = ACCUMULATORS[slot.kind].empty as number;
+      let extreme = accumulatorOf(slot).empty as number;
       for (let i = 0; i < positions.length; i++) {
         const at = answered.cellAt(positions[i], slot.id);
         if (at < 0) continue;
@@ -87,7 +87,7 @@ export function stateAt(slot: Slot, positions: Int32Array, answered: Answered): 
     case "squares":
       return wideAt(slot, positions, answered);
     default: {
-      const { empty, combine } = ACCUMULATORS[slot.kind];
+      const { empty, combine } = accumulatorOf(slot);
       let state: State = empty;
       for (let i = 0; i < positions.length; i++) {
         const bytes = values[positions[i]];
@@ -128,6 +128,19 @@ function decodeObject(slot: Slot, bytes: Buffer): State {
     const hashes: number[] = [];
     for (let at = 1; at < bytes.length; at += 4) hashes.push(bytes.readUInt32BE(at));
     return hashes;
+  }
+  if (slot.kind === "lastN") {
+    const values: Pointed[] = [];
+    for (let at = 0; at < bytes.length; ) {
+      const end = at + 18 + bytes.readUInt16LE(at + 16);
+      values.push({
+        timeMs: bytes.readDoubleLE(at),
+        identity: bytes.toString("hex", at + 8, at + 16),
+        value: decodeScalar(bytes.subarray(at + 18, end)),
+      });
+      at = end;
+    }
+    return values;
   }
   return {
     timeMs: bytes.readDoubleLE(0),

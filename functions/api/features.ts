@@ -1,6 +1,6 @@
 /** Online features: one entity set, many rows, or everything known of one entity. Answers are written as JSON text directly. */
 import type { EntityAnswer, EntityRequest, OnlineReader } from "../../adapters/online-store.ts";
-import type { FeatureValue, Scalar } from "../../core/plan.ts";
+import type { FeatureValue, Scalar, Value } from "../../core/plan.ts";
 import type { Scorer } from "../../core/scoring.ts";
 import { type JsonObject, readObject } from "./body.ts";
 import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "./limits.ts";
@@ -180,7 +180,7 @@ function featuresJson({ jsonHeads }: Selection, values: readonly FeatureValue[])
   let json = "";
   for (let i = 0; i < values.length; i++) {
     const { value, status, eventTimeMs } = values[i];
-    json += `${i === 0 ? "" : ","}${jsonHeads[i]}${scalarJson(value)},"status":"${status}","event_time_ms":${eventTimeMs}}`;
+    json += `${i === 0 ? "" : ","}${jsonHeads[i]}${valueJson(value)},"status":"${status}","event_time_ms":${eventTimeMs}}`;
   }
   return json;
 }
@@ -203,7 +203,7 @@ function columnsJson(row: readonly FeatureValue[]): string {
   let times = "";
   for (let i = 0; i < row.length; i++) {
     const comma = i === 0 ? "" : ",";
-    values += comma + scalarJson(row[i].value);
+    values += comma + valueJson(row[i].value);
     statuses += `${comma}"${row[i].status}"`;
     times += `${comma}${row[i].eventTimeMs}`;
   }
@@ -213,6 +213,11 @@ function columnsJson(row: readonly FeatureValue[]): string {
 function tailJson(read: { asOfMs: number; degraded: string | null }, requestId: string): string {
   const degraded = `"degraded":${read.degraded !== null},"degraded_reason":${JSON.stringify(read.degraded)}`;
   return `"as_of_ms":${read.asOfMs},${degraded},"request_id":"${requestId}"}`;
+}
+
+function valueJson(value: Value): string {
+  if (typeof value === "object" && value !== null) return `[${value.map(scalarJson).join(",")}]`;
+  return scalarJson(value);
 }
 
 function scalarJson(value: Scalar): string {

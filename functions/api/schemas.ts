@@ -8,6 +8,7 @@ import { MAX_BATCH_ROWS, MAX_EVENTS, MAX_FEATURES } from "./limits.ts";
 import { isKeyRequired } from "./selection.ts";
 
 const scalar = z.union([z.number(), z.string(), z.boolean(), z.null()]);
+const value = z.union([scalar, z.array(scalar)]).describe("A list for lastN.");
 const requestId = z.string().describe("Also in the header x-request-id; name it when you ask for help.");
 
 export const problem = z
@@ -52,7 +53,7 @@ const status = z
     "NOT_FOUND: no event of the entity is visible. NULL_VALUE: none in this window. NOT_READY: still being built.",
   );
 const eventTime = z.number().int().nullable().describe("Newest event time behind the value, epoch milliseconds.");
-const featureValue = z.strictObject({ value: scalar, status, event_time_ms: eventTime }).openapi("FeatureValue");
+const featureValue = z.strictObject({ value, status, event_time_ms: eventTime }).openapi("FeatureValue");
 
 const readTail = {
   as_of_ms: z.number().int().describe("The clock of the read; windows end here."),
@@ -70,7 +71,7 @@ export const batchAnswer = z
   .strictObject({
     features: z.array(z.string()),
     rows: z.array(
-      z.strictObject({ values: z.array(scalar), statuses: z.array(status), event_times_ms: z.array(eventTime) }),
+      z.strictObject({ values: z.array(value), statuses: z.array(status), event_times_ms: z.array(eventTime) }),
     ),
     ...readTail,
   })

@@ -120,6 +120,25 @@ const REFUSED: readonly [string, d.Definitions, string][] = [
     "scale_required: variance of amount in feature v:x adds up exactly only in minor units, given scale 1.5; " +
       "write { scale: 2 } for amounts with two decimal places (0 to 9)",
   ],
+  ...([undefined, 0, 33, 2.5] as number[]).map((n): [string, d.Definitions, string] => [
+    `the last ${n ?? "unsaid number of"} values`,
+    one(d.lastN("country", { n })),
+    `parameter_invalid: lastN in feature v:x needs n, a whole number from 1 to 32, given ${n ?? "none"}; write { n: 5 }`,
+  ]),
+  [
+    "a list that a service takes with its view",
+    using([view({ x: d.lastN("country", { n: 3 }).over("1h"), y: d.count() })], {
+      services: [d.featureService("s", { features: [view({})], request: {}, task: "binary" })],
+    }),
+    'list_in_service: service s takes v:x_1h, a list of lastN, which no model has an input for; take the others with .only("y")',
+  ],
+  [
+    "a list that a service takes by its name, of a view of lists",
+    using([view({ x: d.lastN("country", { n: 3 }) })], {
+      services: [d.featureService("s", { features: [view({}).only("x")], request: {}, task: "binary" })],
+    }),
+    "list_in_service: service s takes v:x, a list of lastN, which no model has an input for; leave view v out of the service",
+  ],
   [
     "a field that the contract lacks",
     one(d.min("amonut")),

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { hash64 } from "../../adapters/hash.ts";
-import { ACCUMULATORS, type State } from "../../core/accumulators.ts";
+import { accumulatorOf, type State } from "../../core/accumulators.ts";
 import * as d from "../../core/definition.ts";
 import { compileGroups, identityText } from "../../core/event.ts";
 import type { Scalar } from "../../core/plan.ts";
@@ -39,6 +39,8 @@ const ROWS: Readonly<Record<string, Row>> = {
   "last number": { feature: d.last("amount"), field: "amount", values: amounts },
   "last text": { feature: d.last("country"), field: "country", values: texts },
   "last boolean": { feature: d.last("online"), field: "online", values: fc.boolean() },
+  "lastN of texts": { feature: d.lastN("country", { n: 3 }), field: "country", values: texts },
+  "lastN of numbers": { feature: d.lastN("amount", { n: 7 }), field: "amount", values: amounts },
   approxDistinct: { feature: d.approxDistinct("shop"), field: "shop", values: fc.nat(90).map((n) => `s${n}`) },
   timeSinceLast: { feature: d.timeSinceLast(), field: "amount", values: amounts },
 };
@@ -65,7 +67,7 @@ function setUp({ feature: definition, field, values }: Row) {
   const events = fc
     .array(fc.tuple(values, fc.nat(8)), { maxLength: 25 })
     .map((drawn) => drawn.map(([value, minute], n) => toEvent(value, n, minute)));
-  const slots = group.slots.map(({ kind, channel }) => ({ ...ACCUMULATORS[kind], channel }));
+  const slots = group.slots.map((slot) => ({ ...accumulatorOf(slot), channel: slot.channel }));
   /** The state of each slot after some events, straight from its accumulator. */
   const fold = (list: readonly NaiveEvent[]): State[] =>
     slots.map(({ empty, lift, combine, channel }) =>

@@ -3,7 +3,7 @@
  * shares no code with the engine but the condition evaluator and the HyperLogLog estimate.
  */
 import { countDistinct, type Distinct, REGISTERS } from "../../core/distinct.ts";
-import type { Feature, Group, Scalar } from "../../core/plan.ts";
+import type { Feature, Group, Scalar, Value } from "../../core/plan.ts";
 import { compileWhere, type Fields } from "../../core/where.ts";
 
 export interface NaiveEvent {
@@ -18,7 +18,7 @@ export function naive(
   events: readonly NaiveEvent[],
   t: number,
   hash32: (v: string) => number,
-): Scalar {
+): Value {
   const { window, operator } = feature;
   const head = (Math.floor(t / group.baseMs) + 1) * group.baseMs;
   let [start, end] = [0, head];
@@ -67,6 +67,11 @@ export function naive(
       return plain(byTime[0].fields[input.field!]);
     case "last":
       return plain(byTime[byTime.length - 1].fields[input.field!]);
+    case "lastN":
+      return byTime
+        .map((e) => plain(e.fields[input.field!]))
+        .reverse()
+        .slice(0, feature.parameter);
     case "timeSinceLast":
       return Math.max(0, t - Math.max(...valued.map((e) => e.timeMs))) / 1000;
     case "approxDistinct": {

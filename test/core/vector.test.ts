@@ -5,8 +5,8 @@ import { checkFeatures, createEncoder, type VectorFeature, vectorHash, vectorNam
 import { plan } from "../functions/api/doubles.ts";
 
 const service = plan.services.find(({ name }) => name === "fraud")!;
-const dtypes = new Map<string, VectorFeature["dtype"]>(
-  plan.views.flatMap((view) => view.features.map(({ name, dtype }) => [name, dtype])),
+const dtypes = new Map(
+  plan.views.flatMap((view) => view.features.map(({ name, dtype }) => [name, dtype as VectorFeature["dtype"]])),
 );
 /** As training would write them. */
 const features = vectorNames(service).map((name): VectorFeature => {

@@ -10,6 +10,7 @@ const OPERATORS = [
   d.min("amount"),
   d.last("country"),
   d.approxDistinct("shop"),
+  d.lastN("country", { n: 3 }),
   d.stddev("amount", { scale: 2 }),
 ];
 

@@ -55,6 +55,11 @@ export const GROUP_PLANS: Readonly<Record<string, Plan>> = {
     n_day: d.count().over("3d"),
     low: d.min("amount").over("6d").every("3d"),
   }),
+  lists: viewPlan({
+    countries: d.lastN("country", { n: 3 }).over("1h", "7d", "lifetime"),
+    amounts: d.lastN("amount", { n: 5, where: d.gt("amount", -50) }).over("24h"),
+    devices: d.lastN("online", { n: 32 }).over("24h").delayedBy("3h"),
+  }),
   "a base of ten seconds": viewPlan({ n: d.count().over("30s", "5m").every("10s"), total: total().over("1h") }, "10s"),
   "a base of a day": viewPlan({ n: d.count().over("5d", "lifetime"), last: d.last("country").over("5d") }, "1d"),
 };

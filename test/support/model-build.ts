@@ -2,7 +2,7 @@
 import { hash64 } from "../../adapters/hash.ts";
 import { ABSORBED_FIELD, absorbedObjectField, objectField, tileField } from "../../adapters/valkey/layout.ts";
 import { cellSlots, encodeObject, encodeTile, isEmptyObject } from "../../adapters/valkey/put.ts";
-import type { State } from "../../core/accumulators.ts";
+import { isObject, type State } from "../../core/accumulators.ts";
 import { compileGroups, identityText } from "../../core/event.ts";
 import type { Group, Plan } from "../../core/plan.ts";
 import { EntityTiles } from "../../core/tiles.ts";
@@ -44,12 +44,7 @@ export function buildByModel(plan: Plan, tenant: string, events: readonly RawEve
     object: (id: number) => Buffer,
   ) => {
     const cells = cellSlots(group, level);
-    const stateOf = (id: number) =>
-      states.get(
-        group.slots.findIndex(
-          (slot) => slot.id === id && slot.kind !== "first" && slot.kind !== "last" && slot.kind !== "distinct",
-        ),
-      );
+    const stateOf = (id: number) => states.get(group.slots.findIndex((slot) => slot.id === id && !isObject(slot.kind)));
     if (cells.length > 0)
       fields.push(
         tile,
@@ -60,7 +55,7 @@ export function buildByModel(plan: Plan, tenant: string, events: readonly RawEve
       );
     group.slots.forEach(({ id, kind }, slot) => {
       const state = states.get(slot);
-      if (state === undefined || (kind !== "first" && kind !== "last" && kind !== "distinct")) return;
+      if (state === undefined || !isObject(kind)) return;
       if (!isEmptyObject(kind, state)) fields.push(object(id), encodeObject(kind, state));
     });
   };

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ArtefactFiles } from "../../adapters/model/open.ts";
 import { type FeatureServiceDefinition, featureService, ratio, rules } from "../../core/definition.ts";
-import type { Feature, Plan } from "../../core/plan.ts";
+import type { Dtype, Feature, Plan } from "../../core/plan.ts";
 
 export const MODEL_FOLDER = join(import.meta.dirname, "..", "fixtures", "models", "fraud");
 export const modelFiles: ArtefactFiles = Object.fromEntries(
@@ -14,7 +14,7 @@ export const modelFiles: ArtefactFiles = Object.fromEntries(
 export const modelJson = (name: string) => JSON.parse(Buffer.from(modelFiles[name]).toString("utf8"));
 
 const manifest = modelJson("manifest.json");
-const dtypes = new Map<string, Feature["dtype"]>(manifest.features.map((one: any) => [one.name, one.dtype]));
+const dtypes = new Map<string, Dtype>(manifest.features.map((one: any) => [one.name, one.dtype]));
 const names = [...dtypes.keys()];
 const stored = names.filter((name) => name.includes(":") && !name.startsWith("request:"));
 const onDemand = names.filter((name) => !name.includes(":"));

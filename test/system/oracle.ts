@@ -2,7 +2,7 @@
 import { expect } from "vitest";
 import { hash64 } from "../../adapters/hash.ts";
 import { identityText } from "../../core/event.ts";
-import type { Group, Scalar } from "../../core/plan.ts";
+import type { Group, Value } from "../../core/plan.ts";
 import { plan } from "../../features/plan.ts";
 import type { SimulatedEvent } from "../../local/generator/simulate.ts";
 import { type NaiveEvent, naive } from "../core/naive.ts";
@@ -55,9 +55,9 @@ export class GroundTruth {
   }
 
   /** Values by full name; a view over a stream in which the entity never was is absent. */
-  features({ entity, id }: EntityId, asOfMs: number): Record<string, Scalar> {
+  features({ entity, id }: EntityId, asOfMs: number): Record<string, Value> {
     const groups = this.entities.get(`${entity}/${id}`)?.groups;
-    const values: Record<string, Scalar> = {};
+    const values: Record<string, Value> = {};
     for (const view of plan.views) {
       const group = plan.groups.find((each) => each.entity === view.entity && each.stream === view.stream)!;
       if (view.entity !== entity) continue;
@@ -87,7 +87,7 @@ export async function expectFeatures(truth: GroundTruth, key: string): Promise<n
         const { status, body } = await call(deployed().serve.url, `/v1/features/${entity}/${id}`, key);
         expect([status, body.degraded_reason]).toEqual([200, null]);
         const expected = truth.features(next, body.as_of_ms);
-        for (const [name, { value }] of Object.entries<{ value: Scalar }>(body.features)) {
+        for (const [name, { value }] of Object.entries<{ value: Value }>(body.features)) {
           if (!Object.is(value, expected[name])) wrong.push({ id, name, value, expected: expected[name] });
         }
         expect(Object.keys(body.features).sort()).toEqual(Object.keys(expected).sort());

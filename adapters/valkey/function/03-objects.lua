@@ -1,4 +1,4 @@
--- Objects: states of the operators first, last and distinct, each a field of its own.
+-- Objects: states of the operators first, last, lastN and distinct, each a field of its own.
 
 -- True when 8 identity bytes at the 9th of `a` come after those of `b`, as unsigned numbers. Lua's `<` on strings
 -- follows the server's locale.
@@ -56,9 +56,45 @@ local function mergeDistinct(a, b)
   return a
 end
 
-local function mergeObject(kind, a, b)
+-- Entries newest first, each f64 event time, 8 identity bytes, u16 length, value: the first `keep` of both.
+local function mergeNewest(a, b, keep)
+  local out, n, i, j = {}, 0, 1, 1
+  while n < keep and (i <= #a or j <= #b) do
+    local fromA
+    if j > #b then fromA = true
+    elseif i > #a then fromA = false
+    else
+      local ta, tb = unpackStruct("<d", a, i), unpackStruct("<d", b, j)
+      if ta ~= tb then fromA = ta > tb else fromA = idAfter(sub(a, i, i + 15), sub(b, j, j + 15)) end
+    end
+    n = n + 1
+    if fromA then
+      local next_ = i + 18 + unpackStruct("<H", a, i + 16)
+      out[n] = sub(a, i, next_ - 1)
+      i = next_
+    else
+      local next_ = j + 18 + unpackStruct("<H", b, j + 16)
+      out[n] = sub(b, j, next_ - 1)
+      j = next_
+    end
+  end
+  return concat(out)
+end
+
+local function mergeObject(object, a, b)
   if not a then return b end
   if not b then return a end
+  local kind = object.kind
   if kind == "distinct" then return mergeDistinct(a, b) end
+  if kind == "lastN" then return mergeNewest(a, b, object.keep) end
   return better(kind, a, b)
+end
+
+-- An object with what one event gives to it.
+local function addToObject(object, before, time, id, found, x)
+  local kind = object.kind
+  if kind == "distinct" then return addHash(before, x[found.hash]) end
+  local value = x[found.object]
+  if kind == "lastN" then value = pack("<H", #value) .. value end
+  return mergeObject(object, before, pack("<d", time) .. id .. value)
 end

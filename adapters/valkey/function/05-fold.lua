@@ -103,7 +103,7 @@ local function foldLevel(key, g, level, starts, into, kept, objects, nameOf, obj
         local name = objectNameOf(objects[o].id, target)
         local before = states[name]
         if before == nil then before = redis.call("HGET", key, name) end
-        states[name] = mergeObject(objects[o].kind, before or nil, state)
+        states[name] = mergeObject(objects[o], before or nil, state)
       end
     end
   end

@@ -165,9 +165,7 @@ local function applyEntity(key, blob, g, seal, births, nowMs, nowUs, frozen)
             if found and birth and index >= birth then
               local before = states and states[o]
               if before == nil then before = values[first + o - 1] or nil end
-              local after
-              if object.kind == "distinct" then after = addHash(before, x[found.hash])
-              else after = mergeObject(object.kind, before, pack("<d", time) .. id .. x[found.object]) end
+              local after = addToObject(object, before, time, id, found, x)
               if after ~= before then
                 states = states or {}
                 states[o] = after
