@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync }
 import { join } from "node:path";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { FreshetError } from "../../core/errors.ts";
-import type { Group, Plan, Scalar, Service, Stream } from "../../core/plan.ts";
+import type { Dtype, Group, Plan, Scalar, Service, Stream } from "../../core/plan.ts";
 import { createScorer } from "../../core/scoring.ts";
 import { type DuckSession, sqlName, sqlText } from "./duckdb.ts";
 import { entityEventsSql, olderThanEntitySql } from "./entity-events.ts";
@@ -201,7 +201,8 @@ function dtypesOf(
   const features = new Map(plan.views.flatMap((view) => view.features.map((feature) => [feature.name, feature.dtype])));
   return names.map((name, i) => {
     const declared = service.features.includes(name) ? features.get(name) : undefined;
-    if (declared !== undefined) return declared;
+    // No list: no service takes one.
+    if (declared !== undefined) return declared as Dtype;
     const types = new Set(inputs[i].filter((value) => value !== null).map((value) => typeof value));
     if (types.size > 1) {
       throw new FreshetError("on_demand_type", `${name} gives values of several types (${[...types].join(", ")})`, {

@@ -81,7 +81,7 @@ export function createScoreLogger(options: {
         request: given,
         features: names,
         values: [
-          ...stored.map(({ status, value }) => (status === "PRESENT" ? value : null)),
+          ...stored.map(({ status, value }) => (status === "PRESENT" ? (value as Scalar) : null)),
           ...evaluation.values.slice(storedCount),
           ...fields.map((name) => given[name]),
         ],
