@@ -3,6 +3,7 @@ import { AggregationStack } from "./aggregation-stack.ts";
 import type { Deployment } from "./deployment.ts";
 import { IngestStack } from "./ingest-stack.ts";
 import { MonitoringStack } from "./monitoring-stack.ts";
+import { OfflineStack } from "./offline-stack.ts";
 import { OnlineStoreStack } from "./online-store-stack.ts";
 import { ServingStack } from "./serving-stack.ts";
 import { StorageStack } from "./storage-stack.ts";
@@ -25,10 +26,19 @@ export function addStacks(app: App, deployment: Deployment): void {
     controlTable,
   });
   const serving = new ServingStack(app, deployment, { store, keys, models, archive, ingest: ingest.fn });
+  const { compactor } = new OfflineStack(app, deployment, { archive });
   const { training } = deployment.target;
   if (training !== null) new TrainingStack(app, deployment, { data: storage.training, models, training });
   new MonitoringStack(app, deployment, {
-    watched: [aggregator, watchkeeper, store, serving.api],
-    functions: [ingest.fn, aggregator.fn, watchkeeper.heartbeat, watchkeeper.control, sweeper.fn, serving.fn],
+    watched: [aggregator, watchkeeper, store, compactor, serving.api],
+    functions: [
+      ingest.fn,
+      aggregator.fn,
+      watchkeeper.heartbeat,
+      watchkeeper.control,
+      sweeper.fn,
+      compactor.fn,
+      serving.fn,
+    ],
   });
 }

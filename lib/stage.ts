@@ -25,6 +25,13 @@ export interface Stage {
     /** The seal stays a function timeout behind, so a longer one means that more memory is kept open. */
     readonly timeoutSeconds: number;
   };
+  readonly archive: {
+    /** Days after which what was written last of an hour is removed; null keeps it. At least what the longest window needs. */
+    readonly retentionDays: number | null;
+    /** How long replaced objects stay for readers that have listed them. Longer than any reader runs. */
+    readonly graceHours: number;
+    readonly compactionMemoryMb: number;
+  };
   readonly api: {
     readonly memoryMb: number;
     /** The outer wall, for all callers together. Limits of one tenant are the router's. */
@@ -71,6 +78,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       memoryMb: 1_024,
       timeoutSeconds: 60,
     },
+    archive: { retentionDays: null, graceHours: 24, compactionMemoryMb: 1_024 },
     api: { memoryMb: 512, requestsPerSecond: 10_000, burst: 5_000 },
     training: { instanceType: "ml.m5.large", volumeGb: 10, maxRuntimeSeconds: 3_600 },
     onlineStore: { nodeType: "cache.t4g.micro", shards: 1, replicasPerShard: 0, snapshotDays: 0, availabilityZones: 1 },
@@ -88,6 +96,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       memoryMb: 1_024,
       timeoutSeconds: 60,
     },
+    archive: { retentionDays: 400, graceHours: 24, compactionMemoryMb: 2_048 },
     api: { memoryMb: 1_024, requestsPerSecond: 500, burst: 250 },
     training: { instanceType: "ml.m5.large", volumeGb: 10, maxRuntimeSeconds: 3_600 },
     // A replica even here: without one there is no failover, and durability asks for cluster mode with failover.
@@ -108,6 +117,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       memoryMb: 1_769,
       timeoutSeconds: 60,
     },
+    archive: { retentionDays: null, graceHours: 24, compactionMemoryMb: 3_008 },
     api: { memoryMb: 1_769, requestsPerSecond: 5_000, burst: 2_500 },
     training: { instanceType: "ml.m5.2xlarge", volumeGb: 50, maxRuntimeSeconds: 14_400 },
     onlineStore: {

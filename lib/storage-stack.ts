@@ -50,6 +50,7 @@ export class StorageStack extends FreshetStack {
     });
     this.models = new Models(this, "Models", { deployment, key, accessLogs });
     this.training = new TrainingData(this, "Training", { deployment, key, accessLogs });
+    deployment.target.catalogueArchive(this, "ArchiveTables", deployment, this.archive);
     deployment.target.catalogueModels(this, "ModelGroups", deployment);
     for (const [name, value] of Object.entries({
       ArchiveBucket: this.archive.bucket.bucketName,

@@ -1,6 +1,7 @@
 import type { Environment } from "aws-cdk-lib";
 import type { PolicyStatement } from "aws-cdk-lib/aws-iam";
 import type { Construct } from "constructs";
+import type { Archive } from "./constructs/archive.ts";
 import type { NodeFunction } from "./constructs/node-function.ts";
 import type { OnlineStore } from "./constructs/online-store.ts";
 import type { TrainingData } from "./constructs/training-data.ts";
@@ -24,6 +25,8 @@ export interface Target {
   /** Account and region of the stacks; empty to take those of the credentials at deployment. */
   readonly environment: Environment;
   onlineStore(scope: Construct, id: string, deployment: Deployment): OnlineStore;
+  /** Makes the archive's streams tables of the platform's query engine. */
+  catalogueArchive(scope: Construct, id: string, deployment: Deployment, archive: Archive): void;
   /** Lists each service's models where the platform's own tools look for them. */
   catalogueModels(scope: Construct, id: string, deployment: Deployment): void;
   /** Null where a command trains instead of a state machine. */

@@ -10,6 +10,8 @@ export interface ArchiveCompactionOptions extends Omit<CompactionOptions, "tenan
   readonly onProgress?: (stream: string, tenant: string, share: number) => void;
   /** What became of a stream, all tenants together; called as each is done. */
   readonly onStream?: (stream: string, report: CompactionReport) => void;
+  /** A stream that failed; the others go on. */
+  readonly onFailure?: (stream: string, error: unknown) => void;
 }
 
 /**
@@ -32,6 +34,7 @@ export async function compactArchive(options: ArchiveCompactionOptions): Promise
       reports[stream.name] = await allTenants(options, stream, tenants);
       options.onStream?.(stream.name, reports[stream.name]!);
     } catch (error) {
+      options.onFailure?.(stream.name, error);
       failures.push(error);
     }
   }

@@ -17,6 +17,8 @@ export const ENVIRONMENT = {
   /** Replication group id, part of the IAM token. */
   valkeyCacheName: "FRESHET_VALKEY_CACHE_NAME",
   archiveBucket: "FRESHET_ARCHIVE_BUCKET",
+  /** How long replaced objects of the archive stay, in ms. */
+  archiveGraceMs: "FRESHET_ARCHIVE_GRACE_MS",
   quarantineBucket: "FRESHET_QUARANTINE_BUCKET",
   quarantineTable: "FRESHET_QUARANTINE_TABLE",
   lateTable: "FRESHET_LATE_TABLE",

@@ -1,6 +1,7 @@
 import type { IKey } from "aws-cdk-lib/aws-kms";
 import type { Bucket, IBucket } from "aws-cdk-lib/aws-s3";
 import { Construct } from "constructs";
+import { requireRetention } from "../archive-retention.ts";
 import type { Deployment } from "../deployment.ts";
 import type { NodeFunction } from "./node-function.ts";
 import { secureBucket } from "./secure-bucket.ts";
@@ -11,7 +12,10 @@ export interface ArchiveProps {
   readonly accessLogs: IBucket;
 }
 
-/** Every record that was consumed, with its fate. Objects are written once, under fresh names, and nothing expires. */
+/**
+ * Every record that was consumed, with its fate. Objects are written once, under fresh names. Compaction moves rows from `raw/`
+ * to `compacted/` and logs it under `compaction/`; retention, where a stage has one, counts from the last writing of an hour.
+ */
 export class Archive extends Construct {
   readonly bucket: Bucket;
   private readonly key: IKey;
@@ -19,7 +23,14 @@ export class Archive extends Construct {
   constructor(scope: Construct, id: string, props: ArchiveProps) {
     super(scope, id);
     this.key = props.key;
-    this.bucket = secureBucket(this, "Bucket", { ...props, name: "archive" });
+    const { plan, stage } = props.deployment;
+    const { retentionDays } = stage.archive;
+    requireRetention(plan, retentionDays);
+    this.bucket = secureBucket(this, "Bucket", {
+      ...props,
+      name: "archive",
+      ...(retentionDays === null ? {} : { expireDays: retentionDays, expirePrefixes: ["raw/", "compacted/"] }),
+    });
   }
 
   /** To log what was scored, beside the records. */
@@ -43,6 +54,16 @@ export class Archive extends Construct {
   grantWrite(fn: NodeFunction): void {
     fn.allow(["s3:PutObject"], [this.bucket.arnForObjects("raw/*")]);
     fn.allow(["kms:GenerateDataKey"], [this.key.keyArn]);
+    fn.set("archiveBucket", this.bucket.bucketName);
+  }
+
+  /** To replace raw objects and compacted ones by newer ones. */
+  grantCompact(fn: NodeFunction): void {
+    const objects = (...folders: string[]) => folders.map((folder) => this.bucket.arnForObjects(`${folder}/*`));
+    fn.allow(["s3:ListBucket"], [this.bucket.bucketArn]);
+    fn.allow(["s3:GetObject", "s3:DeleteObject"], objects("raw", "compacted", "compaction"));
+    fn.allow(["s3:PutObject"], objects("compacted", "compaction"));
+    fn.allow(["kms:Decrypt", "kms:GenerateDataKey"], [this.key.keyArn]);
     fn.set("archiveBucket", this.bucket.bucketName);
   }
 }

@@ -15,7 +15,12 @@ export type StreamMetric =
   | "FreshnessMs"
   | "IteratorLagMs"
   | "ApplyBlocked"
-  | "SealLagMs";
+  | "SealLagMs"
+  | "RowsCompacted"
+  | "ObjectsWaiting"
+  | "PayloadConflicts"
+  | "TimeConflicts"
+  | "CompactionBlocked";
 /** What the API writes for each feature service of the plan, or of itself. */
 export type ServiceMetric = "ScoreLatencyMs" | "FeaturesMissing" | "Degraded";
 /** What control writes of the store as a whole. */

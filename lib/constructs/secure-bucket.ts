@@ -1,6 +1,13 @@
 import { Aws, Duration } from "aws-cdk-lib";
 import type { IKey } from "aws-cdk-lib/aws-kms";
-import { BlockPublicAccess, Bucket, BucketEncryption, type IBucket, ObjectOwnership } from "aws-cdk-lib/aws-s3";
+import {
+  BlockPublicAccess,
+  Bucket,
+  BucketEncryption,
+  type IBucket,
+  type LifecycleRule,
+  ObjectOwnership,
+} from "aws-cdk-lib/aws-s3";
 import type { Construct } from "constructs";
 import { type Deployment, physicalName } from "../deployment.ts";
 import { removalOf } from "./removal.ts";
@@ -15,6 +22,8 @@ export interface SecureBucketProps {
   readonly accessLogs?: IBucket;
   /** Days after which an object is removed. @default none is */
   readonly expireDays?: number;
+  /** Only objects whose keys begin so are removed. @default all */
+  readonly expirePrefixes?: readonly string[];
 }
 
 /** A private bucket: encrypted, TLS only, no ACLs, uploads that were never finished removed. */
@@ -34,8 +43,13 @@ export function secureBucket(scope: Construct, id: string, props: SecureBucketPr
     serverAccessLogsPrefix: props.accessLogs === undefined ? undefined : `${props.name}/`,
     lifecycleRules: [
       { id: "unfinished-uploads", abortIncompleteMultipartUploadAfter: Duration.days(2) },
-      ...(props.expireDays === undefined ? [] : [{ id: "old", expiration: Duration.days(props.expireDays) }]),
+      ...(props.expireDays === undefined ? [] : expiryRules(Duration.days(props.expireDays), props.expirePrefixes)),
     ],
     removalPolicy: removalOf(deployment),
   });
 }
+
+const expiryRules = (expiration: Duration, prefixes?: readonly string[]): LifecycleRule[] =>
+  prefixes?.map((prefix) => ({ id: `old-${prefix.replaceAll("/", "")}`, prefix, expiration })) ?? [
+    { id: "old", expiration },
+  ];

@@ -1,5 +1,6 @@
 import { CfnModelPackageGroup } from "aws-cdk-lib/aws-sagemaker";
 import { Construct } from "constructs";
+import { ArchiveTables } from "../constructs/archive-tables.ts";
 import { ClusterOnlineStore } from "../constructs/cluster-online-store.ts";
 import { SageMakerTraining } from "../constructs/sagemaker-training.ts";
 import { physicalName } from "../deployment.ts";
@@ -15,6 +16,9 @@ export const awsTarget = ({ trainingImage }: AwsTargetProps = {}): Target => ({
   name: "aws",
   environment: {},
   onlineStore: (scope, id, deployment) => new ClusterOnlineStore(scope, id, { deployment }),
+  catalogueArchive: (scope, id, deployment, archive) => {
+    new ArchiveTables(scope, id, { deployment, archive });
+  },
   catalogueModels: (scope, id, deployment) => {
     const groups = new Construct(scope, id);
     for (const { name } of deployment.plan.services) {

@@ -21,6 +21,8 @@ export function localTarget({ valkey, sagemakerEndpoint }: LocalTargetProps = {}
       valkey === undefined
         ? new EmulatedOnlineStore(scope, id, { deployment })
         : new EndpointOnlineStore(scope, id, { deployment, ...valkey }),
+    // DuckDB reads the objects as they are.
+    catalogueArchive() {},
     catalogueModels() {},
     training:
       sagemakerEndpoint === undefined

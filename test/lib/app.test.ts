@@ -30,7 +30,7 @@ function run(context: Record<string, string>, environment: Record<string, string
 }
 
 const stacksOf = (stage: string) =>
-  ["aggregation", "ingest", "monitoring", "online-store", "serving", "storage", "streams"].map(
+  ["aggregation", "ingest", "monitoring", "offline", "online-store", "serving", "storage", "streams"].map(
     (name) => `freshet-${stage}-${name}`,
   );
 

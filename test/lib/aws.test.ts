@@ -36,7 +36,7 @@ describe("stacks", () => {
   });
 
   test("functions, API and dashboard hold no state", () => {
-    for (const stack of ["ingest", "aggregation", "serving", "monitoring"]) {
+    for (const stack of ["ingest", "aggregation", "offline", "serving", "monitoring"]) {
       const types = Object.values<any>(app.template(stack).toJSON().Resources).map(({ Type }) => Type);
       expect(types.filter((type) => /Table|Bucket$|Stream$|ReplicationGroup/.test(type))).toEqual([]);
     }
@@ -465,9 +465,10 @@ describe("the API", () => {
 });
 
 describe("schedules", () => {
-  test("the heartbeat runs each minute and the sweep each hour", () => {
+  test("the heartbeat runs each minute, sweep and compaction each hour", () => {
     const schedules = app.resources("AWS::Events::Rule").map(([, { Properties }]) => Properties);
     expect(Object.fromEntries(schedules.map(({ Name, ScheduleExpression }) => [Name, ScheduleExpression]))).toEqual({
+      "freshet-prod-compact": "rate(1 hour)",
       "freshet-prod-heartbeat": "rate(1 minute)",
       "freshet-prod-sweep": "rate(1 hour)",
     });

@@ -59,6 +59,11 @@ const accepted: readonly Accepted[] = [
     reason: "a job and its log are named after the execution that asks for it",
   },
   {
+    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|compacted|compaction)\/\*\]$/,
+    at: /Compact\/Role\/DefaultPolicy/,
+    reason: "what is compacted and replaced is told by listing, and written under fresh names",
+  },
+  {
     rule: /^AwsSolutions-IAM4\[.*AmazonAPIGatewayPushToCloudWatchLogs\]$/,
     at: /Api\/Rest\/CloudWatchRole/,
     reason: "the account's role for API Gateway's logs, of which an account has one, shared by all its APIs",

@@ -1,0 +1,27 @@
+import { DefinitionError } from "../core/errors.ts";
+import type { Plan } from "../core/plan.ts";
+
+const DAY_MS = 86_400_000;
+
+/**
+ * Tiles are rebuilt from the archive: repair and builds need every event that a window may still hold, and as much later as
+ * events may come. A lifetime window asks for nothing here: what is past is in its tile.
+ * @param retentionDays null for ever
+ * @throws DefinitionError `retention_too_short`
+ */
+export function requireRetention(plan: Plan, retentionDays: number | null): void {
+  if (retentionDays === null) return;
+  for (const view of plan.views) {
+    const lateness = plan.streams.find(({ name }) => name === view.stream)!.allowedLatenessMs;
+    const needed = Math.ceil(((view.reachMs ?? 0) + lateness) / DAY_MS);
+    if (needed <= retentionDays) continue;
+    throw new DefinitionError(
+      "retention_too_short",
+      `view ${view.name} reaches ${needed} days back, with its stream's lateness, and the archive keeps ${retentionDays}`,
+      {
+        field: view.name,
+        repair: `set archive.retentionDays to ${needed} or more in lib/stage.ts, or shorten the window`,
+      },
+    );
+  }
+}

@@ -1,0 +1,54 @@
+/** History into the archive by the command, and compaction by the deployed function, whose bundle holds DuckDB. */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { InvokeCommand, LambdaClient } from "@aws-sdk/client-lambda";
+import { ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { ENVIRONMENT } from "../../functions/shared/environment.ts";
+import { ROOT } from "../../local/home.ts";
+import { deployed, deployedClientConfig } from "../support/deployed.ts";
+
+const TENANT = "compact-system";
+const START_MS = Date.UTC(2026, 5, 1);
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "freshet-compact-system-"));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+async function keys(kind: string): Promise<string[]> {
+  const s3 = new S3Client({ ...deployedClientConfig(), forcePathStyle: true });
+  const Bucket = deployed().environment[ENVIRONMENT.archiveBucket];
+  const { Contents = [] } = await s3.send(new ListObjectsV2Command({ Bucket, Prefix: `${kind}/tenant=${TENANT}/` }));
+  return Contents.map(({ Key }) => Key!);
+}
+
+it("imported history becomes one Parquet object for each hour of event time", async () => {
+  const rows = Array.from({ length: 90 }, (_, minute) =>
+    JSON.stringify({
+      label_id: `l${minute}`,
+      transaction_id: `t${minute}`,
+      event_time: START_MS + minute * 60_000,
+      is_fraud: minute % 9 === 0,
+      source: "chargeback",
+    }),
+  );
+  const file = join(folder, "labels.ndjson");
+  writeFileSync(file, rows.join("\n"));
+  const imported = spawnSync(
+    process.execPath,
+    [join(ROOT, "cli", "freshet.ts"), "import", file, "--stream", "labels", "--tenant", TENANT, "--json"],
+    { encoding: "utf8", env: { ...process.env, FRESHET_HOME: deployed().home } },
+  );
+  expect(JSON.parse(imported.stdout)).toMatchObject({ rows: 90, bad: 0, imported: 90, late: 0, objects: 2 });
+
+  const lambda = new LambdaClient({ ...deployedClientConfig(), requestHandler: { requestTimeout: 240_000 } });
+  const answer = await lambda.send(new InvokeCommand({ FunctionName: "freshet-local-compact", Payload: "{}" }));
+  const payload = JSON.parse(answer.Payload!.transformToString());
+  expect([answer.FunctionError, payload.labels.corrupt]).toEqual([undefined, 0]);
+  expect((await keys("compacted")).map((key) => key.slice(0, key.lastIndexOf("/")))).toEqual(
+    ["00", "01"].map((hour) => `compacted/tenant=${TENANT}/stream=labels/dt=2026-06-01/hh=${hour}`),
+  );
+});

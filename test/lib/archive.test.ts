@@ -1,0 +1,126 @@
+/** The archive's retention, its tables for Athena, and what compaction may do. */
+import { describe, expect, test } from "vitest";
+import type { Plan, View } from "../../core/plan.ts";
+import { plan } from "../../features/plan.ts";
+import { requireRetention } from "../../lib/archive-retention.ts";
+import { stageNamed } from "../../lib/stage.ts";
+import { fixturePlan, synthesizeAws, synthesizeLocal } from "./synthesized.ts";
+
+const app = synthesizeAws("prod");
+
+describe("retention", () => {
+  const view = { ...plan.views[0]!, name: "v", stream: "transactions", reachMs: 30 * 86_400_000 } satisfies View;
+  const of = (reachMs: number | null): Plan => ({ ...fixturePlan, views: [{ ...view, reachMs }] });
+
+  test("shorter than window, delay and lateness is refused with what is needed", () => {
+    expect(() => requireRetention(of(view.reachMs), 30)).toThrow(
+      "view v reaches 31 days back, with its stream's lateness, and the archive keeps 30",
+    );
+    expect(() => requireRetention(of(view.reachMs), 31)).not.toThrow();
+  });
+
+  test("of none, or for lifetime windows alone, is enough", () => {
+    expect(() => requireRetention(of(view.reachMs), null)).not.toThrow();
+    expect(() => requireRetention(of(null), 1)).not.toThrow();
+  });
+
+  test.each(["local", "dev", "prod"] as const)("of stage %s suits the features as they are", (stage) => {
+    expect(() => requireRetention(plan, stageNamed(stage).archive.retentionDays)).not.toThrow();
+  });
+
+  test("removes archive objects only, and in production none", () => {
+    const rules = (stage: "dev" | "prod") =>
+      synthesizeAws(stage)
+        .resources("AWS::S3::Bucket")
+        .filter(([id]) => id.includes("/Archive"))
+        .flatMap(([, { Properties }]) => Properties["LifecycleConfiguration"].Rules)
+        .filter((rule: any) => rule.ExpirationInDays !== undefined)
+        .map((rule: any) => [rule.Prefix, rule.ExpirationInDays]);
+    expect(rules("dev")).toEqual([
+      ["raw/", 400],
+      ["compacted/", 400],
+    ]);
+    expect(rules("prod")).toEqual([]);
+  });
+});
+
+describe("tables", () => {
+  const tables = app.resources("AWS::Glue::Table").map(([, { Properties }]) => Properties["TableInput"]);
+
+  test("there are two for each stream, in one database of the deployment", () => {
+    expect(tables.map(({ Name }) => Name).sort()).toEqual(
+      fixturePlan.streams.flatMap(({ name }) => [`compacted_${name}`, `raw_${name}`]).sort(),
+    );
+    expect(app.resources("AWS::Glue::Database").map(([, { Properties }]) => Properties["DatabaseInput"].Name)).toEqual([
+      "freshet_prod_archive",
+    ]);
+  });
+
+  test.each(["raw", "compacted"])(
+    "%s: partitions are projected where the objects lie, and a query has to name its tenant",
+    (kind) => {
+      const table = tables.find(({ Name }) => Name === `${kind}_transactions`);
+      expect(table.PartitionKeys.map(({ Name }: any) => Name)).toEqual(["tenant", "dt", "hh"]);
+      expect(table.Parameters).toMatchObject({
+        "projection.enabled": "true",
+        "projection.tenant.type": "injected",
+        "projection.dt.type": "date",
+        "projection.hh.digits": "2",
+      });
+      expect(JSON.stringify(table.Parameters["storage.location.template"])).toContain(
+        `/${kind}/tenant=\${tenant}/stream=transactions/dt=\${dt}/hh=\${hh}/`,
+      );
+    },
+  );
+
+  test("have the columns of the relation that DuckDB is given", () => {
+    const table = tables.find(({ Name }) => Name === "compacted_transactions");
+    expect(table.StorageDescriptor.Columns.map(({ Name, Type }: any) => `${Name} ${Type}`)).toEqual([
+      "event_id string",
+      "event_time_ms bigint",
+      "identity string",
+      "arrival_ms bigint",
+      "shard string",
+      "sequence string",
+      "sub_sequence int",
+      "reason string",
+      "fields struct<>",
+      "fates array<struct<entity:string,id:string,fate:string,visible_ms:bigint>>",
+    ]);
+  });
+
+  test("are AWS's alone: the laptop's DuckDB needs no catalogue", () => {
+    expect(synthesizeLocal().resources(/^AWS::Glue::/)).toEqual([]);
+  });
+});
+
+describe("compaction", () => {
+  const statements = app
+    .resources("AWS::IAM::Policy")
+    .filter(([id]) => id.startsWith("offline/"))
+    .flatMap(([, { Properties }]) => Properties["PolicyDocument"].Statement);
+  const may = (action: string) =>
+    JSON.stringify(
+      statements.filter(({ Action }: any) => [Action].flat().includes(action)).map(({ Resource }: any) => Resource),
+    );
+
+  test("removes from the three folders that it manages, and writes no raw object", () => {
+    for (const folder of ["raw", "compacted", "compaction"]) expect(may("s3:DeleteObject")).toContain(`/${folder}/*`);
+    expect(may("s3:PutObject")).not.toContain("/raw/*");
+    expect(may("s3:DeleteObject")).not.toMatch(/inference-log|quarantine/);
+  });
+
+  test("is run each hour with room on the disk, and told the grace", () => {
+    const fn = app.named("AWS::Lambda::Function", "FunctionName", "freshet-prod-compact").Properties;
+    expect(fn["EphemeralStorage"]).toEqual({ Size: 10_240 });
+    expect(fn["Environment"].Variables["FRESHET_ARCHIVE_GRACE_MS"]).toBe(String(24 * 3_600_000));
+    expect(app.named("AWS::Events::Rule", "Name", "freshet-prod-compact").Properties["ScheduleExpression"]).toBe(
+      "rate(1 hour)",
+    );
+  });
+
+  test("has a grace longer than any run: its own, a query's", () => {
+    for (const stage of ["local", "dev", "prod"] as const)
+      expect(stageNamed(stage).archive.graceHours).toBeGreaterThanOrEqual(12);
+  });
+});
