@@ -11,7 +11,7 @@ import { Child } from "./child.ts";
 import { servingPlan } from "./definitions.ts";
 import type { LoadOrder, LoadResult } from "./load.ts";
 import { storeUsage } from "./meters.ts";
-import type { Serving } from "./serve-process.ts";
+import type { ListenOrder, Serving } from "./serve-process.ts";
 import { seededRandom, transaction } from "./workload.ts";
 
 /** Entities of each type that requests choose from. */
@@ -36,6 +36,8 @@ export interface Stage {
   readonly bare: Server;
   /** Tiles that an entity holds, on average. */
   readonly tiles: number;
+  /** Another server over the same store. */
+  serve(order: Omit<ListenOrder, "valkeyPort">): Promise<Server>;
   load(order: Omit<LoadOrder, "durationMs">, durationMs: number): Promise<LoadResult>;
   close(): Promise<void>;
 }
@@ -55,15 +57,15 @@ export async function openStage({ signal, say }: BenchmarkOptions): Promise<Stag
     const { store, tiles } = await fill(valkey);
     say(`${ENTITIES} entities of 4 types, ${tiles.toFixed(1)} tiles each`);
     const profile = process.env["FRESHET_BENCH_PROFILE"];
-    const serve = async (listen: "freshet" | "bare"): Promise<Server> => {
-      const flags = profile && listen === "freshet" ? ["--cpu-prof", `--cpu-prof-dir=${profile}`] : [];
+    const serve = async (order: Omit<ListenOrder, "valkeyPort">): Promise<Server> => {
+      const flags = profile && order.listen === "freshet" ? ["--cpu-prof", `--cpu-prof-dir=${profile}`] : [];
       const child = new Child("serve-process.ts", [], flags);
       children.push(child);
-      const serving = await child.ask<Serving>({ listen, valkeyPort: valkey.port });
+      const serving = await child.ask<Serving>({ ...order, valkeyPort: valkey.port });
       return { ...serving, cpuUs: () => child.ask<number>({ usage: true }) };
     };
-    const freshet = await serve("freshet");
-    const bare = await serve("bare");
+    const freshet = await serve({ listen: "freshet" });
+    const bare = await serve({ listen: "bare" });
     const loader = new Child("load-process.ts");
     children.push(loader);
     return {
@@ -72,6 +74,7 @@ export async function openStage({ signal, say }: BenchmarkOptions): Promise<Stag
       freshet,
       bare,
       tiles,
+      serve,
       load: (order, durationMs) => loader.ask<LoadResult>({ ...order, durationMs }),
       close: async () => {
         await store.connection.close();

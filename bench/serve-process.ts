@@ -2,18 +2,29 @@
  * The server that is measured, in a process of its own: the product's API exactly as `freshet serve` runs it (its router, its
  * reader, its key check) over the benchmark's plan, or the bare baseline. Tells its own CPU over its channel.
  */
+import { createInferenceLog } from "../adapters/inference-log.ts";
+import { readArtefactFolder } from "../adapters/model/artefact-store.ts";
+import { createExactExplainer } from "../adapters/model/exact-explainer.ts";
+import { openModel } from "../adapters/model/open.ts";
 import { createReader } from "../adapters/valkey/reader.ts";
+import { createEncoder } from "../core/vector.ts";
 import type { ApiDependencies } from "../functions/api/app.ts";
 import { createKey, type KeyRecord, type KeyStore } from "../functions/api/keys.ts";
+import { createScoreLogger } from "../functions/api/score-log.ts";
+import type { ScoringPorts } from "../functions/api/scoring-ports.ts";
 import { listen } from "../functions/api/server.ts";
 import { LOOPBACK } from "../local/ports.ts";
 import { listenBare } from "./bare-server.ts";
 import { fraud, servingPlan } from "./definitions.ts";
 import { ownCpuUs } from "./meters.ts";
 
-export type ServeOrder =
-  | { readonly listen: "freshet" | "bare"; readonly valkeyPort: number }
-  | { readonly usage: true };
+export interface ListenOrder {
+  readonly listen: "freshet" | "bare";
+  readonly valkeyPort: number;
+  /** Folder of the champion's artefact. @default rules score */
+  readonly model?: string;
+}
+export type ServeOrder = ListenOrder | { readonly usage: true };
 export interface Serving {
   readonly port: number;
   readonly key: string;
@@ -32,21 +43,38 @@ async function answer(order: ServeOrder): Promise<Serving | number> {
   if (order.listen === "bare") return { port: await listenBare(order.valkeyPort), key: "" };
   const keys = keysInMemory();
   const { key } = await createKey(keys, { tenant: "default", scopes: ["read", "score"], nowMs: Date.now() });
-  const { url } = await listen({ port: 0, dependencies: dependencies(order.valkeyPort, keys) });
+  const { url } = await listen({ port: 0, dependencies: await dependencies(order, keys) });
   return { port: Number(new URL(url).port), key };
 }
 
-const dependencies = (valkeyPort: number, keys: KeyStore): ApiDependencies => ({
+const dependencies = async ({ valkeyPort, model }: ListenOrder, keys: KeyStore): Promise<ApiDependencies> => ({
   plan: servingPlan,
   services: [fraud],
   keys,
-  scoring: null,
+  scoring: model === undefined ? null : await scoringWith(model),
   ingest: null,
   reader: createReader(servingPlan, { host: LOOPBACK, port: valkeyPort }),
   clock: Date.now,
   log: (message, details, error) => process.stderr.write(`${message} ${JSON.stringify(details)} ${String(error)}\n`),
   version: "bench",
 });
+
+/** The registry with one champion, which is not asked for again, and the log as far as S3: rows are formatted and compressed. */
+async function scoringWith(folder: string): Promise<ScoringPorts> {
+  const model = await openModel(readArtefactFolder(folder));
+  const champion = { name: "bench@1", model, encode: createEncoder(model.manifest.features) };
+  const served = { champion, challenger: null, shadow: null, share: null, fault: null };
+  const serving = {
+    served: () => served,
+    refresh: async () => {},
+    state: () => ({ polledMs: 0, loaded: 1, refused: [] }),
+  };
+  const s3: any = { send: async () => ({}) };
+  const onFault = ({ error }: { error?: unknown }) => process.stderr.write(`not logged: ${error}\n`);
+  const log = createInferenceLog({ bucket: "none", s3, onFault });
+  const logger = createScoreLogger({ log, plan: servingPlan, onFault });
+  return { serving, logger, explainer: createExactExplainer(), registry: null, close: async () => {} } as any;
+}
 
 /** Stands in for the table of keys, which a request reads every 30 s at most. */
 function keysInMemory(): KeyStore {

@@ -20,6 +20,10 @@ export const fraud = featureService("fraud", {
   },
   task: "binary",
   labels: { stream: labels, delay: "7d" },
+  // Of a model, whose scores are calibrated probabilities; the rules have limits of their own.
+  decision: { review: 0.1, decline: 0.4 },
+  // Takes effect when a challenger is named: freshet models promote 8 --alias challenger.
+  experiment: { key: "card_id", challenger: 0.1 },
   fallback: rules<typeof request>("rule-based-v1", {
     base: 0.01,
     review: 0.5,

@@ -1,0 +1,162 @@
+/** Row "score, 4 entities + ONNX" of DESIGN §13, beside a Python server that answers the same from ready values. */
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { vectorNames } from "../core/vector.ts";
+import { ROOT } from "../local/home.ts";
+import { anyFreePort, LOOPBACK } from "../local/ports.ts";
+import type { BenchmarkOptions, Row } from "./benchmark.ts";
+import { servingPlan } from "./definitions.ts";
+import { httpPost, type LoadOrder } from "./load.ts";
+import { CASES } from "./online.ts";
+import { ENTITIES, moveSeal, type Server, type Stage, type Timed, timed } from "./reading.ts";
+import { seededRandom } from "./workload.ts";
+
+const [service] = servingPlan.services;
+/** Ticks of /proc are hundredths of a second on every Linux that Node runs on. */
+const TICK_US = 10_000;
+const START_MS = 30_000;
+
+/** Trains the model that is measured: 200 trees of 31 leaves over the service's vector. @returns its folder */
+export function makeModel(folder: string): string {
+  const dtypes = new Map<string, string>(
+    servingPlan.views.flatMap(({ features }) => features.map(({ name, dtype }) => [name, dtype])),
+  );
+  for (const [name, type] of Object.entries(service.request))
+    dtypes.set(`request:${name}`, type === "long" ? "int64" : type);
+  const features = vectorNames(service).map((name) => ({ name, dtype: dtypes.get(name) ?? "double" }));
+  const spec = join(folder, "features.json");
+  writeFileSync(spec, JSON.stringify({ service: service.name, plan_hash: servingPlan.hash, features }));
+  const model = join(folder, "model");
+  const python = join(ROOT, ".freshet", "venv", "bin", "python");
+  execFileSync(python, [join(import.meta.dirname, "python", "make_model.py"), spec, model]);
+  return model;
+}
+
+/** An environment of its own: the app has no use for these packages. Made once; needs the package index then. */
+function benchPython(say: (text: string) => void): string {
+  const folder = join(ROOT, ".freshet", "bench-venv");
+  const requirements = join(import.meta.dirname, "python", "requirements.txt");
+  const stamp = join(folder, "requirements.txt");
+  const python = join(folder, "bin", "python");
+  const wanted = readFileSync(requirements, "utf8");
+  if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return python;
+  say("installing the Python server of the baseline");
+  execFileSync(join(ROOT, ".freshet", "venv", "bin", "python"), ["-m", "venv", folder]);
+  execFileSync(python, ["-m", "pip", "install", "--quiet", "--no-deps", "--requirement", requirements]);
+  writeFileSync(stamp, wanted);
+  return python;
+}
+
+async function startPython(stage: Stage, model: string, folder: string, say: (text: string) => void) {
+  const python = benchPython(say);
+  const port = await anyFreePort();
+  const entities = servingPlan.entities.map(({ name, joinKey }) => ({
+    name,
+    join_key: joinKey,
+    features: service.features.filter((feature) => feature.startsWith(`${name}_`)),
+  }));
+  const { features } = JSON.parse(readFileSync(join(model, "manifest.json"), "utf8"));
+  const categories: string[] = features.find((one: any) => one.name === "request:country").categories;
+  const spec = join(folder, "server.json");
+  const key = "bench";
+  const codes = Object.fromEntries(categories.map((name, code) => [name, code]));
+  writeFileSync(spec, JSON.stringify({ key, entities, country_codes: codes }));
+  const random = seededRandom(11);
+  const [node] = await stage.store.connection.primaries();
+  for (let n = 0; n < ENTITIES; n++) {
+    const pipeline = node.pipeline();
+    for (const { name, features: names } of entities) {
+      pipeline.hset(
+        `py:${name}:${name}_${n}`,
+        Object.fromEntries(names.map((each) => [each, (random() * 300).toFixed(2)])),
+      );
+    }
+    await pipeline.exec();
+  }
+  const script = join(import.meta.dirname, "python", "score_server.py");
+  const args = [script, String(port), String(stage.valkey.port), join(model, "model.onnx"), spec];
+  const child = spawn(python, args, { stdio: ["ignore", "ignore", "inherit"] });
+  await answering(child, port);
+  return { port, key, cpuUs: async () => cpuOf(child.pid!), stop: () => child.kill("SIGKILL") };
+}
+
+async function answering(child: ChildProcess, port: number): Promise<void> {
+  for (const until = Date.now() + START_MS; ; ) {
+    const isUp = await fetch(`http://${LOOPBACK}:${port}/openapi.json`).then(
+      ({ ok }) => ok,
+      () => false,
+    );
+    if (isUp) return;
+    if (child.exitCode !== null || Date.now() > until) throw new Error("the Python server did not start");
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+/** User and system time of a process, in µs. */
+function cpuOf(pid: number): number {
+  const after = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1].split(" ");
+  return (Number(after[11]) + Number(after[12])) * TICK_US;
+}
+
+/** Rounds of model and Python server in turn, so that both meet the same machine. */
+export async function measureModel(stage: Stage, { quick, signal, say }: BenchmarkOptions): Promise<Row[]> {
+  const folder = mkdtempSync(join(tmpdir(), "freshet-bench-model-"));
+  let python: Awaited<ReturnType<typeof startPython>> | null = null;
+  try {
+    const model = makeModel(folder);
+    const served = await stage.serve({ listen: "freshet", model });
+    python = await startPython(stage, model, folder, say);
+    const { body, path } = CASES.score;
+    const bodies = Array.from({ length: 500 }, (_, n) => body(n));
+    const requestsTo = ({ key }: Pick<Server, "key">) =>
+      bodies.map((each) => httpPost(path, each, { "x-api-key": key }));
+    const rows: Row[] = [];
+    for (const connections of [1, 8]) {
+      const orders: [Timed[], Server, Omit<LoadOrder, "durationMs">][] = [served, { ...python }].map((server) => [
+        [],
+        server,
+        { port: server.port, protocol: "http", requests: requestsTo(server), connections },
+      ]);
+      const durationMs = quick ? 700 : 2_000;
+      for (let round = 0; round <= (quick ? 2 : 7); round++) {
+        signal.throwIfAborted();
+        await moveSeal(stage);
+        for (const [kept, server, order] of orders) {
+          const result = await timed(stage, server, order, round === 0 ? durationMs / 2 : durationMs);
+          if (round > 0) kept.push(result);
+        }
+      }
+      const [[own], [baseline]] = orders;
+      say(
+        `score with ONNX, ${connections} connections: p50 ${own[0].p50Ms.toFixed(3)} ms, Python ${baseline[0].p50Ms.toFixed(3)} ms`,
+      );
+      rows.push(...rowsOf(own, baseline, connections));
+    }
+    return rows;
+  } finally {
+    python?.stop();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function rowsOf(own: readonly Timed[], baseline: readonly Timed[], connections: number): Row[] {
+  const name = `score with ONNX (200 trees), 4 entities, ${connections} connection${connections > 1 ? "s" : ""}`;
+  const row = (what: string, unit: Row["unit"], value: (one: Timed) => number, atMost?: number): Row => ({
+    what: `${name}: ${what}`,
+    unit,
+    rounds: own.map(value),
+    ...(atMost === undefined ? {} : { target: { atMost } }),
+    baselines: [{ name: "FastAPI + redis + onnxruntime", rounds: baseline.map(value) }],
+  });
+  if (connections > 1) {
+    return [row("throughput", "requests/s", ({ perSecond }) => perSecond), row("p99", "ms", ({ p99Ms }) => p99Ms)];
+  }
+  return [
+    row("p50", "ms", ({ p50Ms }) => p50Ms, 0.6),
+    row("p95", "ms", ({ p95Ms }) => p95Ms),
+    row("p99", "ms", ({ p99Ms }) => p99Ms, 1.5),
+    row("CPU of the server", "µs", ({ serverUs }) => serverUs),
+  ];
+}
