@@ -113,6 +113,16 @@ class Job(unittest.TestCase):
         self.assertIn("refused: one_class", out)
         self.assertEqual(os.listdir(self.base / "model"), [])
 
+    def test_weighed_classes_are_calibrated_back_to_the_base_rate(self):
+        self.prepare(class_weight="balanced", num_trees="40")
+        code, out = self.run_to_end()
+        self.assertEqual(code, 0, out)
+        self.assertIn("average_precision=", out)
+        metrics = self.artefact("metrics.json")
+        said = [part["mean_probability"] for part in metrics["calibration"]]
+        self.assertAlmostEqual(sum(said) / len(said), metrics["base_rate"], delta=0.05)
+        self.assertGreater(metrics["roc_auc"], 0.65)
+
     def test_another_plan_is_refused(self):
         self.prepare(plan_hash="ffff")
         self.assertEqual(self.run_to_end()[0], 1)

@@ -32,7 +32,8 @@ class Hyperparameters:
     lambda_l2: float = 5.0
     max_bin: int = 255
     early_stopping_rounds: int = 40
-    early_stopping_metric: str = "binary_logloss"
+    # auto: binary_logloss, or average_precision when classes are weighed (weights shift every probability).
+    early_stopping_metric: str = "auto"
     class_weight: str = "none"
     max_categories: int = 200
     num_threads: int = 0
@@ -61,7 +62,7 @@ RANGES = [
     ("golden_rows", 50, 1_000),
     ("min_rows", 10, 10**9),
 ]
-CHOICES = {"class_weight": ("none", "balanced"), "early_stopping_metric": ("binary_logloss", "average_precision", "auc")}
+CHOICES = {"class_weight": ("none", "balanced"), "early_stopping_metric": ("auto", "binary_logloss", "average_precision", "auc")}
 
 
 def parse(given: dict[str, str]) -> Hyperparameters:
