@@ -26,7 +26,7 @@ const COMMANDS: Readonly<Record<string, { description: string; load: () => Promi
     description: "features as they were at each labelled event, as Parquet",
     load: () => import("./commands/training-set.ts"),
   },
-  train: { description: "train a model from a training set", load: () => import("./commands/train.ts") },
+  train: { description: "train a model and register it", load: () => import("./commands/train.ts") },
   models: {
     description: "versions of models, who is champion, and the gate",
     load: () => import("./commands/models.ts"),

@@ -5,6 +5,8 @@ import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
 import { createArtefactStore } from "../adapters/model/artefact-store.ts";
 import { ModelRegistry } from "../adapters/model-registry.ts";
 import { FreshetError } from "../core/errors.ts";
+import { DEFAULT_GATE } from "../core/gate.ts";
+import { definitions } from "../features/index.ts";
 import { plan } from "../features/plan.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger } from "./shared/observability.ts";
@@ -16,7 +18,8 @@ const registry = new ModelRegistry({
   dynamodb: new DynamoDBClient(DURABLE_CLIENT),
   artefacts: createArtefactStore({ bucket: requireEnvironment("modelsBucket"), s3 }),
 });
-const ports = { plan, registry, s3 };
+const gateOf = (service: string) => definitions.services.find(({ name }) => name === service)?.gate ?? DEFAULT_GATE;
+const ports = { plan, gateOf, registry, s3 };
 
 type Event =
   | { readonly step: "prepare"; readonly execution: string; readonly input: TrainingInput }

@@ -20,7 +20,7 @@ import { formatTable } from "../table.ts";
 
 const STEPS = { spine: "finding the rows", features: "joining features", write: "writing" } as const;
 
-interface Options extends StageOption {
+interface SetOptions extends StageOption {
   readonly service: string;
   readonly labels?: string;
   readonly asOf: AsOfRule;
@@ -32,6 +32,9 @@ interface Options extends StageOption {
   readonly tenant: string;
   readonly memory: number;
   readonly skipCorrupt?: boolean;
+}
+
+interface Options extends SetOptions {
   readonly json?: boolean;
 }
 
@@ -70,12 +73,13 @@ export function register(program: Command): void {
         `\n  python -c "import pandas; print(pandas.read_parquet('set/part-00000.parquet'))"`,
     )
     .action(async (options: Options) => {
-      const manifest = await interruptible((signal) => run(options, signal));
+      const manifest = await interruptible((signal) => buildSet(options, signal));
       process.stdout.write(options.json ? `${JSON.stringify(manifest, null, 2)}\n` : render(manifest, options.out));
     });
 }
 
-async function run(options: Options, signal: AbortSignal): Promise<TrainingManifest> {
+/** Also what `freshet train` does before it trains. */
+export async function buildSet(options: SetOptions, signal: AbortSignal): Promise<TrainingManifest> {
   const service = plan.services.find(({ name }) => name === options.service);
   const definition = definitions.services.find(({ name }) => name === options.service);
   if (service === undefined || definition === undefined) {
@@ -121,7 +125,7 @@ async function run(options: Options, signal: AbortSignal): Promise<TrainingManif
   }
 }
 
-function spineOf({ labels, asOf, spine, query, service }: Options, declared: string | undefined): SpineSource {
+function spineOf({ labels, asOf, spine, query, service }: SetOptions, declared: string | undefined): SpineSource {
   if (spine !== undefined) return { kind: "query", query: spineFile(resolve(spine)) };
   if (query !== undefined) return { kind: "query", query };
   const stream = labels ?? declared;

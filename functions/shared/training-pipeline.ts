@@ -13,11 +13,13 @@ import { readTarGz } from "../../adapters/model/tar.ts";
 import type { ModelRegistry } from "../../adapters/model-registry.ts";
 import { parseS3Uri } from "../../adapters/s3-uri.ts";
 import { FreshetError } from "../../core/errors.ts";
-import { judge, type Verdict } from "../../core/gate.ts";
+import { type GateDefinition, judge, type Verdict } from "../../core/gate.ts";
 import type { Plan } from "../../core/plan.ts";
 
 export interface TrainingPorts {
   readonly plan: Plan;
+  /** What a service holds a new champion to. */
+  readonly gateOf: (service: string) => GateDefinition;
   readonly registry: ModelRegistry;
   readonly s3: Pick<S3Client, "send">;
 }
@@ -97,7 +99,7 @@ export async function gate(ports: TrainingPorts, { tenant, service, job }: Train
   const id = { tenant, service };
   const { champion } = await ports.registry.aliases(id);
   const standing = champion === null ? null : await ports.registry.get(id, champion);
-  return judge(model.manifest.metrics, standing?.metrics ?? null);
+  return judge(model.manifest.metrics, standing?.metrics ?? null, ports.gateOf(service));
 }
 
 /** @throws what `registerModel` throws; the registry is then as it was */
@@ -137,6 +139,7 @@ export async function makeChampion(
     {
       version,
       alias: "champion",
+      gate: ports.gateOf(service),
       nowMs,
       by: by(execution),
     },

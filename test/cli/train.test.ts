@@ -16,7 +16,7 @@ beforeAll(() => void execFileSync(venvPython(), [join(ROOT, "test", "training", 
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
 function train(home: string, ...args: string[]) {
-  const result = spawnSync(process.execPath, [COMMAND, "train", "--service", "fraud", ...args], {
+  const result = spawnSync(process.execPath, [COMMAND, "train", "--service", "fraud", "--no-register", ...args], {
     encoding: "utf8",
     env: { ...process.env, FRESHET_HOME: home },
   });
@@ -62,12 +62,26 @@ describe("freshet train", () => {
     expect(result.code).toBe(code);
   });
 
+  it.each([
+    ["without a set", []],
+    ["with one", ["--training-set", set]],
+  ])("says that nothing runs before anything is built or trained, %s", (_, args) => {
+    const home = temporaryFolder();
+    const { status, stderr } = spawnSync(process.execPath, [COMMAND, "train", "--service", "fraud", ...args], {
+      encoding: "utf8",
+      env: { ...process.env, FRESHET_HOME: home },
+    });
+    expect(stderr).toContain("Freshet is not running here\n  repair: run `make up`");
+    expect(status).toBe(3);
+    expect(existsSync(join(home, "training"))).toBe(false);
+  });
+
   it("passes Ctrl-C on, and the program ends by itself", async () => {
     const home = temporaryFolder();
     const long = ["num_trees=5000", "early_stopping_rounds=5000", "learning_rate=0.001", "num_threads=1"];
     const child = spawn(
       process.execPath,
-      [COMMAND, "train", "--service", "fraud", "--training-set", set, "--name", "long"].concat(
+      [COMMAND, "train", "--service", "fraud", "--no-register", "--training-set", set, "--name", "long"].concat(
         long.flatMap((each) => ["--set", each]),
       ),
       { env: { ...process.env, FRESHET_HOME: home }, stdio: ["ignore", "pipe", "pipe"] },
