@@ -16,8 +16,8 @@ export interface VectorFeature {
   readonly categories?: readonly string[];
 }
 
-/** LightGBM reads smaller magnitudes as 0 when it predicts; ONNX does not. */
-const TINY = 1e-35;
+/** LightGBM reads magnitudes up to its float32 constant 1e-35f, here written out, as 0 when it predicts; ONNX does not. */
+const TINY = 1.0000000180025095e-35;
 /** A category that training did not see. It is a member of no split's set, as LightGBM has it. */
 const UNSEEN = -1;
 const REQUEST_DTYPES = { double: "double", long: "int64", string: "string", boolean: "boolean" } as const;

@@ -25,8 +25,8 @@ describe("the vector", () => {
   it.each([
     ["a number", "double", 1.5, 1.5],
     ["a negative zero", "double", -0, 0],
-    ["a magnitude that LightGBM reads as 0", "double", 1e-35, 0],
-    ["the next greater one", "double", 1.0000001e-35, 1.0000001e-35],
+    ["a magnitude that LightGBM reads as 0", "double", 1.0000000180025095e-35, 0],
+    ["the next greater one", "double", 1.0000000180025097e-35, 1.0000000180025097e-35],
     ["an absent value", "double", null, Number.NaN],
     ["true", "boolean", true, 1],
     ["false", "boolean", false, 0],
