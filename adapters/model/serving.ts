@@ -46,7 +46,7 @@ export interface ModelServing {
   state(): ServingState;
   /** Looks at the aliases and loads what is new. Never throws. One at a time: a call while one is under way waits for that. */
   refresh(): Promise<void>;
-  /** The same, unless a look is younger than this. */
+  /** The same, unless the last attempt is younger than this. */
   refreshIfOlder(ageMs: number): Promise<void>;
   /** Ends polling and frees the models. */
   close(): Promise<void>;
@@ -93,6 +93,7 @@ export function createModelServing(options: ModelServingOptions): ModelServing {
   let current = new Map<string, Served>();
   let refused: ServingState["refused"] = [];
   let polledMs: number | null = null;
+  let triedMs = Number.NEGATIVE_INFINITY;
   let refreshing: Promise<void> | null = null;
   let closed = false;
 
@@ -192,6 +193,7 @@ export function createModelServing(options: ModelServingOptions): ModelServing {
   }
 
   const refresh = () => {
+    triedMs = clock();
     refreshing ??= look()
       .catch((error) => onEvent({ kind: "unavailable", error }))
       .finally(() => {
@@ -207,7 +209,8 @@ export function createModelServing(options: ModelServingOptions): ModelServing {
     state: () => ({ polledMs, loaded: loaded.size, refused }),
     refresh,
     async refreshIfOlder(ageMs) {
-      if (polledMs === null || clock() - polledMs > ageMs) await refresh();
+      // A registry that does not answer is not asked more often than one that does.
+      if (clock() - triedMs > ageMs || refreshing !== null) await refresh();
     },
     async close() {
       closed = true;

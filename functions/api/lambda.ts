@@ -11,6 +11,8 @@ const NAMESPACE = "Freshet";
 const POLL_MS = 1_500;
 /** No score is made by aliases older than this. */
 const STALE_MS = 4_000;
+/** What a dependency beside the score may cost an answer when it hangs: models as they were, a log that is written later. */
+const PATIENCE_MS = 1_000;
 
 /** What the host gives to the API's ports. */
 export interface LambdaHost {
@@ -29,26 +31,38 @@ export function createLambdaHandler(service: string, dependencies: (host: Lambda
   // Models are loaded while Lambda starts the function, before it sends a request.
   const warm = scoring?.serving.refresh();
   return async (event: any, context: any) => {
-    await warm;
+    await within(PATIENCE_MS, warm);
     // Nothing runs between invocations: one that has slept catches up first, one in traffic while it answers.
-    await scoring?.serving.refreshIfOlder(STALE_MS);
+    await within(PATIENCE_MS, scoring?.serving.refreshIfOlder(STALE_MS));
     const polled = scoring?.serving.refreshIfOlder(POLL_MS);
     try {
       return await respond(event, context);
     } finally {
       // What is not done now may never be: an environment is frozen when it has answered, and may be thrown away.
-      await Promise.all([polled, scoring?.logger.settle()]);
+      await within(PATIENCE_MS, Promise.all([polled, scoring?.logger.settle()]));
+      if (scoring !== null) telemetry.models(scoring.serving.state().refused.length);
       // Always a line, also for a probe: it carries the request count, and a silent handler is slow on the emulator.
       telemetry.publish();
     }
   };
 }
 
+/** Waits for work that goes on by itself, but not for ever. */
+async function within(ms: number, work: Promise<unknown> | undefined): Promise<void> {
+  if (work === undefined) return;
+  let timer: NodeJS.Timeout | undefined;
+  const patience = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([work, patience]);
+  clearTimeout(timer);
+}
+
 /**
  * One Lambda serves one request at a time, so metrics gather until the request is answered. Requests are counted under the
  * function's name and scores under the feature service's, in the same dimension `service`.
  */
-function emfTelemetry(metrics: Metrics): Telemetry & { publish(): void } {
+function emfTelemetry(metrics: Metrics): Telemetry & { models(refused: number): void; publish(): void } {
   const scored = new Map<string, Metrics>();
   return {
     request(route, status, latencyMs) {
@@ -76,6 +90,9 @@ function emfTelemetry(metrics: Metrics): Telemetry & { publish(): void } {
       metrics.addMetric("EventsQueued", MetricUnit.Count, queued);
       metrics.addMetric("EventsInvalid", MetricUnit.Count, invalid);
       metrics.addMetric("EventsThrottled", MetricUnit.Count, throttled);
+    },
+    models(refused) {
+      metrics.addMetric("ModelsRefused", MetricUnit.Count, refused);
     },
     publish() {
       metrics.publishStoredMetrics();

@@ -188,6 +188,17 @@ export class HttpApi extends Construct {
       ),
     ]);
     board.alarm({
+      runbook: "model-refused",
+      meaning: "A model that an alias points to is refused: what served before it goes on.",
+      metric: serviceMetric("ModelsRefused", "api", "Maximum"),
+      comparison: ComparisonOperator.GREATER_THAN_THRESHOLD,
+      threshold: 0,
+      periods: 5,
+      datapoints: 3,
+      missingData: TreatMissingData.NOT_BREACHING,
+      missingDataReason: "the metric has no value in a minute without requests",
+    });
+    board.alarm({
       runbook: "api-5xx",
       meaning: `More than ${stage.alarms.serverErrorShare * 100} % of all answers are server errors.`,
       metric: this.restApi.metricServerError({ period: Duration.minutes(1), statistic: "Average" }),

@@ -25,7 +25,7 @@ export type StreamMetric =
 export type ServiceMetric = "ScoreLatencyMs" | "FeaturesMissing" | "Degraded";
 /** What control writes of the store as a whole. */
 export type StoreMetric = "BucketsNotOk";
-export type RouterMetric = "RequestCount" | "LatencyMs" | "ServerErrors" | "ClientErrors";
+export type RouterMetric = "ModelsRefused" | "RequestCount" | "LatencyMs" | "ServerErrors" | "ClientErrors";
 
 /** Without a label, since CloudFormation takes a labelled metric for metric math, which not every emulator's alarms know. */
 export function streamMetric(name: StreamMetric, stream: string, statistic: string, period = PERIOD): Metric {

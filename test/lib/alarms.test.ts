@@ -80,9 +80,10 @@ test("an alarm's dimensions are those that the functions' metrics have", () => {
   const own = alarms.filter((alarm) => alarm["Namespace"] === "Freshet");
   const [{ Namespace, Dimensions }] = _aws.CloudWatchMetrics;
   expect([Namespace, Dimensions]).toEqual(["Freshet", [["stream"]]]);
-  // Control writes of the store as a whole under its own name.
+  // Control writes of the store as a whole, the API of its models, each under its own name.
   expect(own.map((alarm) => alarm["Dimensions"]).filter((dimensions) => dimensions[0].Name !== "stream")).toEqual([
     [{ Name: "service", Value: "control" }],
+    [{ Name: "service", Value: "api" }],
   ]);
   for (const alarm of own) expect(alarm["Dimensions"]).toHaveLength(1);
   expect(own).not.toEqual([]);
