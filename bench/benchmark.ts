@@ -1,6 +1,6 @@
 /** What a benchmark is: a module that measures in rounds and hands back rows, each beside its baselines. */
 
-export type Unit = "events/s" | "requests/s" | "µs" | "ms" | "bytes" | "%";
+export type Unit = "rows/s" | "events/s" | "requests/s" | "µs" | "ms" | "bytes" | "%";
 
 export interface Baseline {
   readonly name: string;
@@ -40,6 +40,7 @@ export const BENCHMARKS: Readonly<
   Record<string, { readonly limitS: number; load(): Promise<{ benchmark: Benchmark }> }>
 > = {
   aggregate: { limitS: 900, load: () => import("./aggregate.ts") },
+  archive: { limitS: 600, load: () => import("./archive.ts") },
   pipeline: { limitS: 900, load: () => import("./pipeline.ts") },
   online: { limitS: 900, load: () => import("./online.ts") },
   score: { limitS: 600, load: () => import("./score.ts") },

@@ -17,6 +17,7 @@ export interface Report extends Surroundings {
 }
 
 const DIGITS: Readonly<Record<Unit, number>> = {
+  "rows/s": 0,
   "events/s": 0,
   "requests/s": 0,
   µs: 1,

@@ -129,8 +129,9 @@ const arrivalRule = (text: string): ArrivalRule =>
       ? { delayMs: parseDuration(text, "--arrival") }
       : { column: text };
 
-/** @throws FreshetError `store_not_ready` */
+/** A stream that no view reads has no tiles, and so nothing that could be sealed. @throws FreshetError `store_not_ready` */
 async function sealOf(deployment: Awaited<ReturnType<typeof openDeployment>>, stream: string): Promise<number> {
+  if (!plan.groups.some((group) => group.stream === stream)) return Number.POSITIVE_INFINITY;
   const functions = openFunctions(deployment);
   try {
     const { seals, state } = await functions.invoke<ControlReport>(deployment.controlFunction, {});
@@ -183,5 +184,7 @@ function nextStep(report: ImportReport, options: Options): string {
     return "\nNothing was imported: repair the bad rows, or pass --skip-invalid.";
   if (options.dryRun) return "\nNothing was changed: run it again without --dry-run.";
   if (report.imported === 0) return "";
+  if (!plan.groups.some(({ stream }) => stream === options.stream))
+    return "\nThe events are in the archive, for training sets and queries.";
   return `\nThe events are in the archive. Features count them after: freshet backfill --stream ${options.stream}`;
 }

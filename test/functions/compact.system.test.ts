@@ -42,6 +42,7 @@ it("imported history becomes one Parquet object for each hour of event time", as
     [join(ROOT, "cli", "freshet.ts"), "import", file, "--stream", "labels", "--tenant", TENANT, "--json"],
     { encoding: "utf8", env: { ...process.env, FRESHET_HOME: deployed().home } },
   );
+  expect([imported.status, imported.stderr]).toEqual([0, ""]);
   expect(JSON.parse(imported.stdout)).toMatchObject({ rows: 90, bad: 0, imported: 90, late: 0, objects: 2 });
 
   const lambda = new LambdaClient({ ...deployedClientConfig(), requestHandler: { requestTimeout: 240_000 } });
