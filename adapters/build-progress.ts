@@ -50,6 +50,12 @@ export class BuildProgress {
     };
   }
 
+  /** Makes the next build begin anew: the archive has got what this one did not see. */
+  async forget(stream: string): Promise<void> {
+    const record = await this.get(stream);
+    if (record?.state === "running") await this.put(stream, { ...record, state: "done" });
+  }
+
   /** Only by who holds the stream's lease. @throws InfrastructureError `control_table_unavailable` */
   async put(stream: string, record: BuildRecord): Promise<void> {
     const done = Object.entries(record.done).map(([group, bits]) => [group, { B: bits }] as const);

@@ -35,12 +35,15 @@ const meaning = (plan: Plan, view: View, { operator, window, slots, sample }: Fe
 function readiness(before: Plan | null, after: Plan, view: View, feature: Feature): string {
   const group = after.groups[view.group];
   const previous = before?.groups.find(({ name }) => name === group.name);
-  if (previous === undefined) return "counts from the stream's beginning if the stream is new, else from its birth";
+  const history = `\`freshet backfill --view ${view.name}\``;
+  if (previous === undefined) {
+    return `counts from the stream's beginning if the stream is new, else from its birth until ${history}`;
+  }
   const filled = feature.slots.every((index) => previous.slots.some((slot) => sameSlot(slot, group.slots[index])));
   if (filled) return "ready at once: its slots are already filled";
   return feature.window.kind === "lifetime"
-    ? "NOT_READY, since what came before it is not counted: builds from the archive, which change that, do not exist yet"
-    : "NOT_READY until its window starts after its birth, about two minutes after the deployment";
+    ? `NOT_READY until ${history}`
+    : `NOT_READY until ${history}, or until its window starts after its birth, about two minutes after the deployment`;
 }
 
 /** Changes from `before` (null: nothing is deployed) to `after`; empty when nothing changes. */
@@ -90,6 +93,18 @@ export function diffPlans(before: Plan | null, after: Plan): Change[] {
     }
   }
   return changes;
+}
+
+/** Views of streams in use whose history has to be built for features to be ready at once: `freshet backfill`. */
+export function viewsToBackfill(before: Plan | null, after: Plan): string[] {
+  const wants = (view: View): boolean => {
+    const group = after.groups[view.group];
+    const previous = before?.groups.find(({ name }) => name === group.name);
+    const inUse = before?.streams.some(({ name }) => name === view.stream) ?? false;
+    const slots = view.features.flatMap((feature) => feature.slots.map((index) => group.slots[index]));
+    return inUse && slots.some((slot) => !previous?.slots.some((other) => sameSlot(other, slot)));
+  };
+  return after.views.filter(wants).map(({ name }) => name);
 }
 
 const sameSlot = (a: Slot, b: Slot): boolean => a.id === b.id && a.kind === b.kind;

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { S3Client } from "@aws-sdk/client-s3";
 import { type Command, Option } from "commander";
+import { BuildProgress } from "../../adapters/build-progress.ts";
 import { DURABLE_CLIENT } from "../../adapters/durable-call.ts";
 import { LateQueue } from "../../adapters/late-queue.ts";
 import {
@@ -111,6 +112,11 @@ async function run(file: string, options: Options): Promise<void> {
     onProgress: (phase, share, rows) => bar?.show(share, `${phase} ${rows} rows`),
   }).finally(() => bar?.end());
   await new Promise<void>((resolve) => (errors === null ? resolve() : errors.end(resolve)));
+  if (report.imported > 0 && !options.dryRun) {
+    // A backfill that was cut off has not seen these: the next one must not go on where it was.
+    const progress = new BuildProgress({ table: deployment.controlTable, dynamodb: new DynamoDBClient(config) });
+    await progress.forget(stream.name);
+  }
   const seconds = (Date.now() - startedMs) / 1_000;
   const refused = report.bad > 0 && !options.skipInvalid;
   if (options.json)

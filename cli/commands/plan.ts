@@ -5,7 +5,7 @@ import { hash64 } from "../../adapters/hash.ts";
 import { canonicalJson, compile, EMPTY_LOCK, type Lock } from "../../core/compile.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
-import { describeWindow, diffPlans } from "../../core/plan-diff.ts";
+import { describeWindow, diffPlans, viewsToBackfill } from "../../core/plan-diff.ts";
 import { checkServices } from "../../core/scoring.ts";
 import { definitions } from "../../features/index.ts";
 import { contracts } from "../../schemas/contracts.ts";
@@ -86,6 +86,11 @@ function render(before: Plan | null, plan: Plan, stale: boolean, written = false
   if (changes.length === 0)
     lines.push(stale ? "Nothing changes in what is stored; the recorded plan differs in words." : "No changes.");
   else lines.push("Changes:", ...changes.map(({ kind, what, effect }) => `  ${MARKS[kind]} ${what}: ${effect}`));
+  const unbuilt = viewsToBackfill(before, plan);
+  if (unbuilt.length > 0) {
+    lines.push("", "After the deployment, for features that start with their history:");
+    lines.push(...unbuilt.map((view) => `  freshet backfill --view ${view}`));
+  }
   if (written) lines.push("", "Written: features/plan.lock.json, features/plan.snapshot.json. Review and commit them.");
   else if (stale) lines.push("", "Run `freshet plan --write` to record it.");
   return `${lines.join("\n")}\n`;

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { hash64 } from "../../adapters/hash.ts";
-import { compile, EMPTY_LOCK } from "../../core/compile.ts";
+import { compile, EMPTY_LOCK, type Lock } from "../../core/compile.ts";
 import * as d from "../../core/definition.ts";
 import type { Plan } from "../../core/plan.ts";
-import { describeWindow, diffPlans } from "../../core/plan-diff.ts";
+import { describeWindow, diffPlans, viewsToBackfill } from "../../core/plan-diff.ts";
 import { card, contracts, payments } from "../support/fixture-plan.ts";
 
 const amount = () => d.sum("amount", { scale: 2 });
@@ -35,7 +35,10 @@ function changes(
   });
   return diffPlans(plans[0], plans[1]!).map(({ kind, what, effect }) => `${kind} ${what}: ${effect}`);
 }
-const LATER = "NOT_READY until its window starts after its birth, about two minutes after the deployment";
+const LATER =
+  "NOT_READY until `freshet backfill --view v`, or until its window starts after its birth, about two minutes after the deployment";
+const BEGINNING =
+  "counts from the stream's beginning if the stream is new, else from its birth until `freshet backfill --view v`";
 
 describe("diffPlans", () => {
   it("says nothing when nothing changes, words apart", () => {
@@ -46,9 +49,9 @@ describe("diffPlans", () => {
     expect(
       changes(null, { n: d.count().over("1h"), big: d.count({ where: d.gt("amount", 10) }), s: amount().over("24h") }),
     ).toEqual([
-      "add v:n_1h: count over 1h by 5m; counts from the stream's beginning if the stream is new, else from its birth",
-      "add v:big: count over for ever; counts from the stream's beginning if the stream is new, else from its birth",
-      "add v:s_24h: sum over 24h by 1h; counts from the stream's beginning if the stream is new, else from its birth",
+      `add v:n_1h: count over 1h by 5m; ${BEGINNING}`,
+      `add v:big: count over for ever; ${BEGINNING}`,
+      `add v:s_24h: sum over 24h by 1h; ${BEGINNING}`,
       "store card:payments slot 0: count(events) is filled from its birth on",
       "store card:payments slot 1: count(events where …) is filled from its birth on",
       "store card:payments slot 2: count(amount × 10^2) is filled from its birth on",
@@ -64,6 +67,39 @@ describe("diffPlans", () => {
       `add v:n_24h: count over 24h by 1h; ${LATER}`,
       "store card:payments slot 1: count(events) is filled from its birth on",
     ]);
+  });
+
+  it("tells which views have no history yet: of streams in use, with slots that were not filled", () => {
+    const planOf = (lock: Lock, ...features: Record<string, d.AggregationDefinition>[]) =>
+      compile(
+        {
+          entities: [card],
+          streams: [payments],
+          views: features.map((own, i) =>
+            d.featureView(`v${i}`, { entity: card, source: payments, ttl: "40d", owner: "o", features: own }),
+          ),
+          services: [],
+        },
+        contracts,
+        lock,
+        hash64,
+      );
+    const before = planOf(EMPTY_LOCK, { n: d.count().over("24h") });
+    expect(viewsToBackfill(null, before.plan)).toEqual([]);
+    expect(viewsToBackfill(before.plan, before.plan)).toEqual([]);
+    const after = planOf(
+      before.lock,
+      { n: d.count().over("24h") },
+      { m: d.count().over("12h").every("1h") },
+      { ever: d.count() },
+    );
+    expect(viewsToBackfill(before.plan, after.plan)).toEqual(["v2"]);
+  });
+
+  it("tells that a lifetime needs its history", () => {
+    expect(changes({ n: d.count().over("1h") }, { n: d.count().over("1h"), ever: d.count() })[0]).toBe(
+      "add v:ever: count over for ever; NOT_READY until `freshet backfill --view v`",
+    );
   });
 
   it("tells what becomes of a removed feature and of its slot", () => {
