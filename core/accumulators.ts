@@ -2,6 +2,7 @@
  * The primitive accumulators that tiles hold. Each is a commutative monoid (`empty`, `combine`) with a `lift` from one
  * event, so that any grouping, order and batching of the same events gives the same state, bit for bit.
  */
+import { type Buckets, bucketOfValue, combineBuckets } from "./buckets.ts";
 import { combineDistinct, type Distinct } from "./distinct.ts";
 import type { Scalar, Slot, SlotKind } from "./plan.ts";
 import { addSquares, addWide, squareWide, type Wide, wide, ZERO } from "./wide.ts";
@@ -22,7 +23,7 @@ export interface Pointed {
   readonly value: Scalar;
 }
 
-export type State = number | Wide | Pointed | readonly Pointed[] | Distinct | null;
+export type State = number | Wide | Pointed | readonly Pointed[] | Distinct | Buckets | null;
 
 export interface Accumulator<S extends State> {
   readonly empty: S;
@@ -79,6 +80,12 @@ export const distinct: Accumulator<Distinct> = {
   combine: combineDistinct,
 };
 
+export const buckets: Accumulator<Buckets> = {
+  empty: [],
+  lift: ({ value }) => [bucketOfValue(value as number), 1],
+  combine: combineBuckets,
+};
+
 const ACCUMULATORS: Readonly<Record<Exclude<SlotKind, "lastN">, Accumulator<any>>> = {
   count,
   sum,
@@ -88,6 +95,7 @@ const ACCUMULATORS: Readonly<Record<Exclude<SlotKind, "lastN">, Accumulator<any>
   first,
   last,
   distinct,
+  buckets,
 };
 
 const LAST_N = new Map<number, Accumulator<readonly Pointed[]>>();
@@ -100,6 +108,6 @@ export function accumulatorOf({ kind, keep = 1 }: Pick<Slot, "kind" | "keep">): 
 }
 
 /** Kinds whose state varies in size; each has a hash field of its own instead of a cell in the tile. */
-export const isObject = (kind: SlotKind): boolean => isPointed(kind) || kind === "distinct";
+export const isObject = (kind: SlotKind): boolean => isPointed(kind) || kind === "distinct" || kind === "buckets";
 /** Kinds whose state is made of values with the events that gave them. */
 export const isPointed = (kind: SlotKind): boolean => kind === "first" || kind === "last" || kind === "lastN";

@@ -67,7 +67,7 @@ export interface AggregationDefinition<F extends string = string> {
   readonly where: Condition<F> | null;
   readonly scale: number | null;
   readonly sample: boolean;
-  /** What the operator is told beside its field: n of `lastN`. */
+  /** What the operator is told beside its field: n of `lastN`, p of `approxPercentile`. */
   readonly parameter: number | null;
   /** As written: `["5m", "1h"]`; empty means lifetime. */
   readonly windows: readonly (Duration | "lifetime")[];
@@ -168,6 +168,17 @@ export const lastN = <const F extends string, const G extends string = never>(
   options: Filter<G> & { n: number },
 ) =>
   start<F | G>({ operator: "lastN", field, parameter: options?.n ?? null, ...pick<F | G>(options as Filter<F | G>) });
+/** The value below or at which a share `p` of the values lies, 0.95 for the 95th percentile: within 0.8 % of that value. */
+export const approxPercentile = <const F extends string, const G extends string = never>(
+  field: F,
+  options: Filter<G> & { p: number },
+) =>
+  start<F | G>({
+    operator: "approxPercentile",
+    field,
+    parameter: options?.p ?? null,
+    ...pick<F | G>(options as Filter<F | G>),
+  });
 /** Number of distinct values: exact to 48, about 3 % error beyond. */
 export const approxDistinct = <const F extends string, const G extends string = never>(field: F, options?: Filter<G>) =>
   start<F | G>({ operator: "approxDistinct", field, ...pick<F | G>(options as Filter<F | G>) });

@@ -72,11 +72,11 @@ export function draftFeatures(
 function checkParameter(where: string, { operator, parameter }: AggregationDefinition): void {
   const rule = OPERATORS[operator].parameter;
   if (rule === undefined) return;
-  const { name, least, most, example } = rule;
-  if (Number.isInteger(parameter) && parameter! >= least && parameter! <= most) return;
+  const { name, example, holds } = rule;
+  if (typeof parameter === "number" && holds(parameter)) return;
   refuse(
     "parameter_invalid",
-    `${operator} in ${where} needs ${name}, a whole number from ${least} to ${most}, given ${parameter ?? "none"}`,
+    `${operator} in ${where} needs ${name}, ${rule.rule}, given ${parameter ?? "none"}`,
     `write ${example}`,
     name,
   );

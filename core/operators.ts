@@ -1,14 +1,23 @@
 /** Operators: which accumulators each needs, and how their states become the value that is served. */
 import type { Pointed, State } from "./accumulators.ts";
+import { type Buckets, percentileOf } from "./buckets.ts";
 import { countDistinct, type Distinct } from "./distinct.ts";
 import type { Operator, SlotKind, Value } from "./plan.ts";
 import { OVERFLOWN, type Wide, wideToBigInt, wideToNumber } from "./wide.ts";
 
 export interface LowerOptions {
   readonly scale: number | null;
+  readonly parameter?: number;
   readonly sample: boolean;
   /** The reader's clock. */
   readonly asOfMs: number;
+}
+
+interface ParameterRule {
+  readonly name: string;
+  readonly rule: string;
+  readonly example: string;
+  holds(value: number): boolean;
 }
 
 interface OperatorRule {
@@ -16,13 +25,8 @@ interface OperatorRule {
   readonly slots: readonly SlotKind[];
   /** `required`: minor units are needed to be exact. `none`: the value is taken as it is. */
   readonly scale: "required" | "none";
-  /** What an author must say beside the field, whole and within bounds. */
-  readonly parameter?: {
-    readonly name: string;
-    readonly least: number;
-    readonly most: number;
-    readonly example: string;
-  };
+  /** What an author must say beside the field. */
+  readonly parameter?: ParameterRule;
   lower(states: readonly State[], options: LowerOptions): Value;
 }
 
@@ -85,11 +89,27 @@ export const OPERATORS: Readonly<Record<Operator, OperatorRule>> = {
   lastN: {
     slots: ["lastN"],
     scale: "none",
-    parameter: { name: "n", least: 1, most: 32, example: "{ n: 5 }" },
+    parameter: {
+      name: "n",
+      rule: "a whole number from 1 to 32",
+      example: "{ n: 5 }",
+      holds: (n) => Number.isInteger(n) && n >= 1 && n <= 32,
+    },
     lower: ([state]) => {
       const values = (state as readonly Pointed[]).map(({ value }) => value);
       return values.length === 0 ? null : values;
     },
+  },
+  approxPercentile: {
+    slots: ["buckets"],
+    scale: "none",
+    parameter: {
+      name: "p",
+      rule: "above 0 and below 1, of at most five decimals",
+      example: "{ p: 0.95 } for the 95th percentile",
+      holds: (p) => p > 0 && p < 1 && Math.round(p * 100_000) / 100_000 === p,
+    },
+    lower: ([state], { parameter }) => percentileOf(state as Buckets, parameter as number),
   },
 };
 

@@ -36,9 +36,19 @@ export interface Input {
 
 /**
  * A primitive accumulator that tiles hold. Cells (`count`, `sum`, `squares`, `min`, `max`) have a fixed size and live
- * in the tile itself; objects (`first`, `last`, `lastN`, `distinct`) vary in size and have a hash field each.
+ * in the tile itself; objects (`first`, `last`, `lastN`, `distinct`, `buckets`) vary in size and have a hash field each.
  */
-export type SlotKind = "count" | "sum" | "squares" | "min" | "max" | "first" | "last" | "lastN" | "distinct";
+export type SlotKind =
+  | "count"
+  | "sum"
+  | "squares"
+  | "min"
+  | "max"
+  | "first"
+  | "last"
+  | "lastN"
+  | "distinct"
+  | "buckets";
 export interface Slot {
   /** Stable for ever in this group, from the lock file. For cells the upper two bits give the size class. */
   readonly id: number;
@@ -102,7 +112,8 @@ export type Operator =
   | "last"
   | "approxDistinct"
   | "timeSinceLast"
-  | "lastN";
+  | "lastN"
+  | "approxPercentile";
 
 export type Window =
   | { readonly kind: "hopping"; readonly sizeMs: number; readonly hopMs: number; readonly delayMs: number }
@@ -120,7 +131,7 @@ export interface Feature {
   readonly scale: number | null;
   readonly sample: boolean;
   readonly dtype: Dtype | ListDtype;
-  /** What the operator is told beside its field: n of `lastN`. */
+  /** What the operator is told beside its field: n of `lastN`, p of `approxPercentile`. */
   readonly parameter?: number;
   readonly description: string;
 }

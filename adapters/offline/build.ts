@@ -1,5 +1,6 @@
 /** A bulk build of one group: from events of its entity to what a put writes for each of them, bucket by bucket. */
 import { isObject, type State } from "../../core/accumulators.ts";
+import { type Buckets, bucketOfValue } from "../../core/buckets.ts";
 import { combineDistinct } from "../../core/distinct.ts";
 import type { Group, Scalar, Slot } from "../../core/plan.ts";
 import { OVERFLOWN } from "../../core/wide.ts";
@@ -127,6 +128,8 @@ function stateOf({ kind }: Slot, columns: Columns, at: number, row: number): Sta
         (first.items as number[]).sort((a, b) => a - b),
         [],
       );
+    case "buckets":
+      return bucketsOf(first.entries);
     case "lastN":
       return first.items.map(({ entries: { t, i, v } }: { entries: { t: number; i: string; v: Scalar } }) => ({
         timeMs: t,
@@ -139,4 +142,14 @@ function stateOf({ kind }: Slot, columns: Columns, at: number, row: number): Sta
     default:
       return first;
   }
+}
+
+/** @param counts of each value */
+function bucketsOf(counts: readonly { readonly key: number; readonly value: number }[]): Buckets | undefined {
+  const found = new Map<number, number>();
+  for (const { key, value } of counts) {
+    const bucket = bucketOfValue(key);
+    found.set(bucket, (found.get(bucket) ?? 0) + value);
+  }
+  return found.size === 0 ? undefined : [...found].sort(([a], [b]) => a - b).flat();
 }

@@ -138,6 +138,8 @@ export function stateColumns(group: Group, { kind, channel, keep }: Slot, s: num
       return wide(column, `sum(CAST(${c} AS HUGEINT) * ${c})`);
     case "distinct":
       return [column("", `list(DISTINCT h${channel}) FILTER (h${channel} IS NOT NULL)`, "DOUBLE[]")];
+    case "buckets":
+      return [column("", `histogram(CAST(${c} AS DOUBLE)) FILTER (${c} IS NOT NULL)`, "MAP(DOUBLE, DOUBLE)")];
     case "lastN":
       return [
         column(

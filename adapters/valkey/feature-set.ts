@@ -132,7 +132,8 @@ export class FeatureSet {
         into[position] = withStatus(view, null, eventTimeMs, asOfMs, ready);
         continue;
       }
-      const options: LowerOptions = { scale: feature.scale, sample: feature.sample, asOfMs };
+      const { scale, parameter, sample } = feature;
+      const options: LowerOptions = { scale, parameter, sample, asOfMs };
       const value = OPERATORS[feature.operator].lower(
         own.map((need) => states[need]),
         options,

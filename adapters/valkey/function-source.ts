@@ -35,6 +35,7 @@ export function channelNeeds(group: Group, channel: number) {
     value: kinds.has("sum") || kinds.has("min") || kinds.has("max"),
     squares: kinds.has("squares"),
     hash: kinds.has("distinct"),
+    bucket: kinds.has("buckets"),
     object: [...kinds].some(isPointed),
   };
 }

@@ -17,7 +17,7 @@
  *                             (value = hi * 2^40 + lo)
  *   s <slot> <level> <u32>    object of a tile. first, last: f64 event time, 8 bytes identity, value; distinct: `S` and
  *                             ascending u32 hashes, or `D` and 1,024 registers; lastN: newest first, for each f64 event
- *                             time, 8 bytes identity, u16 length of the value, value
+ *                             time, 8 bytes identity, u16 length of the value, value; buckets: ascending, for each u16 bucket, u40 count
  *   i <u32>                   identities in a base tile, 12 bytes each: 8 bytes identity, u32 apply time (ms mod 2^32);
  *                             or one byte k: they are in 2^k fields
  *   i <u32> <u8>              one such chunk, by the identity's first k bits

@@ -1,5 +1,6 @@
 /** Calls that put what was built from the archive: bytes of tiles and objects, of an entity, of a call. */
 import { accumulatorOf, isObject, type Pointed, type State } from "../../core/accumulators.ts";
+import type { Buckets } from "../../core/buckets.ts";
 import type { Distinct } from "../../core/distinct.ts";
 import type { Group, Slot } from "../../core/plan.ts";
 import type { Wide } from "../../core/wide.ts";
@@ -114,6 +115,13 @@ export function encodeObject(kind: Slot["kind"], state: State): Buffer {
     });
     return bytes;
   }
+  if (kind === "buckets") {
+    const counts = state as Buckets;
+    const bytes = Buffer.allocUnsafe((counts.length / 2) * 7);
+    let at = 0;
+    for (let i = 0; i < counts.length; i += 2) at = writeLow(counts[i + 1], bytes, bytes.writeUInt16LE(counts[i], at));
+    return bytes;
+  }
   if (kind === "lastN") {
     const entries = (state as readonly Pointed[]).map(({ timeMs, identity, value }) => {
       const scalar = encodeScalar(value);
@@ -134,5 +142,5 @@ export function encodeObject(kind: Slot["kind"], state: State): Buffer {
   return bytes;
 }
 
-export const isEmptyObject = (kind: Slot["kind"], state: State): boolean =>
-  state === null || ((kind === "distinct" || kind === "lastN") && (state as readonly unknown[]).length === 0);
+export const isEmptyObject = (state: State): boolean =>
+  state === null || (state as { readonly length?: number }).length === 0;

@@ -1,5 +1,6 @@
 /** Prepares events for the store's function: which entities they touch, and the record each of those gets. */
 import type { Contribution } from "../../core/accumulators.ts";
+import { bucketOfValue } from "../../core/buckets.ts";
 import { compileGroups, entityId, type GroupReader, identityText, VALUE_LIMIT } from "../../core/event.ts";
 import type { Plan } from "../../core/plan.ts";
 import type { Fields } from "../../core/where.ts";
@@ -28,8 +29,8 @@ export interface PreparedEvent {
   readonly updates: readonly EntityUpdate[];
 }
 
-/** The largest record: 32 channels with numbers, squares, a hash and a text of `VALUE_LIMIT` UTF-16 units each. */
-const MAX_RECORD = 16 + 32 * (8 + 16 + 4 + 3 + 3 * VALUE_LIMIT);
+/** The largest record: 32 channels with numbers, squares, a hash, a bucket and a text of `VALUE_LIMIT` UTF-16 units each. */
+const MAX_RECORD = 16 + 32 * (8 + 16 + 4 + 2 + 3 + 3 * VALUE_LIMIT);
 /** Shared by some thousand records; given up as soon as none of their events is needed any more. */
 const SHARED_BYTES = 1 << 18;
 /** Entities whose keys are remembered for a tenant, about 30 MB; and tenants. */
@@ -152,6 +153,7 @@ function packContribution(
     at = into.writeDoubleLE(lo, at);
   }
   if (needs.hash) at = into.writeUInt32BE(contribution.hash, at);
+  if (needs.bucket) at = into.writeUInt16LE(bucketOfValue(contribution.value as number), at);
   if (needs.object) {
     const value = encodeScalar(contribution.value);
     at = into.writeUInt16LE(value.length, at);

@@ -129,6 +129,11 @@ function decodeObject(slot: Slot, bytes: Buffer): State {
     for (let at = 1; at < bytes.length; at += 4) hashes.push(bytes.readUInt32BE(at));
     return hashes;
   }
+  if (slot.kind === "buckets") {
+    const counts: number[] = [];
+    for (let at = 0; at < bytes.length; at += 7) counts.push(bytes.readUInt16LE(at), low(bytes, at + 2));
+    return counts;
+  }
   if (slot.kind === "lastN") {
     const values: Pointed[] = [];
     for (let at = 0; at < bytes.length; ) {

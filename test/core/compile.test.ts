@@ -125,6 +125,17 @@ const REFUSED: readonly [string, d.Definitions, string][] = [
     one(d.lastN("country", { n })),
     `parameter_invalid: lastN in feature v:x needs n, a whole number from 1 to 32, given ${n ?? "none"}; write { n: 5 }`,
   ]),
+  ...([95, 0, 1, 0.9999999] as number[]).map((p): [string, d.Definitions, string] => [
+    `the percentile ${p}`,
+    one(d.approxPercentile("amount", { p })),
+    "parameter_invalid: approxPercentile in feature v:x needs p, above 0 and below 1, of at most five decimals, given " +
+      `${p}; write { p: 0.95 } for the 95th percentile`,
+  ]),
+  [
+    "a percentile of texts",
+    one(d.approxPercentile("country", { p: 0.5 })),
+    "field_type: feature v:x needs double or long, field country is string; use another field",
+  ],
   [
     "a list that a service takes with its view",
     using([view({ x: d.lastN("country", { n: 3 }).over("1h"), y: d.count() })], {

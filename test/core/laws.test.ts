@@ -17,6 +17,13 @@ const amounts = fc.oneof(
   fc.constantFrom(0, -0, 0.005, -1.005, LARGEST, -LARGEST),
   fc.integer({ min: -1e9, max: 1e9 }).map((n) => n / 100),
 );
+/** Beyond what buckets tell apart, at their edges, and between. */
+const extremes = fc.oneof(
+  fc.integer({ min: -70, max: 70 }).map((n) => 2 ** n),
+  fc.integer({ min: -130, max: 130 }).map((n) => n / 64),
+  fc.constantFrom(0, -0, 5e-324, -1.7976931348623157e308, 2 ** 64, 2 ** -64, -(2 ** -65), 1 - 2 ** -53),
+  fc.double({ noNaN: true, noDefaultInfinity: true }),
+);
 const texts = fc.oneof(fc.constantFrom("", "NO", "ｚ", "𝄞", "'; --"), fc.string({ maxLength: 5 }));
 const scaled = { scale: 2 } as const;
 
@@ -41,6 +48,8 @@ const ROWS: Readonly<Record<string, Row>> = {
   "last boolean": { feature: d.last("online"), field: "online", values: fc.boolean() },
   "lastN of texts": { feature: d.lastN("country", { n: 3 }), field: "country", values: texts },
   "lastN of numbers": { feature: d.lastN("amount", { n: 7 }), field: "amount", values: amounts },
+  approxPercentile: { feature: d.approxPercentile("amount", { p: 0.9 }), field: "amount", values: amounts },
+  "low approxPercentile": { feature: d.approxPercentile("amount", { p: 0.07 }), field: "amount", values: extremes },
   approxDistinct: { feature: d.approxDistinct("shop"), field: "shop", values: fc.nat(90).map((n) => `s${n}`) },
   timeSinceLast: { feature: d.timeSinceLast(), field: "amount", values: amounts },
 };

@@ -67,6 +67,15 @@ export function naive(
       return plain(byTime[0].fields[input.field!]);
     case "last":
       return plain(byTime[byTime.length - 1].fields[input.field!]);
+    case "approxPercentile": {
+      const sorted = (values as number[]).sort((a, b) => a - b);
+      const x = sorted[Number((BigInt(n) * BigInt(Math.round(feature.parameter! * 1e5)) + 99_999n) / 100_000n) - 1];
+      const size = Math.min(Math.abs(x), 2 ** 64 - 2 ** 11);
+      if (size < 2 ** -64) return 0;
+      let power = 2 ** -64;
+      while (power * 2 <= size) power *= 2;
+      return Math.sign(x) * power * (1 + (Math.floor((size / power - 1) * 64) + 0.5) / 64);
+    }
     case "lastN":
       return byTime
         .map((e) => plain(e.fields[input.field!]))

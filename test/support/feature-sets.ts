@@ -11,6 +11,7 @@ const OPERATORS = [
   d.last("country"),
   d.approxDistinct("shop"),
   d.lastN("country", { n: 3 }),
+  d.approxPercentile("amount", { p: 0.5 }),
   d.stddev("amount", { scale: 2 }),
 ];
 

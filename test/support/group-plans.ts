@@ -60,6 +60,15 @@ export const GROUP_PLANS: Readonly<Record<string, Plan>> = {
     amounts: d.lastN("amount", { n: 5, where: d.gt("amount", -50) }).over("24h"),
     devices: d.lastN("online", { n: 32 }).over("24h").delayedBy("3h"),
   }),
+  percentiles: viewPlan({
+    median: d.approxPercentile("amount", { p: 0.5 }).over("1h", "7d", "lifetime"),
+    high: d.approxPercentile("amount", { p: 0.95 }).over("24h"),
+    low: d
+      .approxPercentile("amount", { p: 0.001, where: d.eq("country", "NO") })
+      .over("24h")
+      .delayedBy("3h"),
+    low_time: d.approxPercentile("at", { p: 0.25 }).over("6h"),
+  }),
   "a base of ten seconds": viewPlan({ n: d.count().over("30s", "5m").every("10s"), total: total().over("1h") }, "10s"),
   "a base of a day": viewPlan({ n: d.count().over("5d", "lifetime"), last: d.last("country").over("5d") }, "1d"),
 };

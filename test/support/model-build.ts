@@ -56,7 +56,7 @@ export function buildByModel(plan: Plan, tenant: string, events: readonly RawEve
     group.slots.forEach(({ id, kind }, slot) => {
       const state = states.get(slot);
       if (state === undefined || !isObject(kind)) return;
-      if (!isEmptyObject(kind, state)) fields.push(object(id), encodeObject(kind, state));
+      if (!isEmptyObject(state)) fields.push(object(id), encodeObject(kind, state));
     });
   };
   model.levels.forEach((tiles, level) => {

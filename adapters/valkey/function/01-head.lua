@@ -9,7 +9,7 @@
 --                 [k] group id (u8), then for each base tile its index (u32), number of records (u16) and their bytes
 --                     (u32), then the records: identity (8), offset in the tile in ms (u32), mask of present channels
 --                     (u32), and for each present channel what its slots need, in this order: value (f64), square hi
---                     and lo (f64, f64), hash (4, big-endian), object (u16 length, bytes)
+--                     and lo (f64, f64), hash (4, big-endian), bucket (u16), object (u16 length, bytes)
 --   touch   KEYS  as for apply      ARGV  [1] as for apply   [k] group id (u8): folds, sweeps and prunes without an event
 --   put     KEYS  as for apply
 --           ARGV  [1] as for apply

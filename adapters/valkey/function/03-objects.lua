@@ -1,4 +1,4 @@
--- Objects: states of the operators first, last, lastN and distinct, each a field of its own.
+-- Objects: states of the operators first, last, lastN, distinct and buckets, each a field of its own.
 
 -- True when 8 identity bytes at the 9th of `a` come after those of `b`, as unsigned numbers. Lua's `<` on strings
 -- follows the server's locale.
@@ -81,11 +81,39 @@ local function mergeNewest(a, b, keep)
   return concat(out)
 end
 
+-- Entries ascending by bucket, each u16 bucket, u40 count.
+local function addBucket(state, bucket)
+  if not state then return pack("<HI5", bucket, 1) end
+  local lower, upper = 0, #state / 7
+  while lower < upper do
+    local middle = floor((lower + upper) / 2)
+    local at, count = unpackStruct("<HI5", state, 1 + middle * 7)
+    if at == bucket then
+      return sub(state, 1, middle * 7) .. pack("<HI5", bucket, count + 1) .. sub(state, 8 + middle * 7)
+    end
+    if at < bucket then lower = middle + 1 else upper = middle end
+  end
+  return sub(state, 1, lower * 7) .. pack("<HI5", bucket, 1) .. sub(state, 1 + lower * 7)
+end
+
+local function mergeBuckets(a, b)
+  local out, i, j = {}, 1, 1
+  while i <= #a and j <= #b do
+    local x, m = unpackStruct("<HI5", a, i)
+    local y, n = unpackStruct("<HI5", b, j)
+    out[#out + 1] = pack("<HI5", min(x, y), (x <= y and m or 0) + (y <= x and n or 0))
+    if x <= y then i = i + 7 end
+    if y <= x then j = j + 7 end
+  end
+  return concat(out) .. sub(a, i) .. sub(b, j)
+end
+
 local function mergeObject(object, a, b)
   if not a then return b end
   if not b then return a end
   local kind = object.kind
   if kind == "distinct" then return mergeDistinct(a, b) end
+  if kind == "buckets" then return mergeBuckets(a, b) end
   if kind == "lastN" then return mergeNewest(a, b, object.keep) end
   return better(kind, a, b)
 end
@@ -94,6 +122,7 @@ end
 local function addToObject(object, before, time, id, found, x)
   local kind = object.kind
   if kind == "distinct" then return addHash(before, x[found.hash]) end
+  if kind == "buckets" then return addBucket(before, x[found.bucket]) end
   local value = x[found.object]
   if kind == "lastN" then value = pack("<H", #value) .. value end
   return mergeObject(object, before, pack("<d", time) .. id .. value)

@@ -13,6 +13,7 @@ local function payloadOf(g, mask)
       if needs.value then found.value = at; at = at + 1; format[#format + 1] = "d" end
       if needs.squares then found.squares = at; at = at + 2; format[#format + 1] = "dd" end
       if needs.hash then found.hash = at; at = at + 1; format[#format + 1] = "c4" end
+      if needs.bucket then found.bucket = at; at = at + 1; format[#format + 1] = "H" end
       if needs.object then found.object = at; at = at + 1; format[#format + 1] = "Hc0" end
       channels[c] = found
     end
@@ -20,7 +21,7 @@ local function payloadOf(g, mask)
   -- Without an object every record of the mask has the same size, and the first pass need not read it.
   local size, variable = 0, false
   for _, found in pairs(channels) do
-    size = size + (found.value and 8 or 0) + (found.squares and 16 or 0) + (found.hash and 4 or 0)
+    size = size + (found.value and 8 or 0) + (found.squares and 16 or 0) + (found.hash and 4 or 0) + (found.bucket and 2 or 0)
     variable = variable or found.object ~= nil
   end
   payload = { format = concat(format), channels = channels, values = at - 1, size = not variable and size or nil }

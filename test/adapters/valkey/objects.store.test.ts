@@ -16,6 +16,7 @@ const golden = JSON.parse(
 const FEATURES: Readonly<Record<string, d.AggregationDefinition>> = {
   lastN: d.lastN("country", { n: 3 }),
   "lastN of numbers": d.lastN("amount", { n: 2 }),
+  approxPercentile: d.approxPercentile("amount", { p: 0.5 }),
 };
 const events = golden.events as readonly RawEvent[];
 const HOUR = 3_600_000;
