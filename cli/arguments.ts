@@ -33,11 +33,14 @@ export const duration: Parse<number> = (text) => {
   }
 };
 
-/** @returns epoch milliseconds */
+/** Also how long ago. @returns epoch milliseconds */
 export const time: Parse<number> = (text) => {
+  if (/^\d+[smhd]$/.test(text)) return Date.now() - duration(text);
   const ms = /^\d{12,14}$/.test(text) ? Number(text) : Date.parse(text);
   if (!Number.isNaN(ms)) return ms;
-  throw new InvalidArgumentError("Give a time, as 2026-11-01, 2026-11-01T06:00:00Z or epoch milliseconds.");
+  throw new InvalidArgumentError(
+    "Give a time, as 2026-11-01, 2026-11-01T06:00:00Z or epoch milliseconds, or an age as 42d.",
+  );
 };
 
 /** Some of `names`, comma-separated, or all of them. */

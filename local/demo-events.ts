@@ -16,6 +16,7 @@ const SAMPLES_KEPT = 40;
 
 /** A payment that comes next, to be scored when all before it has been applied. */
 export interface SamplePayment {
+  /** What the fraud looks like; null for an honest payment. */
   readonly pattern: string | null;
   readonly fields: Readonly<Record<string, unknown>>;
 }

@@ -55,14 +55,18 @@ export function register(program: Command): void {
     .addOption(new Option("--duration <time>", "how long, as 60s or 5m").argParser(duration).default(60_000, "60s"))
     .option("--count <n>", "stop after this many events", whole(1, 1e9))
     .option("--seed <n>", "the same seed, with the same --from and --to, gives the same events", whole(0, 2 ** 48), 7)
-    .option("--from <time>", "simulated time instead of the clock, as fast as it goes; needs --to", time)
-    .option("--to <time>", "end of simulated time", time)
+    .option(
+      "--from <time>",
+      "simulated time instead of the clock, as fast as it goes: a time, or an age as 42d; needs --to",
+      time,
+    )
+    .option("--to <time>", "end of simulated time: a time, or an age as 1h", time)
     .addOption(
       new Option("--sink <where>", "broker (Avro, KPL-packed), http (JSON) or file (NDJSON, needs --out)")
         .choices(SINKS)
         .default("broker"),
     )
-    .option("--out <file>", "file for --sink file")
+    .option("--out <file>", "file to write; means --sink file")
     .option("--single", "one event a broker record instead of packed ones")
     .option("--duplicates <share>", "share of events sent twice", fraction, 0)
     .option("--late <share>", "share of events 20 to 60 minutes old", fraction, 0)
@@ -70,7 +74,10 @@ export function register(program: Command): void {
     .option("--malformed <share>", "share of events that cannot be read", fraction, 0)
     .option("--customers <n>", "size of the population", whole(10, 1e6), 2000)
     .option("--tenant <name>", "tenant of broker events", "default")
-    .option("--truth <file>", "write what is true of each event, one JSON line each")
+    .option(
+      "--truth <file>",
+      "write what is true of each event, with the chance that a payment is fraud, one JSON line each",
+    )
     .option("--anyway", "send a range that will be late or quarantined")
     .option("--json", "print the summary as JSON")
     .addHelpText(
@@ -79,7 +86,12 @@ export function register(program: Command): void {
 Examples:
   freshet generate --rate 200 --duration 2m
   freshet generate --rate 1000 --duplicates 0.01 --late 0.01 --disorder 0.05 --malformed 0.001 --truth truth.ndjson
-  freshet generate --sink file --out weeks.ndjson --rate 1 --from 2026-10-01T00:00:00Z --to 2026-11-01T00:00:00Z`,
+  freshet generate --out weeks.ndjson --truth truth.ndjson --rate 0.2 --from 42d --to 1h
+  freshet generate --out october.ndjson --rate 1 --from 2026-10-01 --to 2026-11-01
+
+A payment is fraud by chance: by what its card and device did before, and what it is itself. The summary tells how well a
+score that knew each chance would do on these payments; no model can do better. Labels come as in life: few at once, fraud
+after days or never, the rest after a week.`,
     )
     .action(run);
 }
@@ -89,6 +101,7 @@ async function run(options: Options, command: Command): Promise<void> {
   if (simulated && (options.from === undefined || options.to === undefined || options.to <= options.from)) {
     command.error("error: --from and --to go together, and --to is later");
   }
+  if (options.out !== undefined && command.getOptionValueSource("sink") === "default") options.sink = "file";
   if ((options.sink === "file") !== (options.out !== undefined)) {
     command.error("error: --sink file and --out go together");
   }
@@ -168,5 +181,10 @@ function render(summary: GenerateSummary): string {
     ["sent", summary.sent] as const,
     ["acknowledged", summary.acknowledged] as const,
   ].map(([name, count]) => [name, count as number]);
-  return `${formatTable(rows)}\n  in ${summary.seconds.toFixed(1)} s${summary.interrupted ? ", interrupted" : ""}\n`;
+  const { rocAuc, prAuc } = summary.best;
+  const best =
+    rocAuc === null || prAuc === null
+      ? ""
+      : `\n  best possible score: ROC-AUC ${rocAuc.toFixed(3)}, PR-AUC ${prAuc.toFixed(3)}`;
+  return `${formatTable(rows)}${best}\n  in ${summary.seconds.toFixed(1)} s${summary.interrupted ? ", interrupted" : ""}\n`;
 }

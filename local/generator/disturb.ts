@@ -43,7 +43,7 @@ export function* disturb(events: Iterable<SimulatedEvent>, seed: number, fractio
     if (draw < malformed) out = breakEvent(event, random);
     else if (draw < malformed + older) out = shifted(event, "late", random.between(20, 60));
     else if (draw < malformed + older + mixed) out = shifted(event, "disorder", random.between(0.5, 8));
-    else out = { kind: "event", event, bytes: codecs[event.stream].encode({ ...event.fields }), fault: null };
+    else out = whole("event", event);
     yield out;
     if (out.kind !== "malformed" && random.chance(duplicates)) {
       repeats.push({ in: random.whole(0, REPEAT_WITHIN), out: { ...out, kind: "duplicate" } });
@@ -57,8 +57,21 @@ export function* disturb(events: Iterable<SimulatedEvent>, seed: number, fractio
 
 function shifted(event: SimulatedEvent, kind: Kind, minutes: number): Outgoing {
   const timeMs = Math.floor(event.timeMs - minutes * 60_000);
-  const moved = { ...event, timeMs, fields: { ...event.fields, event_time: timeMs } };
-  return { kind, event: moved, bytes: codecs[event.stream].encode({ ...moved.fields }), fault: null };
+  return whole(kind, { ...event, timeMs, fields: { ...event.fields, event_time: timeMs } });
+}
+
+/** Encoded when somebody asks for the bytes: a file has no use for them. */
+function whole(kind: Kind, event: SimulatedEvent): Outgoing {
+  let bytes: Buffer | undefined;
+  return {
+    kind,
+    event,
+    fault: null,
+    get bytes() {
+      bytes ??= codecs[event.stream].encode({ ...event.fields });
+      return bytes;
+    },
+  };
 }
 
 function breakEvent(event: SimulatedEvent, random: Random): Outgoing {

@@ -1,4 +1,7 @@
-/** Patterns of fraud. Each begins with an honest payment and misuses something that it shows. */
+/**
+ * Behaviours that fraud has, and sometimes an honest customer. Each begins with an honest payment and goes on with something
+ * that it shows. Which of their payments are fraud is drawn by `Risk`.
+ */
 
 import { type Payment, price } from "./payment.ts";
 import type { Merchant, Population } from "./population.ts";
@@ -49,7 +52,15 @@ function cardTesting(population: Population, random: Random, victim: Payment, ca
   const payments: Payment[] = [];
   for (let i = 0; i < tests; i++) {
     const amount = price(random.between(0.5, 3));
-    payments.push({ ...victim, timeMs, device, merchant, amount, declined: random.chance(0.4), fraud: "card_testing" });
+    payments.push({
+      ...victim,
+      timeMs,
+      device,
+      merchant,
+      amount,
+      declined: random.chance(0.4),
+      behaviour: "card_testing",
+    });
     timeMs += random.exponential(careful ? 600_000 : 15_000);
   }
   const amount = price(random.between(150, 900));
@@ -60,7 +71,7 @@ function cardTesting(population: Population, random: Random, victim: Payment, ca
     merchant: online(population, random),
     amount,
     declined: random.chance(0.2),
-    fraud: "card_testing",
+    behaviour: "card_testing",
   });
   return payments;
 }
@@ -82,7 +93,7 @@ function accountTakeover(population: Population, random: Random, victim: Payment
       merchant,
       amount,
       declined: random.chance(0.15),
-      fraud: "account_takeover" as const,
+      behaviour: "account_takeover" as const,
     };
   });
 }
@@ -110,7 +121,7 @@ function merchantCompromise(
         merchant,
         amount: price(random.logNormal(merchant.price * 1.8, 0.5)),
         declined: random.chance(0.12),
-        fraud: "merchant_compromise" as const,
+        behaviour: "merchant_compromise" as const,
       };
     });
   });
@@ -129,7 +140,7 @@ function velocity(population: Population, random: Random, victim: Payment, caref
       merchant,
       amount,
       declined: random.chance(i > 6 ? 0.35 : 0.08),
-      fraud: "velocity" as const,
+      behaviour: "velocity" as const,
     };
   });
 }

@@ -11,7 +11,8 @@ export interface Payment {
   readonly amount: number;
   readonly country: string;
   readonly declined: boolean;
-  readonly fraud: Pattern | null;
+  /** The behaviour that it is part of; whether it is fraud is decided by `Risk`. */
+  readonly behaviour: Pattern | null;
 }
 
 export const price = (amount: number): number => Math.max(0.5, Math.round(Math.min(amount, 50_000) * 100) / 100);

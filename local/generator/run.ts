@@ -1,5 +1,6 @@
 /** Runs a simulation into a sink: at the pace of the clock for live events, as fast as it goes for others. */
 import { setTimeout as sleep } from "node:timers/promises";
+import { type BestPossible, Ceiling } from "./ceiling.ts";
 import { disturb, type Fractions, type Kind, type Outgoing } from "./disturb.ts";
 import { type SimulationOptions, type StreamName, simulate } from "./simulate.ts";
 import { end, openFile, type Sink, write } from "./sinks.ts";
@@ -19,6 +20,8 @@ export interface GenerateSummary {
   readonly byStream: Readonly<Partial<Record<StreamName, number>>>;
   readonly byKind: Readonly<Partial<Record<Kind, number>>>;
   readonly fraud: number;
+  /** Of the payments that were sent, each once: how well the best possible score would rank them. */
+  readonly best: BestPossible;
   readonly seconds: number;
   /** True when it was stopped before its end. */
   readonly interrupted: boolean;
@@ -40,12 +43,14 @@ export async function generate(
   let sent = 0;
   let acknowledged = 0;
   let fraud = 0;
+  const ceiling = new Ceiling();
   const summary = (): GenerateSummary => ({
     sent,
     acknowledged,
     byStream,
     byKind,
     fraud,
+    best: ceiling.best(),
     seconds: (Date.now() - startedMs) / 1000,
     interrupted: signal?.aborted ?? false,
   });
@@ -58,7 +63,9 @@ export async function generate(
     for (const { event, kind } of batch) {
       byStream[event.stream] = (byStream[event.stream] ?? 0) + 1;
       byKind[kind] = (byKind[kind] ?? 0) + 1;
-      if (event.fraud !== null && event.stream === "transactions") fraud++;
+      if (event.probability === null) continue;
+      if (event.fraud !== null) fraud++;
+      if (kind !== "duplicate" && kind !== "malformed") ceiling.add(event.probability, event.fraud !== null);
     }
     sent += batch.length;
     batch = [];
@@ -101,5 +108,6 @@ const truthOf = ({ kind, event, fault }: Outgoing) => ({
   ...(fault === null ? {} : { fault }),
   event_time: event.timeMs,
   fraud: event.fraud,
+  ...(event.probability === null ? {} : { fraud_probability: event.probability, behaviour: event.behaviour }),
   fields: event.fields,
 });

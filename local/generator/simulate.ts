@@ -4,6 +4,7 @@ import { episode, type Pattern } from "./fraud.ts";
 import { type Payment, price } from "./payment.ts";
 import { CURRENCY, liveliness, type Merchant, makePopulation, type Population, rhythmAt } from "./population.ts";
 import { Random } from "./random.ts";
+import { Risk } from "./risk.ts";
 import { TimeQueue } from "./time-queue.ts";
 
 export type StreamName = "transactions" | "clicks" | "labels";
@@ -16,8 +17,12 @@ export interface SimulatedEvent {
   readonly partitionKey: string;
   /** By the stream's contract, tenant included. */
   readonly fields: Readonly<EventFields>;
-  /** Pattern of fraud, null for an honest event; of a label, that of its transaction. */
-  readonly fraud: Pattern | null;
+  /** What the fraud looks like, null for an honest event; of a label, that of its transaction. */
+  readonly fraud: Pattern | "unseen" | null;
+  /** Of a transaction: the chance that it is fraud by all that could be known before its outcome; else null. */
+  readonly probability: number | null;
+  /** Of a transaction: what its payment is part of, fraud or not; else null. */
+  readonly behaviour: Pattern | null;
 }
 
 export interface SimulationOptions {
@@ -28,7 +33,7 @@ export interface SimulationOptions {
   readonly transactionsPerSecond?: number;
   /** @default half of the payments */
   readonly clicksPerSecond?: number;
-  /** Share of payments that begin an episode of fraud. @default 0.0015 */
+  /** Share of payments that begin an episode that looks like fraud. @default 0.0015 */
   readonly fraudRate?: number;
   /** @default 2000 */
   readonly customers?: number;
@@ -47,6 +52,13 @@ export interface SimulationOptions {
 
 const DAY_MS = 86_400_000;
 const REMEMBERED = 12;
+/** As features/fraud.ts declares: by then outcomes are known, but for some late chargebacks. */
+const SETTLED_DAYS = 7;
+/** Median of a log-normal delay; one in twenty-five comes after a week. */
+const CHARGEBACK_DAYS = 2.5;
+const LAST_CHARGEBACK_DAYS = 30;
+/** Share of fraud that neither an analyst nor the customer reports. */
+const NEVER_REPORTED = 0.07;
 
 /**
  * What is simulated before the first event that is given out, so that sessions and episodes are under way in a short run as
@@ -68,6 +80,7 @@ export function* simulate(options: SimulationOptions): Generator<SimulatedEvent>
   // Ids come from the start time too: the same id at another time would be another event under a known name.
   const ids = new Random(fromMs, seed);
   const recent = new RecentPayments();
+  const risk = new Risk(seed);
   const { rhythm = toMs - fromMs >= DAY_MS } = options;
   const pace = (timeMs: number): number => (rhythm ? rhythmAt(timeMs) : 1);
   const queue = new TimeQueue<() => Generator<SimulatedEvent>>();
@@ -77,12 +90,16 @@ export function* simulate(options: SimulationOptions): Generator<SimulatedEvent>
 
   function* pay(payment: Payment): Generator<SimulatedEvent> {
     const id = `tx_${ids.hex(20)}`;
-    const { label, timeMs: labelAtMs } = outcome(payment, random);
+    const { probability, fraud } = risk.judge(payment);
+    const label = outcome(payment.timeMs, fraud, random);
     if (payment.timeMs < fromMs) return;
-    later(labelAtMs, function* () {
-      if (wanted.has("labels")) yield labelEvent(tenant, id, labelAtMs, label, payment.fraud, ids);
-    });
-    if (wanted.has("transactions")) yield transactionEvent(tenant, id, payment);
+    const kind = fraud ? (payment.behaviour ?? "unseen") : null;
+    if (label !== null && wanted.has("labels")) {
+      later(label.timeMs, function* () {
+        yield labelEvent(tenant, id, label.timeMs, label.source, kind, ids);
+      });
+    }
+    if (wanted.has("transactions")) yield transactionEvent(tenant, id, payment, kind, probability);
   }
 
   const nextPayment = (): void => {
@@ -165,18 +182,26 @@ function honestPayment(population: Population, random: Random, timeMs: number): 
     amount: price(random.logNormal(merchant.price * customer.spending, merchant.spread) * splurge),
     country: abroad ? merchant.country : customer.country,
     declined: random.chance(0.025),
-    fraud: null,
+    behaviour: null,
   };
 }
 
-function transactionEvent(tenant: string, id: string, payment: Payment): SimulatedEvent {
+function transactionEvent(
+  tenant: string,
+  id: string,
+  payment: Payment,
+  fraud: SimulatedEvent["fraud"],
+  probability: number,
+): SimulatedEvent {
   const { timeMs, customer, card, device, merchant } = payment;
   return {
     stream: "transactions",
     timeMs: Math.floor(timeMs),
     id,
     partitionKey: card,
-    fraud: payment.fraud,
+    fraud,
+    probability,
+    behaviour: payment.behaviour,
     fields: {
       tenant,
       transaction_id: id,
@@ -195,13 +220,21 @@ function transactionEvent(tenant: string, id: string, payment: Payment): Simulat
   };
 }
 
-/** A review within minutes for a few, a chargeback after days for fraud, settlement after a month for the rest. */
-function outcome(payment: Payment, random: Random): { label: "analyst" | "chargeback" | "settlement"; timeMs: number } {
-  if (random.chance(payment.fraud === null ? 0.01 : 0.12)) {
-    return { label: "analyst", timeMs: payment.timeMs + random.between(20_000, 600_000) };
-  }
-  if (payment.fraud === null) return { label: "settlement", timeMs: payment.timeMs + 30 * DAY_MS };
-  return { label: "chargeback", timeMs: payment.timeMs + Math.min(45, Math.max(1, random.logNormal(7, 0.6))) * DAY_MS };
+/**
+ * A review within minutes for a few, a chargeback after days for fraud, settlement after a week for the rest. Some fraud
+ * is never reported, and has no label.
+ */
+function outcome(
+  timeMs: number,
+  fraud: boolean,
+  random: Random,
+): { source: "analyst" | "chargeback" | "settlement"; timeMs: number } | null {
+  if (random.chance(fraud ? 0.12 : 0.01))
+    return { source: "analyst", timeMs: timeMs + random.between(20_000, 600_000) };
+  if (!fraud) return { source: "settlement", timeMs: timeMs + SETTLED_DAYS * DAY_MS };
+  if (random.chance(NEVER_REPORTED)) return null;
+  const days = Math.min(LAST_CHARGEBACK_DAYS, Math.max(0.25, random.logNormal(CHARGEBACK_DAYS, 0.6)));
+  return { source: "chargeback", timeMs: timeMs + days * DAY_MS };
 }
 
 function labelEvent(
@@ -209,7 +242,7 @@ function labelEvent(
   transactionId: string,
   timeMs: number,
   source: string,
-  fraud: Pattern | null,
+  fraud: SimulatedEvent["fraud"],
   ids: Random,
 ): SimulatedEvent {
   const id = `label_${ids.hex(16)}`;
@@ -219,6 +252,8 @@ function labelEvent(
     id,
     partitionKey: transactionId,
     fraud,
+    probability: null,
+    behaviour: null,
     fields: {
       tenant,
       label_id: id,
@@ -261,6 +296,8 @@ function* session(
       id,
       partitionKey: customer.userId,
       fraud: null,
+      probability: null,
+      behaviour: null,
       fields: {
         tenant,
         click_id: id,

@@ -34,13 +34,25 @@ describe("freshet generate", () => {
     expect(summary.acknowledged).toBe(text.trimEnd().split("\n").length);
     expect(summary.sent).toBeGreaterThan(2_500);
     expect(readFileSync(truth, "utf8").trimEnd().split("\n")).toHaveLength(summary.sent);
+    // The ceiling can be measured again from the truth alone.
+    const payments = readFileSync(truth, "utf8")
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    const chances = payments.filter(({ stream }) => stream === "transactions");
+    const of = (fraud: boolean) => chances.filter((each) => (each.fraud !== null) === fraud);
+    const wins = of(true).flatMap((bad) =>
+      of(false).map((good) => Math.sign(bad.fraud_probability - good.fraud_probability) / 2 + 0.5),
+    );
+    expect(summary.best.rocAuc).toBeCloseTo(wins.reduce((a, b) => a + b, 0) / wins.length, 2);
   });
 
   test("shows plain lines where there is no terminal, and a table at the end", () => {
-    const run = generate(...hour, "--sink", "file", "--out", join(folder, "shown.ndjson"));
+    const run = generate(...hour, "--out", join(folder, "shown.ndjson"));
     expect(run.stderr).toMatch(/^ {2} {2}0 % {2}\d+ events|^ {2}100 % {2}\d+ events, \d+\/s\n/m);
     expect(run.stderr).not.toContain("\r");
     expect(run.stdout).toMatch(/transactions +\d+\n.*\n?.*sent +\d+\n +acknowledged +\d+/s);
+    expect(run.stdout).toMatch(/best possible score: ROC-AUC [01]\.\d{3}, PR-AUC [01]\.\d{3}\n/);
   });
 
   test.each([

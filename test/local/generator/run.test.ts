@@ -53,6 +53,9 @@ describe("a run", () => {
       expect(summary.byKind[kind], kind).toBeGreaterThan(0);
     }
     expect(summary.fraud).toBeGreaterThan(0);
+    expect(summary.best.payments).toBe(
+      count(sent, ({ event, kind }) => event.stream === "transactions" && kind !== "duplicate" && kind !== "malformed"),
+    );
 
     const truth = readFileSync(truthFile, "utf8")
       .trimEnd()
@@ -63,6 +66,9 @@ describe("a run", () => {
     );
     expect(truth.filter(({ stream, fraud }) => stream === "transactions" && fraud !== null).length).toBe(summary.fraud);
     for (const { kind, fault } of truth) expect(fault === undefined, kind).toBe(kind !== "malformed");
+    for (const { stream, fraud_probability: chance } of truth) {
+      expect(stream === "transactions" ? chance > 0 && chance < 1 : chance === undefined).toBe(true);
+    }
     const labelled = truth.filter(({ stream, kind }) => stream === "labels" && kind === "event");
     for (const { fields, fraud } of labelled) expect(fields.is_fraud).toBe(fraud !== null);
   });

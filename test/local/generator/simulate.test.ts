@@ -26,7 +26,7 @@ const season: SimulationOptions = {
 
 const events = [...simulate(week)];
 const payments = events.filter(({ stream }) => stream === "transactions");
-const byPattern = (pattern: Pattern | null) => payments.filter(({ fraud }) => fraud === pattern);
+const byPattern = (pattern: Pattern | null) => payments.filter(({ behaviour }) => behaviour === pattern);
 const text = (event: SimulatedEvent, field: string) => String(event.fields[field]);
 
 function groups(all: readonly SimulatedEvent[], field: string): SimulatedEvent[][] {
@@ -99,7 +99,9 @@ describe("life", () => {
 
   test("less than a day keeps the rate, at night too", () => {
     const night = { ...week, fromMs: MONDAY + 3 * 3_600_000, toMs: MONDAY + 4 * 3_600_000, transactionsPerSecond: 10 };
-    const honest = [...simulate(night)].filter(({ stream, fraud }) => stream === "transactions" && fraud === null);
+    const honest = [...simulate(night)].filter(
+      ({ stream, behaviour }) => stream === "transactions" && behaviour === null,
+    );
     expect(Math.abs(honest.length / 36_000 - 1)).toBeLessThan(0.02);
   });
 
@@ -139,21 +141,23 @@ describe("life", () => {
     expect(sessions.length).toBeGreaterThan(1_000);
     const broken = sessions.filter((clicks) => {
       const users = new Set(clicks.map((click) => text(click, "user_id")));
-      return users.size > 1 || clicks.some(({ fields }, i) => fields["position"] !== i);
+      // A session that was under way when the week began has its first clicks before it.
+      const first = clicks[0].timeMs < week.fromMs + 3_600_000 ? Number(clicks[0].fields["position"]) : 0;
+      return users.size > 1 || clicks.some(({ fields }, i) => fields["position"] !== first + i);
     });
     expect(broken).toEqual([]);
   });
 });
 
-describe("fraud", () => {
+describe("what fraud looks like", () => {
   const MINUTE_MS = 60_000;
   const spanMs = (all: readonly SimulatedEvent[]) => all[all.length - 1].timeMs - all[0].timeMs;
   const amounts = (all: readonly SimulatedEvent[]) => all.map(({ fields }) => Number(fields["amount"]));
 
   test("is rare", () => {
     const share = payments.filter(({ fraud }) => fraud !== null).length / payments.length;
-    expect(share).toBeGreaterThan(0.01);
-    expect(share).toBeLessThan(0.08);
+    expect(share).toBeGreaterThan(0.005);
+    expect(share).toBeLessThan(0.05);
   });
 
   test("card testing: many tiny payments from one new device, then a large one", () => {
@@ -179,11 +183,11 @@ describe("fraud", () => {
     const town = [
       ...simulate({ ...week, clicksPerSecond: 0, toMs: MONDAY + 3 * DAY_MS, merchants: 30, fraudRate: 0.01 }),
     ];
-    const honest = town.filter(({ stream, fraud }) => stream === "transactions" && fraud === null);
+    const honest = town.filter(({ stream, behaviour }) => stream === "transactions" && behaviour === null);
     const shopsOf = Map.groupBy(honest, (event) => text(event, "card_id"));
     const known = new Set(honest.map(({ fields }) => fields["device_id"]));
     const compromised = town.filter(
-      ({ fraud, stream }) => stream === "transactions" && fraud === "merchant_compromise",
+      ({ behaviour, stream }) => stream === "transactions" && behaviour === "merchant_compromise",
     );
     const episodes = groups(compromised, "device_id").filter(
       (own) =>
@@ -204,9 +208,11 @@ describe("fraud", () => {
   });
 
   test("velocity: a card used again and again", () => {
-    const bursts = groups(byPattern("velocity"), "card_id").filter((own) => own.length >= 9);
+    const often = groups(byPattern("velocity"), "card_id").filter((own) => own.length >= 9);
+    // A card may have met a careful thief as well, at another time.
+    const bursts = often.filter((own) => own.slice(8).some((_, i) => spanMs(own.slice(i, i + 9)) < 45 * MINUTE_MS));
     expect(bursts.length).toBeGreaterThan(10);
-    for (const own of bursts) expect(spanMs(own.slice(0, 9))).toBeLessThan(45 * MINUTE_MS);
+    expect(bursts.length).toBeGreaterThan(0.8 * often.length);
   });
 });
 
@@ -226,25 +232,34 @@ describe("labels", () => {
     expect(wrong).toEqual([]);
   });
 
-  test("are late as in life: chargebacks after days, settlement after a month, few reviews at once", () => {
+  test("are late as in life: chargebacks after days, settlement after a week, few reviews at once", () => {
     const by = Map.groupBy(labels, (label) => text(label, "source"));
     expect([...by.keys()].sort()).toEqual(["analyst", "chargeback", "settlement"]);
     const chargebacks = by
       .get("chargeback")!
       .map(delayDays)
       .sort((a, b) => a - b);
-    expect(chargebacks[0]).toBeGreaterThanOrEqual(1 - 1e-6);
-    expect(chargebacks[chargebacks.length >> 1]).toBeGreaterThan(4);
-    expect(chargebacks.at(-1)).toBeLessThanOrEqual(45 + 1e-6);
-    expect(by.get("settlement")!.filter((label) => Math.abs(delayDays(label) - 30) > 1e-6)).toEqual([]);
+    expect(chargebacks[0]).toBeGreaterThanOrEqual(0.25 - 1e-6);
+    expect(chargebacks[chargebacks.length >> 1]).toBeGreaterThan(1.8);
+    expect(chargebacks[chargebacks.length >> 1]).toBeLessThan(3.5);
+    const late = chargebacks.filter((days) => days > 7).length / chargebacks.length;
+    expect(late).toBeGreaterThan(0);
+    expect(late).toBeLessThan(0.12);
+    expect(chargebacks.at(-1)).toBeLessThanOrEqual(30 + 1e-6);
+    expect(by.get("settlement")!.filter((label) => Math.abs(delayDays(label) - 7) > 1e-6)).toEqual([]);
     expect(by.get("analyst")!.filter((label) => delayDays(label) > 0.01)).toEqual([]);
   });
 
-  test("every transaction gets one, when it is old enough", () => {
+  test("every honest transaction gets one, when it is old enough, and most of fraud", () => {
     const labelled = new Map(labels.map((label) => [label.partitionKey, label]));
     expect(labelled.size).toBe(labels.length);
     const old = [...truth.values()].filter(({ timeMs }) => timeMs < season.toMs - 45 * DAY_MS);
     expect(old.length).toBeGreaterThan(5_000);
-    expect(old.filter(({ id }) => !labelled.has(id))).toEqual([]);
+    expect(old.filter(({ id, fraud }) => fraud === null && !labelled.has(id))).toEqual([]);
+    const frauds = old.filter(({ fraud }) => fraud !== null);
+    const reported = frauds.filter(({ id }) => labelled.has(id)).length / frauds.length;
+    expect(frauds.length).toBeGreaterThan(50);
+    expect(reported).toBeGreaterThan(0.85);
+    expect(reported).toBeLessThan(1);
   });
 });
