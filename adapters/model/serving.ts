@@ -84,6 +84,8 @@ interface Loaded {
 interface Refusal {
   readonly code: string;
   readonly atMs: number;
+  /** Only out of reach: tried again at the next look. */
+  readonly isPassing: boolean;
 }
 
 export function createModelServing(options: ModelServingOptions): ModelServing {
@@ -125,7 +127,7 @@ export function createModelServing(options: ModelServingOptions): ModelServing {
     const there = loaded.get(key);
     if (there !== undefined) return there.served;
     const refusal = refusals.get(key);
-    if (refusal !== undefined && clock() - refusal.atMs < REFUSED_MS) return null;
+    if (refusal !== undefined && !refusal.isPassing && clock() - refusal.atMs < REFUSED_MS) return null;
     try {
       const served = await load(id, version);
       loaded.set(key, { served, idleSinceMs: null });
@@ -133,11 +135,10 @@ export function createModelServing(options: ModelServingOptions): ModelServing {
       onEvent({ kind: "serves", service: id.service, model: served.name });
       return served;
     } catch (error) {
-      const isRefusal = !(error instanceof InfrastructureError);
+      const isPassing = error instanceof InfrastructureError;
       const code = error instanceof FreshetError ? error.code : "internal";
-      // What is only out of reach is tried again at the next look.
-      refusals.set(key, { code, atMs: isRefusal ? clock() : 0 });
-      const kind = isRefusal ? "refused" : "unavailable";
+      refusals.set(key, { code, atMs: clock(), isPassing });
+      const kind = isPassing ? "unavailable" : "refused";
       onEvent({ kind, service: id.service, model: `${alias} version ${version}`, error });
       return null;
     }
@@ -173,9 +174,9 @@ export function createModelServing(options: ModelServingOptions): ModelServing {
       const got = await have(id, alias, version);
       parts[alias] = got ?? before[alias];
       if (got !== null) continue;
-      const { code, atMs } = refusals.get(`${id.tenant}/${id.service}/${version}`)!;
+      const { code, isPassing } = refusals.get(`${id.tenant}/${id.service}/${version}`)!;
       now.push({ service: id.service, alias, model: `version ${version}`, code });
-      if (alias === "champion" && parts.champion === null) fault = atMs === 0 ? "models_unavailable" : "model_refused";
+      if (alias === "champion" && parts.champion === null) fault = isPassing ? "models_unavailable" : "model_refused";
     }
     return { ...parts, share: aliases.share, fault };
   }

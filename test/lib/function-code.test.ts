@@ -98,6 +98,21 @@ test("DuckDB lies beside a bundle that imports it, and answers there", async () 
   expect(await handler(folder)).toEqual([{ answer: 42 }]);
 });
 
+test("the thread for exact explanations travels inside the bundle", async () => {
+  const path = (name: string) => JSON.stringify(join(import.meta.dirname, "..", "..", "adapters", "model", name));
+  const artefact = join(import.meta.dirname, "..", "fixtures", "models", "fraud");
+  const asset = assetOf(
+    `import { openModel } from ${path("open.ts")}; import { createExactExplainer } from ${path("exact-explainer.ts")};
+     import { readArtefactFolder } from ${path("artefact-store.ts")};
+     export const handler = async (folder: string) => {
+       const model = await openModel(readArtefactFolder(folder));
+       const { method } = await createExactExplainer().explain(model, new Float64Array(model.manifest.features.length));
+       return method;
+     };`,
+  );
+  expect(await load(asset).handler(artefact)).toBe("shap");
+});
+
 test("a bundle that does not import it has no packages beside it", () => {
   expect(readdirSync(assetOf("export const handler = async () => 1;")).sort()).toEqual(["index.mjs", "index.mjs.map"]);
 });
