@@ -10,7 +10,7 @@ import type { FreshetError } from "../../core/errors.ts";
 import { FUTURE_LIMIT_MS } from "../../core/event.ts";
 import type { FieldType, Stream } from "../../core/plan.ts";
 import { hourPath, tenantPartition } from "../object-path.ts";
-import { compactionLogFolder, parseCompactionRecord } from "./compaction-log.ts";
+import { readCompactionLog, replacedBy } from "./compaction-log.ts";
 import { type DuckSession, sqlName, sqlText } from "./duckdb.ts";
 import {
   type ArchiveMirror,
@@ -82,15 +82,7 @@ export async function listArchive(mirror: ArchiveMirror, range: ArchiveRange): P
   const folder = (kind: string) => `${kind}/tenant=${partition}/stream=${range.stream.name}/`;
   const from = (kind: string, ms: number) => `${folder(kind)}${hourPath(Math.max(0, ms))}`;
   const raw = await mirror.list(folder("raw"), from("raw", range.fromMs - FUTURE_LIMIT_MS));
-  const log = await mirror.list(compactionLogFolder(partition, range.stream.name));
-  const done = new Set<string>();
-  for (const { key } of log) {
-    const text = await mirror.get(key);
-    // One that is gone was removed after the raw objects that it speaks of.
-    if (text === null) continue;
-    const record = parseCompactionRecord(text.toString("utf8"), key);
-    for (const each of [...record.raw, ...record.superseded]) done.add(each);
-  }
+  const done = replacedBy(await readCompactionLog(mirror, partition, range.stream.name));
   const compacted = await mirror.list(folder("compacted"), from("compacted", range.fromMs));
   const live = ({ key }: ArchiveObjectInfo) => !done.has(key);
   return {

@@ -19,7 +19,9 @@ import {
   COMPACTION_LOG_VERSION,
   type CompactionRecord,
   compactionLogFolder,
-  parseCompactionRecord,
+  type LoggedCompaction,
+  readCompactionLog,
+  replacedBy,
 } from "./compaction-log.ts";
 import { loadFresh, mergeHour, timeConflicts } from "./compaction-merge.ts";
 import type { DuckSession } from "./duckdb.ts";
@@ -68,7 +70,7 @@ export interface CompactionReport {
 interface Listing {
   readonly waiting: readonly ArchiveObjectInfo[];
   readonly compacted: readonly ArchiveObjectInfo[];
-  readonly log: readonly { readonly key: string; readonly record: CompactionRecord }[];
+  readonly log: readonly LoggedCompaction[];
 }
 
 /**
@@ -208,12 +210,8 @@ async function remove({ s3, mirror }: CompactionOptions, keys: readonly string[]
 async function list({ mirror, tenant, stream }: CompactionOptions): Promise<Listing> {
   const folder = (kind: string) => `${kind}/tenant=${tenant}/stream=${stream.name}/`;
   const raw = await mirror.list(folder("raw"));
-  const log: { key: string; record: CompactionRecord }[] = [];
-  for (const { key } of await mirror.list(compactionLogFolder(tenant, stream.name))) {
-    const text = await mirror.get(key);
-    if (text !== null) log.push({ key, record: parseCompactionRecord(text.toString("utf8"), key) });
-  }
-  const done = new Set(log.flatMap(({ record }) => [...record.raw, ...record.superseded]));
+  const log = await readCompactionLog(mirror, tenant, stream.name);
+  const done = replacedBy(log);
   const compacted = await mirror.list(folder("compacted"));
   const live = ({ key }: ArchiveObjectInfo) => !done.has(key);
   return { waiting: raw.filter(live), compacted: compacted.filter(live), log };
