@@ -40,6 +40,7 @@ export const BENCHMARKS: Readonly<
   Record<string, { readonly limitS: number; load(): Promise<{ benchmark: Benchmark }> }>
 > = {
   aggregate: { limitS: 900, load: () => import("./aggregate.ts") },
+  build: { limitS: 900, load: () => import("./build.ts") },
   archive: { limitS: 600, load: () => import("./archive.ts") },
   pipeline: { limitS: 900, load: () => import("./pipeline.ts") },
   online: { limitS: 900, load: () => import("./online.ts") },
