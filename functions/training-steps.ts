@@ -4,11 +4,11 @@ import { S3Client } from "@aws-sdk/client-s3";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
 import { createArtefactStore } from "../adapters/model/artefact-store.ts";
 import { ModelRegistry } from "../adapters/model-registry.ts";
-import { FreshetError } from "../core/errors.ts";
 import { DEFAULT_GATE } from "../core/gate.ts";
 import { definitions } from "../features/index.ts";
 import { plan } from "../features/plan.ts";
 import { requireEnvironment } from "./shared/environment.ts";
+import { namedFailure } from "./shared/named-failure.ts";
 import { describeError, logger } from "./shared/observability.ts";
 import { gate, makeChampion, prepare, register, type Trained, type TrainingInput } from "./shared/training-pipeline.ts";
 
@@ -33,9 +33,7 @@ export async function handler(event: Event): Promise<unknown> {
     return done;
   } catch (error) {
     logger.error("training step failed", { step: event.step, ...describeError(error) });
-    if (!(error instanceof FreshetError)) throw error;
-    const repair = error.repair === undefined ? "" : `; ${error.repair}`;
-    throw Object.assign(new Error(`${error.message}${repair}`, { cause: error }), { name: error.code });
+    throw namedFailure(error);
   }
 }
 

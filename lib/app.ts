@@ -28,7 +28,7 @@ export function addStacks(app: App, deployment: Deployment): void {
   const serving = new ServingStack(app, deployment, { store, keys, models, archive, ingest: ingest.fn });
   const { compactor } = new OfflineStack(app, deployment, { archive });
   const { training } = deployment.target;
-  if (training !== null) new TrainingStack(app, deployment, { data: storage.training, models, training });
+  if (training !== null) new TrainingStack(app, deployment, { archive, data: storage.training, models, training });
   new MonitoringStack(app, deployment, {
     watched: [aggregator, watchkeeper, store, compactor, serving.api],
     functions: [

@@ -39,6 +39,8 @@ export interface Stage {
     readonly burst: number;
   };
   readonly training: {
+    /** Half of it is DuckDB's. Most that Lambda gives is 10,240. */
+    readonly buildMemoryMb: number;
     readonly instanceType: string;
     readonly volumeGb: number;
     /** After that the job is told to end with the trees it has. */
@@ -80,7 +82,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     },
     archive: { retentionDays: null, graceHours: 24, compactionMemoryMb: 1_024 },
     api: { memoryMb: 512, requestsPerSecond: 10_000, burst: 5_000 },
-    training: { instanceType: "ml.m5.large", volumeGb: 10, maxRuntimeSeconds: 3_600 },
+    training: { buildMemoryMb: 3_008, instanceType: "ml.m5.large", volumeGb: 10, maxRuntimeSeconds: 3_600 },
     onlineStore: { nodeType: "cache.t4g.micro", shards: 1, replicasPerShard: 0, snapshotDays: 0, availabilityZones: 1 },
     alarms: { lagMs: 60_000, freshnessP99Ms: 2_000, sealBehindMs: 900_000, quarantined: 10, serverErrorShare: 0.01 },
   },
@@ -98,7 +100,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     },
     archive: { retentionDays: 400, graceHours: 24, compactionMemoryMb: 2_048 },
     api: { memoryMb: 1_024, requestsPerSecond: 500, burst: 250 },
-    training: { instanceType: "ml.m5.large", volumeGb: 10, maxRuntimeSeconds: 3_600 },
+    training: { buildMemoryMb: 3_008, instanceType: "ml.m5.large", volumeGb: 10, maxRuntimeSeconds: 3_600 },
     // A replica even here: without one there is no failover, and durability asks for cluster mode with failover.
     onlineStore: { nodeType: "cache.r7g.large", shards: 1, replicasPerShard: 1, snapshotDays: 1, availabilityZones: 2 },
     alarms: { lagMs: 60_000, freshnessP99Ms: 3_000, sealBehindMs: 900_000, quarantined: 100, serverErrorShare: 0.05 },
@@ -119,7 +121,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     },
     archive: { retentionDays: null, graceHours: 24, compactionMemoryMb: 3_008 },
     api: { memoryMb: 1_769, requestsPerSecond: 5_000, burst: 2_500 },
-    training: { instanceType: "ml.m5.2xlarge", volumeGb: 50, maxRuntimeSeconds: 14_400 },
+    training: { buildMemoryMb: 10_240, instanceType: "ml.m5.2xlarge", volumeGb: 50, maxRuntimeSeconds: 14_400 },
     onlineStore: {
       nodeType: "cache.r7g.xlarge",
       shards: 3,

@@ -3,6 +3,7 @@ import { PolicyStatement, Role, ServicePrincipal } from "aws-cdk-lib/aws-iam";
 import { LogGroup } from "aws-cdk-lib/aws-logs";
 import { DefinitionBody, LogLevel, StateMachine } from "aws-cdk-lib/aws-stepfunctions";
 import type { Construct } from "constructs";
+import type { Archive } from "./constructs/archive.ts";
 import type { Models } from "./constructs/models.ts";
 import { NodeFunction } from "./constructs/node-function.ts";
 import type { TrainingData } from "./constructs/training-data.ts";
@@ -12,6 +13,7 @@ import { FreshetStack } from "./freshet-stack.ts";
 import type { MakeTraining } from "./target.ts";
 
 export interface TrainingStackProps {
+  readonly archive: Archive;
   readonly data: TrainingData;
   readonly models: Models;
   readonly training: MakeTraining;
@@ -22,6 +24,17 @@ export class TrainingStack extends FreshetStack {
   constructor(scope: Construct, deployment: Deployment, props: TrainingStackProps) {
     super(scope, "training", { deployment, description: "Freshet: training, gate, registration and promotion" });
     const { data, models } = props;
+    const build = new NodeFunction(this, "Build", {
+      deployment,
+      name: "training-set",
+      description: "Builds a training set from the archive",
+      timeout: Duration.minutes(15),
+      memoryMb: deployment.stage.training.buildMemoryMb,
+      // The archive's objects, the set, and what DuckDB spills.
+      diskMb: 10_240,
+    });
+    props.archive.grantRead(build);
+    data.grantBuild(build);
     const steps = new NodeFunction(this, "Steps", {
       deployment,
       name: "training-steps",
@@ -32,8 +45,9 @@ export class TrainingStack extends FreshetStack {
     data.grantRead(steps);
     models.grantRegister(steps);
     const { task, permissions } = props.training(this, "Job", deployment, data);
-    const machine = this.machine(deployment, trainingDefinition(steps.lambda.functionArn, task), [
-      new PolicyStatement({ actions: ["lambda:InvokeFunction"], resources: [steps.lambda.functionArn] }),
+    const functions = { build: build.lambda.functionArn, steps: steps.lambda.functionArn };
+    const machine = this.machine(deployment, trainingDefinition(functions, task), [
+      new PolicyStatement({ actions: ["lambda:InvokeFunction"], resources: Object.values(functions) }),
       ...permissions,
     ]);
     new CfnOutput(this, "TrainingMachine", { value: machine.stateMachineArn });

@@ -26,12 +26,18 @@ export class TrainingData extends Construct {
     this.bucket = secureBucket(this, "Bucket", { ...props, name: "training", expireDays: 90 });
   }
 
+  /** To lay a training set where jobs read it. */
+  grantBuild(fn: NodeFunction): void {
+    fn.allow(["s3:PutObject"], [this.bucket.arnForObjects(`${SETS}/*`)]);
+    fn.allow(["kms:GenerateDataKey"], [this.key.keyArn]);
+    fn.set("trainingBucket", this.bucket.bucketName);
+  }
+
   grantRead(fn: NodeFunction): void {
     fn.allow(
       ["s3:GetObject"],
       [SETS, JOBS].map((folder) => this.bucket.arnForObjects(`${folder}/*`)),
     );
     fn.allow(["kms:Decrypt"], [this.key.keyArn]);
-    fn.set("trainingBucket", this.bucket.bucketName);
   }
 }

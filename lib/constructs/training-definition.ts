@@ -15,19 +15,29 @@ const RETRIED = [
   "Lambda.TooManyRequestsException",
 ];
 
-/** @param steps ARN of the function of our own steps */
-export function trainingDefinition(steps: string, train: TrainingTask): object {
-  const step = (payload: object, rest: object) => ({
+/** @param functions ARNs: what builds a set, and what does our other steps */
+export function trainingDefinition(functions: { build: string; steps: string }, train: TrainingTask): object {
+  const step = (payload: object, rest: object, fn = functions.steps) => ({
     Type: "Task",
     Resource: "arn:aws:states:::lambda:invoke",
-    Parameters: { FunctionName: steps, Payload: payload },
+    Parameters: { FunctionName: fn, Payload: payload },
     Retry: [{ ErrorEquals: RETRIED, IntervalSeconds: 2, MaxAttempts: 4, BackoffRate: 2 }],
     ...rest,
   });
   return {
     Comment: "Training set to champion. What fails leaves the registry as it was.",
-    StartAt: "Prepare",
+    StartAt: "Given",
     States: {
+      Given: {
+        Type: "Choice",
+        Choices: [{ Variable: "$.training_set", IsPresent: true, Next: "Prepare" }],
+        Default: "Build",
+      },
+      Build: step(
+        { "execution.$": "$$.Execution.Name", "input.$": "$" },
+        { OutputPath: "$.Payload", Next: "Prepare" },
+        functions.build,
+      ),
       Prepare: step(
         { step: "prepare", "execution.$": "$$.Execution.Name", "input.$": "$" },
         { OutputPath: "$.Payload", Next: "Train" },

@@ -44,8 +44,8 @@ const accepted: readonly Accepted[] = [
     reason: "versions of models come and logs grow under fresh names: a prefix is as exact as it gets",
   },
   {
-    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|training-sets|jobs)\/\*\]$/,
-    at: /training\/(Steps\/Role|Job\/JobRole)\/DefaultPolicy/,
+    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|training-sets|jobs|raw|compacted|compaction)\/\*\]$/,
+    at: /training\/((Build|Steps)\/Role|Job\/JobRole)\/DefaultPolicy/,
     reason: "training sets, jobs and versions come under fresh names: a prefix is as exact as it gets",
   },
   {

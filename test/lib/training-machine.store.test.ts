@@ -20,6 +20,7 @@ import {
 } from "@aws-sdk/client-sfn";
 import type { AssetCode } from "aws-cdk-lib/aws-lambda";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { ArchiveWriter } from "../../adapters/archive.ts";
 import { createArtefactStore } from "../../adapters/model/artefact-store.ts";
 import { ModelRegistry } from "../../adapters/model-registry.ts";
 import { bundledCode } from "../../lib/constructs/function-code.ts";
@@ -27,11 +28,18 @@ import { localTarget } from "../../lib/targets/local.ts";
 import { ROOT, venvPython } from "../../local/home.ts";
 import { type SageMakerStandIn, startSageMaker } from "../../local/sagemaker/control-plane.ts";
 import { startEmulator, type TestEmulator } from "../harness/emulator.ts";
+import { FRAUD_START } from "../support/fraud-archive.ts";
+import { fraudHistory } from "../support/fraud-history.ts";
 import { definitionOf } from "../support/state-machine.ts";
 import { synthesize } from "./synthesized.ts";
 
 const ROLE = "arn:aws:iam::000000000000:role/any";
-const BUCKETS = { training: "machine-training", models: "machine-models", code: "machine-code" };
+const BUCKETS = {
+  training: "machine-training",
+  models: "machine-models",
+  archive: "machine-archive",
+  code: "machine-code",
+};
 const TABLE = "machine-models";
 const SYNTHETIC = join(ROOT, "test", "training", "synthetic.py");
 const ZIP =
@@ -77,6 +85,10 @@ describe("the training machine, executed", () => {
       artefacts: createArtefactStore({ bucket: BUCKETS.models, s3 }),
     });
     machine = await deployMachine(new LambdaClient(config));
+    const { payments, labels } = fraudHistory(1_600);
+    const archive = new ArchiveWriter({ bucket: BUCKETS.archive, s3 });
+    await archive.write(payments, { stream: "transactions", shard: "shardId-0" });
+    await archive.write(labels, { stream: "labels", shard: "shardId-0" });
     await uploadSet("good");
     await uploadSet("other-plan", (manifest) => ({ ...manifest, plan_hash: "ffffffffffffffff" }));
     await uploadSet("corrupt", (manifest) => manifest, "part-1.parquet");
@@ -91,11 +103,8 @@ describe("the training machine, executed", () => {
   async function deployMachine(lambda: LambdaClient): Promise<string> {
     const app = synthesize(localTarget({ sagemakerEndpoint: sagemaker.url }), "local");
     const variables: Record<string, Record<string, string>> = {
-      "training-steps": {
-        FRESHET_MODELS_TABLE: TABLE,
-        FRESHET_MODELS_BUCKET: BUCKETS.models,
-        FRESHET_TRAINING_BUCKET: BUCKETS.training,
-      },
+      "training-set": { FRESHET_ARCHIVE_BUCKET: BUCKETS.archive, FRESHET_TRAINING_BUCKET: BUCKETS.training },
+      "training-steps": { FRESHET_MODELS_TABLE: TABLE, FRESHET_MODELS_BUCKET: BUCKETS.models },
       "training-runner": { FRESHET_SAGEMAKER_ENDPOINT: sagemaker.url },
     };
     const references: Record<string, string> = {};
@@ -177,10 +186,29 @@ describe("the training machine, executed", () => {
     expect((await registry.history(id)).map(({ alias, to }) => [alias, to])).toEqual([["champion", 1]]);
   });
 
+  it("builds its set from the archive when none is given", async () => {
+    const range = {
+      from: new Date(FRAUD_START).toISOString(),
+      to: new Date(FRAUD_START + 25 * 86_400_000).toISOString(),
+    };
+    // Another tenant's archive is empty.
+    const none = await execute("nobody", { service: "fraud", tenant: "nobody", ...range });
+    expect([none.status, none.cause]).toEqual([
+      "FAILED",
+      expect.stringContaining("no labelled event of transactions lies between"),
+    ]);
+    expect(await registered()).toEqual({ versions: [1], champion: 1 });
+    const input = { service: "fraud", ...range, hyperparameters: QUICK, promote: false };
+    const execution = await execute("built", input);
+    expect([execution.status, execution.cause]).toEqual(["SUCCEEDED", undefined]);
+    const { trainingSet } = await registry.get(id, 2);
+    expect(trainingSet).toMatchObject({ from_ms: FRAUD_START, row_count: 1_350, as_of_rule: "event_time" });
+  });
+
   it("registers and does not promote when told so", async () => {
     const input = { service: "fraud", training_set: sets["good"], hyperparameters: QUICK, promote: false };
     expect((await execute("second", input)).status).toBe("SUCCEEDED");
-    expect(await registered()).toEqual({ versions: [2, 1], champion: 1 });
+    expect(await registered()).toEqual({ versions: [3, 2, 1], champion: 1 });
   });
 
   it.each([

@@ -27,7 +27,23 @@ describe("the training machine", () => {
     for (let state = States[StartAt]; state.Type !== "Succeed"; state = States[path.at(-1)!]) {
       path.push(state.Type === "Choice" ? state.Choices[0].Next : state.Next);
     }
-    expect(path).toEqual(["Prepare", "Train", "Gate", "Better", "Register", "Wanted", "Promote", "Registered"]);
+    expect(path).toEqual([
+      "Given",
+      "Prepare",
+      "Train",
+      "Gate",
+      "Better",
+      "Register",
+      "Wanted",
+      "Promote",
+      "Registered",
+    ]);
+  });
+
+  test("builds a set when none is given", () => {
+    expect(States["Given"].Choices).toEqual([{ Variable: "$.training_set", IsPresent: true, Next: "Prepare" }]);
+    expect(States["Given"].Default).toBe("Build");
+    expect(States["Build"].Next).toBe("Prepare");
   });
 
   test("ends with the gate's reason when the model is no better", () => {
@@ -137,6 +153,6 @@ describe("on a laptop", () => {
     expect(here["Train"].Resource).toBe("arn:aws:states:::lambda:invoke");
     const asked = Object.keys(here["Train"].Parameters.Payload).sort();
     expect(asked).toEqual(Object.keys(there["Train"].Parameters).sort());
-    for (const name of ["Better", "Refused", "Wanted", "Registered"]) expect(here[name]).toEqual(there[name]);
+    for (const name of ["Given", "Better", "Refused", "Wanted", "Registered"]) expect(here[name]).toEqual(there[name]);
   });
 });

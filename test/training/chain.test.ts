@@ -15,44 +15,21 @@ import { checkFeatures, createEncoder } from "../../core/vector.ts";
 import { definitions } from "../../features/index.ts";
 import { plan } from "../../features/plan.ts";
 import { train } from "../../local/sagemaker/train.ts";
-import { FRAUD_START, fraudArchive, labelRow, type Payment, paymentRow } from "../support/fraud-archive.ts";
+import { FRAUD_START, fraudArchive } from "../support/fraud-archive.ts";
+import { fraudHistory } from "../support/fraud-history.ts";
 
 const DAY = 86_400_000;
 const ROWS = 1_600;
 const folder = mkdtempSync(join(tmpdir(), "freshet-chain-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** The same numbers in [0, 1) in every run. */
-function* numbers(seed: number): Generator<number, never> {
-  for (let state = seed; ; ) {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    yield state / 2 ** 32;
-  }
-}
-
 it("an archive becomes a model that scores in Node as it was measured in Python", async () => {
-  const random = numbers(3);
-  const draw = () => random.next().value;
-  const payments = Array.from({ length: ROWS }, (_, at): Payment & { fraud: boolean } => {
-    const fraud = draw() < 0.15;
-    return {
-      id: `p${at}`,
-      timeMs: FRAUD_START + Math.floor((at / ROWS) * 30 * DAY),
-      card: `c${Math.floor(draw() * 80)}`,
-      amount: Math.round((fraud ? 400 : 60) * (0.2 + draw()) * 100) / 100,
-      country: fraud && draw() < 0.5 ? "BR" : draw() < 0.1 ? "SE" : "NO",
-      device: draw() < 0.3 ? null : `d${Math.floor(draw() * 40)}`,
-      fraud,
-    };
-  });
-  const labels = payments.map(({ id, timeMs, fraud }) =>
-    labelRow({ id: `l-${id}`, payment: id, timeMs: timeMs + DAY, fraud }),
-  );
+  const { payments, labels } = fraudHistory(ROWS);
   const service = plan.services.find(({ name }) => name === "fraud")!;
   const definition = definitions.services.find(({ name }) => name === "fraud")!;
   const set = join(folder, "set");
   const session = await DuckSession.open({ folder: join(folder, "duck") });
-  const mount = fraudArchive(session, join(folder, "archive"), [...payments.map(paymentRow), ...labels]);
+  const mount = fraudArchive(session, join(folder, "archive"), [...payments, ...labels]);
   const built = await buildTrainingSet(session, {
     plan,
     service,

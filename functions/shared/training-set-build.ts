@@ -1,0 +1,91 @@
+/** The first step of the training state machine: a set from the archive, laid where the job and the step after look for it. */
+import { createReadStream, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
+import { DuckSession } from "../../adapters/offline/duckdb.ts";
+import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
+import { archiveMount } from "../../adapters/offline/mount.ts";
+import { buildTrainingSet } from "../../adapters/offline/training-set.ts";
+import type { FeatureServiceDefinition } from "../../core/definition.ts";
+import { parseDuration } from "../../core/duration.ts";
+import { FreshetError } from "../../core/errors.ts";
+import type { Plan } from "../../core/plan.ts";
+import type { TrainingInput } from "./training-pipeline.ts";
+
+export interface BuildPorts {
+  readonly plan: Plan;
+  readonly services: readonly FeatureServiceDefinition[];
+  readonly s3: S3Client;
+  readonly archiveBucket: string;
+  readonly trainingBucket: string;
+  /** A folder of this build alone. */
+  readonly folder: string;
+  readonly memoryMb: number;
+}
+
+/** An execution's input without a set: from which event times to build one. */
+export interface BuildInput extends Omit<TrainingInput, "training_set"> {
+  /** `2026-11-01` or `2026-11-01T06:00:00Z`; all when left out. */
+  readonly from?: string;
+  readonly to?: string;
+}
+
+/**
+ * @returns the input with the address of the set
+ * @throws FreshetError `service_unknown`, `labels_missing`, `time_invalid`, and those of `buildTrainingSet`
+ */
+export async function buildForTraining(
+  ports: BuildPorts,
+  input: BuildInput,
+  execution: string,
+): Promise<TrainingInput> {
+  const { plan, s3, folder } = ports;
+  const service = plan.services.find(({ name }) => name === input.service);
+  const definition = ports.services.find(({ name }) => name === input.service);
+  if (service === undefined || definition === undefined) {
+    throw new FreshetError("service_unknown", `there is no feature service ${input.service}`, {
+      repair: `use one of ${plan.services.map(({ name }) => name).join(", ")}`,
+    });
+  }
+  if (definition.labels === null) {
+    throw new FreshetError("labels_missing", `service ${input.service} declares no labels`, {
+      repair: "declare them, or give training_set",
+    });
+  }
+  const tenant = input.tenant ?? "default";
+  const out = join(folder, "set");
+  const session = await DuckSession.open({ folder: join(folder, "duckdb"), memoryMb: ports.memoryMb });
+  try {
+    const mirror = new ArchiveMirror({ s3, bucket: ports.archiveBucket, folder: join(folder, "mirror") });
+    await buildTrainingSet(session, {
+      plan,
+      service,
+      definition,
+      tenant,
+      spine: { kind: "labels", stream: definition.labels.stream.name, asOf: "event_time" },
+      fromMs: instant("from", input.from),
+      toMs: instant("to", input.to),
+      labelDelayMs: parseDuration(definition.labels.delay),
+      mount: archiveMount(session, mirror, tenant),
+      out,
+    });
+  } finally {
+    session.close();
+  }
+  const key = `training-sets/${execution}`;
+  for (const name of readdirSync(out)) {
+    const Body = createReadStream(join(out, name));
+    await s3.send(new PutObjectCommand({ Bucket: ports.trainingBucket, Key: `${key}/${name}`, Body }));
+  }
+  return { ...input, training_set: `s3://${ports.trainingBucket}/${key}/` };
+}
+
+function instant(name: string, text: string | undefined): number | null {
+  if (text === undefined) return null;
+  const ms = Date.parse(text);
+  if (!Number.isNaN(ms)) return ms;
+  throw new FreshetError("time_invalid", `${name} is no time (given: ${text})`, {
+    field: name,
+    repair: "give it as 2026-11-01 or 2026-11-01T06:00:00Z",
+  });
+}
