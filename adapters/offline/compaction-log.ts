@@ -51,7 +51,7 @@ export const replacedBy = (log: readonly LoggedCompaction[]): Set<string> =>
   new Set(log.flatMap(({ record }) => [...record.raw, ...record.superseded]));
 
 /** @throws RecordError `archive_corrupt`, `archive_version` naming the object */
-function parseCompactionRecord(text: string, key: string): CompactionRecord {
+export function parseCompactionRecord(text: string, key: string): CompactionRecord {
   let record: CompactionRecord;
   try {
     record = JSON.parse(text);

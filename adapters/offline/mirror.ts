@@ -156,7 +156,7 @@ export class ArchiveMirror {
 /** What is wrong with an object's bytes, under its name; null when nothing is. */
 function damageOf(key: string, body: Buffer): FreshetError | null {
   try {
-    if (key.endsWith(".parquet")) verifyParquet(body);
+    if (key.endsWith(".parquet")) verifyParquet(key, body);
     else verifyArchive(body);
     return null;
   } catch (error) {
@@ -174,8 +174,12 @@ export const corruptObject = (key: string, reason: string, code = "archive_corru
     cause,
   });
 
-/** The frame of the file; damage inside a page shows when DuckDB reads it. */
-function verifyParquet(body: Buffer): void {
+/**
+ * The frame of the file; damage inside a page shows when DuckDB reads it. Compacted objects of version 1 have no version in their
+ * names; later ones are to end in `.v2.parquet` and so on, for releases like this one to refuse them.
+ */
+function verifyParquet(key: string, body: Buffer): void {
+  if (/\.v\d+\.parquet$/.test(key)) throw new RecordError("archive_version", "this release knows version 1");
   const framed =
     body.length >= PARQUET_LEAST &&
     body.readUInt32LE(0) === PARQUET_MAGIC &&

@@ -234,6 +234,14 @@ describe("the archive's relation", () => {
     expect(await ids()).toEqual(["good"]);
   });
 
+  it("refuses a compacted object of a later version by its name", async () => {
+    const key = await putCompacted("0.v2", [row("a", NINE)]);
+    await expect(mount({ skipCorrupt: true })).rejects.toMatchObject({
+      code: "archive_version",
+      message: expect.stringContaining(key),
+    });
+  });
+
   it("refuses an object of a later version by its name, even when damaged ones may be skipped", async () => {
     const { zstdCompressSync } = await import("node:zlib");
     await put(rawKey("future", NINE), zstdCompressSync(Buffer.from('{"v":2,"rows":[]}\n')));
