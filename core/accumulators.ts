@@ -5,6 +5,7 @@
 import { type Buckets, bucketOfValue, combineBuckets } from "./buckets.ts";
 import { combineDistinct, type Distinct } from "./distinct.ts";
 import type { Scalar, Slot, SlotKind } from "./plan.ts";
+import { combineTallies, type Tally } from "./tally.ts";
 import { addSquares, addWide, squareWide, type Wide, wide, ZERO } from "./wide.ts";
 
 /** What one event gives to one channel. */
@@ -23,7 +24,7 @@ export interface Pointed {
   readonly value: Scalar;
 }
 
-export type State = number | Wide | Pointed | readonly Pointed[] | Distinct | Buckets | null;
+export type State = number | Wide | Pointed | readonly Pointed[] | Distinct | Buckets | Tally | null;
 
 export interface Accumulator<S extends State> {
   readonly empty: S;
@@ -86,6 +87,12 @@ export const buckets: Accumulator<Buckets> = {
   combine: combineBuckets,
 };
 
+export const tally: Accumulator<Tally> = {
+  empty: new Map(),
+  lift: ({ value }) => new Map([[value, 1]]),
+  combine: combineTallies,
+};
+
 const ACCUMULATORS: Readonly<Record<Exclude<SlotKind, "lastN">, Accumulator<any>>> = {
   count,
   sum,
@@ -96,6 +103,7 @@ const ACCUMULATORS: Readonly<Record<Exclude<SlotKind, "lastN">, Accumulator<any>
   last,
   distinct,
   buckets,
+  tally,
 };
 
 const LAST_N = new Map<number, Accumulator<readonly Pointed[]>>();
@@ -108,6 +116,8 @@ export function accumulatorOf({ kind, keep = 1 }: Pick<Slot, "kind" | "keep">): 
 }
 
 /** Kinds whose state varies in size; each has a hash field of its own instead of a cell in the tile. */
-export const isObject = (kind: SlotKind): boolean => isPointed(kind) || kind === "distinct" || kind === "buckets";
+export const isObject = (kind: SlotKind): boolean => keepsValues(kind) || kind === "distinct" || kind === "buckets";
+/** Kinds whose state holds values as they are. */
+export const keepsValues = (kind: SlotKind): boolean => isPointed(kind) || kind === "tally";
 /** Kinds whose state is made of values with the events that gave them. */
 export const isPointed = (kind: SlotKind): boolean => kind === "first" || kind === "last" || kind === "lastN";

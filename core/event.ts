@@ -1,5 +1,5 @@
 /** What the engine takes from an event: checked once, at the edge and again behind direct producers. */
-import { type Contribution, isPointed } from "./accumulators.ts";
+import { type Contribution, keepsValues } from "./accumulators.ts";
 import { RecordError } from "./errors.ts";
 import type { Channel, Group, Plan, Scalar, Stream } from "./plan.ts";
 import { compileWhere, type Fields } from "./where.ts";
@@ -11,7 +11,7 @@ export const SCALED_LIMIT = 2 ** 43;
 /** Longest event id, tenant and entity id, in UTF-16 units; longer ones are a producer's mistake and would bloat keys. */
 export const KEY_LIMIT = 256;
 
-/** Longest text that first, last and lastN keep, in UTF-16 units: it is copied into every tile of its entity. */
+/** Longest text that first, last, lastN and topK keep, in UTF-16 units: it is copied into every tile of its entity. */
 export const VALUE_LIMIT = 1024;
 
 /** First 64 bits of SHA-256 of UTF-8 text as 16 hex digits; handed in, because core imports nothing. */
@@ -114,7 +114,7 @@ export type ChannelReader = (fields: Fields) => Contribution | null;
 
 /**
  * Compiles a channel. `hash64` is only called for channels that feed a distinct count.
- * @param stored whether a first, last or lastN keeps the value as it is
+ * @param stored whether a first, last, lastN or topK keeps the value as it is
  * @throws RecordError, from the reader: `number_too_large`, `value_too_long`
  */
 function compileChannel(channel: Channel, hashed: boolean, stored: boolean, hash64: Hash64): ChannelReader {
@@ -156,7 +156,7 @@ export function compileGroups(plan: Plan, stream: string, hash64: Hash64): Group
       joinKey: plan.entities.find((entity) => entity.name === group.entity)!.joinKey,
       channels: group.channels.map((channel, index) => {
         const kinds = group.slots.filter((slot) => slot.channel === index).map(({ kind }) => kind);
-        return compileChannel(channel, kinds.includes("distinct"), kinds.some(isPointed), hash64);
+        return compileChannel(channel, kinds.includes("distinct"), kinds.some(keepsValues), hash64);
       }),
     }));
 }

@@ -44,7 +44,7 @@ export function draftFeatures(
   const accepted: FieldType[] =
     aggregation.operator === "first" || aggregation.operator === "last" || aggregation.operator === "lastN"
       ? ["string", "double", "long", "boolean"]
-      : aggregation.operator === "approxDistinct"
+      : aggregation.operator === "approxDistinct" || aggregation.operator === "topK"
         ? ["string", "long", "boolean"]
         : ["double", "long"];
   const type = field === null ? null : checkField(where, field, stream.fields, accepted);
@@ -103,7 +103,7 @@ export function toFeature(draft: Draft, slots: readonly number[]): Feature {
   const { aggregation, type } = draft;
   const { operator, parameter } = aggregation;
   const byType = { string: "string", boolean: "boolean", long: "int64", double: "double", map: "string" } as const;
-  const keepsType = ["first", "last", "lastN", "min", "max"].includes(operator);
+  const keepsType = ["first", "last", "lastN", "topK", "min", "max"].includes(operator);
   const counts = operator === "count" || operator === "approxDistinct";
   const scalar = counts ? "int64" : keepsType && type !== null ? byType[type] : "double";
   return {

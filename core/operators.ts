@@ -3,6 +3,7 @@ import type { Pointed, State } from "./accumulators.ts";
 import { type Buckets, percentileOf } from "./buckets.ts";
 import { countDistinct, type Distinct } from "./distinct.ts";
 import type { Operator, SlotKind, Value } from "./plan.ts";
+import { mostFrequent, type Tally } from "./tally.ts";
 import { OVERFLOWN, type Wide, wideToBigInt, wideToNumber } from "./wide.ts";
 
 export interface LowerOptions {
@@ -100,6 +101,17 @@ export const OPERATORS: Readonly<Record<Operator, OperatorRule>> = {
       return values.length === 0 ? null : values;
     },
   },
+  topK: {
+    slots: ["tally"],
+    scale: "none",
+    parameter: {
+      name: "k",
+      rule: "a whole number from 1 to 32",
+      example: "{ k: 3 }",
+      holds: (k) => Number.isInteger(k) && k >= 1 && k <= 32,
+    },
+    lower: ([state], { parameter }) => mostFrequent(state as Tally, parameter as number),
+  },
   approxPercentile: {
     slots: ["buckets"],
     scale: "none",
@@ -114,4 +126,4 @@ export const OPERATORS: Readonly<Record<Operator, OperatorRule>> = {
 };
 
 /** Operators that give a list: it is served as it is, but is no input of a model. */
-export const isList = (operator: Operator): boolean => operator === "lastN";
+export const isList = (operator: Operator): boolean => operator === "lastN" || operator === "topK";

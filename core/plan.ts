@@ -36,7 +36,7 @@ export interface Input {
 
 /**
  * A primitive accumulator that tiles hold. Cells (`count`, `sum`, `squares`, `min`, `max`) have a fixed size and live
- * in the tile itself; objects (`first`, `last`, `lastN`, `distinct`, `buckets`) vary in size and have a hash field each.
+ * in the tile itself; objects (`first`, `last`, `lastN`, `distinct`, `buckets`, `tally`) vary in size and have a hash field each.
  */
 export type SlotKind =
   | "count"
@@ -48,7 +48,8 @@ export type SlotKind =
   | "last"
   | "lastN"
   | "distinct"
-  | "buckets";
+  | "buckets"
+  | "tally";
 export interface Slot {
   /** Stable for ever in this group, from the lock file. For cells the upper two bits give the size class. */
   readonly id: number;
@@ -113,7 +114,8 @@ export type Operator =
   | "approxDistinct"
   | "timeSinceLast"
   | "lastN"
-  | "approxPercentile";
+  | "approxPercentile"
+  | "topK";
 
 export type Window =
   | { readonly kind: "hopping"; readonly sizeMs: number; readonly hopMs: number; readonly delayMs: number }
@@ -131,7 +133,7 @@ export interface Feature {
   readonly scale: number | null;
   readonly sample: boolean;
   readonly dtype: Dtype | ListDtype;
-  /** What the operator is told beside its field: n of `lastN`, p of `approxPercentile`. */
+  /** What the operator is told beside its field: n of `lastN`, k of `topK`, p of `approxPercentile`. */
   readonly parameter?: number;
   readonly description: string;
 }

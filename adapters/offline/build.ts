@@ -3,6 +3,7 @@ import { isObject, type State } from "../../core/accumulators.ts";
 import { type Buckets, bucketOfValue } from "../../core/buckets.ts";
 import { combineDistinct } from "../../core/distinct.ts";
 import type { Group, Scalar, Slot } from "../../core/plan.ts";
+import { TALLY_LIMIT, type Tally } from "../../core/tally.ts";
 import { OVERFLOWN } from "../../core/wide.ts";
 import { ABSORBED_FIELD, absorbedObjectField, BUCKETS, objectField, tileField } from "../valkey/layout.ts";
 import { cellSlots, encodeObject, encodeTile } from "../valkey/put.ts";
@@ -128,6 +129,8 @@ function stateOf({ kind }: Slot, columns: Columns, at: number, row: number): Sta
         (first.items as number[]).sort((a, b) => a - b),
         [],
       );
+    case "tally":
+      return tallyOf(first.entries);
     case "buckets":
       return bucketsOf(first.entries);
     case "lastN":
@@ -144,8 +147,17 @@ function stateOf({ kind }: Slot, columns: Columns, at: number, row: number): Sta
   }
 }
 
-/** @param counts of each value */
-function bucketsOf(counts: readonly { readonly key: number; readonly value: number }[]): Buckets | undefined {
+interface Counted<T> {
+  readonly key: T;
+  readonly value: number;
+}
+
+function tallyOf(counts: readonly Counted<Scalar>[]): Tally | undefined {
+  if (counts.length > TALLY_LIMIT) return "overflow";
+  return counts.length === 0 ? undefined : new Map(counts.map(({ key, value }) => [key, value]));
+}
+
+function bucketsOf(counts: readonly Counted<number>[]): Buckets | undefined {
   const found = new Map<number, number>();
   for (const { key, value } of counts) {
     const bucket = bucketOfValue(key);

@@ -138,6 +138,10 @@ export function stateColumns(group: Group, { kind, channel, keep }: Slot, s: num
       return wide(column, `sum(CAST(${c} AS HUGEINT) * ${c})`);
     case "distinct":
       return [column("", `list(DISTINCT h${channel}) FILTER (h${channel} IS NOT NULL)`, "DOUBLE[]")];
+    case "tally": {
+      const type = scalarType(group, channel);
+      return [column("", `histogram(CAST(${c} AS ${type})) FILTER (${c} IS NOT NULL)`, `MAP(${type}, DOUBLE)`)];
+    }
     case "buckets":
       return [column("", `histogram(CAST(${c} AS DOUBLE)) FILTER (${c} IS NOT NULL)`, "MAP(DOUBLE, DOUBLE)")];
     case "lastN":

@@ -1,6 +1,6 @@
 /** Puts the plan's groups into the server-side function's source. */
 import { readdirSync, readFileSync } from "node:fs";
-import { isObject, isPointed } from "../../core/accumulators.ts";
+import { isObject, keepsValues } from "../../core/accumulators.ts";
 import type { Group, Plan, Slot } from "../../core/plan.ts";
 import { newestKept } from "../../core/tiles.ts";
 import { hash64 } from "../hash.ts";
@@ -36,7 +36,7 @@ export function channelNeeds(group: Group, channel: number) {
     squares: kinds.has("squares"),
     hash: kinds.has("distinct"),
     bucket: kinds.has("buckets"),
-    object: [...kinds].some(isPointed),
+    object: [...kinds].some(keepsValues),
   };
 }
 

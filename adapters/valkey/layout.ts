@@ -17,7 +17,9 @@
  *                             (value = hi * 2^40 + lo)
  *   s <slot> <level> <u32>    object of a tile. first, last: f64 event time, 8 bytes identity, value; distinct: `S` and
  *                             ascending u32 hashes, or `D` and 1,024 registers; lastN: newest first, for each f64 event
- *                             time, 8 bytes identity, u16 length of the value, value; buckets: ascending, for each u16 bucket, u40 count
+ *                             time, 8 bytes identity, u16 length of the value, value; buckets: ascending, for each u16 bucket, u40 count;
+ *                             tally: ascending by the values' bytes, for each u16 length of the value, value, u40 count, or
+ *                             one byte 255 for more than 64
  *   i <u32>                   identities in a base tile, 12 bytes each: 8 bytes identity, u32 apply time (ms mod 2^32);
  *                             or one byte k: they are in 2^k fields
  *   i <u32> <u8>              one such chunk, by the identity's first k bits
@@ -146,7 +148,7 @@ export const CELL_BYTES = [5, 8, 9, 12] as const;
 
 const TAG = { null: 0, false: 1, true: 2, number: 3, string: 4 } as const;
 
-/** A first, last or lastN value: u8 tag, then nothing, f64 or UTF-8. */
+/** A value of a first, last, lastN or tally: u8 tag, then nothing, f64 or UTF-8. */
 export function encodeScalar(value: Scalar): Buffer {
   if (typeof value === "string") return Buffer.concat([Buffer.from([TAG.string]), Buffer.from(value)]);
   if (typeof value === "number") {

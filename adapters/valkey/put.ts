@@ -2,7 +2,7 @@
 import { accumulatorOf, isObject, type Pointed, type State } from "../../core/accumulators.ts";
 import type { Buckets } from "../../core/buckets.ts";
 import type { Distinct } from "../../core/distinct.ts";
-import type { Group, Slot } from "../../core/plan.ts";
+import type { Group, Scalar, Slot } from "../../core/plan.ts";
 import type { Wide } from "../../core/wide.ts";
 import { CELL_BYTES, encodeScalar } from "./layout.ts";
 import { type EncodedArguments, encodeArguments } from "./trip.ts";
@@ -115,6 +115,22 @@ export function encodeObject(kind: Slot["kind"], state: State): Buffer {
     });
     return bytes;
   }
+  if (kind === "tally") {
+    if (state === "overflow") return Buffer.of(255);
+    const entries = [...(state as ReadonlyMap<Scalar, number>)].map(([value, count]) => ({
+      scalar: encodeScalar(value),
+      count,
+    }));
+    entries.sort((a, b) => Buffer.compare(a.scalar, b.scalar));
+    return Buffer.concat(
+      entries.flatMap(({ scalar, count }) => {
+        const [length, tail] = [Buffer.allocUnsafe(2), Buffer.allocUnsafe(5)];
+        length.writeUInt16LE(scalar.length, 0);
+        writeLow(count, tail, 0);
+        return [length, scalar, tail];
+      }),
+    );
+  }
   if (kind === "buckets") {
     const counts = state as Buckets;
     const bytes = Buffer.allocUnsafe((counts.length / 2) * 7);
@@ -143,4 +159,4 @@ export function encodeObject(kind: Slot["kind"], state: State): Buffer {
 }
 
 export const isEmptyObject = (state: State): boolean =>
-  state === null || (state as { readonly length?: number }).length === 0;
+  state === null || (state instanceof Map ? state.size : (state as { readonly length?: number }).length) === 0;

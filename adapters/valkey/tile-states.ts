@@ -1,6 +1,6 @@
 /** From stored bytes back to states: what the fields of an answer add up to, for one slot. */
 import { accumulatorOf, type Pointed, type State } from "../../core/accumulators.ts";
-import type { Slot } from "../../core/plan.ts";
+import type { Scalar, Slot } from "../../core/plan.ts";
 import { LOW, type Wide } from "../../core/wide.ts";
 import { CELL_BYTES, decodeScalar } from "./layout.ts";
 
@@ -128,6 +128,16 @@ function decodeObject(slot: Slot, bytes: Buffer): State {
     const hashes: number[] = [];
     for (let at = 1; at < bytes.length; at += 4) hashes.push(bytes.readUInt32BE(at));
     return hashes;
+  }
+  if (slot.kind === "tally") {
+    if (bytes.length === 1) return "overflow";
+    const counts = new Map<Scalar, number>();
+    for (let at = 0; at < bytes.length; ) {
+      const end = at + 2 + bytes.readUInt16LE(at);
+      counts.set(decodeScalar(bytes.subarray(at + 2, end)), low(bytes, end));
+      at = end + 5;
+    }
+    return counts;
   }
   if (slot.kind === "buckets") {
     const counts: number[] = [];

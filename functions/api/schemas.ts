@@ -8,7 +8,7 @@ import { MAX_BATCH_ROWS, MAX_EVENTS, MAX_FEATURES } from "./limits.ts";
 import { isKeyRequired } from "./selection.ts";
 
 const scalar = z.union([z.number(), z.string(), z.boolean(), z.null()]);
-const value = z.union([scalar, z.array(scalar)]).describe("A list for lastN.");
+const value = z.union([scalar, z.array(scalar)]).describe("A list for lastN and topK.");
 const requestId = z.string().describe("Also in the header x-request-id; name it when you ask for help.");
 
 export const problem = z

@@ -132,6 +132,16 @@ const REFUSED: readonly [string, d.Definitions, string][] = [
       `${p}; write { p: 0.95 } for the 95th percentile`,
   ]),
   [
+    "the top 33 values",
+    one(d.topK("country", { k: 33 })),
+    "parameter_invalid: topK in feature v:x needs k, a whole number from 1 to 32, given 33; write { k: 3 }",
+  ],
+  [
+    "the most frequent of numbers with fractions",
+    one(d.topK("amount", { k: 3 })),
+    "field_type: feature v:x needs string or long or boolean, field amount is double; use another field",
+  ],
+  [
     "a percentile of texts",
     one(d.approxPercentile("country", { p: 0.5 })),
     "field_type: feature v:x needs double or long, field country is string; use another field",

@@ -48,6 +48,9 @@ const ROWS: Readonly<Record<string, Row>> = {
   "last boolean": { feature: d.last("online"), field: "online", values: fc.boolean() },
   "lastN of texts": { feature: d.lastN("country", { n: 3 }), field: "country", values: texts },
   "lastN of numbers": { feature: d.lastN("amount", { n: 7 }), field: "amount", values: amounts },
+  "topK of texts": { feature: d.topK("country", { k: 3 }), field: "country", values: texts },
+  "topK of many": { feature: d.topK("shop", { k: 2 }), field: "shop", values: fc.nat(9).map((n) => `s${n}`) },
+  "topK of booleans": { feature: d.topK("online", { k: 2 }), field: "online", values: fc.boolean() },
   approxPercentile: { feature: d.approxPercentile("amount", { p: 0.9 }), field: "amount", values: amounts },
   "low approxPercentile": { feature: d.approxPercentile("amount", { p: 0.07 }), field: "amount", values: extremes },
   approxDistinct: { feature: d.approxDistinct("shop"), field: "shop", values: fc.nat(90).map((n) => `s${n}`) },
@@ -259,6 +262,25 @@ describe("numbers at their limits", () => {
     const winner = [...tied].sort((a, b) => (a.identity < b.identity ? 1 : -1))[0];
     expect(bench.serve(tied).value).toBe(winner.fields["amount"]);
     expect(bench.serve([...tied].reverse()).value).toBe(winner.fields["amount"]);
+  });
+
+  it("a topK is exact to 64 different values and null beyond, in any order and grouping", () => {
+    const bench = setUp({ feature: d.topK("shop", { k: 1 }), field: "shop", values: texts });
+    const shops = Array.from({ length: 64 }, (_, n) => bench.toEvent(`s${n}`, n, n % 9));
+    const most = [...shops, bench.toEvent("s7", 64, 1)];
+    expect(bench.serve(most)).toMatchObject({ value: ["s7"], status: "PRESENT" });
+    const beyond = [
+      ...most,
+      bench.toEvent("another", 65, 2),
+      ...shops.slice(0, 9).map((_, n) => bench.toEvent("s7", 70 + n, 3)),
+    ];
+    expect(bench.serve(beyond)).toMatchObject({ value: null, status: "NULL_VALUE" });
+    expect(bench.serve([...beyond].reverse()).value).toBeNull();
+    for (const cut of [1, 40, 66]) {
+      const merged = bench.merge(bench.fold(beyond.slice(0, cut)), bench.fold(beyond.slice(cut)));
+      expect(merged).toEqual(bench.fold(beyond));
+      expect(merged).toEqual(["overflow"]);
+    }
   });
 
   it("time since last is never negative, and counts from the newest event", () => {

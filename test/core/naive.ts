@@ -67,6 +67,12 @@ export function naive(
       return plain(byTime[0].fields[input.field!]);
     case "last":
       return plain(byTime[byTime.length - 1].fields[input.field!]);
+    case "topK": {
+      const counts = [...new Set(values)].map((value) => ({ value, count: values.filter((v) => v === value).length }));
+      const bytes = (v: Scalar) => (typeof v === "string" ? Buffer.from(v) : Buffer.of(Number(v)));
+      counts.sort((a, b) => b.count - a.count || Buffer.compare(bytes(a.value), bytes(b.value)));
+      return counts.length > 64 ? null : counts.slice(0, feature.parameter).map(({ value }) => value);
+    }
     case "approxPercentile": {
       const sorted = (values as number[]).sort((a, b) => a - b);
       const x = sorted[Number((BigInt(n) * BigInt(Math.round(feature.parameter! * 1e5)) + 99_999n) / 100_000n) - 1];

@@ -12,6 +12,7 @@ const OPERATORS = [
   d.approxDistinct("shop"),
   d.lastN("country", { n: 3 }),
   d.approxPercentile("amount", { p: 0.5 }),
+  d.topK("shop", { k: 3 }),
   d.stddev("amount", { scale: 2 }),
 ];
 

@@ -59,6 +59,9 @@ export const GROUP_PLANS: Readonly<Record<string, Plan>> = {
     countries: d.lastN("country", { n: 3 }).over("1h", "7d", "lifetime"),
     amounts: d.lastN("amount", { n: 5, where: d.gt("amount", -50) }).over("24h"),
     devices: d.lastN("online", { n: 32 }).over("24h").delayedBy("3h"),
+    usual_countries: d.topK("country", { k: 1 }).over("1h", "lifetime"),
+    shops: d.topK("shop", { k: 32 }).over("7d"),
+    online: d.topK("online", { k: 2 }).over("24h").delayedBy("3h"),
   }),
   percentiles: viewPlan({
     median: d.approxPercentile("amount", { p: 0.5 }).over("1h", "7d", "lifetime"),

@@ -1,4 +1,4 @@
--- Objects: states of the operators first, last, lastN, distinct and buckets, each a field of its own.
+-- Objects: states of the operators first, last, lastN, distinct, buckets and tally, each a field of its own.
 
 -- True when 8 identity bytes at the 9th of `a` come after those of `b`, as unsigned numbers. Lua's `<` on strings
 -- follows the server's locale.
@@ -108,12 +108,60 @@ local function mergeBuckets(a, b)
   return concat(out) .. sub(a, i) .. sub(b, j)
 end
 
+-- A tally: entries ascending by their values' bytes, each u16 length, value, u40 count; or one byte 255 past 64 entries.
+local TALLY_LIMIT, TALLY_OVERFLOW = 64, "\255"
+
+-- Byte by byte: Lua's own order follows the server's locale.
+local function bytesBefore(a, b)
+  for i = 1, min(#a, #b) do
+    local x, y = byte(a, i), byte(b, i)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
+
+local function mergeTallies(a, b)
+  if a == TALLY_OVERFLOW or b == TALLY_OVERFLOW then return TALLY_OVERFLOW end
+  local out, n, i, j = {}, 0, 1, 1
+  local x, p, y, q
+  while i <= #a or j <= #b do
+    if not x and i <= #a then x, p, i = unpackStruct("<Hc0I5", a, i) end
+    if not y and j <= #b then y, q, j = unpackStruct("<Hc0I5", b, j) end
+    n = n + 1
+    if x == y then out[n] = pack("<Hc0I5", #x, x, p + q); x, y = nil, nil
+    elseif not y or (x and bytesBefore(x, y)) then out[n] = pack("<Hc0I5", #x, x, p); x = nil
+    else out[n] = pack("<Hc0I5", #y, y, q); y = nil end
+  end
+  if x or y then
+    n = n + 1
+    out[n] = pack("<Hc0I5", #(x or y), x or y, x and p or q)
+  end
+  if n > TALLY_LIMIT then return TALLY_OVERFLOW end
+  return concat(out)
+end
+
+local function addValue(state, value)
+  if state and state ~= TALLY_OVERFLOW then
+    local at = 1
+    while at <= #state do
+      local next_ = at + 7 + unpackStruct("<H", state, at)
+      if next_ - at - 7 == #value and sub(state, at + 2, next_ - 6) == value then
+        return sub(state, 1, next_ - 6) .. pack("<I5", unpackStruct("<I5", state, next_ - 5) + 1) .. sub(state, next_)
+      end
+      at = next_
+    end
+  end
+  local own = pack("<Hc0I5", #value, value, 1)
+  return state and mergeTallies(state, own) or own
+end
+
 local function mergeObject(object, a, b)
   if not a then return b end
   if not b then return a end
   local kind = object.kind
   if kind == "distinct" then return mergeDistinct(a, b) end
   if kind == "buckets" then return mergeBuckets(a, b) end
+  if kind == "tally" then return mergeTallies(a, b) end
   if kind == "lastN" then return mergeNewest(a, b, object.keep) end
   return better(kind, a, b)
 end
@@ -124,6 +172,7 @@ local function addToObject(object, before, time, id, found, x)
   if kind == "distinct" then return addHash(before, x[found.hash]) end
   if kind == "buckets" then return addBucket(before, x[found.bucket]) end
   local value = x[found.object]
+  if kind == "tally" then return addValue(before, value) end
   if kind == "lastN" then value = pack("<H", #value) .. value end
   return mergeObject(object, before, pack("<d", time) .. id .. value)
 end
