@@ -3,12 +3,12 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { vectorNames } from "../core/vector.ts";
 import { ROOT } from "../local/home.ts";
 import { anyFreePort, LOOPBACK } from "../local/ports.ts";
 import type { BenchmarkOptions, Row } from "./benchmark.ts";
 import { servingPlan } from "./definitions.ts";
 import { httpPost, type LoadOrder } from "./load.ts";
+import { makeModel } from "./make-model.ts";
 import { CASES } from "./online.ts";
 import { ENTITIES, moveSeal, type Server, type Stage, type Timed, timed } from "./reading.ts";
 import { seededRandom } from "./workload.ts";
@@ -17,22 +17,6 @@ const [service] = servingPlan.services;
 /** Ticks of /proc are hundredths of a second on every Linux that Node runs on. */
 const TICK_US = 10_000;
 const START_MS = 30_000;
-
-/** Trains the model that is measured: 200 trees of 31 leaves over the service's vector. @returns its folder */
-export function makeModel(folder: string): string {
-  const dtypes = new Map<string, string>(
-    servingPlan.views.flatMap(({ features }) => features.map(({ name, dtype }) => [name, dtype])),
-  );
-  for (const [name, type] of Object.entries(service.request))
-    dtypes.set(`request:${name}`, type === "long" ? "int64" : type);
-  const features = vectorNames(service).map((name) => ({ name, dtype: dtypes.get(name) ?? "double" }));
-  const spec = join(folder, "features.json");
-  writeFileSync(spec, JSON.stringify({ service: service.name, plan_hash: servingPlan.hash, features }));
-  const model = join(folder, "model");
-  const python = join(ROOT, ".freshet", "venv", "bin", "python");
-  execFileSync(python, [join(import.meta.dirname, "python", "make_model.py"), spec, model]);
-  return model;
-}
 
 /** An environment of its own: the app has no use for these packages. Made once; needs the package index then. */
 function benchPython(say: (text: string) => void): string {
@@ -105,7 +89,7 @@ export async function measureModel(stage: Stage, { quick, signal, say }: Benchma
   const folder = mkdtempSync(join(tmpdir(), "freshet-bench-model-"));
   let python: Awaited<ReturnType<typeof startPython>> | null = null;
   try {
-    const model = makeModel(folder);
+    const model = makeModel(servingPlan, service, folder);
     const served = await stage.serve({ listen: "freshet", model });
     python = await startPython(stage, model, folder, say);
     const { body, path } = CASES.score;

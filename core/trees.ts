@@ -96,39 +96,80 @@ export function pathContributions(trees: Trees, means: NodeMeans, vector: ArrayL
  */
 export function shapContributions(trees: Trees, means: NodeMeans, vector: ArrayLike<number>): Attribution {
   const contributions = new Float64Array(trees.featureCount);
+  const paths = pathsFor(depthOf(trees));
   let base = 0;
   for (let t = 0; t < trees.roots.length; t++) {
     const root = trees.roots[t];
     base += root < 0 ? trees.leafValue[-root - 1] : means[root];
-    if (root >= 0) descend(trees, vector, contributions, root, [], 1, 1, -1);
+    if (root >= 0) descend({ trees, vector, contributions, paths }, root, 0, 0, 1, 1, -1);
   }
   return { base, contributions };
 }
 
-/** One feature of the path: shares of training rows and of this vector that go on when it is unknown (zero) or known (one). */
-interface Step {
-  readonly feature: number;
-  readonly zero: number;
-  readonly one: number;
-  /** Weight of the subsets with as many features as this position. */
-  weight: number;
+/**
+ * Paths from a root to a node, one after the other in one block: each node's is its parent's, extended. Of each feature of a path the
+ * shares of training rows and of this vector that go on when it is unknown (zero) or known (one), and the weight of the
+ * subsets with as many features as its position.
+ */
+interface Paths {
+  readonly feature: Int32Array;
+  readonly zero: Float64Array;
+  readonly one: Float64Array;
+  readonly weight: Float64Array;
+}
+interface Walk {
+  readonly trees: Trees;
+  readonly vector: ArrayLike<number>;
+  readonly contributions: Float64Array;
+  readonly paths: Paths;
 }
 
+function depthOf(trees: Trees): number {
+  // A child lies behind its parent.
+  const depths = new Int32Array(trees.feature.length).fill(1);
+  let deepest = 1;
+  for (let node = 0; node < depths.length; node++) {
+    deepest = Math.max(deepest, depths[node]);
+    for (const child of [trees.left[node], trees.right[node]]) if (child >= 0) depths[child] = depths[node] + 1;
+  }
+  return deepest;
+}
+
+function pathsFor(depth: number): Paths {
+  const size = ((depth + 2) * (depth + 3)) / 2;
+  const doubles = () => new Float64Array(size);
+  return { feature: new Int32Array(size), zero: doubles(), one: doubles(), weight: doubles() };
+}
+
+/**
+ * @param from where the parent's path begins; @param length its number of features, the root's artificial one among them
+ * @param zero shares of the feature that the parent splits by
+ */
 function descend(
-  trees: Trees,
-  vector: ArrayLike<number>,
-  contributions: Float64Array,
+  walk: Walk,
   ref: number,
-  before: readonly Step[],
+  from: number,
+  length: number,
   zero: number,
   one: number,
   feature: number,
 ): void {
-  const path = extend(before, zero, one, feature);
+  const { trees, vector, contributions, paths } = walk;
+  // The own path lies behind the parent's, so that the parent's other child finds that as it was.
+  const at = from + length;
+  for (let i = 0; i < length; i++) {
+    paths.feature[at + i] = paths.feature[from + i];
+    paths.zero[at + i] = paths.zero[from + i];
+    paths.one[at + i] = paths.one[from + i];
+    paths.weight[at + i] = paths.weight[from + i];
+  }
+  extend(paths, at, length, zero, one, feature);
+  let count = length + 1;
   if (ref < 0) {
     const value = trees.leafValue[-ref - 1];
-    for (let i = 1; i < path.length; i++) {
-      contributions[path[i].feature] += unwoundSum(path, i) * (path[i].one - path[i].zero) * value;
+    for (let i = 1; i < count; i++) {
+      const share = paths.one[at + i] - paths.zero[at + i];
+      contributions[paths.feature[at + i]] += unwoundSum(paths, at, count - 1, i) * share * value;
     }
     return;
   }
@@ -137,57 +178,69 @@ function descend(
   const hot = isLeft ? trees.left[ref] : trees.right[ref];
   const cold = isLeft ? trees.right[ref] : trees.left[ref];
   const total = countOf(trees, ref);
-  let above = { zero: 1, one: 1 };
-  let rest = path;
-  const seen = path.findIndex((step, i) => i > 0 && step.feature === split);
-  if (seen > 0) {
-    above = path[seen];
-    rest = unwind(path, seen);
+  let zeroAbove = 1;
+  let oneAbove = 1;
+  for (let i = 1; i < count; i++) {
+    if (paths.feature[at + i] !== split) continue;
+    zeroAbove = paths.zero[at + i];
+    oneAbove = paths.one[at + i];
+    unwind(paths, at, count - 1, i);
+    count--;
+    break;
   }
-  const share = (child: number) => (above.zero * countOf(trees, child)) / total;
-  descend(trees, vector, contributions, hot, rest, share(hot), above.one, split);
-  descend(trees, vector, contributions, cold, rest, share(cold), 0, split);
+  descend(walk, hot, at, count, (zeroAbove * countOf(trees, hot)) / total, oneAbove, split);
+  descend(walk, cold, at, count, (zeroAbove * countOf(trees, cold)) / total, 0, split);
 }
 
-function extend(before: readonly Step[], zero: number, one: number, feature: number): Step[] {
-  const depth = before.length;
-  const path = before.map((step) => ({ ...step }));
-  path.push({ feature, zero, one, weight: depth === 0 ? 1 : 0 });
+function extend(
+  { feature, zero, one, weight }: Paths,
+  at: number,
+  depth: number,
+  z: number,
+  o: number,
+  f: number,
+): void {
+  feature[at + depth] = f;
+  zero[at + depth] = z;
+  one[at + depth] = o;
+  weight[at + depth] = depth === 0 ? 1 : 0;
   for (let i = depth - 1; i >= 0; i--) {
-    path[i + 1].weight += (one * path[i].weight * (i + 1)) / (depth + 1);
-    path[i].weight = (zero * path[i].weight * (depth - i)) / (depth + 1);
+    weight[at + i + 1] += (o * weight[at + i] * (i + 1)) / (depth + 1);
+    weight[at + i] = (z * weight[at + i] * (depth - i)) / (depth + 1);
   }
-  return path;
 }
 
 /** Takes a feature out of the path again. */
-function unwind(path: readonly Step[], index: number): Step[] {
-  const depth = path.length - 1;
-  const { one, zero } = path[index];
-  const weights = path.map(({ weight }) => weight);
-  let next = weights[depth];
+function unwind({ feature, zero, one, weight }: Paths, at: number, depth: number, index: number): void {
+  const o = one[at + index];
+  const z = zero[at + index];
+  let next = weight[at + depth];
   for (let i = depth - 1; i >= 0; i--) {
-    if (one !== 0) {
-      const kept = weights[i];
-      weights[i] = (next * (depth + 1)) / ((i + 1) * one);
-      next = kept - (weights[i] * zero * (depth - i)) / (depth + 1);
-    } else weights[i] = (weights[i] * (depth + 1)) / (zero * (depth - i));
+    if (o !== 0) {
+      const kept = weight[at + i];
+      weight[at + i] = (next * (depth + 1)) / ((i + 1) * o);
+      next = kept - (weight[at + i] * z * (depth - i)) / (depth + 1);
+    } else weight[at + i] = (weight[at + i] * (depth + 1)) / (z * (depth - i));
   }
-  return path.filter((_, i) => i !== index).map((step, i) => ({ ...step, weight: weights[i] }));
+  for (let i = at + index; i < at + depth; i++) {
+    feature[i] = feature[i + 1];
+    zero[i] = zero[i + 1];
+    one[i] = one[i + 1];
+  }
 }
 
 /** Sum of the weights that `unwind` would leave. */
-function unwoundSum(path: readonly Step[], index: number): number {
-  const depth = path.length - 1;
-  const { one, zero } = path[index];
-  let next = path[depth].weight;
+function unwoundSum({ zero, one, weight }: Paths, at: number, depth: number, index: number): number {
+  const o = one[at + index];
+  const z = zero[at + index];
+  let next = weight[at + depth];
   let total = 0;
   for (let i = depth - 1; i >= 0; i--) {
-    if (one !== 0) {
-      const weight = (next * (depth + 1)) / ((i + 1) * one);
-      total += weight;
-      next = path[i].weight - weight * zero * ((depth - i) / (depth + 1));
-    } else total += path[i].weight / (zero * ((depth - i) / (depth + 1)));
+    if (o !== 0) {
+      const own = (next * (depth + 1)) / ((i + 1) * o);
+      total += own;
+      next = weight[at + i] - own * z * ((depth - i) / (depth + 1));
+    } else total += weight[at + i] / (z * ((depth - i) / (depth + 1)));
   }
   return total;
 }

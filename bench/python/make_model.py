@@ -1,6 +1,6 @@
-"""Writes a model artefact of 200 trees for a list of features, trained on noise: what it weighs matters here, not what it knows.
+"""Writes a model artefact for a list of features, trained on noise: what it weighs matters here, not what it knows.
 
-`make_model.py FEATURES.json FOLDER`, in the Python environment of the trainer. FEATURES: {service, plan_hash, features}.
+`make_model.py FEATURES.json FOLDER [TREES]`, 200 trees if not told otherwise, in the Python environment of the trainer. FEATURES: {service, plan_hash, features}.
 """
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from trainer.golden import golden_rows, hostile_rows  # noqa: E402
 from trainer.json_text import to_json  # noqa: E402
 from trainer.trees import flatten  # noqa: E402
 
-TREES, LEAVES, ROWS = 200, 31, 30_000
+LEAVES, ROWS = 31, 30_000
 COUNTRIES = ["SE", "NO", "DE", "FR", "DK"]
 A, B = 1.1, -0.2
 
 if __name__ == "__main__":
+    TREES = int(sys.argv[3]) if len(sys.argv) > 3 else 200
     given, folder = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     features = [Feature(one["name"], one["dtype"]) for one in given["features"]]
     categories = {i: COUNTRIES for i, one in enumerate(features) if one.dtype == "string"}
