@@ -87,6 +87,7 @@ Examples:
   freshet generate --rate 200 --duration 2m
   freshet generate --rate 1000 --duplicates 0.01 --late 0.01 --disorder 0.05 --malformed 0.001 --truth truth.ndjson
   freshet generate --out weeks.ndjson --truth truth.ndjson --rate 0.2 --from 42d --to 1h
+    then: freshet import weeks.ndjson --stream transactions --arrival 1s, and the same for clicks and labels
   freshet generate --out october.ndjson --rate 1 --from 2026-10-01 --to 2026-11-01
 
 A payment is fraud by chance: by what its card and device did before, and what it is itself. The summary tells how well a

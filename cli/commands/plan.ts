@@ -13,6 +13,7 @@ import { compareWithDeployed } from "../deployed-lock.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { EXIT } from "../exit.ts";
 import { formatTable } from "../table.ts";
+import { featureFiles, unlisted } from "../unlisted.ts";
 
 const FOLDER = join(import.meta.dirname, "..", "..", "features");
 const LOCK_FILE = join(FOLDER, "plan.lock.json");
@@ -61,6 +62,7 @@ export function register(program: Command): void {
       process.stdout.write(
         options.json ? `${JSON.stringify(plan, null, 2)}\n` : render(before, plan, stale, options.write),
       );
+      for (const told of unlisted(await featureFiles(), definitions)) process.stderr.write(`\n! ${told}\n`);
       if (stored !== null) process.stderr.write(`\n${stored}\n`);
       if (options.check && stale) process.exitCode = EXIT.failed;
     });
