@@ -1,9 +1,11 @@
+import { BUCKETS } from "../adapters/valkey/layout.ts";
+import type { ViewReadiness } from "../functions/shared/build-readiness.ts";
 import type { LateBacklog } from "../local/late.ts";
 import type { StoreStatus } from "../local/status.ts";
 import { formatTable } from "./table.ts";
 
 /** The status as a person reads it. */
-export function formatStatus(status: Record<string, any>, { store, late }: StoreStatus): string {
+export function formatStatus(status: Record<string, any>, { store, late, unready }: StoreStatus): string {
   const { api, serve, emulator, valkey, streams } = status;
   const mark = (part: { running: boolean; pid: number | null }): string =>
     part.running ? `running (pid ${part.pid})` : "not running";
@@ -23,7 +25,19 @@ export function formatStatus(status: Record<string, any>, { store, late }: Store
     if (store.repair !== null) rows.push(["  repair", store.repair]);
   }
   rows.push(["late, to be repaired", formatLate(late)]);
+  rows.push(...historyRows(unready));
   return `${parts}\n${formatTable(rows)}`;
+}
+
+/** What lacks its past, and how it gets it. */
+export function historyRows(unready: readonly ViewReadiness[] | null): string[][] {
+  if (unready === null) return [["history", "-"]];
+  if (unready.length === 0) return [["history", "complete"]];
+  return unready.map(({ view, bucketsReady, sinceMs }) => {
+    const since = sinceMs === null ? "slots that are not born yet" : `from ${new Date(sinceMs).toISOString()} on`;
+    const part = bucketsReady === 0 ? "" : `, ${bucketsReady} of ${BUCKETS} buckets complete`;
+    return [`history of ${view}`, `${since}${part}: freshet backfill --view ${view}`];
+  });
 }
 
 const formatLate = (late: StoreStatus["late"]): string => {

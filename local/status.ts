@@ -1,8 +1,10 @@
 /** What runs, and what the API says of the store. */
+import type { ViewReadiness } from "../functions/shared/build-readiness.ts";
 import { emulatorUrl } from "./emulator.ts";
 import { type LateBacklog, readLateBacklog } from "./late.ts";
 import { PARTS, type PartName, serveUrl, valkeyUrl } from "./parts.ts";
 import { isRunning, readRecord } from "./processes.ts";
+import { unreadyViews } from "./readiness.ts";
 import { readState } from "./state.ts";
 
 /** Parts that do not run. */
@@ -43,6 +45,8 @@ export interface StoreStatus {
   readonly store: { readonly state: string; readonly sentence: string | null; readonly repair: string | null };
   /** By stream; null where it cannot be counted. */
   readonly late: Readonly<Record<string, LateBacklog>> | null;
+  /** Views that lack some of their history; null where it cannot be told. */
+  readonly unready: readonly ViewReadiness[] | null;
 }
 
 export async function describeStore(home: string): Promise<StoreStatus> {
@@ -52,7 +56,9 @@ export async function describeStore(home: string): Promise<StoreStatus> {
     emulatorRuns && deployment !== undefined
       ? await readLateBacklog(ports.emulator, deployment).catch(() => null)
       : null;
-  return { store: await askStore(home), late };
+  const valkeyRuns = ports.valkey !== undefined && isRunning(readRecord(home, "valkey"));
+  const unready = valkeyRuns ? await unreadyViews(ports.valkey!).catch(() => null) : null;
+  return { store: await askStore(home), late, unready };
 }
 
 export async function askStore(home: string): Promise<StoreStatus["store"]> {

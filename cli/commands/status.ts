@@ -7,7 +7,7 @@ import { describe, describeStore } from "../../local/status.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { EXIT } from "../exit.ts";
 import { openFunctions } from "../invoke.ts";
-import { formatStatus } from "../status-table.ts";
+import { formatStatus, historyRows } from "../status-table.ts";
 import { formatTable } from "../table.ts";
 
 export function register(program: Command): void {
@@ -24,7 +24,7 @@ export function register(program: Command): void {
     .addHelpText(
       "after",
       "\nThe state of the online store is `ok`, or what it is with its repair. `late` counts what waits for repair: one for" +
-        "\neach late event and entity of it.\n\nExamples:\n  freshet status\n  freshet status --json",
+        "\neach late event and entity of it. `history` names views that are to be given their past.\n\nExamples:\n  freshet status\n  freshet status --json",
     )
     .action(async (options: StageOption & { json?: boolean }) => {
       if (options.stage !== undefined) return showStage(options);
@@ -44,7 +44,7 @@ async function showStage(options: StageOption & { json?: boolean }): Promise<voi
   const functions = openFunctions(deployment);
   // What runs each minute anyway; without a list of shards it moves no seal.
   const tick: ControlEvent = {};
-  const { state, epoch, seals } = await functions
+  const { state, epoch, seals, unready } = await functions
     .invoke<ControlReport>(controlFunction, tick)
     .finally(() => functions.close());
   const trouble = state === "ok" ? null : STORE_STATES[state];
@@ -52,7 +52,8 @@ async function showStage(options: StageOption & { json?: boolean }): Promise<voi
   if (options.json) {
     const { sentence = null, repair = null } = trouble ?? {};
     const store = { state, epoch, sentence, repair, seals_ms: seals };
-    process.stdout.write(`${JSON.stringify({ stage, place, api: { url: apiUrl }, streams, store }, null, 2)}\n`);
+    const object = { stage, place, api: { url: apiUrl }, streams, store, unready };
+    process.stdout.write(`${JSON.stringify(object, null, 2)}\n`);
     return;
   }
   const rows = [
@@ -64,6 +65,7 @@ async function showStage(options: StageOption & { json?: boolean }): Promise<voi
       name,
       name in seals ? `${kinesisName}, sealed up to ${new Date(seals[name]).toISOString()}` : kinesisName,
     ]),
+    ...historyRows(unready),
   ];
   process.stdout.write(`${formatTable(rows)}\n`);
 }

@@ -76,5 +76,8 @@ export async function readinessOf(controls: ControlHashes, plan: Plan): Promise<
   return answers;
 }
 
+/** Views that lack some of their history. */
+export const isUnready = ({ bucketsReady }: ViewReadiness): boolean => bucketsReady < BUCKETS;
+
 const slotsOf = (view: View, group: Group) =>
   [...new Set(view.features.flatMap(({ slots }) => slots))].map((slot) => group.slots[slot]);

@@ -12,6 +12,7 @@ import { InfrastructureError } from "../../core/errors.ts";
 import { followLock, type SlotName } from "../../core/lock-history.ts";
 import type { Group, Plan, Stream } from "../../core/plan.ts";
 import { floorTo } from "../../core/window.ts";
+import { isUnready, readinessOf, type ViewReadiness } from "./build-readiness.ts";
 
 /** Beyond the function's timeout: clocks differ, and a mapping may hold a batch for a moment before it invokes. */
 export const SEAL_MARGIN_MS = 60_000;
@@ -44,6 +45,8 @@ export interface ControlReport {
   readonly seals: Readonly<Record<string, number>>;
   /** Streams whose seal did not move, and why. */
   readonly held: Readonly<Record<string, string>>;
+  /** Views that lack some of their history: a backfill builds it. */
+  readonly unready: readonly ViewReadiness[];
 }
 
 const lag = (stream: Stream, timeoutMs: number): number => stream.allowedLatenessMs + timeoutMs + SEAL_MARGIN_MS;
@@ -75,7 +78,7 @@ export async function controlStep(
   const held: Record<string, string> = {};
   if (summary.present < BUCKETS || summary.epoch !== store.epoch) {
     const bucketsNotOk = summary.epoch === store.epoch ? BUCKETS - summary.ok : BUCKETS;
-    return { epoch: store.epoch, state: "lost", bucketsNotOk, runs, seals, held };
+    return { epoch: store.epoch, state: "lost", bucketsNotOk, runs, seals, held, unready: [] };
   }
   const known = await table.getLock();
   const { lock, overclaimed } = followLock(known ?? ports.lock, ports.lock);
@@ -101,7 +104,8 @@ export async function controlStep(
     }
   }
   const bucketsNotOk = BUCKETS - summary.ok;
-  return { epoch: store.epoch, state: summary.state ?? "lost", bucketsNotOk, runs, seals, held };
+  const unready = (await readinessOf(controls, plan)).filter(isUnready);
+  return { epoch: store.epoch, state: summary.state ?? "lost", bucketsNotOk, runs, seals, held, unready };
 }
 
 /**

@@ -360,7 +360,9 @@ describe("births", () => {
     expect((await births(8))["cell 128"]).toBeGreaterThan(0);
 
     await acknowledge("a", later + 5 * MINUTE);
-    await tick(later + 5 * MINUTE, [open("a")], now);
+    const { unready } = await tick(later + 5 * MINUTE, [open("a")], now);
+    const sinceMs = (await births(8))["cell 128"] * MINUTE;
+    expect(unready).toEqual([{ view: "v", stream: "payments", bucketsReady: 1, sinceMs }]);
     expect((await group(7))!.sealIndex).toBeGreaterThan(after.sealIndex);
     expect(await births(7)).toEqual(done);
     expect((await births(8))["cell 128"]).toBeGreaterThan(0);
