@@ -5,13 +5,17 @@ import { type GenerateSummary, generate } from "./generator/run.ts";
 import { brokerSink, type Sink } from "./generator/sinks.ts";
 import type { Deployment } from "./state.ts";
 
-/** Payments a second; clicks are half of them. */
-const RATE = 20;
-/** Long enough for an episode of fraud to show, short enough that nothing is sealed yet. */
-const CATCH_UP_MS = 8 * 60_000;
+/** The customers of the demo, whose weeks before now are imported. */
+export const DEMO_WORLD = { seed: 7, customers: 2_000, transactionsPerSecond: 0.1 } as const;
+/** Of the newest minutes: much more fraud than in life, so that there is some to look at. */
+const FRAUD_RATE = 0.15;
+/** The seal moves on while events are under way; what is this close to it would be late. */
+const SEAL_MARGIN_MS = 120_000;
+/** Other customers, for the sake of traffic: payments a second, and clicks half as many. */
+const CROWD = { transactionsPerSecond: 20, customers: 20_000 } as const;
 const LIVE_MS = 10_000;
 /** Payments that come next: they are scored and not sent, as a caller scores before it sends. */
-const NEXT_MS = 60_000;
+const NEXT_MS = 20 * 60_000;
 const SAMPLES_KEPT = 40;
 
 /** A payment that comes next, to be scored when all before it has been applied. */
@@ -30,18 +34,18 @@ export interface DemoEvents {
 }
 
 /**
- * The last eight minutes as fast as they go, then ten seconds at their own pace, with what real producers do wrong: some
- * events twice, some out of order, some too old, some broken.
+ * What the demo's customers did since the seal, as fast as it goes; then ten seconds of a crowd at its own pace, with what
+ * real producers do wrong: some events twice, some out of order, some too old, some broken.
+ * @param sealMs of the transactions' stream
  */
 export async function streamDemoEvents(
   emulatorPort: number,
   deployment: Deployment,
+  sealMs: number,
   progress: (summary: GenerateSummary, share: number) => void,
   signal: AbortSignal,
 ): Promise<DemoEvents> {
   const nowMs = Date.now();
-  // Another seed each time: the same ids at other times would be other events under known names.
-  const seed = nowMs % 2 ** 32;
   const frauds: SamplePayment[] = [];
   const honest: SamplePayment[] = [];
   let held = 0;
@@ -52,36 +56,32 @@ export async function streamDemoEvents(
     if (samples.length < SAMPLES_KEPT) samples.push({ pattern: event.fraud, fields: event.fields });
   };
   const client = createKinesisClient(clientConfig(emulatorPort));
-  const common = {
-    transactionsPerSecond: RATE,
-    customers: 20_000,
-    fraudRate: 0.01,
-    duplicates: 0.01,
-    disorder: 0.02,
-    late: 0.002,
-    malformed: 0.0005,
-  };
-  let sent = 0;
-  let acknowledged = 0;
+  // Another seed each time: the same ids at other times would be other events under known names.
+  const crowdSeed = nowMs % 2 ** 32;
+  const clean = { duplicates: 0, disorder: 0, late: 0, malformed: 0 };
+  const unruly = { duplicates: 0.01, disorder: 0.02, late: 0.002, malformed: 0.0005 };
   try {
-    for (const phase of [
-      { fromMs: nowMs - CATCH_UP_MS, toMs: nowMs + NEXT_MS, live: false, seed },
-      { fromMs: Date.now(), toMs: Date.now() + LIVE_MS, live: true, seed: seed + 1 },
-    ]) {
-      // The second phase begins when the first has ended, whatever that took.
-      const shiftMs = phase.live ? Date.now() - phase.fromMs : 0;
-      const window = { fromMs: phase.fromMs + shiftMs, toMs: phase.toMs + shiftMs };
-      const broker = brokerSink(client, deployment.streams, true, phase.seed);
-      const sink = phase.live ? broker : heldBack(broker, nowMs, keep);
-      const summary = await generate({ ...common, ...phase, ...window }, sink, progress, signal);
-      sent += summary.sent;
-      acknowledged += summary.acknowledged;
-      signal.throwIfAborted();
-    }
+    const recent = { fromMs: Math.min(sealMs + SEAL_MARGIN_MS, nowMs), toMs: nowMs + NEXT_MS, live: false };
+    const newest = await generate(
+      { ...DEMO_WORLD, ...clean, ...recent, fraudRate: FRAUD_RATE },
+      heldBack(brokerSink(client, deployment.streams, true, DEMO_WORLD.seed), nowMs, keep),
+      () => {},
+      signal,
+    );
+    signal.throwIfAborted();
+    const now = { fromMs: Date.now(), toMs: Date.now() + LIVE_MS, live: true };
+    const crowd = await generate(
+      { ...CROWD, ...unruly, ...now, seed: crowdSeed, fraudRate: 0.01 },
+      brokerSink(client, deployment.streams, true, crowdSeed),
+      progress,
+      signal,
+    );
+    signal.throwIfAborted();
+    const acknowledged = newest.acknowledged + crowd.acknowledged;
+    return { sent: newest.sent + crowd.sent - held, acknowledged, frauds, honest };
   } finally {
     client.destroy();
   }
-  return { sent: sent - held, acknowledged, frauds, honest };
 }
 
 /** Sends what happens before an instant and hands over the rest. */

@@ -10,7 +10,10 @@ import { serveUrl } from "../../local/parts.ts";
 import { describe, describeStore } from "../../local/status.ts";
 import type { Steps } from "../../local/steps.ts";
 import { addPortOptions, type PortOptions, wantedPorts, withRuntime } from "../bring-up.ts";
+import { openDeployment } from "../deployment.ts";
+import { bringHistory, learn } from "../learning.ts";
 import { type Running, requireRunning } from "../running.ts";
+import { sealOf } from "../seal.ts";
 import { formatStatus } from "../status-table.ts";
 import { formatTable } from "../table.ts";
 import { showProgress } from "./generate.ts";
@@ -19,6 +22,8 @@ import { formatScore } from "./score.ts";
 type ScoreAnswer = Parameters<typeof formatScore>[1];
 
 const POLL_MS = 200;
+/** Serving looks for another champion every other second, and warms it up. */
+const PROMOTION_TIMEOUT_MS = 30_000;
 const APPLY_TIMEOUT_MS = 120_000;
 /** Applied but one poll ago: what was in flight then has come. */
 const QUIET_POLLS = 3;
@@ -30,7 +35,7 @@ const ANY_PAYMENT = "card_activity:tx_count_7d";
 export function register(program: Command): void {
   const command = program
     .command("demo")
-    .description("The whole thing on this machine: start, deploy, stream live events, read features, score.")
+    .description("The whole thing on this machine: start, deploy, stream, import weeks, train, promote, score.")
     .addHelpText(
       "after",
       "\nIt stays up afterwards; Ctrl-C while it works ends everything, unless it was up before.\n\nExamples:\n  freshet demo",
@@ -56,12 +61,19 @@ export function register(program: Command): void {
 }
 
 async function play(running: Running, flow: FlowReader, steps: Steps, signal: AbortSignal): Promise<void> {
+  const deployment = await openDeployment({});
+  const sealMs = await sealOf(deployment, "transactions");
   const before = settledEvents(await flow.read());
   steps.say("\n  streaming payments, clicks and labels through the broker");
-  const events = await streamDemoEvents(running.ports.emulator, running.deployment, showProgress(), signal);
+  const events = await streamDemoEvents(running.ports.emulator, running.deployment, sealMs, showProgress(), signal);
   const flows = await steps.step("wait for lag 0", (note) => applied(flow, before, events, note, signal));
   heading("What became of them");
   process.stdout.write(`${formatFlows(flows)}\n`);
+  heading("The weeks before: into the archive, and from there into the online store");
+  const history = await bringHistory(freshetHome(), deployment, sealMs, signal);
+  heading("Learning from them");
+  const model = await learn(history, signal);
+  await steps.step("wait for the model to serve", () => served(running, model, events, signal));
   await showScores(running, events);
 }
 
@@ -103,6 +115,21 @@ function formatFlows(flows: readonly StreamFlow[]): string {
   ]);
 }
 
+/** Waits until a score comes from this model. */
+async function served(running: Running, model: string, { honest }: DemoEvents, signal: AbortSignal): Promise<void> {
+  const deadline = Date.now() + PROMOTION_TIMEOUT_MS;
+  for (;;) {
+    const { answer } = await score(running, honest[0]);
+    if (answer.model_version === model) return;
+    if (Date.now() > deadline) {
+      throw new FreshetError("demo_stuck", `scores still come from ${answer.model_version}, not from ${model}`, {
+        repair: `ask ${serveUrl(running.ports.serve)}/ready why`,
+      });
+    }
+    await sleep(POLL_MS, undefined, { signal });
+  }
+}
+
 interface Scored {
   readonly payment: SamplePayment;
   readonly request: Record<string, string | number | null>;
@@ -118,7 +145,7 @@ async function showScores(running: Running, { frauds, honest }: DemoEvents): Pro
   await showScored(running, known[known.length >> 1] ?? usual[usual.length >> 1]);
   const stopped = (all: readonly Scored[]): string =>
     `${all.filter(({ answer }) => answer.decision !== "approve").length} of ${all.length}`;
-  heading("The rules would stop or review");
+  heading("The model would stop or review");
   process.stdout.write(`  ${stopped(worst)} payments of frauds, ${stopped(usual)} honest ones\n`);
 }
 

@@ -19,12 +19,11 @@ import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { plan } from "../../features/plan.ts";
 import { MIN_EVENT_TIME_MS } from "../../functions/api/limits.ts";
-import type { ControlReport } from "../../functions/shared/control-loop.ts";
 import { freshetHome } from "../../local/home.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { EXIT } from "../exit.ts";
-import { openFunctions } from "../invoke.ts";
 import { progressBar } from "../progress.ts";
+import { sealOf } from "../seal.ts";
 import { formatTable } from "../table.ts";
 
 /** Bad rows that are told on the screen. */
@@ -134,25 +133,6 @@ const arrivalRule = (text: string): ArrivalRule =>
     : /^\d+[smhd]$/.test(text)
       ? { delayMs: parseDuration(text, "--arrival") }
       : { column: text };
-
-/** A stream that no view reads has no tiles, and so nothing that could be sealed. @throws FreshetError `store_not_ready` */
-async function sealOf(deployment: Awaited<ReturnType<typeof openDeployment>>, stream: string): Promise<number> {
-  if (!plan.groups.some((group) => group.stream === stream)) return Number.POSITIVE_INFINITY;
-  const functions = openFunctions(deployment);
-  try {
-    const { seals, state } = await functions.invoke<ControlReport>(deployment.controlFunction, {});
-    if (seals[stream] !== undefined) return seals[stream];
-    throw new FreshetError(
-      "store_not_ready",
-      `the online store is ${state}, so no one knows up to where ${stream} is sealed`,
-      {
-        repair: "run `freshet recover`, then import again",
-      },
-    );
-  } finally {
-    functions.close();
-  }
-}
 
 function render(report: ImportReport, bad: readonly BadRow[], options: Options, seconds: number): string {
   const time = (ms: number | null) => (ms === null ? "" : new Date(ms).toISOString());
