@@ -46,7 +46,7 @@ export async function bringHistory(
     const [from, to] = [history.fromMs, history.toMs].map((ms) => new Date(ms).toISOString());
     const { seed, customers, transactionsPerSecond } = DEMO_WORLD;
     const world = ["--seed", String(seed), "--customers", String(customers), "--rate", String(transactionsPerSecond)];
-    const files = ["--out", shown(file), "--truth", shown(join(folder, "truth.ndjson"))];
+    const files = ["--sink", "file", "--out", shown(file), "--truth", shown(join(folder, "truth.ndjson"))];
     await type(
       ["generate", "--streams", "transactions,labels", "--from", from, "--to", to, ...world, ...files],
       signal,
