@@ -13,7 +13,7 @@ import { homeFolder, ROOT } from "../local/home.ts";
 import type { OperatedDeployment } from "./deployment.ts";
 
 const DAY_MS = 86_400_000;
-const HISTORY_DAYS = 28;
+const HISTORY_DAYS = 42;
 /** Honest payments are settled, and so labelled, after a fortnight; of younger ones only the frauds have labels. */
 const SETTLED_DAYS = 15;
 /** In the archive's bucket, beside the data that it speaks of, so that the two are lost together. */

@@ -6,7 +6,7 @@ import { brokerSink, type Sink } from "./generator/sinks.ts";
 import type { Deployment } from "./state.ts";
 
 /** The customers of the demo, whose weeks before now are imported. */
-export const DEMO_WORLD = { seed: 7, customers: 2_000, transactionsPerSecond: 0.07 } as const;
+export const DEMO_WORLD = { seed: 7, customers: 1_500, transactionsPerSecond: 0.05 } as const;
 /** Of the newest minutes: much more fraud than in life, so that there is some to look at. */
 const FRAUD_RATE = 0.15;
 /** The seal moves on while events are under way; what is this close to it would be late. */
