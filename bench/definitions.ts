@@ -120,7 +120,9 @@ export const { plan: servingPlan } = compile(
   {
     entities: [card, merchant, device, user],
     streams: [transactions],
-    views: fraud.features.map((each) => (each.kind === "selection" ? each.view : each)),
+    views: fraud.features
+      .map((each) => (each.kind === "selection" ? each.view : each))
+      .filter((view) => view.kind === "featureView"),
     services: [fraud],
   },
   contracts,

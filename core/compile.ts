@@ -1,4 +1,5 @@
 /** Turns definitions into the plan, refusing what could not be computed exactly. */
+import { compileBatchView } from "./compile-batch.ts";
 import type { Definitions, FeatureViewDefinition, StreamDefinition } from "./definition.ts";
 import { formatDuration, parseDuration } from "./duration.ts";
 import { refuse } from "./errors.ts";
@@ -31,7 +32,8 @@ export function compile(
   checkShape(definitions);
   unique("entity", definitions.entities);
   unique("stream", definitions.streams);
-  unique("feature view", definitions.views);
+  const batch = definitions.batchViews ?? [];
+  unique("feature view", [...definitions.views, ...batch]);
   unique("feature service", definitions.services);
   const streams = definitions.streams.map((stream) => compileStream(stream, contracts));
   const nextLock: Lock = structuredClone(lock) as Lock;
@@ -79,13 +81,17 @@ export function compile(
       definitions.views.findIndex(({ name }) => name === a.name) -
       definitions.views.findIndex(({ name }) => name === b.name),
   );
+  const entities = definitions.entities.map(({ name, joinKey, description }) => ({ name, joinKey, description }));
+  const pushed: Record<string, string[]> = structuredClone(lock.pushed ?? {}) as Record<string, string[]>;
+  const batchViews = batch.map((view) => compileBatchView(view, entities, streams, (pushed[view.name] ??= [])));
   const body = {
     version: 1 as const,
-    entities: definitions.entities.map(({ name, joinKey, description }) => ({ name, joinKey, description })),
+    entities,
     streams,
     groups,
     views,
-    services: definitions.services.map((service) => compileService(service, views)),
+    batchViews,
+    services: definitions.services.map((service) => compileService(service, [...views, ...batchViews])),
   };
   const layout = groups.map(({ id, name, baseMs, levels, channels, slots, expireMs }) => ({
     id,
@@ -98,7 +104,7 @@ export function compile(
   }));
   return {
     plan: { ...body, hash: hash64(canonicalJson(body)), layoutHash: hash64(canonicalJson(layout)) },
-    lock: nextLock,
+    lock: Object.keys(pushed).length === 0 ? nextLock : { ...nextLock, pushed },
   };
 }
 

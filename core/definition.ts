@@ -3,6 +3,7 @@
  * `features/` import this module alone.
  */
 import type { AggregationDefinition } from "./aggregation.ts";
+import type { BatchFeatureViewDefinition } from "./batch-view.ts";
 import type { Duration } from "./duration.ts";
 import type { GateDefinition } from "./gate.ts";
 import type { Scalar } from "./plan.ts";
@@ -24,6 +25,7 @@ export {
   topK,
   variance,
 } from "./aggregation.ts";
+export { batchFeatureView } from "./batch-view.ts";
 export type { Duration } from "./duration.ts";
 export { and, eq, gt, gte, isIn, isNull, lt, lte, ne, not, or } from "./where.ts";
 
@@ -93,7 +95,7 @@ export interface FeatureViewDefinition {
 }
 export interface ViewSelection {
   readonly kind: "selection";
-  readonly view: FeatureViewDefinition;
+  readonly view: FeatureViewDefinition | BatchFeatureViewDefinition;
   readonly features: readonly string[];
 }
 
@@ -177,7 +179,7 @@ export interface LogDefinition {
 export interface FeatureServiceDefinition<R = any> {
   readonly kind: "featureService";
   readonly name: string;
-  readonly features: readonly (FeatureViewDefinition | ViewSelection)[];
+  readonly features: readonly (FeatureViewDefinition | BatchFeatureViewDefinition | ViewSelection)[];
   readonly request: Readonly<Record<string, RequestType>>;
   readonly onDemand: Readonly<Record<string, (context: RuleContext<R>) => Scalar>>;
   readonly task: "binary" | "ranking";
@@ -199,7 +201,7 @@ export interface FeatureServiceDefinition<R = any> {
 export function featureService<const R extends Record<string, RequestType>>(
   name: string,
   options: {
-    features: readonly (FeatureViewDefinition | ViewSelection)[];
+    features: readonly (FeatureViewDefinition | BatchFeatureViewDefinition | ViewSelection)[];
     request: R;
     onDemand?: Record<string, (context: RuleContext<R>) => Scalar>;
     task: "binary" | "ranking";
@@ -230,5 +232,7 @@ export interface Definitions {
   readonly entities: readonly EntityDefinition[];
   readonly streams: readonly StreamDefinition[];
   readonly views: readonly FeatureViewDefinition[];
+  /** @default none */
+  readonly batchViews?: readonly BatchFeatureViewDefinition[];
   readonly services: readonly FeatureServiceDefinition[];
 }

@@ -52,7 +52,24 @@ export function followLock(known: Lock, given: Lock): LockStep {
         overclaimed.push({ group: name, object: objectSlot(key), id: slot.id });
     }
   }
-  return { lock: { version: 1, groups }, overclaimed };
+  const pushed = followPushed(known.pushed ?? {}, given.pushed ?? {});
+  return { lock: { version: 1, groups, ...(Object.keys(pushed).length > 0 ? { pushed } : {}) }, overclaimed };
+}
+
+/** Ids of batch views: of two lists one continues the other. */
+function followPushed(
+  known: Readonly<Record<string, readonly string[]>>,
+  given: Readonly<Record<string, readonly string[]>>,
+): Record<string, readonly string[]> {
+  const pushed: Record<string, readonly string[]> = { ...known };
+  for (const [view, ids] of Object.entries(given)) {
+    const before = known[view] ?? [];
+    ids.slice(0, before.length).forEach((meaning, id) => {
+      if (before[id] !== meaning) contradiction(`value ${id} of ${view}`, meaning, before[id]);
+    });
+    if (ids.length > before.length) pushed[view] = ids;
+  }
+  return pushed;
 }
 
 const idsOf = (groups: Lock["groups"]): [string, string][] =>

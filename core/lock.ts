@@ -8,6 +8,8 @@ import type { Window } from "./plan.ts";
 export interface Lock {
   readonly version: 1;
   readonly groups: Record<string, GroupLock>;
+  /** Of each batch view what its ids stand for, by place: `feature:dtype`. Entries are only ever added. */
+  readonly pushed?: Record<string, readonly string[]>;
 }
 export interface GroupLock {
   readonly id: number;

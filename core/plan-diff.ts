@@ -1,4 +1,5 @@
 /** What going from one plan to another does to stored state: the words of `freshet plan`. */
+import { diffBatchViews } from "./batch-diff.ts";
 import { formatDuration } from "./duration.ts";
 import { canonicalJson } from "./json.ts";
 import type { Feature, Group, Plan, Slot, View } from "./plan.ts";
@@ -92,6 +93,7 @@ export function diffPlans(before: Plan | null, after: Plan): Change[] {
       });
     }
   }
+  changes.push(...diffBatchViews(before?.batchViews ?? [], after.batchViews));
   return changes;
 }
 

@@ -155,6 +155,36 @@ export interface View {
   readonly features: readonly Feature[];
 }
 
+/** One column of a batch view's query. */
+export interface BatchFeature {
+  /** `view:feature`. */
+  readonly name: string;
+  readonly view: string;
+  /** Stable for ever in this view, from the lock file: stored values carry it. Another type is another id. */
+  readonly id: number;
+  readonly dtype: "int64" | "double" | "string" | "boolean";
+  readonly description: string;
+}
+
+/** SQL over the offline store, on a schedule. Of its values the newest wins, by (event time, hash of dtype and value). */
+export interface BatchView {
+  readonly name: string;
+  readonly entity: string;
+  readonly sql: string;
+  /** That the query reads. */
+  readonly streams: readonly string[];
+  readonly everyMs: number;
+  /** How far before a run's beginning events are shown to it; null for all. */
+  readonly lookbackMs: number | null;
+  readonly ttlMs: number;
+  /** Values older than this are not known any more: a while longer than `ttlMs`. */
+  readonly reachMs: number;
+  readonly owner: string;
+  readonly description: string;
+  readonly tags: readonly string[];
+  readonly features: readonly BatchFeature[];
+}
+
 export interface Stream {
   readonly name: string;
   readonly contract: string;
@@ -195,6 +225,7 @@ export interface Plan {
   readonly streams: readonly Stream[];
   readonly groups: readonly Group[];
   readonly views: readonly View[];
+  readonly batchViews: readonly BatchView[];
   readonly services: readonly Service[];
 }
 

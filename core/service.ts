@@ -2,10 +2,10 @@
 import type { FeatureServiceDefinition } from "./definition.ts";
 import { refuse } from "./errors.ts";
 import { isList } from "./operators.ts";
-import type { Service, View } from "./plan.ts";
+import type { BatchView, Service, View } from "./plan.ts";
 
 /** @throws DefinitionError for a feature, view or default that is not there, or a feature that is taken twice */
-export function compileService(service: FeatureServiceDefinition, views: readonly View[]): Service {
+export function compileService(service: FeatureServiceDefinition, views: readonly (View | BatchView)[]): Service {
   const chosen = service.features.flatMap((item) => {
     const name = item.kind === "selection" ? item.view.name : item.name;
     const view = views.find((candidate) => candidate.name === name);
@@ -30,7 +30,8 @@ export function compileService(service: FeatureServiceDefinition, views: readonl
       refuse("feature_repeated", `service ${service.name} takes ${name} twice`, "leave one of them out");
     }
   }
-  for (const name of chosen) checkScalar(service.name, name, views);
+  const windowed = views.filter((view): view is View => "stream" in view);
+  for (const name of chosen) checkScalar(service.name, name, windowed);
   for (const name of Object.keys(service.defaults)) {
     if (!chosen.includes(name)) {
       refuse("default_unknown", `service ${service.name} has a default for ${name}`, "name one of its features");
@@ -50,7 +51,9 @@ export function compileService(service: FeatureServiceDefinition, views: readonl
 
 /** A model's input is one number or one category. */
 function checkScalar(service: string, name: string, views: readonly View[]): void {
-  const view = views.find((candidate) => name.startsWith(`${candidate.name}:`))!;
+  const view = views.find((candidate) => name.startsWith(`${candidate.name}:`));
+  // Values of batch views are scalars.
+  if (view === undefined) return;
   const { operator } = view.features.find((feature) => feature.name === name)!;
   if (!isList(operator)) return;
   const others = view.features.filter((feature) => !isList(feature.operator));

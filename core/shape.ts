@@ -2,11 +2,12 @@
  * Mistakes that TypeScript would have refused, met by those who run without it: an operator that was not called, a view
  * that is undefined, a definition of another kind. Looked for first, so that each has a message instead of a stack.
  */
+import type { BatchFeatureViewDefinition } from "./batch-view.ts";
 import type { Definitions, FeatureServiceDefinition, FeatureViewDefinition } from "./definition.ts";
 import { refuse } from "./errors.ts";
 import { OPERATORS } from "./operators.ts";
 
-type Kind = "entity" | "stream" | "featureView" | "featureService" | "selection";
+type Kind = "entity" | "stream" | "featureView" | "batchFeatureView" | "featureService" | "selection";
 
 /**
  * @throws DefinitionError `definition_invalid`, `operator_uncalled`, `operator_unknown`, `field_missing`,
@@ -16,8 +17,10 @@ export function checkShape(definitions: Definitions): void {
   checkList("entities", definitions.entities, "entity");
   checkList("streams", definitions.streams, "stream");
   checkList("views", definitions.views, "featureView");
+  checkList("batchViews", definitions.batchViews ?? [], "batchFeatureView");
   checkList("services", definitions.services, "featureService");
   for (const view of definitions.views) checkView(view);
+  for (const view of definitions.batchViews ?? []) checkBatchView(view);
   for (const service of definitions.services) checkService(service);
 }
 
@@ -55,6 +58,16 @@ function checkView(view: FeatureViewDefinition): void {
   for (const [key, aggregation] of Object.entries(view.features)) {
     checkAggregation(`feature ${view.name}:${key}`, aggregation);
   }
+}
+
+function checkBatchView(view: BatchFeatureViewDefinition): void {
+  checkKind(`entity of batch view ${view.name}`, view.entity, "entity");
+  if (typeof view.features === "object" && view.features !== null && !Array.isArray(view.features)) return;
+  refuse(
+    "definition_invalid",
+    `features of batch view ${view.name} are an object, given ${whatIs(view.features)}`,
+    'write features: { chargeback_rate_30d: "double" }',
+  );
 }
 
 function checkAggregation(where: string, given: unknown): void {
@@ -99,7 +112,7 @@ function checkService(service: FeatureServiceDefinition): void {
     refuse("definition_invalid", `${where} are a list, given ${whatIs(service.features)}`, "write features: [ … ]");
   }
   service.features.forEach((item, index) => {
-    checkKind(`${where}, item ${index + 1},`, item, "featureView", "selection");
+    checkKind(`${where}, item ${index + 1},`, item, "featureView", "batchFeatureView", "selection");
   });
 }
 

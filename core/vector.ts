@@ -68,7 +68,7 @@ export function checkFeatures(plan: Plan, service: Service, features: readonly V
     );
   }
   const dtypes = new Map<string, string>(
-    plan.views.flatMap((view) => view.features.map((one) => [one.name, one.dtype])),
+    [...plan.views, ...plan.batchViews].flatMap((view) => view.features.map((one) => [one.name, one.dtype])),
   );
   for (const [name, type] of Object.entries(service.request)) dtypes.set(`request:${name}`, REQUEST_DTYPES[type]);
   for (const { name, dtype, categories } of features) {
@@ -89,6 +89,12 @@ export function checkFeatures(plan: Plan, service: Service, features: readonly V
  */
 export function vectorHash(plan: Plan, service: Service, hash64: Hash64): string {
   const features = service.features.map((name) => {
+    const batch = plan.batchViews.find(({ features }) => features.some((one) => one.name === name));
+    if (batch !== undefined) {
+      const { sql, everyMs, lookbackMs, ttlMs } = batch;
+      const { dtype } = batch.features.find((one) => one.name === name)!;
+      return { name, dtype, sql, everyMs, lookbackMs, ttlMs };
+    }
     const view = plan.views.find(({ features }) => features.some((one) => one.name === name))!;
     const { description: _, slots, ...feature } = view.features.find((one) => one.name === name)!;
     const { channels, slots: all } = plan.groups[view.group];

@@ -2,6 +2,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
 import { hash64 } from "../../adapters/hash.ts";
+import { describeSchedule } from "../../core/batch-diff.ts";
 import { canonicalJson, compile, EMPTY_LOCK, type Lock } from "../../core/compile.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
@@ -79,10 +80,13 @@ function render(before: Plan | null, plan: Plan, stale: boolean, written = false
       view.owner,
     ]),
   );
+  const batch = plan.batchViews.flatMap((view) =>
+    view.features.map(({ name, dtype }) => [name, "batch", describeSchedule(view), dtype, view.owner]),
+  );
   const lines = [
-    formatTable([["feature", "operator", "window", "type", "owner"], ...features]),
+    formatTable([["feature", "operator", "window", "type", "owner"], ...features, ...batch]),
     "",
-    `${features.length} features in ${plan.views.length} views, ${plan.services.length} services, plan ${plan.hash}`,
+    `${features.length + batch.length} features in ${plan.views.length + plan.batchViews.length} views, ${plan.services.length} services, plan ${plan.hash}`,
     "",
   ];
   if (changes.length === 0)

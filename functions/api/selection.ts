@@ -42,7 +42,7 @@ export function createCatalogue(plan: Plan): Catalogue {
   const entities = new Map(plan.entities.map((entity) => [entity.name, entity]));
   const joinKeys = plan.entities.map(({ joinKey }) => joinKey);
   const entityOf = new Map<string, Entity>();
-  for (const view of plan.views) {
+  for (const view of [...plan.views, ...plan.batchViews]) {
     for (const feature of view.features) entityOf.set(feature.name, entities.get(view.entity) as Entity);
   }
   function build(names: readonly string[], isRequired: (entity: Entity) => boolean): Selection {
@@ -74,7 +74,7 @@ export function createCatalogue(plan: Plan): Catalogue {
   );
   const wholeEntities = new Map(
     plan.entities.map(({ name }) => {
-      const views = plan.views.filter((view) => view.entity === name);
+      const views = [...plan.views, ...plan.batchViews].filter((view) => view.entity === name);
       return [
         name,
         build(
@@ -141,6 +141,8 @@ export function isKeyRequired(plan: Plan, service: Service, entity: Entity): boo
   const views = plan.views.filter(
     (view) => view.entity === entity.name && view.features.some(({ name }) => service.features.includes(name)),
   );
+  // Known from batch views alone: no event tells whether the key may be absent.
+  if (views.length === 0) return true;
   return !views.every((view) => {
     const stream = plan.streams.find(({ name }) => name === view.stream);
     return stream?.fields[entity.joinKey]?.nullable === true;

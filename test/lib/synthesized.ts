@@ -27,6 +27,7 @@ export const fixturePlan: Plan = {
   entities: [{ name: "card", joinKey: "card_id", description: "" }],
   streams: [stream("transactions"), stream("feature_events")],
   groups: [],
+  batchViews: [],
   views: [],
   services: [
     {

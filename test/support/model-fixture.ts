@@ -55,6 +55,7 @@ export const modelPlan: Plan = {
     hasLifetime: false,
     expireMs: null,
   })),
+  batchViews: [],
   views: viewNames.map((view, group) => ({
     name: view,
     entity: entityOf(view),
