@@ -147,7 +147,7 @@ export function newestVisible(newest: readonly number[], baseMs: number, asOfMs:
 
 /** Status rules of DESIGN §7, the same online and offline. */
 export function withStatus(
-  view: View,
+  view: Pick<View, "ttlMs" | "reachMs">,
   value: FeatureValue["value"],
   eventTimeMs: number | null,
   asOfMs: number,

@@ -6,6 +6,7 @@ import { Batch, touchCall } from "./calls.ts";
 import { type Command, commandError, type ValkeyConnection } from "./connection.ts";
 import { type FunctionSource, functionSource, type Procedure } from "./function-source.ts";
 import { controlKey, runBytes } from "./layout.ts";
+import { encodePushCall, type PushCall } from "./push.ts";
 import { encodePutCall, type PutCall, type PutFate, readPutFates } from "./put.ts";
 import type { PreparedEvent } from "./record.ts";
 import { type Fate, readOutcomes, readReply } from "./replies.ts";
@@ -145,6 +146,20 @@ export class StoreApplier {
     return answers.map((answer, c) => {
       if (answer instanceof Error) throw commandError(answer);
       return readPutFates(readReply(answer as unknown[]).outcomes, calls[c].puts.length);
+    });
+  }
+
+  /**
+   * Pushes values that are given as they are; the newest of each feature wins. Pushing the same again changes nothing.
+   * @returns for each call and entity when it became visible, by the store's clock; null where it was refused as too far ahead
+   * @throws InfrastructureError when a call was refused or failed: some of the others may have been done
+   */
+  async push(calls: readonly PushCall[]): Promise<(number | null)[][]> {
+    const answers = await this.send("push", calls, encodePushCall);
+    return answers.map((answer, c) => {
+      if (answer instanceof Error) throw commandError(answer);
+      const { nowMs, outcomes } = readReply(answer as unknown[]);
+      return calls[c].pushes.map((_, k) => ((outcomes?.[k]?.length ?? 0) > 0 ? null : nowMs));
     });
   }
 

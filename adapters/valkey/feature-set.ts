@@ -59,6 +59,12 @@ export class FeatureSet {
   static split(plan: Plan, entity: string, names: readonly string[]): FeatureSet[] {
     const byGroup = new Map<number, { feature: Feature; view: View; position: number }[]>();
     names.forEach((name, position) => {
+      // Of a batch view: `pushed-set.ts`.
+      if (
+        plan.batchViews.some((batch) => batch.entity === entity && batch.features.some((each) => each.name === name))
+      ) {
+        return;
+      }
       const view = plan.views.find((candidate) => name.startsWith(`${candidate.name}:`));
       const feature = view?.features.find((candidate) => candidate.name === name);
       if (!view || !feature || view.entity !== entity) {

@@ -73,7 +73,7 @@ function groupSpec(group: Group) {
   };
 }
 
-const PROCEDURES = ["apply", "touch", "put"] as const;
+const PROCEDURES = ["apply", "touch", "put", "push"] as const;
 export type Procedure = (typeof PROCEDURES)[number];
 
 export interface FunctionSource {
@@ -81,8 +81,9 @@ export interface FunctionSource {
   readonly apply: string;
   readonly touch: string;
   readonly put: string;
+  readonly push: string;
   readonly source: string;
-  /** The same as a script, for a server that refuses functions: the last argument is `apply`, `touch` or `put`. */
+  /** The same as a script, for a server that refuses functions: the last argument is the procedure's name. */
   readonly script: string;
 }
 
@@ -98,6 +99,14 @@ export function functionSource(plan: Plan): FunctionSource {
   ).join("\n");
   const dispatch = `return ({ ${PROCEDURES.map((name) => `${name} = ${name}`).join(", ")} })[table.remove(ARGV)](KEYS, ARGV)`;
   const ending = (text: string) => body.replace(/^--@REGISTER@$/m, () => text);
-  const { apply, touch, put } = names as Record<Procedure, string>;
-  return { library, apply, touch, put, source: `#!lua name=${library}\n${ending(register)}`, script: ending(dispatch) };
+  const { apply, touch, put, push } = names as Record<Procedure, string>;
+  return {
+    library,
+    apply,
+    touch,
+    put,
+    push,
+    source: `#!lua name=${library}\n${ending(register)}`,
+    script: ending(dispatch),
+  };
 }

@@ -4,6 +4,7 @@
  * Keys. `{b}` is one of 1,024 hash tags, so that a call and its control hash lie in one slot; the parts are length-prefixed.
  *   {b}ctl                                   control hash of a bucket
  *   {b}7:default4:card12:transactions6:card_1   one entity and stream of one tenant
+ *   {b}7:default4:card6:card_1               what was pushed for an entity: a field for each view (packed.ts)
  *
  * Control hash. `c`: u32 epoch, u8 state, 8 bytes of the run id of the primary that took the last write.
  *   `g:<group>`: u32 seal (base index), then for each slot with a birth: u8 0 cell | 1 object, u8 slot id, u32 base index.
@@ -40,6 +41,10 @@ const part = (text: string): string => `${Buffer.byteLength(text)}:${text}`;
 
 export const entityKey = (bucket: number, tenant: string, entity: string, stream: string, id: string): string =>
   `{${bucket}}${part(tenant)}${part(entity)}${part(stream)}${part(id)}`;
+
+/** Three parts, so that nobody takes it for a hash of tiles: it is neither folded nor dropped with them. */
+export const pushedKey = (bucket: number, tenant: string, entity: string, id: string): string =>
+  `{${bucket}}${part(tenant)}${part(entity)}${part(id)}`;
 
 export const controlKey = (bucket: number): string => `{${bucket}}ctl`;
 export const CONTROL_FIELD = "c";

@@ -22,8 +22,10 @@ import {
   groupField,
   META_FIELD,
   type Meta,
+  pushedKey,
   runBytes,
 } from "./layout.ts";
+import { PushedSet } from "./pushed-set.ts";
 import type { ReadPlan } from "./read-plan.ts";
 import { type EncodedArguments, encodeArguments } from "./trip.ts";
 
@@ -56,11 +58,25 @@ interface Part {
   done: boolean;
 }
 
-/** The parts of one request: one for each stream behind its features. */
+/** What was pushed for an entity; one trip answers it. */
+interface PushedPart {
+  readonly set: PushedSet;
+  readonly key: string;
+  fields: readonly (Buffer | null)[];
+}
+
+/** The parts of one request: one for each stream behind its features, and one for what was pushed. */
 interface Reading {
   readonly request: EntityRequest;
   readonly bucket: number;
   readonly parts: readonly Part[];
+  readonly pushed: PushedPart | null;
+}
+
+interface Sets {
+  readonly entity: string;
+  readonly sets: FeatureSet[];
+  readonly pushed: PushedSet | null;
 }
 
 export function createReader(plan: Plan, options: ValkeyOptions): OnlineReader {
@@ -70,9 +86,9 @@ export function createReader(plan: Plan, options: ValkeyOptions): OnlineReader {
 class ValkeyReader implements OnlineReader {
   private readonly plan: Plan;
   private readonly connection: ValkeyConnection;
-  private readonly sets = new Map<string, FeatureSet[]>();
+  private readonly sets = new Map<string, Sets>();
   /** The same by the list itself: callers hand in the same one again and again. */
-  private readonly setsOfList = new WeakMap<readonly string[], { entity: string; sets: FeatureSet[] }>();
+  private readonly setsOfList = new WeakMap<readonly string[], Sets>();
   private readonly large = new Set<string>();
   private readonly latenessMs: ReadonlyMap<string, number>;
   private readonly controlFields: EncodedArguments;
@@ -89,13 +105,14 @@ class ValkeyReader implements OnlineReader {
   async read(requests: readonly EntityRequest[], asOfMs: number): Promise<readonly EntityAnswer[]> {
     const readings = requests.map((request) => this.begin(request, asOfMs));
     const controls = new Map<number, BucketControl>();
+    const pushed = readings.flatMap((reading) => reading.pushed ?? []);
     let open = readings.flatMap(({ parts }) => parts);
-    for (let trip = 0; open.length > 0; trip++) {
+    for (let trip = 0; open.length > 0 || (trip === 0 && pushed.length > 0); trip++) {
       if (trip === MAX_TRIPS) {
         throw new FreshetError("read_overtaken", "folding overtook a read five times", { repair: "send it again" });
       }
       const buckets = trip > 0 ? [] : [...new Set(readings.map(({ bucket }) => bucket))];
-      await this.trip(open, buckets, controls, asOfMs);
+      await this.trip(open, trip > 0 ? [] : pushed, buckets, controls, asOfMs);
       open = open.filter(({ done }) => !done);
     }
     return readings.map((reading) => this.answer(reading, controls.get(reading.bucket) ?? null, asOfMs));
@@ -104,7 +121,8 @@ class ValkeyReader implements OnlineReader {
   private begin(request: EntityRequest, asOfMs: number): Reading {
     const { tenant, entity, id } = request;
     const bucket = bucketOf(tenant, entity, id);
-    const parts = this.setsFor(request).map(
+    const { sets, pushed } = this.setsFor(request);
+    const parts = sets.map(
       (set): Part => ({
         set,
         key: entityKey(bucket, tenant, entity, set.group.stream, id),
@@ -116,7 +134,8 @@ class ValkeyReader implements OnlineReader {
       }),
     );
     for (const part of parts) if (this.large.has(part.key)) part.ask = this.guess(part.set, asOfMs);
-    return { request, bucket, parts };
+    const key = pushed === null ? "" : pushedKey(bucket, tenant, entity, id);
+    return { request, bucket, parts, pushed: pushed === null ? null : { set: pushed, key, fields: [] } };
   }
 
   /** What to ask of a large hash before it is known how far it is folded: busy ones are, up to the seal. */
@@ -170,23 +189,25 @@ class ValkeyReader implements OnlineReader {
   }
 
   /** The request's features by group, compiled once for each distinct list. */
-  private setsFor({ entity, features }: EntityRequest): FeatureSet[] {
+  private setsFor({ entity, features }: EntityRequest): Sets {
     const known = this.setsOfList.get(features);
-    if (known?.entity === entity) return known.sets;
+    if (known?.entity === entity) return known;
     const name = `${entity}\n${features.join("\n")}`;
     let sets = this.sets.get(name);
     if (!sets) {
       if (this.sets.size >= SETS_LIMIT) this.sets.clear();
-      sets = FeatureSet.split(this.plan, entity, features);
+      const pushed = PushedSet.of(this.plan, entity, features);
+      sets = { entity, sets: FeatureSet.split(this.plan, entity, features), pushed };
       this.sets.set(name, sets);
     }
-    this.setsOfList.set(features, { entity, sets });
+    this.setsOfList.set(features, sets);
     return sets;
   }
 
-  /** Reads open parts, and the control hashes of `buckets` into `controls`. */
+  /** Reads open parts, what was pushed, and the control hashes of `buckets` into `controls`. */
   private async trip(
     parts: readonly Part[],
+    pushed: readonly PushedPart[],
     buckets: readonly number[],
     controls: Map<number, BucketControl>,
     asOfMs: number,
@@ -197,6 +218,7 @@ class ValkeyReader implements OnlineReader {
       return { key, name: "HMGET", args: [key], tail: this.controlFields };
     });
     for (const { key, ask } of parts) commands.push(commandOf(key, ask));
+    for (const { key, set } of pushed) commands.push({ key, name: "HMGET", args: [key], tail: set.encoded });
     const answers = await this.connection.run(commands);
     for (const answer of answers) if (answer instanceof Error) throw commandError(answer);
     for (const [i, bucket] of buckets.entries()) {
@@ -209,6 +231,9 @@ class ValkeyReader implements OnlineReader {
     }
     parts.forEach((part, i) => {
       this.settle(part, answers[buckets.length + i] as Buffer[], asOfMs);
+    });
+    pushed.forEach((part, i) => {
+      part.fields = answers[buckets.length + parts.length + i] as (Buffer | null)[];
     });
   }
 
@@ -234,13 +259,14 @@ class ValkeyReader implements OnlineReader {
     });
   }
 
-  private answer({ request, parts }: Reading, control: BucketControl | null, asOfMs: number): EntityAnswer {
+  private answer({ request, parts, pushed }: Reading, control: BucketControl | null, asOfMs: number): EntityAnswer {
     const values: FeatureValue[] = new Array(request.features.length);
     for (const { set, plan, values: fields, meta } of parts) {
       const raw = control?.fields[set.groupIndex + 1] ?? null;
       const eventTimeMs = meta === null ? null : newestVisible(meta.newest, set.group.baseMs, asOfMs);
       set.evaluate(plan, fields, eventTimeMs, asOfMs, raw, values);
     }
+    pushed?.set.evaluate(pushed.fields, asOfMs, values);
     return { values, degraded: degradedBy(control) };
   }
 }

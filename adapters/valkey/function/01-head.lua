@@ -17,11 +17,16 @@
 --                     the whole lifetime, first base index that it covers (u32), newest event time below the seal (f64,
 --                     -1 for none), then all fields of the entity below the seal: name (u8 length, bytes), value (u32
 --                     length, bytes)
+--   push    KEYS  control hash of the bucket, then a hash of pushed values for each ARGV from the second on
+--           ARGV  [1] as for apply
+--                 [k] when the key may go (f64, ms), newest event time in it (f64), then for each view its name (u8
+--                     length, bytes) and its values packed (u32 length, bytes)
 --
 -- Result of all: { code, detail, outcome for each key ... }. code > 0 is the store's clock in ms, detail is 1 while
 -- a failover is not cleared or the store is being restored. Outcomes are left out when every record was applied; else, for each record: 0 applied,
 -- 1 and u32 (first apply time modulo 2^32) duplicate, 2 sealed. Of a put, for each key: empty when it was put, 1 the bucket's seal is another one, 2 something as new
--- has been put already, 3 nothing may be folded now. Negative codes are in adapters/valkey/replies.ts.
+-- has been put already, 3 nothing may be folded now. Of a push, for each key: empty, or 1 when it is
+-- too far ahead of the store's clock. Negative codes are in adapters/valkey/replies.ts.
 
 --@SPEC@
 

@@ -12,7 +12,8 @@ import { startValkey, type TestValkey } from "../../support/valkey.ts";
 
 const read = (name: string) =>
   JSON.parse(readFileSync(new URL(`../../fixtures/golden/valkey/${name}`, import.meta.url), "utf8"));
-const plan = read("v1.plan.json") as Plan;
+/** Recorded by a release that knew no batch views. */
+const plan: Plan = { ...read("v1.plan.json"), batchViews: [] };
 const golden = read("v1.entity.json");
 const [group] = plan.groups;
 const events = GOLDEN_STEPS.flatMap((step) => step.events);
