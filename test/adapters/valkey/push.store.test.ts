@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { bucketOf, pushedKey } from "../../../adapters/valkey/layout.ts";
-import { packValues, unpackValues } from "../../../adapters/valkey/packed.ts";
+import { isNewer, packValues, unpackValues } from "../../../adapters/valkey/packed.ts";
 import { pushRows } from "../../../adapters/valkey/push.ts";
 import { createReader } from "../../../adapters/valkey/reader.ts";
 import type { BatchView } from "../../../core/plan.ts";
@@ -131,6 +131,13 @@ describe("packed values", () => {
     expect([...unpackValues(bytes)].map(([id, { value }]) => [id, value])).toEqual(
       values.map(({ id, value }) => [id, value]),
     );
+  });
+
+  it("at one time are ordered by their hashes, one way", () => {
+    const [a, b] = [1, 2].map((value) => ({ id: 0, dtype: "int64" as const, value, eventTimeMs: 5 }));
+    expect(isNewer(a, b)).toBe(!isNewer(b, a));
+    expect(isNewer(a, { ...a })).toBe(false);
+    expect(isNewer({ ...a, eventTimeMs: 6 }, b)).toBe(true);
   });
 
   it("refuse what is no value of their type", () => {
