@@ -90,7 +90,7 @@ it("whatever branch of the past comes back, an id that is let through means one 
   const meanings = (lock: Lock) =>
     Object.entries(lock.groups).flatMap(([name, { slots, levels }]) => [
       ...Object.entries(slots).map(([key, { id }]) => [
-        `${name} ${/^(first|last|distinct)/.test(key) ? "object" : "cell"} ${id}`,
+        `${name} ${/^(first|last|distinct|buckets|tally)/.test(key) ? "object" : "cell"} ${id}`,
         key,
       ]),
       ...Object.entries(levels).map(([size, { id, parts }]) => [`${name} level ${id}`, `${size}/${parts}`]),

@@ -201,7 +201,7 @@ describe("whatever definitions follow each other", () => {
           expect(canonicalJson(evolve(next, features))).toBe(canonicalJson({ plan, lock: next }));
           for (const [name, group] of Object.entries(next.groups)) {
             for (const [key, { id }] of Object.entries(group.slots)) {
-              const place = `${name} ${/^(first|last|distinct)/.test(key) ? "object" : "cell"} ${id}`;
+              const place = `${name} ${/^(first|last|distinct|buckets|tally)/.test(key) ? "object" : "cell"} ${id}`;
               expect(meaning.get(place) ?? key).toBe(key);
               meaning.set(place, key);
             }
