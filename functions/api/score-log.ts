@@ -29,17 +29,9 @@ export function createScoreLogger(options: {
   readonly onFault: (fault: ScoreFault) => void;
 }): ScoreLogger {
   const { log, plan, onFault } = options;
-  const joinKeysOf = ({ entities }: Service) =>
-    plan.entities.filter(({ name }) => entities.includes(name)).map(({ joinKey }) => joinKey);
+  // Worked out once for each service: the log is on the way of every score's CPU.
+  const factsOf = new Map(plan.services.map((service) => [service.name, serviceFacts(plan, service)]));
   const underWay = new Set<Promise<void>>();
-
-  /** A caller may send the whole event that it is about to send, its id with it. */
-  const eventIdOf = (service: Service, body: Readonly<Record<string, unknown>>): string | null => {
-    const views = plan.views.filter(({ features }) => features.some(({ name }) => service.features.includes(name)));
-    const streams = plan.streams.filter(({ name }) => views.some(({ stream }) => stream === name));
-    const given = streams.map(({ eventId }) => body[eventId]).find((id) => id !== undefined && id !== null);
-    return given === undefined ? null : String(given).slice(0, KEY_LIMIT);
-  };
 
   async function shadowOf(row: ScoredRow, values: readonly Scalar[]): Promise<ShadowScore | null> {
     if (row.shadow === null) return null;
@@ -51,8 +43,7 @@ export function createScoreLogger(options: {
     const { target, tenant, requestId, asOfMs, requests, rows } = scored;
     const { service, definition, scorer } = target;
     const { sample, pii } = definition.log;
-    const names = vectorNames(service);
-    const fields = Object.keys(service.request);
+    const { names, fields, joinKeys, eventIds } = factsOf.get(service.name)!;
     const storedCount = service.features.length;
     const isHidden = (name: string) => pii.includes(name);
     const hidden = (name: string, value: Scalar): Scalar =>
@@ -74,10 +65,10 @@ export function createScoreLogger(options: {
         service: service.name,
         requestId,
         row: index,
-        eventId: eventIdOf(service, keys),
+        eventId: eventIdOf(eventIds, keys),
         asOfMs,
         planHash: plan.hash,
-        keys: Object.fromEntries(joinKeysOf(service).map((name) => [name, (keys[name] as string | undefined) ?? null])),
+        keys: Object.fromEntries(joinKeys.map((name) => [name, (keys[name] as string | undefined) ?? null])),
         request: given,
         features: names,
         values: [
@@ -125,4 +116,23 @@ export function createScoreLogger(options: {
       await log.close();
     },
   };
+}
+
+function serviceFacts(plan: Plan, service: Service) {
+  const views = plan.views.filter(({ features }) => features.some(({ name }) => service.features.includes(name)));
+  return {
+    names: vectorNames(service),
+    fields: Object.keys(service.request),
+    joinKeys: plan.entities.filter(({ name }) => service.entities.includes(name)).map(({ joinKey }) => joinKey),
+    /** Event id fields of the streams behind its features. */
+    eventIds: plan.streams
+      .filter(({ name }) => views.some(({ stream }) => stream === name))
+      .map(({ eventId }) => eventId),
+  };
+}
+
+/** A caller may send the whole event that it is about to send, its id with it. */
+function eventIdOf(fields: readonly string[], body: Readonly<Record<string, unknown>>): string | null {
+  const given = fields.map((field) => body[field]).find((id) => id !== undefined && id !== null);
+  return given === undefined ? null : String(given).slice(0, KEY_LIMIT);
 }
