@@ -1,0 +1,105 @@
+/**
+ * Athena as the source of a point-in-time join: the same SQL as DuckDB's, its result page by page. Costs are those of the bytes
+ * that a query scans; a page holds 1,000 rows, so a join of millions of events takes minutes to read.
+ */
+import {
+  type AthenaClient,
+  type ColumnInfo,
+  GetQueryExecutionCommand,
+  GetQueryResultsCommand,
+  StartQueryExecutionCommand,
+} from "@aws-sdk/client-athena";
+import { FreshetError } from "../../core/errors.ts";
+import { durably } from "../durable-call.ts";
+import type { ColumnSource } from "./point-in-time.ts";
+
+export interface AthenaOptions {
+  readonly athena: Pick<AthenaClient, "send">;
+  readonly database: string;
+  readonly workGroup?: string;
+  /** `s3://bucket/prefix/` of result files; null where the work group says. */
+  readonly output: string | null;
+  /** Between looks at a query that runs. @default 500 */
+  readonly pollMs?: number;
+}
+
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+export class AthenaSource implements ColumnSource {
+  readonly #options: AthenaOptions;
+
+  constructor(options: AthenaOptions) {
+    this.#options = options;
+  }
+
+  /** Runs a statement to its end. @returns its id. @throws FreshetError `offline_query`; InfrastructureError `athena_unavailable` */
+  async run(sql: string): Promise<string> {
+    const { database, workGroup, output, pollMs = 500 } = this.#options;
+    const { QueryExecutionId: id } = await this.#call("starting a query", () =>
+      this.#options.athena.send(
+        new StartQueryExecutionCommand({
+          QueryString: sql,
+          QueryExecutionContext: { Database: database },
+          WorkGroup: workGroup,
+          ResultConfiguration: output === null ? undefined : { OutputLocation: output },
+        }),
+      ),
+    );
+    for (;;) {
+      const { QueryExecution } = await this.#call("asking for a query", () =>
+        this.#options.athena.send(new GetQueryExecutionCommand({ QueryExecutionId: id })),
+      );
+      const { State, StateChangeReason } = QueryExecution?.Status ?? {};
+      if (State === "SUCCEEDED") return id!;
+      if (State === "FAILED" || State === "CANCELLED") {
+        throw new FreshetError(
+          "offline_query",
+          `Athena ended query ${id} as ${State}: ${StateChangeReason ?? "no reason"}`,
+          {
+            repair: "the query's page in the console shows more",
+          },
+        );
+      }
+      await sleep(pollMs);
+    }
+  }
+
+  /** @throws FreshetError as `run` */
+  async *columns(
+    sql: string,
+  ): AsyncGenerator<{ readonly rows: number; readonly columns: readonly (readonly any[])[] }> {
+    const id = await this.run(sql);
+    let token: string | undefined;
+    let first = true;
+    do {
+      const page = await this.#call("reading a query's result", () =>
+        this.#options.athena.send(
+          new GetQueryResultsCommand({ QueryExecutionId: id, NextToken: token, MaxResults: 1000 }),
+        ),
+      );
+      // The first row of the first page is the header.
+      const rows = (page.ResultSet?.Rows ?? []).slice(first ? 1 : 0);
+      const types = (page.ResultSet?.ResultSetMetadata?.ColumnInfo ?? []).map(decoderOf);
+      first = false;
+      token = page.NextToken;
+      if (rows.length === 0) continue;
+      yield {
+        rows: rows.length,
+        columns: types.map((decode, i) => rows.map(({ Data }) => decode(Data?.[i]?.VarCharValue))),
+      };
+    } while (token !== undefined);
+  }
+
+  #call<T>(what: string, call: () => Promise<T>): Promise<T> {
+    return durably("athena_unavailable", what, call);
+  }
+}
+
+/** Athena answers text; an absent one is null. */
+function decoderOf({ Type }: ColumnInfo): (text: string | undefined) => unknown {
+  if (/^(double|float|real|decimal|bigint|integer|int|smallint|tinyint)/i.test(Type ?? "")) {
+    return (text) => (text === undefined ? null : Number(text));
+  }
+  if (/^bool/i.test(Type ?? "")) return (text) => (text === undefined ? null : text.toLowerCase() === "true");
+  return (text) => text ?? null;
+}
