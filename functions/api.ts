@@ -2,6 +2,7 @@
 
 import { plan } from "../features/plan.ts";
 import { createDependencies } from "./api/dependencies.ts";
+import { createHistoricalPorts } from "./api/historical-ports.ts";
 import { createLambdaHandler } from "./api/lambda.ts";
 import { createScoringPorts } from "./api/scoring-ports.ts";
 
@@ -9,6 +10,7 @@ export const handler = createLambdaHandler("api", (host) =>
   createDependencies({
     serve: { ingest: false, read: true },
     scoring: createScoringPorts({ plan, timers: false, log: host.log }),
+    historical: createHistoricalPorts({ run: null, log: host.log }),
     ...host,
   }),
 );

@@ -16,7 +16,7 @@ export function addStacks(app: App, deployment: Deployment): void {
   const storage = new StorageStack(app, deployment);
   const { store } = new OnlineStoreStack(app, deployment);
   const ingest = new IngestStack(app, deployment, { streams, keys: storage.keys });
-  const { archive, quarantine, lateQueue, controlTable, keys, models } = storage;
+  const { archive, quarantine, lateQueue, controlTable, keys, models, jobs } = storage;
   const { aggregator, watchkeeper, sweeper } = new AggregationStack(app, deployment, {
     streams,
     store,
@@ -25,8 +25,8 @@ export function addStacks(app: App, deployment: Deployment): void {
     lateQueue,
     controlTable,
   });
-  const serving = new ServingStack(app, deployment, { store, keys, models, archive, ingest: ingest.fn });
-  const { compactor } = new OfflineStack(app, deployment, { archive });
+  const serving = new ServingStack(app, deployment, { store, keys, models, jobs, archive, ingest: ingest.fn });
+  const { compactor, historical } = new OfflineStack(app, deployment, { archive, jobs });
   const { training } = deployment.target;
   if (training !== null) new TrainingStack(app, deployment, { archive, data: storage.training, models, training });
   new MonitoringStack(app, deployment, {
@@ -38,6 +38,7 @@ export function addStacks(app: App, deployment: Deployment): void {
       watchkeeper.control,
       sweeper.fn,
       compactor.fn,
+      historical.fn,
       serving.fn,
     ],
   });

@@ -13,6 +13,7 @@ export interface ServingStackProps {
   readonly store: OnlineStore;
   readonly keys: SecureTable;
   readonly models: Models;
+  readonly jobs: SecureTable;
   readonly archive: Archive;
   readonly ingest: NodeFunction;
 }
@@ -35,6 +36,8 @@ export class ServingStack extends FreshetStack {
     props.keys.grantRead(this.fn);
     props.models.grantServe(this.fn);
     props.archive.grantLogScores(this.fn);
+    props.jobs.grantReadWrite(this.fn);
+    props.archive.grantHistorical(this.fn);
     this.api = new HttpApi(this, "Api", { deployment, ingest: props.ingest, api: this.fn });
     for (const [name, value] of Object.entries({
       ApiUrl: this.api.restApi.url,

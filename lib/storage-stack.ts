@@ -17,6 +17,7 @@ export class StorageStack extends FreshetStack {
   readonly lateQueue: SecureTable;
   readonly keys: SecureTable;
   readonly controlTable: SecureTable;
+  readonly jobs: SecureTable;
   readonly models: Models;
   readonly training: TrainingData;
 
@@ -48,6 +49,15 @@ export class StorageStack extends FreshetStack {
       name: "control",
       environmentName: "controlTable",
     });
+    this.jobs = new SecureTable(this, "Jobs", {
+      deployment,
+      key,
+      name: "jobs",
+      environmentName: "jobsTable",
+      expiryAttribute: "expires_at",
+      // What is taken by the API wakes the function that does it.
+      changes: true,
+    });
     this.models = new Models(this, "Models", { deployment, key, accessLogs });
     this.training = new TrainingData(this, "Training", { deployment, key, accessLogs });
     deployment.target.catalogueArchive(this, "ArchiveTables", deployment, this.archive);
@@ -58,6 +68,7 @@ export class StorageStack extends FreshetStack {
       QuarantineTable: this.quarantine.index.table.tableName,
       LateTable: this.lateQueue.table.tableName,
       KeysTable: this.keys.table.tableName,
+      JobsTable: this.jobs.table.tableName,
       ControlTable: this.controlTable.table.tableName,
       ModelsTable: this.models.table.table.tableName,
       ModelsBucket: this.models.bucket.bucketName,

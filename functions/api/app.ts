@@ -12,6 +12,7 @@ import type { EventCodec } from "./event-check.ts";
 import { createEventsHandler } from "./events.ts";
 import { createFeatureHandlers } from "./features.ts";
 import { createMetricsHandler, createReadyHandler, health } from "./health.ts";
+import { createHistoricalHandlers, type HistoricalPorts } from "./historical.ts";
 import { createAuthenticator, type KeyStore } from "./keys.ts";
 import { createModelHandlers } from "./models.ts";
 import { PROBLEMS } from "./problems.ts";
@@ -40,6 +41,8 @@ export interface ApiDependencies {
   readonly reader: OnlineReader | null;
   /** Null for a host that scores with rules alone, and logs no score. */
   readonly scoring: ScoringPorts | null;
+  /** Null for a host without historical jobs. */
+  readonly historical: HistoricalPorts | null;
   /** Epoch milliseconds. */
   readonly clock: () => number;
   /** Beside the Prometheus page, as EMF in a Lambda. */
@@ -85,6 +88,12 @@ export function createApp(deps: ApiDependencies): Hono {
     }
     register("POST", "/v1/features/online", "read", features.online);
     register("POST", "/v1/features/batch", "read", features.batch);
+    if (deps.historical !== null) {
+      const jobs = createHistoricalHandlers({ plan, services, historical: deps.historical, clock });
+      register("POST", "/v1/features/historical", "read", jobs.start);
+      // Before the entity route, whose path fits too.
+      register("GET", "/v1/features/historical/:job", "read", jobs.get);
+    }
     register("GET", "/v1/features/:entity/:id", "read", features.entity);
     register("GET", "/ready", null, createReadyHandler(plan, reader, deps.scoring?.serving ?? null));
   }

@@ -12,6 +12,7 @@ import { plan } from "../../features/plan.ts";
 import packageFile from "../../package.json" with { type: "json" };
 import { requireEnvironment } from "../shared/environment.ts";
 import type { ApiDependencies, IngestPorts, Log } from "./app.ts";
+import type { HistoricalPorts } from "./historical.ts";
 import { createKeyStore } from "./keys.ts";
 import type { ScoringPorts } from "./scoring-ports.ts";
 import type { Telemetry } from "./telemetry.ts";
@@ -24,6 +25,8 @@ export function createDependencies(options: {
   serve: { ingest: boolean; read: boolean };
   /** Made by `scoring-ports.ts`, for hosts that score. */
   scoring: ScoringPorts | null;
+  /** Made by `historical-ports.ts`. */
+  historical: HistoricalPorts | null;
   telemetry?: Telemetry;
   log: Log;
 }): ApiDependencies {
@@ -35,6 +38,7 @@ export function createDependencies(options: {
     ingest: options.serve.ingest ? ingestPorts() : null,
     reader: options.serve.read ? createReader(plan, valkeyOptionsFromEnvironment()) : null,
     scoring: options.scoring,
+    historical: options.historical,
     clock: Date.now,
     telemetry: options.telemetry,
     log: options.log,

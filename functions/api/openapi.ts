@@ -1,6 +1,7 @@
 /** The OpenAPI 3.1 document, made from the plan on first request: nothing of it is on the path of other calls. */
 import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Plan } from "../../core/plan.ts";
+import { historicalRequest, jobAnswer } from "./historical-schemas.ts";
 import { PROBLEMS } from "./problems.ts";
 import * as schemas from "./schemas.ts";
 
@@ -76,6 +77,27 @@ export function createOpenApiDocument(plan: Plan, version: string): object {
     ...keyed("read"),
     request: body(requests.batch),
     responses: { 200: json(schemas.batchAnswer, "One row of arrays for each row given."), ...FAILURES },
+  });
+  add({
+    method: "post",
+    path: "/v1/features/historical",
+    tags: ["Features"],
+    summary: "Start a point-in-time join",
+    description:
+      "Features as they were at each labelled event of the service, or at rows of your own, as Parquet with a manifest. " +
+      "The answer names a job; its files can be fetched when it is done.",
+    ...keyed("read"),
+    request: body(historicalRequest),
+    responses: { 202: json(jobAnswer, "The job was taken."), ...FAILURES },
+  });
+  add({
+    method: "get",
+    path: "/v1/features/historical/{job}",
+    tags: ["Features"],
+    summary: "How far a point-in-time join is, and where its files are",
+    ...keyed("read"),
+    request: { params: z.object({ job: z.string() }) },
+    responses: { 200: json(jobAnswer, "State, progress, and addresses that need no key for an hour."), ...FAILURES },
   });
   add({
     method: "get",

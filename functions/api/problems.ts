@@ -54,6 +54,7 @@ export const PROBLEMS = {
   feature_unknown: { status: 404, title: "The feature does not exist" },
   alias_unknown: { status: 404, title: "The alias does not exist" },
   model_version_unknown: { status: 404, title: "The model version does not exist" },
+  job_unknown: { status: 404, title: "The job does not exist" },
   method_not_allowed: { status: 405, title: "The method is not allowed here" },
   service_without_model: { status: 409, title: "The service has nothing to score with" },
   variant_absent: { status: 409, title: "The variant is not served" },

@@ -3,8 +3,10 @@ import type { AddressInfo } from "node:net";
 import { serve } from "@hono/node-server";
 import { FreshetError } from "../../core/errors.ts";
 import { plan } from "../../features/plan.ts";
+import { runHistorical } from "../shared/historical-run.ts";
 import { type ApiDependencies, createApp } from "./app.ts";
 import { createDependencies } from "./dependencies.ts";
+import { createHistoricalPorts } from "./historical-ports.ts";
 import { createScoringPorts } from "./scoring-ports.ts";
 import { logToStderr } from "./server-log.ts";
 
@@ -34,6 +36,7 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
     createDependencies({
       serve: { ingest: true, read: true },
       scoring: createScoringPorts({ plan, timers: true, log: logToStderr }),
+      historical: createHistoricalPorts({ run: runHistorical, log: logToStderr }),
       log: logToStderr,
     });
   // Models are warm before the first request can come.

@@ -24,6 +24,7 @@ export const ENVIRONMENT = {
   lateTable: "FRESHET_LATE_TABLE",
   keysTable: "FRESHET_KEYS_TABLE",
   controlTable: "FRESHET_CONTROL_TABLE",
+  jobsTable: "FRESHET_JOBS_TABLE",
   modelsTable: "FRESHET_MODELS_TABLE",
   modelsBucket: "FRESHET_MODELS_BUCKET",
   trainingBucket: "FRESHET_TRAINING_BUCKET",

@@ -1,3 +1,4 @@
+import { Duration } from "aws-cdk-lib";
 import type { IKey } from "aws-cdk-lib/aws-kms";
 import type { Bucket, IBucket } from "aws-cdk-lib/aws-s3";
 import { Construct } from "constructs";
@@ -31,6 +32,15 @@ export class Archive extends Construct {
       name: "archive",
       ...(retentionDays === null ? {} : { expireDays: retentionDays, expirePrefixes: ["raw/", "compacted/"] }),
     });
+    // Results of historical jobs live as long as the jobs, a week.
+    this.bucket.addLifecycleRule({ id: "old-historical", prefix: "historical/", expiration: Duration.days(8) });
+  }
+
+  /** To keep what historical jobs made, and to hand out addresses of it. */
+  grantHistorical(fn: NodeFunction): void {
+    fn.allow(["s3:GetObject", "s3:PutObject"], [this.bucket.arnForObjects("historical/*")]);
+    fn.allow(["kms:Decrypt", "kms:GenerateDataKey"], [this.key.keyArn]);
+    fn.set("archiveBucket", this.bucket.bucketName);
   }
 
   /** To log what was scored, beside the records. */

@@ -62,6 +62,22 @@ export class SecureTable extends Construct {
     fn.set(this.props.environmentName, this.table.tableName);
   }
 
+  /** Of a table with `changes`: what a mapping that wakes a function reads. */
+  get changesArn(): string {
+    return this.table.tableStreamArn!;
+  }
+
+  grantChanges(fn: NodeFunction): void {
+    const actions = [
+      "dynamodb:DescribeStream",
+      "dynamodb:GetRecords",
+      "dynamodb:GetShardIterator",
+      "dynamodb:ListStreams",
+    ];
+    fn.allow(actions, [this.changesArn]);
+    fn.allow(["kms:Decrypt"], [this.props.key.keyArn]);
+  }
+
   grantReadWrite(fn: NodeFunction): void {
     this.grantRead(fn);
     this.grantWrite(fn);

@@ -112,6 +112,7 @@ export function testDependencies() {
     ingest: { publisher: broker, codecs: (contract) => EventCodec.for(contract), deaggregate },
     reader,
     scoring: null,
+    historical: null,
     clock: Date.now,
     log: (message, details, error) => lines.push({ message, details, error }),
     version: "0.0.0",

@@ -8,6 +8,7 @@ import { createTenant, createTenantKey, deployed, deployedClientConfig } from ".
 import { describeErrors } from "./contract.ts";
 import type { ContractTarget } from "./contract-calls.ts";
 import { describeFlow } from "./contract-flow.ts";
+import { describeHistorical } from "./contract-historical.ts";
 
 const keys = { first: "", second: "", readOnly: "", expired: "" };
 const host = (baseUrl: () => string, exactBytes: boolean): ContractTarget => ({
@@ -33,6 +34,7 @@ describe("API Gateway", () => {
   const target = host(() => deployed().api.url, false);
   describeErrors(target);
   describeFlow(target);
+  describeHistorical(target);
 
   it("answers a path without a method by itself, as a problem document", async () => {
     const answer = await fetch(`${deployed().api.url}/v1/events`);
@@ -48,4 +50,5 @@ describe("freshet serve", () => {
   const target = host(() => deployed().serve.url, true);
   describeErrors(target);
   describeFlow(target);
+  describeHistorical(target);
 });

@@ -1,0 +1,213 @@
+/** Features as they were: `POST /v1/features/historical` starts a job, `GET /v1/features/historical/{job}` tells of it. */
+import { randomUUID } from "node:crypto";
+import type { HistoricalJob, HistoricalRequest } from "../../adapters/historical-jobs.ts";
+import type { FeatureServiceDefinition } from "../../core/definition.ts";
+import type { Plan } from "../../core/plan.ts";
+import { type JsonObject, readObject } from "./body.ts";
+import { MAX_QUERY_BYTES } from "./limits.ts";
+import { Problem, suggest } from "./problems.ts";
+import type { Answer, Call, Handle } from "./router.ts";
+import { shorten, typeName } from "./selection.ts";
+
+export interface HistoricalPorts {
+  readonly runner: HistoricalJob["runner"];
+  readonly jobs: {
+    create(job: HistoricalJob): Promise<void>;
+    get(tenant: string, id: string): Promise<HistoricalJob | null>;
+  };
+  /** Keeps the request's own rows for the run. @returns where */
+  putSpine(job: { tenant: string; id: string }, rows: readonly unknown[]): Promise<string>;
+  /** Address of a file that needs no key, for an hour. */
+  sign(key: string): Promise<string>;
+  /** Begins the job in this process, where nobody else is woken by it. */
+  start(job: HistoricalJob): void;
+}
+
+const URL_LIFE_MS = 3_600_000;
+/** A function ends after 15 minutes and tells of its progress each second: silence for longer is its death. */
+const SILENT_MS = 16 * 60_000;
+const MAX_ROWS = 5_000;
+const FIELDS = ["service", "labels", "from", "to", "as_of", "rows"];
+
+export function createHistoricalHandlers(deps: {
+  plan: Plan;
+  services: readonly FeatureServiceDefinition[];
+  historical: HistoricalPorts;
+  clock: () => number;
+}): { start: Handle; get: Handle } {
+  const { plan, services, historical, clock } = deps;
+  return {
+    async start({ c, principal, requestId }: Call): Promise<Answer> {
+      const body = await readObject(c, MAX_QUERY_BYTES);
+      const { rows, ...asked } = readRequest(plan, services, body);
+      const nowMs = clock();
+      const id = `${nowMs.toString(36)}-${randomUUID()}`;
+      const of = { tenant: principal.tenant, id };
+      const spineKey = rows === null ? null : await historical.putSpine(of, rows);
+      const job: HistoricalJob = {
+        ...of,
+        request: { ...asked, spineKey },
+        runner: historical.runner,
+        state: "queued",
+        progress: 0,
+        createdMs: nowMs,
+        updatedMs: nowMs,
+        files: [],
+        manifest: null,
+        error: null,
+      };
+      await historical.jobs.create(job);
+      historical.start(job);
+      return {
+        status: 202,
+        body: JSON.stringify({ ...(await jobJson(historical, job, nowMs)), request_id: requestId }),
+        headers: { location: `/v1/features/historical/${id}` },
+      };
+    },
+
+    async get({ c, principal, requestId }: Call): Promise<Answer> {
+      const id = c.req.param("job") as string;
+      // Looked up under the key's tenant: another tenant's job is not there.
+      const job = await historical.jobs.get(principal.tenant, id);
+      if (job === null) {
+        throw new Problem("job_unknown", `no job has the id "${shorten(id)}"`, {
+          field: "job",
+          repair: "start one with POST /v1/features/historical; jobs are kept for a week",
+        });
+      }
+      const body = JSON.stringify({ ...(await jobJson(historical, job, clock())), request_id: requestId });
+      return { status: 200, body, headers: { "cache-control": "no-store" } };
+    },
+  };
+}
+
+async function jobJson(historical: HistoricalPorts, job: HistoricalJob, nowMs: number) {
+  const lost = (job.state === "running" || job.state === "queued") && nowMs - job.updatedMs > SILENT_MS;
+  const expiresMs = Math.floor(nowMs + URL_LIFE_MS);
+  return {
+    job_id: job.id,
+    service: job.request.service,
+    state: lost ? "failed" : job.state,
+    progress: job.progress,
+    created_ms: job.createdMs,
+    updated_ms: job.updatedMs,
+    files: await Promise.all(
+      job.files.map(async (key) => ({
+        name: key.slice(key.lastIndexOf("/") + 1),
+        url: await historical.sign(key),
+        expires_ms: expiresMs,
+      })),
+    ),
+    manifest: job.manifest,
+    error: lost
+      ? {
+          code: "job_lost",
+          detail: "the job has not been heard of for 16 minutes",
+          repair: "start it again, with a shorter range",
+        }
+      : job.error,
+  };
+}
+
+function readRequest(
+  plan: Plan,
+  services: readonly FeatureServiceDefinition[],
+  body: JsonObject,
+): Omit<HistoricalRequest, "spineKey"> & { rows: readonly unknown[] | null } {
+  for (const field in body) {
+    if (FIELDS.includes(field)) continue;
+    throw new Problem("field_unknown", `a historical request has no field "${shorten(field)}"`, {
+      field: shorten(field),
+      repair: suggest(field, FIELDS),
+    });
+  }
+  const service = text(body, "service");
+  if (service === null) {
+    throw new Problem("field_missing", "service is required", { field: "service", repair: 'send "service": "fraud"' });
+  }
+  const known = plan.services.find(({ name }) => name === service);
+  if (known === undefined) {
+    throw new Problem("service_unknown", `no feature service is named "${shorten(service)}"`, {
+      field: "service",
+      repair: suggest(
+        service,
+        plan.services.map(({ name }) => name),
+      ),
+    });
+  }
+  const rows = rowsOf(body["rows"]);
+  const declared = services.find(({ name }) => name === service)?.labels?.stream.name ?? null;
+  const labels = rows === null ? (text(body, "labels") ?? declared) : null;
+  if (rows === null && !plan.streams.some(({ name }) => name === labels)) {
+    throw new Problem("stream_unknown", `no stream of labels is named "${shorten(labels ?? "")}"`, {
+      field: "labels",
+      repair: suggest(
+        labels ?? "",
+        plan.streams.map(({ name }) => name),
+      ),
+    });
+  }
+  const asOf = text(body, "as_of") ?? "event_time";
+  if (asOf !== "event_time" && asOf !== "arrival") {
+    throw new Problem("selection_invalid", `as_of is event_time or arrival, given "${shorten(asOf)}"`, {
+      field: "as_of",
+      repair: "leave it out for the event time",
+    });
+  }
+  const [fromMs, toMs] = [timeOf(body, "from"), timeOf(body, "to")];
+  if (fromMs !== null && toMs !== null && fromMs >= toMs) {
+    throw new Problem("selection_invalid", "the range from `from` to `to` is empty", {
+      field: "to",
+      repair: "give a later `to`",
+    });
+  }
+  return { service, labels, asOf, fromMs, toMs, rows };
+}
+
+function text(body: JsonObject, field: string): string | null {
+  const value = body[field];
+  if (value === undefined || value === null) return null;
+  if (typeof value === "string") return value;
+  throw new Problem("wrong_type", `${field} is a string, given ${typeName(value)}`, {
+    field,
+    repair: "send it in quotes",
+  });
+}
+
+/** Epoch milliseconds, or a date and time in ISO 8601. */
+function timeOf(body: JsonObject, field: string): number | null {
+  const value = body[field];
+  if (value === undefined || value === null) return null;
+  const ms = typeof value === "string" ? Date.parse(value) : value;
+  if (typeof ms === "number" && Number.isSafeInteger(ms) && ms >= 0) return ms;
+  throw new Problem(
+    "wrong_type",
+    `${field} is a time, given ${typeof value === "string" ? `"${shorten(value)}"` : typeName(value)}`,
+    {
+      field,
+      repair: "send epoch milliseconds, or 2026-11-01T00:00:00Z",
+    },
+  );
+}
+
+function rowsOf(given: unknown): readonly unknown[] | null {
+  if (given === undefined || given === null) return null;
+  const repair = 'send objects as {"as_of_ms": 1794268800000, "card_id": "c1", "amount": 12.5}';
+  if (!Array.isArray(given) || given.length === 0) {
+    throw new Problem("wrong_type", `rows is an array of objects, given ${typeName(given)}`, { field: "rows", repair });
+  }
+  if (given.length > MAX_ROWS) {
+    throw new Problem("too_many_rows", `a request brings at most ${MAX_ROWS} rows, given ${given.length}`, {
+      field: "rows",
+      repair: "send several requests, or use freshet training-set --spine with a file",
+    });
+  }
+  const wrong = given.findIndex((row) => typeof row !== "object" || row === null || Array.isArray(row));
+  if (wrong >= 0) {
+    throw new Problem("wrong_type", `rows[${wrong}] is an object, given ${typeName(given[wrong])}`, {
+      field: `rows[${wrong}]`,
+      repair,
+    });
+  }
+  return given;
+}

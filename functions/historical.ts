@@ -1,0 +1,39 @@
+/** Runs the historical jobs that the API has written to their table, woken by the table's changes. */
+import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
+import { S3Client } from "@aws-sdk/client-s3";
+import type { Context, DynamoDBStreamEvent } from "aws-lambda";
+import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
+import { HistoricalJobs } from "../adapters/historical-jobs.ts";
+import { definitions } from "../features/index.ts";
+import { plan } from "../features/plan.ts";
+import { requireEnvironment } from "./shared/environment.ts";
+import { runHistorical } from "./shared/historical-run.ts";
+import { describeError, logger } from "./shared/observability.ts";
+
+const s3 = new S3Client(DURABLE_CLIENT);
+const jobs = new HistoricalJobs({
+  table: requireEnvironment("jobsTable"),
+  dynamodb: new DynamoDBClient(DURABLE_CLIENT),
+});
+const bucket = requireEnvironment("archiveBucket");
+/** The rest is for Node: columns of a million rows, and objects on their way. */
+const DUCKDB_SHARE = 0.5;
+
+export async function handler(event: DynamoDBStreamEvent, context: Pick<Context, "memoryLimitInMB">): Promise<void> {
+  const memoryMb = Math.floor(Number(context.memoryLimitInMB) * DUCKDB_SHARE);
+  for (const { eventName, dynamodb } of event.Records) {
+    const { pk, sk, runner } = dynamodb?.NewImage ?? {};
+    if (eventName !== "INSERT" || runner?.S !== "function") continue;
+    const tenant = pk!.S!.slice("job#".length);
+    const job = await jobs.get(tenant, sk!.S!);
+    if (job === null) continue;
+    await runHistorical(
+      {
+        ...{ plan, services: definitions.services, jobs, s3, bucket, memoryMb, clock: Date.now },
+        onFault: (error, of) => logger.error("historical job failed", { ...of, ...describeError(error) }),
+      },
+      job,
+    );
+    logger.info("historical job ended", { tenant, job: sk!.S! });
+  }
+}
