@@ -4,7 +4,9 @@ import { PROBLEMS, type ProblemCode, problemType } from "../../functions/api/pro
 import { fixturePlan, synthesizeAws } from "./synthesized.ts";
 
 const app = synthesizeAws("prod");
-const mappings = app.resources("AWS::Lambda::EventSourceMapping");
+/** From the streams of events; a table wakes the function of historical jobs. */
+const mappings = app.resources("AWS::Lambda::EventSourceMapping").filter(([id]) => !id.includes("/Historical"));
+
 const functions = app.resources("AWS::Lambda::Function").filter(([, { Properties }]) => Properties["FunctionName"]);
 const group = app.resources("AWS::ElastiCache::ReplicationGroup")[0][1].Properties;
 const functionNamed = (name: string) => app.named("AWS::Lambda::Function", "FunctionName", `freshet-prod-${name}`);
@@ -323,7 +325,7 @@ describe("least privilege", () => {
     ]);
   });
 
-  test("the API may read keys, the store and models, change aliases, and log scores", () => {
+  test("the API may read keys, the store and models, change aliases, log scores, and take historical jobs", () => {
     expect([...new Set(actionsOf("api"))]).toEqual([
       "dynamodb:BatchWriteItem",
       "dynamodb:GetItem",
@@ -344,8 +346,9 @@ describe("least privilege", () => {
       Action.some((action) => /:Put(Item|Object)$/.test(action)),
     );
     const resources = written.map(({ Resource }) => JSON.stringify(Resource));
-    expect(resources).toHaveLength(2);
-    expect(resources.join()).toMatch(/ModelsTable.*inference-log|inference-log.*ModelsTable/);
+    expect(resources).toHaveLength(3);
+    for (const part of ["ModelsTable", "inference-log/*", "JobsTable", "historical/*"])
+      expect(resources.join()).toContain(part);
   });
 
   test("the heartbeat may list shards, put records and invoke control", () => {

@@ -39,7 +39,7 @@ const accepted: readonly Accepted[] = [
     reason: "a build reads the whole archive of a stream, and nothing else in its bucket",
   },
   {
-    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|inference-log)\/\*\]$/,
+    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|inference-log|historical)\/\*\]$/,
     at: /Read\/Role\/DefaultPolicy/,
     reason: "versions of models come and logs grow under fresh names: a prefix is as exact as it gets",
   },
@@ -57,6 +57,11 @@ const accepted: readonly Accepted[] = [
     rule: /^AwsSolutions-IAM5\[Resource::arn:.*(TrainingJobs:\*|training-job\/\*)\]$/,
     at: /training\/(MachineRole|Job\/JobRole)\/DefaultPolicy/,
     reason: "a job and its log are named after the execution that asks for it",
+  },
+  {
+    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|compacted|compaction|historical)\/\*\]$/,
+    at: /Historical\/Role\/DefaultPolicy/,
+    reason: "a job reads the archive of its tenant, which the request names, and writes under its own fresh id",
   },
   {
     rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|compacted|compaction)\/\*\]$/,
