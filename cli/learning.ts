@@ -14,8 +14,8 @@ import type { OperatedDeployment } from "./deployment.ts";
 
 const DAY_MS = 86_400_000;
 const HISTORY_DAYS = 42;
-/** Honest payments are settled, and so labelled, after a fortnight; of younger ones only the frauds have labels. */
-const SETTLED_DAYS = 15;
+/** Honest payments are settled, and so labelled, after a week; of younger ones only the frauds have labels. */
+const SETTLED_DAYS = 8;
 /** In the archive's bucket, beside the data that it speaks of, so that the two are lost together. */
 const MARK = "demo/history.json";
 
@@ -46,7 +46,7 @@ export async function bringHistory(
     const [from, to] = [history.fromMs, history.toMs].map((ms) => new Date(ms).toISOString());
     const { seed, customers, transactionsPerSecond } = DEMO_WORLD;
     const world = ["--seed", String(seed), "--customers", String(customers), "--rate", String(transactionsPerSecond)];
-    const files = ["--sink", "file", "--out", shown(file), "--truth", shown(join(folder, "truth.ndjson"))];
+    const files = ["--out", shown(file), "--truth", shown(join(folder, "truth.ndjson"))];
     await type(
       ["generate", "--streams", "transactions,labels", "--from", from, "--to", to, ...world, ...files],
       signal,

@@ -51,8 +51,8 @@ export function register(program: Command): void {
     .addOption(new Option("--format <name>", "when the file's extension does not tell").choices(FORMATS))
     .option(
       "--arrival <rule>",
-      "when an event counts as seen: 0, a duration after it (5m), or a column of the file",
-      "0",
+      "when an event counts as seen: a duration after it (0, 5m), or a column of the file",
+      "1s",
     )
     .option("--skip-invalid", "import the good rows when others are bad")
     .option("--ignore-unknown", "leave out columns that the contract does not have")

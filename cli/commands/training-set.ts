@@ -34,6 +34,9 @@ interface SetOptions extends StageOption {
   readonly skipCorrupt?: boolean;
 }
 
+/** More rows than this that see their own event are no accident of clocks. */
+const OWN_EVENT_SHARE = 0.02;
+
 interface Options extends SetOptions {
   readonly json?: boolean;
 }
@@ -147,5 +150,10 @@ function render(manifest: TrainingManifest, out: string): string {
     ...sources.map((source) => [`objects of ${source.stream}`, String(source.raw_objects + source.compacted_objects)]),
     ["plan", plan_hash],
   ];
-  return `${formatTable(rows)}\n\n${out}\n`;
+  const own = own_event_visible_rows ?? 0;
+  const leak =
+    own > row_count * OWN_EVENT_SHARE
+      ? `\n${own} of ${row_count} rows see their own event, as a caller who scores before sending never does: a model would learn\nfrom it. Import history with --arrival 1s, or give a spine of earlier instants.\n`
+      : "";
+  return `${formatTable(rows)}\n${leak}\n${out}\n`;
 }
