@@ -24,7 +24,12 @@ export interface Pointed {
   readonly value: Scalar;
 }
 
-export type State = number | Wide | Pointed | readonly Pointed[] | Distinct | Buckets | Tally | null;
+export type State = number | Wide | Pointed | readonly Pointed[] | Distinct | Buckets | Tally | ByAge | null;
+
+/** States of a window's hops, for a window that is read by hop: index 0 is the newest, one that is missing is empty. */
+export interface ByAge {
+  readonly byAge: readonly State[];
+}
 
 export interface Accumulator<S extends State> {
   readonly empty: S;

@@ -9,8 +9,8 @@ export interface AggregationDefinition<F extends string = string> {
   readonly where: Condition<F> | null;
   readonly scale: number | null;
   readonly sample: boolean;
-  /** What the operator is told beside its field: n of `lastN`, k of `topK`, p of `approxPercentile`. */
-  readonly parameter: number | null;
+  /** What the operator is told beside its field: n of `lastN`, k of `topK`, p of `approxPercentile`, half-life of `decayedSum`. */
+  readonly parameter: number | Duration | null;
   /** As written: `["5m", "1h"]`; empty means lifetime. */
   readonly windows: readonly (Duration | "lifetime")[];
   readonly hop: Duration | null;
@@ -71,6 +71,21 @@ export const sum = <const F extends string, const G extends string = never>(fiel
   start<F | G>({ operator: "sum", field, scale: options?.scale ?? null, ...pick<F | G>(options as Filter<F | G>) });
 export const mean = <const F extends string, const G extends string = never>(field: F, options: Scaled<G>) =>
   start<F | G>({ operator: "mean", field, scale: options?.scale ?? null, ...pick<F | G>(options as Filter<F | G>) });
+/**
+ * Sum in which a value weighs half as much for each `halfLife` of its age, in steps of the window's hop: all of the newest hop weighs
+ * 1. Give it a window of about ten half-lives, and a smaller `.every(…)` for finer steps.
+ */
+export const decayedSum = <const F extends string, const G extends string = never>(
+  field: F,
+  options: Scaled<G> & { halfLife: Duration },
+) =>
+  start<F | G>({
+    operator: "decayedSum",
+    field,
+    scale: options?.scale ?? null,
+    parameter: options?.halfLife ?? null,
+    ...pick<F | G>(options as Filter<F | G>),
+  });
 /** Population variance; `sample: true` divides by n - 1. */
 export const variance = <const F extends string, const G extends string = never>(
   field: F,

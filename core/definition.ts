@@ -13,6 +13,7 @@ export {
   approxDistinct,
   approxPercentile,
   count,
+  decayedSum,
   first,
   last,
   lastN,

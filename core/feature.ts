@@ -1,11 +1,13 @@
 /** One declared aggregation: checked against its stream's contract, then what it needs stored and how it is served. */
+import { MAX_HOPS } from "./decay.ts";
 import type { AggregationDefinition, FeatureViewDefinition } from "./definition.ts";
+import { formatDuration, parseDuration } from "./duration.ts";
 import { refuse } from "./errors.ts";
 import type { Need } from "./group.ts";
 import { hoppingWindow } from "./hop.ts";
 import { canonicalJson } from "./json.ts";
 import { isList, OPERATORS } from "./operators.ts";
-import type { Channel, Contract, Feature, FieldType, Stream, Where } from "./plan.ts";
+import type { Channel, Contract, Feature, FieldType, HoppingWindow, Stream, Where, Window } from "./plan.ts";
 import { literalsOf } from "./where.ts";
 
 export const NAME = /^[a-z][a-z0-9_]{0,62}$/;
@@ -14,6 +16,7 @@ export interface Draft extends Need {
   readonly view: FeatureViewDefinition;
   readonly name: string;
   readonly aggregation: AggregationDefinition;
+  readonly parameter: number | null;
   readonly type: FieldType | null;
 }
 
@@ -39,7 +42,7 @@ export function draftFeatures(
       "scale",
     );
   }
-  checkParameter(where, aggregation);
+  const parameter = parameterOf(where, aggregation);
   const field = aggregation.operator === "timeSinceLast" ? stream.eventTime : aggregation.field;
   const accepted: FieldType[] =
     aggregation.operator === "first" || aggregation.operator === "last" || aggregation.operator === "lastN"
@@ -54,7 +57,7 @@ export function draftFeatures(
   if (index < 0) index = channels.push(channel) - 1;
   const slots = operator.slots.map((kind) => {
     if (kind !== "lastN") return { key: `${kind}${text}`, kind, channel: index };
-    const keep = aggregation.parameter as number;
+    const keep = parameter as number;
     return { key: `${kind}${canonicalJson({ ...channel.input, keep })}`, kind, channel: index, keep };
   });
   const windows = aggregation.windows.length === 0 ? ["lifetime" as const] : aggregation.windows;
@@ -65,16 +68,23 @@ export function draftFeatures(
     if (size === "lifetime" && aggregation.delay !== null) {
       refuse("delay_invalid", `${where} delays a lifetime window`, "delay hopping windows only", "delay");
     }
-    return { view, name: `${key}${suffix}`, aggregation, window, slots, type };
+    if (operator.byHop) {
+      const byHop = windowByHop(where, window, parameter as number);
+      return { view, name: `${key}${suffix}`, aggregation, parameter, window: byHop, slots, type };
+    }
+    return { view, name: `${key}${suffix}`, aggregation, parameter, window, slots, type };
   });
 }
 
-function checkParameter(where: string, { operator, parameter }: AggregationDefinition): void {
+/** Durations in ms; null for an operator that is told nothing. */
+function parameterOf(where: string, { operator, parameter }: AggregationDefinition): number | null {
   const rule = OPERATORS[operator].parameter;
-  if (rule === undefined) return;
+  if (rule === undefined) return null;
   const { name, example, holds } = rule;
-  if (typeof parameter === "number" && holds(parameter)) return;
-  refuse(
+  const isDuration = name === "halfLife";
+  const value = isDuration && typeof parameter === "string" ? parseDuration(parameter, name, where) : parameter;
+  if (typeof value === "number" && isDuration === (typeof parameter === "string") && holds(value)) return value;
+  return refuse(
     "parameter_invalid",
     `${operator} in ${where} needs ${name}, ${rule.rule}, given ${parameter ?? "none"}`,
     `write ${example}`,
@@ -100,8 +110,8 @@ function checkCondition(where: string, condition: Where, fields: Contract["field
 }
 
 export function toFeature(draft: Draft, slots: readonly number[]): Feature {
-  const { aggregation, type } = draft;
-  const { operator, parameter } = aggregation;
+  const { aggregation, parameter, type } = draft;
+  const { operator } = aggregation;
   const byType = { string: "string", boolean: "boolean", long: "int64", double: "double", map: "string" } as const;
   const keepsType = ["first", "last", "lastN", "topK", "min", "max"].includes(operator);
   const counts = operator === "count" || operator === "approxDistinct";
@@ -144,4 +154,34 @@ export function checkField(
     );
   }
   return found.type;
+}
+
+/** For a sum that fades in steps of the window's hop. */
+function windowByHop(where: string, window: Window, halfLifeMs: number): HoppingWindow {
+  if (window.kind === "lifetime") {
+    return refuse(
+      "decay_lifetime",
+      `decayedSum in ${where} needs a window, given lifetime: what has faded would be read for ever`,
+      `write .over("${formatDuration(Math.ceil(halfLifeMs / 8_640_000) * 86_400_000)}"), about ten half-lives`,
+      "over",
+    );
+  }
+  const { sizeMs, hopMs } = window;
+  if (halfLifeMs < hopMs) {
+    refuse(
+      "half_life_too_short",
+      `half-life ${formatDuration(halfLifeMs)} of ${where} is shorter than the hop ${formatDuration(hopMs)}, within which all weighs the same`,
+      `use a smaller .every(…), or a half-life of at least ${formatDuration(hopMs)}`,
+      "halfLife",
+    );
+  }
+  if (sizeMs / hopMs > MAX_HOPS) {
+    refuse(
+      "too_many_hops",
+      `window ${formatDuration(sizeMs)} of ${where} has ${sizeMs / hopMs} hops of ${formatDuration(hopMs)}, each a tile to read; the limit is ${MAX_HOPS}`,
+      "use a larger .every(…), or a shorter window",
+      "every",
+    );
+  }
+  return { ...window, byHop: true };
 }

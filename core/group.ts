@@ -142,8 +142,8 @@ function chooseSlots(needs: readonly Need[], locked: Readonly<Record<string, Slo
 function sizesOf(window: Window, baseMs: number): number[] {
   const ladder = LADDER.filter((step) => step % baseMs === 0);
   if (window.kind === "lifetime") return ladder;
-  const { sizeMs, hopMs } = window;
-  const useful = (step: number) => hopMs % step === 0 || (step % hopMs === 0 && 2 * step <= sizeMs);
+  const { sizeMs, hopMs, byHop } = window;
+  const useful = (step: number) => hopMs % step === 0 || (!byHop && step % hopMs === 0 && 2 * step <= sizeMs);
   return [hopMs, ...ladder.filter(useful)];
 }
 

@@ -6,10 +6,11 @@
  * lie at their place in the order of (event time, identity), in trees of partial states, so a window is a range of that
  * order and costs O(log n), in whatever order events became visible. DESIGN §7 gives the windows' ends.
  */
-import type { State } from "./accumulators.ts";
+import type { ByAge, State } from "./accumulators.ts";
+import { ageInHops } from "./decay.ts";
 import type { Hash64 } from "./event.ts";
 import { OPERATORS } from "./operators.ts";
-import type { Feature, FeatureValue, Group, Scalar, View, Window } from "./plan.ts";
+import type { Feature, FeatureValue, Group, HoppingWindow, Scalar, View, Window } from "./plan.ts";
 import { createTree, type Tree } from "./range-tree.ts";
 import { withStatus } from "./tiles.ts";
 import { floorTo, windowInterval } from "./window.ts";
@@ -33,6 +34,7 @@ interface Range {
   readonly window: Window;
   from: number;
   to: number;
+  endMs: number;
 }
 
 export class HistoryReader {
@@ -60,7 +62,7 @@ export class HistoryReader {
     const pairs = new Map<string, number>();
     this.#statesOf = features.map(({ feature: { slots, window } }) => {
       const key = JSON.stringify(window);
-      const range = ranges.get(key) ?? { window, from: 0, to: 0 };
+      const range = ranges.get(key) ?? { window, from: 0, to: 0, endMs: 0 };
       ranges.set(key, range);
       return slots.map((index) => {
         const slot = group.slots[index];
@@ -94,7 +96,9 @@ export class HistoryReader {
     this.#advance(asOfMs);
     const states = this.#states;
     this.#pairs.forEach(({ tree, range }, i) => {
-      states[i] = tree.combine(range.from, range.to);
+      const { window } = range;
+      const byHop = window.kind === "hopping" && window.byHop;
+      states[i] = byHop ? this.#combineByHop(tree, range, window) : tree.combine(range.from, range.to);
     });
     const eventTimeMs = this.#newest < 0 ? null : this.#history.timesMs[this.#newest];
     return this.#features.map(({ view, feature }, i) => {
@@ -102,6 +106,23 @@ export class HistoryReader {
       const value = OPERATORS[feature.operator].lower(own, { ...feature, asOfMs });
       return withStatus(view, value, eventTimeMs, asOfMs, true);
     });
+  }
+
+  #combineByHop(tree: Tree, { from, to, endMs }: Range, window: HoppingWindow): ByAge {
+    const { timesMs } = this.#history;
+    const byAge: State[] = [];
+    for (let at = from; at < to; ) {
+      const hopEndMs = floorTo(timesMs[at], window.hopMs) + window.hopMs;
+      let [low, high] = [at + 1, to];
+      while (low < high) {
+        const middle = (low + high) >> 1;
+        if (timesMs[middle] < hopEndMs) low = middle + 1;
+        else high = middle;
+      }
+      byAge[ageInHops(window, endMs, timesMs[at])] = tree.combine(at, low);
+      at = low;
+    }
+    return { byAge };
   }
 
   #advance(asOfMs: number): void {
@@ -117,6 +138,7 @@ export class HistoryReader {
     for (const range of this.#ranges) {
       let [startMs, endMs] = [Number.NEGATIVE_INFINITY, headEndMs];
       if (range.window.kind === "hopping") ({ startMs, endMs } = windowInterval(range.window, baseMs, asOfMs));
+      range.endMs = endMs;
       while (range.from < length && timesMs[range.from] < startMs) range.from++;
       while (range.to < length && timesMs[range.to] < endMs) range.to++;
     }

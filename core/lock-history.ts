@@ -4,10 +4,9 @@
  * whose tiles are gone. So the deployment keeps all meanings it has ever seen, and this compares.
  */
 import { isObject } from "./accumulators.ts";
-import { parseDuration } from "./duration.ts";
 import { DefinitionError } from "./errors.ts";
-import { type GroupLock, keptFor, type Lock, retireGroup, type SlotLock } from "./lock.ts";
-import type { SlotKind, Window } from "./plan.ts";
+import { type GroupLock, keptFor, type Lock, retireGroup, type SlotLock, windowOf } from "./lock.ts";
+import type { SlotKind } from "./plan.ts";
 
 export interface SlotName {
   readonly group: string;
@@ -114,10 +113,3 @@ function contradiction(what: string, given: string, stored: string): never {
 const wasKept = (kept: SlotLock, claimed: SlotLock): boolean =>
   claimed.levels.every((sizeMs) => kept.levels.includes(sizeMs)) &&
   claimed.windows.every((text) => kept.windows.some((other) => keptFor(other, windowOf(text))));
-
-/** What `windowText` has written. */
-function windowOf(text: string): Window {
-  if (text === "lifetime") return { kind: "lifetime" };
-  const [sizeMs, hopMs, delayMs = 0] = text.split("/").map((part) => parseDuration(part));
-  return { kind: "hopping", sizeMs, hopMs, delayMs };
-}

@@ -1,8 +1,9 @@
 /** Operators: which accumulators each needs, and how their states become the value that is served. */
-import type { Pointed, State } from "./accumulators.ts";
+import type { ByAge, Pointed, State } from "./accumulators.ts";
 import { type Buckets, percentileOf } from "./buckets.ts";
+import { decayedTotal } from "./decay.ts";
 import { countDistinct, type Distinct } from "./distinct.ts";
-import type { Operator, SlotKind, Value } from "./plan.ts";
+import type { HoppingWindow, Operator, SlotKind, Value, Window } from "./plan.ts";
 import { mostFrequent, type Tally } from "./tally.ts";
 import { OVERFLOWN, type Wide, wideToBigInt, wideToNumber } from "./wide.ts";
 
@@ -10,6 +11,7 @@ export interface LowerOptions {
   readonly scale: number | null;
   readonly parameter?: number;
   readonly sample: boolean;
+  readonly window: Window;
   /** The reader's clock. */
   readonly asOfMs: number;
 }
@@ -24,6 +26,8 @@ interface ParameterRule {
 interface OperatorRule {
   /** Kinds of the slots, in the order that `lower` takes their states. */
   readonly slots: readonly SlotKind[];
+  /** True when the states are `ByAge`: one for each hop. */
+  readonly byHop?: true;
   /** `required`: minor units are needed to be exact. `none`: the value is taken as it is. */
   readonly scale: "required" | "none";
   /** What an author must say beside the field. */
@@ -111,6 +115,25 @@ export const OPERATORS: Readonly<Record<Operator, OperatorRule>> = {
       holds: (k) => Number.isInteger(k) && k >= 1 && k <= 32,
     },
     lower: ([state], { parameter }) => mostFrequent(state as Tally, parameter as number),
+  },
+  decayedSum: {
+    slots: ["sum", "count"],
+    scale: "required",
+    byHop: true,
+    parameter: {
+      name: "halfLife",
+      rule: "a duration",
+      example: '{ scale: 2, halfLife: "6h" }',
+      holds: (ms) => ms > 0,
+    },
+    lower: ([sums, counts], { scale, parameter, window }) => {
+      const { hopMs } = window as HoppingWindow;
+      return decayedTotal(sums as ByAge, counts as ByAge, {
+        scale: scale as number,
+        hopMs,
+        halfLifeMs: parameter as number,
+      });
+    },
   },
   approxPercentile: {
     slots: ["buckets"],

@@ -11,6 +11,11 @@ export interface Change {
   readonly effect: string;
 }
 
+const describeParameter = ({ operator, parameter }: Feature): string => {
+  if (parameter === undefined) return operator;
+  return `${operator} ${operator === "decayedSum" ? formatDuration(parameter) : parameter}`;
+};
+
 export const describeWindow = ({ window }: Feature): string =>
   window.kind === "lifetime"
     ? "for ever"
@@ -18,7 +23,7 @@ export const describeWindow = ({ window }: Feature): string =>
         window.delayMs > 0 ? `, delayed by ${formatDuration(window.delayMs)}` : ""
       }`;
 
-const describeFeature = (feature: Feature): string => `${feature.operator} over ${describeWindow(feature)}`;
+const describeFeature = (feature: Feature): string => `${describeParameter(feature)} over ${describeWindow(feature)}`;
 
 const describeSlot = (group: Group, slot: Slot): string => {
   const { field, where, scale } = group.channels[slot.channel].input;
@@ -27,9 +32,15 @@ const describeSlot = (group: Group, slot: Slot): string => {
 };
 
 /** What a feature is computed from and over: when it changes, values before and after mean different things. */
-const meaning = (plan: Plan, view: View, { operator, window, slots, sample }: Feature): string => {
+const meaning = (plan: Plan, view: View, { operator, parameter, window, slots, sample }: Feature): string => {
   const group = plan.groups[view.group];
-  return canonicalJson({ operator, window, sample, input: group.channels[group.slots[slots[0]].channel].input });
+  return canonicalJson({
+    operator,
+    parameter: parameter ?? null,
+    window,
+    sample,
+    input: group.channels[group.slots[slots[0]].channel].input,
+  });
 };
 
 /** When a feature's values can be trusted, given what is stored already. */

@@ -115,11 +115,18 @@ export type Operator =
   | "timeSinceLast"
   | "lastN"
   | "approxPercentile"
-  | "topK";
+  | "topK"
+  | "decayedSum";
 
-export type Window =
-  | { readonly kind: "hopping"; readonly sizeMs: number; readonly hopMs: number; readonly delayMs: number }
-  | { readonly kind: "lifetime" };
+export interface HoppingWindow {
+  readonly kind: "hopping";
+  readonly sizeMs: number;
+  readonly hopMs: number;
+  readonly delayMs: number;
+  /** True when each hop counts for itself, as a decayed sum's: then no tile coarser than a hop is read. */
+  readonly byHop?: true;
+}
+export type Window = HoppingWindow | { readonly kind: "lifetime" };
 
 /** One value that can be read: an operator over a window. */
 export interface Feature {
@@ -133,7 +140,7 @@ export interface Feature {
   readonly scale: number | null;
   readonly sample: boolean;
   readonly dtype: Dtype | ListDtype;
-  /** What the operator is told beside its field: n of `lastN`, k of `topK`, p of `approxPercentile`. */
+  /** What the operator is told beside its field: n of `lastN`, k of `topK`, p of `approxPercentile`, half-life of `decayedSum` in ms. */
   readonly parameter?: number;
   readonly description: string;
 }

@@ -3,6 +3,7 @@
  * byte by byte. Tests hold both, and the naive oracle, against each other.
  */
 import { accumulatorOf, type Contribution, type State } from "./accumulators.ts";
+import { ageInHops } from "./decay.ts";
 import { OPERATORS } from "./operators.ts";
 import type { Feature, FeatureValue, Group, View } from "./plan.ts";
 import { cover, floorTo, frontier, pruneBound, windowInterval } from "./window.ts";
@@ -85,17 +86,23 @@ export class EntityTiles {
       const slot = group.slots[index];
       const { empty, combine } = accumulatorOf(slot);
       const head = floorTo(asOfMs, group.baseMs) + group.baseMs;
-      let state = empty;
+      let state: State = empty;
+      const byAge: State[] = [];
       let interval = { startMs: floorTo(this.foldedMs, group.levels[group.absorbing].sizeMs), endMs: head };
       if (feature.window.kind === "lifetime") state = this.absorbed.get(index) ?? empty;
       else interval = windowInterval(feature.window, group.baseMs, asOfMs);
       const ranges = cover(group, slot, feature.window, interval, this.foldedMs, Number.POSITIVE_INFINITY);
       for (const { level, from, to } of ranges) {
         for (let tile = from; tile < to; tile++) {
-          state = combine(state, this.levels[level].get(tile)?.get(index) ?? empty);
+          const part = this.levels[level].get(tile)?.get(index) ?? empty;
+          if (feature.window.kind === "lifetime" || !feature.window.byHop) state = combine(state, part);
+          else {
+            const age = ageInHops(feature.window, interval.endMs, tile * group.levels[level].sizeMs);
+            byAge[age] = combine(byAge[age] ?? empty, part);
+          }
         }
       }
-      return state;
+      return feature.window.kind === "hopping" && feature.window.byHop ? { byAge } : state;
     });
     const value = OPERATORS[feature.operator].lower(states, { ...feature, asOfMs });
     return withStatus(view, value, eventTimeMs, asOfMs, true);

@@ -33,13 +33,13 @@ export interface TileRange {
 
 /**
  * Levels, of those that a slot is kept at, whose tiles a window reads wherever they are folded: its hop, and multiples of the
- * hop that fit the window twice. They are kept for as long as the window reaches back; a lifetime window keeps none.
+ * hop that fit the window twice, unless its hops count for themselves. They are kept for as long as the window reaches back; a lifetime window keeps none.
  */
 export function levelsOfWindow(levels: readonly Level[], kept: readonly number[], window: Window): number[] {
   if (window.kind === "lifetime") return [];
   return kept.filter((index) => {
     const { sizeMs } = levels[index];
-    return sizeMs === window.hopMs || (sizeMs % window.hopMs === 0 && 2 * sizeMs <= window.sizeMs);
+    return sizeMs === window.hopMs || (!window.byHop && sizeMs % window.hopMs === 0 && 2 * sizeMs <= window.sizeMs);
   });
 }
 

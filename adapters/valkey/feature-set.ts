@@ -7,7 +7,7 @@ import { withStatus } from "../../core/tiles.ts";
 import { floorTo, windowInterval } from "../../core/window.ts";
 import { decodeGroupControl } from "./layout.ts";
 import { type Extent, type Need, planRead, planWhole, type ReadPlan } from "./read-plan.ts";
-import { Answered, stateAt } from "./tile-states.ts";
+import { Answered, stateAt, stateByAge } from "./tile-states.ts";
 
 /** Extents of one minute that plans are kept for. */
 const EXTENTS_LIMIT = 1_024;
@@ -126,9 +126,13 @@ export class FeatureSet {
     const bornMs = this.bornMs(control);
     const { group, needs, members } = this;
     const answered = new Answered(values);
-    const states = needs.map(({ slot }, n) =>
-      plan === null || eventTimeMs === null ? null : stateAt(slot, plan.positions[n], answered),
-    );
+    const states = needs.map(({ slot }, n) => {
+      if (plan === null || eventTimeMs === null) return null;
+      const ages = plan.ages[n];
+      return ages === null
+        ? stateAt(slot, plan.positions[n], answered)
+        : stateByAge(slot, plan.positions[n], ages, answered);
+    });
     for (let m = 0; m < members.length; m++) {
       const { feature, view, position, needs: own } = members[m];
       const { window } = feature;
@@ -139,7 +143,7 @@ export class FeatureSet {
         continue;
       }
       const { scale, parameter, sample } = feature;
-      const options: LowerOptions = { scale, parameter, sample, asOfMs };
+      const options: LowerOptions = { scale, parameter, sample, window, asOfMs };
       const value = OPERATORS[feature.operator].lower(
         own.map((need) => states[need]),
         options,

@@ -1,5 +1,6 @@
 /** Which fields of an entity's hash a read asks for, and which of the answered ones add up to each state. */
 import { isObject } from "../../core/accumulators.ts";
+import { ageInHops } from "../../core/decay.ts";
 import type { Group, Slot, Window } from "../../core/plan.ts";
 import { cover, floorTo, frontier, type TileRange, windowInterval } from "../../core/window.ts";
 import {
@@ -26,6 +27,11 @@ export interface Extent {
   readonly stopMs: number;
 }
 
+interface Places {
+  readonly positions: Int32Array;
+  readonly ages: Int32Array | null;
+}
+
 /** More fields than this are not named one by one: the hash is read whole, and what it holds is far less. */
 const FIELDS_LIMIT = 4_000;
 
@@ -36,6 +42,8 @@ export class ReadPlan {
   readonly encoded: EncodedArguments;
   /** For each need, positions in the answer. */
   readonly positions: readonly Int32Array[];
+  /** For each need whose window is read by hop, the age in hops of what is at each of its positions; else null. */
+  readonly ages: readonly (Int32Array | null)[];
   private readonly group: Group;
   private readonly extent: Extent;
   private readonly frontiers: readonly number[];
@@ -43,13 +51,14 @@ export class ReadPlan {
   /** The same for tiles by `tileNumber`, which costs less to find than text. */
   private readonly tiles = new Map<number, number>();
 
-  constructor(group: Group, extent: Extent, fields: Fields, positions: readonly Int32Array[]) {
+  constructor(group: Group, extent: Extent, fields: Fields, places: readonly Places[]) {
     this.group = group;
     this.extent = extent;
     this.frontiers = group.levels.map((level) => frontier(level, extent.foldedMs));
     this.fields = fields.list;
     this.index = fields.index;
-    this.positions = positions;
+    this.positions = places.map(({ positions }) => positions);
+    this.ages = places.map(({ ages }) => ages);
     this.encoded = encodeArguments(fields.list);
     fields.list.forEach((field, at) => {
       if (isTile(field)) this.tiles.set(tileNumber(field), at);
@@ -117,19 +126,22 @@ export function planRead(group: Group, needs: readonly Need[], asOfMs: number, e
   const wanted = needs.map((need) => rangesOf(group, need, asOfMs, extent));
   if (wanted.some((ranges) => ranges.some(({ from, to }) => to - from > FIELDS_LIMIT))) return null;
   const fields = new Fields();
-  const positions = needs.map(({ slot, window }, n) => {
+  const places = needs.map(({ slot, window }, n): Places => {
+    const age = ageIn(group, window, asOfMs);
+    const ages: number[] = [];
     const object = isObject(slot.kind);
     const at = window.kind === "lifetime" ? lifetimeFields(slot).map((field) => fields.position(field)) : [];
     for (const { level, from, to } of wanted[n]) {
-      const { id } = group.levels[level];
+      const { id, sizeMs } = group.levels[level];
       for (let tile = from; tile < to; tile++) {
         at.push(fields.position(object ? objectField(slot.id, id, tile) : tileField(id, tile)));
+        if (age !== null) ages.push(age(tile * sizeMs));
       }
     }
-    return Int32Array.from(at);
+    return { positions: Int32Array.from(at), ages: age === null ? null : Int32Array.from(ages) };
   });
   if (fields.list.length > FIELDS_LIMIT) return null;
-  return new ReadPlan(group, extent, fields, positions);
+  return new ReadPlan(group, extent, fields, places);
 }
 
 /**
@@ -146,8 +158,10 @@ export function planWhole(
 ): ReadPlan {
   const fields = new Fields(given);
   const tiles = given.map((field) => tileOf(field));
-  const positions = needs.map((need) => {
+  const places = needs.map((need): Places => {
     const { slot, window } = need;
+    const age = ageIn(group, window, asOfMs);
+    const ages: number[] = [];
     const ranges = rangesOf(group, need, asOfMs, extent);
     const object = isObject(slot.kind) ? slot.id : null;
     const at =
@@ -159,11 +173,21 @@ export function planWhole(
       const inside = ranges.some(
         ({ level, from, to }) => group.levels[level].id === tile.level && tile.index >= from && tile.index < to,
       );
-      if (inside) at.push(position);
+      if (!inside) return;
+      at.push(position);
+      const { sizeMs } = group.levels.find(({ id }) => id === tile.level)!;
+      if (age !== null) ages.push(age(tile.index * sizeMs));
     });
-    return Int32Array.from(at);
+    return { positions: Int32Array.from(at), ages: age === null ? null : Int32Array.from(ages) };
   });
-  return new ReadPlan(group, extent, fields, positions);
+  return new ReadPlan(group, extent, fields, places);
+}
+
+/** Age in hops of a tile by its start, for a window that is read by hop. */
+function ageIn(group: Group, window: Window, asOfMs: number): ((startMs: number) => number) | null {
+  if (window.kind === "lifetime" || !window.byHop) return null;
+  const { endMs } = windowInterval(window, group.baseMs, asOfMs);
+  return (startMs) => ageInHops(window, endMs, startMs);
 }
 
 /** Tiles that add up to a need. */

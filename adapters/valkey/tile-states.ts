@@ -1,5 +1,5 @@
 /** From stored bytes back to states: what the fields of an answer add up to, for one slot. */
-import { accumulatorOf, type Pointed, type State } from "../../core/accumulators.ts";
+import { accumulatorOf, type ByAge, type Pointed, type State } from "../../core/accumulators.ts";
 import type { Scalar, Slot } from "../../core/plan.ts";
 import { LOW, type Wide } from "../../core/wide.ts";
 import { CELL_BYTES, decodeScalar } from "./layout.ts";
@@ -96,6 +96,17 @@ export function stateAt(slot: Slot, positions: Int32Array, answered: Answered): 
       return state;
     }
   }
+}
+
+/** The same for each hop of a window. @param ages in hops, of the tiles at `positions` */
+export function stateByAge(slot: Slot, positions: Int32Array, ages: Int32Array, answered: Answered): ByAge {
+  const places: number[][] = [];
+  positions.forEach((position, i) => {
+    const own = places[ages[i]];
+    if (own === undefined) places[ages[i]] = [position];
+    else own.push(position);
+  });
+  return { byAge: places.map((own) => stateAt(slot, Int32Array.from(own), answered)) };
 }
 
 function wideAt(slot: Slot, positions: Int32Array, answered: Answered): Wide {

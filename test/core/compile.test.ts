@@ -141,6 +141,41 @@ const REFUSED: readonly [string, d.Definitions, string][] = [
     one(d.topK("amount", { k: 3 })),
     "field_type: feature v:x needs string or long or boolean, field amount is double; use another field",
   ],
+  ...([undefined, 3_600_000] as any[]).map((halfLife): [string, d.Definitions, string] => [
+    `a decayed sum with half-life ${halfLife}`,
+    one(d.decayedSum("amount", { scale: 2, halfLife }).over("24h")),
+    `parameter_invalid: decayedSum in feature v:x needs halfLife, a duration, given ${halfLife ?? "none"}; ` +
+      'write { scale: 2, halfLife: "6h" }',
+  ]),
+  [
+    "a half-life that is no duration",
+    one(d.decayedSum("amount", { scale: 2, halfLife: "6 hours" as d.Duration }).over("24h")),
+    'duration_invalid: halfLife of feature v:x is a whole number and s, m, h or d, given "6 hours"',
+  ],
+  [
+    "a decayed sum without a scale",
+    one(d.decayedSum("amount", { halfLife: "6h" } as any).over("24h")),
+    "scale_required: decayedSum of amount in feature v:x adds up exactly only in minor units, given scale none; " +
+      "write { scale: 2 } for amounts with two decimal places (0 to 9)",
+  ],
+  [
+    "a decayed sum for ever",
+    one(d.decayedSum("amount", { scale: 2, halfLife: "6h" })),
+    "decay_lifetime: decayedSum in feature v:x needs a window, given lifetime: what has faded would be read for ever; " +
+      'write .over("3d"), about ten half-lives',
+  ],
+  [
+    "a half-life within a hop",
+    one(d.decayedSum("amount", { scale: 2, halfLife: "20m" }).over("24h")),
+    "half_life_too_short: half-life 20m of feature v:x is shorter than the hop 1h, within which all weighs the same; " +
+      "use a smaller .every(…), or a half-life of at least 1h",
+  ],
+  [
+    "a decayed sum of too many hops",
+    one(d.decayedSum("amount", { scale: 2, halfLife: "6h" }).over("7d").every("1m")),
+    "too_many_hops: window 7d of feature v:x has 10080 hops of 1m, each a tile to read; the limit is 1000; " +
+      "use a larger .every(…), or a shorter window",
+  ],
   [
     "a percentile of texts",
     one(d.approxPercentile("country", { p: 0.5 })),

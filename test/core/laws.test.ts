@@ -46,6 +46,11 @@ const ROWS: Readonly<Record<string, Row>> = {
   "last number": { feature: d.last("amount"), field: "amount", values: amounts },
   "last text": { feature: d.last("country"), field: "country", values: texts },
   "last boolean": { feature: d.last("online"), field: "online", values: fc.boolean() },
+  decayedSum: {
+    feature: d.decayedSum("amount", { scale: 2, halfLife: "1m" }).over("10m"),
+    field: "amount",
+    values: amounts,
+  },
   "lastN of texts": { feature: d.lastN("country", { n: 3 }), field: "country", values: texts },
   "lastN of numbers": { feature: d.lastN("amount", { n: 7 }), field: "amount", values: amounts },
   "topK of texts": { feature: d.topK("country", { k: 3 }), field: "country", values: texts },
@@ -262,6 +267,21 @@ describe("numbers at their limits", () => {
     const winner = [...tied].sort((a, b) => (a.identity < b.identity ? 1 : -1))[0];
     expect(bench.serve(tied).value).toBe(winner.fields["amount"]);
     expect(bench.serve([...tied].reverse()).value).toBe(winner.fields["amount"]);
+  });
+
+  it("a decayed sum halves each half-life, by whole hops of its window", () => {
+    const feature = d.decayedSum("amount", { scale: 2, halfLife: "2m" }).over("10m");
+    const bench = numeric(feature);
+    // Served in minute 4: minutes 4 and 2 weigh 1 and 1/2, a value 5 s before a minute ends as much as one at its start.
+    expect(bench.serve([bench.toEvent(8, 1, 12), bench.toEvent(8, 2, 14)]).value).toBe(16);
+    expect(bench.serve([bench.toEvent(8, 1, 12), bench.toEvent(8, 2, 6)]).value).toBe(12);
+    expect(bench.serve([bench.toEvent(8, 1, 12), bench.toEvent(8, 2, 3)]).value).toBeCloseTo(8 + 8 / 2 ** 1.5, 8);
+  });
+
+  it("a decayed sum of values that cancel is 0, and of none null", () => {
+    const bench = numeric(d.decayedSum("amount", { scale: 2, halfLife: "1m" }).over("10m"));
+    expect(bench.serve([bench.toEvent(LARGEST, 1, 1), bench.toEvent(-LARGEST, 2, 1)]).value).toBe(0);
+    expect(bench.serve([bench.toEvent(null, 1, 1)])).toMatchObject({ value: null, status: "NULL_VALUE" });
   });
 
   it("a topK is exact to 64 different values and null beyond, in any order and grouping", () => {

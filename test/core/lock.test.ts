@@ -187,6 +187,21 @@ describe("tile sizes", () => {
   });
 });
 
+describe("a sum that fades", () => {
+  const fading = d.decayedSum("amount", { scale: 2, halfLife: "6h" }).over("7d");
+  const plain = d.sum("amount", { scale: 2 }).over("7d");
+
+  it("reads the tiles of a plain sum that is there", () => {
+    const [before, after] = history({ plain }, { plain, fading });
+    expect(ids(after, "fading_7d")).toEqual(ids(before, "plain_7d"));
+  });
+
+  it("leaves a plain sum that comes later a slot of its own, since its days were not kept", () => {
+    const [, after] = history({ fading, ever: d.sum("amount", { scale: 2 }) }, { fading, plain });
+    expect(ids(after, "plain_7d")).not.toEqual(ids(after, "fading_7d"));
+  });
+});
+
 describe("whatever definitions follow each other", () => {
   const steps = fc.array(featureSet(5), { minLength: 2, maxLength: 6 });
 
@@ -242,6 +257,12 @@ describe("whatever definitions follow each other", () => {
     expect(keptFor("7d/1h", hopping(week, 3_600_000, day))).toBe(false);
     expect(keptFor("7d/1h", hopping(day, 300_000))).toBe(false);
     expect(keptFor("24h/1h/7d", hopping(2 * day, 3_600_000))).toBe(false);
+    const byHop = { ...hopping(week, 3_600_000), byHop: true } as const;
+    expect(windowText(byHop)).toBe("hops:7d/1h");
+    expect(keptFor("hops:7d/1h", byHop)).toBe(true);
+    expect(keptFor("7d/1h", byHop)).toBe(true);
+    expect(keptFor("hops:7d/1h", hopping(week, 3_600_000))).toBe(false);
+    expect(keptFor("hops:7d/1h", { kind: "lifetime" })).toBe(false);
     expect(keptFor("lifetime", { kind: "lifetime" })).toBe(true);
     expect(keptFor("lifetime", hopping(day, 3_600_000))).toBe(false);
     expect(keptFor("7d/1h", { kind: "lifetime" })).toBe(false);

@@ -3,7 +3,7 @@
  * shares no code with the engine but the condition evaluator and the HyperLogLog estimate.
  */
 import { countDistinct, type Distinct, REGISTERS } from "../../core/distinct.ts";
-import type { Feature, Group, Scalar, Value } from "../../core/plan.ts";
+import type { Feature, Group, HoppingWindow, Scalar, Value } from "../../core/plan.ts";
 import { compileWhere, type Fields } from "../../core/where.ts";
 
 export interface NaiveEvent {
@@ -67,6 +67,12 @@ export function naive(
       return plain(byTime[0].fields[input.field!]);
     case "last":
       return plain(byTime[byTime.length - 1].fields[input.field!]);
+    case "decayedSum": {
+      const { hopMs: H } = window as HoppingWindow;
+      const age = (e: NaiveEvent) => Math.floor((end - 1) / H) - Math.floor(e.timeMs / H);
+      const weights = valued.map((e) => BigInt(Math.round(2 ** 32 * 2 ** ((-age(e) * H) / feature.parameter!))));
+      return Number(minor().reduce((a, x, i) => a + x * weights[i], 0n)) / (2 ** 32 * p);
+    }
     case "topK": {
       const counts = [...new Set(values)].map((value) => ({ value, count: values.filter((v) => v === value).length }));
       const bytes = (v: Scalar) => (typeof v === "string" ? Buffer.from(v) : Buffer.of(Number(v)));

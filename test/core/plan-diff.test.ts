@@ -45,6 +45,19 @@ describe("diffPlans", () => {
     expect(changes({ n: d.count().over("1h") }, { n: d.count().over("1h").describe("payments") })).toEqual([]);
   });
 
+  it("tells of another parameter, which means other values from the same slots", () => {
+    const high = (p: number) => ({ high: d.approxPercentile("amount", { p }).over("24h") });
+    expect(changes(high(0.9), high(0.95))).toEqual([
+      "change v:high_24h: was approxPercentile 0.9 over 24h by 1h, becomes approxPercentile 0.95 over 24h by 1h; " +
+        "ready at once: its slots are already filled",
+    ]);
+    const fading = (halfLife: d.Duration) => ({ sum: d.decayedSum("amount", { scale: 2, halfLife }).over("24h") });
+    expect(changes(fading("6h"), fading("12h"))).toEqual([
+      "change v:sum_24h: was decayedSum 6h over 24h by 1h, becomes decayedSum 12h over 24h by 1h; " +
+        "ready at once: its slots are already filled",
+    ]);
+  });
+
   it("tells what a first deployment stores", () => {
     expect(
       changes(null, { n: d.count().over("1h"), big: d.count({ where: d.gt("amount", 10) }), s: amount().over("24h") }),

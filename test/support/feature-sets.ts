@@ -13,6 +13,7 @@ const OPERATORS = [
   d.lastN("country", { n: 3 }),
   d.approxPercentile("amount", { p: 0.5 }),
   d.topK("shop", { k: 3 }),
+  d.decayedSum("amount", { scale: 2, halfLife: "6h" }),
   d.stddev("amount", { scale: 2 }),
 ];
 
@@ -25,9 +26,13 @@ const feature = fc
     fc.constantFrom(null, null, "12h" as const, "24h" as const),
   )
   .map(([operator, size, hop, delay]) => {
-    const windowed = operator.over(size);
+    // A sum that fades has no lifetime.
+    const windowed = (size === "lifetime" && operator.operator === "decayedSum" ? d.count() : operator).over(size);
     if (size === "lifetime") return windowed;
-    const stepped = hop !== null && SIZES[size] % HOPS[hop] === 0 ? windowed.every(hop) : windowed;
+    // Each hop of a sum that fades is a tile to read.
+    const hops = operator.operator === "decayedSum" ? 1_000 : Number.POSITIVE_INFINITY;
+    const stepped =
+      hop !== null && SIZES[size] / HOPS[hop] <= hops && SIZES[size] % HOPS[hop] === 0 ? windowed.every(hop) : windowed;
     return delay === null ? stepped : stepped.delayedBy(delay);
   });
 

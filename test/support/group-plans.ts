@@ -72,6 +72,18 @@ export const GROUP_PLANS: Readonly<Record<string, Plan>> = {
       .delayedBy("3h"),
     low_time: d.approxPercentile("at", { p: 0.25 }).over("6h"),
   }),
+  "sums that fade": viewPlan({
+    quick: d.decayedSum("amount", { scale: 2, halfLife: "10m" }).over("1h"),
+    slow: d.decayedSum("amount", { scale: 2, halfLife: "30h" }).over("7d"),
+    slower: d.decayedSum("amount", { scale: 2, halfLife: "3d" }).over("7d"),
+    online: d
+      .decayedSum("amount", { scale: 2, halfLife: "4h", where: d.eq("online", true) })
+      .over("24h")
+      .delayedBy("3h"),
+    plain: total().over("7d", "lifetime"),
+    n: d.count().over("lifetime"),
+    plain_quick: total().over("1h"),
+  }),
   "a base of ten seconds": viewPlan({ n: d.count().over("30s", "5m").every("10s"), total: total().over("1h") }, "10s"),
   "a base of a day": viewPlan({ n: d.count().over("5d", "lifetime"), last: d.last("country").over("5d") }, "1d"),
 };
