@@ -13,15 +13,19 @@ import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { ControlHashes } from "../adapters/valkey/control.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
 import { lock, plan } from "../features/plan.ts";
+import { archiveBeginsMs } from "./shared/archive-extent.ts";
 import { readinessOf, type ViewReadiness } from "./shared/build-readiness.ts";
 import { type BuildReport, type BuildRequest, runBuild } from "./shared/bulk-build.ts";
-import { requireEnvironment } from "./shared/environment.ts";
+import { optionalEnvironment, requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger } from "./shared/observability.ts";
 
 const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
 const controls = new ControlHashes(connection, plan);
 const table = requireEnvironment("controlTable");
 const dynamodb = new DynamoDBClient(DURABLE_CLIENT);
+const controlTable = new ControlTable({ table, dynamodb });
+const retention = optionalEnvironment("archiveRetentionDays");
+const retentionDays = retention === undefined ? null : Number(retention);
 /** Kept between calls: what one has fetched the next one need not. */
 const folder = join(tmpdir(), "freshet-build");
 const mirror = new ArchiveMirror({
@@ -46,12 +50,12 @@ export async function handler(
     if (event.kind === "readiness") return await readinessOf(controls, plan);
     const ports = {
       ...{ plan, lock, connection, controls, mirror },
-      table: new ControlTable({ table, dynamodb }),
+      table: controlTable,
       progress: new BuildProgress({ table, dynamodb }),
       duck: { folder, memoryMb },
       tenants: (stream: string) => archiveTenants(mirror, stream),
-      // Nothing expires in the archive.
-      archiveFromMs: async () => 0,
+      archiveFromMs: async (stream: string, nowMs: number) =>
+        archiveBeginsMs((await controlTable.getStream(stream))?.createdAtMs ?? 0, retentionDays, nowMs),
     };
     const timeMs = Math.min(
       event.budgetMs ?? Number.POSITIVE_INFINITY,

@@ -139,10 +139,9 @@ export class BucketWriter {
 
   private async complete(buckets: readonly number[]): Promise<void> {
     const { group, epoch, sealMs, fromMs } = this.target;
-    // What was absorbed before the archive begins is nowhere: such a slot can't be completed.
-    const slots = group.slots
-      .filter(({ lifetime }) => fromMs <= 0 || !lifetime)
-      .map(({ id, kind }) => ({ object: isObject(kind), slot: id }));
+    // Where the archive has lost its beginning they are born with what is left of it: windows since then are ready, and a
+    // lifetime, which wants a birth of 0, is not.
+    const slots = group.slots.map(({ id, kind }) => ({ object: isObject(kind), slot: id }));
     const at = { epoch, sealIndex: sealMs / group.baseMs, fromIndex: Math.ceil(fromMs / group.baseMs) };
     const completed = await this.controls.complete(group, buckets, at, slots);
     if (completed.includes(false)) throw new Interrupted("moved");

@@ -17,6 +17,8 @@ export const ENVIRONMENT = {
   /** Replication group id, part of the IAM token. */
   valkeyCacheName: "FRESHET_VALKEY_CACHE_NAME",
   archiveBucket: "FRESHET_ARCHIVE_BUCKET",
+  /** Days after which objects of the archive expire; not set where they stay. */
+  archiveRetentionDays: "FRESHET_ARCHIVE_RETENTION_DAYS",
   /** How long replaced objects of the archive stay, in ms. */
   archiveGraceMs: "FRESHET_ARCHIVE_GRACE_MS",
   quarantineBucket: "FRESHET_QUARANTINE_BUCKET",

@@ -20,6 +20,7 @@ export interface ArchiveProps {
 export class Archive extends Construct {
   readonly bucket: Bucket;
   private readonly key: IKey;
+  private readonly retentionDays: number | null;
 
   constructor(scope: Construct, id: string, props: ArchiveProps) {
     super(scope, id);
@@ -27,6 +28,7 @@ export class Archive extends Construct {
     const { plan, stage } = props.deployment;
     const { retentionDays } = stage.archive;
     requireRetention(plan, retentionDays);
+    this.retentionDays = retentionDays;
     this.bucket = secureBucket(this, "Bucket", {
       ...props,
       name: "archive",
@@ -59,6 +61,8 @@ export class Archive extends Construct {
     );
     fn.allow(["kms:Decrypt"], [this.key.keyArn]);
     fn.set("archiveBucket", this.bucket.bucketName);
+    // What reads it has to know that something may be gone.
+    if (this.retentionDays !== null) fn.set("archiveRetentionDays", String(this.retentionDays));
   }
 
   grantWrite(fn: NodeFunction): void {

@@ -149,6 +149,19 @@ describe("a build of new slots on a live stream with imported history", () => {
     expect(await stream.differences(newer.plan, tenant, visibleBelow(NOW))).toEqual([]);
   });
 
+  it("of an archive that has lost its beginning completes windows from there on, and leaves lifetimes as they are", async () => {
+    const [tenant] = await overlapping();
+    await stream.seal(newer.plan, NOW - 30 * MINUTE);
+    const ports = stream.ports(newer, { archiveFromMs: async () => NOW - 2 * DAY });
+    expect(await runBuild(ports, { stream: "payments" }, LATER)).toMatchObject({ state: "done" });
+    const streamed = (payment: Payment) => payment.timeMs >= NOW - 3 * DAY;
+    const found = (await stream.differences(newer.plan, tenant, streamed)) as { status: string; feature: string }[];
+    // Whatever reaches back further than the archive has no value; all else counts what was streamed, lifetimes included.
+    const lost = ["cards:total_7d", "cards:total_lifetime", "cards:spread_7d", "cards:first_shop_7d", "shops:n_7d"];
+    expect([...new Set(found.map(({ feature }) => feature))].sort()).toEqual(lost.sort());
+    expect(new Set(found.map(({ status }) => status))).toEqual(new Set(["NOT_READY"]));
+  });
+
   it("of one tenant makes nothing ready, since the others share its buckets", async () => {
     const [one] = await overlapping();
     await stream.seal(newer.plan, NOW - 30 * MINUTE);

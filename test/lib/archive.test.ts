@@ -43,6 +43,17 @@ describe("retention", () => {
     ]);
     expect(rules("prod")).toEqual([["historical/", 8]]);
   });
+
+  test("is known to what builds from it, so that no lifetime is built from a part", () => {
+    const environment = (stage: "dev" | "prod") =>
+      synthesizeAws(stage)
+        .resources("AWS::Lambda::Function")
+        .find(([, { Properties }]) => Properties["FunctionName"] === `freshet-${stage}-build`)![1].Properties[
+        "Environment"
+      ].Variables;
+    expect(environment("dev")["FRESHET_ARCHIVE_RETENTION_DAYS"]).toBe("400");
+    expect(environment("prod")["FRESHET_ARCHIVE_RETENTION_DAYS"]).toBeUndefined();
+  });
 });
 
 describe("tables", () => {

@@ -66,7 +66,13 @@ describe("stacks", () => {
       ]),
     );
     expect(Object.keys(app.outputs("aggregation"))).toEqual(
-      expect.arrayContaining(["AggregateFunction", "ControlFunction", "HeartbeatFunction", "SweepFunction"]),
+      expect.arrayContaining([
+        "AggregateFunction",
+        "BuildFunction",
+        "ControlFunction",
+        "HeartbeatFunction",
+        "SweepFunction",
+      ]),
     );
   });
 });
