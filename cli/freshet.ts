@@ -26,6 +26,10 @@ const COMMANDS: Readonly<Record<string, { description: string; load: () => Promi
     description: "features as they were at each labelled event, as Parquet",
     load: () => import("./commands/training-set.ts"),
   },
+  consistency: {
+    description: "hold what was served against the archive",
+    load: () => import("./commands/consistency.ts"),
+  },
   train: { description: "train a model and register it", load: () => import("./commands/train.ts") },
   models: {
     description: "versions of models, who is champion, and the gate",

@@ -1,0 +1,110 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { InferenceRow } from "../../../adapters/inference-log-format.ts";
+import { checkConsistency } from "../../../adapters/offline/consistency.ts";
+import { DuckSession } from "../../../adapters/offline/duckdb.ts";
+import type { MountStream } from "../../../adapters/offline/training-set.ts";
+import { plan } from "../../../features/plan.ts";
+import { FRAUD_START, fraudArchive, paymentRow } from "../../support/fraud-archive.ts";
+import { inferenceRow } from "../../support/inference-row.ts";
+
+const MINUTE = 60_000;
+const at = (minutes: number) => FRAUD_START + minutes * MINUTE;
+const service = plan.services.find(({ name }) => name === "fraud")!;
+const folder = mkdtempSync(join(tmpdir(), "freshet-consistency-"));
+let session: DuckSession;
+let mount: MountStream;
+
+beforeAll(async () => {
+  session = await DuckSession.open({ folder: join(folder, "duck") });
+  const payments = [
+    { id: "p1", timeMs: at(0), card: "c1", amount: 10 },
+    { id: "p2", timeMs: at(2), card: "c1", amount: 30.5 },
+  ];
+  mount = fraudArchive(session, join(folder, "archive"), payments.map(paymentRow));
+});
+afterAll(() => {
+  session.close();
+  rmSync(folder, { recursive: true });
+});
+
+/** What serving logged of the card at an instant; the features that are not named were null. */
+const logged = (asOfMs: number, values: Record<string, number | string | null>, more: Partial<InferenceRow> = {}) =>
+  inferenceRow({
+    asOfMs,
+    planHash: plan.hash,
+    requestId: `r-${asOfMs}`,
+    keys: { card_id: "c1" },
+    features: Object.keys(values),
+    values: Object.values(values),
+    statuses: Object.keys(values).map(() => "PRESENT"),
+    ...more,
+  });
+async function* each(rows: readonly InferenceRow[]) {
+  yield* rows;
+}
+const check = (rows: readonly InferenceRow[], sample = 1) =>
+  checkConsistency(session, { plan, service, rows: each(rows), sample, mount });
+
+const COUNT = "card_activity:tx_count_1h";
+const SUM = "card_activity:amount_sum_1h";
+
+describe("consistency of what was served with the archive", () => {
+  it("counts matches, mismatches, nulls of either side and races, by feature and hour", async () => {
+    const { features, rowsChecked, leftOut } = await check([
+      logged(at(4), { [COUNT]: 2, [SUM]: 40.5 }),
+      logged(at(5), { [COUNT]: 2, [SUM]: 13.5 }),
+      logged(at(6), { [COUNT]: null, [SUM]: 40.5 }),
+      // Half a second after p2 was sent: it became visible 200 ms before the read.
+      logged(at(2) + 500, { [COUNT]: 1, [SUM]: 10 }),
+      // Before any event: the archive knows nothing.
+      logged(at(-60), { [COUNT]: 1, [SUM]: null }),
+      logged(at(7), { [COUNT]: 9 }, { planHash: "0000000000000000" }),
+      logged(at(8), { [COUNT]: null }, { statuses: [] }),
+    ]);
+    expect(rowsChecked).toBe(5);
+    expect(leftOut).toEqual({ other_plan: 1, not_read: 1, not_sampled: 0 });
+    const row = (feature: string, hourMs: number) =>
+      features.find((one) => one.feature === feature && one.hourMs === hourMs);
+    const none = { matches: 0, mismatches: 0, nullOnline: 0, nullOffline: 0, racing: 0, smape: null };
+    expect(row(COUNT, at(0))).toEqual({
+      ...none,
+      feature: COUNT,
+      hourMs: at(0),
+      matches: 2,
+      nullOnline: 1,
+      racing: 1,
+      smape: 0,
+    });
+    // |13.5 - 40.5| is the mean of both: an error of 1, over three pairs.
+    expect(row(SUM, at(0))).toEqual({
+      ...none,
+      feature: SUM,
+      hourMs: at(0),
+      matches: 2,
+      mismatches: 1,
+      racing: 1,
+      smape: 1 / 3,
+    });
+    expect(row(COUNT, at(-60))).toEqual({ ...none, feature: COUNT, hourMs: at(-60), nullOffline: 1 });
+    expect(row(SUM, at(-60))).toMatchObject({ matches: 1 });
+  });
+
+  it("takes the same share of the log each time", async () => {
+    const rows = Array.from({ length: 200 }, (_, i) => logged(at(4) + i, { [COUNT]: 2 }));
+    const first = await check(rows, 0.25);
+    expect(await check(rows, 0.25)).toEqual(first);
+    expect(first.rowsChecked).toBeGreaterThan(25);
+    expect(first.rowsChecked).toBeLessThan(80);
+    expect(first.leftOut.not_sampled).toBe(200 - first.rowsChecked);
+  });
+
+  it("says what it found when nothing can be compared", async () => {
+    await expect(check([logged(at(4), {}, { planHash: "0000000000000000" })])).rejects.toMatchObject({
+      code: "log_empty",
+      message: "the inference log has no row of this plan in the range (1 other_plan, 0 not_read, 0 not_sampled)",
+    });
+  });
+});
