@@ -42,6 +42,7 @@ export const BENCHMARKS: Readonly<
   aggregate: { limitS: 900, load: () => import("./aggregate.ts") },
   build: { limitS: 900, load: () => import("./build.ts") },
   archive: { limitS: 600, load: () => import("./archive.ts") },
+  "point-in-time": { limitS: 900, load: () => import("./point-in-time.ts") },
   pipeline: { limitS: 900, load: () => import("./pipeline.ts") },
   online: { limitS: 900, load: () => import("./online.ts") },
   score: { limitS: 600, load: () => import("./score.ts") },
