@@ -57,7 +57,7 @@ function firstOfEach(events: readonly NaiveEvent[]): NaiveEvent[] {
   return [...seen.values()];
 }
 
-const SLOW = new Set(["every operator", "only lifetime windows"]);
+const SLOW = new Set(["every operator", "only lifetime windows", "lists", "percentiles", "sums that fade"]);
 
 describe("tiles of one entity", () => {
   it.each(Object.entries(GROUP_PLANS))(

@@ -159,6 +159,28 @@ describe("a build", () => {
     fields: { shop: null, amount: null, country: null, online: null, ...fields },
   });
 
+  it("tells 64 different values, and no more", async () => {
+    const lists = GROUP_PLANS["lists"];
+    const events = ["c1", "c2"].flatMap((name, extra) =>
+      Array.from({ length: 64 + extra }, (_, i) =>
+        card(name, `${name}-${i}`, seal - 20 * MINUTE + i * 500, { shop: `s${i}`, country: "NO" }),
+      ),
+    );
+    const built = await build(
+      lists,
+      events.map((one) => rowOf(one)),
+      seal,
+    );
+    for (const { id, fields } of built) {
+      const own = events.filter((event) => event.card === id);
+      expect(asMap([...fields])).toEqual(asMap(buildByModel(lists, TENANT, own, seal).fields));
+    }
+    expect(built.map(({ id, fields }) => [id, fields.some((bytes) => bytes.equals(Buffer.of(255)))]).sort()).toEqual([
+      ["c1", false],
+      ["c2", true],
+    ]);
+  });
+
   it("is exact where a sum, a square or a set grows past what one number or list holds", async () => {
     const events = Array.from({ length: 300 }, (_, i) =>
       card("c1", `e${i}`, seal - (1 + (i % 90)) * MINUTE - i, {

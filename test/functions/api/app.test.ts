@@ -151,6 +151,21 @@ describe("reads", () => {
     expect(features.map((name) => answer.features[name].value)).toEqual(['say "hi"\n', 3, null]);
   });
 
+  it("give lists as arrays, singly, of an entity and in batches", async () => {
+    const list = ["NO", null, 'say "hi"', 1.5, Number.NaN, false];
+    const name = "card_activity:tx_count_1h";
+    reader.values.set("team-a/card/c", { [name]: present(list) });
+    const served = ["NO", null, 'say "hi"', 1.5, null, false];
+    const body = { entities: { card_id: "c" }, features: [name] };
+    const online = conforming(schemas.onlineAnswer, await call("/v1/features/online", { body }));
+    expect(online.features[name]).toMatchObject({ value: served, status: "PRESENT" });
+    const of = conforming(schemas.entityAnswer, await call("/v1/features/card/c"));
+    expect(of.features[name].value).toEqual(served);
+    const rows = { entities: [{ card_id: "c" }, { card_id: "unknown" }], features: [name] };
+    const batch = conforming(schemas.batchAnswer, await call("/v1/features/batch", { body: rows }));
+    expect(batch.rows.map(({ values }) => values)).toEqual([[served], [null]]);
+  });
+
   it("do not reach the store when every key is null", async () => {
     const body = { entities: { card_id: null }, features: ["card_activity:tx_count_1h"] };
     const answer = conforming(schemas.onlineAnswer, await call("/v1/features/online", { body }));
