@@ -11,7 +11,8 @@ export interface Change {
   readonly effect: string;
 }
 
-const describeParameter = ({ operator, parameter }: Feature): string => {
+/** The operator with what it is told: `approxPercentile 0.95`. */
+export const describeOperator = ({ operator, parameter }: Feature): string => {
   if (parameter === undefined) return operator;
   return `${operator} ${operator === "decayedSum" ? formatDuration(parameter) : parameter}`;
 };
@@ -23,7 +24,7 @@ export const describeWindow = ({ window }: Feature): string =>
         window.delayMs > 0 ? `, delayed by ${formatDuration(window.delayMs)}` : ""
       }`;
 
-const describeFeature = (feature: Feature): string => `${describeParameter(feature)} over ${describeWindow(feature)}`;
+const describeFeature = (feature: Feature): string => `${describeOperator(feature)} over ${describeWindow(feature)}`;
 
 const describeSlot = (group: Group, slot: Slot): string => {
   const { field, where, scale } = group.channels[slot.channel].input;

@@ -6,7 +6,7 @@ import { describeSchedule } from "../../core/batch-diff.ts";
 import { canonicalJson, compile, EMPTY_LOCK, type Lock } from "../../core/compile.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
-import { describeWindow, diffPlans, viewsToBackfill } from "../../core/plan-diff.ts";
+import { describeOperator, describeWindow, diffPlans, viewsToBackfill } from "../../core/plan-diff.ts";
 import { checkServices } from "../../core/scoring.ts";
 import { definitions } from "../../features/index.ts";
 import { contracts } from "../../schemas/contracts.ts";
@@ -74,7 +74,7 @@ function render(before: Plan | null, plan: Plan, stale: boolean, written = false
   const features = plan.views.flatMap((view) =>
     view.features.map((feature) => [
       feature.name,
-      feature.operator,
+      describeOperator(feature),
       describeWindow(feature),
       feature.dtype,
       view.owner,
