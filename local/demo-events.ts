@@ -7,8 +7,8 @@ import type { Deployment } from "./state.ts";
 
 /** The customers of the demo, whose weeks before now are imported. */
 export const DEMO_WORLD = { seed: 7, customers: 1_500, transactionsPerSecond: 0.05 } as const;
-/** Of the newest minutes: much more fraud than in life, so that there is some to look at. */
-const FRAUD_RATE = 0.15;
+/** Of the newest minutes: far more fraud than in life, so that there is some to look at. */
+const FRAUD_RATE = 0.6;
 /** The seal moves on while events are under way; what is this close to it would be late. */
 const SEAL_MARGIN_MS = 120_000;
 /** Other customers, for the sake of traffic: payments a second, and clicks half as many. */
@@ -16,6 +16,8 @@ const CROWD = { transactionsPerSecond: 20, customers: 20_000 } as const;
 const LIVE_MS = 10_000;
 /** Payments that come next: they are scored and not sent, as a caller scores before it sends. */
 const NEXT_MS = 20 * 60_000;
+/** Frauds that come later have most of what gives them away still before them. */
+const NEXT_FRAUDS_MS = 3 * 60_000;
 const SAMPLES_KEPT = 40;
 
 /** A payment that comes next, to be scored when all before it has been applied. */
@@ -53,6 +55,7 @@ export async function streamDemoEvents(
     held++;
     if (event.stream !== "transactions" || kind !== "event") return;
     const samples = event.fraud === null ? honest : frauds;
+    if (event.fraud !== null && event.timeMs > nowMs + NEXT_FRAUDS_MS) return;
     if (samples.length < SAMPLES_KEPT) samples.push({ pattern: event.fraud, fields: event.fields });
   };
   const client = createKinesisClient(clientConfig(emulatorPort));
