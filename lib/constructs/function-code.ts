@@ -11,9 +11,15 @@ import { type BuildFailure, type BuildOptions, buildSync } from "esbuild";
 import { FreshetError } from "../../core/errors.ts";
 
 export interface FunctionCode {
-  /** @param name of the file in `functions/`, as `aggregate`; the bundle exports its `handler` as `index.handler` */
+  /** @param name of the file in `functions/`, as `aggregate`; `handlerOf` says where its `handler` is */
   of(name: string): Code;
 }
+
+/** Functions that carry DuckDB. They are deployed from one asset: 70 MB that are packed and uploaded once instead of for each. */
+const OFFLINE: readonly string[] = ["build", "compact", "historical", "training-set"];
+
+/** What Lambda calls. */
+export const handlerOf = (name: string): string => (OFFLINE.includes(name) ? `${name}.handler` : "index.handler");
 
 /** For tests of templates: same resources, no bundle, no function file needed. */
 export const placeholderCode: FunctionCode = {
@@ -21,21 +27,32 @@ export const placeholderCode: FunctionCode = {
 };
 
 /**
- * One ES module a function with everything in it, the SDK too: the runtime's own SDK would be another version than the
+ * One ES module a function with everything in it but native packages, the SDK too: the runtime's own SDK would be another version than the
  * tested one, and an emulator has none. Not minified, so that a stack trace reads; the hash is of the output, so a
  * function is deployed again when and only when its bundle changed.
  */
 export function bundledCode(functionsFolder: string, platform: Platform = LAMBDA_PLATFORM): FunctionCode {
-  return {
-    of(name) {
-      const folder = temporaryFolder();
-      const { outputFiles, metafile } = bundle(join(functionsFolder, `${name}.ts`));
+  const make = (names: readonly string[]): string => {
+    const folder = temporaryFolder();
+    const needed = new Set<(typeof NATIVE_PACKAGES)[number]>();
+    for (const name of names) {
+      const outfile = `${handlerOf(name).replace(/\.handler$/, "")}.mjs`;
+      const { outputFiles, metafile } = bundle(join(functionsFolder, `${name}.ts`), outfile);
       for (const file of outputFiles) writeFileSync(join(folder, basename(file.path)), file.contents);
       const imported = Object.values(metafile.outputs).flatMap((output) => output.imports);
-      for (const name of NATIVE_PACKAGES) {
-        if (imported.some(({ path, external }) => external && path === name)) copyNativePackage(name, folder, platform);
+      for (const native of NATIVE_PACKAGES) {
+        if (imported.some(({ path, external }) => external && path === native)) needed.add(native);
       }
-      return Code.fromAsset(folder);
+    }
+    for (const native of needed) copyNativePackage(native, folder, platform);
+    return folder;
+  };
+  let offline: string | undefined;
+  return {
+    of(name) {
+      if (!OFFLINE.includes(name)) return Code.fromAsset(make([name]));
+      offline ??= make(OFFLINE);
+      return Code.fromAsset(offline);
     },
   };
 }
@@ -141,14 +158,14 @@ export const bundleOptions = {
   logLevel: "warning",
 } as const satisfies BuildOptions;
 
-function bundle(entry: string) {
+function bundle(entry: string, outfile: string) {
   try {
     return buildSync({
       ...bundleOptions,
       // Paths in the bundle do not depend on where `cdk` was started.
       absWorkingDir: dirname(dirname(entry)),
       entryPoints: [entry],
-      outfile: "index.mjs",
+      outfile,
       write: false,
       sourcemap: true,
       sourcesContent: false,

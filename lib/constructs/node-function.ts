@@ -6,6 +6,7 @@ import { LogGroup } from "aws-cdk-lib/aws-logs";
 import { Construct } from "constructs";
 import { ENVIRONMENT, type EnvironmentName } from "../../functions/shared/environment.ts";
 import { type Deployment, physicalName } from "../deployment.ts";
+import { handlerOf } from "./function-code.ts";
 
 /** Where a function runs. Empty means outside of any VPC. */
 export interface Placement {
@@ -64,7 +65,7 @@ export class NodeFunction extends Construct {
       description: props.description,
       runtime: Runtime.NODEJS_24_X,
       architecture: props.architecture ?? Architecture.X86_64,
-      handler: "index.handler",
+      handler: handlerOf(props.name),
       code: deployment.code.of(props.name),
       role: this.role,
       logGroup: this.logGroup,

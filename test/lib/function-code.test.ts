@@ -6,7 +6,7 @@ import { App, Stack } from "aws-cdk-lib";
 import { Function as LambdaFunction, Runtime } from "aws-cdk-lib/aws-lambda";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { storeFunctionTemplate } from "../../adapters/valkey/function-source.ts";
-import { bundledCode, bundleOptions } from "../../lib/constructs/function-code.ts";
+import { bundledCode, bundleOptions, handlerOf } from "../../lib/constructs/function-code.ts";
 
 let folder: string;
 beforeEach(() => {
@@ -127,4 +127,21 @@ test("a file that cannot be bundled is named with the reason", () => {
   expect(() => assetOf('import { x } from "./missing.ts"; export const handler = x;')).toThrow(
     'function one.ts cannot be bundled: Could not resolve "./missing.ts" (functions/one.ts:1)',
   );
+});
+
+test("functions that carry DuckDB are one asset, in which each has its own handler", () => {
+  for (const name of ["build", "compact", "historical", "training-set"]) {
+    writeFileSync(join(folder, "functions", `${name}.ts`), `export const handler = async () => "${name}";`);
+  }
+  const stack = new Stack(new App({ outdir: mkdtempSync(join(folder, "out-")) }), "Test");
+  const code = bundledCode(join(folder, "functions"));
+  for (const name of ["build", "compact"]) {
+    const handler = handlerOf(name);
+    new LambdaFunction(stack, name, { runtime: Runtime.NODEJS_24_X, handler, code: code.of(name) });
+    expect(handler).toBe(`${name}.handler`);
+  }
+  const { outdir } = stack.node.root as App;
+  const assets = readdirSync(outdir).filter((entry) => entry.startsWith("asset."));
+  expect(assets).toHaveLength(1);
+  expect(readdirSync(join(outdir, assets[0]))).toContain("compact.mjs");
 });
