@@ -14,7 +14,7 @@ import { sqlName } from "./duckdb.ts";
 export const keyColumn = (entity: string): string => sqlName(`key ${entity}`);
 
 /** Number of each of the spine's entities, from 1, the same in both queries. */
-const numbered = (entity: string, spine: string): string => `
+export const numbered = (entity: string, spine: string): string => `
 SELECT id, row_number() OVER (ORDER BY id) AS entity_number
 FROM (SELECT DISTINCT ${keyColumn(entity)} AS id FROM ${spine} WHERE ${keyColumn(entity)} IS NOT NULL) AS ids`;
 

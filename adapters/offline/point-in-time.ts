@@ -157,7 +157,7 @@ async function joinGroup(
   return columns;
 }
 
-function put(column: FeatureColumn, row: number, { value, status, eventTimeMs }: FeatureValue): void {
+export function put(column: FeatureColumn, row: number, { value, status, eventTimeMs }: FeatureValue): void {
   if (value !== null) column.values[row] = value as number;
   column.statuses[row] = STATUSES.indexOf(status);
   if (eventTimeMs !== null) column.eventTimesMs[row] = eventTimeMs;
@@ -196,7 +196,7 @@ function doubled(array: Float64Array): Float64Array<ArrayBuffer> {
 }
 
 /** The spine's rows that name the entity, by its number and instant. */
-async function readSpine(source: ColumnSource, entity: string, spine: Spine) {
+export async function readSpine(source: ColumnSource, entity: string, spine: Spine) {
   const entities = new Float64Array(spine.rows);
   const asOfMs = new Float64Array(spine.rows);
   const ids = new Float64Array(spine.rows);

@@ -12,6 +12,7 @@ import { type DuckSession, sqlName, sqlText } from "./duckdb.ts";
 import { entityEventsSql, olderThanEntitySql } from "./entity-events.ts";
 import { featureAt, groupsOf, joinPointInTime, seenRange } from "./point-in-time.ts";
 import { keyColumn } from "./point-in-time-sql.ts";
+import { batchFeaturesOf, joinPushed, type MountValues } from "./pushed-in-time.ts";
 import { labelJoin, requestColumn, type SpineTable, spineFromLabels, spineFromQuery } from "./spine.ts";
 import type { AsOfRule, TrainingDtype, TrainingManifest, TrainingSource } from "./training-manifest.ts";
 
@@ -38,6 +39,7 @@ export interface TrainingSetOptions {
   readonly toMs: number | null;
   readonly labelDelayMs: number | null;
   readonly mount: MountStream;
+  readonly mountValues: MountValues;
   /** Folder to write; must not be there, or be empty. */
   readonly out: string;
   readonly onProgress?: (step: "spine" | "features" | "write", share: number) => void;
@@ -90,6 +92,9 @@ export async function buildTrainingSet(session: DuckSession, options: TrainingSe
     older.set(group, Number(rows) > 0);
   }
 
+  const pushed = [...batchFeaturesOf(plan, service.features).values()].flat().map(({ name }) => name);
+  const windowed = service.features.filter((name) => !pushed.includes(name));
+
   const partial = `${out}.partial`;
   rmSync(partial, { recursive: true, force: true });
   mkdirSync(partial, { recursive: true });
@@ -98,14 +103,17 @@ export async function buildTrainingSet(session: DuckSession, options: TrainingSe
     const parts = Math.ceil(spine.rows / ROWS_PER_PART);
     for (let part = 0; part < parts; part++) {
       const range = await spinePart(session, part);
-      const columns = await joinPointInTime(session, {
+      const rows = { relation: "spine_part", ...range };
+      const joined = await joinPointInTime(session, {
         plan,
-        features: service.features,
-        spine: { relation: "spine_part", ...range },
+        features: windowed,
+        spine: rows,
         events: (group) =>
           entityEventsSql(plan, group.entity, { archive: mounted.get(group.stream)!, older: older.get(group) }),
         onProgress: (share) => onProgress?.("features", (part + share) / parts),
       });
+      joined.push(...(await joinPushed(session, { plan, names: pushed, spine: rows, mount: options.mountValues })));
+      const columns = service.features.map((name) => joined.find((column) => column.name === name)!);
       const requests = await readRequests(session, service, range.rows);
       const inputs: Scalar[][] = scorer.inputs.map(() => new Array(range.rows));
       for (let row = 0; row < range.rows; row++) {
@@ -198,7 +206,11 @@ function dtypesOf(
   names: readonly string[],
   inputs: readonly Scalar[][],
 ): TrainingDtype[] {
-  const features = new Map(plan.views.flatMap((view) => view.features.map((feature) => [feature.name, feature.dtype])));
+  const features = new Map(
+    [...plan.views, ...plan.batchViews].flatMap((view) =>
+      view.features.map(({ name, dtype }) => [name, dtype] as const),
+    ),
+  );
   return names.map((name, i) => {
     const declared = service.features.includes(name) ? features.get(name) : undefined;
     // No list: no service takes one.

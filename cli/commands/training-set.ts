@@ -4,6 +4,7 @@ import { type Command, Option } from "commander";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { archiveMount } from "../../adapters/offline/mount.ts";
+import { valuesMount } from "../../adapters/offline/pushed-in-time.ts";
 import { spineFile } from "../../adapters/offline/spine.ts";
 import type { AsOfRule, TrainingManifest } from "../../adapters/offline/training-manifest.ts";
 import { buildTrainingSet, type SpineSource } from "../../adapters/offline/training-set.ts";
@@ -114,6 +115,7 @@ export async function buildSet(options: SetOptions, signal: AbortSignal): Promis
         skipCorrupt: options.skipCorrupt,
         onProgress: (share) => bar.show(share, "reading the archive"),
       }),
+      mountValues: valuesMount(session, mirror, options.tenant, { skipCorrupt: options.skipCorrupt }),
       out: resolve(options.out),
       onProgress: (step, share) => bar.show(share, STEPS[step]),
     });

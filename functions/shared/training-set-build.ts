@@ -5,6 +5,7 @@ import { PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { archiveMount } from "../../adapters/offline/mount.ts";
+import { valuesMount } from "../../adapters/offline/pushed-in-time.ts";
 import { buildTrainingSet } from "../../adapters/offline/training-set.ts";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { parseDuration } from "../../core/duration.ts";
@@ -67,6 +68,7 @@ export async function buildForTraining(
       toMs: instant("to", input.to),
       labelDelayMs: parseDuration(definition.labels.delay),
       mount: archiveMount(session, mirror, tenant),
+      mountValues: valuesMount(session, mirror, tenant),
       out,
     });
   } finally {

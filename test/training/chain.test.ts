@@ -40,6 +40,7 @@ it("an archive becomes a model that scores in Node as it was measured in Python"
     toMs: FRAUD_START + 31 * DAY,
     labelDelayMs: 2 * DAY,
     mount,
+    mountValues: async () => "of no batch view",
     out: set,
   });
   expect(built.row_count).toBe(ROWS);

@@ -78,6 +78,7 @@ const build = (spine: SpineSource, more: Partial<Parameters<typeof buildTraining
     toMs: FRAUD_START + DAY,
     labelDelayMs: 7 * DAY,
     mount,
+    mountValues: async () => "of no batch view",
     out,
     ...more,
   });

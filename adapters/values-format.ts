@@ -1,0 +1,101 @@
+/**
+ * The archive of values that were pushed, by batch views' runs and by callers: one JSON row a line, compressed as one zstd frame with a
+ * checksum. Version 1. A row says what was pushed and when it became visible; a value's key carries its type, since JSON knows
+ * one kind of number only. The order of a row's keys is fixed, and golden bytes hold it.
+ */
+import { randomUUID } from "node:crypto";
+import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
+import { RecordError } from "../core/errors.ts";
+import type { Scalar } from "../core/plan.ts";
+import { durably } from "./durable-call.ts";
+import { dayOf, tenantPartition } from "./object-path.ts";
+
+export const VALUES_VERSION = 1;
+
+export interface ValuesRow {
+  readonly tenant: string;
+  readonly entity: string;
+  readonly id: string;
+  readonly view: string;
+  readonly eventTimeMs: number;
+  /** The store's clock when the values were there. */
+  readonly visibleMs: number;
+  /** By `feature:dtype`, as `chargeback_rate_30d:double`. A null is a value; what is not named was not pushed. */
+  readonly values: Readonly<Record<string, Scalar>>;
+}
+
+/** Folder of a view's values; objects in it are named by their first visible time. */
+export const valuesFolder = (tenant: string, view: string): string =>
+  `values/tenant=${tenantPartition(tenant)}/view=${view}/`;
+
+export function encodeValues(rows: readonly ValuesRow[]): Buffer {
+  const lines = rows.map(
+    ({ tenant, entity, id, view, eventTimeMs, visibleMs, values }) =>
+      `${JSON.stringify({ v: VALUES_VERSION, tenant, entity, id, view, event_time_ms: eventTimeMs, visible_ms: visibleMs, values })}\n`,
+  );
+  return zstdCompressSync(Buffer.from(lines.join("")), {
+    params: { [constants.ZSTD_c_compressionLevel]: 1, [constants.ZSTD_c_checksumFlag]: 1 },
+  });
+}
+
+/** Rows of an object, in its order. @throws RecordError `values_corrupt`, `values_version` */
+export function readValues(bytes: Uint8Array): ValuesRow[] {
+  let text: string;
+  try {
+    text = zstdDecompressSync(bytes).toString("utf8");
+  } catch (cause) {
+    throw new RecordError("values_corrupt", "values object is not a whole zstd frame with a right checksum", { cause });
+  }
+  if (text !== "" && !text.endsWith("\n")) throw new RecordError("values_corrupt", "values object ends inside a row");
+  return text
+    .split("\n")
+    .slice(0, -1)
+    .map((line, i) => parseRow(line, i + 1));
+}
+
+function parseRow(line: string, number: number): ValuesRow {
+  let raw: Record<string, any>;
+  try {
+    raw = JSON.parse(line);
+  } catch (cause) {
+    throw new RecordError("values_corrupt", `row ${number} of the values object is not JSON`, { cause });
+  }
+  if (raw["v"] !== VALUES_VERSION) {
+    throw new RecordError(
+      "values_version",
+      `row ${number} of the values object has version ${JSON.stringify(raw["v"] ?? null)}, this reader knows ${VALUES_VERSION}`,
+      { repair: "read it with the release that wrote it, or a newer one" },
+    );
+  }
+  const { tenant, entity, id, view, values } = raw;
+  return {
+    tenant,
+    entity,
+    id,
+    view,
+    eventTimeMs: raw["event_time_ms"],
+    visibleMs: raw["visible_ms"],
+    values,
+  } as ValuesRow;
+}
+
+/**
+ * Writes rows of one tenant and view as one object under a fresh name.
+ * @throws InfrastructureError `archive_unavailable`
+ */
+export async function writeValues(
+  { s3, bucket }: { readonly s3: Pick<S3Client, "send">; readonly bucket: string },
+  rows: readonly ValuesRow[],
+): Promise<string> {
+  const [{ tenant, view }] = rows;
+  const firstMs = rows.reduce((least, { visibleMs }) => Math.min(least, visibleMs), Number.POSITIVE_INFINITY);
+  const name = `${String(firstMs).padStart(13, "0")}-${randomUUID()}.ndjson.zst`;
+  const key = `${valuesFolder(tenant, view)}dt=${dayOf(firstMs)}/${name}`;
+  await durably("archive_unavailable", `writing a values object to bucket ${bucket}`, () =>
+    s3.send(
+      new PutObjectCommand({ Bucket: bucket, Key: key, Body: encodeValues(rows), ContentType: "application/zstd" }),
+    ),
+  );
+  return key;
+}
