@@ -23,6 +23,7 @@ export interface OperatedDeployment {
   readonly controlFunction: string;
   readonly aggregateFunction: string;
   readonly buildFunction: string;
+  readonly materializeFunction: string;
   readonly keysTable: string;
   readonly archiveBucket: string;
   readonly lateTable: string;
@@ -76,6 +77,7 @@ export async function readDeployment(stage: string, config: ClientConfig): Promi
       controlFunction: output("ControlFunction"),
       aggregateFunction: output("AggregateFunction"),
       buildFunction: output("BuildFunction"),
+      materializeFunction: output("MaterializeFunction"),
       keysTable: output("KeysTable"),
       archiveBucket: output("ArchiveBucket"),
       lateTable: output("LateTable"),

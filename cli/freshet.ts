@@ -44,6 +44,10 @@ const COMMANDS: Readonly<Record<string, { description: string; load: () => Promi
   bench: { description: "measure, beside a baseline of the same run", load: () => import("./commands/bench.ts") },
   import: { description: "bring past events into the archive", load: () => import("./commands/import.ts") },
   backfill: { description: "give new features their history", load: () => import("./commands/backfill.ts") },
+  materialize: {
+    description: "run a batch view for a range of time",
+    load: () => import("./commands/materialize.ts"),
+  },
   compact: { description: "turn the archive into Parquet by event time", load: () => import("./commands/compact.ts") },
   recover: { description: "bring the store back by replaying the broker", load: () => import("./commands/recover.ts") },
   clean: { description: "end every process and remove all state", load: () => import("./commands/clean.ts") },

@@ -2,6 +2,7 @@ import { CfnOutput } from "aws-cdk-lib";
 import type { Construct } from "constructs";
 import { Aggregator, type AggregatorProps } from "./constructs/aggregator.ts";
 import { Builder } from "./constructs/builder.ts";
+import { Materializer } from "./constructs/materializer.ts";
 import { Sweeper } from "./constructs/sweeper.ts";
 import { Watchkeeper } from "./constructs/watchkeeper.ts";
 import type { Deployment } from "./deployment.ts";
@@ -9,12 +10,13 @@ import { FreshetStack } from "./freshet-stack.ts";
 
 export type AggregationStackProps = Omit<AggregatorProps, "deployment">;
 
-/** Streams to online store: apply, advance the seal, sweep, build from the archive. Stateless. */
+/** Streams to online store: apply, advance the seal, sweep, build from the archive, run batch views. Stateless. */
 export class AggregationStack extends FreshetStack {
   readonly aggregator: Aggregator;
   readonly watchkeeper: Watchkeeper;
   readonly sweeper: Sweeper;
   readonly builder: Builder;
+  readonly materializer: Materializer;
 
   constructor(scope: Construct, deployment: Deployment, props: AggregationStackProps) {
     super(scope, "aggregation", { deployment, description: "Freshet: exactly-once aggregation" });
@@ -24,12 +26,14 @@ export class AggregationStack extends FreshetStack {
     this.watchkeeper.control.node.addDependency(this.aggregator.fn);
     this.sweeper = new Sweeper(this, "Sweeper", { deployment, ...props });
     this.builder = new Builder(this, "Builder", { deployment, ...props });
+    this.materializer = new Materializer(this, "Materializer", { deployment, ...props });
     for (const [name, { lambda }] of Object.entries({
       AggregateFunction: this.aggregator.fn,
       ControlFunction: this.watchkeeper.control,
       HeartbeatFunction: this.watchkeeper.heartbeat,
       SweepFunction: this.sweeper.fn,
       BuildFunction: this.builder.fn,
+      MaterializeFunction: this.materializer.fn,
     })) {
       new CfnOutput(this, name, { value: lambda.functionName });
     }

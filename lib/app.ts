@@ -17,7 +17,7 @@ export function addStacks(app: App, deployment: Deployment): void {
   const { store } = new OnlineStoreStack(app, deployment);
   const ingest = new IngestStack(app, deployment, { streams, keys: storage.keys });
   const { archive, quarantine, lateQueue, controlTable, keys, models, jobs } = storage;
-  const { aggregator, watchkeeper, sweeper } = new AggregationStack(app, deployment, {
+  const { aggregator, watchkeeper, sweeper, materializer } = new AggregationStack(app, deployment, {
     streams,
     store,
     archive,
@@ -30,7 +30,7 @@ export function addStacks(app: App, deployment: Deployment): void {
   const { training } = deployment.target;
   if (training !== null) new TrainingStack(app, deployment, { archive, data: storage.training, models, training });
   new MonitoringStack(app, deployment, {
-    watched: [aggregator, watchkeeper, store, compactor, serving.api],
+    watched: [aggregator, watchkeeper, store, compactor, materializer, serving.api],
     functions: [
       ingest.fn,
       aggregator.fn,
@@ -39,6 +39,7 @@ export function addStacks(app: App, deployment: Deployment): void {
       sweeper.fn,
       compactor.fn,
       historical.fn,
+      materializer.fn,
       serving.fn,
     ],
   });

@@ -98,6 +98,27 @@ SELECT ${id} AS id, identity, event_time_ms, visible_ms, fields FROM (
 WHERE visible_ms IS NOT NULL AND fields.${sqlName(joinKey)} IS NOT NULL AND ${id} <> ''`.trim();
 }
 
+/**
+ * The same of a whole stream: one row for each visible event, whatever entities it touched, with the smallest visible time of any. An event
+ * that touched none, as a label's, became visible to none: it counts from its arrival. Columns as above without `id`.
+ */
+export function streamEventsSql(options: Omit<EntityEventsOptions, "older"> = {}): string {
+  const { archive = "archive", dialect = "duckdb" } = options;
+  const words: Dialect = DIALECTS[dialect];
+  const columns = "a.identity, a.event_time_ms, a.fields, a.arrival_ms, a.shard, a.sequence, a.sub_sequence";
+  return `
+SELECT a.identity AS identity, min(a.event_time_ms) AS event_time_ms, min(a.visible_ms) AS visible_ms,
+  min_by(a.fields, ROW(a.visible_ms, a.rank, ${DELIVERY})) AS fields
+FROM (
+  SELECT ${columns}, ${RANK} AS rank, f.visible_ms AS visible_ms FROM ${words.fates(archive)}
+  WHERE a.reason IS NULL AND a.identity IS NOT NULL AND ${VISIBLE}
+  UNION ALL
+  SELECT ${columns}, 0 AS rank, a.arrival_ms AS visible_ms FROM ${archive} AS a
+  WHERE a.reason IS NULL AND a.identity IS NOT NULL AND ${words.noFate}
+) AS a
+GROUP BY a.identity`.trim();
+}
+
 /** Whether any row lacks a fate for the entity, as one row with the column `rows`: a scan of one column. */
 export function olderThanEntitySql(entity: string, options: Omit<EntityEventsOptions, "older"> = {}): string {
   const { archive = "archive", dialect = "duckdb" } = options;

@@ -8,6 +8,7 @@ import type { HistoricalJob, HistoricalJobs } from "../../adapters/historical-jo
 import { DuckSession, sqlText } from "../../adapters/offline/duckdb.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { archiveMount } from "../../adapters/offline/mount.ts";
+import { valuesMount } from "../../adapters/offline/pushed-in-time.ts";
 import { buildTrainingSet } from "../../adapters/offline/training-set.ts";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { parseDuration } from "../../core/duration.ts";
@@ -86,6 +87,7 @@ async function build(options: RunHistorical, job: HistoricalJob, report: (progre
       toMs: request.toMs,
       labelDelayMs: definition.labels === null ? null : parseDuration(definition.labels.delay),
       mount: archiveMount(session, mirror, tenant),
+      mountValues: valuesMount(session, mirror, tenant),
       out,
       onProgress: (step, share) => report(step === "spine" ? 0.05 * share : 0.05 + 0.9 * share),
     });

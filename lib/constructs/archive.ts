@@ -57,12 +57,18 @@ export class Archive extends Construct {
     fn.allow(["s3:ListBucket"], [this.bucket.bucketArn]);
     fn.allow(
       ["s3:GetObject"],
-      ["raw/*", "compacted/*", "compaction/*"].map((keys) => this.bucket.arnForObjects(keys)),
+      ["raw/*", "compacted/*", "compaction/*", "values/*"].map((keys) => this.bucket.arnForObjects(keys)),
     );
     fn.allow(["kms:Decrypt"], [this.key.keyArn]);
     fn.set("archiveBucket", this.bucket.bucketName);
     // What reads it has to know that something may be gone.
     if (this.retentionDays !== null) fn.set("archiveRetentionDays", String(this.retentionDays));
+  }
+
+  /** To add to the values that batch views gave, and to push them again. */
+  grantValues(fn: NodeFunction): void {
+    fn.allow(["s3:GetObject", "s3:PutObject"], [this.bucket.arnForObjects("values/*")]);
+    fn.allow(["kms:GenerateDataKey"], [this.key.keyArn]);
   }
 
   grantWrite(fn: NodeFunction): void {

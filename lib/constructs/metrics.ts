@@ -41,6 +41,12 @@ export function serviceMetric(
   return metric(name, { service }, statistic, PERIOD);
 }
 
+/** What the materialize function writes for each batch view, each five minutes. */
+type ViewMetric = "ViewLateMs" | "ViewLagMs" | "ViewRunFailures" | "ViewRows";
+
+export const viewMetric = (name: ViewMetric, view: string, statistic: string): Metric =>
+  metric(name, { view }, statistic, Duration.minutes(15));
+
 /** For a graph, which shows several. */
 export const labelled = (of: string, shown: Metric): Metric =>
   shown.with({ label: `${of} ${shown.metricName} ${shown.statistic}` });

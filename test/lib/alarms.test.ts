@@ -17,7 +17,7 @@ test("every alarm has a heading in the runbook, and every heading an alarm", () 
 });
 
 test("an alarm's name is the deployment, its heading and its stream", () => {
-  const streams = fixturePlan.streams.map(({ name }) => name.replaceAll("_", "-"));
+  const streams = [...fixturePlan.streams, ...fixturePlan.batchViews].map(({ name }) => name.replaceAll("_", "-"));
   for (const alarm of alarms) {
     const heading = headingOf(alarm["AlarmDescription"]);
     const names = [`freshet-dev-${heading}`, ...streams.map((stream) => `freshet-dev-${heading}-${stream}`)];
@@ -72,6 +72,16 @@ test("each stream has an alarm of its own, on its own metric", () => {
   );
 });
 
+test("a batch view whose runs nobody looks for raises its lateness, one that fails twice its failure", () => {
+  const of = (name: string) => alarms.find(({ AlarmName }) => AlarmName === `freshet-dev-${name}-merchant-risk`);
+  expect(of("view-late")).toMatchObject({
+    MetricName: "ViewLateMs",
+    Threshold: 3_600_000,
+    TreatMissingData: "breaching",
+  });
+  expect(of("view-failed")).toMatchObject({ MetricName: "ViewRunFailures", Threshold: 1, EvaluationPeriods: 2 });
+});
+
 test("an alarm's dimensions are those that the functions' metrics have", () => {
   metrics.addDimension("stream", "transactions");
   metrics.addMetric("ApplyBlocked", "Count", 1);
@@ -83,6 +93,8 @@ test("an alarm's dimensions are those that the functions' metrics have", () => {
   // Control writes of the store as a whole, the API of its models, each under its own name.
   expect(own.map((alarm) => alarm["Dimensions"]).filter((dimensions) => dimensions[0].Name !== "stream")).toEqual([
     [{ Name: "service", Value: "control" }],
+    [{ Name: "view", Value: "merchant_risk" }],
+    [{ Name: "view", Value: "merchant_risk" }],
     [{ Name: "service", Value: "api" }],
   ]);
   for (const alarm of own) expect(alarm["Dimensions"]).toHaveLength(1);
@@ -94,6 +106,7 @@ test("the dashboard shows every metric that functions write, and all alarms", ()
   for (const metric of [
     ...["EventsIn", "Applied", "Duplicates", "Late", "Quarantined", "FreshnessMs", "IteratorLagMs", "ApplyBlocked"],
     ...["IdentityConflicts", "BucketsNotOk", "SealLagMs", "ScoreLatencyMs", "FeaturesMissing", "Degraded"],
+    ...["ViewLagMs", "ViewRows", "ViewRunFailures"],
   ]) {
     expect(body).toContain(`Freshet\\\\\\",\\\\\\"${metric}`.replaceAll("\\\\\\", "\\"));
   }

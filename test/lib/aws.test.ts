@@ -163,11 +163,11 @@ describe("functions in the VPC need only gateway endpoints", () => {
       .filter(([, { Properties }]) => Properties["VpcConfig"])
       .map(([, { Properties }]) => Properties["FunctionName"]);
     expect(inside.sort()).toEqual(
-      ["aggregate", "api", "build", "control", "sweep"].map((name) => `freshet-prod-${name}`),
+      ["aggregate", "api", "build", "control", "materialize", "sweep"].map((name) => `freshet-prod-${name}`),
     );
   });
 
-  test.each(["aggregate", "api", "build", "control", "sweep"])(
+  test.each(["aggregate", "api", "build", "control", "materialize", "sweep"])(
     "%s calls nothing but S3, DynamoDB and the store",
     (name) => {
       // Kinesis and KMS stay in the list of `aggregate`: Lambda's poller and S3 use them, in the role's name, from outside.
@@ -474,11 +474,12 @@ describe("the API", () => {
 });
 
 describe("schedules", () => {
-  test("the heartbeat runs each minute, sweep and compaction each hour", () => {
+  test("the heartbeat runs each minute, sweep and compaction each hour, and due batch views are looked for between", () => {
     const schedules = app.resources("AWS::Events::Rule").map(([, { Properties }]) => Properties);
     expect(Object.fromEntries(schedules.map(({ Name, ScheduleExpression }) => [Name, ScheduleExpression]))).toEqual({
       "freshet-prod-compact": "rate(1 hour)",
       "freshet-prod-heartbeat": "rate(1 minute)",
+      "freshet-prod-materialize": "rate(5 minutes)",
       "freshet-prod-sweep": "rate(1 hour)",
     });
   });

@@ -25,7 +25,7 @@ const accepted: readonly Accepted[] = [
   },
   {
     rule: /^AwsSolutions-IAM5\[Resource::\*\]$/,
-    at: /(Aggregate|Control|Sweep|Build|Read)\/Role\/DefaultPolicy/,
+    at: /(Aggregate|Control|Sweep|Build|Materialize|Read)\/Role\/DefaultPolicy/,
     reason: "Lambda asks for the network interface actions on every resource; the functions' code is denied them",
   },
   {
@@ -34,9 +34,10 @@ const accepted: readonly Accepted[] = [
     reason: "objects are written under fresh names: a prefix is as exact as it gets",
   },
   {
-    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|compacted|compaction)\/\*\]$/,
-    at: /Build\/Role\/DefaultPolicy/,
-    reason: "a build reads the whole archive of a stream, and nothing else in its bucket",
+    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|compacted|compaction|values)\/\*\]$/,
+    at: /(Build|Materialize)\/Role\/DefaultPolicy/,
+    reason:
+      "a build reads the whole archive of a stream, a batch view's run adds to its values, and nothing else in its bucket",
   },
   {
     rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|inference-log|historical)\/\*\]$/,
@@ -44,7 +45,7 @@ const accepted: readonly Accepted[] = [
     reason: "versions of models come and logs grow under fresh names: a prefix is as exact as it gets",
   },
   {
-    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|training-sets|jobs|raw|compacted|compaction)\/\*\]$/,
+    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|training-sets|jobs|raw|compacted|compaction|values)\/\*\]$/,
     at: /training\/((Build|Steps)\/Role|Job\/JobRole)\/DefaultPolicy/,
     reason: "training sets, jobs and versions come under fresh names: a prefix is as exact as it gets",
   },
@@ -59,7 +60,7 @@ const accepted: readonly Accepted[] = [
     reason: "a job and its log are named after the execution that asks for it",
   },
   {
-    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|compacted|compaction|historical)\/\*\]$/,
+    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|compacted|compaction|values|historical)\/\*\]$/,
     at: /Historical\/Role\/DefaultPolicy/,
     reason: "a job reads the archive of its tenant, which the request names, and writes under its own fresh id",
   },

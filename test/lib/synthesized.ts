@@ -27,7 +27,19 @@ export const fixturePlan: Plan = {
   entities: [{ name: "card", joinKey: "card_id", description: "" }],
   streams: [stream("transactions"), stream("feature_events")],
   groups: [],
-  batchViews: [],
+  batchViews: [
+    {
+      ...{
+        name: "merchant_risk",
+        entity: "card",
+        sql: "SELECT 1",
+        streams: ["transactions"],
+        owner: "",
+        description: "",
+      },
+      ...{ everyMs: 86_400_000, lookbackMs: null, ttlMs: 172_800_000, reachMs: 259_200_000, tags: [], features: [] },
+    },
+  ],
   views: [],
   services: [
     {

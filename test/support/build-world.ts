@@ -135,6 +135,9 @@ export async function openWorld() {
     return {
       connection,
       table,
+      tableName,
+      dynamodb,
+      s3,
       archived,
       deploy,
       seal,

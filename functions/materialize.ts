@@ -1,0 +1,73 @@
+/** Runs what is due of the batch views, each five minutes; a range when `freshet materialize` asks for one. */
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { MetricUnit } from "@aws-lambda-powertools/metrics";
+import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
+import { S3Client } from "@aws-sdk/client-s3";
+import type { Context } from "aws-lambda";
+import { BatchRuns } from "../adapters/batch-runs.ts";
+import { ControlTable } from "../adapters/control-table.ts";
+import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
+import { archiveTenants } from "../adapters/offline/archive-tenants.ts";
+import { ArchiveMirror } from "../adapters/offline/mirror.ts";
+import { ValkeyConnection } from "../adapters/valkey/connection.ts";
+import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
+import { lock, plan } from "../features/plan.ts";
+import { requireEnvironment } from "./shared/environment.ts";
+import {
+  materialize,
+  materializeDue,
+  type RunReport,
+  type RunRequest,
+  type ViewState,
+} from "./shared/materialization.ts";
+import { describeError, logger, metrics } from "./shared/observability.ts";
+
+const dynamodb = new DynamoDBClient(DURABLE_CLIENT);
+const table = requireEnvironment("controlTable");
+const folder = join(tmpdir(), "freshet-materialize");
+const s3 = new S3Client({ ...DURABLE_CLIENT, forcePathStyle: process.env["AWS_ENDPOINT_URL"] !== undefined });
+const mirror = new ArchiveMirror({ s3, bucket: requireEnvironment("archiveBucket"), folder });
+const memoryMb = Math.max(512, Math.floor(Number(process.env["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] ?? 3_072) * 0.6));
+const ports = {
+  ...{ plan, lock, s3, mirror, duck: { folder, memoryMb } },
+  connection: new ValkeyConnection(valkeyOptionsFromEnvironment()),
+  table: new ControlTable({ table, dynamodb }),
+  runs: new BatchRuns({ table, dynamodb }),
+  tenants: (stream: string) => archiveTenants(mirror, stream),
+};
+/** No run is begun that has less than this left. */
+const RESERVE_MS = 300_000;
+
+/** A rule's own event has no `kind`. */
+export type MaterializeEvent = { readonly kind?: "due" } | ({ readonly kind: "run" } & RunRequest);
+
+export async function handler(
+  event: MaterializeEvent,
+  context: Pick<Context, "getRemainingTimeInMillis">,
+): Promise<RunReport | readonly Omit<ViewState, "error">[]> {
+  if (event.kind === "run") {
+    try {
+      const report = await materialize(ports, event);
+      logger.info("materialized", { ...report });
+      return report;
+    } catch (error) {
+      logger.error("materialization failed", { view: event.view, ...describeError(error) });
+      throw error;
+    }
+  }
+  const states = await materializeDue(ports, Date.now() + context.getRemainingTimeInMillis() - RESERVE_MS);
+  return states.map(report);
+}
+
+function report({ error, ...state }: ViewState): Omit<ViewState, "error"> {
+  if (error !== null) logger.error("materialization failed", { view: state.view, ...describeError(error) });
+  else if (state.runs > 0) logger.info("materialized", { ...state });
+  metrics.addDimension("view", state.view);
+  metrics.addMetric("ViewLateMs", MetricUnit.Milliseconds, state.lateMs);
+  metrics.addMetric("ViewRunFailures", MetricUnit.Count, error === null ? 0 : 1);
+  metrics.addMetric("ViewRows", MetricUnit.Count, state.rows);
+  if (state.lagMs !== null) metrics.addMetric("ViewLagMs", MetricUnit.Milliseconds, state.lagMs);
+  metrics.publishStoredMetrics();
+  return state;
+}

@@ -1,0 +1,225 @@
+/** Batch views against a real store, archive and control table: runs, repeated and in any order, and what they leave. */
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { BatchRuns } from "../../adapters/batch-runs.ts";
+import { hash64 } from "../../adapters/hash.ts";
+import { bucketOf, pushedKey } from "../../adapters/valkey/layout.ts";
+import { createReader } from "../../adapters/valkey/reader.ts";
+import { readValues, type ValuesRow, valuesFolder } from "../../adapters/values-format.ts";
+import { compile } from "../../core/compile.ts";
+import * as d from "../../core/definition.ts";
+import { floorTo } from "../../core/window.ts";
+import {
+  dueRun,
+  type MaterializePorts,
+  materialize,
+  materializeDue,
+  stepsOf,
+} from "../../functions/shared/materialization.ts";
+import { NOW, older, openWorld, type Payment, type World } from "../support/build-world.ts";
+import { card, contracts, payments, shop } from "../support/fixture-plan.ts";
+
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+/** The end of the newest whole day. */
+const END = floorTo(NOW - 200_000, DAY);
+
+const SQL = `
+SELECT p.card, {to_ms} AS event_time_ms, count(*) AS n, CAST(sum(CAST(p.amount AS decimal(18, 2))) AS double) AS spend
+FROM payments AS p WHERE p.event_time_ms >= {to_ms} - 2 * 86400000 GROUP BY p.card`;
+const batch = (name: string, sql = SQL, features: Record<string, d.RequestType> = { n: "long", spend: "double" }) =>
+  d.batchFeatureView(name, { entity: card, sql, every: "1d", lookback: "3d", ttl: "4d", owner: "tests", features });
+const cards = d.featureView("cards", {
+  ...{ entity: card, source: payments, ttl: "3000d", owner: "tests" },
+  features: { n: d.count().over("1h", "24h", "lifetime"), last_country: d.last("country") },
+});
+const planOf = (...batchViews: ReturnType<typeof batch>[]) =>
+  compile(
+    { entities: [card, shop], streams: [payments], views: [cards], batchViews, services: [] },
+    contracts,
+    older.lock,
+    hash64,
+  );
+const spending = planOf(batch("spending"));
+
+let world: World;
+let stream: Awaited<ReturnType<World["begin"]>>;
+let tenants = 0;
+let ids = 0;
+beforeAll(async () => {
+  world = await openWorld();
+});
+afterAll(() => world?.close());
+afterEach(() => stream?.close());
+
+const payment = (cardId: string, timeMs: number, amount: number | null): Payment => ({
+  ...{ id: `m${ids++}`, timeMs, card: cardId, shop: null, amount, country: "NO" },
+});
+
+async function begin() {
+  const names = [`ma${tenants++}`, `mb${tenants++}`];
+  stream = await world.begin(names);
+  await stream.deploy(older, NOW - 4 * DAY);
+  return names;
+}
+const portsOf = (compiled: typeof spending): MaterializePorts => ({
+  ...stream.ports(compiled),
+  runs: new BatchRuns({ table: stream.tableName, dynamodb: stream.dynamodb }),
+  s3: stream.s3,
+});
+
+async function read({ plan }: typeof spending, tenant: string, id: string, t = NOW) {
+  const reader = createReader(plan, { host: world.valkey.host, port: world.valkey.port, timeoutMs: 10_000 });
+  try {
+    const features = plan.batchViews[0].features.map(({ name }) => name);
+    const [{ values }] = await reader.read([{ tenant, entity: "card", id, features }], t);
+    return values.map(({ value, status, eventTimeMs }) => [value, status, eventTimeMs]);
+  } finally {
+    await reader.close();
+  }
+}
+async function archived(ports: MaterializePorts, tenant: string, view = "spending"): Promise<ValuesRow[]> {
+  const objects = await ports.mirror.list(valuesFolder(tenant, view));
+  return (await Promise.all(objects.map(async ({ key }) => readValues((await ports.mirror.get(key))!)))).flat();
+}
+
+describe("a run", () => {
+  it("gives each tenant's entities what was visible before its end, in store and archive", async () => {
+    const [a, b] = await begin();
+    await stream.imports(a, [
+      payment("c1", END - DAY, 10.1),
+      payment("c1", END - HOUR, 0.2),
+      // Of the day before, outside the query's two days; of after the end; and visible after the end only.
+      payment("c1", END - 2 * DAY - 1, 1000),
+      payment("c1", END, 1000),
+      payment("c1", END - 500, 1000),
+      payment("c2", END - 5, null),
+    ]);
+    const twice = payment("c3", END - 2 * HOUR, 3);
+    await stream.imports(a, [twice]);
+    await stream.imports(a, [twice]);
+    await stream.imports(b, [payment("c1", END - HOUR, 7)]);
+    const ports = portsOf(spending);
+    const before = Date.now();
+    const report = await materialize(ports, { view: "spending", fromMs: END - DAY, toMs: END });
+    expect(report).toEqual({ view: "spending", fromMs: END - DAY, toMs: END, rows: 3, withoutKey: 0, tenants: [a, b] });
+    const at = (n: number | null, spend: number | null) => [
+      [n, n === null ? "NOT_FOUND" : "PRESENT", n === null ? null : END],
+      [spend, n === null ? "NOT_FOUND" : spend === null ? "NULL_VALUE" : "PRESENT", n === null ? null : END],
+    ];
+    expect(await read(spending, a, "c1")).toEqual(at(2, 10.3));
+    expect(await read(spending, a, "c3")).toEqual(at(1, 3));
+    expect(await read(spending, b, "c1")).toEqual(at(1, 7));
+    // Its only payment became visible after the end.
+    expect(await read(spending, a, "c2")).toEqual(at(null, null));
+    const rows = await archived(ports, a);
+    expect(rows.map(({ id, values }) => [id, values])).toEqual([
+      ["c1", { "n:int64": 2, "spend:double": 10.3 }],
+      ["c3", { "n:int64": 1, "spend:double": 3 }],
+    ]);
+    for (const { visibleMs } of rows) expect(visibleMs).toBeGreaterThanOrEqual(before - 5);
+    expect(await ports.runs.get("spending")).toMatchObject({ toMs: END, rows: 3, epoch: 1 });
+  });
+
+  it("repeated gives the same, and one of an earlier day replaces nothing newer", async () => {
+    const [a] = await begin();
+    await stream.imports(a, [payment("c1", END - DAY - HOUR, 5), payment("c1", END - HOUR, 6)]);
+    const ports = portsOf(spending);
+    await materialize(ports, { view: "spending", fromMs: END - DAY, toMs: END });
+    const newest = await read(spending, a, "c1");
+    const first = await archived(ports, a);
+    // An event that came late changes nothing of a run that has ended before it became visible.
+    await stream.imports(a, [payment("c1", END - 600, 1000)]);
+    await materialize(ports, { view: "spending", fromMs: END - 2 * DAY, toMs: END - DAY });
+    await materialize(ports, { view: "spending", fromMs: END - DAY, toMs: END });
+    expect(await read(spending, a, "c1")).toEqual(newest);
+    expect(await ports.runs.get("spending")).toMatchObject({ toMs: END });
+    const values = (await archived(ports, a)).filter(({ eventTimeMs }) => eventTimeMs === END).map((row) => row.values);
+    expect(values).toEqual([first[0].values, first[0].values]);
+  });
+
+  it.each([
+    [
+      "a column that is missing",
+      SQL.replace("AS spend", "AS spent"),
+      "batch_column",
+      /yields card, event_time_ms, n, spent, and no spend$/,
+    ],
+    ["a mistake in SQL", SQL.replace("SELECT", "SELECT ,"), "offline_query", /Parser Error/],
+    ["a type", SQL.replace("count(*) AS n", "'x' AS n"), "batch_column", /yields n as VARCHAR, which is not a int64/],
+    [
+      "a column too many",
+      SQL.replace("count(*) AS n", "count(*) AS n, 1 AS m"),
+      "batch_column",
+      /yields m, which are no features/,
+    ],
+    ["a time ahead", SQL.replace("{to_ms} AS event", "{to_ms} + 864000000 AS event"), "batch_time", /later than/],
+    [
+      "no time",
+      SQL.replace("{to_ms} AS event", "CAST(NULL AS bigint) AS event"),
+      "batch_time",
+      /1 rows have no event_time_ms/,
+    ],
+    [
+      "no number",
+      SQL.replace(/CAST\(sum.*?AS double\) AS spend/, "CAST('nan' AS double) AS spend"),
+      "batch_value",
+      /spend of 1 rows is no finite number/,
+    ],
+  ])(
+    "is refused for %s, and pushes nothing",
+    async (_, sql, code, message) => {
+      const [a] = await begin();
+      await stream.imports(a, [payment("c1", END - HOUR, 6)]);
+      const { plan } = spending;
+      const broken = { ...spending, plan: { ...plan, batchViews: [{ ...plan.batchViews[0], sql }] } };
+      const ports = portsOf(broken);
+      const run = materialize(ports, { view: "spending", fromMs: END - DAY, toMs: END });
+      await expect(run).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
+      expect(await archived(ports, a)).toEqual([]);
+      expect(await ports.runs.get("spending")).toBeNull();
+    },
+    20_000,
+  );
+});
+
+describe("the schedule", () => {
+  it("runs what is due, makes up for what was missed, and goes on when a view fails", async () => {
+    const [a] = await begin();
+    await stream.imports(a, [payment("c1", END - HOUR, 6)]);
+    const both = planOf(batch("broken", SQL.replace("p.amount", "p.amounts")), batch("spending"));
+    const ports = portsOf(both);
+    await ports.runs.complete("spending", { toMs: END - 3 * DAY, finishedMs: 0, rows: 0, epoch: 1 });
+    const [broken, good] = await materializeDue(ports, Number.POSITIVE_INFINITY);
+    expect(good).toMatchObject({ view: "spending", runs: 3, rows: 1, lateMs: 0, error: null });
+    expect(good.lagMs).toBeLessThan(DAY + HOUR);
+    expect(broken).toMatchObject({ view: "broken", runs: 0, lagMs: null, error: { code: "offline_query" } });
+    expect(broken.lateMs).toBeGreaterThan(0);
+    expect((await materializeDue(ports, Number.POSITIVE_INFINITY))[1]).toMatchObject({ runs: 0, error: null });
+  });
+
+  it("pushes the archive's values again when the store is another one", async () => {
+    const [a] = await begin();
+    await stream.imports(a, [payment("c1", END - HOUR, 6)]);
+    const ports = portsOf(spending);
+    await materializeDue(ports, Number.POSITIVE_INFINITY);
+    const values = await read(spending, a, "c1");
+    const key = pushedKey(bucketOf(a, "card", "c1"), a, "card", "c1");
+    await stream.connection.demand([{ key, name: "DEL", args: [key] }]);
+    await ports.runs.complete("spending", { toMs: END, finishedMs: 0, rows: 1, epoch: 0 });
+    expect((await materializeDue(ports, Number.POSITIVE_INFINITY))[0]).toMatchObject({ runs: 0, error: null });
+    expect(await read(spending, a, "c1")).toEqual(values);
+    expect(await ports.runs.get("spending")).toMatchObject({ epoch: 1 });
+  });
+
+  it("is in whole periods", () => {
+    const [view] = spending.plan.batchViews;
+    expect(dueRun(view, null, 5 * DAY + 200_000)).toEqual({ fromMs: 4 * DAY, toMs: 5 * DAY });
+    // What was visible by the end is given two minutes to be in the archive.
+    expect(dueRun(view, { toMs: 4 * DAY }, 5 * DAY + 119_999)).toBeNull();
+    expect(dueRun(view, { toMs: 3 * DAY }, 5 * DAY + 200_000)).toEqual({ fromMs: 3 * DAY, toMs: 4 * DAY });
+    expect(stepsOf(view, 1.5 * DAY, 3.25 * DAY).map(({ toMs }) => toMs / DAY)).toEqual([2, 3, 3.25]);
+    expect(() => stepsOf(view, DAY, DAY)).toThrow(
+      "the range from 1970-01-02T00:00:00.000Z to 1970-01-02T00:00:00.000Z is empty",
+    );
+  });
+});
