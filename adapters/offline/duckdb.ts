@@ -37,7 +37,7 @@ export class DuckSession {
     this.#spill = spill;
   }
 
-  /** An empty database in memory. It opens no network connection: extensions are neither fetched nor loaded. */
+  /** An empty database in memory, in UTC wherever the machine is. It opens no network connection: extensions are neither fetched nor loaded. */
   static async open({ folder, threads = 2, memoryMb = 4096 }: DuckOptions): Promise<DuckSession> {
     const spill = join(folder, `duckdb-${process.pid}-${opened++}`);
     mkdirSync(spill, { recursive: true });
@@ -50,7 +50,10 @@ export class DuckSession {
       autoinstall_known_extensions: "false",
       autoload_known_extensions: "false",
     });
-    return new DuckSession(instance, await instance.connect(), spill);
+    const connection = await instance.connect();
+    // Otherwise the machine's zone decides what a timestamp without one means, and how one with a zone is cast.
+    await connection.run("SET TimeZone = 'UTC'");
+    return new DuckSession(instance, connection, spill);
   }
 
   /**

@@ -240,7 +240,7 @@ export async function spineFromQuery(session: DuckSession, options: GivenSpineOp
       repair: "give whole milliseconds since 1970, or a timestamp",
     });
   }
-  const asOf = whole ? `CAST(${sqlName(time)} AS BIGINT)` : `epoch_ms(CAST(${sqlName(time)} AS TIMESTAMP))`;
+  const asOf = instantSql(sqlName(time), types.get(time)!);
   const selected = [
     `${asOf} AS "as of"`,
     `${types.has("event_id") ? "CAST(event_id AS VARCHAR)" : "CAST(NULL AS VARCHAR)"} AS "event id"`,
@@ -280,6 +280,12 @@ CREATE OR REPLACE TABLE spine AS SELECT row_number() OVER (ORDER BY "as of", "ev
     throw new FreshetError("spine_empty", "no row of the spine lies in the range", { repair: "widen --from and --to" });
   }
   return table;
+}
+
+/** Epoch ms. With a zone it is an instant already; without one it is taken as UTC. */
+function instantSql(column: string, type: string): string {
+  if (!/^(TIMESTAMP|DATE)/.test(type)) return `CAST(${column} AS BIGINT)`;
+  return `epoch_ms(${type === "TIMESTAMP WITH TIME ZONE" ? column : `CAST(${column} AS TIMESTAMP)`})`;
 }
 
 async function measured(

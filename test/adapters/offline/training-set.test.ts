@@ -227,6 +227,35 @@ describe("a training set from a spine of the user's", () => {
     expect(manifest).toMatchObject({ as_of_rule: "spine", row_count: 3, own_event_visible_rows: null });
   });
 
+  it("means the same instants in every time zone", () => {
+    const file = join(folder, "zones.csv");
+    writeFileSync(file, "as_of,card_id\n2026-01-01T00:00:00Z,c1\n2026-01-01T03:00:00+02:00,c2\n");
+    const program = `
+import { DuckSession } from "./adapters/offline/duckdb.ts";
+import { spineFile, spineFromQuery } from "./adapters/offline/spine.ts";
+import { plan } from "./features/plan.ts";
+const session = await DuckSession.open({ folder: process.argv[1] + ".duck" });
+const service = plan.services.find(({ name }) => name === "fraud");
+const at = async (query) => {
+  await spineFromQuery(session, { plan, service, query, fromMs: null, toMs: null });
+  return (await session.rows('SELECT "as of" AS at FROM spine ORDER BY ALL')).map(({ at }) => Number(at) - 1767225600000);
+};
+const without = "SELECT TIMESTAMP '2026-01-01 00:00:00' AS as_of, 'c1' AS card_id";
+const text = "SELECT CAST('2026-01-01 00:00:00' AS TIMESTAMPTZ) AS as_of, 'c1' AS card_id";
+console.log(JSON.stringify([await at(spineFile(process.argv[1])), await at(without), await at(text)]));
+// Cast or not: a query may have left the session elsewhere.
+await session.run("SET TimeZone = 'Asia/Tokyo'");
+console.log(JSON.stringify(await at(spineFile(process.argv[1]))));
+session.close();`;
+    for (const TZ of ["America/New_York", "Asia/Tokyo"]) {
+      const printed = execFileSync(process.execPath, ["--input-type=module-typescript", "-e", program, file], {
+        encoding: "utf8",
+        env: { ...process.env, TZ },
+      });
+      expect(printed.trim().split("\n"), TZ).toEqual(["[[0,3600000],[0],[0]]", "[0,3600000]"]);
+    }
+  });
+
   it("takes Parquet and queries", async () => {
     const file = join(folder, "spine.parquet");
     await session.run(`COPY (SELECT 'c2' AS card_id, ${at(60)} AS as_of_ms, 1 AS label) TO '${file}' (FORMAT parquet)`);
