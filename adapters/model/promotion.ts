@@ -26,7 +26,8 @@ export async function judgeVersion(
 
 /**
  * Gives an alias to a version; for the champion's the gate has to agree, or be overruled.
- * @throws FreshetError `gate_refused`, `alias_conflict`, `model_version_unknown`, `alias_standing`, `share_invalid`
+ * @throws FreshetError `gate_refused`, `alias_conflict`, `model_version_unknown`, `alias_standing`, `champion_needed`,
+ *   `share_invalid`
  */
 export async function promote(
   registry: ModelRegistry,
@@ -48,6 +49,14 @@ export async function promote(
     throw new FreshetError("alias_standing", `${modelName(candidate)} is ${alias} already`, {
       field: "version",
       repair: "nothing to do",
+    });
+  }
+  if (alias !== "champion" && aliases.champion === version) {
+    // A version has one part at most: it would leave the champion's empty, and rules would score unasked.
+    const message = `${modelName(candidate)} is champion, and as ${alias} it would leave model ${id.service} without one`;
+    throw new FreshetError("champion_needed", message, {
+      field: "alias",
+      repair: "promote another version to champion first",
     });
   }
   if (share !== null && !(share >= 0 && share <= 1)) {

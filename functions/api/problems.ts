@@ -61,6 +61,7 @@ export const PROBLEMS = {
   gate_refused: { status: 409, title: "The gate refuses the model" },
   alias_conflict: { status: 409, title: "The aliases were changed meanwhile" },
   alias_standing: { status: 409, title: "The version has the alias already" },
+  champion_needed: { status: 409, title: "The champion is needed as champion" },
   alias_empty: { status: 409, title: "The alias is not given" },
   rollback_impossible: { status: 409, title: "There is nothing to go back to" },
   body_too_large: { status: 413, title: "The body is too large" },

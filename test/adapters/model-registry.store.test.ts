@@ -164,6 +164,20 @@ describe("promotion", () => {
     expect(await refusal(to(1))).toBe("alias_standing: fraud-lightgbm@1 is champion already");
   });
 
+  it.each(["challenger", "shadow"] as const)(
+    "does not make the champion a %s: nobody would be champion",
+    async (alias) => {
+      for (let i = 0; i < 2; i++) await register();
+      await to(1);
+      expect(await refusal(to(1, alias))).toBe(
+        `champion_needed: fraud-lightgbm@1 is champion, and as ${alias} it would leave model fraud without one`,
+      );
+      expect(await registry.aliases(id)).toMatchObject({ champion: 1, [alias]: null, revision: 1 });
+      await to(2);
+      expect(await refusal(to(1, alias))).toBe("done");
+    },
+  );
+
   it("of two that decide at once, one wins and the other is told", async () => {
     for (let i = 0; i < 2; i++) await register();
     const outcomes = await Promise.all([refusal(to(1)), refusal(to(2))]);

@@ -517,6 +517,7 @@ describe("the registry over HTTP", () => {
     await start();
     await alias("champion", { version: 1 });
     expect((await alias("champion", { version: 1 })).body.code).toBe("alias_standing");
+    expect((await alias("shadow", { version: 1 })).body.code).toBe("champion_needed");
     ({ key } = await createKey(ports.keys, { tenant, scopes: ["score", "read"], nowMs: 0 }));
     expect([(await call("/v1/models")).status, (await alias("champion", { version: 1 })).status]).toEqual([403, 403]);
   });
