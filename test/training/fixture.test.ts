@@ -25,6 +25,12 @@ describe("the artefact that the trainer writes", () => {
     }
   });
 
+  it("knows an absent string as absent, not as a category", () => {
+    const at = manifest.features.findIndex(({ name }: { name: string }) => name === "card_activity:last_country");
+    expect(manifest.features[at].categories.toSorted()).toEqual(["AT", "BR", "CH", "DE", "FR", "GB", "JP", "US"]);
+    expect(golden.rows.some((row) => row[at] === null)).toBe(true);
+  });
+
   it("is scored by onnxruntime in Node as by LightGBM in Python, within 1e-12", async () => {
     expect(golden.rows.length).toBeGreaterThanOrEqual(50);
     expect(golden.rows.flat().includes(null)).toBe(true);

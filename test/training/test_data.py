@@ -7,6 +7,7 @@ import numpy as np
 
 import synthetic
 from trainer.data import read_training_set
+from trainer.encode import fit_encoder
 from trainer.hyperparameters import Hyperparameters
 from trainer.refusal import Refusal
 
@@ -46,6 +47,24 @@ class Reading(unittest.TestCase):
             else:
                 np.testing.assert_array_equal(column, [np.nan if value is None else float(value) for value in wanted])
         self.assertEqual(list(data.cards), self.values["card_id"])
+
+    def test_null_strings_are_none_and_no_category(self):
+        self.values["request:country"][4] = None
+        self.values["request:country"][40] = None
+        self.values["card_id"][7] = None
+        self.write()
+        data = self.read()
+        self.assertEqual(list(data.columns[-1]), self.values["request:country"])
+        self.assertEqual(list(data.cards), self.values["card_id"])
+        encoder = fit_encoder(data.features, data.columns, 200)
+        self.assertEqual(sorted(encoder.categories[4]), sorted(set(self.values["request:country"]) - {None}))
+        codes = encoder.encode(data.columns)[:, 4]
+        self.assertEqual(list(np.flatnonzero(np.isnan(codes))), [4, 40])
+
+    def test_a_string_column_may_be_null_throughout(self):
+        self.values["request:country"] = [None] * 60
+        self.write()
+        self.assertEqual(list(self.read().columns[-1]), [None] * 60)
 
     def test_rows_are_in_order_of_time_whatever_the_files_hold(self):
         self.values["as_of_ms"] = self.values["as_of_ms"][::-1]

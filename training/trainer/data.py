@@ -192,5 +192,8 @@ def _floats(values) -> np.ndarray:
 
 
 def _strings(values) -> np.ndarray:
-    values = np.ma.asarray(values, dtype=object)
-    return np.ma.filled(values, None)
+    # Not with np.ma.filled: told to fill with None, it takes numpy's own filler, which for objects is "?".
+    masked = np.ma.asarray(values, dtype=object)
+    strings = np.array(masked.data, dtype=object)
+    strings[np.ma.getmaskarray(masked)] = None
+    return strings
