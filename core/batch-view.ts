@@ -32,7 +32,7 @@ export function batchFeatureView(
      * columns, and `event_time_ms`, `visible_ms` (BIGINT, epoch ms) and `event_identity` beside them. It yields the entity's join key, `event_time_ms` (when the
      * row became true) and every feature. `{from_ms}` and `{to_ms}` are the bounds of the run, half-open; no event is seen that happened
      * or became visible at `{to_ms}` or later. It runs in DuckDB and in Athena: cast with CAST(x AS double), which also keeps
-     * integers from dividing as integers; add up money as CAST(x AS decimal(18, 2)), since sums of doubles depend on their order.
+     * integers from dividing as integers; write 30 days as 2592000000, since a product of small numbers overflows at 2^31; add up money as CAST(x AS decimal(18, 2)), since sums of doubles depend on their order.
      */
     sql: string;
     /** How often it runs; runs begin and end at whole multiples of it since 1970, in UTC. */

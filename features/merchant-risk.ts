@@ -10,7 +10,7 @@ SELECT t.merchant_id, {to_ms} AS event_time_ms,
   sum(CASE WHEN l.is_fraud AND l.source = 'chargeback' THEN 1 ELSE 0 END) AS chargebacks_30d,
   CAST(sum(CASE WHEN l.is_fraud AND l.source = 'chargeback' THEN 1 ELSE 0 END) AS double) / count(*) AS chargeback_rate_30d
 FROM labels AS l JOIN transactions AS t ON t.transaction_id = l.transaction_id
-WHERE l.event_time_ms >= {to_ms} - 30 * 86400000
+WHERE l.event_time_ms >= {to_ms} - 2592000000
 GROUP BY t.merchant_id`,
   every: "1d",
   lookback: "120d",
