@@ -157,7 +157,8 @@ function readTime(rule: Rule, value: unknown): number {
   );
 }
 
-function parseIso(text: string): number {
+/** ISO 8601 with a zone to epoch ms; NaN for anything else. Without a zone the machine's would decide. */
+export function parseIso(text: string): number {
   const parts = ISO_TIME.exec(text);
   if (parts === null) return Number.NaN;
   // Date.parse carries 30 February into March; a day that does not exist is a mistake of the sender.

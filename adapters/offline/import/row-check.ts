@@ -4,6 +4,7 @@ import { checkEvent, compileGroups, entityId, type GroupReader, identityText } f
 import type { FieldType, Plan, Stream } from "../../../core/plan.ts";
 import type { ArchiveRow, EntityFate } from "../../archive-format.ts";
 import { EventCodec } from "../../avro/event-codec.ts";
+import { parseIso } from "../../avro/json-reader.ts";
 import { hash64 } from "../../hash.ts";
 import type { FileRow } from "./text-rows.ts";
 
@@ -107,7 +108,7 @@ function fromText(text: string, type: FieldType): unknown {
 
 function arrivalOf(cell: unknown, column: string): number {
   const text = typeof cell === "string" && NUMBER.test(cell) ? Number(cell) : cell;
-  const arrivalMs = typeof text === "string" ? Date.parse(text) : text;
+  const arrivalMs = typeof text === "string" ? parseIso(text) : text;
   if (typeof arrivalMs === "number" && Number.isSafeInteger(arrivalMs) && arrivalMs >= 0) return arrivalMs;
   throw new RecordError("arrival_invalid", `${column} is to say when the event arrived`, {
     field: column,

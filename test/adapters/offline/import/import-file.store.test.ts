@@ -179,6 +179,8 @@ describe("import", () => {
     ["an arrival in the future", { event_time: NOW_MS + 1 }, "arrival_future", {}],
     ["an arrival before its event", { seen: START_MS - 100_000 }, "event_time_future", { arrival: { column: "seen" } }],
     ["no arrival where a column says it", {}, "arrival_invalid", { arrival: { column: "seen" } }],
+    ["an arrival without a zone", { seen: "2026-09-01T12:00:09" }, "arrival_invalid", { arrival: { column: "seen" } }],
+    ["an arrival on no day", { seen: "2026-02-30T12:00:09Z" }, "arrival_invalid", { arrival: { column: "seen" } }],
     ["a number that is too large for its scale", { amount: 1e14 }, "number_too_large", {}],
   ])("refuses a row with %s", async (_, more, code, options) => {
     await run(fileOf("rows.ndjson", [fields(1, more)]), options as Partial<ImportOptions>);
