@@ -10,7 +10,7 @@ export const handler = createLambdaHandler("api", (host) =>
   createDependencies({
     serve: { ingest: false, read: true },
     scoring: createScoringPorts({ plan, timers: false, log: host.log }),
-    historical: createHistoricalPorts({ run: null, log: host.log }),
+    historical: createHistoricalPorts({ queueOf: null, log: host.log }),
     ...host,
   }),
 );

@@ -19,8 +19,10 @@ export interface HistoricalPorts {
   putSpine(job: { tenant: string; id: string }, rows: readonly unknown[]): Promise<string>;
   /** Address of a file that needs no key, for an hour. */
   sign(key: string): Promise<string>;
-  /** Begins the job in this process, where nobody else is woken by it. */
+  /** Begins the job, where nobody else is woken by it. */
   start(job: HistoricalJob): void;
+  /** Ends what was begun here. */
+  close(): Promise<void>;
 }
 
 const URL_LIFE_MS = 3_600_000;
@@ -82,7 +84,8 @@ export function createHistoricalHandlers(deps: {
 }
 
 async function jobJson(historical: HistoricalPorts, job: HistoricalJob, nowMs: number) {
-  const lost = (job.state === "running" || job.state === "queued") && nowMs - job.updatedMs > SILENT_MS;
+  // One that waits behind others is silent, too, and not lost.
+  const lost = job.state === "running" && nowMs - job.updatedMs > SILENT_MS;
   const expiresMs = Math.floor(nowMs + URL_LIFE_MS);
   return {
     job_id: job.id,

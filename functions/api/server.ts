@@ -3,10 +3,10 @@ import type { AddressInfo } from "node:net";
 import { serve } from "@hono/node-server";
 import { FreshetError } from "../../core/errors.ts";
 import { plan } from "../../features/plan.ts";
-import { runHistorical } from "../shared/historical-run.ts";
 import { type ApiDependencies, createApp } from "./app.ts";
 import { createDependencies } from "./dependencies.ts";
 import { createHistoricalPorts } from "./historical-ports.ts";
+import { createJobQueue } from "./historical-queue.ts";
 import { createScoringPorts } from "./scoring-ports.ts";
 import { logToStderr } from "./server-log.ts";
 
@@ -19,7 +19,7 @@ export interface ServerOptions {
 }
 export interface RunningServer {
   readonly url: string;
-  /** Takes no new connections, answers what is under way, then ends. */
+  /** Takes no new connections, answers what is under way, then ends; a historical job is cut off and told as failed. */
   close(): Promise<void>;
 }
 
@@ -36,7 +36,7 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
     createDependencies({
       serve: { ingest: true, read: true },
       scoring: createScoringPorts({ plan, timers: true, log: logToStderr }),
-      historical: createHistoricalPorts({ run: runHistorical, log: logToStderr }),
+      historical: createHistoricalPorts({ queueOf: createJobQueue, log: logToStderr }),
       log: logToStderr,
     });
   // Models are warm before the first request can come.
@@ -69,7 +69,11 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
     close() {
       closing ??= drain(server).then(async () => {
         // The log last: requests under way have added to it.
-        await Promise.all([dependencies.reader?.close(), dependencies.scoring?.close()]);
+        await Promise.all([
+          dependencies.reader?.close(),
+          dependencies.scoring?.close(),
+          dependencies.historical?.close(),
+        ]);
       });
       return closing;
     },

@@ -332,7 +332,43 @@ it("a model registry that does not answer → 503 registry_unavailable, and the 
   expect([ready.status, ready.reason]).toEqual(["degraded", "the model registry does not answer"]);
 });
 
+it.each([
+  ["running", 15, "running", undefined],
+  ["running", 17, "failed", "job_lost"],
+  // Behind others it is silent and will be done all the same.
+  ["queued", 17, "queued", undefined],
+] as const)(
+  "a historical job that is %s and was heard of %i minutes ago is told as %s",
+  async (state, minutes, told, code) => {
+    const nowMs = 1_800_000_000_000;
+    const request = {
+      service: "fraud",
+      labels: "labels",
+      asOf: "event_time",
+      fromMs: null,
+      toMs: null,
+      spineKey: null,
+    };
+    const job: any = { ...{ tenant: "team-a", id: "j", request, runner: "process", state, progress: 0, createdMs: 0 } };
+    Object.assign(job, { updatedMs: nowMs - minutes * 60_000, files: [], manifest: null, error: null });
+    const historical: any = { jobs: { get: async () => job } };
+    const app = createApp({ ...ports.dependencies, historical, clock: () => nowMs });
+    const reply = await app.request("/v1/features/historical/j", { headers: { "x-api-key": keys.first } });
+    const answer = (await reply.json()) as any;
+    expect([answer.state, answer.error?.code]).toEqual([told, code]);
+  },
+);
+
 describe("the server", () => {
+  it("ends historical jobs with itself", async () => {
+    const { dependencies } = testDependencies();
+    let closed = 0;
+    const historical: any = { close: async () => closed++ };
+    const own = await listen({ port: 0, dependencies: { ...dependencies, historical } });
+    await own.close();
+    expect(closed).toBe(1);
+  });
+
   it("answers a request that is under way before it ends", async () => {
     const slow = testDependencies();
     slow.dependencies.keys.get = ports.keys.get.bind(ports.keys);

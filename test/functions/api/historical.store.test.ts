@@ -1,18 +1,21 @@
 /** Historical jobs on the plain server, over the emulator's S3 and DynamoDB; and what the function does with the table's changes. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { PutObjectCommand } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { encodeArchive } from "../../../adapters/archive-format.ts";
-import { HistoricalJobs } from "../../../adapters/historical-jobs.ts";
+import { type HistoricalJob, HistoricalJobs } from "../../../adapters/historical-jobs.ts";
 import { hourPath } from "../../../adapters/object-path.ts";
 import { DuckSession } from "../../../adapters/offline/duckdb.ts";
 import { createHistoricalPorts } from "../../../functions/api/historical-ports.ts";
+import { createJobQueue } from "../../../functions/api/historical-queue.ts";
 import { createKey, type Scope } from "../../../functions/api/keys.ts";
 import { listen, type RunningServer } from "../../../functions/api/server.ts";
 import { ENVIRONMENT } from "../../../functions/shared/environment.ts";
-import { runHistorical } from "../../../functions/shared/historical-run.ts";
 import { createBucket, createTable, startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
 import { FRAUD_START, labelRow, paymentRow } from "../../support/fraud-archive.ts";
 import { type ContractTarget, caller } from "./contract-calls.ts";
@@ -45,7 +48,7 @@ beforeAll(async () => {
   keys.first = await make("team-a", ["read", "write", "score"]);
   keys.second = await make("team-b", ["read"]);
   keys.readOnly = await make("team-a", ["read"]);
-  const historical = createHistoricalPorts({ run: runHistorical, log: () => {} });
+  const historical = createHistoricalPorts({ queueOf: createJobQueue, log: () => {} });
   server = await listen({ port: 0, dependencies: { ...dependencies, clock: Date.now, historical } });
 });
 afterAll(async () => {
@@ -56,6 +59,13 @@ afterAll(async () => {
 });
 
 describeHistorical(target);
+
+const queued = (id: string, runner: HistoricalJob["runner"]): HistoricalJob => ({
+  ...{ tenant: "team-a", id, runner, state: "queued", progress: 0, createdMs: Date.now(), updatedMs: Date.now() },
+  request: { service: "fraud", labels: "labels", asOf: "event_time", fromMs: null, toMs: null, spineKey: null },
+  ...{ files: [], manifest: null, error: null },
+});
+const table = () => new HistoricalJobs({ table: TABLE, dynamodb: testClients(emulator.url).dynamodb });
 
 describe("a job over the archive", () => {
   it("reads its own tenant's labels and events, and no other's", async () => {
@@ -96,38 +106,76 @@ describe("a job over the archive", () => {
 describe("the function that the table wakes", () => {
   it("runs a job of its own once, and leaves a server's alone", async () => {
     const { handler } = await import("../../../functions/historical.ts");
-    const jobs = new HistoricalJobs({ table: TABLE, dynamodb: testClients(emulator.url).dynamodb });
-    const job = (id: string, runner: "function" | "process") => ({
-      ...{
-        tenant: "team-a",
-        id,
-        runner,
-        state: "queued" as const,
-        progress: 0,
-        createdMs: Date.now(),
-        updatedMs: Date.now(),
-      },
-      request: {
-        service: "fraud",
-        labels: "labels",
-        asOf: "event_time" as const,
-        fromMs: null,
-        toMs: null,
-        spineKey: null,
-      },
-      ...{ files: [], manifest: null, error: null },
-    });
+    const jobs = table();
     const woken = async (id: string, runner: "function" | "process") => {
       const image = { pk: { S: "job#team-a" }, sk: { S: id }, runner: { S: runner } };
       const record = { eventName: "INSERT" as const, dynamodb: { NewImage: image } };
       await handler({ Records: [record] }, { memoryLimitInMB: "2048" });
       return (await jobs.get("team-a", id))!;
     };
-    await jobs.create(job("mine", "function"));
-    await jobs.create(job("theirs", "process"));
+    await jobs.create(queued("mine", "function"));
+    await jobs.create(queued("theirs", "process"));
     expect(await woken("mine", "function")).toMatchObject({ state: "done", manifest: { row_count: 1 } });
     expect(await woken("theirs", "process")).toMatchObject({ state: "queued" });
     const { updatedMs } = (await jobs.get("team-a", "mine"))!;
     expect((await woken("mine", "function")).updatedMs).toBe(updatedMs);
+  });
+});
+
+describe("the server's queue of jobs", () => {
+  const faults: unknown[] = [];
+  const onFault = (error: unknown) => faults.push(error);
+  const stateOf = async (id: string) => {
+    const { state, error } = (await table().get("team-a", id))!;
+    return [state, error?.code, error?.detail];
+  };
+  const own = () => readdirSync(tmpdir()).filter((name) => name.startsWith("freshet-job-"));
+
+  it("ends with the server: the job under way is cut off in its process, those that wait are told, no file stays", async () => {
+    // An archive that is connected to and never answers holds the job where it reads.
+    let asked = 0;
+    const silent = createServer(() => asked++);
+    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+    process.env["AWS_ENDPOINT_URL_S3"] = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+    const jobs = table();
+    const queue = createJobQueue({ jobs, clock: Date.now, onFault });
+    try {
+      const before = own();
+      for (const id of ["under-way", "waiting"]) {
+        await jobs.create(queued(id, "process"));
+        queue.add(queued(id, "process"));
+      }
+      while (asked === 0) await sleep(20);
+      expect([await stateOf("under-way"), await stateOf("waiting")]).toEqual([
+        ["running", undefined, undefined],
+        ["queued", undefined, undefined],
+      ]);
+      await queue.close();
+      const told = ["failed", "job_lost", "the server stopped before the job was done"];
+      expect([await stateOf("under-way"), await stateOf("waiting")]).toEqual([told, told]);
+      expect(own()).toEqual(before);
+      expect(faults).toEqual([]);
+    } finally {
+      delete process.env["AWS_ENDPOINT_URL_S3"];
+      await queue.close();
+      silent.closeAllConnections();
+      silent.close();
+    }
+  });
+
+  it("tells a job whose process died, and does the next", async () => {
+    const program = join(folder, "dies.mjs");
+    writeFileSync(program, 'process.kill(process.pid, "SIGKILL"); setInterval(() => {}, 1e6);');
+    const jobs = table();
+    const queue = createJobQueue({ jobs, clock: Date.now, onFault, program });
+    for (const id of ["killed", "next"]) {
+      await jobs.create(queued(id, "process"));
+      queue.add(queued(id, "process"));
+    }
+    const told = ["failed", "job_lost", "the job's process ended early (SIGKILL)"];
+    for (const id of ["killed", "next"]) {
+      while ((await stateOf(id))[0] === "queued") await sleep(20);
+      expect(await stateOf(id)).toEqual(told);
+    }
   });
 });

@@ -1,0 +1,42 @@
+/** The process of one historical job of the plain server (historical-queue.ts): its tenant and id are the arguments. */
+import { constants, setPriority } from "node:os";
+import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
+import { S3Client } from "@aws-sdk/client-s3";
+import { DURABLE_CLIENT } from "../../adapters/durable-call.ts";
+import { HistoricalJobs } from "../../adapters/historical-jobs.ts";
+import { definitions } from "../../features/index.ts";
+import { plan } from "../../features/plan.ts";
+import { requireEnvironment } from "../shared/environment.ts";
+import { runHistorical } from "../shared/historical-run.ts";
+import { logToStderr } from "./server-log.ts";
+
+/** For DuckDB, of the machine that serves. */
+const MEMORY_MB = 2_048;
+
+// A server that is gone, however it went, leaves no job behind.
+process.once("disconnect", () => process.exit());
+// Scores come first where cores are few.
+setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
+
+const [tenant, id] = process.argv.slice(2);
+const jobs = new HistoricalJobs({
+  table: requireEnvironment("jobsTable"),
+  dynamodb: new DynamoDBClient(DURABLE_CLIENT),
+});
+const job = await jobs.get(tenant, id);
+if (job !== null) {
+  await runHistorical(
+    {
+      plan,
+      services: definitions.services,
+      jobs,
+      s3: new S3Client({ ...DURABLE_CLIENT, forcePathStyle: process.env["AWS_ENDPOINT_URL"] !== undefined }),
+      bucket: requireEnvironment("archiveBucket"),
+      memoryMb: MEMORY_MB,
+      clock: Date.now,
+      onFault: (error, of) => logToStderr("historical job failed", of, error),
+    },
+    job,
+  );
+}
+process.exit();
