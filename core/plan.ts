@@ -216,6 +216,8 @@ export interface Service {
   readonly features: readonly string[];
   readonly onDemand: readonly string[];
   readonly request: Readonly<Record<string, "string" | "double" | "long" | "boolean">>;
+  /** What stands in for a stored feature without a value, by its full name: a model is fed it like any value. */
+  readonly defaults: Readonly<Record<string, Scalar>>;
   /** Entities that its features describe; a caller sends the join key of each. */
   readonly entities: readonly string[];
   readonly task: string;

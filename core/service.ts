@@ -43,6 +43,7 @@ export function compileService(service: FeatureServiceDefinition, views: readonl
     features: chosen,
     onDemand: Object.keys(service.onDemand),
     request: service.request,
+    defaults: service.defaults,
     entities,
     task: service.task,
     fallback: service.fallback?.version ?? null,

@@ -83,22 +83,31 @@ export function checkFeatures(plan: Plan, service: Service, features: readonly V
 }
 
 /**
- * Hash of all that gives the vector its meaning: operators, windows, inputs, ttl, names of on-demand features, types of request
- * fields. Two plans with the same one feed a model alike; what else a plan holds is nothing to the model. The code of
+ * Hash of all that gives the vector its meaning: whose past and which stream, operators, windows, inputs, ttl, defaults, names
+ * of on-demand features, types of request fields. Two plans with the same one feed a model alike; what else a plan holds is nothing to the model. The code of
  * on-demand functions is not in it.
  */
 export function vectorHash(plan: Plan, service: Service, hash64: Hash64): string {
   const features = service.features.map((name) => {
     const batch = plan.batchViews.find(({ features }) => features.some((one) => one.name === name));
     if (batch !== undefined) {
-      const { sql, everyMs, lookbackMs, ttlMs } = batch;
+      const { entity, sql, everyMs, lookbackMs, ttlMs } = batch;
       const { dtype } = batch.features.find((one) => one.name === name)!;
-      return { name, dtype, sql, everyMs, lookbackMs, ttlMs };
+      return { name, dtype, entity, sql, everyMs, lookbackMs, ttlMs };
     }
     const view = plan.views.find(({ features }) => features.some((one) => one.name === name))!;
     const { description: _, slots, ...feature } = view.features.find((one) => one.name === name)!;
-    const { channels, slots: all } = plan.groups[view.group];
-    return { ...feature, ttlMs: view.ttlMs, inputs: slots.map((slot) => channels[all[slot].channel].input) };
+    const { entity, stream, ttlMs } = view;
+    const { baseMs, channels, slots: all } = plan.groups[view.group];
+    return {
+      ...feature,
+      entity,
+      stream,
+      baseMs,
+      ttlMs,
+      inputs: slots.map((slot) => channels[all[slot].channel].input),
+    };
   });
-  return hash64(canonicalJson({ features, onDemand: service.onDemand, request: Object.entries(service.request) }));
+  const { onDemand, defaults, request } = service;
+  return hash64(canonicalJson({ features, onDemand, defaults, request: Object.entries(request) }));
 }

@@ -458,6 +458,7 @@ describe("the plan", () => {
       features: [v.only("y", "x_24h"), w],
       request: { amount: "double" },
       onDemand: { z: () => 1 },
+      defaults: { "v:x_24h": 0 },
       task: "binary",
     });
     const { plan } = compiled(using([w, v], { services: [service] }));
@@ -467,6 +468,7 @@ describe("the plan", () => {
         features: ["v:y", "v:x_24h", "w:x"],
         onDemand: ["z"],
         request: { amount: "double" },
+        defaults: { "v:x_24h": 0 },
         entities: ["card"],
         task: "binary",
         fallback: null,
@@ -484,6 +486,15 @@ describe("the plan", () => {
     const described = hashes(one(d.count().over("1h").describe("payments")));
     expect(described.hash).not.toBe(base.hash);
     expect(described.layout).toBe(base.layout);
+    // A model is fed a default like any value; nothing that is stored depends on it.
+    const serving = (defaults: Record<string, number>) => {
+      const v = view({ x: d.count().over("1h") });
+      return hashes(
+        using([v], { services: [d.featureService("s", { features: [v], request: {}, task: "binary", defaults })] }),
+      );
+    };
+    expect(serving({ "v:x_1h": 0 }).hash).not.toBe(serving({}).hash);
+    expect(serving({ "v:x_1h": 0 }).layout).toBe(base.layout);
     expect(hashes(one(d.count().over("2h"))).layout).not.toBe(base.layout);
     expect(hashes(one(d.count({ where: d.eq("country", "NO") }).over("1h"))).layout).not.toBe(base.layout);
   });

@@ -36,6 +36,7 @@ const service: Service = {
   features: ["card:count", "card:mean"],
   onDemand: ["amount_to_mean", "twice"],
   request,
+  defaults: { "card:count": 7 },
   entities: ["card"],
   task: "binary",
   fallback: "rule-based-v1",

@@ -3,6 +3,7 @@ import { hash64 } from "../../adapters/hash.ts";
 import type { Plan } from "../../core/plan.ts";
 import { checkFeatures, createEncoder, type VectorFeature, vectorHash, vectorNames } from "../../core/vector.ts";
 import { plan } from "../functions/api/doubles.ts";
+import { pushedPlan } from "../support/pushed-plan.ts";
 
 const service = plan.services.find(({ name }) => name === "fraud")!;
 const dtypes = new Map(
@@ -81,7 +82,8 @@ describe("a model's features", () => {
 });
 
 describe("the vector's hash", () => {
-  const of = (given: Plan) => vectorHash(given, given.services.find(({ name }) => name === "fraud")!, hash64);
+  const fraudOf = (given: any) => given.services.find((one: any) => one.name === "fraud");
+  const of = (given: Plan) => vectorHash(given, fraudOf(given), hash64);
   const altered = (edit: (copy: any) => void) => {
     const copy = structuredClone(plan);
     edit(copy);
@@ -112,11 +114,17 @@ describe("the vector's hash", () => {
         copy.groups[group].channels[slot.channel].input.field = "other";
       },
     ],
+    ["a default", (copy) => void (fraudOf(copy).defaults = { [service.features[0]]: 0 })],
+    ["a view's entity", (copy) => void (view(copy).entity = "merchant")],
+    ["a view's stream", (copy) => void (view(copy).stream = "clicks")],
+    ["a group's base", (copy) => void (copy.groups[view(copy).group].baseMs *= 5)],
     ["a ttl", (copy) => void (view(copy).ttlMs += 1)],
-    [
-      "a type of a request field",
-      (copy) => void (copy.services.find((one: any) => one.name === "fraud").request.amount = "long"),
-    ],
-    ["the order", (copy) => void copy.services.find((one: any) => one.name === "fraud").features.reverse()],
+    ["a type of a request field", (copy) => void (fraudOf(copy).request.amount = "long")],
+    ["the order", (copy) => void fraudOf(copy).features.reverse()],
   ])("changes with %s", (_, edit) => expect(altered(edit)).not.toBe(of(plan)));
+  it("changes with a batch view's entity", () => {
+    const [buy] = pushedPlan.services;
+    const batchViews = pushedPlan.batchViews.map((one) => ({ ...one, entity: "card" }));
+    expect(vectorHash({ ...pushedPlan, batchViews }, buy, hash64)).not.toBe(vectorHash(pushedPlan, buy, hash64));
+  });
 });

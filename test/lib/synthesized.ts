@@ -47,6 +47,7 @@ export const fixturePlan: Plan = {
       features: [],
       onDemand: [],
       request: {},
+      defaults: {},
       entities: [],
       task: "binary",
       fallback: null,

@@ -76,6 +76,7 @@ export const modelPlan: Plan = {
       request: Object.fromEntries(
         request.map((name) => [name.slice("request:".length), REQUEST_TYPES[dtypes.get(name)!]]),
       ),
+      defaults: {},
       entities: viewNames.map(entityOf),
       task: "binary",
       fallback: "rule-based-v1",
