@@ -88,8 +88,27 @@ local function writePacked(values)
   return concat(parts)
 end
 
+local function afterRun(raw, at, count, tag)
+  if VALUE_SIZE[tag] then return at + 10 + count * VALUE_SIZE[tag] end
+  at = at + 10
+  for _ = 1, count do at = at + 2 + unpackStruct("<I2", raw, at) end
+  return at
+end
+
+-- Whether a field has the same ids as another, run by run, each at a later time: the common case, in which no value is looked at.
+local function replaces(given, stored)
+  local at, other = 2, 2
+  while at <= #given and other <= #stored do
+    local time, id, count, tag = unpackStruct("<I6I2BB", given, at)
+    local otherTime, otherId, otherCount, otherTag = unpackStruct("<I6I2BB", stored, other)
+    if time <= otherTime or id ~= otherId or count ~= otherCount then return false end
+    at, other = afterRun(given, at, count, tag), afterRun(stored, other, otherCount, otherTag)
+  end
+  return at > #given and other > #stored
+end
+
 local function mergePacked(stored, given)
-  if not stored then return given end
+  if not stored or replaces(given, stored) then return given end
   if stored == given then return nil end
   local values, changed = readPacked(stored, 2, {}), false
   for id, value in pairs(readPacked(given, 2, {})) do
