@@ -42,7 +42,7 @@ export interface InferenceRow {
   /** `fraud-lightgbm@7`, or the rules' version. */
   readonly model: string;
   readonly variant: string;
-  /** How the variant came about: by the experiment's hash, asked for by the caller, or the only one there was. */
+  /** How the variant came about: by the experiment's hash, asked for by the caller, or the only one there was for a row (or its lack of a key). */
   readonly assigned: "hash" | "request" | "only";
   readonly score: number;
   /** In log-odds; null for rules. */

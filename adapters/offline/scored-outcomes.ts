@@ -69,13 +69,13 @@ FROM ${relation} WHERE reason IS NULL AND identity IS NOT NULL GROUP BY 1`);
 export interface ScoredOutcomes {
   readonly outcomes: readonly Outcome[];
   /** Rows that are in no arm, by reason. */
-  readonly leftOut: Readonly<Record<"asked_for" | "no_event_id" | "scored_again", number>>;
+  readonly leftOut: Readonly<Record<"asked_for" | "not_dealt" | "no_event_id" | "scored_again", number>>;
 }
 
 /**
- * Rows of the log as outcomes of arms. Left out: variants that a caller asked for, which chance has not dealt; scores without an
- * event id, whose outcome nobody can tell; and an event's scores after its first. A shadow is an arm of its own, over the rows
- * that it saw.
+ * Rows of the log as outcomes of arms. Left out: variants that a caller asked for, and rows that had but one variant to go to (before
+ * the experiment, or without its key), since chance has dealt neither; scores without an event id, whose outcome nobody can
+ * tell; and an event's scores after its first. A shadow is an arm of its own, over the rows that it saw.
  * @param limits what a shadow's scores are held to
  */
 export async function outcomesOf(
@@ -84,7 +84,7 @@ export async function outcomesOf(
   limits: DecisionDefinition,
 ): Promise<ScoredOutcomes> {
   const outcomes: Outcome[] = [];
-  const leftOut = { asked_for: 0, no_event_id: 0, scored_again: 0 };
+  const leftOut = { asked_for: 0, not_dealt: 0, no_event_id: 0, scored_again: 0 };
   const seen = new Set<string>();
   for await (const { eventId, assigned, variant, model, score, decision, shadow } of rows) {
     if (assigned === "request") leftOut.asked_for++;
@@ -93,7 +93,8 @@ export async function outcomesOf(
     else {
       seen.add(eventId);
       const positive = labels.get(eventId) ?? null;
-      outcomes.push({ arm: `${variant} ${model}`, score, declined: decision === "decline", positive });
+      if (assigned !== "hash") leftOut.not_dealt++;
+      else outcomes.push({ arm: `${variant} ${model}`, score, declined: decision === "decline", positive });
       if (shadow !== null) {
         const declined = decide(shadow.score, limits) === "decline";
         outcomes.push({ arm: `shadow ${shadow.model}`, score: shadow.score, declined, positive });

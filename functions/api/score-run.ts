@@ -130,9 +130,12 @@ export function createScoreRunner(options: ScoreRunnerOptions) {
     const experiment = definition.experiment ?? { key: first?.joinKey ?? "", challenger: 0 };
     const share = served.share ?? experiment.challenger;
     const value = experiment.key in row.request ? row.request[experiment.key] : (row.keys[experiment.key] as Scalar);
+    // What has no key is not dealt: it would weigh on the champion's arm alone.
+    const isDealt = share > 0 && value !== null && value !== undefined;
+    const assigned = isDealt ? ("hash" as const) : ("only" as const);
     return isChallenged(service.name, experiment, share, value, hash64)
-      ? { variant: "challenger" as const, chosen: challenger, assigned: "hash" as const }
-      : { variant: "champion" as const, chosen: champion, assigned: share > 0 ? ("hash" as const) : ("only" as const) };
+      ? { variant: "challenger" as const, chosen: challenger, assigned }
+      : { variant: "champion" as const, chosen: champion, assigned };
   }
 
   function byRules(target: ScoredService, row: ScoreRequest, evaluation: Evaluation): Score {

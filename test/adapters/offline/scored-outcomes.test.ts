@@ -36,9 +36,8 @@ describe("outcomes", () => {
     expect(outcomes).toEqual([
       { arm: "champion fraud-lightgbm@7", score: 0.9, declined: true, positive: true },
       { arm: "challenger m@2", score: 0.2, declined: false, positive: false },
-      { arm: "champion fraud-lightgbm@7", score: 0.25, declined: false, positive: null },
     ]);
-    expect(leftOut).toEqual({ asked_for: 1, no_event_id: 1, scored_again: 1 });
+    expect(leftOut).toEqual({ asked_for: 1, not_dealt: 1, no_event_id: 1, scored_again: 1 });
   });
 
   it("of a shadow are an arm of its own, held to the service's limits", async () => {

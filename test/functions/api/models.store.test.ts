@@ -331,6 +331,22 @@ describe("an experiment", () => {
     expect(assigned).toEqual(new Set(["hash", "request"]));
   });
 
+  it("deals nothing to a request without its key, and does not log it as dealt", async () => {
+    for (let i = 0; i < 2; i++) await register();
+    await give(1);
+    await give(2, "challenger");
+    const [text] = Object.entries(service.request).find(([, type]) => type === "string")!;
+    await start({ experiment: { key: text, challenger: 1 } });
+    const request = recall(golden.rows[plain[0]]);
+    const answers = [await score({ ...request, [text]: "SE" }), await score({ ...request, [text]: null })];
+    expect(answers.map(({ variant }) => variant)).toEqual(["challenger", "champion"]);
+    const rows = await logged();
+    expect(rows.map(({ variant, assigned }) => [variant, assigned])).toEqual([
+      ["challenger", "hash"],
+      ["champion", "only"],
+    ]);
+  });
+
   it("does not return a shadow, and logs it", async () => {
     for (let i = 0; i < 2; i++) await register();
     await give(1);
