@@ -153,9 +153,9 @@ export class ModelRegistry {
     return item === null ? NO_ALIASES : aliasesOf(item);
   }
 
-  /** Of every model there is: one query, for polling. May be a moment old. */
-  async allAliases(): Promise<(ModelId & { readonly aliases: Aliases })[]> {
-    const items = await this.#query("aliases", "", false);
+  /** Of every model there is: one query, for polling. May be a moment old, unless `isConsistent`. */
+  async allAliases(isConsistent = false): Promise<(ModelId & { readonly aliases: Aliases })[]> {
+    const items = await this.#query("aliases", "", isConsistent);
     return items.map((item) => {
       const [tenant, service] = item["sk"]!.S!.split("/");
       return { tenant, service, aliases: aliasesOf(item) };

@@ -3,6 +3,7 @@ import { type Alias, type AliasChange, type Aliases, championBefore, withAlias }
 import { FreshetError } from "../../core/errors.ts";
 import { DEFAULT_GATE, type GateDefinition, judge, type Verdict } from "../../core/gate.ts";
 import { type ModelId, type ModelRegistry, type ModelVersion, modelName } from "../model-registry.ts";
+import type { ServableCheck } from "./servable.ts";
 
 export interface Promotion {
   readonly version: ModelVersion;
@@ -27,7 +28,7 @@ export async function judgeVersion(
 /**
  * Gives an alias to a version; for the champion's the gate has to agree, or be overruled.
  * @throws FreshetError `gate_refused`, `alias_conflict`, `model_version_unknown`, `alias_standing`, `champion_needed`,
- *   `share_invalid`
+ *   `share_invalid`, and what `check` throws; the aliases are then as they were
  */
 export async function promote(
   registry: ModelRegistry,
@@ -39,6 +40,8 @@ export async function promote(
     readonly force?: boolean;
     /** Of a challenger: its share of traffic. */
     readonly share?: number | null;
+    /** Not even `force` overrules it: what cannot serve would leave the old model in place until a restart, then none. */
+    readonly check: ServableCheck;
     readonly nowMs: number;
     readonly by: string;
   },
@@ -73,6 +76,7 @@ export async function promote(
       repair: "train a better one, or overrule the gate with --force; that is kept in the history",
     });
   }
+  await options.check(candidate);
   const next = withAlias(aliases, alias, version, share);
   const change = await registry.change(id, next, {
     atMs: options.nowMs,
@@ -114,11 +118,14 @@ export async function retire(
   return registry.change(id, withAlias(aliases, alias, null), change);
 }
 
-/** Makes the champion before the present one champion again. @throws FreshetError `rollback_impossible`, `alias_conflict` */
+/**
+ * Makes the champion before the present one champion again.
+ * @throws FreshetError `rollback_impossible`, `alias_conflict`, and what `check` throws; the aliases are then as they were
+ */
 export async function rollback(
   registry: ModelRegistry,
   id: ModelId,
-  options: { readonly nowMs: number; readonly by: string },
+  options: { readonly check: ServableCheck; readonly nowMs: number; readonly by: string },
 ): Promise<AliasChange> {
   const [aliases, history] = await Promise.all([registry.aliases(id), registry.history(id)]);
   const { champion } = aliases;
@@ -130,6 +137,7 @@ export async function rollback(
       repair: "promote another version: freshet models list shows them",
     });
   }
+  await options.check(await registry.get(id, before));
   return registry.change(id, withAlias(aliases, "champion", before), {
     atMs: options.nowMs,
     alias: "champion",

@@ -4,19 +4,9 @@
  */
 import type { Alias, Aliases } from "../../core/aliases.ts";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
-import type { Plan, Scalar } from "../../core/plan.ts";
-import { checkFeatures, createEncoder, vectorHash } from "../../core/vector.ts";
-import { hash64 } from "../hash.ts";
-import { type ModelId, type ModelRegistry, modelName } from "../model-registry.ts";
-import { type Model, openModel } from "./open.ts";
-
-export interface ServedModel {
-  /** `fraud-lightgbm@7`. */
-  readonly name: string;
-  readonly model: Model;
-  /** Scalars in the order of the vector to doubles. */
-  readonly encode: (values: readonly Scalar[]) => Float64Array;
-}
+import type { Plan } from "../../core/plan.ts";
+import type { ModelId, ModelRegistry } from "../model-registry.ts";
+import { openServable, type ServableCheck, type ServedModel, servableCheck } from "./servable.ts";
 
 /** Who scores for one tenant and service. */
 export interface Served {
@@ -44,9 +34,11 @@ export interface ServingState {
 export interface ModelServing {
   served(tenant: string, service: string): Served;
   state(): ServingState;
-  /** Looks at the aliases and loads what is new. Never throws. One at a time: a call while one is under way waits for that. */
+  /** What would keep a version from serving here, found out beforehand. */
+  readonly check: ServableCheck;
+  /** Looks at the aliases as they are at the call, or later, and loads what is new. Never throws. One look at a time. */
   refresh(): Promise<void>;
-  /** The same, unless the last attempt is younger than this. */
+  /** A look that may miss what changed a moment ago, unless the last attempt is younger than this. */
   refreshIfOlder(ageMs: number): Promise<void>;
   /** Ends polling and frees the models. */
   close(): Promise<void>;
@@ -97,29 +89,9 @@ export function createModelServing(options: ModelServingOptions): ModelServing {
   let polledMs: number | null = null;
   let triedMs = Number.NEGATIVE_INFINITY;
   let refreshing: Promise<void> | null = null;
+  /** A look that begins when the one under way has ended. */
+  let following: Promise<void> | null = null;
   let closed = false;
-
-  async function load(id: ModelId, version: number): Promise<ServedModel> {
-    const record = await registry.get(id, version);
-    const name = modelName(record);
-    const service = plan.services.find((one) => one.name === id.service)!;
-    const own = vectorHash(plan, service, hash64);
-    if (record.vectorHash !== own) {
-      throw new FreshetError(
-        "model_plan_mismatch",
-        `${name} was trained on features that mean something else under plan ${plan.hash}`,
-        { field: "plan_hash", repair: "train again under this plan: freshet train" },
-      );
-    }
-    const model = await openModel(await registry.files(record));
-    try {
-      checkFeatures(plan, service, model.manifest.features);
-    } catch (error) {
-      await model.close();
-      throw error;
-    }
-    return { name, model, encode: createEncoder(model.manifest.features) };
-  }
 
   /** @returns null for a version that cannot serve now */
   async function have(id: ModelId, alias: Alias, version: number): Promise<ServedModel | null> {
@@ -129,7 +101,7 @@ export function createModelServing(options: ModelServingOptions): ModelServing {
     const refusal = refusals.get(key);
     if (refusal !== undefined && !refusal.isPassing && clock() - refusal.atMs < REFUSED_MS) return null;
     try {
-      const served = await load(id, version);
+      const served = await openServable(registry, plan, await registry.get(id, version));
       loaded.set(key, { served, idleSinceMs: null });
       refusals.delete(key);
       onEvent({ kind: "serves", service: id.service, model: served.name });
@@ -144,8 +116,8 @@ export function createModelServing(options: ModelServingOptions): ModelServing {
     }
   }
 
-  async function look(): Promise<void> {
-    const all = await registry.allAliases();
+  async function look(isConsistent: boolean): Promise<void> {
+    const all = await registry.allAliases(isConsistent);
     const next = new Map<string, Served>();
     const now: (typeof refused)[number][] = [];
     for (const { tenant, service, aliases } of all) {
@@ -193,30 +165,42 @@ export function createModelServing(options: ModelServingOptions): ModelServing {
     }
   }
 
-  const refresh = () => {
+  const begin = (isConsistent: boolean): Promise<void> => {
+    if (closed) return Promise.resolve();
     triedMs = clock();
-    refreshing ??= look()
+    refreshing = look(isConsistent)
       .catch((error) => onEvent({ kind: "unavailable", error }))
       .finally(() => {
         refreshing = null;
       });
     return refreshing;
   };
-  const timer = pollMs === null ? null : setInterval(() => void refresh(), pollMs);
+  const poll = (): Promise<void> => refreshing ?? begin(false);
+  const refresh = (): Promise<void> => {
+    if (refreshing === null) return begin(true);
+    // That look may have begun before what the caller wants to see.
+    following ??= refreshing.then(() => {
+      following = null;
+      return begin(true);
+    });
+    return following;
+  };
+  const timer = pollMs === null ? null : setInterval(() => void poll(), pollMs);
   timer?.unref();
 
   return {
     served: (tenant, service) => current.get(`${tenant}/${service}`) ?? (polledMs === null ? UNKNOWN : NOBODY),
     state: () => ({ polledMs, loaded: loaded.size, refused }),
+    check: servableCheck(registry, plan),
     refresh,
     async refreshIfOlder(ageMs) {
       // A registry that does not answer is not asked more often than one that does.
-      if (clock() - triedMs > ageMs || refreshing !== null) await refresh();
+      if (clock() - triedMs > ageMs || refreshing !== null) await poll();
     },
     async close() {
       closed = true;
       if (timer !== null) clearInterval(timer);
-      await refreshing;
+      await (following ?? refreshing);
       for (const { served } of loaded.values()) await served.model.close();
       loaded.clear();
     },

@@ -1,6 +1,7 @@
 import { type Command, Option } from "commander";
 import { promote, retire, rollback } from "../../adapters/model/promotion.ts";
 import { registerModel } from "../../adapters/model/register.ts";
+import { servableCheck } from "../../adapters/model/servable.ts";
 import { type ModelId, type ModelRegistry, type ModelVersion, modelName } from "../../adapters/model-registry.ts";
 import { ALIASES, type Alias, type Aliases } from "../../core/aliases.ts";
 import { FreshetError } from "../../core/errors.ts";
@@ -173,6 +174,7 @@ export function register(program: Command): void {
           share,
           force,
           gate: gateOf(options.service),
+          check: servableCheck(registry, plan),
           nowMs: Date.now(),
           by: operator(),
         }),
@@ -195,7 +197,7 @@ export function register(program: Command): void {
   command("rollback", "Make the champion before the present one champion again.").action(
     async (options: ModelOptions) => {
       const change = await run(options, (registry) =>
-        rollback(registry, idOf(options), { nowMs: Date.now(), by: operator() }),
+        rollback(registry, idOf(options), { check: servableCheck(registry, plan), nowMs: Date.now(), by: operator() }),
       );
       print(
         options.json

@@ -1,10 +1,11 @@
 /** `GET /v1/models` and `POST /v1/models/{name}/aliases/{alias}`: the registry of the key's tenant, over HTTP. */
 import { promote, retire, rollback } from "../../adapters/model/promotion.ts";
+import type { ServableCheck } from "../../adapters/model/servable.ts";
 import type { ModelServing } from "../../adapters/model/serving.ts";
 import { type ModelId, type ModelRegistry, modelName } from "../../adapters/model-registry.ts";
 import { ALIASES, type Alias, type AliasChange } from "../../core/aliases.ts";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
-import { InfrastructureError } from "../../core/errors.ts";
+import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import { DEFAULT_GATE } from "../../core/gate.ts";
 import { readObject } from "./body.ts";
 import { MAX_QUERY_BYTES } from "./limits.ts";
@@ -20,6 +21,21 @@ export function createModelHandlers(deps: {
   clock: () => number;
 }): { list: Handle; alias: Handle } {
   const { catalogue, services, registry, serving, clock } = deps;
+
+  const check: ServableCheck = async (record) => {
+    try {
+      await serving.check(record);
+    } catch (cause) {
+      if (!(cause instanceof FreshetError) || cause instanceof InfrastructureError) throw cause;
+      const { message, repair } = cause;
+      throw new Problem("model_unservable", message, {
+        field: "version",
+        repair,
+        extra: { reason: cause.code },
+        cause,
+      });
+    }
+  };
 
   async function modelJson(id: ModelId) {
     const [versions, aliases] = await Promise.all([registry.list(id), registry.aliases(id)]);
@@ -54,7 +70,7 @@ export function createModelHandlers(deps: {
     if (body["rollback"] === true) {
       if (alias !== "champion")
         throw invalid("rollback", `rollback is of the champion, given ${alias}`, "use version: null");
-      return rollback(registry, id, { nowMs, by });
+      return rollback(registry, id, { check, nowMs, by });
     }
     if (version === null && alias !== "champion") return retire(registry, id, { alias, nowMs, by });
     if (!Number.isSafeInteger(version) || (version as number) < 1) {
@@ -71,7 +87,7 @@ export function createModelHandlers(deps: {
     if (typeof force !== "boolean")
       throw invalid("force", `force is true or false, given ${typeName(force)}`, "leave it out");
     const gate = services.find(({ name }) => name === id.service)?.gate ?? DEFAULT_GATE;
-    const given = { version: version as number, alias, share, force, gate, nowMs, by };
+    const given = { version: version as number, alias, share, force, gate, check, nowMs, by };
     return (await promote(registry, id, given)).change;
   }
 

@@ -59,6 +59,7 @@ export const PROBLEMS = {
   service_without_model: { status: 409, title: "The service has nothing to score with" },
   variant_absent: { status: 409, title: "The variant is not served" },
   gate_refused: { status: 409, title: "The gate refuses the model" },
+  model_unservable: { status: 409, title: "The model could not serve" },
   alias_conflict: { status: 409, title: "The aliases were changed meanwhile" },
   alias_standing: { status: 409, title: "The version has the alias already" },
   champion_needed: { status: 409, title: "The champion is needed as champion" },

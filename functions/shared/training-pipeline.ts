@@ -9,6 +9,7 @@ import { GetObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import { openModel } from "../../adapters/model/open.ts";
 import { promote } from "../../adapters/model/promotion.ts";
 import { registerModel } from "../../adapters/model/register.ts";
+import { servableCheck } from "../../adapters/model/servable.ts";
 import { readTarGz } from "../../adapters/model/tar.ts";
 import type { ModelRegistry } from "../../adapters/model-registry.ts";
 import { parseS3Uri } from "../../adapters/s3-uri.ts";
@@ -140,6 +141,7 @@ export async function makeChampion(
       version,
       alias: "champion",
       gate: ports.gateOf(service),
+      check: servableCheck(ports.registry, ports.plan),
       nowMs,
       by: by(execution),
     },

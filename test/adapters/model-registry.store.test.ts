@@ -4,6 +4,7 @@ import { createArtefactStore } from "../../adapters/model/artefact-store.ts";
 import { openModel } from "../../adapters/model/open.ts";
 import { promote, retire, rollback } from "../../adapters/model/promotion.ts";
 import { registerModel } from "../../adapters/model/register.ts";
+import { servableCheck } from "../../adapters/model/servable.ts";
 import { ModelRegistry } from "../../adapters/model-registry.ts";
 import { type FaultProxy, startAwsFaultProxy } from "../harness/aws-fault-proxy.ts";
 import { createBucket, createTable, startEmulator, type TestEmulator, testClients } from "../harness/emulator.ts";
@@ -38,7 +39,14 @@ const register = (folder = MODEL_FOLDER, tenant = id.tenant) =>
 const withMetrics = (metrics: Record<string, number>) =>
   alteredFolder((manifest) => void Object.assign(manifest.metrics, metrics));
 const to = (version: number, alias: "champion" | "challenger" | "shadow" = "champion", more: object = {}) =>
-  promote(registry, id, { version, alias, nowMs: clock++, by: "test", ...more });
+  promote(registry, id, { version, alias, check: check(), nowMs: clock++, by: "test", ...more });
+const check = (plan = modelPlan) => servableCheck(registry, plan);
+/** What somebody, or a disk, does to an artefact after it was registered. */
+const damage = async (version: number) => {
+  const { prefix } = await registry.get(id, version);
+  const artefacts = createArtefactStore({ bucket: "models", s3: testClients(emulator.url).s3 });
+  await artefacts.put(prefix, { "model.onnx": Buffer.from("broken") });
+};
 const refusal = (work: Promise<unknown>) =>
   work.then(
     () => "done",
@@ -135,7 +143,7 @@ describe("promotion", () => {
   it("rolls back step by step, until there is nothing to go back to", async () => {
     for (let i = 0; i < 3; i++) await register();
     for (const version of [1, 2, 3]) await to(version);
-    const back = () => rollback(registry, id, { nowMs: clock++, by: "test" });
+    const back = () => rollback(registry, id, { check: check(), nowMs: clock++, by: "test" });
     expect(await back()).toMatchObject({ kind: "rollback", from: 3, to: 2 });
     expect(await back()).toMatchObject({ from: 2, to: 1 });
     expect(await refusal(back())).toBe("rollback_impossible: model fraud had no champion before version 1");
@@ -177,6 +185,34 @@ describe("promotion", () => {
       expect(await refusal(to(1, alias))).toBe("done");
     },
   );
+
+  it("of what could not serve is refused, by force too: the champion stays", async () => {
+    for (let i = 0; i < 2; i++) await register();
+    await to(1);
+    await damage(2);
+    for (const work of [to(2), to(2, "champion", { force: true }), to(2, "shadow")]) {
+      expect(await refusal(work)).toBe(
+        "artefact_digest: model.onnx is not the file that its manifest names: its SHA-256 is another",
+      );
+    }
+    const views = modelPlan.views.map((view) => ({ ...view, ttlMs: view.ttlMs + 1 }));
+    await register();
+    expect(await refusal(to(3, "champion", { check: check({ ...modelPlan, views }) }))).toContain(
+      "model_plan_mismatch",
+    );
+    expect(await registry.aliases(id)).toMatchObject({ champion: 1, shadow: null, revision: 1 });
+    expect(await registry.history(id)).toHaveLength(1);
+  });
+
+  it("does not roll back to what could not serve", async () => {
+    for (let i = 0; i < 2; i++) await register();
+    for (const version of [1, 2]) await to(version);
+    await damage(1);
+    expect(await refusal(rollback(registry, id, { check: check(), nowMs: 9, by: "test" }))).toContain(
+      "artefact_digest",
+    );
+    expect(await registry.aliases(id)).toMatchObject({ champion: 2, revision: 2 });
+  });
 
   it("of two that decide at once, one wins and the other is told", async () => {
     for (let i = 0; i < 2; i++) await register();

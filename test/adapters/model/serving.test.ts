@@ -155,6 +155,29 @@ describe("serving", () => {
     expect(score.probability).toBeGreaterThan(0);
   });
 
+  it("looks again, consistently, when it is told to while a look is under way: that one may have begun too early", async () => {
+    const { allAliases } = registry;
+    const consistent: boolean[] = [];
+    let answer = () => {};
+    registry.allAliases = async (isConsistent: boolean) => {
+      consistent.push(isConsistent);
+      const found = await allAliases();
+      if (consistent.length === 1) await new Promise<void>((resolve) => (answer = resolve));
+      return found;
+    };
+    aliases = { champion: 1 };
+    const early = serving.refreshIfOlder(0);
+    await new Promise(setImmediate);
+    aliases = { champion: 2 };
+    const told = [serving.refresh(), serving.refresh()];
+    answer();
+    await early;
+    expect(names()[0]).toBe("m@1");
+    await Promise.all(told);
+    registry.allAliases = allAliases;
+    expect([names()[0], consistent]).toEqual(["m@2", [false, true]]);
+  });
+
   it("looks again only when its last attempt is old enough, also when that one failed", async () => {
     let looks = 0;
     const { allAliases } = registry;

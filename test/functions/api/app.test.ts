@@ -454,6 +454,7 @@ it("every code that a request can cause is caused by a test", () => {
     "job_unknown",
     // Of models: models.store.test.ts; registry_unavailable below, alias_conflict in the registry's own test.
     ...["share_invalid", "alias_unknown", "model_version_unknown", "variant_absent", "gate_refused", "alias_conflict"],
+    "model_unservable",
     ...["alias_standing", "champion_needed", "alias_empty", "rollback_impossible", "registry_unavailable"],
   ];
   const caused = new Set([...badInputs.map(({ code }) => code), ...elsewhere]);

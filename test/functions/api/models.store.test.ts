@@ -109,8 +109,13 @@ const register = (metrics: Record<string, number> = {}, files: Record<string, Ui
       by: "test",
     },
   );
+/** Without a look at the artefact: as when it breaks later. */
 const give = (version: number, alias: "champion" | "challenger" | "shadow" = "champion", more: object = {}) =>
-  promote(registry, { tenant, service: "fraud" }, { version, alias, nowMs: Date.now(), by: "test", ...more });
+  promote(
+    registry,
+    { tenant, service: "fraud" },
+    { version, alias, check: async () => {}, nowMs: Date.now(), by: "test", ...more },
+  );
 
 /** A golden row as the values that it was encoded from, put into the store; the request's fields are given back. */
 function recall(row: (number | null)[]): Record<string, Scalar> {
@@ -479,6 +484,26 @@ describe("the registry over HTTP", () => {
       to: 1,
     });
     expect((await score(recall(golden.rows[plain[0]]))).model_version).toBe("fraud-lightgbm@1");
+  });
+
+  it("gives no alias to what could not serve, nor goes back to it", async () => {
+    for (let i = 0; i < 2; i++) await register();
+    await give(1);
+    await give(2);
+    const { prefix } = await registry.get({ tenant, service: "fraud" }, 1);
+    const artefacts = createArtefactStore({ bucket: "models", s3: testClients(emulator.url).s3 });
+    await artefacts.put(prefix, { "trees.json": Buffer.from("{}") });
+    await start();
+    for (const body of [{ rollback: true }, { version: 1, force: true }]) {
+      const refused = await alias("champion", body);
+      expect([refused.status, refused.body.code, refused.body.reason]).toEqual([
+        409,
+        "model_unservable",
+        "artefact_digest",
+      ]);
+      conforming(schemas.problem, refused);
+    }
+    expect((await registry.aliases({ tenant, service: "fraud" })).champion).toBe(2);
   });
 
   it.each<[string, () => Promise<Reply>, number, string]>([
