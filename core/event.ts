@@ -1,6 +1,6 @@
 /** What the engine takes from an event: checked once, at the edge and again behind direct producers. */
 import { type Contribution, keepsValues } from "./accumulators.ts";
-import { RecordError } from "./errors.ts";
+import { FreshetError, RecordError } from "./errors.ts";
 import type { Channel, Group, Plan, Scalar, Stream } from "./plan.ts";
 import { compileWhere, type Fields } from "./where.ts";
 
@@ -28,7 +28,16 @@ export const identityText = (tenant: string, stream: string, eventTimeMs: number
   `${tenant}/${stream}/${eventTimeMs}/${eventId}`;
 
 /** Tenants are parts of store keys and of paths. */
-export const TENANT = /^[a-z0-9][a-z0-9_-]{0,63}$/;
+const TENANT = /^[a-z0-9][a-z0-9_-]{0,63}$/;
+
+/** @throws FreshetError `tenant_invalid` */
+export function checkTenant(tenant: string): void {
+  if (TENANT.test(tenant)) return;
+  throw new FreshetError("tenant_invalid", `a tenant is 1 to 64 of a-z, 0-9, _ and -, given "${tenant}"`, {
+    field: "tenant",
+    repair: "use a name like team-fraud",
+  });
+}
 
 function key(fields: Fields, field: string, code: string): string {
   const value = fields[field];

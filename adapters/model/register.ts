@@ -1,5 +1,6 @@
 /** How what was trained becomes a version. Apart from promotion: it opens the model, which needs the runtime. */
 import { FreshetError } from "../../core/errors.ts";
+import { checkTenant } from "../../core/event.ts";
 import type { Plan } from "../../core/plan.ts";
 import { checkFeatures, vectorHash } from "../../core/vector.ts";
 import { hash64 } from "../hash.ts";
@@ -9,8 +10,8 @@ import { openModel } from "./open.ts";
 
 /**
  * Takes a folder that training has written into the registry, after everything that serving would ask of it.
- * @throws FreshetError `service_unknown`, `model_service_mismatch`, `model_plan_mismatch`, `model_features_mismatch`, and what
- *   `openModel` throws; the registry is then as it was
+ * @throws FreshetError `tenant_invalid`, `service_unknown`, `model_service_mismatch`, `model_tenant_mismatch`,
+ *   `model_plan_mismatch`, `model_features_mismatch`, and what `openModel` throws; the registry is then as it was
  */
 export async function registerModel(
   registry: ModelRegistry,
@@ -24,6 +25,7 @@ export async function registerModel(
   },
 ): Promise<ModelVersion> {
   const { tenant, service: name, plan, nowMs, by } = options;
+  checkTenant(tenant);
   const service = plan.services.find((one) => one.name === name);
   if (service === undefined) {
     throw new FreshetError("service_unknown", `the plan has no service ${name}`, {
@@ -43,6 +45,15 @@ export async function registerModel(
         field: "service",
         repair: `register it with --service ${manifest.service}`,
       },
+    );
+  }
+  // A set that was not made from an archive names no tenant: it is nobody's, and its model may be anybody's.
+  const { tenant: owner = tenant } = manifest.trainingSet;
+  if (owner !== tenant) {
+    throw new FreshetError(
+      "model_tenant_mismatch",
+      `the model was trained on a training set of tenant ${owner}, not ${tenant}`,
+      { field: "tenant", repair: `register it with --tenant ${owner}, or train on a set of tenant ${tenant}` },
     );
   }
   // The same features in the same order may still mean something else, as after a window's hop was changed.

@@ -5,6 +5,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import { registerModel } from "../../adapters/model/register.ts";
 import { type ModelVersion, modelName } from "../../adapters/model-registry.ts";
 import { FreshetError } from "../../core/errors.ts";
+import { checkTenant } from "../../core/event.ts";
 import { plan } from "../../features/plan.ts";
 import { freshetHome, homeFolder, ROOT } from "../../local/home.ts";
 import { interruptible } from "../../local/interrupt.ts";
@@ -16,7 +17,7 @@ import { formatTable } from "../table.ts";
 import { buildSet } from "./training-set.ts";
 
 /** What this command knows better than its user. */
-const OWN = ["service", "plan_hash", "git_commit"];
+const OWN = ["service", "plan_hash", "tenant", "git_commit"];
 
 const setting = (text: string, before: Record<string, string> = {}): Record<string, string> => {
   const at = text.indexOf("=");
@@ -79,6 +80,7 @@ export function register(program: Command): void {
 
 async function run(options: Options, signal: AbortSignal): Promise<Trained> {
   const { service, tenant } = options;
+  checkTenant(tenant);
   if (!plan.services.some(({ name }) => name === service)) {
     throw new FreshetError("service_unknown", `there is no feature service ${service}`, {
       field: "service",
@@ -98,7 +100,7 @@ async function run(options: Options, signal: AbortSignal): Promise<Trained> {
   const model = await train(freshetHome(), {
     jobName,
     trainingSet: resolve(options.trainingSet ?? (await builtSet(options, jobName, signal))),
-    hyperparameters: { service, plan_hash: plan.hash, git_commit: gitCommit(), ...options.set },
+    hyperparameters: { service, plan_hash: plan.hash, tenant, git_commit: gitCommit(), ...options.set },
     // A refusal comes back as the error.
     onLine: (line) => void (line.startsWith("refused: ") || progress.write(`  ${line}\n`)),
     signal,

@@ -10,6 +10,7 @@ import type { AsOfRule, TrainingManifest } from "../../adapters/offline/training
 import { buildTrainingSet, type SpineSource } from "../../adapters/offline/training-set.ts";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
+import { checkTenant } from "../../core/event.ts";
 import { definitions } from "../../features/index.ts";
 import { plan } from "../../features/plan.ts";
 import { freshetHome, homeFolder } from "../../local/home.ts";
@@ -92,6 +93,7 @@ export async function buildSet(options: SetOptions, signal: AbortSignal): Promis
       repair: `use one of ${plan.services.map(({ name }) => name).join(", ")}`,
     });
   }
+  checkTenant(options.tenant);
   const spine = spineOf(options, definition.labels?.stream.name);
   const deployment = await openDeployment(options);
   const s3 = new S3Client({ ...deployment.clientConfig, forcePathStyle: options.stage === undefined });

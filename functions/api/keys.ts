@@ -11,7 +11,7 @@ import {
   ScanCommand,
 } from "@aws-sdk/client-dynamodb";
 import { FreshetError } from "../../core/errors.ts";
-import { TENANT } from "../../core/event.ts";
+import { checkTenant } from "../../core/event.ts";
 import { Problem } from "./problems.ts";
 
 export const SCOPES = ["read", "write", "score", "admin"] as const;
@@ -56,12 +56,7 @@ export async function createKey(
   store: KeyStore,
   options: { tenant: string; scopes: readonly string[]; name?: string; expiresAtMs?: number | null; nowMs: number },
 ): Promise<{ key: string; record: KeyRecord }> {
-  if (!TENANT.test(options.tenant)) {
-    throw new FreshetError("tenant_invalid", `a tenant is 1 to 64 of a-z, 0-9, _ and -, given "${options.tenant}"`, {
-      field: "tenant",
-      repair: "use a name like team-fraud",
-    });
-  }
+  checkTenant(options.tenant);
   const unknown = options.scopes.find((scope) => !(SCOPES as readonly string[]).includes(scope));
   if (unknown !== undefined || options.scopes.length === 0) {
     throw new FreshetError("scope_unknown", `a key has one or more of ${SCOPES.join(", ")}, given "${unknown ?? ""}"`, {

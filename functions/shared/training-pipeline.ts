@@ -14,6 +14,7 @@ import { readTarGz } from "../../adapters/model/tar.ts";
 import type { ModelRegistry } from "../../adapters/model-registry.ts";
 import { parseS3Uri } from "../../adapters/s3-uri.ts";
 import { FreshetError } from "../../core/errors.ts";
+import { checkTenant } from "../../core/event.ts";
 import { type GateDefinition, judge, type Verdict } from "../../core/gate.ts";
 import type { Plan } from "../../core/plan.ts";
 
@@ -55,10 +56,12 @@ export interface Trained extends Prepared {
 
 /**
  * Looks at the training set before an instance is paid for.
- * @throws FreshetError `service_unknown`, `training_set_missing`, `training_set_mismatch`, `s3_uri`
+ * @throws FreshetError `tenant_invalid`, `service_unknown`, `training_set_missing`, `training_set_mismatch`, `s3_uri`
  */
 export async function prepare(ports: TrainingPorts, input: TrainingInput, execution: string): Promise<Prepared> {
   const { plan } = ports;
+  const { tenant = "default" } = input;
+  checkTenant(tenant);
   if (!plan.services.some(({ name }) => name === input.service)) {
     throw new FreshetError("service_unknown", `there is no feature service ${input.service}`, {
       repair: `use one of ${plan.services.map(({ name }) => name).join(", ")}`,
@@ -69,22 +72,27 @@ export async function prepare(ports: TrainingPorts, input: TrainingInput, execut
   for (const [name, wanted] of [
     ["service", input.service],
     ["plan_hash", plan.hash],
+    ["tenant", tenant],
   ] as const) {
-    if (manifest[name] === wanted) continue;
+    // A set that was not made from an archive names no tenant.
+    if (manifest[name] === wanted || (name === "tenant" && manifest[name] === undefined)) continue;
     throw new FreshetError("training_set_mismatch", `the training set is of ${name} ${manifest[name]}, not ${wanted}`, {
-      repair: "build the training set again from the definitions that are deployed",
+      repair:
+        name === "tenant"
+          ? "give the tenant that it is of, or a set of this tenant"
+          : "build the training set again from the definitions that are deployed",
     });
   }
   const given = Object.entries(input.hyperparameters ?? {}).map(([name, value]) => [name, String(value)]);
   return {
-    tenant: input.tenant ?? "default",
+    tenant,
     service: input.service,
     training_set: uri,
     job_name: `${input.service}-${execution}`
       .replace(/[^a-zA-Z0-9]+/g, "-")
       .slice(0, 63)
       .replace(/-+$/, ""),
-    hyperparameters: { ...Object.fromEntries(given), service: input.service, plan_hash: plan.hash },
+    hyperparameters: { ...Object.fromEntries(given), service: input.service, plan_hash: plan.hash, tenant },
     promote: input.promote ?? true,
     execution,
   };

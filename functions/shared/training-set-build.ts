@@ -10,6 +10,7 @@ import { buildTrainingSet } from "../../adapters/offline/training-set.ts";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
+import { checkTenant } from "../../core/event.ts";
 import type { Plan } from "../../core/plan.ts";
 import type { TrainingInput } from "./training-pipeline.ts";
 
@@ -33,7 +34,7 @@ export interface BuildInput extends Omit<TrainingInput, "training_set"> {
 
 /**
  * @returns the input with the address of the set
- * @throws FreshetError `service_unknown`, `labels_missing`, `time_invalid`, and those of `buildTrainingSet`
+ * @throws FreshetError `tenant_invalid`, `service_unknown`, `labels_missing`, `time_invalid`, and those of `buildTrainingSet`
  */
 export async function buildForTraining(
   ports: BuildPorts,
@@ -41,6 +42,8 @@ export async function buildForTraining(
   execution: string,
 ): Promise<TrainingInput> {
   const { plan, s3, folder } = ports;
+  const { tenant = "default" } = input;
+  checkTenant(tenant);
   const service = plan.services.find(({ name }) => name === input.service);
   const definition = ports.services.find(({ name }) => name === input.service);
   if (service === undefined || definition === undefined) {
@@ -53,7 +56,6 @@ export async function buildForTraining(
       repair: "declare them, or give training_set",
     });
   }
-  const tenant = input.tenant ?? "default";
   const out = join(folder, "set");
   const session = await DuckSession.open({ folder: join(folder, "duckdb"), memoryMb: ports.memoryMb });
   try {

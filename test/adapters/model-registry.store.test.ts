@@ -82,6 +82,13 @@ describe("versions", () => {
     expect(await refusal(register(alteredFolder((manifest) => void (manifest.service = "ads"))))).toBe(
       "model_service_mismatch: the model was trained for service ads, not fraud",
     );
+    const ofTeamA = alteredFolder(({ training_set }) => void (training_set.tenant = "team-a"));
+    expect(await refusal(register(ofTeamA, "team-b"))).toBe(
+      "model_tenant_mismatch: the model was trained on a training set of tenant team-a, not team-b",
+    );
+    expect(await refusal(register(MODEL_FOLDER, "a/b"))).toBe(
+      'tenant_invalid: a tenant is 1 to 64 of a-z, 0-9, _ and -, given "a/b"',
+    );
     expect(await refusal(register(alteredFolder(({ features }) => void features.reverse())))).toContain(
       "model_features_mismatch",
     );

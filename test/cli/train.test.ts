@@ -55,6 +55,7 @@ describe("freshet train", () => {
     [["--training-set", set, "--set", "num_trees"], 2, "Give a hyperparameter, as num_trees=200."],
     [["--training-set", set, "--set", "plan_hash=ab"], 2, "plan_hash is filled in by itself."],
     [["--training-set", set, "--service", "none"], 2, "there is no feature service none\n  repair: use one of fraud"],
+    [["--training-set", set, "--tenant", "a/b"], 2, 'a tenant is 1 to 64 of a-z, 0-9, _ and -, given "a/b"'],
     [["--training-set", set, "--name", "a/b"], 1, "a training job's name is letters, digits and hyphens"],
   ])("%j is refused", (args, code, words) => {
     const result = train(temporaryFolder(), ...args);

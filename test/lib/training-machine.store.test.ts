@@ -91,6 +91,7 @@ describe("the training machine, executed", () => {
     await archive.write(labels, { stream: "labels", shard: "shardId-0" });
     await uploadSet("good");
     await uploadSet("other-plan", (manifest) => ({ ...manifest, plan_hash: "ffffffffffffffff" }));
+    await uploadSet("team-a", (manifest) => ({ ...manifest, tenant: "team-a" }));
     await uploadSet("corrupt", (manifest) => manifest, "part-1.parquet");
   });
   afterAll(async () => {
@@ -184,6 +185,17 @@ describe("the training machine, executed", () => {
     expect(version.trainingSet).toMatchObject({ service: "fraud", row_count: 2_500 });
     expect(version.metrics["roc_auc"]).toBeGreaterThan(0.5);
     expect((await registry.history(id)).map(({ alias, to }) => [alias, to])).toEqual([["champion", 1]]);
+  });
+
+  it("looks at whose set it is before anything is trained", async () => {
+    for (const [name, tenant, reason] of [
+      ["their-set", "team-b", "the training set is of tenant team-a, not team-b"],
+      ["their-path", "a/b", "a tenant is 1 to 64 of a-z, 0-9, _ and -, given"],
+    ]) {
+      const execution = await execute(name, { service: "fraud", tenant, training_set: sets["team-a"] });
+      expect([execution.status, execution.cause]).toEqual(["FAILED", expect.stringContaining(reason)]);
+    }
+    expect((await registry.list({ ...id, tenant: "team-b" })).length).toBe(0);
   });
 
   it("builds its set from the archive when none is given", async () => {

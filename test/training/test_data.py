@@ -91,6 +91,15 @@ class Reading(unittest.TestCase):
         self.refused("service_mismatch", service="offers")
         self.read(plan_hash="0123456789abcdef", service="fraud")
 
+    def test_another_tenant_is_refused_and_a_set_of_nobody_is_not(self):
+        self.write(tenant="team-a")
+        message = self.refused("tenant_mismatch", tenant="team-b")
+        self.assertIn("the training set is of tenant team-a, training was asked for team-b", message)
+        self.read(tenant="team-a")
+        self.read()
+        self.write()
+        self.read(tenant="team-b")
+
     def test_no_manifest_says_what_is_there(self):
         self.write()
         (self.folder / "manifest.json").unlink()

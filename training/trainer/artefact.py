@@ -10,7 +10,7 @@ from .encode import Encoder
 from .hyperparameters import Hyperparameters
 from .json_text import to_json
 
-LINEAGE = ("service", "plan_hash", "model_name", "git_commit", "created_ms")
+LINEAGE = ("service", "plan_hash", "tenant", "model_name", "git_commit", "created_ms")
 
 
 def manifest(

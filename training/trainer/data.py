@@ -41,7 +41,7 @@ class TrainingSet:
 
 
 def read_manifest(folder: Path, wanted: Hyperparameters) -> dict:
-    """Raises Refusal when there is none, or it is that of another service or plan."""
+    """Raises Refusal when there is none, or it is that of another service, plan or tenant."""
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text("utf-8"))
@@ -65,6 +65,14 @@ def read_manifest(folder: Path, wanted: Hyperparameters) -> dict:
                 f"the training set is of {name} {manifest[name]}, training was asked for {expected}",
                 "build the training set again from the present definitions",
             )
+    # A set that was not made from an archive names no tenant: it is nobody's.
+    owner = manifest.get("tenant")
+    if wanted.tenant and owner is not None and owner != wanted.tenant:
+        raise Refusal(
+            "tenant_mismatch",
+            f"the training set is of tenant {owner}, training was asked for {wanted.tenant}",
+            "train for the tenant that it is of, or on a set of this tenant",
+        )
     return manifest
 
 

@@ -12,6 +12,7 @@ class Hyperparameters:
     # What the training set has to be of; empty accepts any.
     service: str = ""
     plan_hash: str = ""
+    tenant: str = ""
     # Lineage, written to the manifest as it is.
     model_name: str = ""
     git_commit: str = ""
