@@ -6,8 +6,16 @@
  *   origin               store time (ms) at which the hash was made: after a loss nothing counts before it
  *   c:<shard>            greatest arrival (ms) that was ever cleared
  *   o:<shard>:<first>    "<arrival of first>:<last>:<store time in µs>": a batch that was begun then and is not cleared
+ *   b:<shard>:<last>     "<event time>:<store time in µs>": such a batch holds an event above the seal that its arrival does not
+ *                        protect, since it is later than the allowed lateness: the seal stays at or below this base tile.
+ *                        Under the batch's last record, so that it stands until the last part of a bisected batch is cleared
+ *   seal                 event time (ms) up to which every bucket is sealed: what is older needs no protection
+ *   next                 "<event time>:<store time in µs>": a control run is moving the seal there
  */
+import { setTimeout as sleep } from "node:timers/promises";
+import { InfrastructureError } from "../../core/errors.ts";
 import type { ValkeyConnection } from "./connection.ts";
+import { ANNOUNCE, CLEAR, DROP, REGISTER, RESTART, SETTLE } from "./watermark-scripts.ts";
 
 export interface BatchSpan {
   readonly shard: string;
@@ -22,10 +30,19 @@ export interface OutstandingSpan extends BatchSpan {
   readonly stamp: number;
 }
 
+/** An outstanding batch's oldest event of those that only this keeps above the seal. */
+interface LateBound {
+  readonly shard: string;
+  readonly lastSequence: string;
+  readonly eventMs: number;
+  readonly stamp: number;
+}
+
 export interface Registrations {
   readonly originMs: number | null;
   readonly committed: ReadonlyMap<string, number>;
   readonly outstanding: readonly OutstandingSpan[];
+  readonly bounds: readonly LateBound[];
 }
 
 export interface ShardInfo {
@@ -39,10 +56,17 @@ const outstandingField = (shard: string, sequence: string) => `o:${shard}:${sequ
 const spanField = ({ shard, firstSequence }: BatchSpan) => outstandingField(shard, firstSequence);
 const spanValue = ({ firstArrivalMs, lastSequence, stamp }: OutstandingSpan) =>
   `${firstArrivalMs}:${lastSequence}:${stamp}`;
+const boundField = ({ shard, lastSequence }: Pick<LateBound, "shard" | "lastSequence">) => `b:${shard}:${lastSequence}`;
+const boundValue = ({ eventMs, stamp }: LateBound) => `${eventMs}:${stamp}`;
 
 /** Every delivery renews its registration: one that is this old is of a batch that the mapping has given up. */
 const GIVEN_UP_MS = 6 * 3_600_000;
-const isGivenUp = ({ stamp }: OutstandingSpan, nowMs: number): boolean => stamp / 1000 < nowMs - GIVEN_UP_MS;
+const isGivenUp = ({ stamp }: { readonly stamp: number }, nowMs: number): boolean => stamp / 1000 < nowMs - GIVEN_UP_MS;
+/** Longer than any run of control: one that announced a move before that has ended, and moves nothing more. */
+const MOVING_US = 60_000_000;
+/** A move takes some ten ms. */
+const MOVING_TRIES = 40;
+const MOVING_DELAY_MS = 50;
 
 export class Watermark {
   private readonly connection: ValkeyConnection;
@@ -51,12 +75,23 @@ export class Watermark {
     this.connection = connection;
   }
 
-  /** @returns the registration's stamp, which `clear` wants */
-  async register(stream: string, span: BatchSpan): Promise<number> {
+  /**
+   * @param lateStarts starts (ms) of the base tiles of events that are later than the allowed lateness, ascending
+   * @returns the registration's stamp, which `clear` wants
+   * @throws InfrastructureError `seal_moving` when the seal is just passing one of these: which side it is on is not known
+   */
+  async register(stream: string, span: BatchSpan, lateStarts: readonly number[] = []): Promise<number> {
     const key = watermarkKey(stream);
-    const args = [REGISTER, 1, key, spanField(span), span.firstArrivalMs, span.lastSequence];
-    const [stamp] = await this.connection.demand([{ key, name: "EVAL", args }]);
-    return Number(stamp);
+    const fields = [spanField(span), span.firstArrivalMs, span.lastSequence, boundField(span)];
+    const args = [REGISTER, 1, key, ...fields, MOVING_US, ...lateStarts];
+    for (let tries = 0; tries < MOVING_TRIES; tries++) {
+      if (tries > 0) await sleep(MOVING_DELAY_MS);
+      const [stamp] = await this.connection.demand([{ key, name: "EVAL", args }]);
+      if (stamp !== null) return Number(stamp);
+    }
+    throw new InfrastructureError("seal_moving", `the seal of ${stream} is moving past late events of this batch`, {
+      repair: "it is delivered again; a move that was cut off is given up after a minute",
+    });
   }
 
   /**
@@ -78,17 +113,44 @@ export class Watermark {
   ): Promise<void> {
     const key = watermarkKey(stream);
     const own = new Set(acknowledged);
-    const settled = (await this.read(stream)).outstanding.filter(
+    const { outstanding, bounds } = await this.read(stream);
+    const settled = outstanding.filter(
       (span) =>
         span.shard === shard && own.has(span.firstSequence) && (span.stamp <= stamp || own.has(span.lastSequence)),
     );
+    const freed = bounds.filter(
+      (bound) => bound.shard === shard && own.has(bound.lastSequence) && bound.stamp <= stamp,
+    );
+    const cleared = [
+      ...settled.map((span) => [spanField(span), spanValue(span)]),
+      ...freed.map((bound) => [boundField(bound), boundValue(bound)]),
+    ];
     // Nothing acknowledged, nothing committed: the arrival of 0 changes nothing.
     const committed = acknowledged.length > 0 ? newestArrivalMs : 0;
     const registered = rest === null ? [] : [spanField(rest), spanValue({ ...rest, stamp })];
     const args = [CLEAR, 1, key, `c:${shard}`, committed, registered.length, ...registered];
-    await this.connection.demand([
-      { key, name: "EVAL", args: [...args, ...settled.flatMap((span) => [spanField(span), spanValue(span)])] },
-    ]);
+    await this.connection.demand([{ key, name: "EVAL", args: [...args, ...cleared.flat()] }]);
+  }
+
+  /**
+   * Says that the seal is about to move, before any bucket's does: late events between are neither begun nor answered for until
+   * `settle`. In the same step it stays below what outstanding batches hold.
+   * @returns where it may move to, at most `sealMs`; null when another run is moving it further
+   */
+  async announce(stream: string, sealMs: number): Promise<number | null> {
+    const key = watermarkKey(stream);
+    const args = [ANNOUNCE, 1, key, sealMs, MOVING_US, GIVEN_UP_MS * 1_000];
+    const [answer] = await this.connection.demand([{ key, name: "EVAL", args }]);
+    return answer === null ? null : Number(answer);
+  }
+
+  /**
+   * Ends a move. @param sealMs the least of all buckets'
+   * @param announcedMs as answered by `announce`; null when nothing was announced
+   */
+  async settle(stream: string, sealMs: number, announcedMs: number | null): Promise<void> {
+    const key = watermarkKey(stream);
+    await this.connection.demand([{ key, name: "EVAL", args: [SETTLE, 1, key, sealMs, announcedMs ?? ""] }]);
   }
 
   async read(stream: string): Promise<Registrations> {
@@ -97,6 +159,7 @@ export class Watermark {
     const flat = (answer as Buffer[]).map(String);
     const committed = new Map<string, number>();
     const outstanding: OutstandingSpan[] = [];
+    const bounds: LateBound[] = [];
     let originMs: number | null = null;
     for (let i = 0; i < flat.length; i += 2) {
       const [kind, shard, firstSequence] = flat[i].split(":");
@@ -112,9 +175,12 @@ export class Watermark {
           lastSequence,
           stamp: Number(stamp),
         });
+      } else if (kind === "b") {
+        const [eventMs, stamp] = value.split(":").map(Number);
+        bounds.push({ shard, lastSequence: firstSequence, eventMs, stamp });
       }
     }
-    return { originMs, committed, outstanding };
+    return { originMs, committed, outstanding, bounds };
   }
 
   /** Marks a new or lost hash with the instant from which on acknowledgements count. */
@@ -137,9 +203,11 @@ export class Watermark {
     const listed = new Set(shards.map(({ id }) => id));
     const gone = [...state.committed].filter(([shard]) => !listed.has(shard));
     const spans = state.outstanding.filter((span) => !listed.has(span.shard) || isGivenUp(span, nowMs));
+    const bounds = state.bounds.filter((bound) => !listed.has(bound.shard) || isGivenUp(bound, nowMs));
     const pairs = [
       ...gone.map(([shard, arrivalMs]) => [`c:${shard}`, String(arrivalMs)]),
       ...spans.map((span) => [spanField(span), spanValue(span)]),
+      ...bounds.map((bound) => [boundField(bound), boundValue(bound)]),
     ];
     if (pairs.length === 0) return;
     const key = watermarkKey(stream);
@@ -152,7 +220,11 @@ export class Watermark {
  * without an acknowledgement since the registrations began.
  * A closed shard counts as read to its end once a child has been worked on: a mapping reads children after their parents.
  */
-export function committedArrival(state: Registrations, shards: readonly ShardInfo[], nowMs: number): number | null {
+export function committedArrival(
+  state: Omit<Registrations, "bounds">,
+  shards: readonly ShardInfo[],
+  nowMs: number,
+): number | null {
   const { originMs, committed } = state;
   if (originMs === null || shards.length === 0) return null;
   const outstanding = state.outstanding.filter((span) => !isGivenUp(span, nowMs));
@@ -169,34 +241,3 @@ export function committedArrival(state: Registrations, shards: readonly ShardInf
   }
   return Number.isFinite(lowest) ? lowest : null;
 }
-
-// KEYS[1] watermark hash; ARGV[1] field, ARGV[2] arrival of the first record, ARGV[3] last sequence. Returns the stamp.
-const REGISTER = `
-local time = redis.call("TIME")
-local stamp = time[1] .. string.format("%06d", time[2])
-redis.call("HSET", KEYS[1], ARGV[1], ARGV[2] .. ":" .. ARGV[3] .. ":" .. stamp)
-return stamp`;
-
-// KEYS[1] watermark hash; ARGV[1] the new origin.
-const RESTART = `
-redis.call("DEL", KEYS[1])
-return redis.call("HSET", KEYS[1], "origin", ARGV[1])`;
-
-// KEYS[1] watermark hash; ARGV fields to delete, each with the value that it must still have.
-const DROP = `
-for i = 1, #ARGV, 2 do
-  if redis.call("HGET", KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call("HDEL", KEYS[1], ARGV[i]) end
-end
-return 1`;
-
-// KEYS[1] watermark hash; ARGV[1] field and ARGV[2] value of the committed arrival, ARGV[3] number of arguments to set,
-// then field and value of the rest, then fields to delete, each with the value that it must still have.
-const CLEAR = `
-local before = redis.call("HGET", KEYS[1], ARGV[1])
-if tonumber(ARGV[2]) > tonumber(before or 0) then redis.call("HSET", KEYS[1], ARGV[1], ARGV[2]) end
-local set = tonumber(ARGV[3])
-for i = 4 + set, #ARGV, 2 do
-  if redis.call("HGET", KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call("HDEL", KEYS[1], ARGV[i]) end
-end
-if set > 0 then redis.call("HSET", KEYS[1], ARGV[4], ARGV[5]) end
-return 1`;

@@ -1,5 +1,5 @@
 /**
- * What the aggregate function does with one batch of one shard (DESIGN §6): register, apply, make every side output
+ * What the aggregate function does with one batch of one shard (DESIGN §6): decode, register, apply, make every side output
  * durable, clear the registration, acknowledge. Any infrastructure failure stops it before the acknowledgement.
  */
 import type { ArchiveRow, ArchiveWriter } from "../../adapters/archive.ts";
@@ -14,6 +14,7 @@ import type { BatchSpan, Watermark } from "../../adapters/valkey/watermark.ts";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import { checkEvent } from "../../core/event.ts";
 import type { Stream } from "../../core/plan.ts";
+import { floorTo } from "../../core/window.ts";
 import { type Conflicts, findConflicts } from "./identity-conflicts.ts";
 
 /** One record as the mapping delivers it. */
@@ -67,8 +68,8 @@ export async function aggregateBatch(
 ): Promise<BatchResult> {
   const { stream, watermark } = ports;
   const span = spanOf(shard, records);
-  const stamp = await watermark.register(stream.name, span);
   const { candidates, refused } = decodeBatch(ports, shard, records);
+  const stamp = await watermark.register(stream.name, span, lateStarts(stream, candidates, span.firstArrivalMs));
   const { fates, nowMs, failover, refusedLater } = await applyAll(ports, shard, candidates);
   refused.push(...refusedLater);
   const rows: ArchiveRow[] = [];
@@ -137,6 +138,16 @@ const spanOf = (shard: string, records: readonly StreamRecord[]): BatchSpan => (
   firstArrivalMs: records[0].arrivalMs,
   lastSequence: records[records.length - 1].sequence,
 });
+
+/** Base tiles of events that the batch's arrival does not keep above the seal, ascending. Nearly always none. */
+function lateStarts(stream: Stream, candidates: readonly Candidate[], firstArrivalMs: number): number[] {
+  const protectedMs = firstArrivalMs - stream.allowedLatenessMs;
+  const starts = new Set<number>();
+  for (const { eventTimeMs } of candidates) {
+    if (eventTimeMs < protectedMs) starts.add(floorTo(eventTimeMs, stream.baseMs));
+  }
+  return [...starts].sort((a, b) => a - b);
+}
 
 /** Decodes and checks every event. Whatever one record does wrong stays with that record. */
 function decodeBatch(ports: AggregationPorts, shard: string, records: readonly StreamRecord[]) {

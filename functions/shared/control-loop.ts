@@ -90,18 +90,12 @@ export async function controlStep(
   // After the births, so that a run that is cut short begins the same slots anew.
   if (known === null || canonicalJson(known) !== canonicalJson(lock)) await table.putLock(lock, known);
   for (const stream of plan.streams) {
-    const groups = plan.groups.filter(({ stream: name }) => name === stream.name);
     const target =
       (await frozenBy(ports, stream, nowMs)) ?? (await sealTarget(ports, stream, streams[stream.name], nowMs));
+    const moved = await moveSeals(ports, stream, summary.state === "ok" ? target : null);
     if (typeof target === "string") held[stream.name] = target;
-    for (const group of groups) {
-      const [control] = await controls.group(group);
-      if (control === null) continue;
-      if (typeof target === "number" && target > control.sealMs && summary.state === "ok") {
-        await controls.moveSeal(group, target);
-        seals[stream.name] = target;
-      } else seals[stream.name] = control.sealMs;
-    }
+    else if (moved.held !== null) held[stream.name] = moved.held;
+    if (moved.sealMs !== null) seals[stream.name] = moved.sealMs;
   }
   const bucketsNotOk = BUCKETS - summary.ok;
   const unready = (await readinessOf(controls, plan)).filter(isUnready);
@@ -224,6 +218,33 @@ const birthAfter = (group: Group, nowMs: number, timeoutMs: number): number =>
 const sameBirths = (a: readonly Birth[], b: readonly Birth[]): boolean =>
   a.length === b.length &&
   a.every((x) => b.some((y) => y.slot === x.slot && y.object === x.object && y.baseIndex === x.baseIndex));
+
+/** Moves the seals of a stream's groups, one stream's being the same for all but for groups that are new. */
+async function moveSeals(
+  { plan, controls, watermark }: ControlPorts,
+  { name }: Stream,
+  target: number | string | null,
+): Promise<{ sealMs: number | null; held: string | null }> {
+  const groups = plan.groups.filter(({ stream }) => stream === name);
+  /** The least over all buckets: a run that was cut short has moved some of them. */
+  const standing = async (): Promise<number> => {
+    const all = await Promise.all(groups.map((group) => controls.group(group)));
+    return Math.min(...all.flat().map((control) => control?.sealMs ?? 0));
+  };
+  if (groups.length === 0) return { sealMs: null, held: null };
+  const beforeMs = await standing();
+  if (typeof target !== "number" || target <= beforeMs) {
+    await watermark.settle(name, beforeMs, null);
+    return { sealMs: beforeMs, held: null };
+  }
+  const announcedMs = await watermark.announce(name, target);
+  if (announcedMs === null) return { sealMs: beforeMs, held: "another run of control is moving it" };
+  if (announcedMs > beforeMs) for (const group of groups) await controls.moveSeal(group, announcedMs);
+  const sealMs = await standing();
+  await watermark.settle(name, sealMs, announcedMs);
+  const reached = announcedMs === target || announcedMs > beforeMs;
+  return { sealMs, held: reached ? null : "a batch that is not archived yet holds late events above it" };
+}
 
 /** Where the seal may move to, or why it stands. */
 async function sealTarget(

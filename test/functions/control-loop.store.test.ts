@@ -209,7 +209,7 @@ describe("the seal", () => {
     expect((await tick(NOW + 42 * MINUTE, split)).seals).toEqual({ payments: floor(NOW + 40 * MINUTE - LAG_MS) });
     // When the parent has expired, nothing of it stays in the hash.
     await tick(NOW + 43 * MINUTE, split.slice(1));
-    expect((await admin.hkeys(watermarkKey("payments"))).sort()).toEqual(["c:l", "c:r", "origin"]);
+    expect((await admin.hkeys(watermarkKey("payments"))).sort()).toEqual(["c:l", "c:r", "origin", "seal"]);
   });
 
   it("never goes back: a shard that turns up late holds it where it is", async () => {
@@ -250,7 +250,7 @@ describe("the seal", () => {
     const later = NOW + 7 * 60 * MINUTE;
     await acknowledge("a", later);
     expect((await tick(later)).seals).toEqual({ payments: floor(later - LAG_MS) });
-    expect((await admin.hkeys(watermarkKey("payments"))).sort()).toEqual(["c:a", "origin"]);
+    expect((await admin.hkeys(watermarkKey("payments"))).sort()).toEqual(["c:a", "origin", "seal"]);
   });
 });
 

@@ -264,6 +264,7 @@ describe("what nobody will clear", () => {
     await watermark.restart(shard.stream, ARRIVAL + 99);
     expect(await watermark.read(shard.stream)).toEqual({
       originMs: ARRIVAL + 99,
+      bounds: [],
       committed: new Map(),
       outstanding: [],
     });
