@@ -11,6 +11,7 @@
 import { hash } from "node:crypto";
 import {
   type AttributeValue,
+  ConditionalCheckFailedException,
   type DynamoDBClient,
   GetItemCommand,
   PutItemCommand,
@@ -106,11 +107,17 @@ export class ModelRegistry {
       manifestSha256,
     };
     const item = { pk: S(pk(id)), sk: S(`version#${padded(version)}`), record: S(JSON.stringify(record)) };
-    await this.#call("adding a version", () =>
-      this.#dynamodb.send(
-        new PutItemCommand({ TableName: this.#table, Item: item, ConditionExpression: "attribute_not_exists(pk)" }),
-      ),
-    );
+    const put = { TableName: this.#table, Item: item, ConditionExpression: "attribute_not_exists(pk)" };
+    await this.#call("adding a version", async () => {
+      try {
+        await this.#dynamodb.send(new PutItemCommand(put));
+      } catch (cause) {
+        if (!(cause instanceof ConditionalCheckFailedException)) throw cause;
+        // The number is ours alone: what lies there was written by an attempt whose answer was lost.
+        const there = await this.#get(item.pk.S!, item.sk.S!);
+        if (there?.["record"]?.S !== item.record.S) throw cause;
+      }
+    });
     return record;
   }
 

@@ -2,6 +2,7 @@
  * The steps of the training state machine that are ours: what comes before the job and what follows it. Each takes what the
  * steps before it have found and changes nothing but what it is named for, so an execution that fails has changed nothing.
  */
+import { hash } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
@@ -111,13 +112,21 @@ export async function gate(ports: TrainingPorts, { tenant, service, job }: Train
   return judge(model.manifest.metrics, standing?.metrics ?? null, ports.gateOf(service));
 }
 
-/** @throws what `registerModel` throws; the registry is then as it was */
+/**
+ * Finds what an earlier attempt has registered: a step whose answer was lost is taken again.
+ * @throws what `registerModel` throws; the registry is then as it was
+ */
 export async function register(
   ports: TrainingPorts,
   { tenant, service, job, execution }: Trained,
   nowMs: number,
 ): Promise<{ version: number }> {
   const files = await readTarGz(await read(ports, job.model));
+  // Names of executions come back after months, so the artefact is compared too.
+  const known = (await ports.registry.list({ tenant, service })).find(
+    (one) => one.by === by(execution) && one.manifestSha256 === hash("sha256", files["manifest.json"] ?? "", "hex"),
+  );
+  if (known !== undefined) return { version: known.version };
   const folder = mkdtempSync(join(tmpdir(), "freshet-model-"));
   try {
     // By their last name: an artefact has no folders, and no entry may write outside of this one.
@@ -135,25 +144,29 @@ export async function register(
   }
 }
 
-/** @throws FreshetError `gate_refused` when another champion has come meanwhile, `alias_conflict` */
+/**
+ * Once for an execution: after a lost answer it finds its own change, and leaves alone what others have made of it since.
+ * @throws FreshetError `gate_refused` when another champion has come meanwhile, `alias_conflict`
+ */
 export async function makeChampion(
   ports: TrainingPorts,
   { tenant, service, execution }: Trained,
   version: number,
   nowMs: number,
 ): Promise<{ champion: number; revision: number }> {
-  const { aliases } = await promote(
-    ports.registry,
-    { tenant, service },
-    {
-      version,
-      alias: "champion",
-      gate: ports.gateOf(service),
-      check: servableCheck(ports.registry, ports.plan),
-      nowMs,
-      by: by(execution),
-    },
+  const id = { tenant, service };
+  const done = (await ports.registry.history(id)).find(
+    (one) => one.by === by(execution) && one.alias === "champion" && one.to === version,
   );
+  if (done !== undefined) return { champion: version, revision: done.revision };
+  const { aliases } = await promote(ports.registry, id, {
+    version,
+    alias: "champion",
+    gate: ports.gateOf(service),
+    check: servableCheck(ports.registry, ports.plan),
+    nowMs,
+    by: by(execution),
+  });
   return { champion: version, revision: aliases.revision };
 }
 
