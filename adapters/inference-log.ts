@@ -21,16 +21,17 @@ const HOUR_MS = 3_600_000;
 /** Lines are turned into bytes in steps of this many characters, so that no flush holds the event loop for long. */
 const STEP = 32_768;
 const OBJECT_BYTES = 4 * 1024 * 1024;
-/** Kept while S3 does not answer; beyond it the oldest are given up and counted. */
+/** Held in all while S3 does not answer; beyond it the oldest are given up and counted. */
 const KEPT_BYTES = 64 * 1024 * 1024;
 const CLOSING_ATTEMPTS = 3;
 
 /** Rows of one object to be. */
 interface Batch {
-  readonly folder: string;
-  readonly firstMs: number;
+  /** Given out once: an attempt whose answer was lost is repeated onto the same object, and no row is there twice. */
+  readonly key: string;
   readonly chunks: Buffer[];
   pending: string;
+  /** Characters of what is pending count as bytes until it is settled. */
   bytes: number;
   rows: number;
 }
@@ -46,69 +47,80 @@ export interface InferenceLogOptions {
 
 export function createInferenceLog(options: InferenceLogOptions): InferenceLog {
   const { bucket, s3, maxDelayMs = 5_000, onFault } = options;
-  let open = new Map<string, Batch>();
+  const open = new Map<string, Batch>();
   /** Closed batches that wait for S3, oldest first. */
   const waiting: Batch[] = [];
-  let waitingBytes = 0;
+  /** Of all open and waiting batches. */
+  let heldBytes = 0;
+  /** The first that waits, while S3 is asked to take it. */
+  let underWay: Batch | null = null;
   let flushing: Promise<void> | null = null;
+  /** A flush that begins when the one under way has ended. */
+  let following: Promise<void> | null = null;
 
   const settle = (batch: Batch) => {
     if (batch.pending === "") return;
     const chunk = Buffer.from(batch.pending, "utf8");
+    const more = chunk.length - batch.pending.length;
     batch.pending = "";
     batch.chunks.push(chunk);
-    batch.bytes += chunk.length;
+    batch.bytes += more;
+    heldBytes += more;
+  };
+  const closeBatch = (id: string, batch: Batch) => {
+    settle(batch);
+    open.delete(id);
+    waiting.push(batch);
   };
   const closeBatches = () => {
-    for (const batch of open.values()) {
-      settle(batch);
-      waiting.push(batch);
-      waitingBytes += batch.bytes;
-    }
-    open = new Map();
-    while (waitingBytes > KEPT_BYTES && waiting.length > 1) {
-      const oldest = waiting.shift()!;
-      waitingBytes -= oldest.bytes;
+    for (const [id, batch] of open) closeBatch(id, batch);
+  };
+  /** What S3 is taking cannot be given up: its memory stays, and it may be stored already. */
+  const keepBound = () => {
+    if (heldBytes <= KEPT_BYTES) return;
+    closeBatches();
+    const first = underWay === null ? 0 : 1;
+    while (heldBytes > KEPT_BYTES && waiting.length > first) {
+      const [oldest] = waiting.splice(first, 1);
+      heldBytes -= oldest.bytes;
       onFault({ dropped: oldest.rows });
     }
   };
-  const write = async (batch: Batch) => {
-    const name = `${String(batch.firstMs).padStart(13, "0")}-${randomUUID()}.ndjson.zst`;
-    const body = await encodeInferenceLog(Buffer.concat(batch.chunks));
-    await s3.send(
-      new PutObjectCommand({
-        Bucket: bucket,
-        Key: `${batch.folder}/${name}`,
-        Body: body,
-        ContentType: "application/zstd",
-      }),
-    );
+  const write = async ({ key, chunks }: Batch) => {
+    const body = await encodeInferenceLog(Buffer.concat(chunks));
+    await s3.send(new PutObjectCommand({ Bucket: bucket, Key: key, Body: body, ContentType: "application/zstd" }));
   };
   const drain = async () => {
     closeBatches();
     while (waiting.length > 0) {
-      const batch = waiting[0];
+      underWay = waiting[0];
       try {
-        await write(batch);
+        await write(underWay);
+        waiting.shift();
+        heldBytes -= underWay.bytes;
       } catch (error) {
         onFault({ error, dropped: 0 });
         return;
-      }
-      // The bound may have taken it away meanwhile; then it has been written all the same.
-      if (waiting[0] === batch) {
-        waiting.shift();
-        waitingBytes -= batch.bytes;
+      } finally {
+        underWay = null;
       }
     }
   };
-  const flush = async () => {
-    // What was added while a flush was under way needs another one.
-    while (flushing !== null) await flushing;
-    if (open.size + waiting.length === 0) return;
+  const begin = (): Promise<void> => {
+    if (open.size + waiting.length === 0) return Promise.resolve();
     flushing = drain().finally(() => {
       flushing = null;
     });
-    await flushing;
+    return flushing;
+  };
+  const flush = (): Promise<void> => {
+    if (flushing === null) return begin();
+    // What was added while a flush was under way needs another one: one for all who ask.
+    following ??= flushing.then(() => {
+      following = null;
+      return begin();
+    });
+    return following;
   };
   const timer = maxDelayMs === null ? null : setInterval(() => void flush(), maxDelayMs);
   timer?.unref();
@@ -116,17 +128,26 @@ export function createInferenceLog(options: InferenceLogOptions): InferenceLog {
   return {
     add(row) {
       const hour = Math.floor(row.asOfMs / HOUR_MS);
-      const key = `${row.tenant} ${row.service} ${hour}`;
-      let batch = open.get(key);
+      const id = `${row.tenant} ${row.service} ${hour}`;
+      let batch = open.get(id);
       if (batch === undefined) {
         const folder = `inference-log/tenant=${tenantPartition(row.tenant)}/service=${row.service}/${hourPath(row.asOfMs)}`;
-        batch = { folder, firstMs: row.asOfMs, chunks: [], pending: "", bytes: 0, rows: 0 };
-        open.set(key, batch);
+        const name = `${String(row.asOfMs).padStart(13, "0")}-${randomUUID()}.ndjson.zst`;
+        batch = { key: `${folder}/${name}`, chunks: [], pending: "", bytes: 0, rows: 0 };
+        open.set(id, batch);
       }
-      batch.pending += inferenceLine(row);
+      const line = inferenceLine(row);
+      batch.pending += line;
+      batch.bytes += line.length;
+      heldBytes += line.length;
       batch.rows++;
       if (batch.pending.length > STEP) settle(batch);
-      if (batch.bytes >= OBJECT_BYTES) void flush();
+      if (batch.bytes >= OBJECT_BYTES) {
+        closeBatch(id, batch);
+        // A flush that is under way takes it too.
+        if (flushing === null) void flush();
+      }
+      keepBound();
     },
     flush,
     async close() {

@@ -235,7 +235,7 @@ const unknownFeature = (service: Service, name: string) =>
 
 /** Makes every service's scorer once, so that what it would refuse is refused before anything is deployed. @throws DefinitionError */
 export function checkServices(
-  plan: Pick<Plan, "services" | "entities">,
+  plan: Pick<Plan, "services" | "entities" | "streams">,
   definitions: readonly FeatureServiceDefinition[],
 ): void {
   for (const service of plan.services) {

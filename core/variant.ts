@@ -26,7 +26,7 @@ export function isChallenged(
 
 /** @throws DefinitionError `experiment_invalid`, `log_invalid`, `decision_invalid`, `gate_invalid` */
 export function checkServing(
-  plan: Pick<Plan, "entities">,
+  plan: Pick<Plan, "entities" | "streams">,
   service: Service,
   definition: FeatureServiceDefinition,
 ): void {
@@ -46,6 +46,18 @@ export function checkServing(
   for (const name of log.pii) {
     if (!fields.includes(name))
       refuse("log_invalid", `pii ${name} is no request field`, `use one of ${fields.join(", ")}`);
+    // The log keeps both as they are: joins need them.
+    const plain = keys.includes(name)
+      ? "join key"
+      : plan.streams.some(({ eventId }) => eventId === name)
+        ? "event id"
+        : null;
+    if (plain === null) continue;
+    refuse(
+      "log_invalid",
+      `pii ${name} is a ${plain} too, which is logged as it is`,
+      "let callers send a pseudonym for it",
+    );
   }
   if (decision !== null && !(decision.review > 0 && decision.review <= decision.decline && decision.decline <= 1)) {
     const given = `review ${decision.review} and decline ${decision.decline}`;

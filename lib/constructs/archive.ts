@@ -15,7 +15,7 @@ export interface ArchiveProps {
 
 /**
  * Every record that was consumed, with its fate. Objects are written once, under fresh names. Compaction moves rows from `raw/`
- * to `compacted/` and logs it under `compaction/`; retention, where a stage has one, counts from the last writing of an hour.
+ * to `compacted/` and logs it under `compaction/`; retention, where a stage has one, counts from the last writing of an hour, and is that of the logged scores too.
  */
 export class Archive extends Construct {
   readonly bucket: Bucket;
@@ -32,7 +32,9 @@ export class Archive extends Construct {
     this.bucket = secureBucket(this, "Bucket", {
       ...props,
       name: "archive",
-      ...(retentionDays === null ? {} : { expireDays: retentionDays, expirePrefixes: ["raw/", "compacted/"] }),
+      ...(retentionDays === null
+        ? {}
+        : { expireDays: retentionDays, expirePrefixes: ["raw/", "compacted/", "inference-log/"] }),
     });
     // Results of historical jobs live as long as the jobs, a week.
     this.bucket.addLifecycleRule({ id: "old-historical", prefix: "historical/", expiration: Duration.days(8) });

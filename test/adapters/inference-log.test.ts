@@ -119,6 +119,47 @@ describe("the writer", () => {
     expect(objects.flatMap(({ rows }) => rows.map(({ requestId }) => requestId))).toEqual(["a", "b"]);
   });
 
+  it("repeats an attempt whose answer was lost onto the same object: no row is there twice", async () => {
+    const stored = new Map<string, number>();
+    let answers = false;
+    const send = async ({ input }: any) => {
+      stored.set(input.Key, [...readInferenceLog(input.Body)].length);
+      if (!answers) throw new Error("no answer");
+    };
+    const { log } = start({ s3: { send } as any });
+    log.add(inferenceRow());
+    await log.flush();
+    answers = true;
+    log.add(inferenceRow({ requestId: "r-2" }));
+    await log.flush();
+    expect([...stored.values()]).toEqual([1, 1]);
+  });
+
+  it("is bounded while S3 hangs, whatever waits or is open: one call, objects of a few MB, the oldest given up", async () => {
+    let calls = 0;
+    let answer = () => {};
+    const hanging = new Promise<void>((resolve) => (answer = resolve));
+    const rows: number[] = [];
+    const send = async ({ input }: any) => {
+      calls++;
+      await hanging;
+      rows.push([...readInferenceLog(input.Body)].length);
+    };
+    const { log, faults } = start({ s3: { send } as any });
+    const heavy = "x".repeat(1_000_000);
+    // One hour, and then many that stay small each.
+    for (let i = 0; i < 90; i++) log.add(inferenceRow({ model: heavy, asOfMs: i < 45 ? 0 : i * 3_600_000 }));
+    await vi.waitFor(() => expect(calls).toBe(1));
+    const dropped = faults.reduce((sum, one) => sum + one.dropped, 0);
+    // 64 MiB are 67 rows.
+    expect(dropped).toBeGreaterThanOrEqual(90 - 67);
+    expect(dropped).toBeLessThanOrEqual(90 - 67 + 5);
+    answer();
+    await log.close();
+    expect(Math.max(...rows)).toBeLessThanOrEqual(5);
+    expect(rows.reduce((sum, count) => sum + count, 0) + dropped).toBe(90);
+  });
+
   it("loses nothing that is added while a flush is under way", async () => {
     const { log, objects } = start();
     for (let i = 0; i < 50; i++) {

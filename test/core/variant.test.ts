@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { hash64 } from "../../adapters/hash.ts";
+import type { Stream } from "../../core/plan.ts";
 import { checkServing, fractionOf, isChallenged } from "../../core/variant.ts";
 import { modelDefinition, modelPlan } from "../support/model-fixture.ts";
 
@@ -91,4 +92,17 @@ describe("what a service says of its serving", () => {
       "gate_invalid: service fraud: the gate allows -1",
     ],
   ])("%s", (_, more, wanted) => expect(refusal(more)).toContain(wanted));
+
+  it.each([
+    ["card_id", "join key"],
+    ["transaction_id", "event id"],
+  ])("pii %s that the log keeps as it is", (name, what) => {
+    const [service] = modelPlan.services;
+    const plan = { ...modelPlan, streams: [{ eventId: "transaction_id" } as Stream] };
+    const taken = { ...service, request: { ...service.request, [name]: "string" as const } };
+    const definition = modelDefinition({ log: { sample: 1, pii: [name] } });
+    expect(() => checkServing(plan, taken, definition)).toThrow(
+      `service fraud: pii ${name} is a ${what} too, which is logged as it is`,
+    );
+  });
 });

@@ -28,7 +28,7 @@ describe("retention", () => {
     expect(() => requireRetention(plan, stageNamed(stage).archive.retentionDays)).not.toThrow();
   });
 
-  test("removes archive objects only, in production none, and what historical jobs made after a week", () => {
+  test("removes archive objects and logged scores, in production none, and what historical jobs made after a week", () => {
     const rules = (stage: "dev" | "prod") =>
       synthesizeAws(stage)
         .resources("AWS::S3::Bucket")
@@ -39,6 +39,7 @@ describe("retention", () => {
     expect(rules("dev")).toEqual([
       ["raw/", 400],
       ["compacted/", 400],
+      ["inference-log/", 400],
       ["historical/", 8],
     ]);
     expect(rules("prod")).toEqual([["historical/", 8]]);
