@@ -1,13 +1,13 @@
 /**
- * The rows of a training set before their features: who, at which instant, with which request and label. From the labels
- * stream, joined by id to the event that each label judges, or from a file or query of the user's.
+ * The rows of a training set before their features: who, at which instant, with which request and label. Here from the labels
+ * stream, joined by id to the event that each label judges; in given-spine.ts from a file or query of the user's.
  *
  * Makes a table with `"row id"` (0, 1, … by instant), `"as of"`, `"key <entity>"`, `"request <field>"`, `"event id"`, `"own visible"`
  * and `"label"`; columns of the user's that mean none of these are kept under their own names.
  */
 import { FreshetError } from "../../core/errors.ts";
 import type { Entity, Plan, Service, Stream } from "../../core/plan.ts";
-import { type DuckSession, sqlName, sqlText } from "./duckdb.ts";
+import { type DuckSession, sqlName } from "./duckdb.ts";
 import { keyColumn } from "./point-in-time-sql.ts";
 import type { AsOfRule } from "./training-manifest.ts";
 
@@ -25,8 +25,8 @@ export interface SpineTable {
 }
 
 export const requestColumn = (name: string): string => sqlName(`request ${name}`);
-const REQUEST_TYPES = { string: "VARCHAR", double: "DOUBLE", long: "BIGINT", boolean: "BOOLEAN" } as const;
-const entitiesOf = (plan: Plan, service: Service): Entity[] =>
+export const REQUEST_TYPES = { string: "VARCHAR", double: "DOUBLE", long: "BIGINT", boolean: "BOOLEAN" } as const;
+export const entitiesOf = (plan: Plan, service: Service): Entity[] =>
   service.entities.map((name) => plan.entities.find((entity) => entity.name === name)!);
 
 /** What a label says about which stream's events, from the names of their fields. */
@@ -157,138 +157,8 @@ FROM label_rows LEFT JOIN judged_events USING (event_id)`);
   return table;
 }
 
-export interface GivenSpineOptions {
-  readonly plan: Plan;
-  readonly service: Service;
-  /** A query, with columns under names of the user's. */
-  readonly query: string;
-  readonly fromMs: number | null;
-  readonly toMs: number | null;
-}
-
-const TIME_COLUMNS = ["as_of_ms", "as_of", "event_time_ms", "event_time", "timestamp"];
-
-/** A file of the user's, by its ending. @throws FreshetError `spine_format` */
-export function spineFile(path: string): string {
-  if (/\.parquet$/i.test(path)) return `SELECT * FROM read_parquet(${sqlText(path)})`;
-  if (/\.(csv|tsv)(\.gz)?$/i.test(path)) return `SELECT * FROM read_csv(${sqlText(path)}, header = true)`;
-  throw new FreshetError("spine_format", `a spine is a .parquet or .csv file, given ${path}`, {
-    field: "spine",
-    repair: "convert it, or use --query",
-  });
-}
-
-/**
- * Needs a column for the time (as_of_ms in epoch ms or a timestamp; the first of those above) and at least one join key of the
- * service. `label` and `event_id` are taken where they are.
- * @throws FreshetError `spine_unreadable`, `spine_time_missing`, `spine_key_missing`, `spine_time_invalid`, `spine_empty`
- */
-export async function spineFromQuery(session: DuckSession, options: GivenSpineOptions): Promise<SpineTable> {
-  const { plan, service, query } = options;
-  try {
-    await session.run(`CREATE OR REPLACE TABLE given AS ${query}`);
-  } catch (cause) {
-    const { message } = cause as Error;
-    throw new FreshetError(
-      "spine_unreadable",
-      `the spine cannot be read: ${message.replace(/^DuckDB refused a query: /, "")}`,
-      {
-        field: "spine",
-        repair: "check the path, or try the query in DuckDB",
-        cause,
-      },
-    );
-  }
-  const columns = await session.rows<{ column_name: string; column_type: string }>("DESCRIBE given");
-  const types = new Map(columns.map((column) => [column.column_name, column.column_type]));
-  const found = [...types.keys()].join(", ");
-  const time = TIME_COLUMNS.find((name) => types.has(name));
-  if (time === undefined) {
-    throw new FreshetError("spine_time_missing", `the spine has no time column; found ${found}`, {
-      field: "spine",
-      repair: `name the column one of ${TIME_COLUMNS.join(", ")}`,
-    });
-  }
-  const entities = entitiesOf(plan, service);
-  const keys = entities.filter(({ joinKey }) => types.has(joinKey));
-  if (keys.length === 0) {
-    throw new FreshetError("spine_key_missing", `the spine has no join key of ${service.name}; found ${found}`, {
-      field: "spine",
-      repair: `add one or more of ${entities.map(({ joinKey }) => joinKey).join(", ")}`,
-    });
-  }
-  const requests = Object.entries(service.request);
-  const meaning = new Set([time, ...keys.map(({ joinKey }) => joinKey), "event_id", "label"]);
-  const outputs = new Set([
-    "as_of_ms",
-    ...service.features,
-    ...service.onDemand,
-    ...requests.map(([name]) => `request:${name}`),
-  ]);
-  const extras = [...types.keys()].filter((name) => !meaning.has(name));
-  const taken = extras.filter((name) => outputs.has(name));
-  if (taken.length > 0) {
-    throw new FreshetError("spine_column_taken", `the spine's column ${taken[0]} has the name of an output`, {
-      field: "spine",
-      repair: "rename it",
-    });
-  }
-  const whole = /^(U?BIGINT|U?INTEGER|HUGEINT)$/.test(types.get(time)!);
-  if (!whole && !/^(TIMESTAMP|DATE)/.test(types.get(time)!)) {
-    throw new FreshetError("spine_time_invalid", `the spine's ${time} is a ${types.get(time)}`, {
-      field: "spine",
-      repair: "give whole milliseconds since 1970, or a timestamp",
-    });
-  }
-  const asOf = instantSql(sqlName(time), types.get(time)!);
-  const selected = [
-    `${asOf} AS "as of"`,
-    `${types.has("event_id") ? "CAST(event_id AS VARCHAR)" : "CAST(NULL AS VARCHAR)"} AS "event id"`,
-    'CAST(NULL AS BIGINT) AS "own visible"',
-    `${types.has("label") ? "CAST(label AS DOUBLE)" : "CAST(NULL AS DOUBLE)"} AS "label"`,
-    ...entities.map(({ name, joinKey }) =>
-      types.has(joinKey)
-        ? `nullif(CAST(${sqlName(joinKey)} AS VARCHAR), '') AS ${keyColumn(name)}`
-        : `CAST(NULL AS VARCHAR) AS ${keyColumn(name)}`,
-    ),
-    ...requests.map(([name, type]) =>
-      types.has(name)
-        ? `CAST(${sqlName(name)} AS ${REQUEST_TYPES[type]}) AS ${requestColumn(name)}`
-        : `CAST(NULL AS ${REQUEST_TYPES[type]}) AS ${requestColumn(name)}`,
-    ),
-    ...extras.map((name) => sqlName(name)),
-  ];
-  const [{ without }] = await session.rows(
-    `SELECT count(*) FILTER (${asOf} IS NULL OR ${asOf} < 0) AS without FROM given`,
-  );
-  if (Number(without) > 0) {
-    throw new FreshetError("spine_time_invalid", `${without} rows of the spine have no ${time}, or one before 1970`, {
-      field: "spine",
-      repair: "leave them out",
-    });
-  }
-  const within = [
-    ...(options.fromMs === null ? [] : [`${asOf} >= ${options.fromMs}`]),
-    ...(options.toMs === null ? [] : [`${asOf} < ${options.toMs}`]),
-  ];
-  await session.run(`
-CREATE OR REPLACE TABLE spine AS SELECT row_number() OVER (ORDER BY "as of", "event id") - 1 AS "row id", * FROM (
-  SELECT ${selected.join(", ")} FROM given${within.length === 0 ? "" : ` WHERE ${within.join(" AND ")}`}
-)`);
-  const table = await measured(session, extras, {}, false);
-  if (table.rows === 0) {
-    throw new FreshetError("spine_empty", "no row of the spine lies in the range", { repair: "widen --from and --to" });
-  }
-  return table;
-}
-
-/** Epoch ms. With a zone it is an instant already; without one it is taken as UTC. */
-function instantSql(column: string, type: string): string {
-  if (!/^(TIMESTAMP|DATE)/.test(type)) return `CAST(${column} AS BIGINT)`;
-  return `epoch_ms(${type === "TIMESTAMP WITH TIME ZONE" ? column : `CAST(${column} AS TIMESTAMP)`})`;
-}
-
-async function measured(
+/** Counts of the table `spine`, once it is made. */
+export async function measured(
   session: DuckSession,
   extras: readonly string[],
   leftOut: Readonly<Record<string, number>>,

@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { FreshetError } from "../../core/errors.ts";
+import type { FoundKeys } from "./found-keys.ts";
 
 export type TrainingDtype = "double" | "int64" | "string" | "boolean";
 
@@ -23,6 +24,8 @@ export interface TrainingManifest {
   /** Rows of the labels that gave none to the set, by reason. */
   readonly left_out: Readonly<Record<string, number>>;
   readonly sources: readonly TrainingSource[];
+  /** Sets of earlier releases have none. */
+  readonly entities?: readonly FoundKeys[];
   /** In the service's order: stored features, on-demand ones, then request fields as `request:<name>`. */
   readonly features: readonly { readonly name: string; readonly dtype: TrainingDtype }[];
 }

@@ -10,10 +10,12 @@ import type { Dtype, Group, Plan, Scalar, Service, Stream } from "../../core/pla
 import { createScorer } from "../../core/scoring.ts";
 import { type DuckSession, sqlName, sqlText } from "./duckdb.ts";
 import { entityEventsSql, olderThanEntitySql } from "./entity-events.ts";
+import { type FoundKeys, foundKeys } from "./found-keys.ts";
+import { type GivenSpine, givenSpine } from "./given-spine.ts";
 import { featureAt, groupsOf, joinPointInTime, seenRange } from "./point-in-time.ts";
 import { keyColumn } from "./point-in-time-sql.ts";
 import { batchFeaturesOf, joinPushed, type MountValues } from "./pushed-in-time.ts";
-import { labelJoin, requestColumn, type SpineTable, spineFromLabels, spineFromQuery } from "./spine.ts";
+import { labelJoin, requestColumn, type SpineTable, spineFromLabels } from "./spine.ts";
 import type { AsOfRule, TrainingDtype, TrainingManifest, TrainingSource } from "./training-manifest.ts";
 
 /** Brings a stream's rows of a range of event time to DuckDB, under a name. */
@@ -23,10 +25,7 @@ export type MountStream = (
   name: string,
 ) => Promise<Omit<TrainingSource, "stream">>;
 
-export type SpineSource =
-  | { readonly kind: "labels"; readonly stream: string; readonly asOf: AsOfRule }
-  /** A query over files of the user's: `SELECT * FROM read_parquet('…')`. */
-  | { readonly kind: "query"; readonly query: string };
+export type SpineSource = { readonly kind: "labels"; readonly stream: string; readonly asOf: AsOfRule } | GivenSpine;
 
 export interface TrainingSetOptions {
   readonly plan: Plan;
@@ -52,7 +51,7 @@ const FOREVER = 8_640_000_000_000_000;
 
 /**
  * @returns the manifest, as written. Nothing is left in `out` when it fails.
- * @throws FreshetError `range_empty`, `out_not_empty`, those of spine.ts and of reading the archive
+ * @throws FreshetError `range_empty`, `out_not_empty`, those of spine.ts, given-spine.ts and of reading the archive
  */
 export async function buildTrainingSet(session: DuckSession, options: TrainingSetOptions): Promise<TrainingManifest> {
   const { plan, service, definition, out, fromMs, toMs, onProgress } = options;
@@ -133,7 +132,8 @@ export async function buildTrainingSet(session: DuckSession, options: TrainingSe
         join(partial, `part-${String(part).padStart(5, "0")}.parquet`),
       );
     }
-    const manifest = manifestOf(options, spine, [...sources.values()], scorer.inputs, dtypes!);
+    const entities = await foundKeys(session, plan, service, mounted);
+    const manifest = manifestOf(options, spine, [...sources.values()], entities, scorer.inputs, dtypes!);
     writeFileSync(join(partial, "manifest.json"), `${JSON.stringify(manifest, null, 2)}\n`);
     rmSync(out, { recursive: true, force: true });
     renameSync(partial, out);
@@ -150,7 +150,7 @@ async function makeSpine(
   { plan, service, spine, fromMs, toMs }: TrainingSetOptions,
   mount: (stream: Stream, range: { fromMs: number; toMs: number }) => Promise<string>,
 ): Promise<SpineTable> {
-  if (spine.kind === "query") return spineFromQuery(session, { plan, service, query: spine.query, fromMs, toMs });
+  if (spine.kind !== "labels") return givenSpine(session, { plan, service, source: spine, fromMs, toMs });
   const join = labelJoin(plan, service, spine.stream);
   const range = { fromMs: fromMs ?? 0, toMs: toMs ?? FOREVER };
   // A label comes after its event; one that claims to have come before is to be told.
@@ -269,6 +269,7 @@ function manifestOf(
   { plan, service, tenant, spine: { kind }, spine: source, fromMs, toMs, labelDelayMs }: TrainingSetOptions,
   spine: SpineTable,
   sources: readonly TrainingSource[],
+  entities: readonly FoundKeys[],
   names: readonly string[],
   dtypes: readonly TrainingDtype[],
 ): TrainingManifest {
@@ -286,6 +287,7 @@ function manifestOf(
     own_event_visible_rows: spine.ownEventVisible,
     left_out: spine.leftOut,
     sources,
+    entities,
     features: [
       ...names.map((name, i) => ({ name, dtype: dtypes[i] })),
       ...Object.entries(service.request).map(([name, type]) => ({

@@ -2,10 +2,10 @@ import { resolve } from "node:path";
 import { S3Client } from "@aws-sdk/client-s3";
 import { type Command, Option } from "commander";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
+import { spineFile } from "../../adapters/offline/given-spine.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { archiveMount } from "../../adapters/offline/mount.ts";
 import { valuesMount } from "../../adapters/offline/pushed-in-time.ts";
-import { spineFile } from "../../adapters/offline/spine.ts";
 import type { AsOfRule, TrainingManifest } from "../../adapters/offline/training-manifest.ts";
 import { buildTrainingSet, type SpineSource } from "../../adapters/offline/training-set.ts";
 import { parseDuration } from "../../core/duration.ts";
@@ -133,7 +133,7 @@ export async function buildSet(options: SetOptions, signal: AbortSignal): Promis
 }
 
 function spineOf({ labels, asOf, spine, query, service }: SetOptions, declared: string | undefined): SpineSource {
-  if (spine !== undefined) return { kind: "query", query: spineFile(resolve(spine)) };
+  if (spine !== undefined) return spineFile(resolve(spine));
   if (query !== undefined) return { kind: "query", query };
   const stream = labels ?? declared;
   if (stream !== undefined) return { kind: "labels", stream, asOf };
@@ -144,13 +144,26 @@ function spineOf({ labels, asOf, spine, query, service }: SetOptions, declared: 
 }
 
 function render(manifest: TrainingManifest, out: string): string {
-  const { row_count, positives, own_event_visible_rows, left_out, features, sources, plan_hash } = manifest;
+  const {
+    row_count,
+    positives,
+    own_event_visible_rows,
+    left_out,
+    features,
+    sources,
+    entities = [],
+    plan_hash,
+  } = manifest;
   const rows = [
     ["rows", String(row_count)],
     ["positives", String(positives)],
     ["columns that a model sees", String(features.length)],
     ["rows whose own event was visible", own_event_visible_rows === null ? "-" : String(own_event_visible_rows)],
     ...Object.entries(left_out).map(([reason, count]) => [`left out: ${reason}`, String(count)]),
+    ...entities.map(({ join_key, rows_with_key, found_share }) => [
+      `rows with a ${join_key} / known to the archive`,
+      `${rows_with_key} / ${found_share === null ? "-" : `${(found_share * 100).toFixed(1)} %`}`,
+    ]),
     ...sources.map((source) => [`objects of ${source.stream}`, String(source.raw_objects + source.compacted_objects)]),
     ["plan", plan_hash],
   ];

@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { GetObjectCommand, PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import { durably } from "../../adapters/durable-call.ts";
 import type { HistoricalJob, HistoricalJobs } from "../../adapters/historical-jobs.ts";
-import { DuckSession, sqlText } from "../../adapters/offline/duckdb.ts";
+import { DuckSession } from "../../adapters/offline/duckdb.ts";
+import type { GivenSpine } from "../../adapters/offline/given-spine.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { archiveMount } from "../../adapters/offline/mount.ts";
 import { valuesMount } from "../../adapters/offline/pushed-in-time.ts";
@@ -82,7 +83,7 @@ async function build(options: RunHistorical, job: HistoricalJob, report: (progre
       spine:
         request.spineKey === null
           ? { kind: "labels", stream: request.labels!, asOf: request.asOf }
-          : { kind: "query", query: await fetchSpine(options, request.spineKey, folder) },
+          : await fetchSpine(options, request.spineKey, folder),
       fromMs: request.fromMs,
       toMs: request.toMs,
       labelDelayMs: definition.labels === null ? null : parseDuration(definition.labels.delay),
@@ -106,13 +107,13 @@ async function build(options: RunHistorical, job: HistoricalJob, report: (progre
   }
 }
 
-/** The request's rows as a query. */
-async function fetchSpine({ s3, bucket }: RunHistorical, key: string, folder: string): Promise<string> {
+/** The request's rows as a file of this machine. */
+async function fetchSpine({ s3, bucket }: RunHistorical, key: string, folder: string): Promise<GivenSpine> {
   const file = join(folder, "spine.json");
   const body = await durably("historical_unavailable", `reading ${key} from bucket ${bucket}`, async () => {
     const { Body } = await s3.send(new GetObjectCommand({ Bucket: bucket, Key: key }));
     return Body!.transformToByteArray();
   });
   writeFileSync(file, body);
-  return `SELECT * FROM read_json(${sqlText(file)}, format = 'array', maximum_object_size = 67108864)`;
+  return { kind: "file", path: file, format: "json" };
 }

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { DuckSession } from "../../../adapters/offline/duckdb.ts";
-import { spineFile } from "../../../adapters/offline/spine.ts";
+import { spineFile } from "../../../adapters/offline/given-spine.ts";
 import { readTrainingManifest } from "../../../adapters/offline/training-manifest.ts";
 import { buildTrainingSet, type MountStream, type SpineSource } from "../../../adapters/offline/training-set.ts";
 import { definitions } from "../../../features/index.ts";
@@ -202,7 +202,7 @@ describe("a training set from a spine of the user's", () => {
   const csv = (text: string) => {
     const file = join(folder, `spine-${made}.csv`);
     writeFileSync(file, text);
-    return { kind: "query" as const, query: spineFile(file) };
+    return spineFile(file);
   };
 
   it("keeps extra columns, and takes times as timestamps too", async () => {
@@ -232,16 +232,17 @@ describe("a training set from a spine of the user's", () => {
     writeFileSync(file, "as_of,card_id\n2026-01-01T00:00:00Z,c1\n2026-01-01T03:00:00+02:00,c2\n");
     const program = `
 import { DuckSession } from "./adapters/offline/duckdb.ts";
-import { spineFile, spineFromQuery } from "./adapters/offline/spine.ts";
+import { givenSpine, spineFile } from "./adapters/offline/given-spine.ts";
 import { plan } from "./features/plan.ts";
 const session = await DuckSession.open({ folder: process.argv[1] + ".duck" });
 const service = plan.services.find(({ name }) => name === "fraud");
-const at = async (query) => {
-  await spineFromQuery(session, { plan, service, query, fromMs: null, toMs: null });
+const at = async (source) => {
+  await givenSpine(session, { plan, service, source, fromMs: null, toMs: null });
   return (await session.rows('SELECT "as of" AS at FROM spine ORDER BY ALL')).map(({ at }) => Number(at) - 1767225600000);
 };
-const without = "SELECT TIMESTAMP '2026-01-01 00:00:00' AS as_of, 'c1' AS card_id";
-const text = "SELECT CAST('2026-01-01 00:00:00' AS TIMESTAMPTZ) AS as_of, 'c1' AS card_id";
+const query = (time) => ({ kind: "query", query: "SELECT " + time + " AS as_of, 'c1' AS card_id" });
+const without = query("TIMESTAMP '2026-01-01 00:00:00'");
+const text = query("CAST('2026-01-01 00:00:00' AS TIMESTAMPTZ)");
 console.log(JSON.stringify([await at(spineFile(process.argv[1])), await at(without), await at(text)]));
 // Cast or not: a query may have left the session elsewhere.
 await session.run("SET TimeZone = 'Asia/Tokyo'");
@@ -256,10 +257,76 @@ session.close();`;
     }
   });
 
+  const keysOf = async () => {
+    const rows = await session.rows(
+      `SELECT card_id, event_id, "request:country" AS country FROM read_parquet('${out}/*.parquet')`,
+    );
+    return rows.map((row) => [row["card_id"], row["event_id"], row["country"]]);
+  };
+  const UUID = "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11";
+
+  it.each([
+    [
+      "CSV",
+      (time: number) =>
+        csv(`as_of_ms,card_id,event_id,country\n${time},007,98765432109876543210,1e3\n${time + 1},,${UUID},\n`),
+    ],
+    [
+      "JSON",
+      (time: number) => {
+        const file = join(folder, `spine-${made}.json`);
+        writeFileSync(
+          file,
+          `[{"as_of_ms":${time},"card_id":"007","event_id":98765432109876543210,"country":"1e3"},` +
+            `{"as_of_ms":${time + 1},"card_id":null,"event_id":"${UUID}"}]`,
+        );
+        return { kind: "file" as const, path: file, format: "json" as const };
+      },
+    ],
+  ])("leaves ids in %s as they are written", async (_, spine) => {
+    await build(spine(at(60)));
+    expect(await keysOf()).toEqual([
+      ["007", "98765432109876543210", "1e3"],
+      [null, UUID, null],
+    ]);
+  });
+
+  it.each(["DOUBLE", "FLOAT", "DECIMAL(18, 2)"])(
+    "takes whole numbers of type %s as ids, and refuses others",
+    async (type) => {
+      const query = (ids: string) => ({
+        kind: "query" as const,
+        query: `SELECT ${at(60)} AS as_of_ms, CAST(id AS ${type}) AS card_id FROM (VALUES ${ids}) AS t(id)`,
+      });
+      const missing = type.startsWith("DECIMAL") ? "NULL" : "'nan'";
+      await build(query(`('123'), (${missing}), (NULL)`));
+      expect((await keysOf()).map(([card]) => card).sort()).toEqual(["123", null, null]);
+      out = join(folder, `set-${made++}`);
+      await expect(build(query("('123'), ('1.5')"))).rejects.toMatchObject({
+        code: "spine_key_invalid",
+        message: `card_id of the spine is a ${type.replace(", ", ",")}, and in 1 rows no whole number that it holds exactly`,
+      });
+      if (type === "DOUBLE")
+        await expect(build(query("('1e16')"))).rejects.toMatchObject({ code: "spine_key_invalid" });
+    },
+  );
+
+  it("tells of each entity how many rows name one that the archive knows", async () => {
+    const { entities } = await build(
+      csv(`as_of_ms,card_id,device_id\n${at(60)},c1,D1\n${at(60)},c2,\n${at(60)},c1,\n${at(60)},C1,\n`),
+    );
+    expect(entities).toEqual([
+      { name: "card", join_key: "card_id", rows_with_key: 4, found_share: 0.75 },
+      { name: "merchant", join_key: "merchant_id", rows_with_key: 0, found_share: null },
+      { name: "device", join_key: "device_id", rows_with_key: 1, found_share: 0 },
+      { name: "user", join_key: "user_id", rows_with_key: 0, found_share: null },
+    ]);
+  });
+
   it("takes Parquet and queries", async () => {
     const file = join(folder, "spine.parquet");
     await session.run(`COPY (SELECT 'c2' AS card_id, ${at(60)} AS as_of_ms, 1 AS label) TO '${file}' (FORMAT parquet)`);
-    expect((await build({ kind: "query", query: spineFile(file) })).positives).toBe(1);
+    expect((await build(spineFile(file))).positives).toBe(1);
     expect(await session.rows(`SELECT "card_activity:tx_count_1h" AS n FROM read_parquet('${out}/*.parquet')`)).toEqual(
       [{ n: 3n }],
     );
@@ -298,7 +365,7 @@ session.close();`;
   });
 
   it("says why a file cannot be read", async () => {
-    await expect(build({ kind: "query", query: spineFile("/nowhere/x.csv") })).rejects.toMatchObject({
+    await expect(build(spineFile("/nowhere/x.csv"))).rejects.toMatchObject({
       code: "spine_unreadable",
       message: expect.stringContaining("No files found"),
     });

@@ -1,0 +1,206 @@
+/**
+ * A spine from a file or query of the user's. Ids are text: a reader that guesses types would make numbers of them, and no number finds
+ * "007", a card of 20 digits, or a UUID in capitals again.
+ */
+import { FreshetError } from "../../core/errors.ts";
+import type { Plan, Service } from "../../core/plan.ts";
+import { type DuckSession, sqlName, sqlText } from "./duckdb.ts";
+import { keyColumn } from "./point-in-time-sql.ts";
+import { entitiesOf, measured, REQUEST_TYPES, requestColumn, type SpineTable } from "./spine.ts";
+
+export type GivenSpine =
+  | { readonly kind: "file"; readonly path: string; readonly format: "csv" | "parquet" | "json" }
+  /** What DuckDB runs: `SELECT * FROM read_parquet('…')`. */
+  | { readonly kind: "query"; readonly query: string };
+
+export interface GivenSpineOptions {
+  readonly plan: Plan;
+  readonly service: Service;
+  /** With columns under names of the user's. */
+  readonly source: GivenSpine;
+  readonly fromMs: number | null;
+  readonly toMs: number | null;
+}
+
+const TIME_COLUMNS = ["as_of_ms", "as_of", "event_time_ms", "event_time", "timestamp"];
+
+/** A file of the user's, by its ending. @throws FreshetError `spine_format` */
+export function spineFile(path: string): GivenSpine {
+  if (/\.parquet$/i.test(path)) return { kind: "file", path, format: "parquet" };
+  if (/\.(csv|tsv)(\.gz)?$/i.test(path)) return { kind: "file", path, format: "csv" };
+  throw new FreshetError("spine_format", `a spine is a .parquet or .csv file, given ${path}`, {
+    field: "spine",
+    repair: "convert it, or use --query",
+  });
+}
+
+/** A query over the source. @param texts columns to read as text, where the file itself does not say what they are */
+async function queryOf(session: DuckSession, source: GivenSpine, texts: ReadonlySet<string>): Promise<string> {
+  if (source.kind === "query") return source.query;
+  const path = sqlText(source.path);
+  if (source.format === "parquet") return `SELECT * FROM read_parquet(${path})`;
+  const csv = source.format === "csv";
+  const reader = csv
+    ? `read_csv(${path}, header = true`
+    : `read_json(${path}, format = 'array', maximum_object_size = 67108864`;
+  const found = await describe(session, `SELECT * FROM ${reader})`);
+  const typed = [...found].map(([name, type]) => [name, texts.has(name) ? "VARCHAR" : type] as const);
+  // CSV takes the types of some columns, JSON those of all.
+  const given = csv ? typed.filter(([name]) => texts.has(name)) : typed;
+  if (given.length === 0) return `SELECT * FROM ${reader})`;
+  const types = given.map(([name, type]) => `${sqlName(name)}: ${sqlText(type)}`).join(", ");
+  return `SELECT * FROM ${reader}, ${csv ? "types" : "columns"} = {${types}})`;
+}
+
+async function describe(session: DuckSession, query: string): Promise<Map<string, string>> {
+  const columns = await session.rows<{ column_name: string; column_type: string }>(`DESCRIBE ${query}`);
+  return new Map(columns.map((column) => [column.column_name, column.column_type]));
+}
+
+/**
+ * Needs a column for the time (as_of_ms in epoch ms or a timestamp; the first of those above) and at least one join key of the
+ * service. `label` and `event_id` are taken where they are.
+ * @throws FreshetError `spine_unreadable`, `spine_time_missing`, `spine_key_missing`, `spine_time_invalid`, `spine_key_invalid`,
+ *   `spine_column_taken`, `spine_empty`
+ */
+export async function givenSpine(session: DuckSession, options: GivenSpineOptions): Promise<SpineTable> {
+  const { plan, service, source } = options;
+  const entities = entitiesOf(plan, service);
+  const requests = Object.entries(service.request);
+  const texts = new Set([
+    ...entities.map(({ joinKey }) => joinKey),
+    "event_id",
+    ...requests.filter(([, type]) => type === "string").map(([name]) => name),
+  ]);
+  try {
+    await session.run(`CREATE OR REPLACE TABLE given AS ${await queryOf(session, source, texts)}`);
+  } catch (cause) {
+    const { message } = cause as Error;
+    throw new FreshetError(
+      "spine_unreadable",
+      `the spine cannot be read: ${message.replace(/^DuckDB refused a query: /, "")}`,
+      {
+        field: "spine",
+        repair: "check the path, or try the query in DuckDB",
+        cause,
+      },
+    );
+  }
+  const types = await describe(session, "SELECT * FROM given");
+  const found = [...types.keys()].join(", ");
+  const time = TIME_COLUMNS.find((name) => types.has(name));
+  if (time === undefined) {
+    throw new FreshetError("spine_time_missing", `the spine has no time column; found ${found}`, {
+      field: "spine",
+      repair: `name the column one of ${TIME_COLUMNS.join(", ")}`,
+    });
+  }
+  const keys = entities.filter(({ joinKey }) => types.has(joinKey));
+  if (keys.length === 0) {
+    throw new FreshetError("spine_key_missing", `the spine has no join key of ${service.name}; found ${found}`, {
+      field: "spine",
+      repair: `add one or more of ${entities.map(({ joinKey }) => joinKey).join(", ")}`,
+    });
+  }
+  const meaning = new Set([time, ...keys.map(({ joinKey }) => joinKey), "event_id", "label"]);
+  const outputs = new Set([
+    "as_of_ms",
+    ...service.features,
+    ...service.onDemand,
+    ...requests.map(([name]) => `request:${name}`),
+  ]);
+  const extras = [...types.keys()].filter((name) => !meaning.has(name));
+  const taken = extras.filter((name) => outputs.has(name));
+  if (taken.length > 0) {
+    throw new FreshetError("spine_column_taken", `the spine's column ${taken[0]} has the name of an output`, {
+      field: "spine",
+      repair: "rename it",
+    });
+  }
+  const whole = /^(U?BIGINT|U?INTEGER|HUGEINT)$/.test(types.get(time)!);
+  if (!whole && !/^(TIMESTAMP|DATE)/.test(types.get(time)!)) {
+    throw new FreshetError("spine_time_invalid", `the spine's ${time} is a ${types.get(time)}`, {
+      field: "spine",
+      repair: "give whole milliseconds since 1970, or a timestamp",
+    });
+  }
+  await requireIds(session, types, [...keys.map(({ joinKey }) => joinKey), "event_id"]);
+  const asOf = instantSql(sqlName(time), types.get(time)!);
+  const selected = [
+    `${asOf} AS "as of"`,
+    `${types.has("event_id") ? idSql("event_id", types.get("event_id")!) : "CAST(NULL AS VARCHAR)"} AS "event id"`,
+    'CAST(NULL AS BIGINT) AS "own visible"',
+    `${types.has("label") ? "CAST(label AS DOUBLE)" : "CAST(NULL AS DOUBLE)"} AS "label"`,
+    ...entities.map(({ name, joinKey }) =>
+      types.has(joinKey)
+        ? `${idSql(joinKey, types.get(joinKey)!)} AS ${keyColumn(name)}`
+        : `CAST(NULL AS VARCHAR) AS ${keyColumn(name)}`,
+    ),
+    ...requests.map(([name, type]) =>
+      types.has(name)
+        ? `CAST(${sqlName(name)} AS ${REQUEST_TYPES[type]}) AS ${requestColumn(name)}`
+        : `CAST(NULL AS ${REQUEST_TYPES[type]}) AS ${requestColumn(name)}`,
+    ),
+    ...extras.map((name) => sqlName(name)),
+  ];
+  const [{ without }] = await session.rows(
+    `SELECT count(*) FILTER (${asOf} IS NULL OR ${asOf} < 0) AS without FROM given`,
+  );
+  if (Number(without) > 0) {
+    throw new FreshetError("spine_time_invalid", `${without} rows of the spine have no ${time}, or one before 1970`, {
+      field: "spine",
+      repair: "leave them out",
+    });
+  }
+  const within = [
+    ...(options.fromMs === null ? [] : [`${asOf} >= ${options.fromMs}`]),
+    ...(options.toMs === null ? [] : [`${asOf} < ${options.toMs}`]),
+  ];
+  await session.run(`
+CREATE OR REPLACE TABLE spine AS SELECT row_number() OVER (ORDER BY "as of", "event id") - 1 AS "row id", * FROM (
+  SELECT ${selected.join(", ")} FROM given${within.length === 0 ? "" : ` WHERE ${within.join(" AND ")}`}
+)`);
+  const table = await measured(session, extras, {}, false);
+  if (table.rows === 0) {
+    throw new FreshetError("spine_empty", "no row of the spine lies in the range", { repair: "widen --from and --to" });
+  }
+  return table;
+}
+
+/** Epoch ms. With a zone it is an instant already; without one it is taken as UTC. */
+function instantSql(column: string, type: string): string {
+  if (!/^(TIMESTAMP|DATE)/.test(type)) return `CAST(${column} AS BIGINT)`;
+  return `epoch_ms(${type === "TIMESTAMP WITH TIME ZONE" ? column : `CAST(${column} AS TIMESTAMP)`})`;
+}
+
+/** Greatest whole number up to which each has a value of its own. */
+const EXACT = { FLOAT: 2 ** 24, DOUBLE: Number.MAX_SAFE_INTEGER } as const;
+
+/** Text of an id; null where there is none. Dataframes make fractional numbers of whole ones as soon as one is missing. */
+function idSql(name: string, type: string): string {
+  const column = sqlName(name);
+  if (type in EXACT) return `CAST(CAST(CASE WHEN NOT isnan(${column}) THEN ${column} END AS HUGEINT) AS VARCHAR)`;
+  if (type.startsWith("DECIMAL")) return `CAST(CAST(${column} AS HUGEINT) AS VARCHAR)`;
+  return `nullif(CAST(${column} AS VARCHAR), '')`;
+}
+
+/** @throws FreshetError `spine_key_invalid` for numbers that are no ids */
+async function requireIds(session: DuckSession, types: ReadonlyMap<string, string>, names: readonly string[]) {
+  for (const name of names) {
+    const type = types.get(name) ?? "";
+    const column = sqlName(name);
+    const limit = type in EXACT ? EXACT[type as keyof typeof EXACT] : null;
+    if (limit === null && !type.startsWith("DECIMAL")) continue;
+    const beyond = limit === null ? "" : ` OR abs(${column}) > ${limit}`;
+    const real = limit === null ? "TRUE" : `NOT isnan(${column})`;
+    const [{ wrong }] = await session.rows(
+      `SELECT count(*) FILTER (${real} AND (${column} <> floor(${column})${beyond})) AS wrong FROM given`,
+    );
+    if (Number(wrong) === 0) continue;
+    throw new FreshetError(
+      "spine_key_invalid",
+      `${name} of the spine is a ${type}, and in ${wrong} rows no whole number that it holds exactly`,
+      { field: "spine", repair: `write ${name} as text` },
+    );
+  }
+}
