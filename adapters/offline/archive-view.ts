@@ -75,6 +75,7 @@ export function hourOfKey(key: string): number | null {
 /**
  * The objects that hold a range. Raw ones first, then compaction's log, then compacted ones: what compaction does meanwhile
  * may show rows twice and can hide none. An event arrives at any time from 60 s before its own on, so raw objects have a lower bound only.
+ * Of the mirror's files those go that the archive holds no longer.
  * @throws InfrastructureError `archive_unavailable`; RecordError `archive_version`, `archive_corrupt`
  */
 export async function listArchive(mirror: ArchiveMirror, range: ArchiveRange): Promise<ArchiveListing> {
@@ -85,10 +86,10 @@ export async function listArchive(mirror: ArchiveMirror, range: ArchiveRange): P
   const done = replacedBy(await readCompactionLog(mirror, partition, range.stream.name));
   const compacted = await mirror.list(folder("compacted"), from("compacted", range.fromMs));
   const live = ({ key }: ArchiveObjectInfo) => !done.has(key);
-  return {
-    raw: raw.filter(live),
-    compacted: compacted.filter((object) => live(object) && hourOfKey(object.key)! < range.toMs),
-  };
+  const [rawLive, compactedLive] = [raw.filter(live), compacted.filter(live)];
+  await mirror.prune(folder("raw"), from("raw", range.fromMs - FUTURE_LIMIT_MS), rawLive);
+  await mirror.prune(folder("compacted"), from("compacted", range.fromMs), compactedLive);
+  return { raw: rawLive, compacted: compactedLive.filter(({ key }) => hourOfKey(key)! < range.toMs) };
 }
 
 /**

@@ -3,11 +3,11 @@
  * overwritten, so a file under an object's key is that object for ever; only a listing tells what the archive holds now.
  */
 import { randomUUID } from "node:crypto";
-import { existsSync, mkdirSync } from "node:fs";
-import { rename, rm, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { mkdirSync, statSync, utimesSync } from "node:fs";
+import { readdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
 import { GetObjectCommand, ListObjectsV2Command, type S3Client } from "@aws-sdk/client-s3";
-import { FreshetError, RecordError } from "../../core/errors.ts";
+import { FreshetError, InfrastructureError, RecordError } from "../../core/errors.ts";
 import { verifyArchive } from "../archive-format.ts";
 import { durably, forEachLimited } from "../durable-call.ts";
 
@@ -30,6 +30,9 @@ export interface FetchOptions {
 
 const CONCURRENT_GETS = 16;
 const PARQUET_MAGIC = 0x31524150; // PAR1, little-endian
+/** A command that runs beside this one may still read what it listed before: no run is as long. */
+const UNUSED_MS = 86_400_000;
+const TOUCH_MS = 3_600_000;
 /** Magic at both ends and the footer's length between. */
 const PARQUET_LEAST = 12;
 
@@ -96,6 +99,23 @@ export class ArchiveMirror {
     for (const { key } of objects) await rm(this.path(key), { force: true });
   }
 
+  /**
+   * Frees the room of what the archive holds no longer: compaction replaces objects, retention ends them. Files that were used within
+   * a day stay.
+   * @param listed what `list` answered for the prefix and `after`, or less of it
+   */
+  async prune(prefix: string, after: string, listed: readonly ArchiveObjectInfo[]): Promise<void> {
+    const named = new Set(listed.map(({ key }) => key));
+    const entries = await readdir(this.path(prefix), { recursive: true, withFileTypes: true }).catch(() => []);
+    for (const entry of entries) {
+      const path = join(entry.parentPath, entry.name);
+      const key = relative(this.#folder, path);
+      if (!entry.isFile() || key <= after || named.has(key)) continue;
+      const used = await stat(path).catch(() => null);
+      if (used !== null && used.mtimeMs < Date.now() - UNUSED_MS) await rm(path, { force: true });
+    }
+  }
+
   /** An object's bytes, past the mirror; null when it is gone. @throws InfrastructureError `archive_unavailable` */
   async get(key: string): Promise<Buffer | null> {
     return durably("archive_unavailable", `reading ${key} from bucket ${this.bucket}`, async () => {
@@ -112,7 +132,7 @@ export class ArchiveMirror {
   /**
    * Brings objects into the folder, each checked once as it comes: whole, of the right checksum and of a known version.
    * @returns keys that are gone meanwhile (list again), and what was left out as damaged
-   * @throws RecordError `archive_corrupt` or `archive_version` naming the object; InfrastructureError `archive_unavailable`
+   * @throws RecordError `archive_corrupt` or `archive_version` naming the object; InfrastructureError `archive_unavailable`, `offline_disk`
    */
   async fetch(
     objects: readonly ArchiveObjectInfo[],
@@ -120,7 +140,7 @@ export class ArchiveMirror {
   ): Promise<{ readonly gone: readonly string[]; readonly corrupt: readonly Corruption[] }> {
     const gone: string[] = [];
     const corrupt: Corruption[] = [];
-    const wanted = objects.filter(({ key }) => !existsSync(this.path(key)));
+    const wanted = objects.filter(({ key }) => !this.#use(key));
     const total = wanted.reduce((sum, { bytes }) => sum + bytes, 0);
     let done = 0;
     await forEachLimited(wanted, CONCURRENT_GETS, async ({ key, bytes }) => {
@@ -138,17 +158,41 @@ export class ArchiveMirror {
     return { gone, corrupt };
   }
 
+  /** Whether an object is there already. Its file's time says when it was last wanted, for `prune`. */
+  #use(key: string): boolean {
+    const path = this.path(key);
+    const known = statSync(path, { throwIfNoEntry: false });
+    const now = Date.now();
+    try {
+      if (known !== undefined && known.mtimeMs < now - TOUCH_MS) utimesSync(path, now / 1000, now / 1000);
+    } catch (error) {
+      // Another process pruned it in between.
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
+      throw error;
+    }
+    return known !== undefined;
+  }
+
   /** Another process may fetch the same object: a file appears under its name only whole. */
   async #keep(key: string, body: Buffer): Promise<void> {
     const path = this.path(key);
-    mkdirSync(dirname(path), { recursive: true });
     const partial = `${path}.${randomUUID()}`;
     try {
+      mkdirSync(dirname(path), { recursive: true });
       await writeFile(partial, body);
       await rename(partial, path);
-    } catch (error) {
+    } catch (cause) {
       await rm(partial, { force: true });
-      throw error;
+      const { code } = cause as NodeJS.ErrnoException;
+      if (code !== "ENOSPC" && code !== "EDQUOT") throw cause;
+      throw new InfrastructureError(
+        "offline_disk",
+        "the disk is full: objects of the archive are kept on it to be read",
+        {
+          repair: `free space below ${this.#folder} (all of it can be fetched again), or take a shorter time range`,
+          cause,
+        },
+      );
     }
   }
 }

@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync, utimesSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DeleteObjectCommand, PutObjectCommand } from "@aws-sdk/client-s3";
@@ -89,6 +89,27 @@ const ids = async () => (await session.rows("SELECT event_id FROM archive ORDER 
 const mount = (options = {}, limits = range()) => mountArchive(session, mirror, limits, "archive", options);
 
 describe("the archive's relation", () => {
+  it("lets files go that the archive holds no longer, a day after their last use", async () => {
+    const kept = await putRaw("kept", [row("a", NINE)]);
+    const early = await putRaw("early", [row("b", NINE - 5 * HOUR_MS)]);
+    const replaced = await putCompacted("replaced", [row("c", NINE + 1)]);
+    const removed = await putRaw("removed", [row("d", NINE + 2)]);
+    const recent = await putRaw("recent", [row("e", NINE + 3)]);
+    const other = removed.replace(`tenant=${tenant}/`, `tenant=${tenant}0/`);
+    await put(other, encodeArchive([row("f", NINE)]));
+    const all = [kept, early, replaced, removed, recent, other];
+    await mirror.fetch(all.map((key) => ({ key, bytes: 1 })));
+    for (const key of all) if (key !== recent) utimesSync(mirror.path(key), 0, Date.now() / 1000 - 2 * 86_400);
+    for (const key of [early, replaced, removed, recent, other]) await remove(key);
+    await mount();
+    expect(await ids()).toEqual(["a"]);
+    // Of the range's beginning and of the other tenant nothing was listed.
+    expect(all.filter((key) => existsSync(mirror.path(key)))).toEqual([kept, early, recent, other]);
+    await remove(kept);
+    await mount();
+    expect(existsSync(mirror.path(kept))).toBe(true);
+  });
+
   it("takes event times from start to before the end out of raw and compacted objects", async () => {
     await putRaw("a", [row("before", NINE - 1), row("first", NINE)]);
     await putRaw("b", [row("end", NINE + HOUR_MS)]);

@@ -1,0 +1,34 @@
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, it, vi } from "vitest";
+import { encodeArchive } from "../../../adapters/archive-format.ts";
+import { ArchiveMirror } from "../../../adapters/offline/mirror.ts";
+
+// No test can fill the disk of the machine it runs on.
+vi.mock("node:fs/promises", async (original) => {
+  const fs = await original<typeof import("node:fs/promises")>();
+  return { ...fs, writeFile: vi.fn(fs.writeFile) };
+});
+
+it.each(["ENOSPC", "EDQUOT"])("a mirror on a full disk says so, %s, and leaves no half of a file", async (code) => {
+  const folder = mkdtempSync(join(tmpdir(), "freshet-mirror-"));
+  const fs = await vi.importActual<typeof import("node:fs/promises")>("node:fs/promises");
+  vi.mocked(writeFile).mockImplementationOnce(async (file, data) => {
+    await fs.writeFile(file, (data as Buffer).subarray(0, 3));
+    throw Object.assign(new Error(`${code}: write`), { code });
+  });
+  try {
+    const body = { transformToByteArray: async () => encodeArchive([]) };
+    const mirror = new ArchiveMirror({ s3: { send: async () => ({ Body: body }) } as never, bucket: "b", folder });
+    await expect(mirror.fetch([{ key: "raw/x.ndjson.zst", bytes: 9 }])).rejects.toMatchObject({
+      code: "offline_disk",
+      message: "the disk is full: objects of the archive are kept on it to be read",
+      repair: expect.stringContaining("free space"),
+    });
+    expect(readdirSync(join(folder, "b/raw"))).toEqual([]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
