@@ -1,26 +1,43 @@
-/** Arms of an experiment, compared: rates with intervals, and differences with theirs. */
+/**
+ * Arms of an experiment, compared: rates with intervals, and differences with theirs. Chance deals keys, not scores, and the
+ * scores of one key are alike; so a key is the unit that every interval counts.
+ */
+import {
+  type Interval,
+  newcombe,
+  type Part,
+  pairedDifference,
+  type Rate,
+  rateOverUnits,
+  ratioDifference,
+} from "./intervals.ts";
 
-/** One scored case. */
-export interface Outcome {
+/** How a model judged a case. */
+export interface Verdict {
   readonly arm: string;
   readonly score: number;
   readonly declined: boolean;
+}
+
+interface Case {
+  /** The key that was dealt, or what else cases have in common. */
+  readonly unit: string;
   /** What it turned out to be; null while nobody knows. */
   readonly positive: boolean | null;
 }
 
-export interface Rate {
-  readonly hits: number;
-  readonly of: number;
-  /** Null over nothing. */
-  readonly rate: number | null;
-  /** 95 %. */
-  readonly low: number;
-  readonly high: number;
+/** A case of one arm. */
+export interface Outcome extends Case, Verdict {}
+
+/** A case that two models judged. */
+export interface Pair extends Case {
+  readonly champion: Verdict;
+  readonly shadow: Verdict;
 }
 
 export interface Arm {
   readonly arm: string;
+  readonly units: number;
   readonly scored: number;
   readonly labelled: number;
   readonly meanScore: number | null;
@@ -42,113 +59,120 @@ export interface Difference {
   readonly significant: boolean;
 }
 
-/** Of the normal distribution, for 95 %. */
-const Z = 1.959963984540054;
-
-/** Wilson's score interval: right also for few cases and rates near 0 or 1. (Wilson 1927; Newcombe 1998, method 3.) */
-export function wilson(hits: number, of: number): Rate {
-  if (of === 0) return { hits, of, rate: null, low: 0, high: 1 };
-  const rate = hits / of;
-  const centre = (rate + (Z * Z) / (2 * of)) / (1 + (Z * Z) / of);
-  const half = (Z / (1 + (Z * Z) / of)) * Math.sqrt((rate * (1 - rate)) / of + (Z * Z) / (4 * of * of));
-  return { hits, of, rate, low: hits === 0 ? 0 : centre - half, high: hits === of ? 1 : centre + half };
-}
-
-/**
- * Interval of the difference of two independent rates from their own intervals. (Newcombe, "Interval estimation for the
- * difference between independent proportions", 1998, method 10.)
- */
-export function newcombe(a: Rate, b: Rate): { difference: number; low: number; high: number } | null {
-  if (a.rate === null || b.rate === null) return null;
-  const difference = a.rate - b.rate;
-  return {
-    difference,
-    low: difference - Math.hypot(a.rate - a.low, b.high - b.rate),
-    high: difference + Math.hypot(a.high - a.rate, b.rate - b.low),
-  };
-}
-
 interface Tally {
   scored: number;
   sum: number;
-  squares: number;
   declined: number;
   positives: number;
   negatives: number;
   declinedPositives: number;
   declinedNegatives: number;
 }
+/** By unit. */
+type Sample = Map<string, Tally>;
+
+const RATES: Readonly<Record<RateName, (tally: Tally) => Part>> = {
+  decline_rate: ({ declined, scored }) => ({ sum: declined, of: scored }),
+  precision: ({ declinedPositives: sum, declinedNegatives }) => ({ sum, of: sum + declinedNegatives }),
+  recall: ({ declinedPositives, positives }) => ({ sum: declinedPositives, of: positives }),
+  false_positive_rate: ({ declinedNegatives, negatives }) => ({ sum: declinedNegatives, of: negatives }),
+  fraud_rate: ({ positives, negatives }) => ({ sum: positives, of: positives + negatives }),
+};
+const NAMES = Object.keys(RATES) as RateName[];
+const scoreOf = ({ sum, scored }: Tally): Part => ({ sum, of: scored });
 
 /** @returns arms by name, and what each differs in from `baseline` */
 export function compareArms(
   outcomes: Iterable<Outcome>,
   baseline: string,
 ): { arms: Arm[]; differences: { arm: string; of: Difference[] }[] } {
-  const tallies = new Map<string, Tally>();
-  for (const { arm, score, declined, positive } of outcomes) {
-    let tally = tallies.get(arm);
-    if (tally === undefined) {
-      const zeros = { positives: 0, negatives: 0, declinedPositives: 0, declinedNegatives: 0 };
-      tallies.set(arm, (tally = { scored: 0, sum: 0, squares: 0, declined: 0, ...zeros }));
-    }
-    tally.scored++;
-    tally.sum += score;
-    tally.squares += score * score;
-    if (declined) tally.declined++;
-    if (positive === true) tally.positives++;
-    if (positive === false) tally.negatives++;
-    if (declined && positive === true) tally.declinedPositives++;
-    if (declined && positive === false) tally.declinedNegatives++;
+  const samples = new Map<string, Sample>();
+  for (const outcome of outcomes) {
+    let sample = samples.get(outcome.arm);
+    if (sample === undefined) samples.set(outcome.arm, (sample = new Map()));
+    count(sample, outcome, outcome);
   }
-  const names = [...tallies.keys()].sort((a, b) => Number(b === baseline) - Number(a === baseline) || (a < b ? -1 : 1));
-  const arms = names.map((name) => armOf(name, tallies.get(name)!));
+  const names = [...samples.keys()].sort((a, b) => Number(b === baseline) - Number(a === baseline) || (a < b ? -1 : 1));
+  const arms = names.map((name) => armOf(name, samples.get(name)!));
   const base = arms.find(({ arm }) => arm === baseline);
   const others = base === undefined ? [] : arms.filter((arm) => arm !== base);
+  const scores = (name: string) => [...samples.get(name)!.values()].map(scoreOf);
   return {
     arms,
-    differences: others.map((arm) => ({
-      arm: arm.arm,
+    differences: others.map(({ arm, rates }) => ({
+      arm,
       of: [
-        ...RATES.map((name) => described(name, newcombe(arm.rates[name], base!.rates[name]))),
-        described("mean_score", meanDifference(tallies.get(arm.arm)!, tallies.get(baseline)!)),
+        ...NAMES.map((name) => described(name, newcombe(rates[name], base!.rates[name]))),
+        described("mean_score", ratioDifference(scores(arm), scores(baseline))),
       ],
     })),
   };
 }
 
-const RATES = ["decline_rate", "precision", "recall", "false_positive_rate", "fraud_rate"] as const;
+export interface ShadowComparison {
+  readonly champion: Arm;
+  readonly shadow: Arm;
+  /** Shadow minus champion. */
+  readonly of: readonly Difference[];
+}
 
-function armOf(arm: string, tally: Tally): Arm {
-  const { scored, sum, declined, positives, negatives, declinedPositives, declinedNegatives } = tally;
+/** Each shadow beside the champion that answered, over the same cases: their difference alone is left to chance. */
+export function compareShadows(pairs: Iterable<Pair>): ShadowComparison[] {
+  const samples = new Map<string, { names: [string, string]; champion: Sample; shadow: Sample }>();
+  for (const pair of pairs) {
+    const names: [string, string] = [pair.champion.arm, pair.shadow.arm];
+    const key = names.join("\n");
+    let found = samples.get(key);
+    if (found === undefined) samples.set(key, (found = { names, champion: new Map(), shadow: new Map() }));
+    count(found.champion, pair, pair.champion);
+    count(found.shadow, pair, pair.shadow);
+  }
+  return [...samples.values()].map(({ names, champion, shadow }) => {
+    // Both were filled by the same cases, so their units come in the same order.
+    const differ = (part: (tally: Tally) => Part) =>
+      pairedDifference([...shadow.values()].map(part), [...champion.values()].map(part));
+    return {
+      champion: armOf(names[0], champion),
+      shadow: armOf(names[1], shadow),
+      of: [
+        // What the cases are does not depend on who judges them.
+        ...NAMES.filter((name) => name !== "fraud_rate").map((name) => described(name, differ(RATES[name]))),
+        described("mean_score", differ(scoreOf)),
+      ],
+    };
+  });
+}
+
+function count(sample: Sample, { unit, positive }: Case, { score, declined }: Verdict): void {
+  let tally = sample.get(unit);
+  if (tally === undefined) {
+    const labelled = { positives: 0, negatives: 0, declinedPositives: 0, declinedNegatives: 0 };
+    sample.set(unit, (tally = { scored: 0, sum: 0, declined: 0, ...labelled }));
+  }
+  tally.scored++;
+  tally.sum += score;
+  if (declined) tally.declined++;
+  if (positive === true) tally.positives++;
+  if (positive === false) tally.negatives++;
+  if (declined && positive === true) tally.declinedPositives++;
+  if (declined && positive === false) tally.declinedNegatives++;
+}
+
+function armOf(arm: string, sample: Sample): Arm {
+  const tallies = [...sample.values()];
+  const rates = Object.fromEntries(NAMES.map((name) => [name, rateOverUnits(tallies.map(RATES[name]))]));
+  const scored = tallies.reduce((sum, one) => sum + one.scored, 0);
   return {
     arm,
+    units: tallies.length,
     scored,
-    labelled: positives + negatives,
-    meanScore: scored === 0 ? null : sum / scored,
-    rates: {
-      decline_rate: wilson(declined, scored),
-      precision: wilson(declinedPositives, declinedPositives + declinedNegatives),
-      recall: wilson(declinedPositives, positives),
-      false_positive_rate: wilson(declinedNegatives, negatives),
-      fraud_rate: wilson(positives, positives + negatives),
-    },
+    labelled: tallies.reduce((sum, one) => sum + one.positives + one.negatives, 0),
+    meanScore: scored === 0 ? null : tallies.reduce((sum, one) => sum + one.sum, 0) / scored,
+    rates: rates as Record<RateName, Rate>,
   };
 }
 
-/** Welch's, with the normal distribution's quantile: arms have far more than the thirty cases where it matters. */
-function meanDifference(a: Tally, b: Tally): { difference: number; low: number; high: number } | null {
-  if (a.scored < 2 || b.scored < 2) return null;
-  const errorOf = ({ scored, sum, squares }: Tally) =>
-    Math.max(0, (squares - (sum * sum) / scored) / (scored - 1)) / scored;
-  const difference = a.sum / a.scored - b.sum / b.scored;
-  const half = Z * Math.sqrt(errorOf(a) + errorOf(b));
-  return { difference, low: difference - half, high: difference + half };
-}
-
-function described(
-  name: Difference["name"],
-  found: { difference: number; low: number; high: number } | null,
-): Difference {
+function described(name: Difference["name"], found: Interval | null): Difference {
   if (found === null) return { name, difference: null, low: null, high: null, significant: false };
   return { name, ...found, significant: found.low > 0 || found.high < 0 };
 }

@@ -24,6 +24,17 @@ export function isChallenged(
   return fractionOf(`${experiment.salt ?? service}/${value}`, hash64) < share;
 }
 
+/** A service's experiment. One that declares none deals nothing by itself, and by its first entity's key when an alias gives a share. */
+export function experimentOf(
+  plan: Pick<Plan, "entities">,
+  service: Pick<Service, "entities">,
+  { experiment }: Pick<FeatureServiceDefinition, "experiment">,
+): ExperimentDefinition {
+  if (experiment !== null) return experiment;
+  const first = plan.entities.find(({ name }) => service.entities.includes(name));
+  return { key: first?.joinKey ?? "", challenger: 0 };
+}
+
 /** @throws DefinitionError `experiment_invalid`, `log_invalid`, `decision_invalid`, `gate_invalid` */
 export function checkServing(
   plan: Pick<Plan, "entities" | "streams">,

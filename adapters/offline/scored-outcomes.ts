@@ -1,6 +1,6 @@
 /** Logged scores beside what became of their events: the inference log joined with the labels stream by event id. */
 import { GetObjectCommand, ListObjectsV2Command, type S3Client } from "@aws-sdk/client-s3";
-import type { Outcome } from "../../core/arms.ts";
+import type { Outcome, Pair } from "../../core/arms.ts";
 import type { DecisionDefinition } from "../../core/definition.ts";
 import { InfrastructureError } from "../../core/errors.ts";
 import { decide } from "../../core/scoring.ts";
@@ -67,39 +67,50 @@ FROM ${relation} WHERE reason IS NULL AND identity IS NOT NULL GROUP BY 1`);
 }
 
 export interface ScoredOutcomes {
+  /** Of the arms that chance has dealt. */
   readonly outcomes: readonly Outcome[];
+  /** What a shadow scored beside the champion. */
+  readonly pairs: readonly Pair[];
   /** Rows that are in no arm, by reason. */
   readonly leftOut: Readonly<Record<"asked_for" | "not_dealt" | "no_event_id" | "scored_again", number>>;
 }
 
 /**
- * Rows of the log as outcomes of arms. Left out: variants that a caller asked for, and rows that had but one variant to go to (before
- * the experiment, or without its key), since chance has dealt neither; scores without an event id, whose outcome nobody can
- * tell; and an event's scores after its first. A shadow is an arm of its own, over the rows that it saw.
+ * Rows of the log as outcomes of arms. Left out: variants that a caller asked for, and rows that had but one variant to go to
+ * (before the experiment, or without its key), since chance has dealt neither; scores without an event id, whose outcome nobody
+ * can tell; and an event's scores after its first. A shadow is held to the champion on the rows that both scored, dealt or not.
  * @param limits what a shadow's scores are held to
+ * @param key the experiment's: a join key or a request field
  */
 export async function outcomesOf(
   rows: AsyncIterable<InferenceRow>,
   labels: ReadonlyMap<string, boolean>,
   limits: DecisionDefinition,
+  key: string,
 ): Promise<ScoredOutcomes> {
   const outcomes: Outcome[] = [];
+  const pairs: Pair[] = [];
   const leftOut = { asked_for: 0, not_dealt: 0, no_event_id: 0, scored_again: 0 };
   const seen = new Set<string>();
-  for await (const { eventId, assigned, variant, model, score, decision, shadow } of rows) {
+  for await (const { eventId, assigned, variant, model, score, decision, shadow, keys, request } of rows) {
     if (assigned === "request") leftOut.asked_for++;
     else if (eventId === null) leftOut.no_event_id++;
     else if (seen.has(eventId)) leftOut.scored_again++;
     else {
       seen.add(eventId);
-      const positive = labels.get(eventId) ?? null;
-      if (assigned !== "hash") leftOut.not_dealt++;
-      else outcomes.push({ arm: `${variant} ${model}`, score, declined: decision === "decline", positive });
-      if (shadow !== null) {
+      const value = request[key] ?? keys[key] ?? null;
+      // What has no key shares nothing with another row that anybody knows of.
+      const unit = value === null ? `event ${eventId}` : `key ${value}`;
+      const one = { unit, positive: labels.get(eventId) ?? null };
+      const verdict = { arm: `${variant} ${model}`, score, declined: decision === "decline" };
+      if (assigned === "hash") outcomes.push({ ...one, ...verdict });
+      else leftOut.not_dealt++;
+      if (shadow !== null && variant === "champion") {
         const declined = decide(shadow.score, limits) === "decline";
-        outcomes.push({ arm: `shadow ${shadow.model}`, score: shadow.score, declined, positive });
+        const beside = { arm: `shadow ${shadow.model}`, score: shadow.score, declined };
+        pairs.push({ ...one, champion: verdict, shadow: beside });
       }
     }
   }
-  return { outcomes, leftOut };
+  return { outcomes, pairs, leftOut };
 }

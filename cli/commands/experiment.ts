@@ -5,9 +5,11 @@ import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { newestLabels, outcomesOf, readScores } from "../../adapters/offline/scored-outcomes.ts";
 import { labelJoin } from "../../adapters/offline/spine.ts";
-import { type Arm, compareArms, type Difference, type Rate } from "../../core/arms.ts";
+import { type Arm, compareArms, compareShadows, type Difference } from "../../core/arms.ts";
 import { FreshetError } from "../../core/errors.ts";
+import type { Rate } from "../../core/intervals.ts";
 import { limitsOf } from "../../core/scoring.ts";
+import { experimentOf } from "../../core/variant.ts";
 import { definitions } from "../../features/index.ts";
 import { plan } from "../../features/plan.ts";
 import { freshetHome, homeFolder } from "../../local/home.ts";
@@ -37,32 +39,40 @@ export function register(program: Command): void {
     .option("--json", "print as JSON")
     .addHelpText(
       "after",
-      "\nA score is joined by the event's id, which a caller sends along (`transaction_id`). Intervals are of 95 %:" +
-        "\nWilson's for rates, Newcombe's for their differences, Welch's for mean scores." +
+      "\nA score is joined by the event's id, which a caller sends along (`transaction_id`). Arms are what chance has dealt;" +
+        "\na shadow is held to the champion on the scores that both gave. Intervals are of 95 % and count keys, since one key's" +
+        "\nscores are alike: Wilson's at the effective size for rates, Newcombe's for differences of arms, the delta method for" +
+        "\nmean scores and shadows." +
         "\n\nExamples:\n  freshet experiment --from 2026-11-01\n  freshet experiment --service fraud --json",
     )
     .action(async (options: Options) => {
-      const { outcomes, leftOut } = await load(options);
+      const { outcomes, pairs, leftOut } = await load(options);
       const baseline = outcomes.find(({ arm }) => arm.startsWith(`${options.baseline} `))?.arm ?? options.baseline;
       const { arms, differences } = compareArms(outcomes, baseline);
+      const shadows = compareShadows(pairs);
       if (options.json) {
-        process.stdout.write(`${JSON.stringify({ baseline, arms, differences, left_out: leftOut }, null, 2)}\n`);
+        const found = { baseline, arms, differences, shadows, left_out: leftOut };
+        process.stdout.write(`${JSON.stringify(found, null, 2)}\n`);
         return;
       }
-      if (arms.length === 0) {
-        const none = "no logged score can be joined with an event";
-        process.stdout.write(`${none}: send the event's id with each score\n${leftOutLine(leftOut)}\n`);
+      if (arms.length === 0 && shadows.length === 0) {
+        const none = "no logged score was dealt by an experiment, or has a shadow, and can be joined with an event";
+        const repair = "name a challenger or a shadow (freshet models), and send the event's id with each score";
+        process.stdout.write(`${none}: ${repair}\n${leftOutLine(leftOut)}\n`);
         return;
       }
-      process.stdout.write(`${formatTable([ARM_HEAD, ...arms.map(armRow)])}\n`);
-      for (const { arm, of } of differences) {
-        process.stdout.write(
-          `\n${arm} against ${baseline}\n${formatTable([DIFFERENCE_HEAD, ...of.map(differenceRow)])}\n`,
-        );
+      if (arms.length > 0) process.stdout.write(`${formatTable([ARM_HEAD, ...arms.map(armRow)])}\n`);
+      for (const { arm, of } of differences) writeDifferences(`${arm} against ${baseline}`, of);
+      for (const { champion, shadow, of } of shadows) {
+        process.stdout.write(`\n${formatTable([ARM_HEAD, ...[champion, shadow].map(armRow)])}\n`);
+        writeDifferences(`${shadow.arm} against ${champion.arm}, on the same scores`, of);
       }
       process.stdout.write(`${leftOutLine(leftOut)}\n`);
     });
 }
+
+const writeDifferences = (title: string, of: readonly Difference[]) =>
+  process.stdout.write(`\n${title}\n${formatTable([DIFFERENCE_HEAD, ...of.map(differenceRow)])}\n`);
 
 async function load({ service: name, tenant, from = 0, to = Number.MAX_SAFE_INTEGER, stage }: Options) {
   const service = plan.services.find((one) => one.name === name);
@@ -91,7 +101,7 @@ async function load({ service: name, tenant, from = 0, to = Number.MAX_SAFE_INTE
     await mountArchive(session, mirror, range, "labels");
     const labels = await newestLabels(session, "labels", join);
     const scores = readScores(s3, archiveBucket, { tenant, service: name, fromMs: from, toMs: to });
-    return await outcomesOf(scores, labels, limitsOf(definition));
+    return await outcomesOf(scores, labels, limitsOf(definition), experimentOf(plan, service, definition).key);
   } finally {
     session.close();
     s3.destroy();
@@ -103,6 +113,7 @@ const rate = ({ rate: given, low, high }: Rate): string =>
   given === null ? "-" : `${percent(given)} (${percent(low)} to ${percent(high)})`;
 const ARM_HEAD = [
   "arm",
+  "keys",
   "scored",
   "labelled",
   "mean score",
@@ -111,8 +122,9 @@ const ARM_HEAD = [
   "recall %",
   "false positives %",
 ];
-const armRow = ({ arm, scored, labelled, meanScore, rates }: Arm) => [
+const armRow = ({ arm, units, scored, labelled, meanScore, rates }: Arm) => [
   arm,
+  units,
   scored,
   labelled,
   meanScore === null ? "-" : meanScore.toFixed(4),

@@ -12,7 +12,7 @@ import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import type { FeatureValue, Scalar, Service } from "../../core/plan.ts";
 import { type Decision, decide, type Evaluation, limitsOf, type Score, type Scorer } from "../../core/scoring.ts";
-import { isChallenged } from "../../core/variant.ts";
+import { experimentOf, isChallenged } from "../../core/variant.ts";
 import { Problem } from "./problems.ts";
 import { addReads, type Catalogue, emptyRow, fillRow, type Selection, type SelectionPart } from "./selection.ts";
 
@@ -127,8 +127,7 @@ export function createScoreRunner(options: ScoreRunnerOptions) {
         assigned: "only" as const,
       };
     }
-    const [first] = catalogue.plan.entities.filter(({ name }) => service.entities.includes(name));
-    const experiment = definition.experiment ?? { key: first?.joinKey ?? "", challenger: 0 };
+    const experiment = experimentOf(catalogue.plan, service, definition);
     const share = served.share ?? experiment.challenger;
     const value = experiment.key in row.request ? row.request[experiment.key] : (row.keys[experiment.key] as Scalar);
     // What has no key is not dealt: it would weigh on the champion's arm alone.

@@ -20,7 +20,7 @@ describe("outcomes", () => {
     const rows = [
       row("a", { score: 0.9, decision: "decline" }),
       row("a", { score: 0.1, decision: "approve" }),
-      row("b", { variant: "challenger", model: "m@2", score: 0.2, decision: "approve" }),
+      row("b", { variant: "challenger", model: "m@2", score: 0.2, decision: "approve", keys: { card_id: "c2" } }),
       row("c", { assigned: "request" }),
       row(null),
       row("d", { assigned: "only" }),
@@ -32,18 +32,37 @@ describe("outcomes", () => {
         ["b", false],
       ]),
       LIMITS,
+      "card_id",
     );
     expect(outcomes).toEqual([
-      { arm: "champion fraud-lightgbm@7", score: 0.9, declined: true, positive: true },
-      { arm: "challenger m@2", score: 0.2, declined: false, positive: false },
+      { unit: "key c1", arm: "champion fraud-lightgbm@7", score: 0.9, declined: true, positive: true },
+      { unit: "key c2", arm: "challenger m@2", score: 0.2, declined: false, positive: false },
     ]);
     expect(leftOut).toEqual({ asked_for: 1, not_dealt: 1, no_event_id: 1, scored_again: 1 });
   });
 
-  it("of a shadow are an arm of its own, held to the service's limits", async () => {
-    const shadows = [0.59, 0.6].map((score, i) => row(`e${i}`, { shadow: { model: "m@3", score, raw: 0 } }));
-    const { outcomes } = await outcomesOf(stream(shadows), new Map(), LIMITS);
-    expect(outcomes.filter(({ arm }) => arm === "shadow m@3").map(({ declined }) => declined)).toEqual([false, true]);
+  it("of a shadow stand beside the champion's on the rows that it answered, dealt or not, held to the service's limits", async () => {
+    const shadow = (score: number) => ({ shadow: { model: "m@3", score, raw: 0 } });
+    const rows = [
+      row("e0", shadow(0.59)),
+      row("e1", { ...shadow(0.6), assigned: "only", keys: { card_id: null } }),
+      row("e2", { ...shadow(0.9), variant: "challenger" }),
+      row("e3", { ...shadow(0.9), assigned: "request" }),
+    ];
+    const { pairs, outcomes } = await outcomesOf(stream(rows), new Map([["e1", true]]), LIMITS, "card_id");
+    const champion = { arm: "champion fraud-lightgbm@7", score: 0.25, declined: false };
+    const beside = (score: number, declined: boolean) => ({ arm: "shadow m@3", score, declined });
+    expect(pairs).toEqual([
+      { unit: "key c1", positive: null, champion, shadow: beside(0.59, false) },
+      { unit: "event e1", positive: true, champion, shadow: beside(0.6, true) },
+    ]);
+    expect(outcomes.map(({ arm }) => arm.split(" ")[0])).toEqual(["champion", "challenger"]);
+  });
+
+  it("are grouped by the experiment's key, which may be a request field", async () => {
+    const rows = [row("a", { request: { country: "SE" } })];
+    const { outcomes } = await outcomesOf(stream(rows), new Map(), LIMITS, "country");
+    expect(outcomes[0].unit).toBe("key SE");
   });
 });
 
