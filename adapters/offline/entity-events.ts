@@ -81,8 +81,11 @@ function olderEvents(plan: Plan, entity: string, archive: string, words: Dialect
   const payload = `min_by(a.fields, ROW(COALESCE(a.visible_ms, ${NEVER_MS}), a.rank, ${DELIVERY}))`;
   const visible = "a.touched = 1 AND a.visible_ms IS NOT NULL";
   const delivery = "a.identity || '/' || a.shard || '/' || a.sequence || '/' || CAST(a.sub_sequence AS VARCHAR)";
+  // Repairs are few: without the bound each delivery of the archive would be held in memory.
   const named = `
-      SELECT ${delivery} FROM ${words.fates(archive)} WHERE a.reason IS NULL AND f.entity = ${sqlText(entity)} AND a.identity IS NOT NULL`;
+        SELECT ${delivery} FROM ${archive} AS a
+        WHERE a.reason IS NULL AND a.identity IS NOT NULL AND NOT (${words.noFateOf(entity)})
+          AND a.identity IN (SELECT a.identity FROM ${archive} AS a WHERE a.identity IS NOT NULL AND ${words.ofRepair})`;
   return `
 SELECT ${id} AS id, identity, event_time_ms, visible_ms, fields FROM (
   SELECT a.identity AS identity, min(a.event_time_ms) AS event_time_ms,
@@ -92,7 +95,7 @@ SELECT ${id} AS id, identity, event_time_ms, visible_ms, fields FROM (
     SELECT ${columns}, 1 AS touched, ${RANK} AS rank, CASE WHEN ${VISIBLE} THEN f.visible_ms END AS visible_ms
     FROM ${words.fates(archive)}
     WHERE a.reason IS NULL AND a.identity IS NOT NULL AND ${words.noFateOf(entity)}
-      AND (NOT ${words.ofRepair} OR ${delivery} NOT IN (${named}
+      AND (NOT (${words.ofRepair}) OR ${delivery} NOT IN (${named}
       ))
     UNION ALL
     SELECT ${columns}, 0 AS touched, 0 AS rank, a.arrival_ms AS visible_ms
