@@ -26,7 +26,7 @@ export interface AliasChange {
   readonly by: string;
   /** The gate refused, and was overruled. */
   readonly forced: boolean;
-  /** The gate's reason, where it had one. */
+  /** Why the gate refused, where it was overruled; else what its comparison could not tell, if anything. */
   readonly reason: string | null;
 }
 

@@ -20,11 +20,21 @@ const LOSSES: ReadonlySet<string> = new Set(["log_loss", "brier"]);
 
 type Values = Readonly<Record<string, number | null | undefined>>;
 
+/** What a model's manifest says of how well it did, and on what. */
+export interface Measured {
+  /** Of its test slice. */
+  readonly metrics: Values;
+  /** The training set's manifest; the test slice is its last part. */
+  readonly trainingSet: Readonly<Record<string, unknown>>;
+}
+
 export interface GateCheck {
   readonly metric: string;
   readonly candidate: number | null;
-  /** What it is held to: the champion's value, or chance where there is no champion. */
+  /** What it is held to: the champion's value at the candidate's base rate, or chance where there is no champion. */
   readonly baseline: number | null;
+  /** The champion's value as it was measured; null where there is no champion. */
+  readonly measured: number | null;
   /** By how much of the baseline the candidate is worse; negative where it is better. */
   readonly worseBy: number | null;
   readonly allowed: number;
@@ -36,48 +46,82 @@ export interface Verdict {
   readonly checks: readonly GateCheck[];
   /** One sentence on the first check that failed; null when all passed. */
   readonly reason: string | null;
+  /** What the comparison cannot tell; null when both were measured on the same rows, or nobody is champion. */
+  readonly reservation: string | null;
 }
 
-/** @param champion metrics of the present champion; null when there is none, and then chance is to be beaten */
-export function judge(candidate: Values, champion: Values | null, gate: GateDefinition = DEFAULT_GATE): Verdict {
-  const compared = champion ?? { [gate.metric]: candidate["base_rate"] };
+/** @param champion null when there is none, and then chance is to be beaten */
+export function judge(candidate: Measured, champion: Measured | null, gate: GateDefinition = DEFAULT_GATE): Verdict {
   const limits = [[gate.metric, gate.tolerance] as const, ...(champion === null ? [] : Object.entries(gate.guards))];
-  const checks = limits.map(([metric, allowed]) => check(metric, candidate, compared, allowed, champion === null));
+  const checks = limits.map(([metric, allowed]) =>
+    check(metric, candidate.metrics, champion?.metrics ?? null, allowed),
+  );
   const failed = checks.find(({ passed }) => !passed);
   return {
     passed: failed === undefined,
     checks,
     reason: failed === undefined ? null : reasonOf(failed, champion === null),
+    reservation:
+      champion === null || isSameRows(candidate, champion)
+        ? null
+        : "the two were measured on different rows: the champion's values are brought to the candidate's base rate, other differences between the rows are not",
   };
 }
 
-function check(metric: string, candidate: Values, baseline: Values, allowed: number, isChance: boolean): GateCheck {
+function check(metric: string, candidate: Values, champion: Values | null, allowed: number): GateCheck {
   const given = numberOf(candidate[metric]);
-  const wanted = numberOf(baseline[metric]);
+  const baseRate = numberOf(candidate["base_rate"]);
+  const measured = champion === null ? null : numberOf(champion[metric]);
+  const wanted =
+    champion === null
+      ? chanceOf(metric, baseRate)
+      : atBaseRate(metric, measured, numberOf(champion["base_rate"]), baseRate);
+  const common = { metric, candidate: given, baseline: wanted, measured, allowed };
   // What the champion never measured cannot be held against a candidate.
-  if (wanted === null)
-    return { metric, candidate: given, baseline: null, worseBy: null, allowed, passed: given !== null };
-  if (given === null) return { metric, candidate: null, baseline: wanted, worseBy: null, allowed, passed: false };
+  if (wanted === null) return { ...common, worseBy: null, passed: given !== null };
+  if (given === null) return { ...common, worseBy: null, passed: false };
   const worse = LOSSES.has(metric) ? given - wanted : wanted - given;
   const worseBy = wanted === 0 ? (worse > 0 ? Number.POSITIVE_INFINITY : 0) : worse / Math.abs(wanted);
-  return {
-    metric,
-    candidate: given,
-    baseline: wanted,
-    worseBy,
-    allowed,
-    passed: isChance ? worse < 0 : worseBy <= allowed,
-  };
+  return { ...common, worseBy, passed: champion === null ? worse < 0 : worseBy <= allowed };
 }
+
+/** What a score that knows nothing but the base rate p gets; null where that isn't known. */
+function chanceOf(metric: string, p: number | null): number | null {
+  if (metric === "roc_auc") return 0.5;
+  if (metric === "recall_at_fpr_1pct") return 0.01;
+  if (p === null) return null;
+  if (metric === "pr_auc") return p;
+  if (metric === "brier") return p * (1 - p);
+  if (metric === "log_loss") return p <= 0 || p >= 1 ? 0 : -(p * Math.log(p) + (1 - p) * Math.log(1 - p));
+  return null;
+}
+
+/**
+ * A value measured at one base rate as it would be at another with the same skill: the same share of the way from chance to
+ * perfection. Measures whose chance is the same at every base rate, or not known, stay as they are.
+ */
+function atBaseRate(metric: string, value: number | null, own: number | null, other: number | null): number | null {
+  const [from, to] = [chanceOf(metric, own), chanceOf(metric, other)];
+  // Not by way of a quotient of 1: a champion is not worse than itself by a rounding.
+  if (value === null || from === null || to === null || from === to) return value;
+  const best = LOSSES.has(metric) ? 0 : 1;
+  return from === best ? value : best + ((value - best) * (to - best)) / (from - best);
+}
+
+/** A test slice is the last part of a training set, so equal sets with equal slices are the same rows. */
+const isSameRows = (one: Measured, other: Measured): boolean =>
+  ["from_ms", "to_ms", "row_count", "positives"].every((name) => one.trainingSet[name] === other.trainingSet[name]) &&
+  ["rows_test", "base_rate"].every((name) => one.metrics[name] === other.metrics[name]);
 
 const numberOf = (value: number | null | undefined): number | null =>
   typeof value === "number" && Number.isFinite(value) ? value : null;
 
-function reasonOf({ metric, candidate, baseline, worseBy, allowed }: GateCheck, isChance: boolean): string {
+function reasonOf({ metric, candidate, baseline, measured, worseBy, allowed }: GateCheck, isChance: boolean): string {
   if (candidate === null) return `${metric} was not measured`;
   if (isChance) return `${metric} ${round(candidate)} is no better than chance, ${round(baseline!)}`;
   const by = `${round(Math.abs(candidate - baseline!))} (${(worseBy! * 100).toFixed(1)} %)`;
-  return `${metric} ${round(candidate)} is ${by} worse than the champion's ${round(baseline!)}; ${allowed * 100} % is allowed`;
+  const moved = measured === baseline ? "" : ` (${round(measured!)} at its own base rate)`;
+  return `${metric} ${round(candidate)} is ${by} worse than the champion's ${round(baseline!)}${moved}; ${allowed * 100} % is allowed`;
 }
 
 const round = (value: number): string => value.toFixed(4);

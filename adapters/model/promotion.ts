@@ -22,7 +22,7 @@ export async function judgeVersion(
 ): Promise<{ candidate: ModelVersion; champion: ModelVersion | null; aliases: Aliases; verdict: Verdict }> {
   const [candidate, aliases] = await Promise.all([registry.get(id, version), registry.aliases(id)]);
   const champion = aliases.champion === null ? null : await registry.get(id, aliases.champion);
-  return { candidate, champion, aliases, verdict: judge(candidate.metrics, champion?.metrics ?? null, gate) };
+  return { candidate, champion, aliases, verdict: judge(candidate, champion, gate) };
 }
 
 /**
@@ -86,7 +86,7 @@ export async function promote(
     kind: "promote",
     by: options.by,
     forced: gated && !verdict.passed,
-    reason: gated ? verdict.reason : null,
+    reason: gated ? (verdict.reason ?? verdict.reservation) : null,
   });
   return { version: candidate, aliases: next, change, verdict: gated ? verdict : null };
 }

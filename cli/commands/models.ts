@@ -144,11 +144,12 @@ export function register(program: Command): void {
           champion: standing === null ? null : await registry.get(idOf(options), standing),
         };
       });
-      const verdict = judge(candidate.metrics, champion?.metrics ?? null, gateOf(options.service));
+      const verdict = judge(candidate, champion, gateOf(options.service));
       const names = { candidate: modelName(candidate), champion: champion === null ? null : modelName(champion) };
       if (options.json) return print(JSON.stringify({ ...names, ...verdict }, null, 2));
       print(`${names.candidate} against ${names.champion ?? "no champion"}`);
       print(formatTable([CHECK_HEAD, ...verdict.checks.map(checkRow)]));
+      if (verdict.reservation !== null) print(verdict.reservation);
       print(verdict.passed ? "the gate lets it pass" : `the gate refuses: ${verdict.reason}`);
     },
   );
@@ -181,6 +182,7 @@ export function register(program: Command): void {
       );
       if (options.json) return print(JSON.stringify({ change, verdict }, null, 2));
       if (verdict !== null) print(formatTable([CHECK_HEAD, ...verdict.checks.map(checkRow)]));
+      if (verdict?.reservation) print(verdict.reservation);
       print(`${modelName(version)} is ${alias}${change.forced ? ", the gate overruled" : ""}`);
     });
 

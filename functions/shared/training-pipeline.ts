@@ -109,7 +109,7 @@ export async function gate(ports: TrainingPorts, { tenant, service, job }: Train
   const id = { tenant, service };
   const { champion } = await ports.registry.aliases(id);
   const standing = champion === null ? null : await ports.registry.get(id, champion);
-  return judge(model.manifest.metrics, standing?.metrics ?? null, ports.gateOf(service));
+  return judge(model.manifest, standing, ports.gateOf(service));
 }
 
 /**

@@ -1,8 +1,17 @@
 import { describe, expect, it } from "vitest";
 import { type AliasChange, championBefore, NO_ALIASES, withAlias } from "../../core/aliases.ts";
-import { judge } from "../../core/gate.ts";
+import { type GateDefinition, judge as judgeMeasured } from "../../core/gate.ts";
 
 const champion = { pr_auc: 0.4, recall_at_fpr_1pct: 0.5, brier: 0.02, base_rate: 0.01 };
+
+type Metrics = Record<string, number | null>;
+const set = { from_ms: 0, to_ms: 1_000, row_count: 100, positives: 1 };
+const judge = (candidate: Metrics, standing: Metrics | null, gate?: GateDefinition, trainingSet: object = set) =>
+  judgeMeasured(
+    { metrics: candidate, trainingSet: { ...trainingSet } },
+    standing && { metrics: standing, trainingSet: set },
+    gate,
+  );
 
 describe("the gate", () => {
   it.each([
@@ -40,6 +49,44 @@ describe("the gate", () => {
     expect(judge({ pr_auc: 0.01, base_rate: 0.01 }, null).reason).toBe(
       "pr_auc 0.0100 is no better than chance, 0.0100",
     );
+  });
+
+  it.each([
+    ["pr_auc", 0.01, 0.0101],
+    ["roc_auc", 0.5, 0.5001],
+    ["recall_at_fpr_1pct", 0.01, 0.0101],
+    // -(0.01 ln 0.01 + 0.99 ln 0.99) and 0.01 x 0.99: what the base rate as every row's probability gets.
+    ["log_loss", 0.056001535, 0.056],
+    ["brier", 0.0099, 0.0098],
+  ])("knows chance of %s: %s is none", (metric, chance, better) => {
+    const gate = { metric, tolerance: 0, guards: {} };
+    const first = (value: number) => judge({ [metric]: value, base_rate: 0.01 }, null, gate);
+    expect([first(chance).passed, first(better).passed]).toEqual([false, true]);
+    expect(first(chance).checks[0].baseline).toBeCloseTo(chance, 8);
+  });
+
+  it("holds a candidate to the champion's skill, not to what its base rate gave it", () => {
+    // As good at either base rate: 40 % of the way from chance to perfection, and of chance's Brier score the same share.
+    const richer = { pr_auc: 0.05 + 0.4 * 0.95, recall_at_fpr_1pct: 0.5, brier: 0.8 * 0.05 * 0.95, base_rate: 0.05 };
+    const poorer = { pr_auc: 0.01 + 0.4 * 0.99, recall_at_fpr_1pct: 0.5, brier: 0.8 * 0.01 * 0.99, base_rate: 0.01 };
+    const gate = { metric: "pr_auc", tolerance: 1e-9, guards: { recall_at_fpr_1pct: 1e-9, brier: 1e-9 } };
+    expect([judge(poorer, richer, gate).reason, judge(richer, poorer, gate).reason]).toEqual([null, null]);
+    // Better by number, worse by skill.
+    expect(judge({ ...richer, pr_auc: 0.42 }, poorer, gate).reason).toContain(
+      "pr_auc 0.4200 is 0.0100 (2.3 %) worse than the champion's 0.4300 (0.4060 at its own base rate)",
+    );
+  });
+
+  it("says when the two were measured on different rows", () => {
+    expect(judge(champion, champion).reservation).toBeNull();
+    expect(judge(champion, null).reservation).toBeNull();
+    const different = expect.stringContaining("the two were measured on different rows");
+    for (const other of [{ to_ms: 2_000 }, { positives: 2 }, { row_count: 99 }])
+      expect(judge(champion, champion, undefined, { ...set, ...other })).toMatchObject({
+        passed: true,
+        reservation: different,
+      });
+    expect(judge({ ...champion, rows_test: 10 }, { ...champion, rows_test: 20 }).reservation).toEqual(different);
   });
 
   it("says of every metric by which share it is worse, also where it passes", () => {
