@@ -163,7 +163,10 @@ export const aliasAnswer = z
     to: version,
     kind: z.enum(["promote", "rollback"]),
     forced: z.boolean().describe("The gate refused and was overruled."),
-    reason: z.string().nullable().describe("The gate's, where it had one."),
+    reason: z
+      .string()
+      .nullable()
+      .describe("Why the gate refused, where it was overruled; else what its comparison could not tell, if anything."),
     request_id: requestId,
   })
   .openapi("AliasChange");

@@ -134,6 +134,17 @@ describe("promotion", () => {
     expect((await registry.history(id))[0]).toEqual(change);
   });
 
+  it("keeps in the history that the two were measured on different rows", async () => {
+    await register();
+    await register(alteredFolder((manifest) => void (manifest.training_set.to_ms += 86_400_000)));
+    await to(1);
+    expect((await to(2)).change).toMatchObject({
+      to: 2,
+      forced: false,
+      reason: expect.stringContaining("measured on different rows"),
+    });
+  });
+
   it("of a challenger and a shadow needs no gate; their versions leave the parts that they had", async () => {
     for (let i = 0; i < 3; i++) await register();
     await to(1);
