@@ -1,8 +1,16 @@
 /**
  * How far the bulk build of a stream has come, so that one that was killed goes on where it was. In the control table, under
- * (`build`, stream): one build of a stream at a time.
+ * (`build`, stream): one build of a stream at a time. The same item counts what was imported, so that no build can be written
+ * down that has not seen it.
  */
-import { type DynamoDBClient, GetItemCommand, PutItemCommand } from "@aws-sdk/client-dynamodb";
+import {
+  type AttributeValue,
+  ConditionalCheckFailedException,
+  type DynamoDBClient,
+  GetItemCommand,
+  PutItemCommand,
+  UpdateItemCommand,
+} from "@aws-sdk/client-dynamodb";
 import { durably } from "./durable-call.ts";
 import { BUCKETS } from "./valkey/layout.ts";
 
@@ -18,6 +26,15 @@ export interface BuildRecord {
   /** By group: buckets that are done, as one bit each. */
   readonly done: Readonly<Record<string, Uint8Array>>;
   readonly entities: number;
+  /** Of the store that holds what is done: another epoch, or another process in a primary's place, may lack some of it. */
+  readonly epoch: number;
+  readonly runs: string;
+  /** Imports into the stream, begun or ended, that its listings have seen. */
+  readonly imports: number;
+  /** Of the newest puts of any build of the stream. */
+  readonly generation: number;
+  /** It takes one in 8^split of the buckets that are left at once. */
+  readonly split: number;
 }
 
 const key = (stream: string) => ({ pk: { S: "build" }, sk: { S: stream } });
@@ -31,34 +48,55 @@ export class BuildProgress {
     this.#dynamodb = options.dynamodb;
   }
 
-  /** The newest build of a stream; null when there was none. @throws InfrastructureError `control_table_unavailable` */
+  /** The newest build of a stream; null when there was none. @throws InfrastructureError `control_table_unavailable`, as do all */
   async get(stream: string): Promise<BuildRecord | null> {
-    const { Item: item } = await durably("control_table_unavailable", `reading control table ${this.#table}`, () =>
-      this.#dynamodb.send(new GetItemCommand({ TableName: this.#table, Key: key(stream), ConsistentRead: true })),
-    );
-    if (item === undefined) return null;
+    const item = await this.#item(stream);
+    if (item?.["id"] === undefined) return null;
     const done = Object.entries(item["done"]!.M!).map(([group, { B }]) => [group, B!] as const);
+    const number = (name: string) => Number(item[name]?.N ?? 0);
     return {
       id: item["id"]!.S!,
       layoutHash: item["layout_hash"]!.S!,
       tenant: item["tenant"]?.S ?? null,
-      startedMs: Number(item["started_ms"]!.N),
-      updatedMs: Number(item["updated_ms"]!.N),
+      startedMs: number("started_ms"),
+      updatedMs: number("updated_ms"),
       state: item["state"]!.S as BuildRecord["state"],
       done: Object.fromEntries(done),
-      entities: Number(item["entities"]!.N),
+      entities: number("entities"),
+      epoch: number("epoch"),
+      runs: item["runs"]?.S ?? "",
+      imports: number("built_imports"),
+      generation: number("generation"),
+      split: number("split"),
     };
   }
 
-  /** Makes the next build begin anew: the archive has got what this one did not see. */
-  async forget(stream: string): Promise<void> {
-    const record = await this.get(stream);
-    if (record?.state === "running") await this.put(stream, { ...record, state: "done" });
+  /** How often an import into the stream was begun or ended; 0 when nothing was ever imported. */
+  async imports(stream: string): Promise<number> {
+    return Number((await this.#item(stream))?.["imports"]?.N ?? 0);
   }
 
-  /** Only by who holds the stream's lease. @throws InfrastructureError `control_table_unavailable` */
-  async put(stream: string, record: BuildRecord): Promise<void> {
+  /** Counts an import. Before its first object, for builds that have listed; after its last one, for those that list meanwhile. */
+  async noteImport(stream: string): Promise<void> {
+    await durably("control_table_unavailable", `writing control table ${this.#table}`, () =>
+      this.#dynamodb.send(
+        new UpdateItemCommand({
+          TableName: this.#table,
+          Key: key(stream),
+          UpdateExpression: "ADD imports :one",
+          ExpressionAttributeValues: { ":one": { N: "1" } },
+        }),
+      ),
+    );
+  }
+
+  /**
+   * Writes a build's record over its own, or over that of the one which it replaces.
+   * @returns false, with nothing changed, when another build stands there, or something has been imported that it has not seen
+   */
+  async put(stream: string, record: BuildRecord, replaces: string | null = null): Promise<boolean> {
     const done = Object.entries(record.done).map(([group, bits]) => [group, { B: bits }] as const);
+    const imports = { N: String(record.imports) };
     const item = {
       ...key(stream),
       id: { S: record.id },
@@ -69,10 +107,42 @@ export class BuildProgress {
       state: { S: record.state },
       done: { M: Object.fromEntries(done) },
       entities: { N: String(record.entities) },
+      epoch: { N: String(record.epoch) },
+      runs: { S: record.runs },
+      imports,
+      built_imports: imports,
+      generation: { N: String(record.generation) },
+      split: { N: String(record.split) },
     };
-    await durably("control_table_unavailable", `writing control table ${this.#table}`, () =>
-      this.#dynamodb.send(new PutItemCommand({ TableName: this.#table, Item: item })),
+    const seen = record.imports === 0 ? "(attribute_not_exists(imports) OR imports = :imports)" : "imports = :imports";
+    const condition = `${seen} AND (attribute_not_exists(id) OR id = :id OR id = :replaces)`;
+    return durably("control_table_unavailable", `writing control table ${this.#table}`, async () => {
+      try {
+        await this.#dynamodb.send(
+          new PutItemCommand({
+            TableName: this.#table,
+            Item: item,
+            ConditionExpression: condition,
+            ExpressionAttributeValues: {
+              ":imports": imports,
+              ":id": item.id,
+              ":replaces": { S: replaces ?? record.id },
+            },
+          }),
+        );
+        return true;
+      } catch (error) {
+        if (error instanceof ConditionalCheckFailedException) return false;
+        throw error;
+      }
+    });
+  }
+
+  async #item(stream: string): Promise<Record<string, AttributeValue> | undefined> {
+    const { Item: item } = await durably("control_table_unavailable", `reading control table ${this.#table}`, () =>
+      this.#dynamodb.send(new GetItemCommand({ TableName: this.#table, Key: key(stream), ConsistentRead: true })),
     );
+    return item;
   }
 }
 

@@ -57,7 +57,7 @@ async function measure(rows: number, round: number): Promise<Round> {
       importFile({
         ...{ plan, stream, file, folder, format: "ndjson", tenant: "default", arrival: { delayMs: 0 } },
         ...{ sealMs: Number.POSITIVE_INFINITY, nowMs: Date.now(), minEventTimeMs: 0, ignoreUnknown: false },
-        target: { s3, bucket: "archive", late: { put: async () => {} } },
+        target: { s3, bucket: "archive", late: { put: async () => {} }, note: async () => {} },
       }),
     );
     const mirror = new ArchiveMirror({ s3, bucket: "archive", folder });

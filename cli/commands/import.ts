@@ -86,6 +86,8 @@ async function run(file: string, options: Options): Promise<void> {
   const deployment = await openDeployment(options);
   const config = { ...DURABLE_CLIENT, ...deployment.clientConfig };
   const sealMs = await sealOf(deployment, stream.name);
+  const dynamodb = new DynamoDBClient(config);
+  const progress = new BuildProgress({ table: deployment.controlTable, dynamodb });
   const bad: BadRow[] = [];
   const errors = options.errors === undefined ? null : createWriteStream(options.errors);
   const bar = options.json ? null : progressBar();
@@ -102,7 +104,9 @@ async function run(file: string, options: Options): Promise<void> {
       : {
           s3: new S3Client({ ...config, forcePathStyle: deployment.stage === "local" }),
           bucket: deployment.archiveBucket,
-          late: new LateQueue({ table: deployment.lateTable, dynamodb: new DynamoDBClient(config) }),
+          late: new LateQueue({ table: deployment.lateTable, dynamodb }),
+          // A backfill that has listed the archive has not seen these: it begins anew.
+          note: () => progress.noteImport(stream.name),
         },
     onBadRow: (row) => {
       if (bad.length < SHOWN) bad.push(row);
@@ -111,11 +115,6 @@ async function run(file: string, options: Options): Promise<void> {
     onProgress: (phase, share, rows) => bar?.show(share, `${phase} ${rows} rows`),
   }).finally(() => bar?.end());
   await new Promise<void>((resolve) => (errors === null ? resolve() : errors.end(resolve)));
-  if (report.imported > 0 && !options.dryRun) {
-    // A backfill that was cut off has not seen these: the next one must not go on where it was.
-    const progress = new BuildProgress({ table: deployment.controlTable, dynamodb: new DynamoDBClient(config) });
-    await progress.forget(stream.name);
-  }
   const seconds = (Date.now() - startedMs) / 1_000;
   const refused = report.bad > 0 && !options.skipInvalid;
   if (options.json)

@@ -32,10 +32,15 @@ export interface WriterTarget {
   readonly ratePerS?: number;
 }
 
-/** Why a build has to list the archive anew, or to wait. */
+/**
+ * Why a build has to list the archive anew, or to wait. `moved`, by the seal. `held`: the store folds nothing. `older`: what stands in
+ * the store claims to be newer. `anew`: what is done counts no more. `taken`: another build has begun.
+ */
+type Interruption = "moved" | "held" | "older" | "anew" | "taken";
+
 export class Interrupted extends Error {
-  readonly kind: "moved" | "held";
-  constructor(kind: "moved" | "held") {
+  readonly kind: Interruption;
+  constructor(kind: Interruption) {
     super(kind);
     this.kind = kind;
   }
@@ -128,7 +133,8 @@ export class BucketWriter {
       if (tries > 0) await sleep(tries < 3 ? 5 : HELD_DELAY_MS);
       const fates = await this.applier.put(left);
       if (fates.some((of) => of.includes("moved"))) throw new Interrupted("moved");
-      // `older`: somebody has put what is at least as new.
+      // Nobody else builds here, or knows of what this one has listed: a clock that ran ahead, before a failover.
+      if (fates.some((of) => of.includes("older"))) throw new Interrupted("older");
       left = left.flatMap(({ bucket, puts }, c) => {
         const held = puts.filter((_, i) => fates[c][i] === "held");
         return held.length > 0 ? [{ bucket, puts: held }] : [];

@@ -14,7 +14,7 @@ import type { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { leanArchiveSql, neededFromMs } from "../../adapters/offline/tile-states.ts";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import type { ValkeyConnection } from "../../adapters/valkey/connection.ts";
-import type { ControlHashes } from "../../adapters/valkey/control.ts";
+import { type ControlHashes, runsOf } from "../../adapters/valkey/control.ts";
 import { BUCKETS } from "../../adapters/valkey/layout.ts";
 import type { Lock } from "../../core/compile.ts";
 import { FreshetError } from "../../core/errors.ts";
@@ -61,7 +61,8 @@ export interface BuildReport {
   readonly entities: number;
 }
 
-const LEASE_MS = 120_000;
+/** A call that was killed keeps the next one waiting for so long. */
+const LEASE_MS = 60_000;
 const RENEW_MS = 20_000;
 /** Then the seal is let go on for a while: open tiles keep their identities. */
 const HOLD_MS = 10 * 60_000;
@@ -71,6 +72,10 @@ const WAIT_MS = 5_000;
 /** A build that was cut off longer ago than this begins anew: nobody knows what was imported since. */
 const RESUME_MS = 24 * 3_600_000;
 const SAVE_MS = 1_000;
+/** One bucket at a time. */
+const MAX_SPLIT = 4;
+/** More than clocks differ by. */
+const CLOCK_AHEAD_US = 3_600_000_000;
 
 /**
  * Builds until all is done or `deadlineMs`, on the clock of `Date.now`.
@@ -84,8 +89,10 @@ export async function runBuild(ports: BuildPorts, request: BuildRequest, deadlin
       repair: `use ${ports.plan.streams.map(({ name }) => name).join(", ")}`,
     });
   }
-  const build = new Build(ports, stream, request, await recordOf(ports, request));
-  const holder = `build ${build.record.id.slice(0, 8)}`;
+  const standing = await ports.progress.get(stream.name);
+  const build = new Build(ports, stream, request, await recordOf(ports, request, standing), standing?.id ?? null);
+  // Of this call: another one may go on with the same build.
+  const holder = `build ${build.record.id.slice(0, 8)}/${randomUUID().slice(0, 8)}`;
   const ready = await buildSeals(ports, build.groups, build.record);
   if (typeof ready === "string") return build.report("waiting", ready);
   const renew = () => {
@@ -105,16 +112,20 @@ export async function runBuild(ports: BuildPorts, request: BuildRequest, deadlin
   }
 }
 
-/** The record of the build to go on with, or a new one's. */
-async function recordOf({ plan, progress }: BuildPorts, request: BuildRequest): Promise<BuildRecord> {
-  const standing = await progress.get(request.stream);
+/** The record of the build to go on with, or a new one's. @param standing the newest of the stream */
+async function recordOf(ports: BuildPorts, request: BuildRequest, standing: BuildRecord | null): Promise<BuildRecord> {
+  const { plan, progress } = ports;
   const nowMs = Date.now();
   const tenant = request.tenant ?? null;
+  const store = await storeOf(ports);
+  const imports = await progress.imports(request.stream);
   const goesOn =
     standing !== null &&
     standing.state === "running" &&
     standing.layoutHash === plan.layoutHash &&
     standing.tenant === tenant &&
+    isSameStore(standing, store) &&
+    standing.imports === imports &&
     nowMs - standing.updatedMs < RESUME_MS;
   if (goesOn && !request.restart) return standing;
   const groups = plan.groups.filter(({ stream }) => stream === request.stream);
@@ -127,8 +138,22 @@ async function recordOf({ plan, progress }: BuildPorts, request: BuildRequest): 
     state: "running",
     done: Object.fromEntries(groups.map(({ name }) => [name, noBuckets()])),
     entities: 0,
+    ...store,
+    imports,
+    generation: standing?.generation ?? 0,
+    split: 0,
   };
 }
+
+type StoreName = Pick<BuildRecord, "epoch" | "runs">;
+
+/** Which store answers: its epoch, 0 before there is one, and the processes of its primaries. */
+async function storeOf({ table, lock, controls }: BuildPorts): Promise<StoreName> {
+  const [epoch, primaries] = await Promise.all([currentEpoch(table, lock), controls.primaries()]);
+  return { epoch: epoch ?? 0, runs: runsOf(primaries) };
+}
+
+const isSameStore = (a: StoreName, b: StoreName): boolean => a.epoch === b.epoch && a.runs === b.runs;
 
 class Build {
   readonly groups: readonly Group[];
@@ -136,15 +161,18 @@ class Build {
   private readonly ports: BuildPorts;
   private readonly stream: Stream;
   private readonly request: BuildRequest;
+  /** The build whose record this one's may take the place of. */
+  private replaces: string | null;
   private savedMs = 0;
   /** By this call. */
   private bucketsDone = 0;
 
-  constructor(ports: BuildPorts, stream: Stream, request: BuildRequest, record: BuildRecord) {
+  constructor(ports: BuildPorts, stream: Stream, request: BuildRequest, record: BuildRecord, replaces: string | null) {
     this.ports = ports;
     this.stream = stream;
     this.request = request;
     this.record = record;
+    this.replaces = replaces;
     this.groups = ports.plan.groups.filter((group) => group.stream === stream.name);
   }
 
@@ -159,27 +187,43 @@ class Build {
     return { id, state, reason, waitMs, buckets, bucketsDone: buckets - left, entities };
   }
 
-  /** Passes over what is left, each with a new listing, until no seal moves during one. */
+  /** Passes over what is left, each with a new listing, until nothing is. */
   async run(deadlineMs: number): Promise<BuildReport> {
     const untilMs = Math.min(deadlineMs, Date.now() + HOLD_MS);
-    await this.save();
     for (;;) {
-      const seals = await buildSeals(this.ports, this.groups, this.record);
-      if (typeof seals === "string") return this.report("waiting", seals);
+      const { split } = this.record;
       try {
-        const finished = seals.size === 0 || (await this.pass(seals, untilMs));
-        if (!finished) return this.timeUp(deadlineMs);
-        this.record = { ...this.record, state: "done" };
+        // What was done in another store, or before a failover, may be gone.
+        if (!isSameStore(this.record, await storeOf(this.ports))) throw new Interrupted("anew");
         await this.save();
-        return this.report("done");
+        const seals = await buildSeals(this.ports, this.groups, this.record);
+        if (typeof seals === "string") return this.report("waiting", seals);
+        if (seals.size === 0) {
+          this.record = { ...this.record, state: "done" };
+          await this.save();
+          return this.report("done");
+        }
+        if (!(await this.pass(seals, untilMs))) return this.timeUp(deadlineMs);
       } catch (error) {
         if (!(error instanceof Interrupted)) throw error;
-        await this.save();
+        this.record = { ...this.record, split };
+        if (error.kind === "taken") return this.report("waiting", `another build of ${this.stream.name} has begun`);
         if (error.kind === "held") {
+          await this.ports.progress.put(this.stream.name, this.record, this.replaces);
           return this.report("waiting", "the store folds nothing: look at `freshet status`, then `freshet recover`");
         }
-        if (Date.now() >= untilMs) return this.timeUp(deadlineMs);
-        await sleep(200);
+        if (error.kind === "anew") {
+          this.replaces = (await this.ports.progress.get(this.stream.name))?.id ?? null;
+          this.record = await recordOf(this.ports, { ...this.request, restart: true }, this.record);
+        }
+        if (error.kind === "older") {
+          this.record = { ...this.record, generation: this.record.generation + CLOCK_AHEAD_US };
+        }
+        if (Date.now() < untilMs) await sleep(200);
+      }
+      if (Date.now() >= untilMs) {
+        await this.ports.progress.put(this.stream.name, this.record, this.replaces);
+        return this.timeUp(deadlineMs);
       }
     }
   }
@@ -190,7 +234,13 @@ class Build {
     const epoch = await currentEpoch(table, lock);
     if (epoch === null) throw new Interrupted("held");
     const applier = new StoreApplier(connection, plan, epoch);
-    const generation = await storeClockUs(connection);
+    // Above all that was put before, whichever node's clock that was.
+    const generation = Math.max(await storeClockUs(connection), this.record.generation + 1);
+    const { split } = this.record;
+    if (split > MAX_SPLIT) throw this.tooLarge();
+    // Until a bucket is done: a call that is killed before, by its memory or its time, has the next one take fewer at once.
+    this.record = { ...this.record, generation, split: split + 1 };
+    await this.save();
     const fromMs = await this.ports.archiveFromMs(this.stream.name, Date.now());
     const session = await DuckSession.open(duck);
     try {
@@ -198,7 +248,8 @@ class Build {
       for (const group of this.groups) {
         const sealMs = seals.get(group.name);
         if (sealMs === undefined) continue;
-        const buckets = pendingOf(this.record, group.name);
+        const pending = pendingOf(this.record, group.name);
+        const buckets = pending.slice(0, Math.ceil(BUCKETS / 8 ** split));
         const completes = this.request.tenant === undefined;
         const target = {
           group,
@@ -216,7 +267,10 @@ class Build {
           markDone(this.record.done[group.name], done);
           this.bucketsDone += done.length;
           this.record = { ...this.record, entities: before + writer.entities };
-          if (done.length > 0 && Date.now() - this.savedMs > SAVE_MS) await this.save();
+          if (done.length === 0) return;
+          const first = this.record.split !== split;
+          this.record = { ...this.record, split };
+          if (first || Date.now() - this.savedMs > SAVE_MS) await this.save();
         };
         for await (const entity of buildEntities(session, { group, sources, sealMs, fromMs, buckets })) {
           await note(await writer.add(entity));
@@ -270,10 +324,21 @@ class Build {
     return this.report("waiting", `the seal of ${this.stream.name} is let go on, it stood for the build`, LET_GO_MS);
   }
 
+  private tooLarge(): FreshetError {
+    const message = `calls that build ${this.stream.name} were killed before a single bucket was done`;
+    const repair = "give the build function more memory, then run `freshet backfill --restart`";
+    return new FreshetError("build_too_large", message, { repair });
+  }
+
+  /** @throws Interrupted when this build counts no more */
   private async save(): Promise<void> {
     this.savedMs = Date.now();
     this.record = { ...this.record, updatedMs: this.savedMs };
-    await this.ports.progress.put(this.stream.name, this.record);
+    const { progress } = this.ports;
+    if (await progress.put(this.stream.name, this.record, this.replaces)) return;
+    const standing = await progress.get(this.stream.name);
+    const own = standing === null || standing.id === this.record.id || standing.id === this.replaces;
+    throw new Interrupted(own ? "anew" : "taken");
   }
 }
 

@@ -19,7 +19,7 @@ import * as d from "../../core/definition.ts";
 import { identityText } from "../../core/event.ts";
 import type { Plan } from "../../core/plan.ts";
 import type { BuildPorts } from "../../functions/shared/bulk-build.ts";
-import { controlStep } from "../../functions/shared/control-loop.ts";
+import { accept, beginRestore, controlStep } from "../../functions/shared/control-loop.ts";
 import { type NaiveEvent, naive } from "../core/naive.ts";
 import { createBucket, createTable, startEmulator, testClients } from "../harness/emulator.ts";
 import { card, contracts, payments, shop } from "./fixture-plan.ts";
@@ -90,20 +90,15 @@ export async function openWorld() {
     const archived = new Map<string, Payment & { tenant: string }>();
     const applied = new Set<string>();
     const controlsOf = (plan: Plan) => new ControlHashes(connection, plan);
-    const deploy = ({ plan, lock }: ReturnType<typeof compile>, nowMs: number) =>
-      controlStep(
-        {
-          plan,
-          lock,
-          controls: controlsOf(plan),
-          watermark: new Watermark(connection),
-          table,
-          timeoutMs: MINUTE,
-          loadFunction: () => new StoreApplier(connection, plan, 0).loadFunction(),
-        },
-        { payments: { createdAtMs: NOW - 4 * DAY, shards: [] } },
-        nowMs,
-      );
+    const progress = new BuildProgress({ table: tableName, dynamodb });
+    const control = ({ plan, lock }: ReturnType<typeof compile>) => ({
+      ...{ plan, lock, table, progress, timeoutMs: MINUTE },
+      controls: controlsOf(plan),
+      watermark: new Watermark(connection),
+      loadFunction: () => new StoreApplier(connection, plan, 0).loadFunction(),
+    });
+    const deploy = (of: ReturnType<typeof compile>, nowMs: number) =>
+      controlStep(control(of), { payments: { createdAtMs: NOW - 4 * DAY, shards: [] } }, nowMs);
     const seal = async (plan: Plan, sealMs: number) => {
       for (const group of plan.groups) await controlsOf(plan).moveSeal(group, sealMs);
     };
@@ -141,6 +136,13 @@ export async function openWorld() {
       archived,
       deploy,
       seal,
+      progress,
+      /** The store is lost with all it held, and begun anew. */
+      async lose(of: ReturnType<typeof compile>, nowMs: number): Promise<void> {
+        await admin.flushall();
+        await beginRestore(control(of), nowMs);
+        await accept(control(of), undefined, nowMs);
+      },
       /** Streams events through a plan's code: applied, archived. @returns how many were applied to all of their entities */
       async stream(plan: Plan, tenant: string, payments: readonly Payment[]): Promise<number> {
         const packer = new RecordPacker(plan, "payments");
@@ -168,7 +170,7 @@ export async function openWorld() {
         });
         return count;
       },
-      /** Archives events that never passed the broker. */
+      /** Archives events that never passed the broker, and counts it no import: see `progress`. */
       async imports(tenant: string, payments: readonly Payment[]): Promise<void> {
         await write(
           payments.map((payment) =>
@@ -188,7 +190,7 @@ export async function openWorld() {
         connection,
         controls: controlsOf(plan),
         table,
-        progress: new BuildProgress({ table: tableName, dynamodb }),
+        progress,
         // Names of an earlier test's tenants are not this one's: a mirror knows objects by their keys.
         mirror: new ArchiveMirror({ s3, bucket: "archive", folder }),
         duck: { folder, memoryMb: 512 },

@@ -36,6 +36,8 @@ export interface ImportOptions extends Omit<RowCheckOptions, "texts" | "shard"> 
     readonly s3: Pick<S3Client, "send">;
     readonly bucket: string;
     readonly late: Pick<LateQueue, "put">;
+    /** Called before the first object is written, and after all is. */
+    readonly note: () => Promise<void>;
   } | null;
   /** Imports the others when rows are bad. @default false */
   readonly skipInvalid?: boolean;
@@ -118,12 +120,14 @@ export async function importFile(options: ImportOptions): Promise<ImportReport> 
     staged.finish();
     const good = found.rows - found.bad - found.others;
     const go = found.bad === 0 || options.skipInvalid === true;
-    if (go && options.target !== null) {
+    if (go && good > 0 && options.target !== null) {
+      await options.target.note();
       await staged.put(options.target.s3, options.target.bucket, (share) =>
         options.onProgress?.("writing", share, good),
       );
       for (let i = 0; i < late.length; i += LATE_ITEMS_PER_PUT)
         await options.target.late.put(late.slice(i, i + LATE_ITEMS_PER_PUT));
+      await options.target.note();
     }
     return {
       rows: found.rows,

@@ -71,6 +71,7 @@ function fileOf(name: string, rows: readonly Record<string, unknown>[]): string 
 
 const late = (items: LateItem[] = []) => ({ put: async (more: readonly LateItem[]) => void items.push(...more) });
 
+const note = async () => {};
 const run = (file: string, more: Partial<ImportOptions> = {}) =>
   importFile({
     ...{
@@ -84,7 +85,7 @@ const run = (file: string, more: Partial<ImportOptions> = {}) =>
       sealMs: SEAL_MS,
     },
     ...{ nowMs: NOW_MS, minEventTimeMs: Date.UTC(2000, 0, 1), ignoreUnknown: false, onBadRow: (row) => bad.push(row) },
-    target: { s3: testClients(emulator.url).s3, bucket, late: late() },
+    target: { s3: testClients(emulator.url).s3, bucket, late: late(), note },
     ...more,
   });
 
@@ -227,6 +228,7 @@ describe("import", () => {
     const target = {
       s3,
       bucket,
+      note,
       late: {
         async put(more: readonly LateItem[]) {
           await queue.put(more);
@@ -252,10 +254,15 @@ describe("import", () => {
     const dying = {
       send: (command: any) => (++puts > 2 ? Promise.reject(new Error("killed")) : s3.send(command)),
     } as Pick<S3Client, "send">;
-    await expect(run(file, { target: { s3: dying, bucket, late: late() } })).rejects.toMatchObject({
+    await expect(run(file, { target: { s3: dying, bucket, late: late(), note } })).rejects.toMatchObject({
       code: "archive_unavailable",
     });
-    await run(file);
+    const notes: number[] = [];
+    await run(file, {
+      target: { s3, bucket, late: late(), note: async () => void notes.push((await keys()).length) },
+    });
+    // Before its first object, beside the two of the one that died, and after the last.
+    expect(notes).toEqual([2, 5]);
     expect((await events()).length).toBe(5);
     expect((await keys()).length).toBe(5);
   });
