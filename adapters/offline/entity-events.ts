@@ -7,10 +7,9 @@
  * - Of all deliveries the smallest visible time counts and its payload wins. On a tie the delivery that was `applied` or
  *   `repaired` precedes a `duplicate` (which carries the first apply's time), and then the earlier arrival.
  * - What is not visible is not there: late events without a repair, quarantined records.
- * - An entity that was added to the plan later has no fate in the rows of its time. Of those alone it takes the event's winning
- *   payload and smallest visible time, and its id from the payload's join key. An event that touched no entity in them became visible to
- *   none: it counts from its arrival. A delivery after the entity was added that came too late for it takes nothing of that away. A
- *   repair's row names the repaired entities only, so it says nothing of others where another row of its delivery names them.
+ * - An entity that was added to the plan later has a fate in no row of the identity. It takes the event's winning payload
+ *   and smallest visible time, and its id from the payload's join key. An event that touched no entity at all became visible to none:
+ *   it counts from its arrival.
  */
 import type { Plan } from "../../core/plan.ts";
 import { sqlName, sqlText } from "./duckdb.ts";
@@ -21,7 +20,6 @@ interface Dialect {
   readonly fates: (archive: string) => string;
   readonly noFate: string;
   readonly noFateOf: (entity: string) => string;
-  readonly ofRepair: string;
 }
 
 const DIALECTS = {
@@ -30,13 +28,11 @@ const DIALECTS = {
     fates: (archive) => `(SELECT *, UNNEST(fates) AS f FROM ${archive}) AS a`,
     noFate: "len(a.fates) = 0",
     noFateOf: (entity) => `len(list_filter(a.fates, lambda each: each.entity = ${sqlText(entity)})) = 0`,
-    ofRepair: "len(list_filter(a.fates, lambda each: each.fate = 'repaired')) > 0",
   },
   trino: {
     fates: (archive) => `${archive} AS a CROSS JOIN UNNEST(a.fates) AS f(entity, id, fate, visible_ms)`,
     noFate: "cardinality(a.fates) = 0",
     noFateOf: (entity) => `none_match(a.fates, each -> each.entity = ${sqlText(entity)})`,
-    ofRepair: "any_match(a.fates, each -> each.fate = 'repaired')",
   },
 } as const satisfies Record<string, Dialect>;
 
@@ -73,19 +69,13 @@ GROUP BY a.identity, f.id`.trim();
   return older ? `${own}\nUNION ALL\n${olderEvents(plan, entity, archive, words)}` : own;
 }
 
-/** Events that were delivered before there was the entity, and never became visible for it since. */
+/** Events that no fate names the entity for. */
 function olderEvents(plan: Plan, entity: string, archive: string, words: Dialect): string {
   const { joinKey } = plan.entities.find(({ name }) => name === entity)!;
   const id = `CAST(fields.${sqlName(joinKey)} AS VARCHAR)`;
   const columns = "a.identity, a.event_time_ms, a.fields, a.arrival_ms, a.shard, a.sequence, a.sub_sequence";
   const payload = `min_by(a.fields, ROW(COALESCE(a.visible_ms, ${NEVER_MS}), a.rank, ${DELIVERY}))`;
   const visible = "a.touched = 1 AND a.visible_ms IS NOT NULL";
-  const delivery = "a.identity || '/' || a.shard || '/' || a.sequence || '/' || CAST(a.sub_sequence AS VARCHAR)";
-  // Repairs are few: without the bound each delivery of the archive would be held in memory.
-  const named = `
-        SELECT ${delivery} FROM ${archive} AS a
-        WHERE a.reason IS NULL AND a.identity IS NOT NULL AND NOT (${words.noFateOf(entity)})
-          AND a.identity IN (SELECT a.identity FROM ${archive} AS a WHERE a.identity IS NOT NULL AND ${words.ofRepair})`;
   return `
 SELECT ${id} AS id, identity, event_time_ms, visible_ms, fields FROM (
   SELECT a.identity AS identity, min(a.event_time_ms) AS event_time_ms,
@@ -95,16 +85,13 @@ SELECT ${id} AS id, identity, event_time_ms, visible_ms, fields FROM (
     SELECT ${columns}, 1 AS touched, ${RANK} AS rank, CASE WHEN ${VISIBLE} THEN f.visible_ms END AS visible_ms
     FROM ${words.fates(archive)}
     WHERE a.reason IS NULL AND a.identity IS NOT NULL AND ${words.noFateOf(entity)}
-      AND (NOT (${words.ofRepair}) OR ${delivery} NOT IN (${named}
-      ))
     UNION ALL
     SELECT ${columns}, 0 AS touched, 0 AS rank, a.arrival_ms AS visible_ms
     FROM ${archive} AS a
     WHERE a.reason IS NULL AND a.identity IS NOT NULL AND ${words.noFate}
   ) AS a
   WHERE a.identity NOT IN (
-    SELECT a.identity FROM ${words.fates(archive)}
-    WHERE a.reason IS NULL AND f.entity = ${sqlText(entity)} AND ${VISIBLE} AND a.identity IS NOT NULL
+    SELECT a.identity FROM ${words.fates(archive)} WHERE f.entity = ${sqlText(entity)} AND a.identity IS NOT NULL
   )
   GROUP BY a.identity
 ) AS event

@@ -139,19 +139,6 @@ describe("entity events", () => {
     expect(await ofRows([late, row(5, [fate("card", "c1", "repaired", 30)])], "shop")).toEqual([]);
   });
 
-  it("keep an event of an entity that is newer when it is delivered again after the seal", async () => {
-    const before = row(2, [fate("card", "c1", "applied", 3)]);
-    const again = row(600, [fate("card", "c1", "duplicate", 3), fate("shop", "s1", "late", null)]);
-    expect(brief(await ofRows([before, again], "shop"))).toEqual([["s1", 3, 2]]);
-    const repaired = row(5, [fate("card", "c1", "repaired", 30)]);
-    expect(brief(await ofRows([row(5, [fate("card", "c1", "late", null)]), repaired, again], "shop"))).toEqual([
-      ["s1", 30, 5],
-    ]);
-    const seen = row(700, [fate("shop", "s1", "repaired", 700)]);
-    expect(brief(await ofRows([before, again, seen], "shop"))).toEqual([["s1", 700, 700]]);
-    expect(brief(await ofRows([row(2, []), again], "shop"))).toEqual([["s1", 2, 2]]);
-  });
-
   it("count an event that touched no entity from its arrival", async () => {
     expect(brief(await ofRows([row(7, [])]))).toEqual([["c1", 7, 7]]);
   });

@@ -1,5 +1,5 @@
 /** What `entity_events` has to say, by the words of DESIGN §10: no index, no SQL. */
-import type { ArchiveRow, EntityFate } from "../../../adapters/archive-format.ts";
+import type { ArchiveRow } from "../../../adapters/archive-format.ts";
 
 export interface EntityEvent {
   readonly id: string;
@@ -26,39 +26,33 @@ function compare(a: Claim, b: Claim): number {
   return sequence !== 0n ? Number(sequence > 0n) * 2 - 1 : a.row.subSequence - b.row.subSequence;
 }
 
-const names = (row: ArchiveRow, entity: string): boolean => row.fates.some((fate) => fate.entity === entity);
-const isRepair = (row: ArchiveRow): boolean => row.fates.some(({ fate }) => fate === "repaired");
-/** Whether a row of the same delivery, an apply's beside a repair's, names the entity. */
-const namesToo = (row: ArchiveRow, entity: string) => (other: ArchiveRow) =>
-  names(other, entity) &&
-  other.shard === row.shard &&
-  other.sequence === row.sequence &&
-  other.subSequence === row.subSequence;
-
-const claimsOf = (rows: readonly ArchiveRow[], wanted: (fate: EntityFate) => boolean): (Claim & { id: string })[] =>
-  rows.flatMap((row) =>
-    row.fates
-      .filter((fate) => isVisible(fate.fate) && fate.visibleMs !== null && wanted(fate))
-      .map(({ id, fate, visibleMs }) => ({ row, id, visibleMs: visibleMs!, rank: fate === "duplicate" ? 1 : 0 })),
-  );
-
 export function naiveEntityEvents(rows: readonly ArchiveRow[], entity: string, joinKey: string): EntityEvent[] {
   const accepted = rows.filter(({ reason, identity }) => reason === undefined && identity !== null);
   const winners: { id: string; claim: Claim }[] = [];
   for (const identity of new Set(accepted.map((row) => row.identity!))) {
     const own = accepted.filter((row) => row.identity === identity);
-    const mine = claimsOf(own, (fate) => fate.entity === entity);
-    for (const id of new Set(mine.map(({ id }) => id))) {
-      const [first] = mine.filter((claim) => claim.id === id).sort(compare);
-      winners.push({ id, claim: first! });
+    const fates = own.flatMap((row) => row.fates.map((fate) => ({ row, fate })));
+    const claims = fates
+      .filter(({ fate }) => isVisible(fate.fate) && fate.visibleMs !== null)
+      .map(({ row, fate }) => ({
+        fate,
+        claim: { row, visibleMs: fate.visibleMs!, rank: fate.fate === "duplicate" ? 1 : 0 },
+      }));
+    if (fates.some(({ fate }) => fate.entity === entity)) {
+      const mine = claims.filter(({ fate }) => fate.entity === entity);
+      for (const id of new Set(mine.map(({ fate }) => fate.id))) {
+        const [first] = mine
+          .filter(({ fate }) => fate.id === id)
+          .map(({ claim }) => claim)
+          .sort(compare);
+        winners.push({ id, claim: first! });
+      }
+    } else {
+      const untouched = (fates.length === 0 ? own : []).map((row) => ({ row, visibleMs: row.arrivalMs, rank: 0 }));
+      const [first] = [...claims.map(({ claim }) => claim), ...untouched].sort(compare);
+      const id = first?.row.fields?.[joinKey] ?? "";
+      if (first !== undefined && id !== "") winners.push({ id: String(id), claim: first });
     }
-    if (mine.length > 0) continue;
-    const older = own.filter((row) => !names(row, entity) && !(isRepair(row) && own.some(namesToo(row, entity))));
-    const touched = older.some(({ fates }) => fates.length > 0);
-    const untouched = (touched ? [] : older).map((row) => ({ row, visibleMs: row.arrivalMs, rank: 0 }));
-    const [first] = [...claimsOf(older, () => true), ...untouched].sort(compare);
-    const id = first?.row.fields?.[joinKey] ?? "";
-    if (first !== undefined && id !== "") winners.push({ id: String(id), claim: first });
   }
   return winners
     .map(({ id, claim: { row, visibleMs } }) => ({
