@@ -4,7 +4,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type BuildProgress, type BuildRecord, markDone, noBuckets, pendingOf } from "../../adapters/build-progress.ts";
+import { type BuildProgress, type BuildRecord, markDone, pendingOf } from "../../adapters/build-progress.ts";
 import type { ControlTable } from "../../adapters/control-table.ts";
 import { mountArchive } from "../../adapters/offline/archive-view.ts";
 import { buildEntities } from "../../adapters/offline/build.ts";
@@ -14,13 +14,14 @@ import type { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { leanArchiveSql, neededFromMs } from "../../adapters/offline/tile-states.ts";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import type { ValkeyConnection } from "../../adapters/valkey/connection.ts";
-import { type ControlHashes, runsOf } from "../../adapters/valkey/control.ts";
+import type { ControlHashes } from "../../adapters/valkey/control.ts";
 import { BUCKETS } from "../../adapters/valkey/layout.ts";
 import type { Lock } from "../../core/compile.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Group, Plan, Stream } from "../../core/plan.ts";
 import { BucketWriter, Interrupted } from "./bucket-writer.ts";
 import { buildSeals } from "./build-readiness.ts";
+import { isSameStore, recordOf, storeOf } from "./build-record.ts";
 import { currentEpoch } from "./current-store.ts";
 
 export interface BuildPorts {
@@ -69,8 +70,6 @@ const HOLD_MS = 10 * 60_000;
 /** More than control's period. */
 const LET_GO_MS = 75_000;
 const WAIT_MS = 5_000;
-/** A build that was cut off longer ago than this begins anew: nobody knows what was imported since. */
-const RESUME_MS = 24 * 3_600_000;
 const SAVE_MS = 1_000;
 /** One bucket at a time. */
 const MAX_SPLIT = 4;
@@ -111,49 +110,6 @@ export async function runBuild(ports: BuildPorts, request: BuildRequest, deadlin
     await ports.table.releaseLease(stream.name, holder);
   }
 }
-
-/** The record of the build to go on with, or a new one's. @param standing the newest of the stream */
-async function recordOf(ports: BuildPorts, request: BuildRequest, standing: BuildRecord | null): Promise<BuildRecord> {
-  const { plan, progress } = ports;
-  const nowMs = Date.now();
-  const tenant = request.tenant ?? null;
-  const store = await storeOf(ports);
-  const imports = await progress.imports(request.stream);
-  const goesOn =
-    standing !== null &&
-    standing.state === "running" &&
-    standing.layoutHash === plan.layoutHash &&
-    standing.tenant === tenant &&
-    isSameStore(standing, store) &&
-    standing.imports === imports &&
-    nowMs - standing.updatedMs < RESUME_MS;
-  if (goesOn && !request.restart) return standing;
-  const groups = plan.groups.filter(({ stream }) => stream === request.stream);
-  return {
-    id: randomUUID(),
-    layoutHash: plan.layoutHash,
-    tenant,
-    startedMs: nowMs,
-    updatedMs: nowMs,
-    state: "running",
-    done: Object.fromEntries(groups.map(({ name }) => [name, noBuckets()])),
-    entities: 0,
-    ...store,
-    imports,
-    generation: standing?.generation ?? 0,
-    split: 0,
-  };
-}
-
-type StoreName = Pick<BuildRecord, "epoch" | "runs">;
-
-/** Which store answers: its epoch, 0 before there is one, and the processes of its primaries. */
-async function storeOf({ table, lock, controls }: BuildPorts): Promise<StoreName> {
-  const [epoch, primaries] = await Promise.all([currentEpoch(table, lock), controls.primaries()]);
-  return { epoch: epoch ?? 0, runs: runsOf(primaries) };
-}
-
-const isSameStore = (a: StoreName, b: StoreName): boolean => a.epoch === b.epoch && a.runs === b.runs;
 
 class Build {
   readonly groups: readonly Group[];
