@@ -319,7 +319,7 @@ describe("compaction", () => {
         await write(at(2));
         expect(await read()).toEqual(naive(rows));
       }),
-      { numRuns: 8, seed: 20261121 },
+      { numRuns: 3, seed: 20261121 },
     );
   });
 });
