@@ -32,6 +32,8 @@ export interface Recovery {
   readonly found: ControlReport["state"];
   readonly state: ControlReport["state"];
   readonly steps: readonly RecoveryStep[];
+  /** Views that lack history which no replay brings. */
+  readonly unready: readonly string[];
 }
 
 /**
@@ -54,7 +56,7 @@ export async function recover(deployment: OperatedDeployment, progress: (message
       found ??= result.found;
       steps.push(...result.steps);
       const overtaken = result.state === "failover" || result.state === "restoring";
-      if (!overtaken || round === ROUNDS) return { found, state: result.state, steps };
+      if (!overtaken || round === ROUNDS) return { ...result, found, steps };
       progress("another primary came to answer during the replay: replaying once more");
     }
   } finally {
@@ -71,7 +73,8 @@ async function recoverOnce(
 ): Promise<Recovery> {
   const control = (event: ControlEvent) => functions.invoke<ControlReport>(deployment.controlFunction, event);
   const found = await control({});
-  if (found.state === "ok" || found.state === "new") return { found: found.state, state: found.state, steps: [] };
+  if (found.state === "ok" || found.state === "new")
+    return { found: found.state, state: found.state, steps: [], unready: unreadyOf(found) };
   const streams = await Promise.all(
     Object.entries(deployment.streams).map(async ([name, kinesisName]) => ({
       name,
@@ -101,9 +104,11 @@ async function recoverOnce(
     });
     steps.push(step);
   }
-  const { state } = await control({ kind: "accept", runs: found.runs });
-  return { found: found.state, state, steps };
+  const accepted = await control({ kind: "accept", runs: found.runs });
+  return { found: found.state, state: accepted.state, steps, unready: unreadyOf(accepted) };
 }
+
+const unreadyOf = ({ unready }: ControlReport): string[] => unready.map(({ view }) => view);
 
 /** @throws FreshetError `recovery_incomplete` when a stream may no longer hold its first record */
 function assertWhole(streams: readonly ListedStream[]): void {

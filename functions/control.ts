@@ -1,6 +1,7 @@
 /** Keeps the online store's control hashes: creates them, gives slots their births, moves the seal (DESIGN §5, §6). */
 import { MetricUnit } from "@aws-lambda-powertools/metrics";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
+import { BuildProgress } from "../adapters/build-progress.ts";
 import { ControlTable } from "../adapters/control-table.ts";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
 import { StoreApplier } from "../adapters/valkey/applier.ts";
@@ -15,16 +16,16 @@ import { requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 
 const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
-const table = new ControlTable({
-  table: requireEnvironment("controlTable"),
-  dynamodb: new DynamoDBClient(DURABLE_CLIENT),
-});
+const target = { table: requireEnvironment("controlTable"), dynamodb: new DynamoDBClient(DURABLE_CLIENT) };
+const table = new ControlTable(target);
+const progress = new BuildProgress(target);
 const ports = {
   plan,
   lock,
   controls: new ControlHashes(connection, plan),
   watermark: new Watermark(connection),
   table,
+  imports: (stream: string) => progress.imports(stream),
   timeoutMs: Number(requireEnvironment("aggregateTimeoutMs")),
   loadFunction: async () => {
     const applier = new StoreApplier(connection, plan, 0);

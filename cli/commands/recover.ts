@@ -29,6 +29,8 @@ export function register(program: Command): void {
         const rows = result.steps.map(({ stream, records, applied }) => [stream, String(records), String(applied)]);
         process.stdout.write(`${formatTable([["stream", "records replayed", "events that were missing"], ...rows])}\n`);
         process.stdout.write(`the store was ${result.found} and is ${result.state}\n`);
+        for (const view of result.unready)
+          process.stdout.write(`${view} lacks history that the broker never had: freshet backfill --view ${view}\n`);
       }
       if (result.state !== "ok") process.exitCode = EXIT.failed;
     });

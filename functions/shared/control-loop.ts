@@ -24,6 +24,8 @@ export interface ControlPorts {
   readonly controls: ControlHashes;
   readonly watermark: Watermark;
   readonly table: ControlTable;
+  /** How often something was imported into the stream's archive; 0 when all of it came through the broker. */
+  readonly imports: (stream: string) => Promise<number>;
   /** Longest life of an aggregate invocation. */
   readonly timeoutMs: number;
   readonly loadFunction: () => Promise<void>;
@@ -127,7 +129,14 @@ export async function beginRestore(ports: ControlPorts, nowMs: number): Promise<
   const epoch = store.epoch + 1;
   await ports.loadFunction();
   await controls.drop();
-  await controls.create(epoch, (await initialControls(ports, {}, nowMs)).initial);
+  const { initial } = await initialControls(ports, {}, nowMs);
+  for (const group of ports.plan.groups) {
+    // No replay brings what never passed the broker: features that reach back are not ready until a build has put it.
+    if ((await ports.imports(group.stream)) === 0) continue;
+    const births = birthsOf(group, Math.ceil(nowMs / group.baseMs));
+    initial.set(group.name, { ...initial.get(group.name)!, births });
+  }
+  await controls.create(epoch, initial);
   await controls.setState(epoch, ["new"], "restoring");
   // Nothing is stored any more that an id could mean otherwise.
   await table.putLock(ports.lock, await table.getLock());

@@ -78,6 +78,7 @@ const portsOf = (plan: Plan, lock: Lock = EMPTY_LOCK): ControlPorts => ({
   controls: new ControlHashes(connection, plan),
   watermark: new Watermark(connection),
   table: table.port,
+  imports: async () => 0,
   timeoutMs: TIMEOUT_MS,
   loadFunction: () => new StoreApplier(connection, plan, 0).loadFunction(),
 });

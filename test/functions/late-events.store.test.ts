@@ -46,6 +46,7 @@ beforeEach(async () => {
   archiving = async () => {};
   control = {
     ...{ plan, lock: EMPTY_LOCK, watermark, table: new MemoryControlTable().port, timeoutMs: MINUTE },
+    imports: async () => 0,
     controls: new ControlHashes(connection, plan),
     loadFunction: () => new StoreApplier(connection, plan, 0).loadFunction(),
   };

@@ -122,6 +122,20 @@ describe("what is done", () => {
     expect(await wrong()).toEqual([]);
   });
 
+  it("that no replay brings is not ready after a loss, until it is built", async () => {
+    await begin();
+    await stream.progress.noteImport("payments");
+    await build();
+    await stream.lose(newer, NOW);
+    await stream.seal(plan, SEAL);
+    const found = (await wrong()) as { status: string }[];
+    expect(new Set(found.map(({ status }) => status))).toEqual(new Set(["NOT_READY"]));
+    expect((await build()).reason).toContain("has to pass the birth of new slots");
+    await stream.seal(plan, NOW);
+    expect(await build()).toMatchObject({ state: "done" });
+    expect(await wrong()).toEqual([]);
+  });
+
   it("counts no more when a primary became another process during the build", async () => {
     await begin();
     const controls = new ControlHashes(stream.connection, plan);

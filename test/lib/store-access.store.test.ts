@@ -102,7 +102,16 @@ describe("the writer", () => {
       const table = new MemoryControlTable();
       table.store = { epoch: 1, state: "ready" };
       const loadFunction = () => applier.loadFunction();
-      const ports = { plan, lock, controls, watermark, table: table.port, timeoutMs: 60_000, loadFunction };
+      const ports = {
+        plan,
+        lock,
+        controls,
+        watermark,
+        table: table.port,
+        imports: async () => 0,
+        timeoutMs: 60_000,
+        loadFunction,
+      };
       const key = prepared.updates[0].key;
       expect(await admin.exists(key)).toBe(1);
       await admin.del(controlKey(7));

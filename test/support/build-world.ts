@@ -92,7 +92,7 @@ export async function openWorld() {
     const controlsOf = (plan: Plan) => new ControlHashes(connection, plan);
     const progress = new BuildProgress({ table: tableName, dynamodb });
     const control = ({ plan, lock }: ReturnType<typeof compile>) => ({
-      ...{ plan, lock, table, progress, timeoutMs: MINUTE },
+      ...{ plan, lock, table, timeoutMs: MINUTE, imports: (name: string) => progress.imports(name) },
       controls: controlsOf(plan),
       watermark: new Watermark(connection),
       loadFunction: () => new StoreApplier(connection, plan, 0).loadFunction(),
