@@ -12,13 +12,14 @@ let programs: string;
 beforeEach(() => {
   checkout = temporaryFolder();
   programs = join(checkout, "programs");
-  for (const folder of ["local", "python", "programs", "node_modules/.bin"]) {
+  for (const folder of ["local", "python", "training", "programs", "node_modules/.bin"]) {
     mkdirSync(join(checkout, folder), { recursive: true });
   }
   copyFileSync(join(ROOT, "local", "install.js"), join(checkout, "local", "install.js"));
   writeFileSync(join(checkout, "package.json"), '{ "type": "module" }');
   writeFileSync(join(checkout, "package-lock.json"), "{}");
   writeFileSync(join(checkout, "python", "requirements.txt"), "ministack==1.5.33\n");
+  writeFileSync(join(checkout, "training", "requirements.txt"), "lightgbm==4.7.0\n");
   program("node", "exit 0");
   writeFileSync(join(checkout, "node_modules", ".bin", "node"), "");
 });
@@ -55,7 +56,12 @@ describe("the installer", () => {
     program("python3", PYTHON("3.12.1"));
     expect(install()).toMatchObject({ code: 0, out: expect.stringMatching(/npm packages .*\n.*Python 3\.12\.1/) });
     expect(calls()).toContain("npm ci --no-audit --no-fund --loglevel=error");
-    expect(calls().some((call) => call.includes("-m pip install") && call.includes("--no-deps"))).toBe(true);
+    expect(
+      calls().some(
+        (call) =>
+          call.includes("-m pip install") && call.includes("--no-deps") && call.includes("training/requirements.txt"),
+      ),
+    ).toBe(true);
 
     const before = calls().length;
     expect(install()).toEqual({ code: 0, out: "", err: "" });
