@@ -21,12 +21,12 @@ describe("commands of a running laptop", () => {
     const { code, out, err } = freshet("demo");
     expect(err).toMatch(/✓ wait for lag 0 .*[1-9][\d,]* events settled/);
     expect(out).toMatch(/transactions +[1-9]\d* +[1-9]\d* +\d+ +\d+ +\d+ +0 ms/);
-    // The model is far from chance and from the best that is possible: learnable, not trivial.
+    // Far from chance, and not perfect, as nobody could be: learnable, not trivial.
     const best = Number(/best possible score: ROC-AUC ([\d.]+)/.exec(out)?.[1]);
     const reached = Number(/roc_auc +([\d.]+)\n/.exec(out)?.[1]);
     expect(reached).toBeGreaterThan(0.75);
-    expect(reached).toBeLessThan(best);
-    expect(best).toBeLessThan(0.99);
+    expect(reached).toBeLessThan(0.99);
+    expect(best).toBeLessThan(0.98);
     expect(out).toMatch(/report +\S+report\.html/);
     expect(out).toMatch(/fraud-lightgbm@\d+ is champion/);
     // What is shown of a card is from the weeks that were imported and the minutes that were streamed.
