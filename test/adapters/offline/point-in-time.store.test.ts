@@ -24,6 +24,9 @@ let valkey: TestValkey;
 let connection: ValkeyConnection;
 let session: DuckSession;
 let tenants = 0;
+/** Over all plans. */
+let applied = 0;
+let sealed = 0;
 
 beforeAll(async () => {
   valkey = await startValkey();
@@ -53,8 +56,6 @@ describe("online, offline and naive", () => {
     async (_, plan) => {
       const [view] = plan.views.filter(({ entity }) => entity === "card");
       const group = plan.groups[view.group];
-      let applied = 0;
-      let sealed = 0;
       await fc.assert(
         fc.asyncProperty(past, instants, async (events, drawn) => {
           const times = drawn.filter((t) => t >= PAST_START).slice(0, 4);
@@ -114,9 +115,11 @@ describe("online, offline and naive", () => {
         }),
         { numRuns: 12, endOnFailure: true },
       );
-      // The property has met both: what counts, and what was too late to count.
-      expect(applied).toBeGreaterThan(0);
-      expect(sealed).toBeGreaterThan(0);
     },
   );
+
+  it("have met both: what counts, and what was too late to count", () => {
+    expect(applied).toBeGreaterThan(0);
+    expect(sealed).toBeGreaterThan(0);
+  });
 });
