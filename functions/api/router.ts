@@ -28,14 +28,16 @@ export interface RouterOptions {
   readonly onError: (error: unknown, context: { requestId: string; route: string; code: string }) => void;
 }
 
-export type Register = (method: "GET" | "POST", path: string, scope: Scope | null, handle: Handle) => void;
+export type Method = "GET" | "POST" | "PUT" | "DELETE";
+
+export type Register = (method: Method, path: string, scope: Scope | null, handle: Handle) => void;
 
 const PUBLIC: Principal = { keyId: "", tenant: "", scopes: new Set() };
 
 /** Registers routes on `app`, named by their path in logs and metrics. */
 export function createRouter(app: Hono, options: RouterOptions): Register {
   const { authenticate, telemetry, onError } = options;
-  const routes: { method: string; path: string; pattern: RegExp }[] = [];
+  const routes: { method: Method; path: string; pattern: RegExp }[] = [];
 
   function fail(error: unknown, route: string, requestId: string, startedAt: number): Response {
     const problem = toProblem(error);

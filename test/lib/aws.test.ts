@@ -426,6 +426,10 @@ describe("the API", () => {
     expect(toIngest.map(([id]) => id)).toEqual([expect.stringContaining("v1eventsstream")]);
   });
 
+  test("the router says which methods a path takes, so all of them come to it", () => {
+    expect(new Set(methods.map(([, { Properties }]) => Properties["HttpMethod"]))).toEqual(new Set(["ANY"]));
+  });
+
   test("bytes arrive as bytes", () => {
     const { Properties } = app.resources("AWS::ApiGateway::RestApi")[0][1];
     expect(Properties["BinaryMediaTypes"]).toEqual([
