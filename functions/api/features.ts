@@ -1,24 +1,14 @@
 /** Online features: one entity set, many rows, or everything known of one entity. Answers are written as JSON text directly. */
-import type { EntityAnswer, EntityRequest, OnlineReader } from "../../adapters/online-store.ts";
-import type { FeatureValue, Scalar, Value } from "../../core/plan.ts";
+import type { OnlineReader } from "../../adapters/online-store.ts";
+import type { FeatureValue, Scalar } from "../../core/plan.ts";
 import type { Scorer } from "../../core/scoring.ts";
 import { type JsonObject, readObject } from "./body.ts";
 import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "./limits.ts";
 import { Problem, suggest } from "./problems.ts";
+import { createRowReader, type Row, scalarJson, valueJson } from "./read-rows.ts";
 import { readRequestFields } from "./request-fields.ts";
 import type { Answer, Call, Handle } from "./router.ts";
-import {
-  addReads,
-  type Catalogue,
-  checkKey,
-  checkKeyOrNull,
-  emptyRow,
-  fillRow,
-  type Selection,
-  type SelectionPart,
-  shorten,
-  typeName,
-} from "./selection.ts";
+import { type Catalogue, checkKey, checkKeyOrNull, type Selection, shorten, typeName } from "./selection.ts";
 import type { Telemetry } from "./telemetry.ts";
 
 interface FeatureDependencies {
@@ -32,26 +22,7 @@ interface FeatureDependencies {
 export function createFeatureHandlers(deps: FeatureDependencies): { online: Handle; batch: Handle; entity: Handle } {
   const { catalogue, reader, telemetry, clock } = deps;
 
-  /** Reads rows of one selection in one trip. */
-  async function readRows(route: string, selection: Selection, tenant: string, rows: readonly Row[]) {
-    const requests: EntityRequest[] = [];
-    const targets: SelectionPart[] = [];
-    const rowOf: number[] = [];
-    rows.forEach(({ keys, prefix }, row) => {
-      addReads(selection, tenant, keys, prefix, requests, targets);
-      while (rowOf.length < requests.length) rowOf.push(row);
-    });
-    const asOfMs = clock();
-    const answers: readonly EntityAnswer[] = requests.length === 0 ? [] : await reader.read(requests, asOfMs);
-    const values = rows.map(() => emptyRow(selection));
-    let degraded: string | null = null;
-    for (let i = 0; i < answers.length; i++) {
-      fillRow(values[rowOf[i]], targets[i], answers[i].values);
-      degraded ??= answers[i].degraded;
-    }
-    telemetry.read(route, degraded);
-    return { values, degraded, asOfMs };
-  }
+  const readRows = createRowReader({ reader, telemetry, clock });
 
   return {
     async online({ c, principal, requestId }: Call): Promise<Answer> {
@@ -92,12 +63,6 @@ export function createFeatureHandlers(deps: FeatureDependencies): { online: Hand
       };
     },
   };
-}
-
-interface Row {
-  readonly keys: JsonObject;
-  /** Path of the keys in the request, for errors. */
-  readonly prefix: string;
 }
 
 function rowsOf(catalogue: Catalogue, given: unknown): Row[] {
@@ -213,13 +178,4 @@ function columnsJson(row: readonly FeatureValue[]): string {
 function tailJson(read: { asOfMs: number; degraded: string | null }, requestId: string): string {
   const degraded = `"degraded":${read.degraded !== null},"degraded_reason":${JSON.stringify(read.degraded)}`;
   return `"as_of_ms":${read.asOfMs},${degraded},"request_id":"${requestId}"}`;
-}
-
-function valueJson(value: Value): string {
-  if (typeof value === "object" && value !== null) return `[${value.map(scalarJson).join(",")}]`;
-  return scalarJson(value);
-}
-
-function scalarJson(value: Scalar): string {
-  return typeof value === "number" ? (Number.isFinite(value) ? `${value}` : "null") : JSON.stringify(value);
 }

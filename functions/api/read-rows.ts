@@ -1,0 +1,60 @@
+/** Rows of join keys to rows of values, in one trip: what every route that reads features shares. */
+import type { EntityAnswer, EntityRequest, OnlineReader } from "../../adapters/online-store.ts";
+import type { FeatureValue, Scalar, Value } from "../../core/plan.ts";
+import type { JsonObject } from "./body.ts";
+import { addReads, emptyRow, fillRow, type Selection, type SelectionPart } from "./selection.ts";
+import type { Telemetry } from "./telemetry.ts";
+
+export interface Row {
+  readonly keys: JsonObject;
+  /** Path of the keys in the request, for errors. */
+  readonly prefix: string;
+}
+export interface ReadRows {
+  /** Aligned with the rows, and each with the selection's names. */
+  readonly values: readonly (readonly FeatureValue[])[];
+  readonly degraded: string | null;
+  readonly asOfMs: number;
+}
+export type RowReader = (
+  route: string,
+  selection: Selection,
+  tenant: string,
+  rows: readonly Row[],
+) => Promise<ReadRows>;
+
+export function createRowReader(deps: {
+  readonly reader: OnlineReader;
+  readonly telemetry: Telemetry;
+  readonly clock: () => number;
+}): RowReader {
+  const { reader, telemetry, clock } = deps;
+  return async (route, selection, tenant, rows) => {
+    const requests: EntityRequest[] = [];
+    const targets: SelectionPart[] = [];
+    const rowOf: number[] = [];
+    rows.forEach(({ keys, prefix }, row) => {
+      addReads(selection, tenant, keys, prefix, requests, targets);
+      while (rowOf.length < requests.length) rowOf.push(row);
+    });
+    const asOfMs = clock();
+    const answers: readonly EntityAnswer[] = requests.length === 0 ? [] : await reader.read(requests, asOfMs);
+    const values = rows.map(() => emptyRow(selection));
+    let degraded: string | null = null;
+    for (let i = 0; i < answers.length; i++) {
+      fillRow(values[rowOf[i]], targets[i], answers[i].values);
+      degraded ??= answers[i].degraded;
+    }
+    telemetry.read(route, degraded);
+    return { values, degraded, asOfMs };
+  };
+}
+
+export function valueJson(value: Value): string {
+  if (typeof value === "object" && value !== null) return `[${value.map(scalarJson).join(",")}]`;
+  return scalarJson(value);
+}
+
+export function scalarJson(value: Scalar): string {
+  return typeof value === "number" ? (Number.isFinite(value) ? `${value}` : "null") : JSON.stringify(value);
+}
