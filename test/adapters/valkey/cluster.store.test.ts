@@ -91,6 +91,21 @@ it("applies once, reads and sweeps across the primaries of a cluster", async () 
   await reader.close();
 });
 
+it("sends what begins in one turn with one write to each primary", async () => {
+  const callers = Array.from({ length: 40 }, (_, i) => ({ key: `{${i}}turn`, name: "SET", args: [`{${i}}turn`, i] }));
+  await Promise.all(callers.map((command) => connection.run([command])));
+  const reads = () =>
+    Promise.all(
+      nodes.map(async ({ admin }) => Number(/total_reads_processed:(\d+)/.exec(await admin.info("stats"))?.[1])),
+    );
+  const before = await reads();
+  await Promise.all(callers.map((command) => connection.run([command])));
+  const after = await reads();
+  // One for the trips and one for the question; the client's own look at the cluster may come in between.
+  for (const [i, count] of after.entries()) expect(count - before[i]).toBeLessThanOrEqual(4);
+  for (const [i, count] of after.entries()) expect(count - before[i]).toBeGreaterThanOrEqual(2);
+});
+
 it("follows a slot that has moved to another primary: one refusal, then everything goes on", async () => {
   const [a, b] = nodes;
   const moving = new ValkeyConnection({ host: "127.0.0.1", port: a.port, cluster: true });

@@ -75,3 +75,36 @@ it("says that the store does not answer when it dies between the command and its
   await valkey.restart({ empty: true });
   expect(await connection.run([get("a")])).toEqual([null]);
 });
+
+/** How often the server has read from any socket, this question included. */
+const readsOf = async (): Promise<number> => Number(/total_reads_processed:(\d+)/.exec(await admin.info("stats"))?.[1]);
+
+it("sends what begins in one turn of the event loop with one write, which the server reads at once", async () => {
+  connection = new ValkeyConnection({ host: valkey.host, port: valkey.port });
+  await connection.run([set("k", "v")]);
+  const before = await readsOf();
+  // Forty callers that know nothing of each other, some of them a few promises later than others.
+  const answers = await Promise.all(
+    Array.from({ length: 40 }, async (_, caller) => {
+      for (let i = 0; i < caller % 4; i++) await null;
+      return connection.run([set(`k${caller}`, caller), get(`k${caller}`)]);
+    }),
+  );
+  // One for the trips, one for the question.
+  expect((await readsOf()) - before).toBe(2);
+  expect(answers).toEqual(Array.from({ length: 40 }, (_, caller) => [Buffer.from("OK"), Buffer.from(String(caller))]));
+});
+
+it("does not hold back what is large, nor what waits with it", async () => {
+  connection = new ValkeyConnection({ host: valkey.host, port: valkey.port });
+  await connection.run([set("k", "v")]);
+  const [node] = await connection.primaries();
+  const { stream } = node as unknown as { stream: { writableLength: number; writableCorked: number } };
+  const small = connection.run([set("small", 1)]);
+  for (let i = 0; i < 3; i++) await null;
+  expect(stream.writableCorked).toBe(1);
+  const large = connection.run([set("large", Buffer.alloc(100_000))]);
+  for (let i = 0; i < 3; i++) await null;
+  expect(stream.writableCorked).toBe(0);
+  expect(await Promise.all([small, large])).toEqual([[Buffer.from("OK")], [Buffer.from("OK")]]);
+});
