@@ -40,7 +40,7 @@ export class ReadPlan {
   readonly fields: readonly Buffer[];
   /** The same as arguments of a command. */
   readonly encoded: EncodedArguments;
-  /** For each need, positions in the answer. */
+  /** For each need, positions in the answer; the same array for needs that have the same ones. */
   readonly positions: readonly Int32Array[];
   /** For each need whose window is read by hop, the age in hops of what is at each of its positions; else null. */
   readonly ages: readonly (Int32Array | null)[];
@@ -57,7 +57,7 @@ export class ReadPlan {
     this.frontiers = group.levels.map((level) => frontier(level, extent.foldedMs));
     this.fields = fields.list;
     this.index = fields.index;
-    this.positions = places.map(({ positions }) => positions);
+    this.positions = shared(places.map(({ positions }) => positions));
     this.ages = places.map(({ ages }) => ages);
     this.encoded = encodeArguments(fields.list);
     fields.list.forEach((field, at) => {
@@ -92,6 +92,17 @@ export class ReadPlan {
     }
     return values;
   }
+}
+
+/** Equal lists become one. */
+function shared(lists: readonly Int32Array[]): Int32Array[] {
+  const kept = new Map<string, Int32Array>();
+  return lists.map((list) => {
+    const name = list.join();
+    const known = kept.get(name) ?? list;
+    kept.set(name, known);
+    return known;
+  });
 }
 
 /** A tile's field; identities have the same length and another first byte. */

@@ -30,26 +30,38 @@ const low = (tile: Buffer, at: number): number => tile.readUInt32LE(at) + tile[a
 /** The fields of one answer. Tiles of an entity mostly have the same slots, so a header is looked up once for all of them. */
 export class Answered {
   readonly values: readonly (Buffer | null)[];
-  private readonly offsets: (Offsets | undefined)[];
+  private readonly offsets: Offsets[] = [];
+  /** By a plan's lists, which windows share: most of what they name is not there, and is passed over once for all slots. */
+  private readonly found = new Map<Int32Array, readonly number[]>();
   private last: Buffer | null = null;
-  private lastOffsets: Offsets | undefined;
+  private lastOffsets: Offsets | null = null;
 
   constructor(values: readonly (Buffer | null)[]) {
     this.values = values;
-    this.offsets = new Array(values.length);
   }
 
-  /** Where a slot's cell starts in the tile at `position`; -1 when there is no such tile, or no such cell in it. */
+  /** Those of `positions` that have a value. */
+  present(positions: Int32Array): readonly number[] {
+    let found = this.found.get(positions) as number[] | undefined;
+    if (found === undefined) {
+      found = [];
+      for (let i = 0; i < positions.length; i++) if (this.values[positions[i]] !== null) found.push(positions[i]);
+      this.found.set(positions, found);
+    }
+    return found;
+  }
+
+  /** Where a slot's cell starts in the tile at `position`, one that is present; -1 when the tile lacks the slot. */
   cellAt(position: number, slot: number): number {
-    const known = this.offsets[position];
-    if (known !== undefined) return known[slot];
-    const tile = this.values[position];
-    if (tile === null) return -1;
-    const offsets = this.sameHeader(tile) ? this.lastOffsets! : offsetsOf(tile);
-    this.last = tile;
-    this.lastOffsets = offsets;
-    this.offsets[position] = offsets;
-    return offsets[slot];
+    return (this.offsets[position] ??= this.offsetsAt(this.values[position]!))[slot];
+  }
+
+  private offsetsAt(tile: Buffer): Offsets {
+    if (!this.sameHeader(tile)) {
+      this.lastOffsets = offsetsOf(tile);
+      this.last = tile;
+    }
+    return this.lastOffsets!;
   }
 
   private sameHeader(tile: Buffer): boolean {
@@ -63,36 +75,34 @@ export class Answered {
 /** Combines what a slot has at `positions`. */
 export function stateAt(slot: Slot, positions: Int32Array, answered: Answered): State {
   const { values } = answered;
+  const present = answered.present(positions);
   switch (slot.kind) {
     case "count": {
       let total = 0;
-      for (let i = 0; i < positions.length; i++) {
-        const at = answered.cellAt(positions[i], slot.id);
-        if (at >= 0) total += low(values[positions[i]]!, at);
+      for (let i = 0; i < present.length; i++) {
+        const at = answered.cellAt(present[i], slot.id);
+        if (at >= 0) total += low(values[present[i]]!, at);
       }
       return total;
     }
     case "min":
     case "max": {
       let extreme = accumulatorOf(slot).empty as number;
-      for (let i = 0; i < positions.length; i++) {
-        const at = answered.cellAt(positions[i], slot.id);
+      for (let i = 0; i < present.length; i++) {
+        const at = answered.cellAt(present[i], slot.id);
         if (at < 0) continue;
-        const value = values[positions[i]]!.readDoubleLE(at);
+        const value = values[present[i]]!.readDoubleLE(at);
         if (slot.kind === "min" ? value < extreme : value > extreme) extreme = value;
       }
       return extreme;
     }
     case "sum":
     case "squares":
-      return wideAt(slot, positions, answered);
+      return wideAt(slot, present, answered);
     default: {
       const { empty, combine } = accumulatorOf(slot);
       let state: State = empty;
-      for (let i = 0; i < positions.length; i++) {
-        const bytes = values[positions[i]];
-        if (bytes !== null) state = combine(state, decodeObject(slot, bytes));
-      }
+      for (let i = 0; i < present.length; i++) state = combine(state, decodeObject(slot, values[present[i]]!));
       return state;
     }
   }
@@ -109,13 +119,13 @@ export function stateByAge(slot: Slot, positions: Int32Array, ages: Int32Array, 
   return { byAge: places.map((own) => stateAt(slot, Int32Array.from(own), answered)) };
 }
 
-function wideAt(slot: Slot, positions: Int32Array, answered: Answered): Wide {
+function wideAt(slot: Slot, present: readonly number[], answered: Answered): Wide {
   let hi = 0;
   let lo = 0;
-  for (let i = 0; i < positions.length; i++) {
-    const at = answered.cellAt(positions[i], slot.id);
+  for (let i = 0; i < present.length; i++) {
+    const at = answered.cellAt(present[i], slot.id);
     if (at < 0) continue;
-    const tile = answered.values[positions[i]]!;
+    const tile = answered.values[present[i]]!;
     if (slot.kind === "sum") {
       hi += tile.readInt32LE(at);
       lo += low(tile, at + 4);
