@@ -7,6 +7,7 @@ import type { BatchFeatureViewDefinition } from "./batch-view.ts";
 import type { Duration } from "./duration.ts";
 import type { GateDefinition } from "./gate.ts";
 import type { Scalar } from "./plan.ts";
+import type { Condition } from "./where.ts";
 
 export {
   type AggregationDefinition,
@@ -169,6 +170,28 @@ export interface ExperimentDefinition {
   /** Another text deals the keys out anew. @default the service's name */
   readonly salt?: string;
 }
+/** Where a service's outcomes come from. */
+export interface LabelsDefinition {
+  readonly stream: StreamDefinition;
+  /** How long after the event its outcome is known. */
+  readonly delay: Duration;
+  /** Null where the stream's events are labels themselves, each of which judges one event of another stream. */
+  readonly outcome: OutcomeDefinition | null;
+}
+/**
+ * Outcomes that nobody sends, because they are events themselves: an item that was shown was clicked when a click names the
+ * showing, and was not when none has within the delay.
+ */
+export interface OutcomeDefinition {
+  /** Which events of the stream are judged. */
+  readonly of: Condition;
+  /** The stream's field in which a later event names the one that it follows, by its event id. */
+  readonly namedBy: string;
+}
+/** How a service ranks: candidates of one entity, for one of each other entity. */
+export interface RankDefinition {
+  readonly candidate: EntityDefinition;
+}
 /** What the inference log holds. */
 export interface LogDefinition {
   /** Share of requests that are logged, 0 to 1. */
@@ -187,8 +210,10 @@ export interface FeatureServiceDefinition<R = any> {
   readonly fallback: RulesDefinition<R> | null;
   /** Values for features that are missing, by full name. */
   readonly defaults: Readonly<Record<string, Scalar>>;
-  /** Where outcomes come from, and how long after the event they are complete. */
-  readonly labels: { readonly stream: StreamDefinition; readonly delay: Duration } | null;
+  /** Null where only a given spine can have labels. */
+  readonly labels: LabelsDefinition | null;
+  /** Null for a service that scores and does not rank. */
+  readonly rank: RankDefinition | null;
   /** Null for the fallback's limits, and without those 0.5 and 0.85. */
   readonly decision: DecisionDefinition | null;
   /** Null for no experiment: a challenger then scores only for who asks for it. */
@@ -208,7 +233,9 @@ export function featureService<const R extends Record<string, RequestType>>(
     task: "binary" | "ranking";
     fallback?: RulesDefinition<R>;
     defaults?: Record<string, Scalar>;
-    labels?: { stream: StreamDefinition; delay: Duration };
+    labels?: { stream: StreamDefinition; delay: Duration; outcome?: OutcomeDefinition };
+    /** Opens `POST /v1/rank/{service}`. */
+    rank?: RankDefinition;
     /** @default the fallback's review and decline */
     decision?: DecisionDefinition;
     experiment?: ExperimentDefinition;
@@ -218,9 +245,10 @@ export function featureService<const R extends Record<string, RequestType>>(
     log?: { sample?: number; pii?: readonly (keyof R & string)[] };
   },
 ): FeatureServiceDefinition<R> {
-  const absent = { fallback: null, labels: null, decision: null, experiment: null, gate: null };
+  const absent = { fallback: null, rank: null, decision: null, experiment: null, gate: null };
   const log = { sample: 1, pii: [], ...options.log };
-  return { kind: "featureService", name, onDemand: {}, defaults: {}, ...absent, ...options, log } as any;
+  const labels = options.labels === undefined ? null : { outcome: null, ...options.labels };
+  return { kind: "featureService", name, onDemand: {}, defaults: {}, ...absent, ...options, labels, log } as any;
 }
 
 /** a / b, null when either is missing or b is 0. For on-demand features. */

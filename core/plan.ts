@@ -222,6 +222,8 @@ export interface Service {
   readonly entities: readonly string[];
   readonly task: string;
   readonly fallback: string | null;
+  /** The entity whose ids are the candidates of a ranking; absent where the service does not rank. */
+  readonly candidate?: string;
 }
 
 export interface Plan {

@@ -47,7 +47,20 @@ export function compileService(service: FeatureServiceDefinition, views: readonl
     entities,
     task: service.task,
     fallback: service.fallback?.version ?? null,
+    ...(service.rank === null ? {} : { candidate: candidateOf(service, entities) }),
   };
+}
+
+function candidateOf({ name, rank }: FeatureServiceDefinition, entities: readonly string[]): string {
+  const candidate = rank!.candidate.name;
+  if (!entities.includes(candidate)) {
+    refuse(
+      "candidate_unknown",
+      `service ${name} ranks ${candidate}, of which it takes no feature`,
+      `take a view of ${candidate}, or rank one of ${entities.join(", ")}`,
+    );
+  }
+  return candidate;
 }
 
 /** A model's input is one number or one category. */

@@ -1,8 +1,9 @@
 /** Who scores a request, and whether it is logged: decided by hashes, so that every process decides alike. */
-import type { ExperimentDefinition, FeatureServiceDefinition } from "./definition.ts";
+import type { ExperimentDefinition, FeatureServiceDefinition, OutcomeDefinition } from "./definition.ts";
 import { DefinitionError } from "./errors.ts";
 import type { Hash64 } from "./event.ts";
 import type { Plan, Scalar, Service } from "./plan.ts";
+import { literalsOf } from "./where.ts";
 
 /** Where a text falls in [0, 1): the upper 53 bits of its hash. */
 export function fractionOf(text: string, hash64: Hash64): number {
@@ -24,24 +25,27 @@ export function isChallenged(
   return fractionOf(`${experiment.salt ?? service}/${value}`, hash64) < share;
 }
 
-/** A service's experiment. One that declares none deals nothing by itself, and by its first entity's key when an alias gives a share. */
+/**
+ * A service's experiment. One that declares none deals nothing by itself, and by its first entity's key when an alias gives a
+ * share: not by a candidate's, since scores of two models do not make one ranking.
+ */
 export function experimentOf(
   plan: Pick<Plan, "entities">,
-  service: Pick<Service, "entities">,
+  service: Pick<Service, "entities" | "candidate">,
   { experiment }: Pick<FeatureServiceDefinition, "experiment">,
 ): ExperimentDefinition {
   if (experiment !== null) return experiment;
-  const first = plan.entities.find(({ name }) => service.entities.includes(name));
+  const first = plan.entities.find(({ name }) => service.entities.includes(name) && name !== service.candidate);
   return { key: first?.joinKey ?? "", challenger: 0 };
 }
 
-/** @throws DefinitionError `experiment_invalid`, `log_invalid`, `decision_invalid`, `gate_invalid` */
+/** @throws DefinitionError `experiment_invalid`, `labels_invalid`, `log_invalid`, `decision_invalid`, `gate_invalid` */
 export function checkServing(
   plan: Pick<Plan, "entities" | "streams">,
   service: Service,
   definition: FeatureServiceDefinition,
 ): void {
-  const { experiment, log, decision, gate } = definition;
+  const { experiment, labels, log, decision, gate } = definition;
   const refuse = (code: string, message: string, repair: string) => {
     throw new DefinitionError(code, `service ${service.name}: ${message}`, { field: service.name, repair });
   };
@@ -52,7 +56,17 @@ export function checkServing(
     const known = [...keys, ...fields];
     if (!known.includes(key)) refuse("experiment_invalid", `experiment by ${key}`, `use one of ${known.join(", ")}`);
     if (!isShare(challenger)) refuse("experiment_invalid", `challenger gets ${challenger}`, "use a share from 0 to 1");
+    const candidate = plan.entities.find(({ name }) => name === service.candidate)?.joinKey;
+    if (key === candidate) {
+      const others = known.filter((name) => name !== candidate);
+      refuse(
+        "experiment_invalid",
+        `${key} deals the candidates of one ranking apart`,
+        `use one of ${others.join(", ")}`,
+      );
+    }
   }
+  if (labels?.outcome) checkOutcome(plan, labels.stream.name, labels.outcome, refuse);
   if (!isShare(log.sample)) refuse("log_invalid", `log samples ${log.sample}`, "use a share from 0 to 1");
   for (const name of log.pii) {
     if (!fields.includes(name))
@@ -78,6 +92,22 @@ export function checkServing(
   const wrong = limits.find((limit) => !(limit >= 0));
   if (wrong !== undefined)
     refuse("gate_invalid", `the gate allows ${wrong}`, "use a share of the champion's value, as 0.1");
+}
+
+function checkOutcome(
+  plan: Pick<Plan, "streams">,
+  streamName: string,
+  { of, namedBy }: OutcomeDefinition,
+  refuse: (code: string, message: string, repair: string) => void,
+): void {
+  const stream = plan.streams.find(({ name }) => name === streamName);
+  const fields = stream?.fields ?? {};
+  const known = `use a field of stream ${streamName}: ${Object.keys(fields).join(", ")}`;
+  for (const { field } of literalsOf(of.where)) {
+    if (!(field in fields)) refuse("labels_invalid", `the judged events are told by ${field}`, known);
+  }
+  if (fields[namedBy]?.type === "string" && namedBy !== stream?.eventId) return;
+  refuse("labels_invalid", `events are named by ${namedBy}, which holds no other event's id`, known);
 }
 
 const isShare = (value: number): boolean => value >= 0 && value <= 1;

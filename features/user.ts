@@ -7,7 +7,7 @@ export const userClicks = featureView("user_clicks", {
   source: clicks,
   ttl: "7d",
   owner: "growth",
-  description: "What a customer looks at.",
+  description: "What a customer is shown, looks at and buys.",
   tags: ["recommendation"],
   features: {
     clicks: count().over("5m", "1h", "24h"),
@@ -15,6 +15,8 @@ export const userClicks = featureView("user_clicks", {
     items: approxDistinct("item_id").over("24h"),
     last_item: last("item_id").over("7d"),
     seconds_since_last: timeSinceLast().over("24h"),
+    clicked: count({ where: eq("action", "click") }).over("24h", "7d"),
+    last_category: last("category", { where: eq("action", "click") }).over("7d"),
   },
 });
 

@@ -14,6 +14,8 @@ export const contracts: Readonly<Record<string, Contract>> = {
       session_id: { type: "string", nullable: true },
       dwell_ms: { type: "long", nullable: true },
       position: { type: "long", nullable: true },
+      impression_id: { type: "string", nullable: true },
+      category: { type: "string", nullable: true },
     },
   },
   "feature_events.v1": {
@@ -72,6 +74,8 @@ declare module "../core/definition.ts" {
       session_id: "string?";
       dwell_ms: "long?";
       position: "long?";
+      impression_id: "string?";
+      category: "string?";
     };
     "feature_events.v1": {
       tenant: "string";

@@ -11,10 +11,13 @@ export const documentation: Readonly<Record<string, ContractDocumentation>> = {
       event_time: "When the user acted, by the producer's clock, in epoch milliseconds.",
       user_id: "The user who acted; the partition key of the stream.",
       item_id: "The item that was acted on.",
-      action: "What was done: `view`, `click`, `cart` or `purchase`.",
+      action: "What was done: `view` (the item was shown), `click`, `cart` or `purchase`.",
       session_id: "The visit that the action belongs to, where the producer tracks visits.",
       dwell_ms: "How long the item was on screen before the action, in milliseconds.",
       position: "Place of the item in the list it was shown in, from 0; null outside a list.",
+      impression_id:
+        "The `view` that the action followed, by its click_id: where the item was shown before it was clicked.",
+      category: "The item's category, where the producer knows it.",
     },
   },
   "feature_events.v1": {

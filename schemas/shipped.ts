@@ -18,6 +18,13 @@ export const shipped: Readonly<Record<string, readonly ShippedSchema[]>> = {
         '{"fields":[{"name":"tenant","type":"string"},{"name":"click_id","type":"string"},{"name":"event_time","type":{"logicalType":"timestamp-millis","type":"long"}},{"name":"user_id","type":"string"},{"name":"item_id","type":"string"},{"name":"action","type":"string"},{"default":null,"name":"session_id","type":["null","string"]},{"default":null,"name":"dwell_ms","type":["null","long"]},{"default":null,"name":"position","type":["null","long"]}],"name":"Click","namespace":"freshet.v1","type":"record"}',
       ),
     },
+    {
+      revision: 3,
+      fingerprint: "47a8d3c685db5ef4",
+      schema: JSON.parse(
+        '{"fields":[{"name":"tenant","type":"string"},{"name":"click_id","type":"string"},{"name":"event_time","type":{"logicalType":"timestamp-millis","type":"long"}},{"name":"user_id","type":"string"},{"name":"item_id","type":"string"},{"name":"action","type":"string"},{"default":null,"name":"session_id","type":["null","string"]},{"default":null,"name":"dwell_ms","type":["null","long"]},{"default":null,"name":"position","type":["null","long"]},{"default":null,"name":"impression_id","type":["null","string"]},{"default":null,"name":"category","type":["null","string"]}],"name":"Click","namespace":"freshet.v1","type":"record"}',
+      ),
+    },
   ],
   "feature_events.v1": [
     {

@@ -152,11 +152,11 @@ describe("commands of a running laptop", () => {
     const args = ["--streams", "clicks", "--rate", "100", "--duration", "1s", "--late", "1", "--json"];
     const { acknowledged } = JSON.parse(freshet("generate", ...args).out);
     expect(acknowledged).toBeGreaterThan(20);
-    // A click belongs to one entity, its user.
-    await expect.poll(pending, { timeout: 30_000 }).toBe(before + acknowledged);
+    // A click belongs to two entities, its user and its item.
+    await expect.poll(pending, { timeout: 30_000 }).toBe(before + 2 * acknowledged);
     const { streams } = JSON.parse(freshet("inspect", "--once", "--json").out);
     const clicks = streams.find((each: { stream: string }) => each.stream === "clicks");
-    expect(clicks.to_repair).toEqual({ pending: before + acknowledged, complete: true });
+    expect(clicks.to_repair).toEqual({ pending: before + 2 * acknowledged, complete: true });
   });
 
   it("keys makes a key that works, lists it without its secret, and deletes it", async () => {

@@ -476,6 +476,20 @@ describe("the plan", () => {
     ]);
   });
 
+  it("names the entity whose ids a service ranks, one of those that it takes features of", () => {
+    const v = view({ x: d.count().over("1h") });
+    const ranking = (candidate: d.EntityDefinition) =>
+      compiled(
+        using([v], {
+          services: [d.featureService("s", { features: [v], request: {}, task: "binary", rank: { candidate } })],
+        }),
+      ).plan.services[0];
+    expect(ranking(v.entity).candidate).toBe("card");
+    expect(() => ranking(d.entity("shop", { joinKey: "merchant_id" }))).toThrow(
+      "service s ranks shop, of which it takes no feature; take a view of shop, or rank one of card",
+    );
+  });
+
   it("keeps its hashes through words, and its layout's hash through everything but layout", () => {
     const hashes = (definitions: d.Definitions) => {
       const { plan } = compiled(definitions);

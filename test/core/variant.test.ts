@@ -2,7 +2,10 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { hash64 } from "../../adapters/hash.ts";
 import type { Stream } from "../../core/plan.ts";
-import { checkServing, fractionOf, isChallenged } from "../../core/variant.ts";
+import { checkServing, experimentOf, fractionOf, isChallenged } from "../../core/variant.ts";
+import { eq } from "../../core/where.ts";
+import { plan } from "../../features/plan.ts";
+import { recommendation } from "../../features/recommendation.ts";
 import { modelDefinition, modelPlan } from "../support/model-fixture.ts";
 
 const experiment = { key: "card_id", challenger: 0.1 };
@@ -40,6 +43,31 @@ describe("variants", () => {
   });
   it("without the key are the champion's", () => {
     expect(isChallenged("fraud", experiment, 1, null, hash64)).toBe(false);
+  });
+});
+
+describe("what a ranking says of its serving", () => {
+  const ranking = plan.services.find(({ name }) => name === "recommendation")!;
+  const check = (more: object) => () => checkServing(plan, ranking, { ...recommendation, ...more });
+  const outcome = (more: object) => ({
+    labels: { ...recommendation.labels, outcome: { ...recommendation.labels!.outcome, ...more } },
+  });
+
+  it("deals by its user where nothing is declared, never by what is ranked", () => {
+    const reversed = { ...plan, entities: [...plan.entities].reverse() };
+    expect(experimentOf(reversed, ranking, { experiment: null }).key).toBe("user_id");
+    expect(check({ experiment: { key: "item_id", challenger: 0.1 } })).toThrow(
+      "service recommendation: item_id deals the candidates of one ranking apart",
+    );
+  });
+  it("names the events that are judged, and those that judge them, by fields of its stream", () => {
+    expect(check({})).not.toThrow();
+    expect(check(outcome({ of: eq("kind", "view") }))).toThrow(
+      "service recommendation: the judged events are told by kind",
+    );
+    for (const namedBy of ["impression", "position", "click_id"]) {
+      expect(check(outcome({ namedBy }))).toThrow(`events are named by ${namedBy}, which holds no other event's id`);
+    }
   });
 });
 

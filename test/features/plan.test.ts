@@ -3,11 +3,13 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { hash64 } from "../../adapters/hash.ts";
 import { canonicalJson, compile, type Lock } from "../../core/compile.ts";
-import type { Plan } from "../../core/plan.ts";
+import type { Plan, Scalar } from "../../core/plan.ts";
 import { diffPlans } from "../../core/plan-diff.ts";
 import { createScorer } from "../../core/scoring.ts";
+import { fraud } from "../../features/fraud.ts";
 import { definitions } from "../../features/index.ts";
 import { plan } from "../../features/plan.ts";
+import { recommendation } from "../../features/recommendation.ts";
 import { contracts } from "../../schemas/contracts.ts";
 
 const read = (name: string) => JSON.parse(readFileSync(new URL(`../../features/${name}`, import.meta.url), "utf8"));
@@ -35,10 +37,11 @@ describe("what is recorded", () => {
 });
 
 describe("the catalogue", () => {
-  it("has views for card, merchant and device over transactions, and for user over clicks and transactions", () => {
+  it("has views for card, merchant and device over transactions, for user over both, and for item over clicks", () => {
     expect(plan.groups.map(({ name }) => name).sort()).toEqual([
       "card:transactions",
       "device:transactions",
+      "item:clicks",
       "merchant:transactions",
       "user:clicks",
       "user:transactions",
@@ -62,11 +65,10 @@ describe("the catalogue", () => {
 });
 
 describe("service fraud", () => {
-  const [service] = plan.services;
-  const scorer = createScorer(service, definitions.services[0]);
+  const service = plan.services.find(({ name }) => name === "fraud")!;
+  const scorer = createScorer(service, fraud);
 
   it("sees each of its features once, of the four entities", () => {
-    expect(service.name).toBe("fraud");
     expect([...service.entities].sort()).toEqual(["card", "device", "merchant", "user"]);
     expect(new Set(service.features).size).toBe(service.features.length);
   });
@@ -89,5 +91,38 @@ describe("service fraud", () => {
     const score = scorer.score(request, scorer.evaluate(request, stored))!;
     expect(score.decision).toBe("decline");
     expect(score.contributions.map(({ name }) => name)).toEqual(["card_testing", "declined_often"]);
+  });
+});
+
+describe("service recommendation", () => {
+  const service = plan.services.find(({ name }) => name === "recommendation")!;
+  const scorer = createScorer(service, recommendation);
+  const scoreOf = (known: Record<string, Scalar>, category: string | null) => {
+    const stored = service.features.map((name) => {
+      const value = known[name] ?? null;
+      return { value, status: value === null ? ("NULL_VALUE" as const) : ("PRESENT" as const), eventTimeMs: 1 };
+    });
+    return scorer.score({ category }, scorer.evaluate({ category }, stored))!;
+  };
+
+  it("ranks items for a user", () => {
+    expect(service).toMatchObject({ candidate: "item", entities: ["user", "item"] });
+  });
+
+  it("puts by its rules what is often clicked, and of the user's category, above what nothing is known of", () => {
+    const popular = { "item_activity:shown_7d": 100, "item_activity:clicked_7d": 40 };
+    const fits = { "user_clicks:last_category_7d": "travel" };
+    const scores = [
+      scoreOf({}, null),
+      scoreOf(fits, "travel"),
+      scoreOf(popular, "fuel"),
+      scoreOf({ ...popular, ...fits }, "travel"),
+    ].map(({ score }) => score);
+    expect(scores).toEqual([...new Set(scores)].sort((a, b) => a - b));
+    expect(scoreOf({ ...popular, ...fits }, "travel").decision).toBe("approve");
+  });
+
+  it("takes no single click for a success", () => {
+    expect(scoreOf({ "item_activity:shown_7d": 1, "item_activity:clicked_7d": 1 }, null).contributions).toEqual([]);
   });
 });

@@ -46,7 +46,8 @@ describe("golden bytes", () => {
     const { fields, fingerprint } = EventCodec.for(g.contract).decode(Buffer.from(g.hex, "hex"));
     const added: Record<string, EventFields> = {
       "transactions.v1 1": { device_id: null, channel: "unknown" },
-      "clicks.v1 1": { dwell_ms: null, position: null },
+      "clicks.v1 1": { dwell_ms: null, position: null, impression_id: null, category: null },
+      "clicks.v1 2": { impression_id: null, category: null },
     };
     expect({ ...fields }).toEqual({ ...g.written, ...added[`${g.contract} ${g.revision}`] });
     expect(fingerprint).toBe(g.fingerprint);
