@@ -106,31 +106,36 @@ async function mergeSlice(
 }
 
 /**
- * Rows of events that occur more than once. For each payload and entity id one fate is kept, the one that entity events would
- * take, in the row of its delivery; rows that are left without one go. So an event that was applied and sent again is one
- * row, that of its apply; only when entities have taken it from different deliveries it is one for each of those.
+ * Rows of events that occur more than once. What a row doesn't name is news to entities that the plan got later, so rows stand for each
+ * other only when they have the payload and name the same entities. Of these a delivery stays, whole, if entity events would take
+ * any entity's fate from it. So an event that was applied and sent again is one row, that of its apply; and a delivery's row
+ * and its repair's are one, with the better fate of each entity.
  */
 function mergedRows(): string {
   return `
     WITH claims AS (
-      SELECT same, event_id, event_time_ms, identity, reason, fields, f.entity AS entity, f.id AS id, {
-        hidden: f.visible_ms IS NULL, visible_ms: f.visible_ms, rank: CASE f.fate WHEN 'duplicate' THEN 1 WHEN 'late' THEN 2 ELSE 0 END,
-        arrival_ms: arrival_ms, shard: shard, digits: length(sequence), sequence: sequence, sub_sequence: sub_sequence, fate: f.fate
-      } AS claim
+      SELECT same, event_id, event_time_ms, identity, reason, fields, list_sort(list_transform(fates, lambda each: each.entity)) AS named,
+        f.entity AS entity, f.id AS id, {
+          hidden: f.visible_ms IS NULL, visible_ms: f.visible_ms, rank: CASE f.fate WHEN 'duplicate' THEN 1 WHEN 'late' THEN 2 ELSE 0 END,
+          arrival_ms: arrival_ms, shard: shard, digits: length(sequence), sequence: sequence, sub_sequence: sub_sequence, fate: f.fate
+        } AS claim
       FROM merging, UNNEST(CASE WHEN len(fates) = 0 THEN [NULL] ELSE fates END) AS u(f)
       WHERE same IN (SELECT same FROM repeated)
-    ), best AS (
+    ), delivered AS (
       SELECT same, any_value(event_id) AS event_id, any_value(event_time_ms) AS event_time_ms, any_value(identity) AS identity,
-        reason, fields, entity, id, min(claim) AS claim
-      FROM claims GROUP BY same, reason, fields, entity, id
-      QUALIFY entity IS NOT NULL OR count(entity) OVER (PARTITION BY same, reason, fields) = 0
+        reason, fields, named, entity, id, min(claim) AS claim
+      FROM claims
+      GROUP BY same, reason, fields, named, entity, id, claim.arrival_ms, claim.shard, claim.sequence, claim.sub_sequence
+    ), compared AS (
+      SELECT *, claim IS NOT DISTINCT FROM min(claim) OVER (PARTITION BY same, reason, fields, named, entity, id) AS best FROM delivered
     )
     SELECT any_value(event_id) AS event_id, any_value(event_time_ms) AS event_time_ms, any_value(identity) AS identity,
       claim.arrival_ms AS arrival_ms, claim.shard AS shard, claim.sequence AS sequence, claim.sub_sequence AS sub_sequence,
       reason, fields,
       COALESCE(list({entity: entity, id: id, fate: claim.fate, visible_ms: claim.visible_ms} ORDER BY entity, id) FILTER (WHERE entity IS NOT NULL), []) AS fates
-    FROM best
-    GROUP BY same, reason, fields, claim.arrival_ms, claim.shard, claim.sequence, claim.sub_sequence`;
+    FROM compared
+    GROUP BY same, reason, fields, named, claim.arrival_ms, claim.shard, claim.sequence, claim.sub_sequence
+    HAVING bool_or(best)`;
 }
 
 /** Once after the run's hours. Event ids with more identities than before. */

@@ -7,9 +7,9 @@
  * - Of all deliveries the smallest visible time counts and its payload wins. On a tie the delivery that was `applied` or
  *   `repaired` precedes a `duplicate` (which carries the first apply's time), and then the earlier arrival.
  * - What is not visible is not there: late events without a repair, quarantined records.
- * - An entity that was added to the plan later has a fate in no row of the identity. It takes the event's winning payload
- *   and smallest visible time, and its id from the payload's join key. An event that touched no entity at all became visible to none:
- *   it counts from its arrival.
+ * - A row names every entity of its plan that the payload has a key for. What it doesn't name was added to the plan later, and
+ *   takes the row's smallest visible time and its id from the payload's join key; from its arrival on if the row names none at all.
+ *   Each row speaks for itself, so what a delivery brings later, a late fate for the new entity too, takes nothing away.
  */
 import type { Plan } from "../../core/plan.ts";
 import { sqlName, sqlText } from "./duckdb.ts";
@@ -52,50 +52,37 @@ const VISIBLE = "f.visible_ms IS NOT NULL AND f.fate IN ('applied', 'duplicate',
 const RANK = "CASE WHEN f.fate = 'duplicate' THEN 1 ELSE 0 END";
 /** Text of digits in the order of its number: the shorter is smaller. */
 const DELIVERY = "a.arrival_ms, a.shard, length(a.sequence), a.sequence, a.sub_sequence";
-
-/** Greater than any time. */
-const NEVER_MS = "9223372036854775807";
+const EVENT = "a.identity, a.event_time_ms, a.fields, a.arrival_ms, a.shard, a.sequence, a.sub_sequence";
 
 /** @returns one SELECT, without an order. @throws nothing: entity and stream are of the plan */
 export function entityEventsSql(plan: Plan, entity: string, options: EntityEventsOptions = {}): string {
   const { archive = "archive", dialect = "duckdb", older = true } = options;
   const words: Dialect = DIALECTS[dialect];
-  const own = `
+  const named = `${words.fates(archive)} WHERE a.reason IS NULL AND f.entity = ${sqlText(entity)} AND ${VISIBLE}`;
+  if (!older) {
+    return `
 SELECT f.id AS id, a.identity AS identity, min(a.event_time_ms) AS event_time_ms, min(f.visible_ms) AS visible_ms,
   min_by(a.fields, ROW(f.visible_ms, ${RANK}, ${DELIVERY})) AS fields
-FROM ${words.fates(archive)}
-WHERE a.reason IS NULL AND f.entity = ${sqlText(entity)} AND ${VISIBLE}
+FROM ${named}
 GROUP BY a.identity, f.id`.trim();
-  return older ? `${own}\nUNION ALL\n${olderEvents(plan, entity, archive, words)}` : own;
-}
-
-/** Events that no fate names the entity for. */
-function olderEvents(plan: Plan, entity: string, archive: string, words: Dialect): string {
+  }
   const { joinKey } = plan.entities.find(({ name }) => name === entity)!;
-  const id = `CAST(fields.${sqlName(joinKey)} AS VARCHAR)`;
-  const columns = "a.identity, a.event_time_ms, a.fields, a.arrival_ms, a.shard, a.sequence, a.sub_sequence";
-  const payload = `min_by(a.fields, ROW(COALESCE(a.visible_ms, ${NEVER_MS}), a.rank, ${DELIVERY}))`;
-  const visible = "a.touched = 1 AND a.visible_ms IS NOT NULL";
+  const key = `a.fields.${sqlName(joinKey)}`;
+  const id = `CAST(${key} AS VARCHAR)`;
+  const accepted = `a.reason IS NULL AND a.identity IS NOT NULL AND ${key} IS NOT NULL AND ${id} <> ''`;
   return `
-SELECT ${id} AS id, identity, event_time_ms, visible_ms, fields FROM (
-  SELECT a.identity AS identity, min(a.event_time_ms) AS event_time_ms,
-    CASE WHEN max(a.touched) = 1 THEN min(a.visible_ms) FILTER (WHERE ${visible}) ELSE min(a.visible_ms) END AS visible_ms,
-    CASE WHEN max(a.touched) = 1 THEN ${payload} FILTER (WHERE ${visible}) ELSE ${payload} END AS fields
-  FROM (
-    SELECT ${columns}, 1 AS touched, ${RANK} AS rank, CASE WHEN ${VISIBLE} THEN f.visible_ms END AS visible_ms
-    FROM ${words.fates(archive)}
-    WHERE a.reason IS NULL AND a.identity IS NOT NULL AND ${words.noFateOf(entity)}
-    UNION ALL
-    SELECT ${columns}, 0 AS touched, 0 AS rank, a.arrival_ms AS visible_ms
-    FROM ${archive} AS a
-    WHERE a.reason IS NULL AND a.identity IS NOT NULL AND ${words.noFate}
-  ) AS a
-  WHERE a.identity NOT IN (
-    SELECT a.identity FROM ${words.fates(archive)} WHERE f.entity = ${sqlText(entity)} AND a.identity IS NOT NULL
-  )
-  GROUP BY a.identity
-) AS event
-WHERE visible_ms IS NOT NULL AND fields.${sqlName(joinKey)} IS NOT NULL AND ${id} <> ''`.trim();
+SELECT a.id AS id, a.identity AS identity, min(a.event_time_ms) AS event_time_ms, min(a.visible_ms) AS visible_ms,
+  min_by(a.fields, ROW(a.visible_ms, a.rank, ${DELIVERY})) AS fields
+FROM (
+  SELECT ${EVENT}, f.id AS id, ${RANK} AS rank, f.visible_ms AS visible_ms FROM ${named}
+  UNION ALL
+  SELECT ${EVENT}, ${id} AS id, ${RANK} AS rank, f.visible_ms AS visible_ms FROM ${words.fates(archive)}
+  WHERE ${accepted} AND ${VISIBLE} AND ${words.noFateOf(entity)}
+  UNION ALL
+  SELECT ${EVENT}, ${id} AS id, 0 AS rank, a.arrival_ms AS visible_ms FROM ${archive} AS a
+  WHERE ${accepted} AND ${words.noFate}
+) AS a
+GROUP BY a.identity, a.id`.trim();
 }
 
 /**
@@ -105,15 +92,14 @@ WHERE visible_ms IS NOT NULL AND fields.${sqlName(joinKey)} IS NOT NULL AND ${id
 export function streamEventsSql(options: Omit<EntityEventsOptions, "older"> = {}): string {
   const { archive = "archive", dialect = "duckdb" } = options;
   const words: Dialect = DIALECTS[dialect];
-  const columns = "a.identity, a.event_time_ms, a.fields, a.arrival_ms, a.shard, a.sequence, a.sub_sequence";
   return `
 SELECT a.identity AS identity, min(a.event_time_ms) AS event_time_ms, min(a.visible_ms) AS visible_ms,
   min_by(a.fields, ROW(a.visible_ms, a.rank, ${DELIVERY})) AS fields
 FROM (
-  SELECT ${columns}, ${RANK} AS rank, f.visible_ms AS visible_ms FROM ${words.fates(archive)}
+  SELECT ${EVENT}, ${RANK} AS rank, f.visible_ms AS visible_ms FROM ${words.fates(archive)}
   WHERE a.reason IS NULL AND a.identity IS NOT NULL AND ${VISIBLE}
   UNION ALL
-  SELECT ${columns}, 0 AS rank, a.arrival_ms AS visible_ms FROM ${archive} AS a
+  SELECT ${EVENT}, 0 AS rank, a.arrival_ms AS visible_ms FROM ${archive} AS a
   WHERE a.reason IS NULL AND a.identity IS NOT NULL AND ${words.noFate}
 ) AS a
 GROUP BY a.identity`.trim();

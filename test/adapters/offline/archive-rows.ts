@@ -3,7 +3,13 @@ import fc from "fast-check";
 import type { ArchiveRow, EntityFate } from "../../../adapters/archive-format.ts";
 import { hash64 } from "../../../adapters/hash.ts";
 import { identityText } from "../../../core/event.ts";
+import { plan } from "../../support/fixture-plan.ts";
 
+/** The fixture plan once it has another entity, which no row names yet. */
+export const withRegion = {
+  ...plan,
+  entities: [...plan.entities, { name: "region", joinKey: "country", description: "" }],
+};
 export const HOUR_MS = 3_600_000;
 export const START_MS = Date.UTC(2026, 10, 20, 22);
 
@@ -40,6 +46,8 @@ const event = fc.record({
       subSequence: fc.nat({ max: 2 }),
       /** The plan of the code that took it: before the shop had a view, with both, or before either. */
       plan: fc.constantFrom("both", "both", "card", "none"),
+      /** It came after the seal: late for all. */
+      sealed: fc.constantFrom(false, false, false, true),
     }),
     { minLength: 1, maxLength: 5 },
   ),
@@ -59,12 +67,12 @@ function rowsOf(drawn: Drawn): ArchiveRow[] {
       const id = chosen[entity];
       if (id === null || delivery.plan === "none" || (delivery.plan === "card" && entity === "shop")) continue;
       const key = `${entity}/${id}`;
-      if (drawn.sealed[entity]) fates.push({ entity, id, fate: "late", visibleMs: null });
+      if (drawn.sealed[entity] || delivery.sealed) fates.push({ entity, id, fate: "late", visibleMs: null });
       else {
         const visibleMs = eventTimeMs + drawn.visibleMs[entity] + (id.endsWith("2") ? 3 : 0);
         fates.push({ entity, id, fate: applied.has(key) ? "duplicate" : "applied", visibleMs });
+        applied.add(key);
       }
-      applied.add(key);
     }
     return {
       tenant: "default",
@@ -80,14 +88,16 @@ function rowsOf(drawn: Drawn): ArchiveRow[] {
       fates,
     };
   });
+  // A repair's row names what the delivery's row names, with the fate that it changed.
   const repaired = drawn.repairs.flatMap((entity, round) =>
     rows
       .filter((row) => row.fates.some((fate) => fate.entity === entity && fate.fate === "late"))
       .map((row) => ({
         ...row,
-        fates: row.fates
-          .filter((fate) => fate.entity === entity)
-          .map((fate): EntityFate => ({ ...fate, fate: "repaired", visibleMs: eventTimeMs + HOUR_MS + round })),
+        fates: row.fates.map((fate): EntityFate => {
+          if (fate.entity !== entity) return fate;
+          return { ...fate, fate: "repaired", visibleMs: eventTimeMs + HOUR_MS + round };
+        }),
       })),
   );
   const refused = drawn.quarantined

@@ -8,9 +8,9 @@ import { hash64 } from "../../../adapters/hash.ts";
 import { archiveSelect } from "../../../adapters/offline/archive-view.ts";
 import { loadFresh, mergeHour, timeConflicts } from "../../../adapters/offline/compaction-merge.ts";
 import { DuckSession } from "../../../adapters/offline/duckdb.ts";
-import { entityEventsSql } from "../../../adapters/offline/entity-events.ts";
+import { entityEventsSql, streamEventsSql } from "../../../adapters/offline/entity-events.ts";
 import { plan } from "../../support/fixture-plan.ts";
-import { archiveRows, HOUR_MS, START_MS } from "./archive-rows.ts";
+import { archiveRows, HOUR_MS, START_MS, withRegion } from "./archive-rows.ts";
 import { naiveEntityEvents } from "./naive-entity-events.ts";
 
 const stream = plan.streams[0]!;
@@ -95,12 +95,35 @@ describe("merging", () => {
       row(1, [card("duplicate", 7), shop("late", null)], { arrivalMs: START_MS + 9, sequence: "10" }),
     ]);
     await compacted.add([row(1, [card("applied", 7), shop("late", null)], { arrivalMs: START_MS + 9, sequence: "9" })]);
-    await compacted.add([row(1, [shop("repaired", 30)], { arrivalMs: START_MS + 9, sequence: "9" })]);
+    await compacted.add([
+      row(1, [card("applied", 7), shop("repaired", 30)], { arrivalMs: START_MS + 9, sequence: "9" }),
+    ]);
     const rows = await compacted.rows();
     expect(fatesOf(rows)).toEqual([["card applied 7", "shop repaired 30"]]);
     // The first delivery's place: sequence numbers are numbers, 9 is before 10.
     expect(rows[0]!.sequence).toBe("9");
     expect(compacted.payloadConflicts + compacted.timeConflicts).toBe(0);
+  });
+
+  it("keeps rows of one delivery apart when an entity was added to the plan between them", async () => {
+    const compacted = new Compacted();
+    await compacted.add([row(1, [card("applied", 7)]), row(1, [card("applied", 7)], { sequence: "2" })]);
+    await compacted.add([row(1, [card("duplicate", 7), shop("late", null)]), row(1, [])]);
+    expect(fatesOf(await compacted.rows()).sort()).toEqual([
+      [],
+      ["card applied 7"],
+      ["card duplicate 7", "shop late null"],
+    ]);
+  });
+
+  it("keeps a delivery whole that any entity takes the event from", async () => {
+    const compacted = new Compacted();
+    await compacted.add([row(1, [card("applied", 7), shop("late", null)])]);
+    await compacted.add([row(1, [card("duplicate", 7), shop("repaired", 9)], { sequence: "2" })]);
+    expect(fatesOf(await compacted.rows()).sort()).toEqual([
+      ["card applied 7", "shop late null"],
+      ["card duplicate 7", "shop repaired 9"],
+    ]);
   });
 
   it("keeps late rows and refused records, marked, each refused delivery once", async () => {
@@ -174,10 +197,15 @@ describe("merging", () => {
         const raw = at(3).length > 0 ? [rawFile(at(3))] : [];
         const select = archiveSelect(stream, raw, [...compacted.hours.values()]);
         await session.run(`CREATE OR REPLACE VIEW archive AS ${select}`);
-        for (const entity of ["card", "shop"]) {
-          const found = await session.rows(`SELECT * FROM (${entityEventsSql(plan, entity)}) ORDER BY identity || id`);
-          expect(found.map(comparable)).toEqual(naiveEntityEvents(rows, entity, entity).map(comparable));
+        for (const { name, joinKey } of withRegion.entities) {
+          const sql = entityEventsSql(withRegion, name);
+          const found = await session.rows(`SELECT * FROM (${sql}) ORDER BY identity || id`);
+          expect(found.map(comparable)).toEqual(naiveEntityEvents(rows, name, joinKey).map(comparable));
         }
+        const events = `${streamEventsSql()} ORDER BY identity`;
+        const merged = await session.rows(events);
+        await session.run(`CREATE OR REPLACE VIEW archive AS ${archiveSelect(stream, [rawFile(rows)], [])}`);
+        expect(merged.map(comparable)).toEqual((await session.rows(events)).map(comparable));
         expect(compacted.payloadConflicts).toBe(naiveConflicts(rounds.flat()));
       }),
       { numRuns: 30, seed: 20261121 },

@@ -8,7 +8,7 @@ import { archiveSelect } from "../../../adapters/offline/archive-view.ts";
 import { DuckSession, sqlText } from "../../../adapters/offline/duckdb.ts";
 import { entityEventsSql, olderThanEntitySql } from "../../../adapters/offline/entity-events.ts";
 import { plan } from "../../support/fixture-plan.ts";
-import { archiveRows, START_MS } from "./archive-rows.ts";
+import { archiveRows, START_MS, withRegion } from "./archive-rows.ts";
 import { type EntityEvent, naiveEntityEvents } from "./naive-entity-events.ts";
 
 const stream = plan.streams[0]!;
@@ -70,7 +70,7 @@ const fate = (entity: string, id: string, name: ArchiveRow["fates"][number]["fat
 
 async function entityEvents(select: string, entity: string): Promise<EntityEvent[]> {
   await session.run(`CREATE OR REPLACE VIEW archive AS ${select}`);
-  const found = await session.rows(`SELECT * FROM (${entityEventsSql(plan, entity)}) ORDER BY identity || id`);
+  const found = await session.rows(`SELECT * FROM (${entityEventsSql(withRegion, entity)}) ORDER BY identity || id`);
   return found.map((each) => ({
     ...(each as EntityEvent),
     event_time_ms: Number(each["event_time_ms"]),
@@ -134,9 +134,24 @@ describe("entity events", () => {
     expect(await ofRows(without, "shop")).toEqual([]);
   });
 
-  it("do not take an entity for newer that a repair's row leaves out", async () => {
+  it("do not take an entity for newer that a repair's row names as late still", async () => {
     const late = row(5, [fate("card", "c1", "late", null), fate("shop", "s1", "late", null)]);
-    expect(await ofRows([late, row(5, [fate("card", "c1", "repaired", 30)])], "shop")).toEqual([]);
+    const repaired = row(5, [fate("card", "c1", "repaired", 30), fate("shop", "s1", "late", null)]);
+    expect(await ofRows([late, repaired], "shop")).toEqual([]);
+  });
+
+  it("keep an event of an entity that is newer, whatever a later delivery brings", async () => {
+    const before = row(2, [fate("card", "c1", "applied", 3)]);
+    const again = row(600, [fate("card", "c1", "duplicate", 3), fate("shop", "s1", "late", null)]);
+    expect(brief(await ofRows([before, again], "shop"))).toEqual([["s1", 3, 2]]);
+    expect(brief(await ofRows([row(2, []), again], "shop"))).toEqual([["s1", 2, 2]]);
+    // Nor does the repair of that delivery: the bulk build had taken the event long before.
+    const repaired = { ...again, fates: [again.fates[0]!, fate("shop", "s1", "repaired", 700)] };
+    expect(brief(await ofRows([before, again, repaired], "shop"))).toEqual([["s1", 3, 2]]);
+    const late = row(5, [fate("card", "c1", "late", null)]);
+    expect(brief(await ofRows([late, row(5, [fate("card", "c1", "repaired", 30)]), again], "shop"))).toEqual([
+      ["s1", 30, 5],
+    ]);
   });
 
   it("count an event that touched no entity from its arrival", async () => {
@@ -162,6 +177,7 @@ describe("entity events", () => {
         for (const [entity, joinKey] of [
           ["card", "card"],
           ["shop", "shop"],
+          ["region", "country"],
         ] as const) {
           const found = await entityEvents(archiveSelect(stream, raw, compacted), entity);
           expect(found).toEqual(naiveEntityEvents(rows, entity, joinKey).map(withoutNegativeZero));

@@ -26,34 +26,26 @@ function compare(a: Claim, b: Claim): number {
   return sequence !== 0n ? Number(sequence > 0n) * 2 - 1 : a.row.subSequence - b.row.subSequence;
 }
 
+/** What a row says of an entity: its own fates, or the event's for one that its plan didn't have. */
+function claimsOf(row: ArchiveRow, entity: string, joinKey: string): (Claim & { id: string })[] {
+  const visible = row.fates
+    .filter(({ fate, visibleMs }) => isVisible(fate) && visibleMs !== null)
+    .map(({ fate, ...of }) => ({ ...of, row, visibleMs: of.visibleMs!, rank: fate === "duplicate" ? 1 : 0 }));
+  if (row.fates.some((fate) => fate.entity === entity)) return visible.filter((claim) => claim.entity === entity);
+  const id = String(row.fields?.[joinKey] ?? "");
+  if (id === "") return [];
+  if (row.fates.length === 0) return [{ row, id, visibleMs: row.arrivalMs, rank: 0 }];
+  return visible.map((claim) => ({ ...claim, id }));
+}
+
 export function naiveEntityEvents(rows: readonly ArchiveRow[], entity: string, joinKey: string): EntityEvent[] {
   const accepted = rows.filter(({ reason, identity }) => reason === undefined && identity !== null);
-  const winners: { id: string; claim: Claim }[] = [];
-  for (const identity of new Set(accepted.map((row) => row.identity!))) {
-    const own = accepted.filter((row) => row.identity === identity);
-    const fates = own.flatMap((row) => row.fates.map((fate) => ({ row, fate })));
-    const claims = fates
-      .filter(({ fate }) => isVisible(fate.fate) && fate.visibleMs !== null)
-      .map(({ row, fate }) => ({
-        fate,
-        claim: { row, visibleMs: fate.visibleMs!, rank: fate.fate === "duplicate" ? 1 : 0 },
-      }));
-    if (fates.some(({ fate }) => fate.entity === entity)) {
-      const mine = claims.filter(({ fate }) => fate.entity === entity);
-      for (const id of new Set(mine.map(({ fate }) => fate.id))) {
-        const [first] = mine
-          .filter(({ fate }) => fate.id === id)
-          .map(({ claim }) => claim)
-          .sort(compare);
-        winners.push({ id, claim: first! });
-      }
-    } else {
-      const untouched = (fates.length === 0 ? own : []).map((row) => ({ row, visibleMs: row.arrivalMs, rank: 0 }));
-      const [first] = [...claims.map(({ claim }) => claim), ...untouched].sort(compare);
-      const id = first?.row.fields?.[joinKey] ?? "";
-      if (first !== undefined && id !== "") winners.push({ id: String(id), claim: first });
-    }
-  }
+  const claims = accepted.flatMap((row) => claimsOf(row, entity, joinKey));
+  const of = ({ row, id }: (typeof claims)[number]) => `${row.identity}/${id}`;
+  const winners = [...new Set(claims.map(of))].map((key) => {
+    const [claim] = claims.filter((each) => of(each) === key).sort(compare);
+    return { id: claim!.id, claim: claim! };
+  });
   return winners
     .map(({ id, claim: { row, visibleMs } }) => ({
       id,
@@ -62,5 +54,5 @@ export function naiveEntityEvents(rows: readonly ArchiveRow[], entity: string, j
       visible_ms: visibleMs,
       fields: row.fields!,
     }))
-    .sort((a, b) => (a.identity + a.id < b.identity + b.id ? -1 : 1));
+    .sort((a, b) => Buffer.compare(Buffer.from(a.identity + a.id), Buffer.from(b.identity + b.id)));
 }
