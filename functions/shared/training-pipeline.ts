@@ -49,6 +49,8 @@ export interface Prepared {
   readonly promote: boolean;
   /** For the registry's `by`. */
   readonly execution: string;
+  /** The service's name as resources on AWS carry it. */
+  readonly group: string;
 }
 
 export interface Trained extends Prepared {
@@ -96,6 +98,7 @@ export async function prepare(ports: TrainingPorts, input: TrainingInput, execut
     hyperparameters: { ...Object.fromEntries(given), service: input.service, plan_hash: plan.hash, tenant },
     promote: input.promote ?? true,
     execution,
+    group: input.service.replaceAll("_", "-"),
   };
 }
 

@@ -34,6 +34,10 @@ export class SageMakerTraining extends Construct {
       resource: "arn:aws:states:::sagemaker:createTrainingJob.sync",
       modelPath: "$.ModelArtifacts.S3ModelArtifacts",
       parameters: trainingJob({ deployment, data, image, roleArn: role.roleArn }),
+      listing: {
+        resource: "arn:aws:states:::aws-sdk:sagemaker:createModelPackage",
+        parameters: modelPackage(deployment, image),
+      },
     };
     const stack = Stack.of(this);
     const jobs = stack.formatArn({ service: "sagemaker", resource: "training-job", resourceName: "*" });
@@ -41,6 +45,18 @@ export class SageMakerTraining extends Construct {
       new PolicyStatement({
         actions: ["sagemaker:CreateTrainingJob", "sagemaker:DescribeTrainingJob", "sagemaker:StopTrainingJob"],
         resources: [jobs],
+      }),
+      new PolicyStatement({
+        actions: ["sagemaker:CreateModelPackage"],
+        resources: deployment.plan.services.flatMap(({ name }) =>
+          [["model-package-group", ""] as const, ["model-package", "/*"] as const].map(([resource, versions]) =>
+            stack.formatArn({
+              service: "sagemaker",
+              resource,
+              resourceName: physicalName(deployment, name) + versions,
+            }),
+          ),
+        ),
       }),
       // Step Functions marks the jobs that it manages.
       new PolicyStatement({ actions: ["sagemaker:AddTags", "sagemaker:ListTags"], resources: [jobs] }),
@@ -120,6 +136,28 @@ export class SageMakerTraining extends Construct {
     });
     return role;
   }
+}
+
+/** CreateModelPackage for a version in its service's group. The gate has let it pass by then. */
+function modelPackage(deployment: Deployment, image: string): Record<string, unknown> {
+  return {
+    "ModelPackageGroupName.$": `States.Format('${physicalName(deployment, "{}")}', $.group)`,
+    "ModelPackageDescription.$": "States.Format('{}@{} of tenant {}', $.service, $.registered.version, $.tenant)",
+    ModelApprovalStatus: "Approved",
+    InferenceSpecification: {
+      Containers: [{ Image: image, "ModelDataUrl.$": "$.job.model" }],
+      SupportedContentTypes: ["application/json"],
+      SupportedResponseMIMETypes: ["application/json"],
+    },
+    CustomerMetadataProperties: {
+      "service.$": "$.service",
+      "tenant.$": "$.tenant",
+      "version.$": "States.Format('{}', $.registered.version)",
+      "training_set.$": "$.training_set",
+    },
+    // The same for each attempt of an execution: an answer that was lost makes no second version.
+    "ClientToken.$": "States.Hash($$.Execution.Id, 'MD5')",
+  };
 }
 
 /** CreateTrainingJob, with paths into the execution's state. */

@@ -6,6 +6,8 @@ export interface TrainingTask {
   readonly parameters: Readonly<Record<string, unknown>>;
   /** Path, in the task's result, of the address of model.tar.gz. */
   readonly modelPath: string;
+  /** Lists the version where the platform's own tools look for models. @default it is in our registry alone */
+  readonly listing?: { readonly resource: string; readonly parameters: Readonly<Record<string, unknown>> };
 }
 
 const RETRIED = [
@@ -14,6 +16,17 @@ const RETRIED = [
   "Lambda.SdkClientException",
   "Lambda.TooManyRequestsException",
 ];
+
+/** Our registry holds the version by now: a listing that fails is told by the execution's log, and keeps no model from serving. */
+const list = ({ resource, parameters }: NonNullable<TrainingTask["listing"]>) => ({
+  Type: "Task",
+  Resource: resource,
+  Parameters: parameters,
+  Retry: [{ ErrorEquals: ["States.TaskFailed"], IntervalSeconds: 2, MaxAttempts: 3, BackoffRate: 2 }],
+  Catch: [{ ErrorEquals: ["States.ALL"], ResultPath: "$.not_listed", Next: "Wanted" }],
+  ResultPath: "$.listed",
+  Next: "Wanted",
+});
 
 /** @param functions ARNs: what builds a set, and what does our other steps */
 export function trainingDefinition(functions: { build: string; steps: string }, train: TrainingTask): object {
@@ -62,8 +75,13 @@ export function trainingDefinition(functions: { build: string; steps: string }, 
       Refused: { Type: "Fail", Error: "gate_refused", CausePath: "$.gate.verdict.reason" },
       Register: step(
         { step: "register", "input.$": "$" },
-        { ResultSelector: { "version.$": "$.Payload.version" }, ResultPath: "$.registered", Next: "Wanted" },
+        {
+          ResultSelector: { "version.$": "$.Payload.version" },
+          ResultPath: "$.registered",
+          Next: train.listing === undefined ? "Wanted" : "List",
+        },
       ),
+      ...(train.listing === undefined ? {} : { List: list(train.listing) }),
       Wanted: {
         Type: "Choice",
         Choices: [{ Variable: "$.promote", BooleanEquals: true, Next: "Promote" }],

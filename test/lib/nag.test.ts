@@ -55,7 +55,7 @@ const accepted: readonly Accepted[] = [
     reason: "delivery of logs, traces, metrics and the token of the image registry know no resources",
   },
   {
-    rule: /^AwsSolutions-IAM5\[Resource::arn:.*(TrainingJobs:\*|training-job\/\*)\]$/,
+    rule: /^AwsSolutions-IAM5\[Resource::arn:.*(TrainingJobs:\*|training-job\/\*|model-package\/[a-z-]+\/\*)\]$/,
     at: /training\/(MachineRole|Job\/JobRole)\/DefaultPolicy/,
     reason: "a job and its log are named after the execution that asks for it",
   },

@@ -34,6 +34,7 @@ describe("the training machine", () => {
       "Gate",
       "Better",
       "Register",
+      "List",
       "Wanted",
       "Promote",
       "Registered",
@@ -51,8 +52,26 @@ describe("the training machine", () => {
     expect(States["Refused"]).toEqual({ Type: "Fail", Error: "gate_refused", CausePath: "$.gate.verdict.reason" });
   });
 
-  test("catches nothing: what fails ends the execution where it is", () => {
-    expect(Object.values<any>(States).filter(({ Catch }) => Catch !== undefined)).toEqual([]);
+  test("catches nothing but a listing that fails: what fails ends the execution where it is", () => {
+    const caught = Object.entries<any>(States).filter(([, { Catch }]) => Catch !== undefined);
+    expect(caught.map(([name, { Catch }]) => [name, Catch[0].Next])).toEqual([["List", "Wanted"]]);
+  });
+
+  test("lists a registered version in its service's model package group, once for each execution", () => {
+    const { Resource, Parameters } = States["List"];
+    expect(Resource).toBe("arn:aws:states:::aws-sdk:sagemaker:createModelPackage");
+    expect(Parameters).toMatchObject({
+      "ModelPackageGroupName.$": "States.Format('freshet-prod-{}', $.group)",
+      ModelApprovalStatus: "Approved",
+      "ClientToken.$": "States.Hash($$.Execution.Id, 'MD5')",
+    });
+    expect(Parameters.InferenceSpecification.Containers[0]["ModelDataUrl.$"]).toBe("$.job.model");
+    const groups = aws.resources("AWS::SageMaker::ModelPackageGroup").map(([, one]) => one.Properties);
+    const allowed = statements(aws, /MachineRole/).find(({ Action }) => Action === "sagemaker:CreateModelPackage");
+    for (const { ModelPackageGroupName } of groups) {
+      expect(JSON.stringify(allowed.Resource)).toContain(`:model-package-group/${ModelPackageGroupName}`);
+      expect(JSON.stringify(allowed.Resource)).toContain(`:model-package/${ModelPackageGroupName}/*`);
+    }
   });
 
   test("waits for a SageMaker job, without a network, that ends in time", () => {
@@ -147,9 +166,9 @@ describe("on a laptop", () => {
     expect(local.stacks).toContain("training");
   });
 
-  test("the states are those of AWS but for the one that trains, which asks for the same job", () => {
+  test("the states are those of AWS but for the listing, and the one that trains, which asks for the same job", () => {
     const [there, here] = [definitionOf(machineOf(aws)), definitionOf(machineOf(local))].map(({ States }) => States);
-    expect(Object.keys(here)).toEqual(Object.keys(there));
+    expect(Object.keys(here)).toEqual(Object.keys(there).filter((name) => name !== "List"));
     expect(here["Train"].Resource).toBe("arn:aws:states:::lambda:invoke");
     const asked = Object.keys(here["Train"].Parameters.Payload).sort();
     expect(asked).toEqual(Object.keys(there["Train"].Parameters).sort());

@@ -53,6 +53,7 @@ const trained = (execution: string, job = "first"): Trained => ({
   ...id,
   training_set: "s3://models/set/",
   job_name: execution,
+  group: "fraud",
   hyperparameters: {},
   promote: true,
   execution,
