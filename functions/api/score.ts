@@ -1,54 +1,18 @@
 /** `POST /v1/score/{service}` and `…/batch`. How a score comes about is in `score-run.ts`. */
-import type { FeatureServiceDefinition } from "../../core/definition.ts";
-import type { Plan } from "../../core/plan.ts";
-import { createLabels, reasonsOf } from "../../core/reasons.ts";
-import type { Scorer } from "../../core/scoring.ts";
 import { type JsonObject, readObject } from "./body.ts";
+import { createExplanations } from "./explanation.ts";
 import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "./limits.ts";
 import { Problem } from "./problems.ts";
 import { readRequestFields } from "./request-fields.ts";
 import type { Answer, Call, Handle } from "./router.ts";
-import {
-  type ScoredRow,
-  type ScoredService,
-  type ScoreRequest,
-  type ScoreRunner,
-  type Variant,
-  vectorValues,
-  withoutModel,
-} from "./score-run.ts";
-import type { ScoringPorts } from "./scoring-ports.ts";
-import { type Catalogue, typeName } from "./selection.ts";
-import type { Telemetry } from "./telemetry.ts";
+import { createTargets, elapsed, explainOf, type ScoreHandlerDependencies, variantOf } from "./score-request.ts";
+import type { ScoredRow, ScoredService, ScoreRequest } from "./score-run.ts";
+import { typeName } from "./selection.ts";
 
-type Explain = false | "path" | "exact";
-const VARIANTS: readonly string[] = ["champion", "challenger", "fallback"] satisfies Variant[];
-
-export function createScoreHandlers(deps: {
-  plan: Plan;
-  catalogue: Catalogue;
-  services: readonly FeatureServiceDefinition[];
-  scorers: ReadonlyMap<string, Scorer>;
-  runner: ScoreRunner;
-  scoring: Pick<ScoringPorts, "explainer" | "logger"> | null;
-  telemetry: Telemetry;
-}): { one: Handle; batch: Handle } {
-  const { catalogue, services, scorers, runner, scoring, telemetry } = deps;
-  const label = createLabels(deps.plan);
-  const targets = new Map(
-    services.flatMap((definition): [string, ScoredService][] => {
-      const scorer = scorers.get(definition.name);
-      return scorer === undefined
-        ? []
-        : [[definition.name, { ...catalogue.service(definition.name), scorer, definition }]];
-    }),
-  );
-  const targetOf = (name: string, tenant: string): ScoredService => {
-    const target = targets.get(catalogue.service(name).service.name);
-    if (target === undefined) throw withoutModel(name);
-    runner.require(target, tenant);
-    return target;
-  };
+export function createScoreHandlers(deps: ScoreHandlerDependencies): { one: Handle; batch: Handle } {
+  const { runner, scoring, telemetry } = deps;
+  const targetOf = createTargets(deps);
+  const explain = createExplanations(deps.plan, scoring);
   const rowJson = (row: ScoredRow) => ({
     score: row.score,
     decision: row.decision,
@@ -60,35 +24,6 @@ export function createScoreHandlers(deps: {
     degraded_reason: row.degraded,
   });
 
-  async function explanationJson(target: ScoredService, row: ScoredRow, { request }: ScoreRequest, how: Explain) {
-    const { scorer } = target;
-    const features = Object.fromEntries(scorer.inputs.map((input, i) => [input, row.evaluation.values[i]]));
-    if (row.byModel === null) {
-      const { base, contributions } = row.byRules!;
-      const reasons = contributions.map(({ name, reason, contribution }) => ({ name, text: reason, contribution }));
-      return { method: "rules", base, raw_score: null, contributions, reasons, features };
-    }
-    const { served, vector, raw } = row.byModel;
-    const { method, base, contributions } =
-      how === "exact" && scoring !== null
-        ? await scoring.explainer.explain(served.model, vector)
-        : served.model.explain(vector);
-    const names = served.model.manifest.features.map(({ name }) => name);
-    const values = vectorValues(target, request, row.evaluation.values);
-    return {
-      method,
-      base,
-      raw_score: raw,
-      // Those of zero add nothing to the sum, and little to the reader.
-      contributions: names
-        .map((name, i) => ({ name, value: values[i], contribution: contributions[i] }))
-        .filter(({ contribution }) => contribution !== 0)
-        .sort((a, b) => Math.abs(b.contribution) - Math.abs(a.contribution)),
-      reasons: reasonsOf(names, values, contributions, label),
-      features,
-    };
-  }
-
   return {
     async one({ c, principal, requestId, startedAt }: Call): Promise<Answer> {
       const target = targetOf(c.req.param("service") as string, principal.tenant);
@@ -97,7 +32,7 @@ export function createScoreHandlers(deps: {
       const given = requestOf(target, body, "");
       const { asOfMs, rows } = await runner.run(target, principal.tenant, [given], requestId);
       const [row] = rows;
-      const explanation = how === false ? undefined : await explanationJson(target, row, given, how);
+      const explanation = how === false ? undefined : await explain(target, row, given, how);
       const latencyMs = elapsed(startedAt);
       telemetry.score(target.service.name, row.evaluation.missing.length, row.degraded, latencyMs);
       scoring?.logger.record({ target, tenant: principal.tenant, requestId, asOfMs, requests: [given], rows });
@@ -121,8 +56,6 @@ export function createScoreHandlers(deps: {
   };
 }
 
-const elapsed = (startedAt: number): number => Math.round((performance.now() - startedAt) * 1000) / 1000;
-
 function requestOf({ service }: ScoredService, row: JsonObject, prefix: string): ScoreRequest {
   return {
     keys: row,
@@ -131,17 +64,6 @@ function requestOf({ service }: ScoredService, row: JsonObject, prefix: string):
     prefix,
   };
 }
-
-function variantOf(given: unknown, prefix: string): Variant | null {
-  if (given === undefined || given === null) return null;
-  if (typeof given === "string" && VARIANTS.includes(given)) return given as Variant;
-  throw new Problem("wrong_type", `${prefix}variant is one of ${VARIANTS.join(", ")}, given ${shown(given)}`, {
-    field: `${prefix}variant`,
-    repair: "leave variant out to let the experiment decide",
-  });
-}
-
-const shown = (given: unknown) => (typeof given === "string" ? `"${given.slice(0, 40)}"` : typeName(given));
 
 function rowsOf(given: unknown): JsonObject[] {
   if (!Array.isArray(given) || given.length === 0) {
@@ -164,14 +86,4 @@ function rowsOf(given: unknown): JsonObject[] {
     });
   });
   return given;
-}
-
-function explainOf(given: unknown): Explain {
-  if (given === undefined || given === false) return false;
-  if (given === true) return "path";
-  if (given === "exact") return "exact";
-  throw new Problem("wrong_type", `explain is true, false or "exact", given ${shown(given)}`, {
-    field: "explain",
-    repair: 'send "explain": true',
-  });
 }
