@@ -10,6 +10,8 @@ import type { Plan } from "../../core/plan.ts";
 import { createScorer } from "../../core/scoring.ts";
 import type { EventCodec } from "./event-check.ts";
 import { createEventsHandler } from "./events.ts";
+import { feastError } from "./feast/errors.ts";
+import { createFeastOnline } from "./feast/online.ts";
 import { createFeatureHandlers } from "./features.ts";
 import { createMetricsHandler, createReadyHandler, health } from "./health.ts";
 import { createHistoricalHandlers, type HistoricalPorts } from "./historical.ts";
@@ -86,6 +88,7 @@ export function createApp(deps: ApiDependencies): Hono {
       register("GET", "/v1/models", "admin", models.list);
       register("POST", "/v1/models/:name/aliases/:alias", "admin", models.alias);
     }
+    register("POST", "/get-online-features", "read", createFeastOnline(shared), { errors: feastError });
     register("POST", "/v1/features/online", "read", features.online);
     register("POST", "/v1/features/batch", "read", features.batch);
     if (deps.historical !== null) {

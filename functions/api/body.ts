@@ -41,7 +41,15 @@ export async function readJson(c: Context, maxBytes: number): Promise<unknown> {
 
 /** The same for a body that has to be an object. @throws Problem `body_shape` as well */
 export async function readObject(c: Context, maxBytes: number): Promise<JsonObject> {
-  const body = await readJson(c, maxBytes);
+  return objectOf(await readJson(c, maxBytes));
+}
+
+/** The same whatever type it claims to have. */
+export async function readObjectOfAnyType(c: Context, maxBytes: number): Promise<JsonObject> {
+  return objectOf(parseJson(await readBytes(c, maxBytes)));
+}
+
+function objectOf(body: unknown): JsonObject {
   if (typeof body === "object" && body !== null && !Array.isArray(body)) return body as JsonObject;
   throw new Problem("body_shape", `the body is a JSON object, given ${typeName(body)}`, {
     repair: "send an object; /docs shows one",

@@ -30,7 +30,18 @@ export interface RouterOptions {
 
 export type Method = "GET" | "POST" | "PUT" | "DELETE";
 
-export type Register = (method: Method, path: string, scope: Scope | null, handle: Handle) => void;
+export interface RouteOptions {
+  /** How errors are worded, where a route speaks another system's contract. @default problem documents */
+  readonly errors?: (problem: Problem, requestId: string) => Answer;
+}
+
+export type Register = (
+  method: Method,
+  path: string,
+  scope: Scope | null,
+  handle: Handle,
+  options?: RouteOptions,
+) => void;
 
 const PUBLIC: Principal = { keyId: "", tenant: "", scopes: new Set() };
 
@@ -39,12 +50,12 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
   const { authenticate, telemetry, onError } = options;
   const routes: { method: Method; path: string; pattern: RegExp }[] = [];
 
-  function fail(error: unknown, route: string, requestId: string, startedAt: number): Response {
+  function fail(error: unknown, route: string, requestId: string, startedAt: number, errors = asDocument): Response {
     const problem = toProblem(error);
     if (problem.status >= 500) onError(problem.cause ?? problem, { requestId, route, code: problem.code });
-    telemetry.request(route, problem.status, performance.now() - startedAt);
-    const { status, headers } = problem;
-    return respond(status, problemBody(problem, requestId), "application/problem+json", requestId, headers);
+    const { status, body, contentType, headers } = errors(problem, requestId);
+    telemetry.request(route, status, performance.now() - startedAt);
+    return respond(status, body, contentType ?? "application/json", requestId, headers);
   }
 
   app.notFound((c) => {
@@ -62,7 +73,7 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
   });
   app.onError((error, c) => fail(error, "none", requestIdOf(c), performance.now()));
 
-  return (method, path, scope, handle) => {
+  return (method, path, scope, handle, { errors } = {}) => {
     routes.push({ method, path, pattern: new RegExp(`^${path.replace(/:[a-z]+/g, "[^/]+")}$`) });
     app.on(method, path, async (c) => {
       const startedAt = performance.now();
@@ -70,7 +81,7 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
       try {
         let principal = PUBLIC;
         if (scope !== null) {
-          const authenticated = authenticate(c.req.header("x-api-key"));
+          const authenticated = authenticate(presentedKey(c));
           // Known keys are checked without leaving the turn.
           principal = authenticated instanceof Promise ? await authenticated : authenticated;
           if (!principal.scopes.has(scope)) throw missingScope(scope, principal);
@@ -79,10 +90,24 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
         telemetry.request(path, status, performance.now() - startedAt);
         return respond(status, body, contentType ?? "application/json", requestId, headers);
       } catch (error) {
-        return fail(error, path, requestId, startedAt);
+        return fail(error, path, requestId, startedAt, errors);
       }
     });
   };
+}
+
+const asDocument = (problem: Problem, requestId: string): Answer => ({
+  status: problem.status,
+  body: problemBody(problem, requestId),
+  contentType: "application/problem+json",
+  headers: problem.headers,
+});
+
+const BEARER = /^Bearer +(\S+)$/i;
+
+/** Clients that know tokens alone, as Feast's, send the key as one. */
+function presentedKey(c: Context): string | undefined {
+  return c.req.header("x-api-key") ?? BEARER.exec(c.req.header("authorization") ?? "")?.[1];
 }
 
 /**

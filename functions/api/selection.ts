@@ -1,7 +1,7 @@
 /** Which features a request reads, worked out once for each list of names and kept: requests repeat themselves. */
 import type { EntityRequest } from "../../adapters/online-store.ts";
 import { KEY_LIMIT } from "../../core/event.ts";
-import type { Entity, FeatureValue, Plan, Service } from "../../core/plan.ts";
+import type { Dtype, Entity, FeatureValue, ListDtype, Plan, Service } from "../../core/plan.ts";
 import { MAX_FEATURES } from "./limits.ts";
 import { Problem, suggest } from "./problems.ts";
 
@@ -36,14 +36,23 @@ export interface Catalogue {
   features(names: readonly string[], field: string): Selection;
   isJoinKey(name: string): boolean;
   readonly joinKeys: readonly string[];
+  /** Names of all views. */
+  readonly views: readonly string[];
+  /** Of a stored feature, by its full name. */
+  dtypeOf(name: string): Dtype | ListDtype | undefined;
 }
 
 export function createCatalogue(plan: Plan): Catalogue {
   const entities = new Map(plan.entities.map((entity) => [entity.name, entity]));
   const joinKeys = plan.entities.map(({ joinKey }) => joinKey);
   const entityOf = new Map<string, Entity>();
-  for (const view of [...plan.views, ...plan.batchViews]) {
-    for (const feature of view.features) entityOf.set(feature.name, entities.get(view.entity) as Entity);
+  const dtypes = new Map<string, Dtype | ListDtype>();
+  const views = [...plan.views, ...plan.batchViews];
+  for (const { entity, features } of views) {
+    for (const { name, dtype } of features) {
+      entityOf.set(name, entities.get(entity) as Entity);
+      dtypes.set(name, dtype);
+    }
   }
   function build(names: readonly string[], isRequired: (entity: Entity) => boolean): Selection {
     const parts = new Map<Entity, { features: string[]; positions: number[] }>();
@@ -74,11 +83,11 @@ export function createCatalogue(plan: Plan): Catalogue {
   );
   const wholeEntities = new Map(
     plan.entities.map(({ name }) => {
-      const views = [...plan.views, ...plan.batchViews].filter((view) => view.entity === name);
+      const own = views.filter((view) => view.entity === name);
       return [
         name,
         build(
-          views.flatMap(({ features }) => features.map((feature) => feature.name)),
+          own.flatMap(({ features }) => features.map((feature) => feature.name)),
           () => true,
         ),
       ];
@@ -89,6 +98,8 @@ export function createCatalogue(plan: Plan): Catalogue {
   return {
     plan,
     joinKeys,
+    views: views.map(({ name }) => name),
+    dtypeOf: (name) => dtypes.get(name),
     isJoinKey: (name) => joinKeys.includes(name),
     service(name) {
       const found = services.get(name);

@@ -164,6 +164,7 @@ export function describeErrors(target: ContractTarget): void {
           "/v1/features/historical",
           "/v1/features/historical/{job}",
           "/v1/features/{entity}/{id}",
+          "/get-online-features",
           "/health",
           "/ready",
           "/metrics",
@@ -187,7 +188,7 @@ export function describeErrors(target: ContractTarget): void {
         expect([path, reply.status, reply.body.detail]).toEqual([path, path.includes("events") ? 202 : 200, undefined]);
         taken.push(path);
       }
-      expect(taken).toHaveLength(target.plan.streams.length + 2 * target.plan.services.length + 2);
+      expect(taken).toHaveLength(target.plan.streams.length + 2 * target.plan.services.length + 3);
     });
 
     it("/docs is one page that loads nothing from anywhere", async () => {

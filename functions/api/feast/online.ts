@@ -1,0 +1,220 @@
+/**
+ * `POST /get-online-features` by Feast's contract: columns of values, statuses and times, one for each name. The answer is
+ * written as JSON text directly.
+ */
+import type { OnlineReader } from "../../../adapters/online-store.ts";
+import type { FeatureValue, Scalar, Status } from "../../../core/plan.ts";
+import type { Scorer } from "../../../core/scoring.ts";
+import { type JsonObject, readObjectOfAnyType } from "../body.ts";
+import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "../limits.ts";
+import { Problem } from "../problems.ts";
+import { createRowReader, type Row, scalarJson, valueJson } from "../read-rows.ts";
+import { readRequestFields } from "../request-fields.ts";
+import type { Answer, Call, Handle } from "../router.ts";
+import { type Catalogue, shorten, typeName } from "../selection.ts";
+import type { Telemetry } from "../telemetry.ts";
+import { keyText } from "./keys.ts";
+import { FeastNames, type FeastSelection, type OnDemand } from "./names.ts";
+import { feastTime } from "./times.ts";
+
+/** Feast has no word for a window that is still being built: its INVALID is a value that is not set. */
+const STATUSES: Readonly<Record<Status, string>> = {
+  PRESENT: '"PRESENT"',
+  NULL_VALUE: '"NULL_VALUE"',
+  NOT_FOUND: '"NOT_FOUND"',
+  OUTSIDE_MAX_AGE: '"OUTSIDE_MAX_AGE"',
+  NOT_READY: '"INVALID"',
+};
+const NEVER = feastTime(null);
+
+export function createFeastOnline(deps: {
+  readonly catalogue: Catalogue;
+  readonly reader: OnlineReader;
+  readonly scorers: ReadonlyMap<string, Scorer>;
+  readonly telemetry: Telemetry;
+  readonly clock: () => number;
+}): Handle {
+  const { catalogue, scorers } = deps;
+  const readRows = createRowReader(deps);
+  const names = new FeastNames(catalogue, scorers);
+  return async ({ c, principal }: Call): Promise<Answer> => {
+    const body = await readObjectOfAnyType(c, MAX_QUERY_BYTES);
+    const entities = entitiesOf(body);
+    const asked = selectionOf(names, body);
+    const { keys, rows } = rowsOf(catalogue, entities);
+    const request = asked.onDemand.map((one) => requestRows(one, entities, rows.length));
+    const read = await readRows("feast", asked.selection, principal.tenant, rows);
+    const answered = [...keys, ...asked.names];
+    const results = [
+      ...keys.map((key) => keyJson(entities[key])),
+      ...columnsJson(asked, read.values),
+      ...asked.onDemand.flatMap((one, i) => onDemandJson(one, request[i], read.values)),
+    ];
+    return {
+      status: 200,
+      body: `{"results":[${results.join(",")}],"metadata":{"feature_names":${JSON.stringify(answered)}}}`,
+      // Feast's answer has no place for it.
+      headers: read.degraded === null ? undefined : { "x-freshet-degraded": read.degraded },
+    };
+  };
+}
+
+type Lists = Readonly<Record<string, readonly unknown[]>>;
+
+/** Join keys and request data, each a list with one item a row. */
+function entitiesOf(body: JsonObject): Lists {
+  const given = body["entities"];
+  if (typeof given !== "object" || given === null || Array.isArray(given)) {
+    throw new Problem(
+      given === undefined ? "field_missing" : "wrong_type",
+      `entities is an object of lists, given ${given === undefined ? "nothing" : typeName(given)}`,
+      { field: "entities", repair: 'send {"card_id": ["c1", "c2"]}' },
+    );
+  }
+  let length: number | null = null;
+  for (const name in given) {
+    const list = (given as JsonObject)[name];
+    const field = `entities.${shorten(name)}`;
+    if (!Array.isArray(list)) {
+      throw new Problem("wrong_type", `${field} is a list, given ${typeName(list)}`, {
+        field,
+        repair: `send one item for each row: ["c1"]`,
+      });
+    }
+    if (length !== null && list.length !== length) {
+      throw new Problem("entities_uneven", `${field} has ${list.length} items, others have ${length}`, {
+        field,
+        repair: "send one item for each row in every list",
+      });
+    }
+    length = list.length;
+  }
+  if (length === null || length === 0) {
+    throw new Problem("entities_uneven", "entities has no row", { field: "entities", repair: "send one or more rows" });
+  }
+  if (length > MAX_BATCH_ROWS) {
+    throw new Problem("too_many_rows", `a request has at most ${MAX_BATCH_ROWS} rows, given ${length}`, {
+      field: "entities",
+      repair: "split it into several requests",
+    });
+  }
+  return given as Lists;
+}
+
+function selectionOf(names: FeastNames, body: JsonObject): FeastSelection {
+  const { features, feature_service: service, full_feature_names: full } = body;
+  if (full !== undefined && full !== null && typeof full !== "boolean") {
+    throw new Problem("wrong_type", `full_feature_names is true or false, given ${typeName(full)}`, {
+      field: "full_feature_names",
+      repair: "send true or false, or leave it out",
+    });
+  }
+  // The service wins, as it does in Feast.
+  if (service !== undefined && service !== null && service !== "") {
+    if (typeof service === "string") return names.service(service, full === true);
+    throw new Problem("wrong_type", `feature_service is a string, given ${typeName(service)}`, {
+      field: "feature_service",
+      repair: 'send "feature_service": "fraud"',
+    });
+  }
+  if (features !== undefined && !(Array.isArray(features) && features.every((name) => typeof name === "string"))) {
+    throw new Problem("wrong_type", `features is a list of names, given ${typeName(features)}`, {
+      field: "features",
+      repair: 'send "features": ["card_activity:tx_count_1h"]',
+    });
+  }
+  if (features === undefined || features.length === 0) {
+    throw new Problem("selection_invalid", "no features are asked for", {
+      field: "features",
+      repair: 'send "features": ["card_activity:tx_count_1h"] or "feature_service": "fraud"',
+    });
+  }
+  return names.features(features, full === true);
+}
+
+/** Rows of what are join keys; other names are request data, or nobody's, which Feast lets pass. */
+function rowsOf(catalogue: Catalogue, entities: Lists): { keys: readonly string[]; rows: readonly Row[] } {
+  const keys = Object.keys(entities).filter((name) => catalogue.isJoinKey(name));
+  const [first] = Object.values(entities);
+  const rows = first.map((_, row) => ({
+    keys: Object.fromEntries(keys.map((key) => [key, keyText(entities[key][row], key, `entities.${key}[${row}]`)])),
+    prefix: "entities.",
+  }));
+  return { keys, rows };
+}
+
+/** @throws Problem `request_data_missing`, and those of request fields */
+function requestRows({ scorer }: OnDemand, entities: Lists, rows: number): readonly Record<string, Scalar>[] {
+  const { service } = scorer;
+  const fields = Object.keys(service.request);
+  const missing = fields.filter((name) => !Object.hasOwn(entities, name));
+  if (missing.length > 0) {
+    throw new Problem("request_data_missing", `features of ${service.name} need ${missing.join(", ")} in entities`, {
+      field: `entities.${missing[0]}`,
+      repair: "send each as a list with one item a row; null where there is no value",
+    });
+  }
+  return Array.from({ length: rows }, (_, row) => {
+    const given = Object.fromEntries(fields.map((name) => [name, entities[name][row]]));
+    return readRequestFields(service, given, `entities[${row}].`);
+  });
+}
+
+function keyJson(values: readonly unknown[]): string {
+  const statuses = values.map((value) => (value === null ? STATUSES.NULL_VALUE : STATUSES.PRESENT)).join(",");
+  const times = values.map(() => NEVER).join(",");
+  return `{"values":${JSON.stringify(values)},"statuses":[${statuses}],"event_timestamps":[${times}]}`;
+}
+
+function columnsJson({ columns }: FeastSelection, rows: readonly (readonly FeatureValue[])[]): string[] {
+  let newest = 0;
+  let text = NEVER;
+  // Features of a view mostly have one time, and writing it costs more than all the rest.
+  const timeOf = (ms: number | null): string => {
+    if (ms === null) return NEVER;
+    if (ms !== newest) {
+      newest = ms;
+      text = feastTime(ms);
+    }
+    return text;
+  };
+  return columns.map(({ position, isDouble }) => {
+    let values = "";
+    let statuses = "";
+    let times = "";
+    for (let row = 0; row < rows.length; row++) {
+      const { value, status, eventTimeMs } = rows[row][position];
+      const comma = row === 0 ? "" : ",";
+      values += comma + (isDouble && typeof value === "number" ? doubleJson(value) : valueJson(value));
+      statuses += comma + STATUSES[status];
+      times += comma + (status === "NOT_FOUND" ? NEVER : timeOf(eventTimeMs));
+    }
+    return `{"values":[${values}],"statuses":[${statuses}],"event_timestamps":[${times}]}`;
+  });
+}
+
+function doubleJson(value: number): string {
+  const text = scalarJson(value);
+  return Number.isInteger(value) && Math.abs(value) < 1e21 ? `${text}.0` : text;
+}
+
+function onDemandJson(
+  { scorer, inputs, outputs }: OnDemand,
+  request: readonly Record<string, Scalar>[],
+  rows: readonly (readonly FeatureValue[])[],
+): string[] {
+  const first = scorer.service.features.length;
+  const evaluated = rows.map(
+    (row, i) =>
+      scorer.evaluate(
+        request[i],
+        inputs.map((position) => row[position]),
+      ).values,
+  );
+  return outputs.map((output) => {
+    const values = evaluated.map((row) => row[first + output]);
+    const statuses = values.map((value) => (value === null ? STATUSES.NULL_VALUE : STATUSES.PRESENT));
+    const times = values.map(() => NEVER).join(",");
+    return `{"values":[${values.map(scalarJson).join(",")}],"statuses":[${statuses.join(",")}],"event_timestamps":[${times}]}`;
+  });
+}

@@ -1,0 +1,49 @@
+/** Feast's shapes for the OpenAPI document. */
+import { z } from "@hono/zod-openapi";
+import type { Plan } from "../../../core/plan.ts";
+import { MAX_BATCH_ROWS, MAX_FEATURES } from "../limits.ts";
+
+const value = z.union([z.number(), z.string(), z.boolean(), z.null()]);
+
+export const feastOnlineAnswer = z
+  .strictObject({
+    results: z
+      .array(
+        z.strictObject({
+          values: z.array(z.union([value, z.array(value)])),
+          statuses: z
+            .array(z.enum(["PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE", "INVALID"]))
+            .describe("INVALID: the feature is new and still being built."),
+          event_timestamps: z.array(z.string()).describe("RFC 3339; 1970-01-01T00:00:00Z for none."),
+        }),
+      )
+      .describe("One for each name, with one item for each row."),
+    metadata: z.strictObject({ feature_names: z.array(z.string()) }),
+  })
+  .openapi("FeastOnlineFeatures");
+
+export const feastError = z
+  .union([
+    z.string().describe("JSON in a string: module, class, message, code, field, repair, request_id."),
+    z.looseObject({ detail: z.unknown(), code: z.string() }),
+  ])
+  .openapi("FeastError");
+
+export function feastRequests(plan: Plan) {
+  const [view] = [...plan.views, ...plan.batchViews];
+  const joinKey = plan.entities.find(({ name }) => name === view?.entity)?.joinKey ?? "id";
+  return {
+    online: z
+      .object({
+        entities: z
+          .record(z.string(), z.array(value).min(1).max(MAX_BATCH_ROWS))
+          .describe("Join keys and request data; each list has one item for each row."),
+        features: z.array(z.string()).max(MAX_FEATURES).optional().describe("Either this or `feature_service`."),
+        feature_service: z.string().nullable().optional(),
+        full_feature_names: z.boolean().nullable().optional().describe("`view__feature` instead of `feature`."),
+      })
+      .openapi("FeastOnlineRequest", {
+        example: { entities: { [joinKey]: ["c1"] }, features: view?.features.slice(0, 2).map(({ name }) => name) },
+      }),
+  };
+}
