@@ -51,6 +51,7 @@ const dependencies = async ({ valkeyPort, model }: ListenOrder, keys: KeyStore):
   plan: servingPlan,
   services: [fraud],
   keys,
+  audit: { write: async () => {}, page: async () => ({ records: [], next: null }) },
   historical: null,
   scoring: model === undefined ? null : await scoringWith(model),
   ingest: null,

@@ -16,7 +16,7 @@ export function addStacks(app: App, deployment: Deployment): void {
   const storage = new StorageStack(app, deployment);
   const { store } = new OnlineStoreStack(app, deployment);
   const ingest = new IngestStack(app, deployment, { streams, keys: storage.keys });
-  const { archive, quarantine, lateQueue, controlTable, keys, models, jobs } = storage;
+  const { archive, quarantine, lateQueue, controlTable, keys, models, jobs, audit } = storage;
   const { aggregator, watchkeeper, sweeper, materializer } = new AggregationStack(app, deployment, {
     streams,
     store,
@@ -25,7 +25,15 @@ export function addStacks(app: App, deployment: Deployment): void {
     lateQueue,
     controlTable,
   });
-  const serving = new ServingStack(app, deployment, { store, keys, models, jobs, archive, ingest: ingest.fn });
+  const serving = new ServingStack(app, deployment, {
+    store,
+    keys,
+    models,
+    jobs,
+    audit,
+    archive,
+    ingest: ingest.fn,
+  });
   const { compactor, historical } = new OfflineStack(app, deployment, { archive, jobs });
   const { training } = deployment.target;
   if (training !== null) new TrainingStack(app, deployment, { archive, data: storage.training, models, training });

@@ -1,6 +1,7 @@
 import { CfnOutput } from "aws-cdk-lib";
 import type { Construct } from "constructs";
 import type { Archive } from "./constructs/archive.ts";
+import type { AuditTrail } from "./constructs/audit-trail.ts";
 import { HttpApi } from "./constructs/http-api.ts";
 import type { Models } from "./constructs/models.ts";
 import { NodeFunction } from "./constructs/node-function.ts";
@@ -14,6 +15,7 @@ export interface ServingStackProps {
   readonly keys: SecureTable;
   readonly models: Models;
   readonly jobs: SecureTable;
+  readonly audit: AuditTrail;
   readonly archive: Archive;
   readonly ingest: NodeFunction;
 }
@@ -37,6 +39,7 @@ export class ServingStack extends FreshetStack {
     props.models.grantServe(this.fn);
     props.archive.grantLogScores(this.fn);
     props.jobs.grantReadWrite(this.fn);
+    props.audit.grantRecord(this.fn);
     props.archive.grantHistorical(this.fn);
     this.api = new HttpApi(this, "Api", { deployment, ingest: props.ingest, api: this.fn });
     for (const [name, value] of Object.entries({

@@ -38,6 +38,10 @@ export interface Stage {
     readonly requestsPerSecond: number;
     readonly burst: number;
   };
+  readonly audit: {
+    /** Days after which a record of who changed what is removed. */
+    readonly retentionDays: number;
+  };
   readonly training: {
     /** Half of it is DuckDB's. Most that Lambda gives is 10,240. */
     readonly buildMemoryMb: number;
@@ -82,6 +86,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     },
     archive: { retentionDays: null, graceHours: 24, compactionMemoryMb: 1_024 },
     api: { memoryMb: 512, requestsPerSecond: 10_000, burst: 5_000 },
+    audit: { retentionDays: 7 },
     training: { buildMemoryMb: 3_008, instanceType: "ml.m5.large", volumeGb: 10, maxRuntimeSeconds: 3_600 },
     onlineStore: { nodeType: "cache.t4g.micro", shards: 1, replicasPerShard: 0, snapshotDays: 0, availabilityZones: 1 },
     alarms: { lagMs: 60_000, freshnessP99Ms: 2_000, sealBehindMs: 900_000, quarantined: 10, serverErrorShare: 0.01 },
@@ -100,6 +105,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     },
     archive: { retentionDays: 400, graceHours: 24, compactionMemoryMb: 2_048 },
     api: { memoryMb: 1_024, requestsPerSecond: 500, burst: 250 },
+    audit: { retentionDays: 90 },
     training: { buildMemoryMb: 3_008, instanceType: "ml.m5.large", volumeGb: 10, maxRuntimeSeconds: 3_600 },
     // A replica even here: without one there is no failover, and durability asks for cluster mode with failover.
     onlineStore: { nodeType: "cache.r7g.large", shards: 1, replicasPerShard: 1, snapshotDays: 1, availabilityZones: 2 },
@@ -121,6 +127,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     },
     archive: { retentionDays: null, graceHours: 24, compactionMemoryMb: 3_008 },
     api: { memoryMb: 1_769, requestsPerSecond: 5_000, burst: 2_500 },
+    audit: { retentionDays: 400 },
     training: { buildMemoryMb: 10_240, instanceType: "ml.m5.2xlarge", volumeGb: 50, maxRuntimeSeconds: 14_400 },
     onlineStore: {
       nodeType: "cache.r7g.xlarge",

@@ -1,6 +1,7 @@
 import { CfnOutput } from "aws-cdk-lib";
 import type { Construct } from "constructs";
 import { Archive } from "./constructs/archive.ts";
+import { AuditTrail } from "./constructs/audit-trail.ts";
 import { dataKey } from "./constructs/data-key.ts";
 import { Models } from "./constructs/models.ts";
 import { Quarantine } from "./constructs/quarantine.ts";
@@ -10,7 +11,7 @@ import { TrainingData } from "./constructs/training-data.ts";
 import type { Deployment } from "./deployment.ts";
 import { FreshetStack } from "./freshet-stack.ts";
 
-/** What is kept for good: archive, quarantine, late queue, API keys, models, and the record of what the store once held. Stateful. */
+/** What is kept for good: archive, quarantine, late queue, API keys, audit records, models, and the record of what the store once held. Stateful. */
 export class StorageStack extends FreshetStack {
   readonly archive: Archive;
   readonly quarantine: Quarantine;
@@ -18,6 +19,7 @@ export class StorageStack extends FreshetStack {
   readonly keys: SecureTable;
   readonly controlTable: SecureTable;
   readonly jobs: SecureTable;
+  readonly audit: AuditTrail;
   readonly models: Models;
   readonly training: TrainingData;
 
@@ -58,6 +60,7 @@ export class StorageStack extends FreshetStack {
       // What is taken by the API wakes the function that does it.
       changes: true,
     });
+    this.audit = new AuditTrail(this, "Audit", { deployment, key });
     this.models = new Models(this, "Models", { deployment, key, accessLogs });
     this.training = new TrainingData(this, "Training", { deployment, key, accessLogs });
     deployment.target.catalogueArchive(this, "ArchiveTables", deployment, this.archive);
@@ -69,6 +72,7 @@ export class StorageStack extends FreshetStack {
       LateTable: this.lateQueue.table.tableName,
       KeysTable: this.keys.table.tableName,
       JobsTable: this.jobs.table.tableName,
+      AuditTable: this.audit.table.table.tableName,
       ControlTable: this.controlTable.table.tableName,
       ModelsTable: this.models.table.table.tableName,
       ModelsBucket: this.models.bucket.bucketName,

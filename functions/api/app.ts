@@ -3,11 +3,13 @@
  * inside), so a route exists only where the port that it needs is given.
  */
 import { Hono } from "hono";
+import type { AuditLog } from "../../adapters/audit-log.ts";
 import type { Publisher } from "../../adapters/kinesis-publisher.ts";
 import type { OnlineReader } from "../../adapters/online-store.ts";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import type { Plan } from "../../core/plan.ts";
 import { createScorer } from "../../core/scoring.ts";
+import { createAuditHandler } from "./audit.ts";
 import type { EventCodec } from "./event-check.ts";
 import { createEventsHandler } from "./events.ts";
 import { feastError } from "./feast/errors.ts";
@@ -43,6 +45,8 @@ export interface ApiDependencies {
   readonly reader: OnlineReader | null;
   /** Null for a host that scores with rules alone, and logs no score. */
   readonly scoring: ScoringPorts | null;
+  /** Where changes and what administrators read are recorded. Null for a host that has neither. */
+  readonly audit: AuditLog | null;
   /** Null for a host without historical jobs. */
   readonly historical: HistoricalPorts | null;
   /** Epoch milliseconds. */
@@ -65,6 +69,11 @@ export function createApp(deps: ApiDependencies): Hono {
     authenticate: createAuthenticator(deps.keys, clock),
     telemetry,
     onError: (error, context) => log("request failed", context, error),
+    audit: deps.audit && {
+      log: deps.audit,
+      clock,
+      onUnrecorded: (record, error) => log("audit record not written", { ...record }, error),
+    },
   });
 
   if (reader !== null) {
@@ -85,8 +94,11 @@ export function createApp(deps: ApiDependencies): Hono {
     if (scoring !== null) {
       prometheus.watch(scoring.serving);
       const models = createModelHandlers({ catalogue, services, ...scoring, clock });
-      register("GET", "/v1/models", "admin", models.list);
-      register("POST", "/v1/models/:name/aliases/:alias", "admin", models.alias);
+      register("GET", "/v1/models", "admin", models.list, { audit: "models.list" });
+      register("POST", "/v1/models/:name/aliases/:alias", "admin", models.alias, { audit: "models.alias" });
+    }
+    if (deps.audit !== null) {
+      register("GET", "/v1/audit", "admin", createAuditHandler(deps.audit), { audit: "audit.read" });
     }
     register("POST", "/get-online-features", "read", createFeastOnline(shared), { errors: feastError });
     register("POST", "/v1/features/online", "read", features.online);

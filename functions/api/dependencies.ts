@@ -1,6 +1,7 @@
 /** The API's ports, made from the environment: one place for Lambda functions and the plain server. */
 
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
+import { createAuditLog } from "../../adapters/audit-log.ts";
 import { EventCodec } from "../../adapters/avro/event-codec.ts";
 import { createKinesisClient } from "../../adapters/kinesis-client.ts";
 import { createKinesisPublisher } from "../../adapters/kinesis-publisher.ts";
@@ -39,6 +40,14 @@ export function createDependencies(options: {
     reader: options.serve.read ? createReader(plan, valkeyOptionsFromEnvironment()) : null,
     scoring: options.scoring,
     historical: options.historical,
+    // Ingest takes events alone: it has no administrators, and no permission on the table.
+    audit: options.serve.read
+      ? createAuditLog({
+          table: requireEnvironment("auditTable"),
+          retentionDays: Number(requireEnvironment("auditRetentionDays")),
+          dynamodb: new DynamoDBClient({ maxAttempts: 2, ...impatient(1_000) }),
+        })
+      : null,
     clock: Date.now,
     telemetry: options.telemetry,
     log: options.log,

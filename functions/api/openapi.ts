@@ -1,6 +1,7 @@
 /** The OpenAPI 3.1 document, made from the plan on first request: nothing of it is on the path of other calls. */
 import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Plan } from "../../core/plan.ts";
+import { adminRoutes } from "./admin-openapi.ts";
 import { feastRoutes } from "./feast/openapi.ts";
 import { historicalRequest, jobAnswer } from "./historical-schemas.ts";
 import { PROBLEMS } from "./problems.ts";
@@ -167,6 +168,7 @@ export function createOpenApiDocument(plan: Plan, version: string): object {
     },
   });
   for (const route of feastRoutes(plan, keyed)) add(route);
+  for (const route of adminRoutes(keyed, FAILURES)) add(route);
   const open = (path: string, summary: string, responses: Parameters<typeof createRoute>[0]["responses"]) =>
     add({ method: "get", path, tags: ["Operations"], summary, responses });
   open("/health", "Is the process alive?", { 200: json(schemas.healthAnswer, "It is.") });

@@ -78,6 +78,7 @@ export const PROBLEMS = {
   read_overtaken: { status: 503, title: "The read was overtaken by writes" },
   store_unavailable: { status: 503, title: "The online store does not answer" },
   registry_unavailable: { status: 503, title: "The model registry does not answer" },
+  audit_unavailable: { status: 503, title: "The audit log does not answer" },
   keys_unavailable: { status: 503, title: "API keys cannot be checked" },
   not_ready: { status: 503, title: "Not ready" },
   integration_timeout: { status: 504, title: "The function did not answer in time" },

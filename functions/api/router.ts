@@ -1,5 +1,7 @@
 /** How a route runs: key and scope first, then the handler; every outcome becomes one answer, counted and timed. */
 import type { Context, Hono } from "hono";
+import { FreshetError } from "../../core/errors.ts";
+import { type Audit, type AuditKind, audited } from "../shared/audited.ts";
 import type { Authenticator, Principal, Scope } from "./keys.ts";
 import { Problem, problemBody, toProblem } from "./problems.ts";
 import type { Telemetry } from "./telemetry.ts";
@@ -18,6 +20,8 @@ export interface Answer {
   /** @default application/json */
   readonly contentType?: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** What was changed, for the audit record, where the path does not say. */
+  readonly target?: string;
 }
 export type Handle = (call: Call) => Answer | Promise<Answer>;
 
@@ -26,6 +30,8 @@ export interface RouterOptions {
   readonly telemetry: Telemetry;
   /** Told about every error that is ours. Never gets a payload or a key. */
   readonly onError: (error: unknown, context: { requestId: string; route: string; code: string }) => void;
+  /** Null for a host without audited routes. */
+  readonly audit: Audit | null;
 }
 
 export type Method = "GET" | "POST" | "PUT" | "DELETE";
@@ -33,6 +39,10 @@ export type Method = "GET" | "POST" | "PUT" | "DELETE";
 export interface RouteOptions {
   /** How errors are worded, where a route speaks another system's contract. @default problem documents */
   readonly errors?: (problem: Problem, requestId: string) => Answer;
+  /** Name of the action in the audit log, as `keys.create`. Required of every route of administrators, and of every change. */
+  readonly audit?: string;
+  /** @default `read` for GET, else `change` */
+  readonly auditKind?: AuditKind;
 }
 
 export type Register = (
@@ -47,7 +57,7 @@ const PUBLIC: Principal = { keyId: "", tenant: "", scopes: new Set() };
 
 /** Registers routes on `app`, named by their path in logs and metrics. */
 export function createRouter(app: Hono, options: RouterOptions): Register {
-  const { authenticate, telemetry, onError } = options;
+  const { authenticate, telemetry, onError, audit } = options;
   const routes: { method: Method; path: string; pattern: RegExp }[] = [];
 
   function fail(error: unknown, route: string, requestId: string, startedAt: number, errors = asDocument): Response {
@@ -73,7 +83,9 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
   });
   app.onError((error, c) => fail(error, "none", requestIdOf(c), performance.now()));
 
-  return (method, path, scope, handle, { errors } = {}) => {
+  return (method, path, scope, handle, { errors, audit: action, auditKind } = {}) => {
+    const kind = auditKind ?? (method === "GET" ? "read" : "change");
+    const auditing = action === undefined ? null : { action, kind, ...required(audit, path) };
     routes.push({ method, path, pattern: new RegExp(`^${path.replace(/:[a-z]+/g, "[^/]+")}$`) });
     app.on(method, path, async (c) => {
       const startedAt = performance.now();
@@ -84,9 +96,18 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
           const authenticated = authenticate(presentedKey(c));
           // Known keys are checked without leaving the turn.
           principal = authenticated instanceof Promise ? await authenticated : authenticated;
-          if (!principal.scopes.has(scope)) throw missingScope(scope, principal);
+          if (!principal.scopes.has(scope)) await deny(scope, principal, auditing, c, requestId);
         }
-        const { status, body, contentType, headers } = await handle({ c, principal, requestId, startedAt });
+        const call = { c, principal, requestId, startedAt };
+        const { status, body, contentType, headers } = await (auditing === null
+          ? handle(call)
+          : audited(
+              auditing,
+              auditing.kind,
+              entryOf(auditing, call),
+              () => handle(call),
+              ({ target }) => target,
+            ));
         telemetry.request(path, status, performance.now() - startedAt);
         return respond(status, body, contentType ?? "application/json", requestId, headers);
       } catch (error) {
@@ -108,6 +129,42 @@ const BEARER = /^Bearer +(\S+)$/i;
 /** Clients that know tokens alone, as Feast's, send the key as one. */
 function presentedKey(c: Context): string | undefined {
   return c.req.header("x-api-key") ?? BEARER.exec(c.req.header("authorization") ?? "")?.[1];
+}
+
+interface Auditing extends Audit {
+  readonly action: string;
+  readonly kind: AuditKind;
+}
+
+function required(audit: Audit | null, path: string): Audit {
+  if (audit !== null) return audit;
+  throw new FreshetError("audit_missing", `${path} is audited and this host has no audit log`, {
+    repair: "give createApp an audit log",
+  });
+}
+
+/** The path as it was sent: bounded, and without the query. */
+const entryOf = ({ action }: Auditing, { c, principal, requestId }: Pick<Call, "c" | "principal" | "requestId">) => ({
+  tenant: principal.tenant,
+  who: `key ${principal.keyId}`,
+  action,
+  target: c.req.path.slice(0, 512),
+  requestId,
+});
+
+/** An attempt without the scope is recorded where the call itself would be. @throws Problem `scope_missing` always */
+async function deny(
+  scope: Scope,
+  principal: Principal,
+  auditing: Auditing | null,
+  c: Context,
+  requestId: string,
+): Promise<never> {
+  const refuse = (): never => {
+    throw missingScope(scope, principal);
+  };
+  if (auditing === null) return refuse();
+  return audited(auditing, "read", entryOf(auditing, { c, principal, requestId }), refuse);
 }
 
 /**

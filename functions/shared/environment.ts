@@ -26,6 +26,9 @@ export const ENVIRONMENT = {
   lateTable: "FRESHET_LATE_TABLE",
   keysTable: "FRESHET_KEYS_TABLE",
   controlTable: "FRESHET_CONTROL_TABLE",
+  auditTable: "FRESHET_AUDIT_TABLE",
+  /** Days after which an audit record expires. */
+  auditRetentionDays: "FRESHET_AUDIT_RETENTION_DAYS",
   jobsTable: "FRESHET_JOBS_TABLE",
   modelsTable: "FRESHET_MODELS_TABLE",
   modelsBucket: "FRESHET_MODELS_BUCKET",

@@ -54,7 +54,17 @@ export class SecureTable extends Construct {
   /** To add items and change them; nothing that runs may delete one. */
   grantWrite(fn: NodeFunction): void {
     fn.allow(["dynamodb:BatchWriteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], [this.table.tableArn]);
-    // DynamoDB opens a table with the caller's permission on its key, for writes as for reads.
+    this.openForWriting(fn);
+  }
+
+  /** To put items one by one and to read a partition: a batch could delete, too. */
+  grantPutAndQuery(fn: NodeFunction): void {
+    fn.allow(["dynamodb:PutItem", "dynamodb:Query"], [this.table.tableArn]);
+    this.openForWriting(fn);
+  }
+
+  /** DynamoDB opens a table with the caller's permission on its key, for writes as for reads. */
+  private openForWriting(fn: NodeFunction): void {
     fn.allow(
       ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo"],
       [this.props.key.keyArn],

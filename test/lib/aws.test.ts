@@ -352,9 +352,16 @@ describe("least privilege", () => {
       Action.some((action) => /:Put(Item|Object)$/.test(action)),
     );
     const resources = written.map(({ Resource }) => JSON.stringify(Resource));
-    expect(resources).toHaveLength(3);
-    for (const part of ["ModelsTable", "inference-log/*", "JobsTable", "historical/*"])
+    expect(resources).toHaveLength(4);
+    for (const part of ["ModelsTable", "inference-log/*", "JobsTable", "historical/*", "AuditRecordsTable"])
       expect(resources.join()).toContain(part);
+  });
+
+  test("nothing may delete an audit record, not even in a batch", () => {
+    const onRecords = functions
+      .flatMap(([, { Properties }]) => statementsOf(Properties["FunctionName"].replace("freshet-prod-", "")))
+      .filter(({ Resource }) => JSON.stringify(Resource).includes("AuditRecordsTable"));
+    expect(onRecords.map(({ Action }) => Action)).toEqual([["dynamodb:PutItem", "dynamodb:Query"]]);
   });
 
   test("the heartbeat may list shards, put records and invoke control", () => {

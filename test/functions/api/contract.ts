@@ -159,6 +159,7 @@ export function describeErrors(target: ContractTarget): void {
           ...target.plan.services.flatMap(({ name }) => [`/v1/score/${name}`, `/v1/score/${name}/batch`]),
           "/v1/models",
           "/v1/models/{name}/aliases/{alias}",
+          "/v1/audit",
           "/v1/features/online",
           "/v1/features/batch",
           "/v1/features/historical",

@@ -1,5 +1,6 @@
 /** Ports of the API in memory, for unit tests: keys that are really hashed, a broker that can be told to refuse. */
 
+import type { AuditLog, AuditRecord } from "../../../adapters/audit-log.ts";
 import { EventCodec } from "../../../adapters/avro/event-codec.ts";
 import { hash64 } from "../../../adapters/hash.ts";
 import type { OutgoingRecord, Publisher, PublishOutcome } from "../../../adapters/kinesis-publisher.ts";
@@ -94,6 +95,35 @@ export function faultyReader(): FaultyReader {
   };
 }
 
+export interface MemoryAuditLog extends AuditLog {
+  /** In the order of their first write, each as it was written last. */
+  readonly records: AuditRecord[];
+  /** Every write, in order. */
+  readonly writes: AuditRecord[];
+  broken: boolean;
+}
+
+export function memoryAuditLog(): MemoryAuditLog {
+  return {
+    records: [],
+    writes: [],
+    broken: false,
+    async write(record) {
+      if (this.broken) throw new InfrastructureError("audit_unavailable", "writing an audit record failed");
+      this.writes.push(record);
+      const known = this.records.findIndex(({ id }) => id === record.id);
+      if (known < 0) this.records.push(record);
+      else this.records[known] = record;
+    },
+    async page(tenant, { before, limit }) {
+      if (this.broken) throw new InfrastructureError("audit_unavailable", "reading the audit log failed");
+      const own = this.records.filter((one) => one.tenant === tenant && (before === null || one.id < before));
+      const records = own.sort((a, b) => (a.id < b.id ? 1 : -1)).slice(0, limit);
+      return { records, next: own.length > limit ? records.at(-1)!.id : null };
+    },
+  };
+}
+
 export interface LogLine {
   readonly message: string;
   readonly details: Readonly<Record<string, unknown>>;
@@ -104,6 +134,7 @@ export function testDependencies() {
   const keys = memoryKeyStore();
   const broker = memoryBroker();
   const reader = faultyReader();
+  const audit = memoryAuditLog();
   const lines: LogLine[] = [];
   const dependencies: ApiDependencies = {
     plan,
@@ -113,9 +144,10 @@ export function testDependencies() {
     reader,
     scoring: null,
     historical: null,
+    audit,
     clock: Date.now,
     log: (message, details, error) => lines.push({ message, details, error }),
     version: "0.0.0",
   };
-  return { dependencies, keys, broker, reader, lines };
+  return { dependencies, keys, broker, reader, audit, lines };
 }

@@ -1,16 +1,17 @@
-/** How routes run, whatever they do: methods. What single routes answer is the contract suite's. */
+/** How routes run, whatever they do: methods, and records of administrators' calls. What single routes answer is the contract suite's. */
 import { Hono } from "hono";
 import { describe, expect, it } from "vitest";
-import { createAuthenticator } from "../../../functions/api/keys.ts";
-import { createRouter, type Method } from "../../../functions/api/router.ts";
-import { memoryKeyStore } from "./doubles.ts";
+import { createAuthenticator, createKey } from "../../../functions/api/keys.ts";
+import { Problem } from "../../../functions/api/problems.ts";
+import { createRouter, type Handle, type Method, type RouteOptions } from "../../../functions/api/router.ts";
+import { memoryAuditLog, memoryKeyStore } from "./doubles.ts";
 
 const telemetry = { request() {}, read() {}, score() {}, events() {} };
 
 function router() {
   const app = new Hono();
   const authenticate = createAuthenticator(memoryKeyStore(), () => 0);
-  return { app, register: createRouter(app, { authenticate, telemetry, onError: () => {} }) };
+  return { app, register: createRouter(app, { authenticate, telemetry, onError: () => {}, audit: null }) };
 }
 
 describe("methods", () => {
@@ -30,5 +31,109 @@ describe("methods", () => {
     register("DELETE", "/things", null, () => ({ status: 200, body: "{}" }));
     const reply = await app.request("/things", { method: "PUT" });
     expect([reply.status, reply.headers.get("allow")]).toEqual([405, "GET, DELETE"]);
+  });
+});
+
+describe("audited routes", () => {
+  async function audited(method: Method, options: RouteOptions, handle: Handle, scopes = ["admin"]) {
+    const app = new Hono();
+    const [keys, log] = [memoryKeyStore(), memoryAuditLog()];
+    const unrecorded: unknown[] = [];
+    const register = createRouter(app, {
+      authenticate: createAuthenticator(keys, () => 5_000),
+      telemetry,
+      onError: () => {},
+      audit: { log, clock: () => 5_000, onUnrecorded: (record, error) => unrecorded.push([record, String(error)]) },
+    });
+    register(method, "/things/:id", "admin", handle, options);
+    const { key, record } = await createKey(keys, { tenant: "team-a", scopes, nowMs: 0 });
+    const call = () =>
+      app.request("/things/7?x=1", { method, headers: { "x-api-key": key, "x-request-id": "request-1" } });
+    return { log, unrecorded, call, who: `key ${record.id}` };
+  }
+  const fine: Handle = () => ({ status: 200, body: "{}" });
+
+  it("a change is begun in the log before it is made, and done there before it is answered", async () => {
+    const seen: string[] = [];
+    const { log, call, who } = await audited("DELETE", { audit: "things.delete" }, () => {
+      seen.push(...log.writes.map(({ outcome }) => outcome));
+      return { status: 200, body: "{}", target: "thing 7" };
+    });
+    expect((await call()).status).toBe(200);
+    expect(seen).toEqual(["begun"]);
+    const [record] = log.records;
+    const entry = { tenant: "team-a", who, action: "things.delete", atMs: 5_000, requestId: "request-1" };
+    expect(log.records).toEqual([{ ...entry, id: record.id, target: "thing 7", outcome: "done" }]);
+    expect(record.id).toMatch(/^0000000005000-[0-9a-f]{12}$/);
+    expect(log.writes.map(({ target }) => target)).toEqual(["/things/7", "thing 7"]);
+  });
+
+  it("a read is one record, after it was made", async () => {
+    const { log, call } = await audited("GET", { audit: "things.read" }, fine);
+    expect((await call()).status).toBe(200);
+    expect(log.writes.map(({ outcome, target }) => [outcome, target])).toEqual([["done", "/things/7"]]);
+  });
+
+  it.each([
+    ["job_unknown", () => new Problem("job_unknown", "no job")],
+    ["internal", () => new TypeError("cells of undefined")],
+  ])("a call that fails is recorded with %s", async (code, error) => {
+    const { log, call } = await audited("POST", { audit: "things.make" }, () => {
+      throw error();
+    });
+    expect(((await (await call()).json()) as { code: string }).code).toBe(code);
+    expect(log.records.map(({ outcome }) => outcome)).toEqual([code]);
+  });
+
+  it("an attempt without the scope is recorded, and nothing is done", async () => {
+    let calls = 0;
+    const count: Handle = () => ({ status: 200, body: String(calls++) });
+    const { log, call } = await audited("POST", { audit: "things.make" }, count, ["read", "write"]);
+    expect((await call()).status).toBe(403);
+    expect([calls, log.writes.map(({ outcome }) => outcome)]).toEqual([0, ["scope_missing"]]);
+  });
+
+  it("without the table a change is refused and not made", async () => {
+    let calls = 0;
+    const count: Handle = () => ({ status: 200, body: String(calls++) });
+    const { log, call } = await audited("POST", { audit: "things.make" }, count);
+    log.broken = true;
+    const reply = await call();
+    expect([reply.status, ((await reply.json()) as { code: string }).code, calls]).toEqual([
+      503,
+      "audit_unavailable",
+      0,
+    ]);
+  });
+
+  it.each<[string, Method, RouteOptions, string[]]>([
+    ["a read is answered", "GET", { audit: "things.read" }, ["done"]],
+    ["a revocation is made", "DELETE", { audit: "things.end", auditKind: "revocation" }, ["begun", "done"]],
+  ])("without the table %s, and its records go to the log of the process", async (_, method, options, outcomes) => {
+    const { log, unrecorded, call } = await audited(method, options, fine);
+    log.broken = true;
+    expect((await call()).status).toBe(200);
+    expect(unrecorded.map(([record]: any) => record.outcome)).toEqual(outcomes);
+    expect(unrecorded[0]).toEqual([
+      expect.objectContaining({ action: options.audit, target: "/things/7", tenant: "team-a" }),
+      expect.stringContaining("audit"),
+    ]);
+  });
+
+  it("a table that fails once the change is made leaves `begun`, and the answer stands", async () => {
+    const { log, unrecorded, call } = await audited("POST", { audit: "things.make" }, () => {
+      log.broken = true;
+      return { status: 201, body: "{}" };
+    });
+    expect((await call()).status).toBe(201);
+    expect(log.records.map(({ outcome }) => outcome)).toEqual(["begun"]);
+    expect(unrecorded.map(([record]: any) => record.outcome)).toEqual(["done"]);
+  });
+
+  it("a host without an audit log cannot have one", () => {
+    const { register } = router();
+    expect(() => register("POST", "/things", "admin", fine, { audit: "things.make" })).toThrow(
+      "/things is audited and this host has no audit log",
+    );
   });
 });
