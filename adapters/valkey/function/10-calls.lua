@@ -1,15 +1,4 @@
--- What the calls share, and the calls themselves; `
-local function push(keys, args)
-  if not pack then bind() end
-  local refused, frozen = begin(keys, args)
-  if refused then return refused end
-  local clock = redis.call("TIME")
-  local nowMs = floor((clock[1] * 1000000 + clock[2]) / 1000)
-  local reply = { nowMs, frozen and 1 or 0 }
-  for k = 2, #keys do reply[k + 1] = pushEntity(keys[k], args[k], nowMs) end
-  return reply
-end
---@REGISTER@` is replaced by their registration.
+-- What the calls share, and the calls themselves; `--@REGISTER@` is replaced by their registration.
 
 local function bind()
   pack, unpackStruct = struct.pack, struct.unpack
