@@ -1,6 +1,7 @@
 /** Values of options. What cannot be read is a usage error: commander names the option, and the command ends with 2. */
 import { InvalidArgumentError } from "commander";
 import { parseDuration } from "../core/duration.ts";
+import { parseIsoOrDay } from "../core/iso-time.ts";
 
 type Parse<T> = (text: string) => T;
 
@@ -36,10 +37,10 @@ export const duration: Parse<number> = (text) => {
 /** Also how long ago. @returns epoch milliseconds */
 export const time: Parse<number> = (text) => {
   if (/^\d+[smhd]$/.test(text)) return Date.now() - duration(text);
-  const ms = /^\d{12,14}$/.test(text) ? Number(text) : Date.parse(text);
+  const ms = /^\d{12,14}$/.test(text) ? Number(text) : parseIsoOrDay(text);
   if (!Number.isNaN(ms)) return ms;
   throw new InvalidArgumentError(
-    "Give a time, as 2026-11-01, 2026-11-01T06:00:00Z or epoch milliseconds, or an age as 42d.",
+    "Give a day, as 2026-11-01 (UTC), a time with its zone, as 2026-11-01T06:00:00Z or 2026-11-01T06:00+02:00, epoch milliseconds, or an age, as 42d.",
   );
 };
 

@@ -1,4 +1,5 @@
 import { RecordError } from "../../core/errors.ts";
+import { parseIso } from "../../core/iso-time.ts";
 import type { Contract, ContractField } from "../../core/plan.ts";
 import type { EventFields, FieldValue } from "./event-codec.ts";
 import type { RecordSchema } from "./fingerprint.ts";
@@ -138,9 +139,6 @@ function readLong(rule: Rule, value: number): number {
   return value === 0 ? 0 : value;
 }
 
-const ISO_TIME =
-  /^(\d{4})-(\d{2})-(\d{2})T([01]\d|2[0-3]):[0-5]\d(:[0-5]\d([.,]\d{1,9})?)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$/;
-
 function readTime(rule: Rule, value: unknown): number {
   let time = Number.NaN;
   if (typeof value === "number") time = Number.isInteger(value) ? value : Number.NaN;
@@ -155,17 +153,6 @@ function readTime(rule: Rule, value: unknown): number {
       repair: "send integer epoch milliseconds, or ISO 8601 with a zone, as 2026-01-31T12:00:00.000Z",
     },
   );
-}
-
-/** ISO 8601 with a zone to epoch ms; NaN for anything else. Without a zone the machine's would decide. */
-export function parseIso(text: string): number {
-  const parts = ISO_TIME.exec(text);
-  if (parts === null) return Number.NaN;
-  // Date.parse carries 30 February into March; a day that does not exist is a mistake of the sender.
-  const [year, month, day] = [Number(parts[1]), Number(parts[2]), Number(parts[3])];
-  const date = new Date(Date.UTC(year, month - 1, day));
-  if (date.getUTCMonth() !== month - 1 || date.getUTCDate() !== day) return Number.NaN;
-  return Date.parse(text.replace(",", "."));
 }
 
 function readMap(rule: Rule, value: object): Record<string, string> {

@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type { HistoricalJob, HistoricalRequest } from "../../adapters/historical-jobs.ts";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
+import { parseIsoOrDay } from "../../core/iso-time.ts";
 import type { Plan } from "../../core/plan.ts";
 import { type JsonObject, readObject } from "./body.ts";
 import { MAX_QUERY_BYTES } from "./limits.ts";
@@ -177,15 +178,15 @@ function text(body: JsonObject, field: string): string | null {
   });
 }
 
-/** Epoch milliseconds, or a date and time in ISO 8601. */
+/** Epoch milliseconds, or ISO 8601: a day, or a time with its zone. */
 function timeOf(body: JsonObject, field: string): number | null {
   const value = body[field];
   if (value === undefined || value === null) return null;
-  const ms = typeof value === "string" ? Date.parse(value) : value;
+  const ms = typeof value === "string" ? parseIsoOrDay(value) : value;
   if (typeof ms === "number" && Number.isSafeInteger(ms) && ms >= 0) return ms;
   throw new Problem(
     "wrong_type",
-    `${field} is a time, given ${typeof value === "string" ? `"${shorten(value)}"` : typeName(value)}`,
+    `${field} is a day or a time with its zone, given ${typeof value === "string" ? `"${shorten(value)}"` : typeName(value)}`,
     {
       field,
       repair: "send epoch milliseconds, or 2026-11-01T00:00:00Z",

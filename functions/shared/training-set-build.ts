@@ -11,6 +11,7 @@ import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { checkTenant } from "../../core/event.ts";
+import { parseIsoOrDay } from "../../core/iso-time.ts";
 import type { Plan } from "../../core/plan.ts";
 import type { TrainingInput } from "./training-pipeline.ts";
 
@@ -56,6 +57,7 @@ export async function buildForTraining(
       repair: "declare them, or give training_set",
     });
   }
+  const [fromMs, toMs] = [instant("from", input.from), instant("to", input.to)];
   const out = join(folder, "set");
   const session = await DuckSession.open({ folder: join(folder, "duckdb"), memoryMb: ports.memoryMb });
   try {
@@ -66,8 +68,8 @@ export async function buildForTraining(
       definition,
       tenant,
       spine: { kind: "labels", stream: definition.labels.stream.name, asOf: "event_time" },
-      fromMs: instant("from", input.from),
-      toMs: instant("to", input.to),
+      fromMs,
+      toMs,
       labelDelayMs: parseDuration(definition.labels.delay),
       mount: archiveMount(session, mirror, tenant),
       mountValues: valuesMount(session, mirror, tenant),
@@ -86,9 +88,9 @@ export async function buildForTraining(
 
 function instant(name: string, text: string | undefined): number | null {
   if (text === undefined) return null;
-  const ms = Date.parse(text);
+  const ms = parseIsoOrDay(text);
   if (!Number.isNaN(ms)) return ms;
-  throw new FreshetError("time_invalid", `${name} is no time (given: ${text})`, {
+  throw new FreshetError("time_invalid", `${name} is a day or a time with its zone (given: ${text})`, {
     field: name,
     repair: "give it as 2026-11-01 or 2026-11-01T06:00:00Z",
   });

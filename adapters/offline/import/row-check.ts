@@ -1,10 +1,10 @@
 /** A row of a file to an archive row, by the same checks that an event meets on its way through ingest and apply. */
 import { RecordError } from "../../../core/errors.ts";
 import { checkEvent, compileGroups, entityId, type GroupReader, identityText } from "../../../core/event.ts";
+import { parseIso } from "../../../core/iso-time.ts";
 import type { FieldType, Plan, Stream } from "../../../core/plan.ts";
 import type { ArchiveRow, EntityFate } from "../../archive-format.ts";
 import { EventCodec } from "../../avro/event-codec.ts";
-import { parseIso } from "../../avro/json-reader.ts";
 import { hash64 } from "../../hash.ts";
 import type { FileRow } from "./text-rows.ts";
 

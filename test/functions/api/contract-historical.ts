@@ -60,6 +60,7 @@ export function describeHistorical(target: ContractTarget): void {
       [{ service: "fraude" }, 404, "service_unknown", "service"],
       [{ service: "fraud", labels: "outcomes" }, 404, "stream_unknown", "labels"],
       [{ service: "fraud", from: "yesterday" }, 400, "wrong_type", "from"],
+      [{ service: "fraud", to: "2026-11-01T00:00:00" }, 400, "wrong_type", "to"],
       [{ service: "fraud", from: 5, to: 5 }, 400, "selection_invalid", "to"],
       [{ service: "fraud", as_of: "noon" }, 400, "selection_invalid", "as_of"],
       [{ service: "fraud", rows: [] }, 400, "wrong_type", "rows"],
