@@ -2,6 +2,7 @@
 import { compileBatchView } from "./compile-batch.ts";
 import type { Definitions, FeatureViewDefinition, StreamDefinition } from "./definition.ts";
 import { formatDuration, parseDuration } from "./duration.ts";
+import { compileEnrich } from "./enrich.ts";
 import { refuse } from "./errors.ts";
 import type { Hash64 } from "./event.ts";
 import { checkField, type Draft, draftFeatures, NAME, toFeature } from "./feature.ts";
@@ -84,10 +85,16 @@ export function compile(
   const entities = definitions.entities.map(({ name, joinKey, description }) => ({ name, joinKey, description }));
   const pushed: Record<string, string[]> = structuredClone(lock.pushed ?? {}) as Record<string, string[]>;
   const batchViews = batch.map((view) => compileBatchView(view, entities, streams, (pushed[view.name] ??= [])));
+  const known = {
+    entities,
+    features: [...views, ...batchViews].flatMap(({ entity, features }) =>
+      features.map(({ name, dtype }) => ({ name, dtype, entity })),
+    ),
+  };
   const body = {
     version: 1 as const,
     entities,
-    streams,
+    streams: streams.map((stream, index) => compileEnrich(definitions.streams[index], stream, known)),
     groups,
     views,
     batchViews,

@@ -38,6 +38,9 @@ export { and, eq, gt, gte, isIn, isNull, lt, lte, ne, not, or } from "./where.ts
 // biome-ignore lint/suspicious/noEmptyInterface: it is open for merging
 export interface Contracts {}
 type FieldsOf<C> = C extends keyof Contracts ? keyof Contracts[C] & string : string;
+type NullableFieldsOf<C> = C extends keyof Contracts
+  ? { [F in keyof Contracts[C]]: Contracts[C][F] extends `${string}?` ? F : never }[keyof Contracts[C]] & string
+  : string;
 
 export interface EntityDefinition<J extends string = string> {
   readonly kind: "entity";
@@ -63,7 +66,16 @@ export interface StreamDefinition<C extends string = string> {
   readonly partitionKey: string;
   readonly allowedLateness: Duration;
   readonly base: Duration;
+  readonly enrich: Readonly<Record<string, LookupDefinition>>;
 }
+
+/** A feature whose value at ingest becomes a field of the event. */
+export interface LookupDefinition {
+  readonly kind: "lookup";
+  readonly feature: string;
+}
+/** @param feature full name, as `merchant_risk:chargeback_rate_30d`. A name, since its view may itself be over this stream */
+export const lookup = (feature: string): LookupDefinition => ({ kind: "lookup", feature });
 
 /** A named source of events with an Avro contract. */
 export function stream<const C extends string>(
@@ -77,9 +89,16 @@ export function stream<const C extends string>(
     allowedLateness?: Duration;
     /** The smallest tile, part of the stored layout: never change it. @default "1m" */
     base?: Duration;
+    /**
+     * Nullable fields that HTTP ingest fills from features of an entity that the event names, and that are recorded in the
+     * event. Null where there is no value, and in events of producers that write to the stream themselves.
+     * @default none
+     */
+    enrich?: Partial<Record<NullableFieldsOf<C>, LookupDefinition>>;
   },
 ): StreamDefinition<C> {
-  return { kind: "stream", name, allowedLateness: "10m", base: "1m", ...options };
+  const enrich = (options.enrich ?? {}) as Record<string, LookupDefinition>;
+  return { kind: "stream", name, allowedLateness: "10m", base: "1m", ...options, enrich };
 }
 
 export interface FeatureViewDefinition {

@@ -1,6 +1,7 @@
 /** What going from one plan to another does to stored state: the words of `freshet plan`. */
 import { diffBatchViews } from "./batch-diff.ts";
 import { formatDuration } from "./duration.ts";
+import { diffEnrich } from "./enrich.ts";
 import { canonicalJson } from "./json.ts";
 import type { Feature, Group, Plan, Slot, View } from "./plan.ts";
 
@@ -106,6 +107,7 @@ export function diffPlans(before: Plan | null, after: Plan): Change[] {
     }
   }
   changes.push(...diffBatchViews(before?.batchViews ?? [], after.batchViews));
+  changes.push(...diffEnrich(before?.streams ?? [], after.streams));
   return changes;
 }
 

@@ -192,6 +192,16 @@ export interface BatchView {
   readonly features: readonly BatchFeature[];
 }
 
+/** A field of a stream's events that HTTP ingest fills with a feature's value. */
+export interface Lookup {
+  readonly field: string;
+  /** Full name. */
+  readonly feature: string;
+  readonly entity: string;
+  /** Field of the event that names the entity. */
+  readonly joinKey: string;
+}
+
 export interface Stream {
   readonly name: string;
   readonly contract: string;
@@ -202,6 +212,8 @@ export interface Stream {
   readonly partitionKey: string;
   readonly allowedLatenessMs: number;
   readonly baseMs: number;
+  /** Left out where there is none. */
+  readonly enrich?: readonly Lookup[];
 }
 
 export interface Entity {

@@ -3,7 +3,7 @@
  * that is undefined, a definition of another kind. Looked for first, so that each has a message instead of a stack.
  */
 import type { BatchFeatureViewDefinition } from "./batch-view.ts";
-import type { Definitions, FeatureServiceDefinition, FeatureViewDefinition } from "./definition.ts";
+import type { Definitions, FeatureServiceDefinition, FeatureViewDefinition, StreamDefinition } from "./definition.ts";
 import { refuse } from "./errors.ts";
 import { OPERATORS } from "./operators.ts";
 
@@ -19,6 +19,7 @@ export function checkShape(definitions: Definitions): void {
   checkList("views", definitions.views, "featureView");
   checkList("batchViews", definitions.batchViews ?? [], "batchFeatureView");
   checkList("services", definitions.services, "featureService");
+  for (const stream of definitions.streams) checkEnrich(stream);
   for (const view of definitions.views) checkView(view);
   for (const view of definitions.batchViews ?? []) checkBatchView(view);
   for (const service of definitions.services) checkService(service);
@@ -43,6 +44,18 @@ function checkKind(where: string, item: unknown, ...kinds: readonly Kind[]): voi
       ? "check the name and its import; files that import each other may see each other unfinished"
       : `make it with ${kinds[0]}(…)`,
   );
+}
+
+function checkEnrich({ name, enrich }: StreamDefinition): void {
+  for (const [field, given] of Object.entries(enrich ?? {})) {
+    if (kindOf(given) === "lookup" && typeof given.feature === "string") continue;
+    refuse(
+      "definition_invalid",
+      `enrich of stream ${name} gives field ${field} a lookup, given ${whatIs(given)}`,
+      `write ${field}: lookup("view:feature")`,
+      field,
+    );
+  }
 }
 
 function checkView(view: FeatureViewDefinition): void {

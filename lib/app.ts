@@ -15,8 +15,8 @@ export function addStacks(app: App, deployment: Deployment): void {
   const { streams } = new StreamsStack(app, deployment);
   const storage = new StorageStack(app, deployment);
   const { store } = new OnlineStoreStack(app, deployment);
-  const ingest = new IngestStack(app, deployment, { streams, keys: storage.keys });
   const { archive, quarantine, lateQueue, controlTable, keys, models, jobs, audit } = storage;
+  const ingest = new IngestStack(app, deployment, { streams, keys: storage.keys, store });
   const { aggregator, watchkeeper, sweeper, materializer } = new AggregationStack(app, deployment, {
     streams,
     store,

@@ -2,27 +2,33 @@ import { CfnOutput } from "aws-cdk-lib";
 import type { Construct } from "constructs";
 import type { EventStreams } from "./constructs/event-streams.ts";
 import { NodeFunction } from "./constructs/node-function.ts";
+import type { OnlineStore } from "./constructs/online-store.ts";
 import type { SecureTable } from "./constructs/secure-table.ts";
 import type { Deployment } from "./deployment.ts";
 import { FreshetStack } from "./freshet-stack.ts";
+import { ingestReadsStore } from "./ingest-placement.ts";
 
 export interface IngestStackProps {
   readonly streams: EventStreams;
   readonly keys: SecureTable;
+  readonly store: OnlineStore;
 }
 
-/** HTTP events to Kinesis, from outside of the VPC: the VPC has no way to Kinesis. Stateless. */
+/** HTTP events to Kinesis: from outside of the VPC, which has no way to Kinesis, unless lookups need the store. Stateless. */
 export class IngestStack extends FreshetStack {
   readonly fn: NodeFunction;
 
   constructor(scope: Construct, deployment: Deployment, props: IngestStackProps) {
     super(scope, "ingest", { deployment, description: "Freshet: ingest" });
+    const readsStore = ingestReadsStore(deployment.plan);
     this.fn = new NodeFunction(this, "Ingest", {
       deployment,
       name: "ingest",
       description: "Checks events against their contract and puts them on their stream",
+      placement: readsStore ? props.store.placement : undefined,
       memoryMb: deployment.stage.api.memoryMb,
     });
+    if (readsStore) props.store.grantRead(this.fn);
     props.keys.grantRead(this.fn);
     props.streams.grantPut(this.fn);
     new CfnOutput(this, "IngestFunction", { value: this.fn.lambda.functionName });

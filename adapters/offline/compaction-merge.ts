@@ -4,7 +4,7 @@
  */
 import type { Stream } from "../../core/plan.ts";
 import { archiveColumns } from "./archive-view.ts";
-import { type DuckSession, sqlText } from "./duckdb.ts";
+import { type DuckSession, sqlName, sqlText } from "./duckdb.ts";
 
 const HOUR_MS = 3_600_000;
 /** End of the year 9999: later times, and those before 1970, are of refused records, and filed by arrival. */
@@ -97,12 +97,19 @@ async function mergeSlice(
     SELECT COALESCE(sum(payloads - greatest(1, before)), 0)::BIGINT AS conflicts FROM (
       SELECT count(*) AS payloads, count(*) FILTER (WHERE before) AS before FROM (
         SELECT same, bool_or(old) AS before FROM merging
-        WHERE reason IS NULL AND same IN (SELECT same FROM repeated) GROUP BY same, fields
+        WHERE reason IS NULL AND same IN (SELECT same FROM repeated) GROUP BY same, ${payloadOf(stream)}
       ) GROUP BY same
     )`);
   await session.run("DROP TABLE merging");
   const [{ rows }] = await session.rows(`SELECT count(*) AS rows FROM read_parquet(${sqlText(file)})`);
   return { rows: Number(rows), payloadConflicts: Number(conflicts) };
+}
+
+/** What a producer is held to repeat: ingest may have looked the others up twice, and found something else. */
+function payloadOf({ fields, enrich }: Stream): string {
+  if (enrich === undefined) return "fields";
+  const own = Object.keys(fields).filter((name) => !enrich.some(({ field }) => field === name));
+  return own.map((name) => `fields.${sqlName(name)}`).join(", ");
 }
 
 /**

@@ -33,6 +33,8 @@ export interface IngestPorts {
   readonly codecs: (contract: string) => EventCodec;
   /** The user records of a KPL aggregate; null for bytes that are none. */
   readonly deaggregate: (bytes: Buffer) => readonly Buffer[] | null;
+  /** Where fields of enriched streams are looked up; null where the plan has no such stream. */
+  readonly lookups: OnlineReader | null;
 }
 export interface ApiDependencies {
   readonly plan: Plan;

@@ -6,6 +6,7 @@ import { EventCodec } from "../../adapters/avro/event-codec.ts";
 import { createKinesisClient } from "../../adapters/kinesis-client.ts";
 import { createKinesisPublisher } from "../../adapters/kinesis-publisher.ts";
 import { deaggregate } from "../../adapters/kpl.ts";
+import type { OnlineReader } from "../../adapters/online-store.ts";
 import { valkeyOptionsFromEnvironment } from "../../adapters/valkey/options.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import { definitions } from "../../features/index.ts";
@@ -31,13 +32,15 @@ export function createDependencies(options: {
   telemetry?: Telemetry;
   log: Log;
 }): ApiDependencies {
+  const enriches = options.serve.ingest && plan.streams.some(({ enrich }) => enrich !== undefined);
+  const reader = options.serve.read || enriches ? createReader(plan, valkeyOptionsFromEnvironment()) : null;
   return {
     plan,
     services: definitions.services,
     // Keys are looked up on the way of a request: two quick tries, then a cached key or an answer that says so.
     keys: createKeyStore(new DynamoDBClient({ maxAttempts: 2, ...impatient(500) }), requireEnvironment("keysTable")),
-    ingest: options.serve.ingest ? ingestPorts() : null,
-    reader: options.serve.read ? createReader(plan, valkeyOptionsFromEnvironment()) : null,
+    ingest: options.serve.ingest ? ingestPorts(enriches ? reader : null) : null,
+    reader: options.serve.read ? reader : null,
     scoring: options.scoring,
     historical: options.historical,
     // Ingest takes events alone: it has no administrators, and no permission on the table.
@@ -55,7 +58,7 @@ export function createDependencies(options: {
   };
 }
 
-function ingestPorts(): IngestPorts {
+function ingestPorts(lookups: OnlineReader | null): IngestPorts {
   return {
     // The publisher retries within its own budget, record by record.
     publisher: createKinesisPublisher(createKinesisClient({ maxAttempts: 1 }), {
@@ -63,6 +66,7 @@ function ingestPorts(): IngestPorts {
     }),
     codecs: (contract) => EventCodec.for(contract),
     deaggregate,
+    lookups,
   };
 }
 

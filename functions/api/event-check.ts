@@ -17,6 +17,13 @@ export interface EventCodec {
   decode(bytes: Buffer): { readonly fields: Fields };
 }
 
+/** An event that may be queued once it is encoded. */
+export interface ReadEvent {
+  readonly eventId: string;
+  readonly fields: Fields;
+  /** As a producer encoded it; null when it has to be encoded here. */
+  readonly bytes: Buffer | null;
+}
 export interface EncodedEvent {
   readonly eventId: string;
   readonly partitionKey: string;
@@ -26,16 +33,20 @@ export interface EncodedEvent {
 export interface EventChecker {
   readonly stream: Stream;
   /** @throws RecordError */
-  fromJson(json: unknown, tenant: string, arrivalMs: number): EncodedEvent;
+  fromJson(json: unknown, tenant: string, arrivalMs: number): ReadEvent;
   /** @throws RecordError */
-  fromAvro(bytes: Buffer, tenant: string, arrivalMs: number): EncodedEvent;
+  fromAvro(bytes: Buffer, tenant: string, arrivalMs: number): ReadEvent;
+  /** What the windows that take these fields make of them. @throws RecordError `number_too_large`, `value_too_long` */
+  checkInputs(fields: Fields): void;
+  /** @throws RecordError `record_too_large`, and those of the codec */
+  encode(event: ReadEvent): EncodedEvent;
 }
 
 export function createEventChecker(plan: Plan, stream: Stream, codec: EventCodec): EventChecker {
   const groups = compileGroups(plan, stream.name, hash64);
   const texts = Object.keys(stream.fields).filter((name) => stream.fields[name].type === "string");
 
-  function check(fields: Fields, arrivalMs: number, encoded: Uint8Array | null): EncodedEvent {
+  function check(fields: Fields, arrivalMs: number, bytes: Buffer | null): ReadEvent {
     const { eventId, eventTimeMs } = checkEvent(stream, fields, arrivalMs);
     if (eventTimeMs < MIN_EVENT_TIME_MS) {
       throw new RecordError(
@@ -56,21 +67,21 @@ export function createEventChecker(plan: Plan, stream: Stream, codec: EventCodec
         repair: "send UTF-8 text without lone surrogates",
       });
     }
+    requireUnfilled(stream, fields);
+    checkInputs(fields);
+    return { eventId, fields, bytes };
+  }
+
+  function checkInputs(fields: Fields): void {
     for (const group of groups) {
       if (entityId(fields, group.joinKey) === null) continue;
       for (const channel of group.channels) channel(fields);
     }
-    const data = encoded ?? codec.encode(fields);
-    if (data.length > MAX_EVENT_BYTES) {
-      throw new RecordError("record_too_large", `an encoded event is at most ${MAX_EVENT_BYTES} bytes`, {
-        repair: "store large values elsewhere and send a reference",
-      });
-    }
-    return { eventId, partitionKey: String(fields[stream.partitionKey]), data };
   }
 
   return {
     stream,
+    checkInputs,
     fromJson(json, tenant, arrivalMs) {
       if (typeof json !== "object" || json === null || Array.isArray(json)) {
         throw new RecordError("record_shape", `an event is a JSON object, given ${typeName(json)}`, {
@@ -88,7 +99,27 @@ export function createEventChecker(plan: Plan, stream: Stream, codec: EventCodec
         ? check(fields, arrivalMs, bytes)
         : check({ ...fields, tenant }, arrivalMs, null);
     },
+    encode({ eventId, fields, bytes }) {
+      const data = bytes ?? codec.encode(fields);
+      if (data.length > MAX_EVENT_BYTES) {
+        throw new RecordError("record_too_large", `an encoded event is at most ${MAX_EVENT_BYTES} bytes`, {
+          repair: "store large values elsewhere and send a reference",
+        });
+      }
+      return { eventId, partitionKey: String(fields[stream.partitionKey]), data };
+    },
   };
+}
+
+/** One source for a field: what is looked up is told apart from what a producer says by who may write it. */
+function requireUnfilled({ enrich }: Stream, fields: Fields): void {
+  for (const { field, feature } of enrich ?? []) {
+    if (fields[field] === null || fields[field] === undefined) continue;
+    throw new RecordError("field_enriched", `${field} is filled here with ${feature}; the event has a value for it`, {
+      field,
+      repair: `leave ${field} out, or send null`,
+    });
+  }
 }
 
 function requireTenant(given: unknown, tenant: string): void {

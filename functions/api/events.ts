@@ -1,9 +1,18 @@
 /** `POST /v1/events/{stream}`: contract check, encoding, one PutRecords, a result for every record. */
+
 import type { Publisher, PublishOutcome } from "../../adapters/kinesis-publisher.ts";
-import { RecordError } from "../../core/errors.ts";
-import type { Plan } from "../../core/plan.ts";
+import type { OnlineReader } from "../../adapters/online-store.ts";
+import { FreshetError, RecordError } from "../../core/errors.ts";
+import type { Plan, Stream } from "../../core/plan.ts";
 import { emptyBody, isJsonType, parseJson, readBytes, unsupportedType } from "./body.ts";
-import { createEventChecker, type EncodedEvent, type EventChecker, type EventCodec } from "./event-check.ts";
+import { createEnrich, type Enrich } from "./enrich.ts";
+import {
+  createEventChecker,
+  type EncodedEvent,
+  type EventChecker,
+  type EventCodec,
+  type ReadEvent,
+} from "./event-check.ts";
 import { MAX_BODY_BYTES, MAX_EVENTS } from "./limits.ts";
 import { PROBLEMS, Problem, type ProblemCode, suggest } from "./problems.ts";
 import type { Answer, Call } from "./router.ts";
@@ -16,6 +25,9 @@ interface RecordResult {
   index: number;
   event_id: string | null;
   status: "queued" | "invalid" | "throttled";
+  /** Only on streams with lookups. */
+  enriched?: boolean;
+  not_enriched?: Readonly<Record<string, string>>;
   code?: string;
   field?: string;
   detail?: string;
@@ -28,12 +40,17 @@ export function createEventsHandler(deps: {
   /** The user records of a KPL-aggregated record; null for bytes that are none. @throws RecordError for a damaged one */
   deaggregate: (bytes: Buffer) => readonly Buffer[] | null;
   publisher: Publisher;
+  /** Where enriched streams look their fields up; null where the plan has none. */
+  lookups: OnlineReader | null;
   telemetry: Telemetry;
   clock: () => number;
 }): (call: Call) => Promise<Answer> {
   const checkers = new Map<string, EventChecker>();
+  const enrichers = new Map<string, Enrich>();
   for (const stream of deps.plan.streams) {
-    checkers.set(stream.name, createEventChecker(deps.plan, stream, deps.codecs(stream.contract)));
+    const checker = createEventChecker(deps.plan, stream, deps.codecs(stream.contract));
+    checkers.set(stream.name, checker);
+    if (stream.enrich !== undefined) enrichers.set(stream.name, createEnrich(checker, requireLookups(deps, stream)));
   }
 
   return async ({ c, principal, requestId }) => {
@@ -45,41 +62,81 @@ export function createEventsHandler(deps: {
         repair: suggest(name, [...checkers.keys()]),
       });
     }
-    const { records, encode } = await readRecords(c, checker, deps.deaggregate);
+    const { records, read } = await readRecords(c, checker, deps.deaggregate);
     const arrivalMs = deps.clock();
     const results: RecordResult[] = new Array(records.length);
-    const accepted: EncodedEvent[] = [];
-    const positions: number[] = [];
-    records.forEach((record, index) => {
+    let accepted: { index: number; event: ReadEvent }[] = [];
+    /** A record's own fault is its own result. */
+    const attempt = <T>(index: number, eventId: () => string | null, what: () => T): T | null => {
       try {
-        const event = encode(record, principal.tenant, arrivalMs);
-        results[index] = { index, event_id: event.eventId, status: "queued" };
-        accepted.push(event);
-        positions.push(index);
+        return what();
       } catch (error) {
         if (!(error instanceof RecordError)) throw error;
-        results[index] = invalid(index, eventIdOf(record, checker), error);
+        results[index] = invalid(index, eventId(), error);
+        return null;
       }
+    };
+    records.forEach((record, index) => {
+      const event = attempt(
+        index,
+        () => eventIdOf(record, checker),
+        () => read(record, principal.tenant, arrivalMs),
+      );
+      if (event === null) return;
+      results[index] = { index, event_id: event.eventId, status: "queued" };
+      accepted.push({ index, event });
     });
-    const outcomes = accepted.length === 0 ? [] : await deps.publisher.publish(name, accepted);
+    const enrich = enrichers.get(name);
+    if (enrich !== undefined && accepted.length > 0) {
+      const enriched = await enrich(
+        principal.tenant,
+        accepted.map(({ event }) => event),
+        arrivalMs,
+      );
+      deps.telemetry.enrichment(name, enriched.counts);
+      accepted = accepted.map(({ index }, i) => {
+        const { event, missing } = enriched.events[i];
+        results[index].enriched = missing === null;
+        if (missing !== null) results[index].not_enriched = missing;
+        return { index, event };
+      });
+    }
+    const outgoing: { index: number; record: EncodedEvent }[] = [];
+    for (const { index, event } of accepted) {
+      const record = attempt(
+        index,
+        () => event.eventId,
+        () => checker.encode(event),
+      );
+      if (record !== null) outgoing.push({ index, record });
+    }
+    const encoded = outgoing.map(({ record }) => record);
+    const outcomes = encoded.length === 0 ? [] : await deps.publisher.publish(name, encoded);
     outcomes.forEach((outcome, i) => {
-      if (outcome !== "queued") Object.assign(results[positions[i]], NOT_QUEUED[outcome]);
+      if (outcome !== "queued") Object.assign(results[outgoing[i].index], NOT_QUEUED[outcome]);
     });
     return answer(name, results, requestId, deps.telemetry);
   };
 }
 
-type Encode = (record: any, tenant: string, arrivalMs: number) => EncodedEvent;
+function requireLookups({ lookups }: { lookups: OnlineReader | null }, { name }: Stream): OnlineReader {
+  if (lookups !== null) return lookups;
+  throw new FreshetError("environment_missing", `stream ${name} is enriched, and this host reaches no online store`, {
+    repair: "deploy with the CDK app, which lets ingest reach it",
+  });
+}
+
+type Read = (record: any, tenant: string, arrivalMs: number) => ReadEvent;
 
 async function readRecords(
   c: Call["c"],
   checker: EventChecker,
   deaggregate: (bytes: Buffer) => readonly Buffer[] | null,
-): Promise<{ records: readonly unknown[]; encode: Encode }> {
+): Promise<{ records: readonly unknown[]; read: Read }> {
   const type = c.req.header("content-type");
   if (type === undefined || isJsonType(type)) {
     const body = parseJson(await readBytes(c, MAX_BODY_BYTES));
-    return { records: limited(jsonRecords(body)), encode: checker.fromJson };
+    return { records: limited(jsonRecords(body)), read: checker.fromJson };
   }
   const bare = type.split(";")[0].trim().toLowerCase();
   if (!AVRO_TYPES.includes(bare)) throw unsupportedType(type, ["application/json", ...AVRO_TYPES]);
@@ -87,7 +144,7 @@ async function readRecords(
   if (bytes.length === 0) throw emptyBody();
   // One record in single-object encoding, or many in a KPL aggregate; the first bytes tell.
   try {
-    return { records: limited<Buffer>(deaggregate(bytes) ?? [bytes]), encode: checker.fromAvro };
+    return { records: limited<Buffer>(deaggregate(bytes) ?? [bytes]), read: checker.fromAvro };
   } catch (error) {
     if (!(error instanceof RecordError)) throw error;
     throw new Problem("aggregate_invalid", error.message, { repair: error.repair, cause: error });

@@ -91,6 +91,10 @@ function emfTelemetry(metrics: Metrics): Telemetry & { models(refused: number): 
       metrics.addMetric("EventsInvalid", MetricUnit.Count, invalid);
       metrics.addMetric("EventsThrottled", MetricUnit.Count, throttled);
     },
+    enrichment(_stream, { missing, unavailable }) {
+      metrics.addMetric("EnrichmentsMissing", MetricUnit.Count, missing);
+      metrics.addMetric("EnrichmentsUnavailable", MetricUnit.Count, unavailable);
+    },
     models(refused) {
       metrics.addMetric("ModelsRefused", MetricUnit.Count, refused);
     },

@@ -31,6 +31,7 @@ export const PROBLEMS = {
   record_shape: { status: 400, title: "An event is no object" },
   record_too_large: { status: 400, title: "An event is too large" },
   field_unknown: { status: 400, title: "The contract lacks a field" },
+  field_enriched: { status: 400, title: "A field is filled by lookup" },
   not_single_object: { status: 400, title: "The bytes are no Avro record" },
   schema_unknown: { status: 400, title: "The schema fingerprint is not known" },
   avro_truncated: { status: 400, title: "The Avro record is cut off" },

@@ -29,6 +29,22 @@ const eventResult = z
     index: z.number().int(),
     event_id: z.string().nullable(),
     status: z.enum(["queued", "invalid", "throttled"]),
+    enriched: z.boolean().optional().describe("Only on streams with lookups: whether every one of them had a value."),
+    not_enriched: z
+      .record(
+        z.string(),
+        z.enum([
+          "NULL_VALUE",
+          "NOT_FOUND",
+          "OUTSIDE_MAX_AGE",
+          "NOT_READY",
+          "KEY_MISSING",
+          "STORE_UNAVAILABLE",
+          "VALUE_REFUSED",
+        ]),
+      )
+      .optional()
+      .describe("Fields that were recorded as null, and why."),
     code: z.string().optional(),
     field: z.string().optional(),
     detail: z.string().optional(),

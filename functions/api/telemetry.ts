@@ -9,6 +9,8 @@ export interface Telemetry {
   read(route: string, degraded: string | null): void;
   score(service: string, missing: number, degraded: string | null, latencyMs: number): void;
   events(stream: string, counts: { queued: number; invalid: number; throttled: number }): void;
+  /** Fields that ingest was to fill. */
+  enrichment(stream: string, counts: { filled: number; missing: number; unavailable: number }): void;
 }
 
 export interface PrometheusTelemetry extends Telemetry {
@@ -62,6 +64,12 @@ export function createPrometheusTelemetry(): PrometheusTelemetry {
   const records = new Counter({
     name: "freshet_events_total",
     help: "Events that ingest answered, by stream and result.",
+    labelNames: ["stream", "result"],
+    registers,
+  });
+  const enrichedFields = new Counter({
+    name: "freshet_enriched_fields_total",
+    help: "Fields that ingest was to fill, by stream and result.",
     labelNames: ["stream", "result"],
     registers,
   });
@@ -124,6 +132,11 @@ export function createPrometheusTelemetry(): PrometheusTelemetry {
       if (invalid > 0) records.labels(stream, "invalid").inc(invalid);
       if (throttled > 0) records.labels(stream, "throttled").inc(throttled);
     },
+    enrichment(stream, counts) {
+      for (const [result, count] of Object.entries(counts)) {
+        if (count > 0) enrichedFields.labels(stream, result).inc(count);
+      }
+    },
   };
 }
 
@@ -144,6 +157,10 @@ export function bothTelemetries(first: Telemetry, second: Telemetry): Telemetry 
     events(...given) {
       first.events(...given);
       second.events(...given);
+    },
+    enrichment(...given) {
+      first.enrichment(...given);
+      second.enrichment(...given);
     },
   };
 }

@@ -111,7 +111,10 @@ export async function aggregateBatch(
     oldestArrivalMs: records[0].arrivalMs,
     visibleMs: nowMs,
     failover,
-    conflicts: findConflicts(candidates),
+    conflicts: findConflicts(
+      candidates,
+      stream.enrich?.map(({ field }) => field),
+    ),
     archivedBytes: objects.reduce((total, { bytes }) => total + bytes, 0),
   };
 }

@@ -24,8 +24,11 @@ export interface Conflicts {
 const IDS_TOLD = 5;
 const NONE: Conflicts = { times: 0, payloads: 0, eventIds: [] };
 
-/** Costs a look-up for an event; payloads are compared only where an id comes again. */
-export function findConflicts(events: readonly SeenEvent[]): Conflicts {
+/**
+ * Costs a look-up for an event; payloads are compared only where an id comes again.
+ * @param filled fields that ingest looked up: of an event that is sent again they may differ, and no producer is at fault
+ */
+export function findConflicts(events: readonly SeenEvent[], filled: readonly string[] = []): Conflicts {
   const tenants = new Map<string, Map<string, SeenEvent>>();
   let times = 0;
   let payloads = 0;
@@ -43,9 +46,12 @@ export function findConflicts(events: readonly SeenEvent[]): Conflicts {
     }
     const otherTime = first.eventTimeMs !== event.eventTimeMs;
     if (otherTime) times++;
-    else if (isDeepStrictEqual(first.fields, event.fields)) continue;
+    else if (isDeepStrictEqual(without(first.fields, filled), without(event.fields, filled))) continue;
     else payloads++;
     if (eventIds.size < IDS_TOLD) eventIds.add(event.eventId);
   }
   return times + payloads === 0 ? NONE : { times, payloads, eventIds: [...eventIds] };
 }
+
+const without = (fields: SeenEvent["fields"], names: readonly string[]): SeenEvent["fields"] =>
+  names.length === 0 ? fields : Object.fromEntries(Object.entries(fields).filter(([name]) => !names.includes(name)));

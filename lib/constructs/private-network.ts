@@ -3,6 +3,7 @@ import {
   FlowLogDestination,
   FlowLogTrafficType,
   GatewayVpcEndpointAwsService,
+  InterfaceVpcEndpointAwsService,
   type IVpc,
   Peer,
   Port,
@@ -14,6 +15,7 @@ import { AnyPrincipal, PolicyStatement } from "aws-cdk-lib/aws-iam";
 import { LogGroup } from "aws-cdk-lib/aws-logs";
 import { Construct } from "constructs";
 import type { Deployment } from "../deployment.ts";
+import { ingestReadsStore } from "../ingest-placement.ts";
 import type { Placement } from "./node-function.ts";
 import { removalOf } from "./removal.ts";
 
@@ -25,7 +27,8 @@ export interface PrivateNetworkProps {
 
 /**
  * A VPC with no way out: isolated subnets, and the two gateway endpoints that cost nothing. All that a function in it may
- * need is the store, S3 and DynamoDB; a NAT gateway would add a bill and a path for data to leave.
+ * need is the store, S3 and DynamoDB; a NAT gateway would add a bill and a path for data to leave. Where ingest reads the
+ * store, an endpoint of Kinesis joins them, which is billed by the hour and zone.
  */
 export class PrivateNetwork extends Construct {
   readonly vpc: IVpc;
@@ -74,7 +77,25 @@ export class PrivateNetwork extends Construct {
     this.store.addIngressRule(this.clients, Port.tcp(storePort), "Valkey");
     this.clients.addEgressRule(this.store, Port.tcp(storePort), "Valkey");
     // Addresses of S3 and DynamoDB; there is a route to nothing else.
-    this.clients.addEgressRule(Peer.anyIpv4(), Port.tcp(443), "Gateway endpoints");
+    this.clients.addEgressRule(Peer.anyIpv4(), Port.tcp(443), "Endpoints");
+    if (ingestReadsStore(deployment.plan)) this.addKinesis(vpc);
+  }
+
+  private addKinesis(vpc: Vpc): void {
+    const group = new SecurityGroup(this, "KinesisGroup", {
+      vpc,
+      description: "Kinesis endpoint: reached by the functions that use the online store",
+      allowAllOutbound: false,
+    });
+    group.addIngressRule(this.clients, Port.tcp(443), "Kinesis");
+    vpc
+      .addInterfaceEndpoint("Kinesis", {
+        service: InterfaceVpcEndpointAwsService.KINESIS_STREAMS,
+        subnets: { subnetType: SubnetType.PRIVATE_ISOLATED },
+        securityGroups: [group],
+        open: false,
+      })
+      .addToPolicy(this.ownAccountOnly("kinesis"));
   }
 
   get placement(): Placement {

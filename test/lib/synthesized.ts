@@ -55,10 +55,10 @@ export const fixturePlan: Plan = {
   ],
 };
 
-export function synthesize(target: Target, stage: Stage["name"]): Synthesized {
+export function synthesize(target: Target, stage: Stage["name"], plan = fixturePlan): Synthesized {
   const { context } = JSON.parse(readFileSync(new URL("../../cdk.json", import.meta.url), "utf8"));
   const app = new App({ context });
-  addStacks(app, { stage: stageNamed(stage), target, plan: fixturePlan, code: placeholderCode });
+  addStacks(app, { stage: stageNamed(stage), target, plan, code: placeholderCode });
   return new Synthesized(app);
 }
 

@@ -9,6 +9,7 @@ import { archiveSelect } from "../../../adapters/offline/archive-view.ts";
 import { loadFresh, mergeHour, timeConflicts } from "../../../adapters/offline/compaction-merge.ts";
 import { DuckSession } from "../../../adapters/offline/duckdb.ts";
 import { entityEventsSql, streamEventsSql } from "../../../adapters/offline/entity-events.ts";
+import type { Stream } from "../../../core/plan.ts";
 import { plan } from "../../support/fixture-plan.ts";
 import { archiveRows, HOUR_MS, START_MS, withRegion } from "./archive-rows.ts";
 import { naiveEntityEvents } from "./naive-entity-events.ts";
@@ -39,13 +40,13 @@ class Compacted {
   payloadConflicts = 0;
   timeConflicts = 0;
 
-  async add(rows: readonly ArchiveRow[]): Promise<void> {
-    const { hours } = await loadFresh(session, archiveSelect(stream, [rawFile(rows)], []));
+  async add(rows: readonly ArchiveRow[], of: Stream = stream): Promise<void> {
+    const { hours } = await loadFresh(session, archiveSelect(of, [rawFile(rows)], []));
     for (const hour of hours) {
       const before = this.hours.get(hour);
       const file = join(folder, `${files++}.parquet`);
       const select = archiveSelect(stream, [], before === undefined ? [] : [before]);
-      this.payloadConflicts += (await mergeHour(session, stream, hour, select, () => file)).payloadConflicts;
+      this.payloadConflicts += (await mergeHour(session, of, hour, select, () => file)).payloadConflicts;
       this.hours.set(hour, file);
     }
     this.timeConflicts += await timeConflicts(session);
@@ -151,6 +152,17 @@ describe("merging", () => {
       ["number_too_large", "1"],
       ["number_too_large", "3"],
     ]);
+  });
+
+  it("keeps a payload that differs in what ingest looked up, and holds it against no producer", async () => {
+    const enrich = [{ field: "amount", feature: "risk:rate", entity: "shop", joinKey: "shop" }];
+    const compacted = new Compacted();
+    await compacted.add([row(1, [card("applied", 7)])], { ...stream, enrich });
+    await compacted.add([row(2, [card("duplicate", 7)], { sequence: "2" })], { ...stream, enrich });
+    expect([(await compacted.rows()).length, compacted.payloadConflicts]).toEqual([2, 0]);
+    const other = row(2, [card("duplicate", 7)], { sequence: "3" });
+    await compacted.add([{ ...other, fields: { ...other.fields, country: "SE" } }], { ...stream, enrich });
+    expect(compacted.payloadConflicts).toBe(1);
   });
 
   it("keeps a second payload as a row of its own, and counts it once", async () => {

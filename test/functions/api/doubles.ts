@@ -140,7 +140,7 @@ export function testDependencies() {
     plan,
     services: definitions.services,
     keys,
-    ingest: { publisher: broker, codecs: (contract) => EventCodec.for(contract), deaggregate },
+    ingest: { publisher: broker, codecs: (contract) => EventCodec.for(contract), deaggregate, lookups: null },
     reader,
     scoring: null,
     historical: null,

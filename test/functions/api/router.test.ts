@@ -6,7 +6,7 @@ import { Problem } from "../../../functions/api/problems.ts";
 import { createRouter, type Handle, type Method, type RouteOptions } from "../../../functions/api/router.ts";
 import { memoryAuditLog, memoryKeyStore } from "./doubles.ts";
 
-const telemetry = { request() {}, read() {}, score() {}, events() {} };
+const telemetry = { request() {}, read() {}, score() {}, events() {}, enrichment() {} };
 
 function router() {
   const app = new Hono();

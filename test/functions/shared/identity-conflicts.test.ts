@@ -22,6 +22,12 @@ test("one identity with another payload", () => {
   expect(findConflicts([event("t1", 1, 10), event("t1", 1, 11)])).toEqual({ times: 0, payloads: 1, eventIds: ["t1"] });
 });
 
+test("what ingest looked up may differ when an event is sent again: its producer is not at fault", () => {
+  expect(findConflicts([event("t1", 1, 10), event("t1", 1, 11)], ["amount"])).toEqual(NONE);
+  const other = { ...event("t1", 1, 11), fields: { ...event("t1", 1, 11).fields, tags: {} } };
+  expect(findConflicts([event("t1", 1, 10), other], ["amount"]).payloads).toBe(1);
+});
+
 test("ids of two tenants have nothing to do with each other", () => {
   expect(findConflicts([event("t1", 1, 10, "a"), event("t1", 2, 11, "b")])).toEqual(NONE);
 });
