@@ -56,14 +56,11 @@ export function checkServing(
     const known = [...keys, ...fields];
     if (!known.includes(key)) refuse("experiment_invalid", `experiment by ${key}`, `use one of ${known.join(", ")}`);
     if (!isShare(challenger)) refuse("experiment_invalid", `challenger gets ${challenger}`, "use a share from 0 to 1");
-    const candidate = plan.entities.find(({ name }) => name === service.candidate)?.joinKey;
-    if (key === candidate) {
-      const others = known.filter((name) => name !== candidate);
-      refuse(
-        "experiment_invalid",
-        `${key} deals the candidates of one ranking apart`,
-        `use one of ${others.join(", ")}`,
-      );
+    // Request fields may be a candidate's own, as its id is.
+    const shared = plan.entities.filter(({ name }) => service.entities.includes(name) && name !== service.candidate);
+    if (service.candidate !== undefined && shared.every(({ joinKey }) => joinKey !== key)) {
+      const others = shared.map(({ joinKey }) => joinKey).join(", ");
+      refuse("experiment_invalid", `${key} may deal the candidates of one ranking apart`, `use one of ${others}`);
     }
   }
   if (labels?.outcome) checkOutcome(plan, labels.stream.name, labels.outcome, refuse);

@@ -20,6 +20,7 @@ import { createHistoricalHandlers, type HistoricalPorts } from "./historical.ts"
 import { createAuthenticator, type KeyStore } from "./keys.ts";
 import { createModelHandlers } from "./models.ts";
 import { PROBLEMS } from "./problems.ts";
+import { createRankHandler } from "./rank.ts";
 import { createRouter } from "./router.ts";
 import { createScoreHandlers } from "./score.ts";
 import { createScoreRunner } from "./score-run.ts";
@@ -90,9 +91,11 @@ export function createApp(deps: ApiDependencies): Hono {
     const onFault = ({ error, ...details }: { error?: unknown }) => log("score degraded", details, error);
     const { scoring, services } = deps;
     const runner = createScoreRunner({ ...shared, models: scoring?.serving ?? null, onFault });
-    const score = createScoreHandlers({ ...shared, plan, services, runner, scoring });
+    const scored = { ...shared, plan, services, runner, scoring };
+    const score = createScoreHandlers(scored);
     register("POST", "/v1/score/:service", "score", score.one);
     register("POST", "/v1/score/:service/batch", "score", score.batch);
+    register("POST", "/v1/rank/:service", "score", createRankHandler(scored));
     if (scoring !== null) {
       prometheus.watch(scoring.serving);
       const models = createModelHandlers({ catalogue, services, ...scoring, clock });

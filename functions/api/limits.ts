@@ -8,6 +8,12 @@ export const MAX_QUERY_BYTES = 512 * 1024;
 export const MAX_EVENTS = 500;
 /** Keeps the slowest read of one request in the low milliseconds, so that it cannot delay its neighbours. */
 export const MAX_BATCH_ROWS = 100;
+/** One pipelined read and a few runs of a model: some milliseconds. */
+export const MAX_CANDIDATES = 500;
+/** How many of a ranking are answered, and logged, where a caller does not say. */
+export const DEFAULT_RANKED = 10;
+/** The first of a ranking: exact explanations take milliseconds each. */
+export const MAX_EXPLAINED = 10;
 /** More than any model's vector; bounds the work and the answer of one request. */
 export const MAX_FEATURES = 500;
 

@@ -5,6 +5,7 @@ import { adminRoutes } from "./admin-openapi.ts";
 import { feastRoutes } from "./feast/openapi.ts";
 import { historicalRequest, jobAnswer } from "./historical-schemas.ts";
 import { PROBLEMS } from "./problems.ts";
+import { rankAnswer, rankRequest } from "./rank-schemas.ts";
 import * as schemas from "./schemas.ts";
 
 const json = (schema: z.ZodType, description: string) => ({ description, content: { "application/json": { schema } } });
@@ -139,6 +140,24 @@ export function createOpenApiDocument(plan: Plan, version: string): object {
         200: json(schemas.batchScoreAnswer, "A score for each row."),
         ...FAILURES,
         409: problem("The service has neither model nor fallback, or not the variant asked for."),
+      },
+    });
+  }
+  for (const service of plan.services.filter(({ candidate }) => candidate !== undefined)) {
+    add({
+      method: "post",
+      path: `/v1/rank/${service.name}`,
+      tags: ["Scores"],
+      summary: `Rank candidates with ${service.name}`,
+      description:
+        "Up to 500 candidates in the order of their scores: one read, one variant of the model for all. Candidates that " +
+        "nothing is known of are ranked too. What is answered is logged, and so counts in experiments.",
+      ...keyed("score"),
+      request: body(rankRequest(plan, service)),
+      responses: {
+        200: json(rankAnswer, "The best candidates."),
+        ...FAILURES,
+        409: problem("The service does not rank, has neither model nor fallback, or not the variant asked for."),
       },
     });
   }

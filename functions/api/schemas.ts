@@ -94,7 +94,7 @@ export const batchAnswer = z
   .describe("Arrays of a row are aligned with `features`.")
   .openapi("BatchFeatures");
 
-const explanation = z
+export const explanation = z
   .strictObject({
     method: z
       .enum(["rules", "path", "shap"])
@@ -119,7 +119,7 @@ const explanation = z
   })
   .openapi("Explanation");
 
-const scoredRow = {
+export const scoredRow = {
   score: z.number().min(0).max(1),
   decision: z.enum(["approve", "review", "decline"]),
   model_version: z.string(),
@@ -133,7 +133,7 @@ const scoredRow = {
     ),
   degraded_reason: z.string().nullable(),
 };
-const scoreTail = { latency_ms: z.number().min(0), as_of_ms: z.number().int(), request_id: requestId };
+export const scoreTail = { latency_ms: z.number().min(0), as_of_ms: z.number().int(), request_id: requestId };
 
 export const batchScoreAnswer = z
   .strictObject({ rows: z.array(z.strictObject(scoredRow)).describe("In the order given."), ...scoreTail })
@@ -233,7 +233,7 @@ export const readyAnswer = z
 
 export const healthAnswer = z.strictObject({ status: z.literal("ok") }).openapi("Health");
 
-const key = z.string().min(1).max(KEY_LIMIT).nullable();
+export const key = z.string().min(1).max(KEY_LIMIT).nullable();
 
 /** Bodies that depend on the plan: every join key, stream and service by its own name. */
 export function requestSchemas(plan: Plan) {
@@ -269,8 +269,8 @@ export function requestSchemas(plan: Plan) {
   };
 }
 
-const TYPES = { double: z.number(), long: z.number().int(), string: z.string(), boolean: z.boolean() };
-const EXAMPLES = { double: 12.5, long: 1, string: "…", boolean: true, map: {} };
+export const TYPES = { double: z.number(), long: z.number().int(), string: z.string(), boolean: z.boolean() };
+export const EXAMPLES = { double: 12.5, long: 1, string: "…", boolean: true, map: {} };
 /** 2026-01-31T12:00:00Z: the document is the same each time. */
 const EXAMPLE_TIME_MS = 1_769_860_800_000;
 
@@ -338,7 +338,7 @@ function scoreRequest(plan: Plan, service: Service) {
   return { one, batch };
 }
 
-const pascal = (name: string) =>
+export const pascal = (name: string) =>
   name
     .split("_")
     .map((part) => part[0].toUpperCase() + part.slice(1))

@@ -65,7 +65,7 @@ export function createScoreLogger(options: {
         service: service.name,
         requestId,
         row: index,
-        eventId: eventIdOf(eventIds, keys),
+        eventId: requests[index].eventId ?? eventIdOf(eventIds, keys),
         asOfMs,
         planHash: plan.hash,
         keys: Object.fromEntries(joinKeys.map((name) => [name, (keys[name] as string | undefined) ?? null])),

@@ -34,6 +34,8 @@ export interface ScoreRequest {
   readonly variant: Variant | null;
   /** Path of the row in the request, for errors. */
   readonly prefix: string;
+  /** Of the event that will be scored, where the caller need not bring it. */
+  readonly eventId?: string;
 }
 
 export interface ScoredRow {
@@ -81,13 +83,14 @@ export function createScoreRunner(options: ScoreRunnerOptions) {
 
   async function read(target: ScoredService, tenant: string, rows: readonly ScoreRequest[], requestId: string) {
     const { selection, service } = target;
-    const requests: EntityRequest[] = [];
+    const wanted: EntityRequest[] = [];
     const parts: SelectionPart[] = [];
     const rowOf: number[] = [];
     rows.forEach(({ keys, prefix }, row) => {
-      addReads(selection, tenant, keys, prefix, requests, parts);
-      while (rowOf.length < requests.length) rowOf.push(row);
+      addReads(selection, tenant, keys, prefix, wanted, parts);
+      while (rowOf.length < wanted.length) rowOf.push(row);
     });
+    const { requests, answerOf } = rows.length === 1 ? { requests: wanted, answerOf: null } : eachOnce(wanted);
     const asOfMs = clock();
     const stored = rows.map(() => emptyRow(selection));
     let answers: readonly EntityAnswer[] = [];
@@ -100,15 +103,20 @@ export function createScoreRunner(options: ScoreRunnerOptions) {
       onFault({ requestId, service: service.name, code: degraded, error });
     }
     const isBlind = degraded !== null;
-    for (let i = 0; i < answers.length; i++) {
-      fillRow(stored[rowOf[i]], parts[i], answers[i].values);
-      degraded ??= answers[i].degraded;
+    for (const answer of answers) degraded ??= answer.degraded;
+    for (let i = 0; answers.length > 0 && i < wanted.length; i++) {
+      fillRow(stored[rowOf[i]], parts[i], answers[answerOf === null ? i : answerOf[i]].values);
     }
     return { asOfMs, stored, degraded, isBlind };
   }
 
-  /** Who scores a row. @throws Problem `variant_absent` */
-  function choose({ service, definition }: ScoredService, served: Served, row: ScoreRequest) {
+  /** Who scores a row. @param dealt what the hash has said of a key's rows before. @throws Problem `variant_absent` */
+  function choose(
+    { service, definition }: ScoredService,
+    served: Served,
+    row: ScoreRequest,
+    dealt: Map<Scalar, boolean>,
+  ) {
     const { champion, challenger } = served;
     if (row.variant !== null) {
       const chosen = row.variant === "fallback" ? null : served[row.variant];
@@ -133,7 +141,12 @@ export function createScoreRunner(options: ScoreRunnerOptions) {
     // What has no key is not dealt: it would weigh on the champion's arm alone.
     const isDealt = share > 0 && value !== null && value !== undefined;
     const assigned = isDealt ? ("hash" as const) : ("only" as const);
-    return isChallenged(service.name, experiment, share, value, hash64)
+    let challenged = dealt.get(value);
+    if (challenged === undefined) {
+      challenged = isChallenged(service.name, experiment, share, value, hash64);
+      dealt.set(value, challenged);
+    }
+    return challenged
       ? { variant: "challenger" as const, chosen: challenger, assigned }
       : { variant: "champion" as const, chosen: champion, assigned };
   }
@@ -156,7 +169,8 @@ export function createScoreRunner(options: ScoreRunnerOptions) {
     async run(target: ScoredService, tenant: string, rows: readonly ScoreRequest[], requestId: string) {
       const { service, scorer, definition } = target;
       const served = models === null ? NO_MODELS : models.served(tenant, service.name);
-      const chosen = rows.map((row) => choose(target, served, row));
+      const dealt = new Map<Scalar, boolean>();
+      const chosen = rows.map((row) => choose(target, served, row, dealt));
       const { asOfMs, stored, degraded, isBlind } = await read(target, tenant, rows, requestId);
       const evaluations = rows.map(({ request }, i) => scorer.evaluate(request, stored[i]));
       // All rows of a request have the same features to lose.
@@ -242,6 +256,20 @@ async function scoreVectors(
     }
   }
   return scores;
+}
+
+/** Rows share entities, a ranking's all but one: each is read once. */
+function eachOnce(wanted: readonly EntityRequest[]) {
+  const requests: EntityRequest[] = [];
+  const positions = new Map<string, number>();
+  const answerOf = wanted.map((request) => {
+    const key = `${request.entity}/${request.id}`;
+    const known = positions.get(key);
+    if (known !== undefined) return known;
+    positions.set(key, requests.length);
+    return requests.push(request) - 1;
+  });
+  return { requests, answerOf };
 }
 
 /** Why the store gave nothing; null for any other error, which is a bug and must not pass for an outage. */

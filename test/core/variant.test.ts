@@ -56,9 +56,11 @@ describe("what a ranking says of its serving", () => {
   it("deals by its user where nothing is declared, never by what is ranked", () => {
     const reversed = { ...plan, entities: [...plan.entities].reverse() };
     expect(experimentOf(reversed, ranking, { experiment: null }).key).toBe("user_id");
-    expect(check({ experiment: { key: "item_id", challenger: 0.1 } })).toThrow(
-      "service recommendation: item_id deals the candidates of one ranking apart",
-    );
+    for (const key of ["item_id", "category"]) {
+      expect(check({ experiment: { key, challenger: 0.1 } })).toThrow(
+        `service recommendation: ${key} may deal the candidates of one ranking apart`,
+      );
+    }
   });
   it("names the events that are judged, and those that judge them, by fields of its stream", () => {
     expect(check({})).not.toThrow();

@@ -11,6 +11,7 @@ import { startValkey, type TestValkey } from "../../support/valkey.ts";
 import { describeErrors } from "./contract.ts";
 import type { ContractTarget } from "./contract-calls.ts";
 import { describeFlow } from "./contract-flow.ts";
+import { describeRank } from "./contract-rank.ts";
 import { plan, testDependencies } from "./doubles.ts";
 
 let valkey: TestValkey;
@@ -64,3 +65,4 @@ afterAll(async () => {
 
 describeErrors(target);
 describeFlow(target);
+describeRank(target);

@@ -7,17 +7,19 @@ import { describe, expect, it } from "vitest";
 import * as schemas from "../../../functions/api/schemas.ts";
 import { badEvents, encoded } from "./bad-events.ts";
 import { badQueries } from "./bad-queries.ts";
+import { badRanks } from "./bad-ranks.ts";
 import { type ContractTarget, caller, conforming, scorable, transaction } from "./contract-calls.ts";
 
 const events = "/v1/events/transactions";
 const score = "/v1/score/fraud";
-export const badInputs = [...badEvents, ...badQueries];
+export const badInputs = [...badEvents, ...badQueries, ...badRanks];
 
 /** Bodies above the bound, sent apart because they are slow. */
 const large = "x".repeat(5 * 1024 * 1024 + 1);
 
 export function describeErrors(target: ContractTarget): void {
   const call = caller(target);
+  const ranking = target.plan.services.filter(({ candidate }) => candidate !== undefined);
 
   describe("bad input gets a problem document", () => {
     const inputs = badInputs.filter(({ code }) => target.exactBytes || code !== "body_encoding");
@@ -157,6 +159,7 @@ export function describeErrors(target: ContractTarget): void {
         [
           ...target.plan.streams.map(({ name }) => `/v1/events/${name}`),
           ...target.plan.services.flatMap(({ name }) => [`/v1/score/${name}`, `/v1/score/${name}/batch`]),
+          ...ranking.map(({ name }) => `/v1/rank/${name}`),
           "/v1/models",
           "/v1/models/{name}/aliases/{alias}",
           "/v1/audit",
@@ -189,7 +192,7 @@ export function describeErrors(target: ContractTarget): void {
         expect([path, reply.status, reply.body.detail]).toEqual([path, path.includes("events") ? 202 : 200, undefined]);
         taken.push(path);
       }
-      expect(taken).toHaveLength(target.plan.streams.length + 2 * target.plan.services.length + 3);
+      expect(taken).toHaveLength(target.plan.streams.length + 2 * target.plan.services.length + ranking.length + 3);
     });
 
     it("/docs is one page that loads nothing from anywhere", async () => {

@@ -9,6 +9,7 @@ import { describeErrors } from "./contract.ts";
 import type { ContractTarget } from "./contract-calls.ts";
 import { describeFlow } from "./contract-flow.ts";
 import { describeHistorical } from "./contract-historical.ts";
+import { describeRank } from "./contract-rank.ts";
 
 const keys = { first: "", second: "", readOnly: "", expired: "" };
 const host = (baseUrl: () => string, exactBytes: boolean): ContractTarget => ({
@@ -34,6 +35,7 @@ describe("API Gateway", () => {
   const target = host(() => deployed().api.url, false);
   describeErrors(target);
   describeFlow(target);
+  describeRank(target);
   describeHistorical(target);
 
   it("answers a path without a method by itself, as a problem document", async () => {
@@ -50,5 +52,6 @@ describe("freshet serve", () => {
   const target = host(() => deployed().serve.url, true);
   describeErrors(target);
   describeFlow(target);
+  describeRank(target);
   describeHistorical(target);
 });
