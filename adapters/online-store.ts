@@ -8,6 +8,22 @@ export interface EntityRequest {
   readonly id: string;
   /** Full feature names, `view:feature`, all of this entity. */
   readonly features: readonly string[];
+  /**
+   * Those of `features` that the tenant has registered, by their places there; the plan knows the others. A list of features that has
+   * any is one tenant's, at one state of its registrations. @default none
+   */
+  readonly registered?: readonly RegisteredRead[] | null;
+}
+
+/** Where a registered feature is stored, and for how long its values are good. */
+export interface RegisteredRead {
+  /** In the request's `features`. */
+  readonly position: number;
+  /** Field of the entity's hash. */
+  readonly field: string;
+  readonly id: number;
+  readonly ttlMs: number;
+  readonly reachMs: number;
 }
 
 export interface EntityAnswer {

@@ -53,6 +53,7 @@ const dependencies = async ({ valkeyPort, model }: ListenOrder, keys: KeyStore):
   keys,
   audit: { write: async () => {}, page: async () => ({ records: [], next: null }) },
   historical: null,
+  pushed: null,
   scoring: model === undefined ? null : await scoringWith(model),
   ingest: null,
   reader: createReader(servingPlan, { host: LOOPBACK, port: valkeyPort }),

@@ -4,6 +4,7 @@ import { plan } from "../features/plan.ts";
 import { createDependencies } from "./api/dependencies.ts";
 import { createHistoricalPorts } from "./api/historical-ports.ts";
 import { createLambdaHandler } from "./api/lambda.ts";
+import { createPushedPorts } from "./api/pushed-ports.ts";
 import { createScoringPorts } from "./api/scoring-ports.ts";
 
 export const handler = createLambdaHandler("api", (host) =>
@@ -11,6 +12,7 @@ export const handler = createLambdaHandler("api", (host) =>
     serve: { ingest: false, read: true },
     scoring: createScoringPorts({ plan, timers: false, log: host.log }),
     historical: createHistoricalPorts({ queueOf: null, log: host.log }),
+    pushed: createPushedPorts(),
     ...host,
   }),
 );

@@ -3,5 +3,5 @@ import { createDependencies } from "./api/dependencies.ts";
 import { createLambdaHandler } from "./api/lambda.ts";
 
 export const handler = createLambdaHandler("ingest", (host) =>
-  createDependencies({ serve: { ingest: true, read: false }, scoring: null, historical: null, ...host }),
+  createDependencies({ serve: { ingest: true, read: false }, scoring: null, historical: null, pushed: null, ...host }),
 );

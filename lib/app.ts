@@ -15,7 +15,7 @@ export function addStacks(app: App, deployment: Deployment): void {
   const { streams } = new StreamsStack(app, deployment);
   const storage = new StorageStack(app, deployment);
   const { store } = new OnlineStoreStack(app, deployment);
-  const { archive, quarantine, lateQueue, controlTable, keys, models, jobs, audit } = storage;
+  const { archive, quarantine, lateQueue, controlTable, keys, models, jobs, audit, features } = storage;
   const ingest = new IngestStack(app, deployment, { streams, keys: storage.keys, store });
   const { aggregator, watchkeeper, sweeper, materializer } = new AggregationStack(app, deployment, {
     streams,
@@ -31,6 +31,8 @@ export function addStacks(app: App, deployment: Deployment): void {
     models,
     jobs,
     audit,
+    features,
+    controlTable,
     archive,
     ingest: ingest.fn,
   });

@@ -16,6 +16,9 @@ export interface ServingStackProps {
   readonly models: Models;
   readonly jobs: SecureTable;
   readonly audit: AuditTrail;
+  /** What tenants have registered. */
+  readonly features: SecureTable;
+  readonly controlTable: SecureTable;
   readonly archive: Archive;
   readonly ingest: NodeFunction;
 }
@@ -30,11 +33,15 @@ export class ServingStack extends FreshetStack {
     this.fn = new NodeFunction(this, "Read", {
       deployment,
       name: "api",
-      description: "Reads features, scores, and answers everything but events",
+      description: "Reads features, scores, takes pushed values, and answers everything but events",
       placement: props.store.placement,
       memoryMb: deployment.stage.api.memoryMb,
     });
-    props.store.grantRead(this.fn);
+    // Pushed values are written by the store's function, under the epoch that the control table names.
+    props.store.grantReadWrite(this.fn);
+    props.controlTable.grantRead(this.fn);
+    props.features.grantReadWrite(this.fn);
+    props.archive.grantPush(this.fn);
     props.keys.grantRead(this.fn);
     props.models.grantServe(this.fn);
     props.archive.grantLogScores(this.fn);

@@ -11,7 +11,7 @@ import { TrainingData } from "./constructs/training-data.ts";
 import type { Deployment } from "./deployment.ts";
 import { FreshetStack } from "./freshet-stack.ts";
 
-/** What is kept for good: archive, quarantine, late queue, API keys, audit records, models, and the record of what the store once held. Stateful. */
+/** What is kept for good: archive, quarantine, late queue, API keys, audit records, registered features, models, and the record of what the store once held. Stateful. */
 export class StorageStack extends FreshetStack {
   readonly archive: Archive;
   readonly quarantine: Quarantine;
@@ -20,6 +20,7 @@ export class StorageStack extends FreshetStack {
   readonly controlTable: SecureTable;
   readonly jobs: SecureTable;
   readonly audit: AuditTrail;
+  readonly features: SecureTable;
   readonly models: Models;
   readonly training: TrainingData;
 
@@ -61,6 +62,12 @@ export class StorageStack extends FreshetStack {
       changes: true,
     });
     this.audit = new AuditTrail(this, "Audit", { deployment, key });
+    this.features = new SecureTable(this, "Features", {
+      deployment,
+      key,
+      name: "features",
+      environmentName: "featuresTable",
+    });
     this.models = new Models(this, "Models", { deployment, key, accessLogs });
     this.training = new TrainingData(this, "Training", { deployment, key, accessLogs });
     deployment.target.catalogueArchive(this, "ArchiveTables", deployment, this.archive);
@@ -71,6 +78,7 @@ export class StorageStack extends FreshetStack {
       QuarantineTable: this.quarantine.index.table.tableName,
       LateTable: this.lateQueue.table.tableName,
       KeysTable: this.keys.table.tableName,
+      FeaturesTable: this.features.table.tableName,
       JobsTable: this.jobs.table.tableName,
       AuditTable: this.audit.table.table.tableName,
       ControlTable: this.controlTable.table.tableName,

@@ -56,9 +56,16 @@ export class FeatureSet {
   }
 
   /** The features of one entity by group. @throws FreshetError `feature_unknown` */
-  static split(plan: Plan, entity: string, names: readonly string[]): FeatureSet[] {
+  static split(
+    plan: Plan,
+    entity: string,
+    names: readonly string[],
+    registered: readonly { readonly position: number }[] | null = null,
+  ): FeatureSet[] {
     const byGroup = new Map<number, { feature: Feature; view: View; position: number }[]>();
+    const taken = new Set(registered?.map(({ position }) => position));
     names.forEach((name, position) => {
+      if (taken.has(position)) return;
       // Of a batch view: `pushed-set.ts`.
       if (
         plan.batchViews.some((batch) => batch.entity === entity && batch.features.some((each) => each.name === name))

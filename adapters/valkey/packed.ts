@@ -8,7 +8,7 @@
  */
 import { hash } from "node:crypto";
 import { FreshetError, RecordError } from "../../core/errors.ts";
-import type { BatchFeature, Scalar } from "../../core/plan.ts";
+import type { Dtype, Scalar } from "../../core/plan.ts";
 
 const PACKED_VERSION = 1;
 const RUN_HEADER = 10;
@@ -18,7 +18,7 @@ const TAG = { null: 0, boolean: 1, int64: 2, double: 3, string: 4 } as const;
 
 export interface PushedValue {
   readonly id: number;
-  readonly dtype: BatchFeature["dtype"];
+  readonly dtype: Dtype;
   readonly value: Scalar;
 }
 export interface UnpackedValue {
@@ -28,21 +28,95 @@ export interface UnpackedValue {
 
 /** @param eventTimeMs of all values. @throws RecordError `value_type`, `value_range`, `value_too_long` */
 export function packValues(values: readonly PushedValue[], eventTimeMs: number): Buffer {
-  const parts: Buffer[] = [Buffer.from([PACKED_VERSION])];
-  const sorted = [...values].sort((a, b) => a.id - b.id).map((each) => ({ id: each.id, ...encodeValue(each) }));
-  for (let at = 0; at < sorted.length; ) {
-    const from = at;
-    const { id, tag } = sorted[from];
-    while (at < sorted.length && sorted[at].tag === tag && sorted[at].id === id + at - from && at - from < MAX_RUN)
-      at++;
-    const header = Buffer.allocUnsafe(RUN_HEADER);
-    header.writeUIntLE(eventTimeMs, 0, 6);
-    header.writeUInt16LE(id, 6);
-    header[8] = at - from;
-    header[9] = tag;
-    parts.push(header, ...sorted.slice(from, at).map(({ bytes }) => bytes));
+  const writer = new PackedWriter(64);
+  writer.begin(eventTimeMs);
+  for (const { id, dtype, value } of [...values].sort((a, b) => a.id - b.id)) writer.add(id, dtype, value);
+  return writer.end();
+}
+
+/** Packs values straight into one growing buffer: a push has thousands of them, and an object for each costs more than its bytes. */
+export class PackedWriter {
+  private bytes: Buffer;
+  private at = 0;
+  private start = 0;
+  private eventTimeMs = 0;
+  /** Where the open run's header lies; -1 for none. */
+  private run = -1;
+  private nextId = 0;
+
+  /** @param size bytes to begin with */
+  constructor(size: number) {
+    this.bytes = Buffer.allocUnsafe(size);
   }
-  return Buffer.concat(parts);
+
+  /** Begins the values of one view and entity; what was begun and not ended is dropped. */
+  begin(eventTimeMs: number): void {
+    this.at = this.start;
+    this.reserve(1);
+    this.bytes[this.at++] = PACKED_VERSION;
+    this.eventTimeMs = eventTimeMs;
+    this.run = -1;
+  }
+
+  /** Ids ascend. @throws RecordError `value_type`, `value_range`, `value_too_long` */
+  add(id: number, dtype: Dtype, value: Scalar): void {
+    const tag = value === null ? TAG.null : TAG[dtype];
+    if (value !== null) checkValue(dtype, value);
+    this.reserve(RUN_HEADER + 8);
+    this.place(id, tag);
+    switch (tag) {
+      case TAG.double:
+        // −0 is 0.
+        this.at = this.bytes.writeDoubleLE((value as number) + 0, this.at);
+        return;
+      case TAG.int64:
+        this.bytes.writeInt32LE((value as number) | 0, this.at);
+        this.at = this.bytes.writeInt32LE(Math.floor((value as number) / 2 ** 32), this.at + 4);
+        return;
+      case TAG.boolean:
+        this.bytes[this.at++] = Number(value);
+        return;
+      case TAG.string: {
+        const length = Buffer.byteLength(value as string);
+        this.reserve(2 + length);
+        this.at = this.bytes.writeUInt16LE(length, this.at);
+        this.at += this.bytes.write(value as string, this.at, "utf8");
+      }
+    }
+  }
+
+  /** What was added since `begin`. Stays as it is when more is written. */
+  end(): Buffer {
+    const packed = this.bytes.subarray(this.start, this.at);
+    this.start = this.at;
+    return packed;
+  }
+
+  /** Counts a value into the open run, or opens one. */
+  private place(id: number, tag: number): void {
+    const { bytes, run } = this;
+    if (run >= 0 && bytes[run + 9] === tag && this.nextId === id && bytes[run + 8] < MAX_RUN) bytes[run + 8]++;
+    else {
+      this.run = this.at;
+      bytes.writeUIntLE(this.eventTimeMs, this.at, 6);
+      bytes.writeUInt16LE(id, this.at + 6);
+      bytes[this.at + 8] = 1;
+      bytes[this.at + 9] = tag;
+      this.at += RUN_HEADER;
+    }
+    this.nextId = id + 1;
+  }
+
+  private reserve(size: number): void {
+    if (this.at + size <= this.bytes.length) return;
+    // What was ended lies in the old buffer, whose bytes are not written again.
+    const grown = Buffer.allocUnsafe(Math.max(2 * this.bytes.length, 2 * (this.at - this.start + size)));
+    this.bytes.copy(grown, 0, this.start, this.at);
+    if (this.run >= 0) this.run -= this.start;
+    this.at -= this.start;
+    this.start = 0;
+    this.bytes = grown;
+  }
 }
 
 /** @throws FreshetError `packed_version` for bytes of a newer release */
@@ -95,34 +169,32 @@ interface Encoded {
   readonly bytes: Buffer;
 }
 
-function encodeValue({ dtype, value }: PushedValue): Encoded {
-  if (value === null) return { tag: TAG.null, bytes: Buffer.alloc(0) };
+function encodeValue(value: PushedValue): Encoded {
+  const packed = packValues([value], 0);
+  return { tag: packed[RUN_HEADER], bytes: packed.subarray(1 + RUN_HEADER) };
+}
+
+function checkValue(dtype: Dtype, value: string | number | boolean): void {
   const wanted = dtype === "int64" || dtype === "double" ? "number" : dtype;
-  const refuse = (code: string, message: string): never => {
-    throw new RecordError(code, message, { repair: "give a value of the feature's type, or null" });
-  };
-  if (typeof value !== wanted)
-    return refuse("value_type", `a value of type ${dtype} is a ${wanted}, given a ${typeof value}`);
-  if (typeof value === "string") {
-    const text = Buffer.from(value);
-    if (text.length > MAX_TEXT_BYTES) {
-      return refuse("value_too_long", `a text has at most ${MAX_TEXT_BYTES} bytes, given ${text.length}`);
+  if (typeof value !== wanted) refuse("value_type", `a value of type ${dtype} is a ${wanted}, given a ${typeof value}`);
+  if (typeof value === "number") {
+    if (dtype === "double" && !Number.isFinite(value)) refuse("value_range", "a number is finite");
+    if (dtype === "int64" && !Number.isSafeInteger(value)) {
+      refuse("value_range", "a whole number lies within 2^53 of zero");
     }
-    const length = Buffer.alloc(2);
-    length.writeUInt16LE(text.length);
-    return { tag: TAG.string, bytes: Buffer.concat([length, text]) };
+  } else if (typeof value === "string") {
+    if (!value.isWellFormed()) refuse("text_invalid", "a text is valid Unicode");
+    // A UTF-16 unit takes three bytes at most.
+    if (value.length <= MAX_TEXT_BYTES / 3) return;
+    const length = Buffer.byteLength(value);
+    if (length > MAX_TEXT_BYTES) {
+      refuse("value_too_long", `a text has at most ${MAX_TEXT_BYTES} bytes, given ${length}`);
+    }
   }
-  if (typeof value === "boolean") return { tag: TAG.boolean, bytes: Buffer.from([Number(value)]) };
-  const bytes = Buffer.allocUnsafe(8);
-  if (dtype === "int64") {
-    if (!Number.isSafeInteger(value)) return refuse("value_range", "a whole number lies within 2^53 of zero");
-    bytes.writeBigInt64LE(BigInt(value));
-    return { tag: TAG.int64, bytes };
-  }
-  if (!Number.isFinite(value)) return refuse("value_range", "a number is finite");
-  // −0 is 0.
-  bytes.writeDoubleLE(value + 0);
-  return { tag: TAG.double, bytes };
+}
+
+function refuse(code: string, message: string): never {
+  throw new RecordError(code, message, { repair: "give a value of the feature's type, or null" });
 }
 
 function decodeValue(tag: number, bytes: Buffer, at: number, size: number): Scalar {

@@ -1,43 +1,52 @@
-/** Features of an entity's batch views that are read together: which fields they need, and their values from those. */
-import type { BatchFeature, BatchView, FeatureValue, Plan } from "../../core/plan.ts";
+/** Features of an entity's batch views, and those that its tenant has registered: which fields they need, and their values from those. */
+import type { FeatureValue, Plan } from "../../core/plan.ts";
 import { withStatus } from "../../core/tiles.ts";
+import type { RegisteredRead } from "../online-store.ts";
 import { unpackValues } from "./packed.ts";
 import { type EncodedArguments, encodeArguments } from "./trip.ts";
 
-interface Member {
-  readonly feature: BatchFeature;
-  readonly position: number;
-}
-
 export class PushedSet {
-  /** Fields of the entity's hash: the views' names. */
+  /** Fields of the entity's hash: one a view. */
   readonly encoded: EncodedArguments;
-  private readonly views: readonly { readonly view: BatchView; readonly members: readonly Member[] }[];
+  private readonly fields: readonly (readonly Omit<RegisteredRead, "field">[])[];
 
-  private constructor(views: PushedSet["views"]) {
-    this.views = views;
-    this.encoded = encodeArguments(views.map(({ view }) => view.name));
+  private constructor(byField: ReadonlyMap<string, readonly RegisteredRead[]>) {
+    this.fields = [...byField.values()];
+    this.encoded = encodeArguments([...byField.keys()]);
   }
 
-  /** @returns null when none of the names is of a batch view */
-  static of(plan: Plan, entity: string, names: readonly string[]): PushedSet | null {
-    const views = plan.batchViews.flatMap((view) => {
-      if (view.entity !== entity) return [];
-      const members = view.features.flatMap((feature) =>
-        names.flatMap((name, position) => (name === feature.name ? [{ feature, position }] : [])),
+  /** @returns null when none of the names is of a batch view, and none is registered */
+  static of(
+    plan: Plan,
+    entity: string,
+    names: readonly string[],
+    registered: readonly RegisteredRead[] | null = null,
+  ): PushedSet | null {
+    const taken = new Set(registered?.map(({ position }) => position));
+    const reads = plan.batchViews.flatMap(({ name: field, entity: of, features, ttlMs, reachMs }) => {
+      if (of !== entity) return [];
+      return features.flatMap(({ id, name: own }) =>
+        names.flatMap((name, position) =>
+          name === own && !taken.has(position) ? [{ position, field, id, ttlMs, reachMs }] : [],
+        ),
       );
-      return members.length === 0 ? [] : [{ view, members }];
     });
-    return views.length === 0 ? null : new PushedSet(views);
+    const byField = new Map<string, RegisteredRead[]>();
+    for (const read of [...reads, ...(registered ?? [])]) {
+      const list = byField.get(read.field);
+      if (list) list.push(read);
+      else byField.set(read.field, [read]);
+    }
+    return byField.size === 0 ? null : new PushedSet(byField);
   }
 
   /** @param fields aligned with `encoded`; empty for none */
   evaluate(fields: readonly (Buffer | null)[], asOfMs: number, into: FeatureValue[]): void {
-    this.views.forEach(({ view, members }, v) => {
-      const values = fields[v] ? unpackValues(fields[v]) : null;
-      for (const { feature, position } of members) {
-        const found = values?.get(feature.id);
-        into[position] = withStatus(view, found?.value ?? null, found?.eventTimeMs ?? null, asOfMs, true);
+    this.fields.forEach((members, f) => {
+      const values = fields[f] ? unpackValues(fields[f]) : null;
+      for (const member of members) {
+        const found = values?.get(member.id);
+        into[member.position] = withStatus(member, found?.value ?? null, found?.eventTimeMs ?? null, asOfMs, true);
       }
     });
   }

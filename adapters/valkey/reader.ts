@@ -189,16 +189,17 @@ class ValkeyReader implements OnlineReader {
   }
 
   /** The request's features by group, compiled once for each distinct list. */
-  private setsFor({ entity, features }: EntityRequest): Sets {
+  private setsFor({ entity, features, registered = null }: EntityRequest): Sets {
     const known = this.setsOfList.get(features);
     if (known?.entity === entity) return known;
     const name = `${entity}\n${features.join("\n")}`;
-    let sets = this.sets.get(name);
+    // The same names may be another tenant's registrations: such a list is known by itself alone.
+    let sets = registered === null ? this.sets.get(name) : undefined;
     if (!sets) {
+      const pushed = PushedSet.of(this.plan, entity, features, registered);
+      sets = { entity, sets: FeatureSet.split(this.plan, entity, features, registered), pushed };
       if (this.sets.size >= SETS_LIMIT) this.sets.clear();
-      const pushed = PushedSet.of(this.plan, entity, features);
-      sets = { entity, sets: FeatureSet.split(this.plan, entity, features), pushed };
-      this.sets.set(name, sets);
+      if (registered === null) this.sets.set(name, sets);
     }
     this.setsOfList.set(features, sets);
     return sets;

@@ -20,13 +20,18 @@ import { createHistoricalHandlers, type HistoricalPorts } from "./historical.ts"
 import { createAuthenticator, type KeyStore } from "./keys.ts";
 import { createModelHandlers } from "./models.ts";
 import { PROBLEMS } from "./problems.ts";
+import { createPushHandler } from "./push.ts";
+import type { PushedPorts } from "./pushed-ports.ts";
+import { createPusher } from "./pusher.ts";
 import { createRankHandler } from "./rank.ts";
+import { createRegisterHandler } from "./register.ts";
 import { createRouter } from "./router.ts";
 import { createScoreHandlers } from "./score.ts";
 import { createScoreRunner } from "./score-run.ts";
 import type { ScoringPorts } from "./scoring-ports.ts";
 import { createCatalogue } from "./selection.ts";
 import { bothTelemetries, createPrometheusTelemetry, type Telemetry } from "./telemetry.ts";
+import { createRegisteredFeatures } from "./tenant-features.ts";
 
 export interface IngestPorts {
   readonly publisher: Publisher;
@@ -50,6 +55,8 @@ export interface ApiDependencies {
   readonly scoring: ScoringPorts | null;
   /** Where changes and what administrators read are recorded. Null for a host that has neither. */
   readonly audit: AuditLog | null;
+  /** Null for a host without registered features. */
+  readonly pushed: PushedPorts | null;
   /** Null for a host without historical jobs. */
   readonly historical: HistoricalPorts | null;
   /** Epoch milliseconds. */
@@ -86,7 +93,10 @@ export function createApp(deps: ApiDependencies): Hono {
         .map((definition) => ({ definition, service: plan.services.find(({ name }) => name === definition.name) }))
         .flatMap(({ definition, service }) => (service ? [[service.name, createScorer(service, definition)]] : [])),
     );
-    const shared = { catalogue, reader, scorers, telemetry, clock };
+    const { pushed } = deps;
+    const load = pushed === null ? null : pushed.registry.load.bind(pushed.registry);
+    const registered = load === null ? null : createRegisteredFeatures(load, plan, clock);
+    const shared = { catalogue, registered, reader, scorers, telemetry, clock };
     const features = createFeatureHandlers(shared);
     const onFault = ({ error, ...details }: { error?: unknown }) => log("score degraded", details, error);
     const { scoring, services } = deps;
@@ -108,6 +118,14 @@ export function createApp(deps: ApiDependencies): Hono {
     register("POST", "/get-online-features", "read", createFeastOnline(shared), { errors: feastError });
     register("POST", "/v1/features/online", "read", features.online);
     register("POST", "/v1/features/batch", "read", features.batch);
+    if (pushed !== null && registered !== null) {
+      const { registry } = pushed;
+      const pusher = createPusher({ ...pushed, clock });
+      register("POST", "/v1/features/register", "admin", createRegisterHandler({ plan, registry, registered, clock }), {
+        audit: "features.register",
+      });
+      register("POST", "/v1/features/push", "write", createPushHandler({ catalogue, registered, pusher }));
+    }
     if (deps.historical !== null) {
       const jobs = createHistoricalHandlers({ plan, services, historical: deps.historical, clock });
       register("POST", "/v1/features/historical", "read", jobs.start);

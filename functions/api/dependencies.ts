@@ -16,6 +16,7 @@ import { requireEnvironment } from "../shared/environment.ts";
 import type { ApiDependencies, IngestPorts, Log } from "./app.ts";
 import type { HistoricalPorts } from "./historical.ts";
 import { createKeyStore } from "./keys.ts";
+import type { PushedPorts } from "./pushed-ports.ts";
 import type { ScoringPorts } from "./scoring-ports.ts";
 import type { Telemetry } from "./telemetry.ts";
 
@@ -29,6 +30,8 @@ export function createDependencies(options: {
   scoring: ScoringPorts | null;
   /** Made by `historical-ports.ts`. */
   historical: HistoricalPorts | null;
+  /** Made by `pushed-ports.ts`. */
+  pushed: PushedPorts | null;
   telemetry?: Telemetry;
   log: Log;
 }): ApiDependencies {
@@ -51,6 +54,7 @@ export function createDependencies(options: {
           dynamodb: new DynamoDBClient({ maxAttempts: 2, ...impatient(1_000) }),
         })
       : null,
+    pushed: options.pushed,
     clock: Date.now,
     telemetry: options.telemetry,
     log: options.log,

@@ -8,11 +8,24 @@ import { Problem, suggest } from "./problems.ts";
 import { createRowReader, type Row, scalarJson, valueJson } from "./read-rows.ts";
 import { readRequestFields } from "./request-fields.ts";
 import type { Answer, Call, Handle } from "./router.ts";
-import { type Catalogue, checkKey, checkKeyOrNull, type Selection, shorten, typeName } from "./selection.ts";
+
+import {
+  type Catalogue,
+  checkKey,
+  checkKeyOrNull,
+  type Selection,
+  selectFeatures,
+  shorten,
+  typeName,
+} from "./selection.ts";
+
 import type { Telemetry } from "./telemetry.ts";
+import type { RegisteredFeatures } from "./tenant-features.ts";
 
 interface FeatureDependencies {
   readonly catalogue: Catalogue;
+  /** What tenants have registered; null for a host that cannot know. */
+  readonly registered: RegisteredFeatures | null;
   readonly reader: OnlineReader;
   readonly scorers: ReadonlyMap<string, Scorer>;
   readonly telemetry: Telemetry;
@@ -29,7 +42,8 @@ export function createFeatureHandlers(deps: FeatureDependencies): { online: Hand
       const body = await readObject(c, MAX_QUERY_BYTES);
       const keys = objectField(body, "entities");
       checkJoinKeys(catalogue, keys, "entities.");
-      const { selection, scorer } = selectionOf(deps, body);
+      const chosen = selectionOf(deps, body, principal.tenant);
+      const { selection, scorer } = chosen instanceof Promise ? await chosen : chosen;
       // With the service's request fields, the features that are computed on demand are answered too.
       const request = scorer !== null && body["request"] !== undefined ? objectField(body, "request") : null;
       const fields = request === null ? null : readRequestFields(scorer!.service, request, "request.");
@@ -42,7 +56,7 @@ export function createFeatureHandlers(deps: FeatureDependencies): { online: Hand
     async batch({ c, principal, requestId }: Call): Promise<Answer> {
       const body = await readObject(c, MAX_QUERY_BYTES);
       const rows = rowsOf(catalogue, body["entities"]);
-      const { selection } = selectionOf(deps, body);
+      const { selection } = await selectionOf(deps, body, principal.tenant);
       const read = await readRows("batch", selection, principal.tenant, rows);
       const names = JSON.stringify(selection.names);
       const json = read.values.map(columnsJson).join(",");
@@ -50,7 +64,8 @@ export function createFeatureHandlers(deps: FeatureDependencies): { online: Hand
     },
 
     async entity({ c, principal, requestId }: Call): Promise<Answer> {
-      const selection = catalogue.entity(c.req.param("entity") as string);
+      const own = deps.registered?.of(principal.tenant);
+      const selection = catalogue.entity(c.req.param("entity") as string, await own);
       const id = checkKey(c.req.param("id") as string, "id");
       const [part] = selection.parts;
       const keys = part === undefined ? {} : { [part.joinKey]: id };
@@ -115,7 +130,12 @@ function checkJoinKeys(catalogue: Catalogue, keys: JsonObject, prefix: string): 
   }
 }
 
-function selectionOf(deps: FeatureDependencies, body: JsonObject): { selection: Selection; scorer: Scorer | null } {
+interface Chosen {
+  readonly selection: Selection;
+  readonly scorer: Scorer | null;
+}
+
+function selectionOf(deps: FeatureDependencies, body: JsonObject, tenant: string): Chosen | Promise<Chosen> {
   const { features, service } = body;
   if ((features === undefined) === (service === undefined)) {
     throw new Problem("selection_invalid", "a request has either features or service", {
@@ -138,7 +158,10 @@ function selectionOf(deps: FeatureDependencies, body: JsonObject): { selection: 
       repair: 'send "features": ["card_activity:tx_count_1h"]',
     });
   }
-  return { selection: deps.catalogue.features(features, "features"), scorer: null };
+  const selection = selectFeatures(deps.catalogue, deps.registered, tenant, features, "features");
+  return selection instanceof Promise
+    ? selection.then((found) => ({ selection: found, scorer: null }))
+    : { selection, scorer: null };
 }
 
 function featuresJson({ jsonHeads }: Selection, values: readonly FeatureValue[]): string {

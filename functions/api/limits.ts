@@ -14,6 +14,8 @@ export const MAX_CANDIDATES = 500;
 export const DEFAULT_RANKED = 10;
 /** The first of a ranking: exact explanations take milliseconds each. */
 export const MAX_EXPLAINED = 10;
+/** Values of 1,000 rows fit the body; one trip to the store pushes them in a few milliseconds a bucket. */
+export const MAX_PUSH_ROWS = 1_000;
 /** More than any model's vector; bounds the work and the answer of one request. */
 export const MAX_FEATURES = 500;
 

@@ -5,6 +5,7 @@ import { adminRoutes } from "./admin-openapi.ts";
 import { feastRoutes } from "./feast/openapi.ts";
 import { historicalRequest, jobAnswer } from "./historical-schemas.ts";
 import { PROBLEMS } from "./problems.ts";
+import { pushAnswer, pushRequest, registeredAnswer, registerRequest } from "./pushed-schemas.ts";
 import { rankAnswer, rankRequest } from "./rank-schemas.ts";
 import * as schemas from "./schemas.ts";
 
@@ -101,6 +102,39 @@ export function createOpenApiDocument(plan: Plan, version: string): object {
     ...keyed("read"),
     request: { params: z.object({ job: z.string() }) },
     responses: { 200: json(jobAnswer, "State, progress, and addresses that need no key for an hour."), ...FAILURES },
+  });
+  add({
+    method: "post",
+    path: "/v1/features/register",
+    tags: ["Features"],
+    summary: "Register a feature whose values you push",
+    description:
+      "Idempotent: what is registered with the same is answered as it is. Entity and type are for ever those of a version. " +
+      "The host that answers knows it at once, others within seconds.",
+    ...keyed("admin"),
+    request: body(registerRequest(plan)),
+    responses: {
+      200: json(registeredAnswer, "It is registered already, or was changed."),
+      201: json(registeredAnswer, "It was registered."),
+      ...FAILURES,
+      409: problem("It is registered otherwise, its view is declared, or there are too many."),
+    },
+  });
+  add({
+    method: "post",
+    path: "/v1/features/push",
+    tags: ["Features"],
+    summary: "Push values of registered features",
+    description:
+      "Of each feature the newest value wins, by event time, whatever the order of pushes; to push again changes nothing. " +
+      "What is accepted is read from then on, and is in the archive.",
+    ...keyed("write"),
+    request: body(pushRequest),
+    responses: {
+      200: json(pushAnswer, "Every row was accepted."),
+      207: json(pushAnswer, "Some rows were refused; `results` says which and why."),
+      ...FAILURES,
+    },
   });
   add({
     method: "get",

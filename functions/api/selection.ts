@@ -1,9 +1,11 @@
 /** Which features a request reads, worked out once for each list of names and kept: requests repeat themselves. */
-import type { EntityRequest } from "../../adapters/online-store.ts";
+import type { EntityRequest, RegisteredRead } from "../../adapters/online-store.ts";
 import { KEY_LIMIT } from "../../core/event.ts";
 import type { Dtype, Entity, FeatureValue, ListDtype, Plan, Service } from "../../core/plan.ts";
+import { fullName, type PushedFeature, reachOf, storedView } from "../../core/pushed-feature.ts";
 import { MAX_FEATURES } from "./limits.ts";
 import { Problem, suggest } from "./problems.ts";
+import type { RegisteredFeatures, TenantFeatures } from "./tenant-features.ts";
 
 /** The part of a selection that one entity answers. */
 export interface SelectionPart {
@@ -15,25 +17,33 @@ export interface SelectionPart {
   readonly features: readonly string[];
   /** Position of each feature in the selection. */
   readonly positions: readonly number[];
+  /** Those of `features` that the tenant has registered; null for none. */
+  readonly registered: readonly RegisteredRead[] | null;
 }
 export interface Selection {
   readonly names: readonly string[];
   /** `"name":{"value":` of each name, ready to be joined into an answer. */
   readonly jsonHeads: readonly string[];
+  /** Those of `names` that are registered; empty for most. */
+  readonly pushed: readonly PushedFeature[];
   readonly parts: readonly SelectionPart[];
 }
 
 const MISSING: FeatureValue = { value: null, status: "NOT_FOUND", eventTimeMs: null };
 /** Lists that callers choose are kept up to this number; a service's and an entity's are always kept. */
 const KEPT_LISTS = 256;
+/** Names that an unknown one is compared with. */
+const SUGGESTED = 200;
 
 export interface Catalogue {
   readonly plan: Plan;
   service(name: string): { service: Service; selection: Selection };
-  /** Everything known of an entity. @throws Problem `entity_unknown` */
-  entity(name: string): Selection;
-  /** @throws Problem `feature_unknown`, `too_many_features` */
-  features(names: readonly string[], field: string): Selection;
+  /** Everything known of an entity. @param own what the tenant has registered @throws Problem `entity_unknown` */
+  entity(name: string, own?: TenantFeatures): Selection;
+  /** @returns null when one of the names is not declared @throws Problem `too_many_features` */
+  declared(names: readonly string[], field: string): Selection | null;
+  /** @throws Problem `feature_unknown` */
+  features(names: readonly string[], field: string, own?: TenantFeatures): Selection;
   isJoinKey(name: string): boolean;
   readonly joinKeys: readonly string[];
   /** Names of all views. */
@@ -54,17 +64,31 @@ export function createCatalogue(plan: Plan): Catalogue {
       dtypes.set(name, dtype);
     }
   }
-  function build(names: readonly string[], isRequired: (entity: Entity) => boolean): Selection {
-    const parts = new Map<Entity, { features: string[]; positions: number[] }>();
+  function build(
+    names: readonly string[],
+    isRequired: (entity: Entity) => boolean,
+    own: TenantFeatures | null = null,
+  ): Selection {
+    const parts = new Map<Entity, { features: string[]; positions: number[]; registered: RegisteredRead[] | null }>();
+    const pushed: PushedFeature[] = [];
     names.forEach((name, position) => {
-      const entity = entityOf.get(name) as Entity;
-      const part = parts.get(entity) ?? { features: [], positions: [] };
+      const feature = entityOf.has(name) ? undefined : own?.find(name);
+      const entity = entityOf.get(name) ?? (entities.get(feature!.entity) as Entity);
+      const part = parts.get(entity) ?? { features: [], positions: [], registered: null };
+      if (feature !== undefined) {
+        const { id, ttlMs } = feature;
+        part.registered ??= [];
+        const field = storedView(feature.view);
+        part.registered.push({ position: part.features.length, field, id, ttlMs, reachMs: reachOf(feature) });
+        pushed.push(feature);
+      }
       part.features.push(name);
       part.positions.push(position);
       parts.set(entity, part);
     });
     return {
       names,
+      pushed,
       jsonHeads: names.map((name) => `${JSON.stringify(name)}:{"value":`),
       parts: [...parts].map(([entity, part]) => ({
         entity: entity.name,
@@ -109,42 +133,91 @@ export function createCatalogue(plan: Plan): Catalogue {
         repair: suggest(name, [...services.keys()]),
       });
     },
-    entity(name) {
+    entity(name, own) {
       const found = wholeEntities.get(name);
-      if (found) return found;
+      if (found && own === undefined) return found;
+      if (found && own) {
+        const pushed = own.all
+          .filter((feature) => feature.entity === name && own.isCurrent(feature))
+          .map(fullName)
+          .filter((full) => !entityOf.has(full));
+        const kept = own.entities.get(name) ?? build([...found.names, ...pushed], () => true, own);
+        own.entities.set(name, kept);
+        return kept;
+      }
       throw new Problem("entity_unknown", `no entity is named "${shorten(name)}"`, {
         field: "entity",
         repair: suggest(name, [...wholeEntities.keys()]),
       });
     },
-    features(names, field) {
+    declared(names, field) {
       if (names.length > MAX_FEATURES) {
         throw new Problem(
           "too_many_features",
           `a request names at most ${MAX_FEATURES} features, given ${names.length}`,
-          {
-            field,
-            repair: "ask in several requests",
-          },
+          { field, repair: "ask in several requests" },
         );
       }
       const key = names.join("\n");
       const kept = lists.get(key);
       if (kept) return kept;
+      if (!names.every((name) => entityOf.has(name))) return null;
+      return keep(
+        lists,
+        key,
+        build([...new Set(names)], () => true),
+      );
+    },
+    features(names, field, own) {
+      const key = names.join("\n");
+      const kept = own?.lists.get(key);
+      if (kept) return kept;
       names.forEach((name, i) => {
-        if (entityOf.has(name)) return;
+        if (entityOf.has(name) || own?.find(name) !== undefined) return;
+        // Of a tenant's own some: comparing with all that it may have takes longer than the rest of the answer.
+        const others = own?.names.slice(0, SUGGESTED) ?? [];
         throw new Problem("feature_unknown", `no feature is named "${shorten(name)}"`, {
           field: `${field}[${i}]`,
-          repair: suggest(name, [...entityOf.keys()]),
+          repair: suggest(name, [...entityOf.keys(), ...others]),
         });
       });
-      if (lists.size >= KEPT_LISTS) lists.delete(lists.keys().next().value as string);
       // A name that is given twice is answered once: an object with two equal members is read differently by each parser.
-      const selection = build([...new Set(names)], () => true);
-      lists.set(key, selection);
-      return selection;
+      const selection = build([...new Set(names)], () => true, own);
+      return own === undefined ? selection : keep(own.lists, key, selection);
     },
   };
+}
+
+function keep(lists: Map<string, Selection>, key: string, selection: Selection): Selection {
+  if (lists.size >= KEPT_LISTS) lists.delete(lists.keys().next().value as string);
+  lists.set(key, selection);
+  return selection;
+}
+
+/** What a list of names selects, declared or registered. @throws Problem `feature_unknown`, `too_many_features` */
+export function selectFeatures(
+  catalogue: Catalogue,
+  registered: RegisteredFeatures | null,
+  tenant: string,
+  names: readonly string[],
+  field: string,
+): Selection | Promise<Selection> {
+  const declared = catalogue.declared(names, field);
+  if (declared !== null) return declared;
+  if (registered === null) return catalogue.features(names, field);
+  const own = registered.of(tenant);
+  return own instanceof Promise ? own.then(select) : select(own);
+
+  function select(known: TenantFeatures): Selection | Promise<Selection> {
+    try {
+      return catalogue.features(names, field, known);
+    } catch (error) {
+      // It may have been registered on another host a moment ago.
+      const newest = registered!.newest(tenant);
+      if (newest === known) throw error;
+      return Promise.resolve(newest).then((own) => catalogue.features(names, field, own));
+    }
+  }
 }
 
 /** Whether a score needs an entity's key: not where all events behind the service's features may lack it themselves. */
@@ -176,7 +249,7 @@ export function addReads(
   for (const part of selection.parts) {
     const id = joinKeyValue(keys, part, prefix);
     if (id === null) continue;
-    requests.push({ tenant, entity: part.entity, id, features: part.features });
+    requests.push({ tenant, entity: part.entity, id, features: part.features, registered: part.registered });
     targets.push(part);
   }
 }

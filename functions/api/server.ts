@@ -7,6 +7,7 @@ import { type ApiDependencies, createApp } from "./app.ts";
 import { createDependencies } from "./dependencies.ts";
 import { createHistoricalPorts } from "./historical-ports.ts";
 import { createJobQueue } from "./historical-queue.ts";
+import { createPushedPorts } from "./pushed-ports.ts";
 import { createScoringPorts } from "./scoring-ports.ts";
 import { logToStderr } from "./server-log.ts";
 
@@ -37,6 +38,7 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
       serve: { ingest: true, read: true },
       scoring: createScoringPorts({ plan, timers: true, log: logToStderr }),
       historical: createHistoricalPorts({ queueOf: createJobQueue, log: logToStderr }),
+      pushed: createPushedPorts(),
       log: logToStderr,
     });
   // Models are warm before the first request can come.
@@ -73,6 +75,7 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
           dependencies.reader?.close(),
           dependencies.scoring?.close(),
           dependencies.historical?.close(),
+          dependencies.pushed?.close(),
         ]);
       });
       return closing;

@@ -30,6 +30,8 @@ export const ENVIRONMENT = {
   /** Days after which an audit record expires. */
   auditRetentionDays: "FRESHET_AUDIT_RETENTION_DAYS",
   jobsTable: "FRESHET_JOBS_TABLE",
+  /** What tenants have registered. */
+  featuresTable: "FRESHET_FEATURES_TABLE",
   modelsTable: "FRESHET_MODELS_TABLE",
   modelsBucket: "FRESHET_MODELS_BUCKET",
   trainingBucket: "FRESHET_TRAINING_BUCKET",

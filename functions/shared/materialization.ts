@@ -12,12 +12,13 @@ import { type DuckOptions, DuckSession } from "../../adapters/offline/duckdb.ts"
 import type { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import type { ValkeyConnection } from "../../adapters/valkey/connection.ts";
+import { packValues } from "../../adapters/valkey/packed.ts";
 import { type PushRow, pushRows } from "../../adapters/valkey/push.ts";
 import { readValues, type ValuesRow, valuesFolder, writeValues } from "../../adapters/values-format.ts";
 import type { Lock } from "../../core/compile.ts";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import { FUTURE_LIMIT_MS } from "../../core/event.ts";
-import type { BatchView, Plan } from "../../core/plan.ts";
+import type { BatchView, Plan, Scalar } from "../../core/plan.ts";
 import { floorTo } from "../../core/window.ts";
 import { currentEpoch } from "./current-store.ts";
 
@@ -158,47 +159,49 @@ async function runTenant(
       await session.run(streamRelationSql(stream, `archive_${i}`, range));
     }
     const checked = await runBatchQuery(session, plan, view, range, Date.now() + FUTURE_LIMIT_MS);
-    let open: PushRow[] = [];
+    let open: ViewRow[] = [];
     for await (const rows of batchRows(session, view)) {
       for (const { id, eventTimeMs, values } of rows) {
-        const named = view.features.map(({ id: place, dtype }, f) => ({ id: place, dtype, value: values[f] }));
-        open.push({
-          tenant,
-          entity: view.entity,
-          id,
-          view: view.name,
-          eventTimeMs,
-          values: named,
-          reachMs: view.reachMs,
-        });
+        open.push({ id, eventTimeMs, values });
       }
       if (open.length < ROWS_PER_OBJECT) continue;
-      await pushAndArchive(ports, applier, view, open);
+      await pushAndArchive(ports, applier, view, tenant, open);
       open = [];
     }
-    if (open.length > 0) await pushAndArchive(ports, applier, view, open);
+    if (open.length > 0) await pushAndArchive(ports, applier, view, tenant, open);
     return checked;
   } finally {
     session.close();
   }
 }
 
+interface ViewRow {
+  readonly id: string;
+  readonly eventTimeMs: number;
+  /** In the order of the view's features. */
+  readonly values: readonly Scalar[];
+}
+
 async function pushAndArchive(
   { s3, mirror }: MaterializePorts,
   applier: StoreApplier,
   view: BatchView,
-  rows: readonly PushRow[],
+  tenant: string,
+  rows: readonly ViewRow[],
 ) {
-  const visible = await pushRows(applier, rows);
-  const archived = rows.flatMap(({ tenant, entity, id, eventTimeMs, values }, i): ValuesRow[] => {
+  const { entity, name, reachMs } = view;
+  const pushes = rows.map(({ id, eventTimeMs, values }): PushRow => {
+    const named = view.features.map(({ id: place, dtype }, f) => ({ id: place, dtype, value: values[f] }));
+    return { tenant, entity, id, view: name, eventTimeMs, packed: packValues(named, eventTimeMs), reachMs };
+  });
+  const visible = await pushRows(applier, pushes);
+  const archived = rows.map(({ id, eventTimeMs, values }, i): ValuesRow => {
     const visibleMs = visible[i];
     // Its time was checked by this machine's clock: the store's is more than a minute behind.
     if (visibleMs === null)
       throw new InfrastructureError("store_clock", "the online store's clock is behind this machine's", {});
-    const typed = values.map(
-      ({ value }, f) => [`${keyOf(view.features[f])}:${view.features[f].dtype}`, value] as const,
-    );
-    return [{ tenant, entity, id, view: view.name, eventTimeMs, visibleMs, values: Object.fromEntries(typed) }];
+    const typed = values.map((value, f) => [`${keyOf(view.features[f])}:${view.features[f].dtype}`, value] as const);
+    return { tenant, entity, id, view: name, eventTimeMs, visibleMs, values: Object.fromEntries(typed) };
   });
   await writeValues({ s3, bucket: mirror.bucket }, archived);
 }
@@ -252,7 +255,7 @@ async function restoreLost(ports: MaterializePorts, view: BatchView): Promise<vo
       if (bytes !== null)
         await pushRows(
           applier,
-          readValues(bytes).flatMap((row) => pushOf(view, row)),
+          readValues(bytes).flatMap((row) => ("values" in row ? pushOf(view, row) : [])),
         );
     }
   }
@@ -265,5 +268,6 @@ function pushOf(view: BatchView, { tenant, entity, id, eventTimeMs, values }: Va
     return value === undefined ? [] : [{ id: feature.id, dtype: feature.dtype, value }];
   });
   if (known.length === 0 || eventTimeMs <= Date.now() - view.reachMs) return [];
-  return [{ tenant, entity, id, view: view.name, eventTimeMs, values: known, reachMs: view.reachMs }];
+  const packed = packValues(known, eventTimeMs);
+  return [{ tenant, entity, id, view: view.name, eventTimeMs, packed, reachMs: view.reachMs }];
 }

@@ -73,6 +73,13 @@ export class Archive extends Construct {
     fn.allow(["kms:GenerateDataKey"], [this.key.keyArn]);
   }
 
+  /** To add what callers push. */
+  grantPush(fn: NodeFunction): void {
+    fn.allow(["s3:PutObject"], [this.bucket.arnForObjects("values/*")]);
+    fn.allow(["kms:GenerateDataKey"], [this.key.keyArn]);
+    fn.set("archiveBucket", this.bucket.bucketName);
+  }
+
   grantWrite(fn: NodeFunction): void {
     fn.allow(["s3:PutObject"], [this.bucket.arnForObjects("raw/*")]);
     fn.allow(["kms:GenerateDataKey"], [this.key.keyArn]);

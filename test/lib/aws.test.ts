@@ -274,10 +274,10 @@ describe("the online store", () => {
     expect(group["UserGroupIds"]).toHaveLength(1);
   });
 
-  test("the API connects as the reader and the aggregate function as the writer", () => {
+  test("the API, which pushes values, and the aggregate function connect as the writer", () => {
     const userOf = (name: string) =>
       JSON.stringify(functionNamed(name).Properties["Environment"].Variables.FRESHET_VALKEY_USER);
-    expect(userOf("api")).toMatch(/Reader/);
+    expect(userOf("api")).toMatch(/Writer/);
     expect(userOf("aggregate")).toMatch(/Writer/);
   });
 });
@@ -353,7 +353,7 @@ describe("least privilege", () => {
     );
     const resources = written.map(({ Resource }) => JSON.stringify(Resource));
     expect(resources).toHaveLength(4);
-    for (const part of ["ModelsTable", "inference-log/*", "JobsTable", "historical/*", "AuditRecordsTable"])
+    for (const part of ["Models", "Jobs", "Features", "Audit", "inference-log/*", "historical/*", "values/*"])
       expect(resources.join()).toContain(part);
   });
 

@@ -40,9 +40,10 @@ const accepted: readonly Accepted[] = [
       "a build reads the whole archive of a stream, a batch view's run adds to its values, and nothing else in its bucket",
   },
   {
-    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|inference-log|historical)\/\*\]$/,
+    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|inference-log|historical|values)\/\*\]$/,
     at: /Read\/Role\/DefaultPolicy/,
-    reason: "versions of models come and logs grow under fresh names: a prefix is as exact as it gets",
+    reason:
+      "versions of models, logged scores and pushed values come under fresh names: a prefix is as exact as it gets",
   },
   {
     rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|training-sets|jobs|raw|compacted|compaction|values)\/\*\]$/,

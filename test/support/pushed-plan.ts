@@ -1,6 +1,7 @@
 /** A shop with two batch views of every type beside a feature view, for tests of pushed values. */
 import fc from "fast-check";
 import { hash64 } from "../../adapters/hash.ts";
+import { packValues } from "../../adapters/valkey/packed.ts";
 import type { PushRow } from "../../adapters/valkey/push.ts";
 import { compile, EMPTY_LOCK } from "../../core/compile.ts";
 import * as d from "../../core/definition.ts";
@@ -48,7 +49,15 @@ export function rowOf(
     const { id: place, dtype } = view.features.find(({ name }) => name === `${view.name}:${key}`)!;
     return { id: place, dtype, value };
   });
-  return { tenant, entity: view.entity, id, view: view.name, eventTimeMs, values: named, reachMs: view.reachMs };
+  return {
+    tenant,
+    entity: view.entity,
+    id,
+    view: view.name,
+    eventTimeMs,
+    packed: packValues(named, eventTimeMs),
+    reachMs: view.reachMs,
+  };
 }
 
 const orNull = <T>(values: fc.Arbitrary<T>) =>

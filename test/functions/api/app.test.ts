@@ -458,6 +458,10 @@ it("every code that a request can cause is caused by a test", () => {
     "job_unknown",
     // audit.test.ts.
     "audit_unavailable",
+    // contract-pushed.ts; the last three in pushed.store.test.ts.
+    ...["feature_name_invalid", "feature_version_invalid", "dtype_unknown", "ttl_invalid", "deprecation_invalid"],
+    ...["value_type", "value_range", "row_shape", "entities_differ", "feature_conflict", "feature_declared"],
+    ...["feature_limit", "archive_unavailable", "catalogue_unavailable"],
     // Of models: models.store.test.ts; registry_unavailable below, alias_conflict in the registry's own test.
     ...["share_invalid", "alias_unknown", "model_version_unknown", "variant_absent", "gate_refused", "alias_conflict"],
     "model_unservable",

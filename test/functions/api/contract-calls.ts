@@ -6,8 +6,15 @@ import type { Plan } from "../../../core/plan.ts";
 export interface ContractTarget {
   /** Without a slash at its end. Called inside of tests, when the host is up. */
   baseUrl(): string;
-  /** Keys with every scope of two tenants, and one key of the first tenant that may only read. */
-  keys(): { first: string; second: string; readOnly: string; expired: string };
+  /** Keys with every scope but admin of two tenants, one of the first tenant that may only read, and, for hosts that register features, admins of both. */
+  keys(): {
+    first: string;
+    second: string;
+    readOnly: string;
+    expired: string;
+    firstAdmin?: string;
+    secondAdmin?: string;
+  };
   readonly plan: Plan;
   /** False where something before the host reads bodies as text: API Gateway replaces bytes that are not UTF-8. */
   readonly exactBytes: boolean;

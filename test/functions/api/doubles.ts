@@ -145,6 +145,7 @@ export function testDependencies() {
     scoring: null,
     historical: null,
     audit,
+    pushed: null,
     clock: Date.now,
     log: (message, details, error) => lines.push({ message, details, error }),
     version: "0.0.0",

@@ -9,9 +9,10 @@ import { describeErrors } from "./contract.ts";
 import type { ContractTarget } from "./contract-calls.ts";
 import { describeFlow } from "./contract-flow.ts";
 import { describeHistorical } from "./contract-historical.ts";
+import { describePushed } from "./contract-pushed.ts";
 import { describeRank } from "./contract-rank.ts";
 
-const keys = { first: "", second: "", readOnly: "", expired: "" };
+const keys = { first: "", second: "", readOnly: "", expired: "", firstAdmin: "", secondAdmin: "" };
 const host = (baseUrl: () => string, exactBytes: boolean): ContractTarget => ({
   baseUrl,
   keys: () => keys,
@@ -22,7 +23,10 @@ const host = (baseUrl: () => string, exactBytes: boolean): ContractTarget => ({
 beforeAll(async () => {
   const { tenant, key } = await createTenant();
   keys.first = key;
-  keys.second = (await createTenant()).key;
+  const second = await createTenant();
+  keys.second = second.key;
+  keys.firstAdmin = await createTenantKey(tenant, ["admin"]);
+  keys.secondAdmin = await createTenantKey(second.tenant, ["admin"]);
   keys.readOnly = await createTenantKey(tenant, ["read"]);
   const client = new DynamoDBClient(deployedClientConfig());
   const store = createKeyStore(client, deployed().environment[ENVIRONMENT.keysTable]);
@@ -37,6 +41,7 @@ describe("API Gateway", () => {
   describeFlow(target);
   describeRank(target);
   describeHistorical(target);
+  describePushed(target);
 
   it("answers a path without a method by itself, as a problem document", async () => {
     const answer = await fetch(`${deployed().api.url}/v1/events`);
@@ -54,4 +59,5 @@ describe("freshet serve", () => {
   describeFlow(target);
   describeRank(target);
   describeHistorical(target);
+  describePushed(target);
 });
