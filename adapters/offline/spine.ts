@@ -66,31 +66,59 @@ export function labelJoin(plan: Plan, service: Service, labelsStream: string): L
       "keep the outcome in one boolean field",
     );
   }
-  const missing = Object.keys(service.request).filter((name) => !(name in events.fields));
-  if (missing.length > 0) {
-    throw new FreshetError(
-      "request_field_unknown",
-      `${events.contract} lacks the request field${missing.length > 1 ? "s" : ""} ${missing.join(", ")} of ${service.name}`,
-      { repair: "give a spine with --spine that has them as columns" },
-    );
-  }
+  requireRequestFields(service, events);
   return { labels, events, idField: events.eventId, valueField: booleans[0] };
 }
 
-export interface LabelSpineOptions {
-  readonly plan: Plan;
-  readonly service: Service;
-  readonly join: LabelJoin;
-  /** Relations as archive-view.ts describes them. */
-  readonly labels: string;
-  readonly events: string;
+/** A score's request is taken from the event that it was made for. @throws FreshetError `request_field_unknown` */
+export function requireRequestFields(service: Service, events: Stream): void {
+  const missing = Object.keys(service.request).filter((name) => !(name in events.fields));
+  if (missing.length === 0) return;
+  throw new FreshetError(
+    "request_field_unknown",
+    `${events.contract} lacks the request field${missing.length > 1 ? "s" : ""} ${missing.join(", ")} of ${service.name}`,
+    { repair: "give a spine with --spine that has them as columns" },
+  );
+}
+
+export interface JudgedRange {
   /** Event times of the judged events, half-open. */
   readonly fromMs: number;
   readonly toMs: number;
   readonly asOf: AsOfRule;
 }
 
+export interface LabelSpineOptions extends JudgedRange {
+  readonly plan: Plan;
+  readonly service: Service;
+  readonly join: LabelJoin;
+  /** Relations as archive-view.ts describes them. */
+  readonly labels: string;
+  readonly events: string;
+}
+
 const DELIVERY = "ROW(arrival_ms, shard, length(sequence), sequence, sub_sequence)";
+
+/** Each event once, as it was first delivered: event_id, identity, event_time_ms, arrival_ms, visible_ms, fields. */
+export const deliveredOnce = (relation: string, within: string): string => `
+  SELECT event_id, identity, min(event_time_ms) AS event_time_ms, min(arrival_ms) AS arrival_ms,
+    min(list_min(list_transform(fates, lambda fate: fate.visible_ms))) AS visible_ms, min_by(fields, ${DELIVERY}) AS fields
+  FROM ${relation} WHERE reason IS NULL AND identity IS NOT NULL AND ${within}
+  GROUP BY event_id, identity`;
+
+/** A spine's keys and request fields, out of the judged event `e`; begins with a comma. */
+export function spineColumns(plan: Plan, service: Service, events: Stream): string {
+  const columns = [
+    ...entitiesOf(plan, service).map(({ name, joinKey }) => {
+      const known = joinKey in events.fields;
+      return `${known ? `nullif(CAST(e.fields.${sqlName(joinKey)} AS VARCHAR), '')` : "CAST(NULL AS VARCHAR)"} AS ${keyColumn(name)}`;
+    }),
+    ...Object.entries(service.request).map(
+      ([name, type]) => `CAST(e.fields.${sqlName(name)} AS ${REQUEST_TYPES[type]}) AS ${requestColumn(name)}`,
+    ),
+  ];
+  return columns.map((column) => `, ${column}`).join("");
+}
 
 /**
  * A row for each event with a label. Of several labels of one event the newest counts. Left out, by reason:
@@ -109,27 +137,13 @@ FROM ${options.labels} WHERE reason IS NULL AND identity IS NOT NULL GROUP BY id
   await session.run(`
 CREATE OR REPLACE TEMP TABLE judged_events AS
 SELECT event_id, min_by(struct_pack(event_time_ms := event_time_ms, arrival_ms := arrival_ms, visible_ms := visible_ms, fields := fields), event_time_ms) AS e FROM (
-  SELECT event_id, identity, min(event_time_ms) AS event_time_ms, min(arrival_ms) AS arrival_ms,
-    min(list_min(list_transform(fates, lambda fate: fate.visible_ms))) AS visible_ms, min_by(fields, ${DELIVERY}) AS fields
-  FROM ${options.events}
-  WHERE reason IS NULL AND identity IS NOT NULL AND event_time_ms >= ${fromMs} AND event_time_ms < ${toMs}
-    AND event_id IN (SELECT event_id FROM label_rows)
-  GROUP BY event_id, identity
+  ${deliveredOnce(options.events, `event_time_ms >= ${fromMs} AND event_time_ms < ${toMs} AND event_id IN (SELECT event_id FROM label_rows)`)}
 ) AS delivered GROUP BY event_id`);
-  const columns = [
-    ...entitiesOf(plan, service).map(({ name, joinKey }) => {
-      const known = joinKey in join.events.fields;
-      return `${known ? `nullif(CAST(e.fields.${sqlName(joinKey)} AS VARCHAR), '')` : "CAST(NULL AS VARCHAR)"} AS ${keyColumn(name)}`;
-    }),
-    ...Object.entries(service.request).map(
-      ([name, type]) => `CAST(e.fields.${sqlName(name)} AS ${REQUEST_TYPES[type]}) AS ${requestColumn(name)}`,
-    ),
-  ];
   await session.run(`
 CREATE OR REPLACE TABLE spine AS
 SELECT row_number() OVER (ORDER BY "as of", "event id") - 1 AS "row id", * FROM (
   SELECT CAST(e.${asOf === "arrival" ? "arrival_ms" : "event_time_ms"} AS BIGINT) AS "as of", event_id AS "event id",
-    e.visible_ms AS "own visible", CAST(value AS INTEGER) AS "label"${columns.map((column) => `, ${column}`).join("")}
+    e.visible_ms AS "own visible", CAST(value AS INTEGER) AS "label"${spineColumns(plan, service, join.events)}
   FROM (
     SELECT event_id, max_by(value, ROW(label_ms, identity)) AS value FROM label_rows
     JOIN judged_events USING (event_id) WHERE label_ms >= e.event_time_ms GROUP BY event_id

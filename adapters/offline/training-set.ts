@@ -12,6 +12,7 @@ import { type DuckSession, sqlName, sqlText } from "./duckdb.ts";
 import { entityEventsSql, olderThanEntitySql } from "./entity-events.ts";
 import { type FoundKeys, foundKeys } from "./found-keys.ts";
 import { type GivenSpine, givenSpine } from "./given-spine.ts";
+import { declaredOutcomes, spineFromOutcomes } from "./outcomes.ts";
 import { featureAt, groupsOf, joinPointInTime, seenRange } from "./point-in-time.ts";
 import { keyColumn } from "./point-in-time-sql.ts";
 import { batchFeaturesOf, joinPushed, type MountValues } from "./pushed-in-time.ts";
@@ -147,12 +148,18 @@ export async function buildTrainingSet(session: DuckSession, options: TrainingSe
 
 async function makeSpine(
   session: DuckSession,
-  { plan, service, spine, fromMs, toMs }: TrainingSetOptions,
+  { plan, service, definition, spine, fromMs, toMs }: TrainingSetOptions,
   mount: (stream: Stream, range: { fromMs: number; toMs: number }) => Promise<string>,
 ): Promise<SpineTable> {
   if (spine.kind !== "labels") return givenSpine(session, { plan, service, source: spine, fromMs, toMs });
-  const join = labelJoin(plan, service, spine.stream);
   const range = { fromMs: fromMs ?? 0, toMs: toMs ?? FOREVER };
+  const outcomes = declaredOutcomes(plan, definition, spine.stream);
+  if (outcomes !== null) {
+    // What happens within the delay of the range's last event tells its outcome.
+    const events = await mount(outcomes.stream, { ...range, toMs: Math.min(FOREVER, range.toMs + outcomes.delayMs) });
+    return spineFromOutcomes(session, { plan, service, outcomes, events, ...range, asOf: spine.asOf });
+  }
+  const join = labelJoin(plan, service, spine.stream);
   // A label comes after its event; one that claims to have come before is to be told.
   const labels = await mount(join.labels, { fromMs: 0, toMs: FOREVER });
   const events = await mount(join.events, range);

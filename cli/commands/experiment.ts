@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { mountArchive } from "../../adapters/offline/archive-view.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
+import { declaredOutcomes, outcomesByEvent } from "../../adapters/offline/outcomes.ts";
 import { newestLabels, outcomesOf, readScores } from "../../adapters/offline/scored-outcomes.ts";
 import { labelJoin } from "../../adapters/offline/spine.ts";
 import { type Arm, compareArms, compareShadows, type Difference } from "../../core/arms.ts";
@@ -89,7 +90,9 @@ async function load({ service: name, tenant, from = 0, to = Number.MAX_SAFE_INTE
       repair: "declare labels: { stream, delay } in its definition",
     });
   }
-  const join = labelJoin(plan, service, definition.labels.stream.name);
+  const stream = definition.labels.stream.name;
+  const outcomes = declaredOutcomes(plan, definition, stream);
+  const join = outcomes === null ? labelJoin(plan, service, stream) : null;
   const { clientConfig, archiveBucket } = await openDeployment({ stage });
   const folder = homeFolder(freshetHome(), "offline");
   const s3 = new S3Client({ ...clientConfig, forcePathStyle: stage === undefined });
@@ -97,9 +100,12 @@ async function load({ service: name, tenant, from = 0, to = Number.MAX_SAFE_INTE
   try {
     const mirror = new ArchiveMirror({ s3, bucket: archiveBucket, folder });
     // A label may come long after its event.
-    const range = { tenant, stream: join.labels, fromMs: 0, toMs: Number.MAX_SAFE_INTEGER };
-    await mountArchive(session, mirror, range, "labels");
-    const labels = await newestLabels(session, "labels", join);
+    const judges = outcomes?.stream ?? join!.labels;
+    await mountArchive(session, mirror, { tenant, stream: judges, fromMs: 0, toMs: Number.MAX_SAFE_INTEGER }, "labels");
+    const labels =
+      outcomes === null
+        ? await newestLabels(session, "labels", join!)
+        : await outcomesByEvent(session, "labels", outcomes);
     const scores = readScores(s3, archiveBucket, { tenant, service: name, fromMs: from, toMs: to });
     return await outcomesOf(scores, labels, limitsOf(definition), experimentOf(plan, service, definition).key);
   } finally {

@@ -80,6 +80,44 @@ export const labelRow = ({ id, payment, timeMs, fraud }: Verdict): ArchiveRow =>
   fates: [],
 });
 
+export interface Click {
+  readonly id: string;
+  readonly timeMs: number;
+  readonly user: string;
+  readonly item: string;
+  readonly action: "view" | "click" | "cart" | "purchase";
+  /** Id of the view that it followed. */
+  readonly follows?: string | null;
+  readonly category?: string | null;
+  /** After its time. @default 300 */
+  readonly visibleAfterMs?: number;
+}
+
+export function clickRow(click: Click): ArchiveRow {
+  const { id, timeMs, user, item, action, follows = null, category = null, visibleAfterMs = 300 } = click;
+  const visibleMs = timeMs + visibleAfterMs;
+  return {
+    ...delivered("clicks", id, timeMs, timeMs + Math.min(100, visibleAfterMs)),
+    fields: {
+      tenant: "default",
+      click_id: id,
+      event_time: timeMs,
+      user_id: user,
+      item_id: item,
+      action,
+      session_id: null,
+      dwell_ms: null,
+      position: null,
+      impression_id: follows,
+      category,
+    },
+    fates: [
+      { entity: "user", id: user, fate: "applied", visibleMs },
+      { entity: "item", id: item, fate: "applied", visibleMs },
+    ],
+  };
+}
+
 /** Writes the rows as raw objects. @returns what mounts them */
 export function fraudArchive(session: DuckSession, folder: string, rows: readonly ArchiveRow[]): MountStream {
   mkdirSync(folder, { recursive: true });
