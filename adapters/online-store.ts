@@ -29,8 +29,17 @@ export interface RegisteredRead {
 export interface EntityAnswer {
   /** Aligned with the request's `features`. */
   readonly values: readonly FeatureValue[];
-  /** Why the values may lag behind what was acknowledged, as `restoring`; null when the store is whole. */
+  /** Why the values may lag behind what was acknowledged, as `restoring` or `snapshot`; null when the store is whole. */
   readonly degraded: string | null;
+  /** Of values from a snapshot: how long ago they were all there was, in ms. */
+  readonly snapshotAgeMs?: number;
+  /** Neither the store nor a snapshot answered for the entity, and its values say nothing. Only where it was asked for. */
+  readonly lost?: true;
+}
+
+export interface ReadOptions {
+  /** Answers with some entities `lost` rather than with none at all. @default false: one that is lost fails the read */
+  readonly partial?: boolean;
 }
 
 /** The read side of the online store, as the API sees it. */
@@ -38,12 +47,41 @@ export interface OnlineReader {
   /**
    * Reads all requests in one pipelined trip (a second one where an entity has fallen behind the seal).
    * @param asOfMs the reader's clock; windows end in the base tile that holds it
-   * @throws InfrastructureError `store_unavailable` when Valkey does not answer within the call's budget
+   * @throws InfrastructureError `store_unavailable` when nothing answers within the call's budget
    */
-  read(requests: readonly EntityRequest[], asOfMs: number): Promise<readonly EntityAnswer[]>;
+  read(requests: readonly EntityRequest[], asOfMs: number, options?: ReadOptions): Promise<readonly EntityAnswer[]>;
   /** What `/ready` shows: whether Valkey answers, its control state, and the seal of each stream. */
   state(): Promise<StoreState>;
   close(): Promise<void>;
+}
+
+/** Why there is no answer from a snapshot. */
+export type SnapshotLoss =
+  /** The entity's type keeps none. */
+  | "not_declared"
+  /** The table did not answer in time. */
+  | "unavailable"
+  /** No round has been through all entities yet. */
+  | "not_covered"
+  /** Of a store that has been begun anew since. */
+  | "older_epoch"
+  /** Of definitions under which its tiles mean something else. */
+  | "other_layout"
+  /** The entity was too large to be kept. */
+  | "too_large"
+  | "corrupt";
+
+export type SnapshotAnswer =
+  | { readonly values: readonly FeatureValue[]; readonly ageMs: number }
+  | { readonly lost: SnapshotLoss };
+
+/** What stands in for the online store while it does not answer. */
+export interface SnapshotSource {
+  /**
+   * @param withinMs when to give up
+   * @returns aligned with the requests; never throws
+   */
+  read(requests: readonly EntityRequest[], asOfMs: number, withinMs: number): Promise<readonly SnapshotAnswer[]>;
 }
 
 export interface StoreState {

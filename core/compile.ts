@@ -82,7 +82,12 @@ export function compile(
       definitions.views.findIndex(({ name }) => name === a.name) -
       definitions.views.findIndex(({ name }) => name === b.name),
   );
-  const entities = definitions.entities.map(({ name, joinKey, description }) => ({ name, joinKey, description }));
+  const entities = definitions.entities.map(({ name, joinKey, description, fallback }) => ({
+    name,
+    joinKey,
+    description,
+    ...(fallback ? { fallback: true as const } : {}),
+  }));
   const pushed: Record<string, string[]> = structuredClone(lock.pushed ?? {}) as Record<string, string[]>;
   const batchViews = batch.map((view) => compileBatchView(view, entities, streams, (pushed[view.name] ??= [])));
   const known = {

@@ -47,14 +47,24 @@ export interface EntityDefinition<J extends string = string> {
   readonly name: string;
   readonly joinKey: J;
   readonly description: string;
+  readonly fallback: boolean;
 }
 
 /** Something that features describe, as a card; `joinKey` is the event field that holds its id. */
 export function entity<const J extends string>(
   name: string,
-  options: { joinKey: J; description?: string },
+  options: {
+    joinKey: J;
+    description?: string;
+    /**
+     * Keeps a snapshot of each entity outside of the online store, which answers while the store does not. Costs a write for
+     * each entity that has changed since the last round. @default false
+     */
+    fallback?: boolean;
+  },
 ): EntityDefinition<J> {
-  return { kind: "entity", name, joinKey: options.joinKey, description: options.description ?? "" };
+  const { joinKey, description = "", fallback = false } = options;
+  return { kind: "entity", name, joinKey, description, fallback };
 }
 
 export interface StreamDefinition<C extends string = string> {

@@ -220,6 +220,8 @@ export interface Entity {
   readonly name: string;
   readonly joinKey: string;
   readonly description: string;
+  /** Snapshots of it are kept, to be read while the online store does not answer. */
+  readonly fallback?: true;
 }
 
 export interface Service {

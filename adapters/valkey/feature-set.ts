@@ -5,7 +5,7 @@ import { type LowerOptions, OPERATORS } from "../../core/operators.ts";
 import type { Feature, FeatureValue, Group, Plan, View } from "../../core/plan.ts";
 import { withStatus } from "../../core/tiles.ts";
 import { floorTo, windowInterval } from "../../core/window.ts";
-import { decodeGroupControl } from "./layout.ts";
+import { decodeGroupControl, decodeMeta, META_FIELD, type Meta } from "./layout.ts";
 import { type Extent, type Need, planRead, planWhole, type ReadPlan } from "./read-plan.ts";
 import { Answered, stateAt, stateByAge } from "./tile-states.ts";
 
@@ -19,6 +19,13 @@ interface Member {
   readonly position: number;
   /** Which of the set's needs its operator combines. */
   readonly needs: readonly number[];
+}
+
+export interface WholeHash {
+  readonly plan: ReadPlan;
+  /** Aligned with the plan's fields. */
+  readonly values: readonly (Buffer | null)[];
+  readonly meta: Meta;
 }
 
 export class FeatureSet {
@@ -109,8 +116,31 @@ export class FeatureSet {
   }
 
   /** A plan over all fields of a hash. */
-  planWhole(fields: readonly Buffer[], asOfMs: number, foldedMs: number, newestMs: number): ReadPlan {
+  private planWhole(fields: readonly Buffer[], asOfMs: number, foldedMs: number, newestMs: number): ReadPlan {
     return planWhole(this.group, this.needs, asOfMs, this.extent(foldedMs, newestMs), fields);
+  }
+
+  /**
+   * What `evaluate` takes of an entity whose hash is known as a whole.
+   * @param items fields and values in turn
+   * @returns null for no hash
+   */
+  whole(items: readonly Buffer[], asOfMs: number): WholeHash | null {
+    let raw: Buffer | null = null;
+    for (let i = 0; i < items.length && raw === null; i += 2) if (META_FIELD.equals(items[i])) raw = items[i + 1];
+    if (raw === null) return null;
+    const meta = decodeMeta(raw);
+    const foldedMs = meta.folded * this.group.baseMs;
+    const newestMs = meta.newest[0] ?? 0;
+    const plan =
+      this.planFor(asOfMs, foldedMs, newestMs) ??
+      this.planWhole(
+        items.filter((_, i) => i % 2 === 0),
+        asOfMs,
+        foldedMs,
+        newestMs,
+      );
+    return { plan, values: plan.pick(items), meta };
   }
 
   extent(foldedMs: number, newestMs: number): Extent {

@@ -4,7 +4,8 @@
  * Keys. `{b}` is one of 1,024 hash tags, so that a call and its control hash lie in one slot; the parts are length-prefixed.
  *   {b}ctl                                   control hash of a bucket
  *   {b}7:default4:card12:transactions6:card_1   one entity and stream of one tenant
- *   {b}7:default4:card6:card_1               what was pushed for an entity: a field for each view (packed.ts)
+ *   {b}7:default4:card6:card_1               what was pushed for an entity: a field for each view (packed.ts), and `#`,
+ *                                            f64 rev (µs)
  *
  * Control hash. `c`: u32 epoch, u8 state, 8 bytes of the run id of the primary that took the last write.
  *   `g:<group>`: u32 seal (base index), then for each slot with a birth: u8 0 cell | 1 object, u8 slot id, u32 base index.
@@ -50,8 +51,29 @@ export const controlKey = (bucket: number): string => `{${bucket}}ctl`;
 export const CONTROL_FIELD = "c";
 export const groupField = (group: string): string => `g:${group}`;
 
+export interface KeyParts {
+  readonly tenant: string;
+  readonly entity: string;
+  readonly id: string;
+}
+
 /** Parts of an entity key, or null for another key. */
-export function parseEntityKey(key: Buffer): { tenant: string; entity: string; stream: string; id: string } | null {
+export function parseEntityKey(key: Buffer): (KeyParts & { readonly stream: string }) | null {
+  const parts = partsOf(key);
+  if (parts?.length !== 4) return null;
+  const [tenant, entity, stream, id] = parts;
+  return { tenant, entity, stream, id };
+}
+
+/** Parts of the key of what was pushed for an entity, or null for another key. */
+export function parsePushedKey(key: Buffer): KeyParts | null {
+  const parts = partsOf(key);
+  if (parts?.length !== 3) return null;
+  const [tenant, entity, id] = parts;
+  return { tenant, entity, id };
+}
+
+function partsOf(key: Buffer): string[] | null {
   let at = key.indexOf(0x7d) + 1;
   if (at === 0 || key[0] !== 0x7b) return null;
   const parts: string[] = [];
@@ -62,9 +84,7 @@ export function parseEntityKey(key: Buffer): { tenant: string; entity: string; s
     parts.push(key.toString("utf8", colon + 1, colon + 1 + length));
     at = colon + 1 + length;
   }
-  if (parts.length !== 4) return null;
-  const [tenant, entity, stream, id] = parts;
-  return { tenant, entity, stream, id };
+  return parts;
 }
 
 export type ControlState = "new" | "ok" | "restoring" | "failover";
@@ -130,6 +150,8 @@ export function objectField(slotId: number, levelId: number, index: number): Buf
 }
 
 export const META_FIELD = Buffer.from("m");
+/** Of what was pushed: no view has such a name. */
+export const PUSHED_REV_FIELD = "#";
 export const ABSORBED_FIELD = Buffer.from("A");
 export const PRE_FIELD = Buffer.from("P");
 export const absorbedObjectField = (slotId: number): Buffer => Buffer.from([0x41, slotId]);

@@ -8,11 +8,14 @@ import { type EncodedArguments, encodeArguments } from "./trip.ts";
 export class PushedSet {
   /** Fields of the entity's hash: one a view. */
   readonly encoded: EncodedArguments;
+  /** The same, as text. */
+  readonly names: readonly string[];
   private readonly fields: readonly (readonly Omit<RegisteredRead, "field">[])[];
 
   private constructor(byField: ReadonlyMap<string, readonly RegisteredRead[]>) {
     this.fields = [...byField.values()];
-    this.encoded = encodeArguments([...byField.keys()]);
+    this.names = [...byField.keys()];
+    this.encoded = encodeArguments(this.names);
   }
 
   /** @returns null when none of the names is of a batch view, and none is registered */

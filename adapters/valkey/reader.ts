@@ -10,7 +10,8 @@ import { newestVisible } from "../../core/tiles.ts";
 import { floorTo } from "../../core/window.ts";
 import type { EntityAnswer, EntityRequest, OnlineReader, StoreState } from "../online-store.ts";
 import { type Command, commandError, ValkeyConnection, type ValkeyOptions } from "./connection.ts";
-import { FeatureSet } from "./feature-set.ts";
+import type { FeatureSet } from "./feature-set.ts";
+import { FeatureSets } from "./feature-sets.ts";
 import {
   BUCKETS,
   bucketOf,
@@ -20,12 +21,11 @@ import {
   decodeMeta,
   entityKey,
   groupField,
-  META_FIELD,
   type Meta,
   pushedKey,
   runBytes,
 } from "./layout.ts";
-import { PushedSet } from "./pushed-set.ts";
+import type { PushedSet } from "./pushed-set.ts";
 import type { ReadPlan } from "./read-plan.ts";
 import { type EncodedArguments, encodeArguments } from "./trip.ts";
 
@@ -33,7 +33,6 @@ import { type EncodedArguments, encodeArguments } from "./trip.ts";
 const MAX_TRIPS = 5;
 /** A seal further behind than this is not guessed: entities that lag so far take a second trip, for just what they have. */
 const GUESS_LAG_MS = 900_000;
-const SETS_LIMIT = 1_000;
 /** Keys of hashes that are known to be large. */
 const LARGE_LIMIT = 100_000;
 
@@ -73,12 +72,6 @@ interface Reading {
   readonly pushed: PushedPart | null;
 }
 
-interface Sets {
-  readonly entity: string;
-  readonly sets: FeatureSet[];
-  readonly pushed: PushedSet | null;
-}
-
 export function createReader(plan: Plan, options: ValkeyOptions): OnlineReader {
   return new ValkeyReader(plan, new ValkeyConnection({ timeoutMs: 250, waitMs: 0, ...options }));
 }
@@ -86,9 +79,7 @@ export function createReader(plan: Plan, options: ValkeyOptions): OnlineReader {
 class ValkeyReader implements OnlineReader {
   private readonly plan: Plan;
   private readonly connection: ValkeyConnection;
-  private readonly sets = new Map<string, Sets>();
-  /** The same by the list itself: callers hand in the same one again and again. */
-  private readonly setsOfList = new WeakMap<readonly string[], Sets>();
+  private readonly sets: FeatureSets;
   private readonly large = new Set<string>();
   private readonly latenessMs: ReadonlyMap<string, number>;
   private readonly controlFields: EncodedArguments;
@@ -98,6 +89,7 @@ class ValkeyReader implements OnlineReader {
   constructor(plan: Plan, connection: ValkeyConnection) {
     this.plan = plan;
     this.connection = connection;
+    this.sets = new FeatureSets(plan);
     this.latenessMs = new Map(plan.streams.map(({ name, allowedLatenessMs }) => [name, allowedLatenessMs]));
     this.controlFields = encodeArguments([CONTROL_FIELD, ...plan.groups.map(({ name }) => groupField(name))]);
   }
@@ -121,7 +113,7 @@ class ValkeyReader implements OnlineReader {
   private begin(request: EntityRequest, asOfMs: number): Reading {
     const { tenant, entity, id } = request;
     const bucket = bucketOf(tenant, entity, id);
-    const { sets, pushed } = this.setsFor(request);
+    const { sets, pushed } = this.sets.of(request);
     const parts = sets.map(
       (set): Part => ({
         set,
@@ -186,23 +178,6 @@ class ValkeyReader implements OnlineReader {
   private sealOf({ group }: FeatureSet, asOfMs: number): number {
     const oldest = floorTo(asOfMs - this.latenessMs.get(group.stream)! - GUESS_LAG_MS, group.baseMs);
     return Math.max(this.seals.get(group.id) ?? 0, oldest);
-  }
-
-  /** The request's features by group, compiled once for each distinct list. */
-  private setsFor({ entity, features, registered = null }: EntityRequest): Sets {
-    const known = this.setsOfList.get(features);
-    if (known?.entity === entity) return known;
-    const name = `${entity}\n${features.join("\n")}`;
-    // The same names may be another tenant's registrations: such a list is known by itself alone.
-    let sets = registered === null ? this.sets.get(name) : undefined;
-    if (!sets) {
-      const pushed = PushedSet.of(this.plan, entity, features, registered);
-      sets = { entity, sets: FeatureSet.split(this.plan, entity, features, registered), pushed };
-      if (this.sets.size >= SETS_LIMIT) this.sets.clear();
-      if (registered === null) this.sets.set(name, sets);
-    }
-    this.setsOfList.set(features, sets);
-    return sets;
   }
 
   /** Reads open parts, what was pushed, and the control hashes of `buckets` into `controls`. */
@@ -299,28 +274,9 @@ function settleFields(part: Part, asked: ReadPlan, values: readonly (Buffer | nu
 
 /** @param items fields and values in turn */
 function settleWhole(part: Part, items: readonly Buffer[], asOfMs: number): void {
-  const { set } = part;
   part.done = true;
-  const meta = metaOf(items);
-  if (meta === null) return;
-  part.meta = decodeMeta(meta);
-  const foldedMs = part.meta.folded * set.group.baseMs;
-  const newestMs = part.meta.newest[0] ?? 0;
-  const plan = set.planFor(asOfMs, foldedMs, newestMs);
-  part.plan =
-    plan ??
-    set.planWhole(
-      items.filter((_, i) => i % 2 === 0),
-      asOfMs,
-      foldedMs,
-      newestMs,
-    );
-  part.values = part.plan.pick(items);
-}
-
-function metaOf(items: readonly Buffer[]): Buffer | null {
-  for (let i = 0; i < items.length; i += 2) if (META_FIELD.equals(items[i])) return items[i + 1];
-  return null;
+  const whole = part.set.whole(items, asOfMs);
+  if (whole !== null) Object.assign(part, whole);
 }
 
 function degradedBy(control: BucketControl | null): string | null {

@@ -121,16 +121,23 @@ local function mergePacked(stored, given)
 end
 
 -- Returns 1 when the newest value is further ahead of the store's clock than an event may be; then nothing is written.
-local function pushEntity(key, blob, nowMs)
+local function pushEntity(key, blob, nowMs, nowUs)
   local expire, newest = unpackStruct("<dd", blob)
   if newest > nowMs + 60000 then return char(1) end
-  local at = 17
+  local at, changed = 17, false
   while at <= #blob do
     local name, after = unpackStruct("Bc0", blob, at)
     local given, following = unpackStruct("<I4c0", blob, after)
     at = following
     local merged = mergePacked(redis.call("HGET", key, name), given)
-    if merged then redis.call("HSET", key, name, merged) end
+    if merged then
+      redis.call("HSET", key, name, merged)
+      changed = true
+    end
+  end
+  if changed then
+    local rev = redis.call("HGET", key, "#")
+    redis.call("HSET", key, "#", pack("<d", max(rev and unpackStruct("<d", rev) + 1 or 0, nowUs)))
   end
   -- A key without an expiry has just been made.
   if redis.call("PEXPIRETIME", key) < expire then redis.call("PEXPIREAT", key, string.format("%.0f", expire)) end

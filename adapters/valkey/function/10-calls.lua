@@ -69,9 +69,10 @@ local function push(keys, args)
   local refused, frozen = begin(keys, args)
   if refused then return refused end
   local clock = redis.call("TIME")
-  local nowMs = floor((clock[1] * 1000000 + clock[2]) / 1000)
+  local nowUs = clock[1] * 1000000 + clock[2]
+  local nowMs = floor(nowUs / 1000)
   local reply = { nowMs, frozen and 1 or 0 }
-  for k = 2, #keys do reply[k + 1] = pushEntity(keys[k], args[k], nowMs) end
+  for k = 2, #keys do reply[k + 1] = pushEntity(keys[k], args[k], nowMs, nowUs) end
   return reply
 end
 --@REGISTER@

@@ -79,7 +79,7 @@ describe("of what was pushed", () => {
       { key, name: "HKEYS", args: [key] },
       { key, name: "PEXPIRETIME", args: [key] },
     ]);
-    expect((fields as Buffer[]).map(String).sort()).toEqual(["risk", "size"]);
+    expect((fields as Buffer[]).map(String).sort()).toEqual(["#", "risk", "size"]);
     expect(expiry).toBe(now - HOUR + 26 * HOUR);
     expect(await read(riskView, "other", now)).toEqual(naiveRead(riskView, [], now));
   });

@@ -1,0 +1,200 @@
+/**
+ * A reader that answers while the online store does not: from snapshots, within what is left of a call's budget. Two
+ * breakers keep calls from waiting for what is known to be down, one for the store and one for the snapshots.
+ */
+import { InfrastructureError } from "../core/errors.ts";
+import type { FeatureValue } from "../core/plan.ts";
+import { type BreakerOptions, CircuitBreaker } from "./circuit-breaker.ts";
+import type {
+  EntityAnswer,
+  EntityRequest,
+  OnlineReader,
+  ReadOptions,
+  SnapshotAnswer,
+  SnapshotLoss,
+  SnapshotSource,
+  StoreState,
+} from "./online-store.ts";
+import { STORE_STATES } from "./store-states.ts";
+
+export interface ReadBudget {
+  /** All that a read may take. */
+  readonly totalMs: number;
+  /** Of that, what the store may take where snapshots could still answer. */
+  readonly storeMs: number;
+}
+
+export type Dependency = "store" | "snapshots";
+
+/** What the reader tells about itself. */
+export interface ReadEvents {
+  /** A read was answered by the store, by snapshots (in part or in whole), or by nothing; of the latter two, how long it took. */
+  answered(by: "store" | "snapshot" | "nothing", tookMs: number): void;
+  /** An entity for which there was no snapshot to answer. */
+  lost(reason: SnapshotLoss): void;
+  breaker(of: Dependency, isOpen: boolean): void;
+}
+
+const NOTHING: FeatureValue = { value: null, status: "NOT_FOUND", eventTimeMs: null };
+/** Not worth a question any more. */
+const LEAST_MS = 5;
+/** Entities that a probe asks for. */
+const SUSPECTS = 20;
+/** The store answers, and what it says is not all that was there. */
+const HOLLOW: readonly (string | null)[] = ["lost", "new", "restoring"];
+
+export class FallbackReader implements OnlineReader {
+  readonly #store: OnlineReader;
+  readonly #snapshots: SnapshotSource | null;
+  readonly #budget: ReadBudget;
+  readonly #events: ReadEvents;
+  readonly #storeBreaker: CircuitBreaker;
+  readonly #snapshotBreaker: CircuitBreaker;
+  /** What failed last is what has to be answered: of a cluster's primaries only one may be down. */
+  #suspects: readonly EntityRequest[] = [];
+
+  /** @param snapshots null where none are kept: then the breaker alone spares calls the wait */
+  constructor(
+    store: OnlineReader,
+    snapshots: SnapshotSource | null,
+    budget: ReadBudget,
+    events: ReadEvents,
+    breaker: BreakerOptions = {},
+  ) {
+    this.#store = store;
+    this.#snapshots = snapshots;
+    this.#budget = snapshots === null ? { ...budget, storeMs: budget.totalMs } : budget;
+    this.#events = events;
+    this.#storeBreaker = new CircuitBreaker(breaker, (isOpen) => events.breaker("store", isOpen));
+    this.#snapshotBreaker = new CircuitBreaker(breaker, (isOpen) => events.breaker("snapshots", isOpen));
+  }
+
+  async read(
+    requests: readonly EntityRequest[],
+    asOfMs: number,
+    options: ReadOptions = {},
+  ): Promise<readonly EntityAnswer[]> {
+    const startedMs = performance.now();
+    const admission = this.#storeBreaker.admit(startedMs);
+    if (admission === "probe") void this.#ask(this.#suspects, asOfMs).catch(() => {});
+    let answers: readonly EntityAnswer[] | null = null;
+    let cause: unknown;
+    if (admission === "call") {
+      try {
+        answers = await this.#ask(requests, asOfMs);
+      } catch (error) {
+        if (!(error instanceof InfrastructureError)) throw error;
+        cause = error;
+      }
+    }
+    const isHollow = answers?.some(({ degraded }) => HOLLOW.includes(degraded)) ?? false;
+    if (answers !== null && (!isHollow || this.#snapshots === null)) {
+      this.#events.answered("store", performance.now() - startedMs);
+      return answers;
+    }
+    return this.#withoutStore(requests, asOfMs, options, { startedMs, answers, cause });
+  }
+
+  state(): Promise<StoreState> {
+    return this.#store.state();
+  }
+
+  close(): Promise<void> {
+    return this.#store.close();
+  }
+
+  /** Asks the store, and lets its breaker know. @throws InfrastructureError when it does not answer in time */
+  async #ask(requests: readonly EntityRequest[], asOfMs: number): Promise<readonly EntityAnswer[]> {
+    try {
+      const answers = await within(this.#budget.storeMs, this.#store.read(requests, asOfMs));
+      this.#storeBreaker.succeeded();
+      return answers;
+    } catch (error) {
+      if (!(error instanceof InfrastructureError)) {
+        // It did answer; what is wrong is something else.
+        this.#storeBreaker.succeeded();
+        throw error;
+      }
+      this.#suspects = requests.slice(0, SUSPECTS);
+      this.#storeBreaker.failed(performance.now());
+      throw error;
+    }
+  }
+
+  async #withoutStore(
+    requests: readonly EntityRequest[],
+    asOfMs: number,
+    { partial = false }: ReadOptions,
+    store: { startedMs: number; answers: readonly EntityAnswer[] | null; cause: unknown },
+  ): Promise<readonly EntityAnswer[]> {
+    const { startedMs } = store;
+    const isWhole = (i: number) => store.answers !== null && !HOLLOW.includes(store.answers[i].degraded);
+    const wanted = requests.filter((_, i) => !isWhole(i));
+    const snapshots = await this.#askSnapshots(wanted, asOfMs, this.#budget.totalMs - (performance.now() - startedMs));
+    let next = 0;
+    const answers = requests.map(({ features }, i): EntityAnswer => {
+      if (isWhole(i)) return store.answers![i];
+      const snapshot = snapshots[next++];
+      if ("values" in snapshot) {
+        return { values: snapshot.values, degraded: "snapshot", snapshotAgeMs: snapshot.ageMs };
+      }
+      this.#events.lost(snapshot.lost);
+      // What little the store has is told with its reason; better than nothing.
+      if (store.answers !== null) return store.answers[i];
+      return { values: features.map(() => NOTHING), degraded: "snapshot", lost: true };
+    });
+    const lost = answers.filter((answer) => answer.lost).length;
+    const isAnswered = lost === 0 || (partial && lost < answers.length);
+    const bySnapshot = answers.some(({ snapshotAgeMs }) => snapshotAgeMs !== undefined);
+    const by = !isAnswered ? "nothing" : bySnapshot ? "snapshot" : "store";
+    this.#events.answered(by, performance.now() - startedMs);
+    if (isAnswered) return answers;
+    throw new InfrastructureError(STORE_STATES.unreachable.code, "the online store does not answer", {
+      cause: store.cause,
+      repair: STORE_STATES.unreachable.repair,
+    });
+  }
+
+  async #askSnapshots(
+    requests: readonly EntityRequest[],
+    asOfMs: number,
+    leftMs: number,
+  ): Promise<readonly SnapshotAnswer[]> {
+    const none = (lost: SnapshotLoss) => requests.map((): SnapshotAnswer => ({ lost }));
+    if (this.#snapshots === null) return none("not_declared");
+    if (leftMs < LEAST_MS) return none("unavailable");
+    const admission = this.#snapshotBreaker.admit(performance.now());
+    if (admission === "skip") return none("unavailable");
+    const asked = this.#snapshots.read(requests, asOfMs, leftMs).then((answers) => {
+      const failed = answers.some((answer) => "lost" in answer && answer.lost === "unavailable");
+      if (failed) this.#snapshotBreaker.failed(performance.now());
+      // Answers of no kept type were not asked for, and tell nothing of the table.
+      else if (answers.some((answer) => !("lost" in answer) || answer.lost !== "not_declared"))
+        this.#snapshotBreaker.succeeded();
+      return answers;
+    });
+    return admission === "call" ? asked : none("unavailable");
+  }
+}
+
+/** @throws InfrastructureError when there is no outcome within `ms`; what comes later is dropped */
+function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      // A process that stood still for so long has not heard its sockets yet: the answer may be waiting there.
+      setImmediate(() =>
+        setImmediate(() => reject(new InfrastructureError(STORE_STATES.unreachable.code, `no answer within ${ms} ms`))),
+      );
+    }, ms);
+    work.then(
+      (value) => {
+        clearTimeout(timer);
+        resolve(value);
+      },
+      (error: unknown) => {
+        clearTimeout(timer);
+        reject(error);
+      },
+    );
+  });
+}

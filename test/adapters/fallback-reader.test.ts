@@ -1,0 +1,153 @@
+/** How store, snapshots, budget and breakers play together; with doubles, since their faults have to be made on demand. */
+import { expect, test } from "vitest";
+import { FallbackReader, type ReadEvents } from "../../adapters/fallback-reader.ts";
+import type { EntityRequest, OnlineReader, SnapshotAnswer, SnapshotSource } from "../../adapters/online-store.ts";
+import { FreshetError, InfrastructureError } from "../../core/errors.ts";
+import type { FeatureValue } from "../../core/plan.ts";
+
+const value = (of: number): FeatureValue => ({ value: of, status: "PRESENT", eventTimeMs: 1 });
+const card = (id: string): EntityRequest => ({ tenant: "t", entity: "card", id, features: ["view:n"] });
+const NOTHING: FeatureValue = { value: null, status: "NOT_FOUND", eventTimeMs: null };
+
+type Mood = "up" | "down" | "silent" | "hollow" | "bug";
+
+function world(options: { snapshots?: boolean; totalMs?: number } = {}) {
+  const log: string[] = [];
+  const state = {
+    mood: "up" as Mood,
+    /** Reads that reached the store. */
+    asked: [] as string[][],
+    snapshots: [] as { ids: string[]; withinMs: number }[],
+    answerOf: (id: string): SnapshotAnswer =>
+      id.startsWith("new") ? { lost: "not_covered" } : { values: [value(7)], ageMs: 4_000 },
+  };
+  const store: OnlineReader = {
+    async read(requests) {
+      state.asked.push(requests.map(({ id }) => id));
+      if (state.mood === "down") throw new InfrastructureError("store_unavailable", "the connection is end");
+      if (state.mood === "bug") throw new FreshetError("read_overtaken", "folding overtook a read five times");
+      if (state.mood === "silent") await new Promise(() => {});
+      return requests.map(({ id }) => ({
+        values: [value(1)],
+        degraded: state.mood === "hollow" && id !== "whole" ? "lost" : null,
+      }));
+    },
+    state: async () => ({ reachable: true, control: "ok", seals: {} }),
+    close: async () => {},
+  };
+  const snapshots: SnapshotSource = {
+    async read(requests, _asOfMs, withinMs) {
+      state.snapshots.push({ ids: requests.map(({ id }) => id), withinMs });
+      return requests.map(({ id }) => state.answerOf(id));
+    },
+  };
+  const events: ReadEvents = {
+    answered: (by) => log.push(by),
+    lost: (reason) => log.push(reason),
+    breaker: (of, isOpen) => log.push(`${of} ${isOpen ? "opens" : "closes"}`),
+  };
+  const kept = options.snapshots === false ? null : snapshots;
+  const reader = new FallbackReader(store, kept, { totalMs: options.totalMs ?? 500, storeMs: 20 }, events, {
+    probeEveryMs: 0,
+  });
+  return { state, reader, log };
+}
+
+test("a store that answers is all there is to it", async () => {
+  const { state, reader, log } = world();
+  expect(await reader.read([card("a")], 0)).toEqual([{ values: [value(1)], degraded: null }]);
+  expect([state.snapshots, log]).toEqual([[], ["store"]]);
+});
+
+test.each(["down", "silent"] as const)("a store that is %s: the snapshot answers, with its age", async (mood) => {
+  const { state, reader, log } = world();
+  state.mood = mood;
+  expect(await reader.read([card("a")], 0)).toEqual([
+    { values: [value(7)], degraded: "snapshot", snapshotAgeMs: 4_000 },
+  ]);
+  expect(log).toEqual(["snapshot"]);
+  // Only what is left of the budget.
+  expect(state.snapshots[0].withinMs).toBeLessThanOrEqual(mood === "silent" ? 481 : 500);
+});
+
+test("one entity without an answer fails a read; who asks for what there is gets the others", async () => {
+  const { state, reader, log } = world();
+  state.mood = "down";
+  await expect(reader.read([card("a"), card("new")], 0)).rejects.toMatchObject({ code: "store_unavailable" });
+  expect(await reader.read([card("a"), card("new")], 0, { partial: true })).toEqual([
+    { values: [value(7)], degraded: "snapshot", snapshotAgeMs: 4_000 },
+    { values: [NOTHING], degraded: "snapshot", lost: true },
+  ]);
+  await expect(reader.read([card("new")], 0, { partial: true })).rejects.toMatchObject({ code: "store_unavailable" });
+  expect(log).toEqual(["not_covered", "nothing", "not_covered", "snapshot", "not_covered", "nothing"]);
+});
+
+test("an error of another kind is no outage: it is the caller's, and opens nothing", async () => {
+  const { state, reader, log } = world();
+  state.mood = "bug";
+  for (let i = 0; i < 10; i++) await expect(reader.read([card("a")], 0)).rejects.toThrow("overtook");
+  expect([state.asked.length, log]).toEqual([10, []]);
+});
+
+test("while the breaker is open no call waits for the store; what failed is tried beside, and an answer closes it", async () => {
+  const { state, reader, log } = world();
+  state.mood = "silent";
+  for (let i = 0; i < 5; i++) await reader.read([card(`c${i}`)], 0);
+  expect(log.at(-1)).toBe("snapshot");
+  expect(log).toContain("store opens");
+  state.asked.length = 0;
+  await reader.read([card("x"), card("y")], 0);
+  // What failed last is asked for, not what is wanted now.
+  expect(state.asked).toEqual([["c4"]]);
+  state.mood = "up";
+  await reader.read([card("z")], 0);
+  await expect.poll(() => log.includes("store closes")).toBe(true);
+  expect(await reader.read([card("z")], 0)).toEqual([{ values: [value(1)], degraded: null }]);
+});
+
+test("a store that has lost its data is asked past: snapshots for what it lost, its own word for the rest", async () => {
+  const { state, reader, log } = world();
+  state.mood = "hollow";
+  expect(await reader.read([card("whole"), card("a"), card("new")], 0)).toEqual([
+    { values: [value(1)], degraded: null },
+    { values: [value(7)], degraded: "snapshot", snapshotAgeMs: 4_000 },
+    { values: [value(1)], degraded: "lost" },
+  ]);
+  expect(state.snapshots.map(({ ids }) => ids)).toEqual([["a", "new"]]);
+  expect(log).toEqual(["not_covered", "snapshot"]);
+});
+
+test("both down: neither is waited for once that is known, and both are found again", async () => {
+  const { state, reader, log } = world();
+  state.mood = "down";
+  state.answerOf = () => ({ lost: "unavailable" });
+  const outcome = () =>
+    reader.read([card("a")], 0, { partial: true }).then(
+      () => "answer",
+      (error) => error.code,
+    );
+  for (let i = 0; i < 5; i++) expect(await outcome()).toBe("store_unavailable");
+  expect(log.filter((line) => line.endsWith("opens"))).toEqual(["store opens", "snapshots opens"]);
+  state.answerOf = () => ({ values: [value(7)], ageMs: 0 });
+  await outcome();
+  await expect.poll(() => log.includes("snapshots closes")).toBe(true);
+  expect(await outcome()).toBe("answer");
+  state.mood = "up";
+  await outcome();
+  await expect.poll(() => log.includes("store closes")).toBe(true);
+});
+
+test("without snapshots the store has the whole budget, and the breaker alone spares the wait", async () => {
+  const { state, reader, log } = world({ snapshots: false, totalMs: 30 });
+  state.mood = "silent";
+  for (let i = 0; i < 5; i++) await expect(reader.read([card("a")], 0)).rejects.toThrow("does not answer");
+  expect(log.filter((line) => line === "not_declared")).toHaveLength(5);
+  expect(log.filter((line) => line.endsWith("opens"))).toEqual(["store opens"]);
+});
+
+test("nothing is asked of snapshots when nothing is left of the budget", async () => {
+  const { state, reader, log } = world({ totalMs: 20 });
+  state.mood = "silent";
+  await expect(reader.read([card("a")], 0)).rejects.toMatchObject({ code: "store_unavailable" });
+  expect([state.snapshots, log]).toEqual([[], ["unavailable", "nothing"]]);
+});
