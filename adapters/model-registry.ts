@@ -23,7 +23,7 @@ import {
 import { type AliasChange, type Aliases, NO_ALIASES } from "../core/aliases.ts";
 import { FreshetError, InfrastructureError } from "../core/errors.ts";
 import type { ArtefactStore } from "./model/artefact-store.ts";
-import type { Manifest, Metrics } from "./model/manifest.ts";
+import type { Manifest, MeasuredChampion, Metrics } from "./model/manifest.ts";
 import { type ArtefactFiles, SERVED_FILES } from "./model/open.ts";
 
 /** A model's line of versions. */
@@ -44,6 +44,8 @@ export interface ModelVersion extends ModelId {
   readonly by: string;
   readonly gitCommit: string | null;
   readonly metrics: Metrics;
+  /** Absent from versions of before it was measured. */
+  readonly champion?: MeasuredChampion | null;
   /** The training set's manifest. */
   readonly trainingSet: Readonly<Record<string, unknown>>;
   /** Where the artefact lies in the bucket. */
@@ -89,7 +91,7 @@ export class ModelRegistry {
     const { manifest, vectorHash, registeredMs, by } = known;
     const prefix = `models/tenant=${id.tenant}/${id.service}/${version}`;
     await this.#artefacts.put(prefix, files);
-    const { model, planHash, createdMs, gitCommit, metrics, trainingSet } = manifest;
+    const { model, planHash, createdMs, gitCommit, metrics, champion, trainingSet } = manifest;
     const manifestSha256 = hash("sha256", files["manifest.json"], "hex");
     const record: ModelVersion = {
       ...id,
@@ -102,6 +104,7 @@ export class ModelRegistry {
       by,
       gitCommit,
       metrics,
+      champion,
       trainingSet,
       prefix,
       manifestSha256,

@@ -26,6 +26,8 @@ export interface Measured {
   readonly metrics: Values;
   /** The training set's manifest; the test slice is its last part. */
   readonly trainingSet: Readonly<Record<string, unknown>>;
+  /** How the champion of its training did on its own test slice. */
+  readonly champion?: { readonly manifestSha256: string; readonly metrics: Values } | null;
 }
 
 export interface GateCheck {
@@ -33,7 +35,7 @@ export interface GateCheck {
   readonly candidate: number | null;
   /** What it is held to: the champion's value at the candidate's base rate, or chance where there is no champion. */
   readonly baseline: number | null;
-  /** The champion's value as it was measured; null where there is no champion. */
+  /** The champion's value as it was measured, on the candidate's rows if it was; null where there is no champion. */
   readonly measured: number | null;
   /** By how much of the baseline the candidate is worse; negative where it is better. */
   readonly worseBy: number | null;
@@ -50,8 +52,17 @@ export interface Verdict {
   readonly reservation: string | null;
 }
 
-/** @param champion null when there is none, and then chance is to be beaten */
-export function judge(candidate: Measured, champion: Measured | null, gate: GateDefinition = DEFAULT_GATE): Verdict {
+/**
+ * @param standing the champion; null when there is none, and then chance is to be beaten. Where the candidate's training has measured
+ *   this very model on the candidate's rows, that is what counts.
+ */
+export function judge(
+  candidate: Measured,
+  standing: (Measured & { readonly manifestSha256: string }) | null,
+  gate: GateDefinition = DEFAULT_GATE,
+): Verdict {
+  const measured = standing?.manifestSha256 === candidate.champion?.manifestSha256 ? candidate.champion : null;
+  const champion: Measured | null = measured ? { ...candidate, metrics: measured.metrics } : standing;
   const limits = [[gate.metric, gate.tolerance] as const, ...(champion === null ? [] : Object.entries(gate.guards))];
   const checks = limits.map(([metric, allowed]) =>
     check(metric, candidate.metrics, champion?.metrics ?? null, allowed),
@@ -62,7 +73,7 @@ export function judge(candidate: Measured, champion: Measured | null, gate: Gate
     checks,
     reason: failed === undefined ? null : reasonOf(failed, champion === null),
     reservation:
-      champion === null || isSameRows(candidate, champion)
+      champion === null || measured || isSameRows(candidate, champion)
         ? null
         : "the two were measured on different rows: the champion's values are brought to the candidate's base rate, other differences between the rows are not",
   };

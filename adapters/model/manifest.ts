@@ -9,6 +9,12 @@ import type { Dtype, VectorFeature } from "../../core/vector.ts";
 
 export type Metrics = Readonly<Record<string, number | null>>;
 
+export interface MeasuredChampion {
+  /** Of the champion's manifest.json: whose metrics these are. */
+  readonly manifestSha256: string;
+  readonly metrics: Metrics;
+}
+
 export interface Manifest {
   readonly version: 1;
   readonly service: string;
@@ -21,6 +27,8 @@ export interface Manifest {
   readonly trainingSet: Readonly<Record<string, unknown>>;
   readonly features: readonly VectorFeature[];
   readonly metrics: Metrics;
+  /** How the champion of that time did on this model's test slice; null when it wasn't measured there. */
+  readonly champion: MeasuredChampion | null;
   /** SHA-256 of the artefact's other files, in hex. */
   readonly files: Readonly<Record<string, string>>;
 }
@@ -88,7 +96,6 @@ export function readManifest(bytes: Uint8Array): Manifest {
   if (typeof files !== "object" || files === null || !Object.values(files).every((one) => typeof one === "string")) {
     refuse(file, "files maps names to SHA-256");
   }
-  const numbers = Object.entries(metrics ?? {}).filter(([, value]) => typeof value === "number" || value === null);
   return {
     version: 1,
     service: raw["service"],
@@ -98,9 +105,20 @@ export function readManifest(bytes: Uint8Array): Manifest {
     gitCommit: typeof raw["git_commit"] === "string" ? raw["git_commit"] : null,
     trainingSet: raw["training_set"] ?? {},
     features,
-    metrics: Object.fromEntries(numbers) as Metrics,
+    metrics: metricsOf(metrics),
+    champion: championOf(raw["champion"]),
     files,
   };
+}
+
+const metricsOf = (metrics: unknown): Metrics =>
+  Object.fromEntries(
+    Object.entries(metrics ?? {}).filter(([, value]) => typeof value === "number" || value === null),
+  ) as Metrics;
+
+function championOf(given: any): MeasuredChampion | null {
+  const digest = given?.manifest_sha256;
+  return typeof digest === "string" ? { manifestSha256: digest, metrics: metricsOf(given.metrics) } : null;
 }
 
 /** NaN for null. An infinity is written as 1e999, which parses as one. */

@@ -2,9 +2,10 @@ import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
+import type { ArtefactFiles } from "../../adapters/model/open.ts";
 import { registerModel } from "../../adapters/model/register.ts";
-import { type ModelVersion, modelName } from "../../adapters/model-registry.ts";
-import { FreshetError } from "../../core/errors.ts";
+import { type ModelRegistry, type ModelVersion, modelName } from "../../adapters/model-registry.ts";
+import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import { checkTenant } from "../../core/event.ts";
 import { plan } from "../../features/plan.ts";
 import { freshetHome, homeFolder, ROOT } from "../../local/home.ts";
@@ -97,9 +98,11 @@ async function run(options: Options, signal: AbortSignal): Promise<Trained> {
   if (options.register) await openDeployment(options);
   const jobName = options.name ?? `${service}-${new Date().toISOString().replace(/\D/g, "").slice(0, 17)}`;
   const progress = options.json ? process.stderr : process.stdout;
+  const trainingSet = resolve(options.trainingSet ?? (await builtSet(options, jobName, signal)));
   const model = await train(freshetHome(), {
     jobName,
-    trainingSet: resolve(options.trainingSet ?? (await builtSet(options, jobName, signal))),
+    trainingSet,
+    champion: options.register ? await withRegistry(options, (registry) => championFiles(registry, options)) : null,
     hyperparameters: { service, plan_hash: plan.hash, tenant, git_commit: gitCommit(), ...options.set },
     // A refusal comes back as the error.
     onLine: (line) => void (line.startsWith("refused: ") || progress.write(`  ${line}\n`)),
@@ -109,6 +112,23 @@ async function run(options: Options, signal: AbortSignal): Promise<Trained> {
   const known = { tenant, service, plan, nowMs: Date.now(), by: operator() };
   const version = await withRegistry(options, (registry) => registerModel(registry, model.folder, known));
   return { ...model, service, version };
+}
+
+/** What the program needs of the model that stands, to score it on the same rows. */
+async function championFiles(registry: ModelRegistry, { service, tenant }: Options): Promise<ArtefactFiles | null> {
+  const id = { service, tenant };
+  const { champion } = await registry.aliases(id);
+  if (champion === null) return null;
+  const version = await registry.get(id, champion);
+  try {
+    const files = await registry.files(version);
+    return { "manifest.json": files["manifest.json"]!, "trees.json": files["trees.json"]! };
+  } catch (error) {
+    // What is broken about the champion keeps no other model from being trained.
+    if (!(error instanceof FreshetError) || error instanceof InfrastructureError) throw error;
+    process.stderr.write(`${modelName(version)} is not measured on the test slice: ${error.message}\n`);
+    return null;
+  }
 }
 
 async function builtSet(options: Options, jobName: string, signal: AbortSignal): Promise<string> {

@@ -1,5 +1,5 @@
 /** `freshet train`: one job of the training program on this machine, from a training set to an artefact ready to be registered. */
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FreshetError } from "../../core/errors.ts";
 import { homeFolder } from "../home.ts";
@@ -12,6 +12,8 @@ export interface TrainingRun {
   readonly jobName: string;
   /** Folder with Parquet files and manifest.json. */
   readonly trainingSet: string;
+  /** Files of the model that stands, which is then scored on the same rows. */
+  readonly champion?: Readonly<Record<string, Uint8Array>> | null;
   readonly hyperparameters: Readonly<Record<string, string>>;
   readonly onLine: (line: string) => void;
   readonly signal?: AbortSignal;
@@ -39,8 +41,10 @@ export async function train(home: string, run: TrainingRun): Promise<TrainedMode
   const folder = createJobFolder(trainingFolder(home), {
     name: run.jobName,
     hyperparameters: run.hyperparameters,
-    channels: { train: run.trainingSet },
+    channels: { train: run.trainingSet, ...(run.champion ? { champion: null } : {}) },
   });
+  for (const [name, bytes] of Object.entries(run.champion ?? {}))
+    writeFileSync(join(folder.channel("champion"), name), bytes);
   const record = `training-${run.jobName}`;
   let code: number | null;
   try {

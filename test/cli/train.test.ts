@@ -1,12 +1,15 @@
 import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { hash } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { readArtefactFolder } from "../../adapters/model/artefact-store.ts";
 import { openModel } from "../../adapters/model/open.ts";
 import { plan } from "../../features/plan.ts";
 import { ROOT, venvPython } from "../../local/home.ts";
+import { train as trainHere } from "../../local/sagemaker/train.ts";
 import { temporaryFolder } from "../support/temporary-home.ts";
 
 const COMMAND = join(ROOT, "cli", "freshet.ts");
@@ -38,6 +41,19 @@ describe("freshet train", () => {
     const model = await openModel(Object.fromEntries(files));
     expect(model.manifest).toMatchObject({ service: "fraud", planHash: plan.hash });
     expect(model.manifest.gitCommit).toMatch(/^[0-9a-f]{40}(-dirty)?$/);
+  });
+
+  it("has the model that stands scored on the same rows", async () => {
+    const run = { trainingSet: set, hyperparameters: { num_trees: "20", card_key: "card" }, onLine: () => {} };
+    const home = temporaryFolder();
+    const first = await trainHere(home, { ...run, jobName: "first" });
+    const files = readArtefactFolder(first.folder);
+    const second = await trainHere(home, { ...run, jobName: "second", champion: files });
+    const { manifest } = await openModel(readArtefactFolder(second.folder));
+    const manifestSha256 = hash("sha256", files["manifest.json"]!, "hex");
+    expect(manifest.champion).toMatchObject({ manifestSha256, metrics: { base_rate: manifest.metrics["base_rate"] } });
+    expect(manifest.champion!.metrics["pr_auc"]).toBeCloseTo(manifest.metrics["pr_auc"]!, 12);
+    expect((await openModel(files)).manifest.champion).toBe(null);
   });
 
   it("says in the program's words why no model was made", () => {

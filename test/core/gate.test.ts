@@ -9,7 +9,7 @@ const set = { from_ms: 0, to_ms: 1_000, row_count: 100, positives: 1 };
 const judge = (candidate: Metrics, standing: Metrics | null, gate?: GateDefinition, trainingSet: object = set) =>
   judgeMeasured(
     { metrics: candidate, trainingSet: { ...trainingSet } },
-    standing && { metrics: standing, trainingSet: set },
+    standing && { metrics: standing, trainingSet: set, manifestSha256: "c1" },
     gate,
   );
 
@@ -42,6 +42,23 @@ describe("the gate", () => {
     ["one whose metric is no number", { ...champion, pr_auc: Number.NaN }, "pr_auc was not measured"],
   ])("judges %s", (_, candidate, reason) => {
     expect(judge(candidate, champion)).toMatchObject({ passed: reason === null, reason });
+  });
+
+  it("compares with the champion's measures on the candidate's own rows, where there are any", () => {
+    const harder = { pr_auc: 0.3, recall_at_fpr_1pct: 0.45, brier: 0.02, base_rate: 0.02, rows_test: 50 };
+    const onThese = { pr_auc: 0.28, recall_at_fpr_1pct: 0.44, brier: 0.021, base_rate: 0.02 };
+    const trainingSet = { ...set, from_ms: 500, to_ms: 1_500 };
+    const standing = { metrics: champion, trainingSet: set, manifestSha256: "c1" };
+    const against = (manifestSha256: string, metrics: Metrics = onThese) =>
+      judgeMeasured({ metrics: harder, trainingSet, champion: { manifestSha256, metrics } }, standing);
+    expect(against("c1")).toMatchObject({ passed: true, reservation: null });
+    expect(against("c1").checks[0]).toMatchObject({ metric: "pr_auc", baseline: 0.28, measured: 0.28 });
+    expect(against("c1", { ...onThese, pr_auc: 0.36 }).reason).toBe(
+      "pr_auc 0.3000 is 0.0600 (16.7 %) worse than the champion's 0.3600; 0 % is allowed",
+    );
+    // Another model stands by now: what was measured is of no use, and each model's own rows count.
+    expect(against("c2")).toMatchObject({ passed: false, reservation: expect.stringContaining("different rows") });
+    expect(judgeMeasured({ metrics: harder, trainingSet, champion: null }, standing).passed).toBe(false);
   });
 
   it("holds a first model to chance", () => {

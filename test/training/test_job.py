@@ -102,6 +102,54 @@ class Job(unittest.TestCase):
         for name in ("model.onnx", "golden.json", "trees.json"):
             self.assertEqual(first[name], self.artefact()["files"][name])
 
+    def with_champion(self, change=lambda folder: None, later_days=0.0):
+        """A job beside the model that it made before, on rows `later_days` later. Returns (output, manifest, the champion's)."""
+        self.prepare()
+        self.run_to_end()
+        os.rename(self.base / "model", self.base / "input" / "data" / "champion")
+        champion = self.base / "input" / "data" / "champion"
+        change(champion)
+        channels = {name: {"TrainingInputMode": "File"} for name in ("train", "champion")}
+        (self.base / "input" / "config" / "inputdataconfig.json").write_text(json.dumps(channels))
+        if later_days:
+            values = {**self.values, "as_of_ms": [at + int(later_days * synthetic.DAY_MS) for at in self.values["as_of_ms"]]}
+            synthetic.write(self.base / "later", FEATURES, values, synthetic.manifest(FEATURES, values))
+            (self.base / "input" / "data" / "train").unlink()
+            (self.base / "input" / "data" / "train").symlink_to(self.base / "later")
+        code, out = self.run_to_end()
+        self.assertEqual(code, 0, out)
+        return out, self.artefact(), champion
+
+    def test_a_champion_is_measured_on_the_same_rows(self):
+        # The same model on the same rows: what it is told to score must be what it scored itself.
+        out, manifest, champion = self.with_champion()
+        digest = hashlib.sha256((champion / "manifest.json").read_bytes()).hexdigest()
+        self.assertEqual(manifest["champion"]["manifest_sha256"], digest)
+        for name, value in manifest["champion"]["metrics"].items():
+            self.assertAlmostEqual(value, manifest["metrics"][name], 12, name)
+        self.assertIn("the champion on the same rows: pr_auc=", out)
+
+    def test_a_champion_that_knows_the_rows_is_not_measured_on_them(self):
+        out, manifest, _ = self.with_champion(later_days=-20)
+        self.assertNotIn("champion", manifest)
+        self.assertIn("is not measured on the test slice: it was fitted on rows that this job tests on", out)
+
+    def test_a_champion_with_another_input_is_not_measured(self):
+        def renamed(folder):
+            path = folder / "manifest.json"
+            manifest = json.loads(path.read_text())
+            manifest["features"][0]["name"] = "gone"
+            path.write_text(json.dumps(manifest))
+
+        out, manifest, _ = self.with_champion(renamed)
+        self.assertNotIn("champion", manifest)
+        self.assertIn("the training set has no gone of dtype", out)
+
+    def test_a_broken_champion_keeps_no_model_from_being_trained(self):
+        out, manifest, _ = self.with_champion(lambda folder: (folder / "trees.json").write_text("{}"))
+        self.assertNotIn("champion", manifest)
+        self.assertIn("its trees.json is not the one that its manifest names", out)
+
     def test_what_cannot_be_trained_is_told_in_the_failure_file(self):
         one_class = {**self.values, "label": [0.0] * len(self.values["label"])}
         folder = self.base / "one"

@@ -22,6 +22,7 @@ def manifest(
     metrics: dict,
     statistics: dict,
     fitted: dict,
+    champion: dict | None,
 ) -> dict:
     features = [
         {
@@ -45,6 +46,7 @@ def manifest(
         "statistics": statistics,
         "hyperparameters": {name: value for name, value in asdict(wanted).items() if name not in LINEAGE},
         "fitted": fitted,
+        **({} if champion is None else {"champion": champion}),
     }
 
 

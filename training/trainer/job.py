@@ -8,6 +8,8 @@ import numpy as np
 from . import metrics as measure
 from .artefact import manifest, write_artefact
 from .calibrate import fit_platt, sigmoid
+from .champion import CHANNEL as CHAMPION
+from .champion import Unmeasurable, champion_scores
 from .contract import Job, Stop, say, say_metric, write_file
 from .data import TrainingSet, read_training_set
 from .encode import Encoder, fit_encoder
@@ -51,6 +53,7 @@ def run(job: Job, stop: Stop) -> None:
     summaries = {name: evaluate(score(rows), label, a, b) for name, (rows, label) in parts.items()}
     test_raw = a * score(parts["test"][0]) + b
     summaries["test"]["card_precision_at_100"] = cards_of_test(data, split, test_raw)
+    standing = measured_champion(job, data, split)
     for name in ("valid", "test"):
         for metric, value in summaries[name].items():
             say_metric(name, metric, value)
@@ -77,8 +80,9 @@ def run(job: Job, stop: Stop) -> None:
         "seconds": round(time.monotonic() - started, 3),
     }
     created_ms = wanted.created_ms or int(time.time() * 1000)
+    fitted = {"trees": best, "to_ms": int(data.as_of_ms[split.rows("calibration")][-1])}
     described = manifest(
-        data.manifest, wanted, created_ms, encoder, (a, b), top, statistics(parts["train"][0], encoder), {"trees": best}
+        data.manifest, wanted, created_ms, encoder, (a, b), top, statistics(parts["train"][0], encoder), fitted, standing
     )
     proto = to_onnx(trees, x.shape[1], a, b, {"service": described["service"], "plan_hash": described["plan_hash"]})
     golden = golden_rows(booster, best, a, b, hostile[: wanted.golden_rows])
@@ -99,6 +103,21 @@ def run(job: Job, stop: Stop) -> None:
 def evaluate(score: np.ndarray, label: np.ndarray, a: float, b: float) -> dict:
     raw = a * score + b
     return measure.summary(label, raw, sigmoid(raw))
+
+
+def measured_champion(job: Job, data: TrainingSet, split: Split) -> dict | None:
+    """The champion's measures on this job's test slice, and whose they are; None without a champion that can be measured."""
+    if CHAMPION not in job.channels or not (job.channel(CHAMPION) / "manifest.json").exists():
+        return None
+    try:
+        digest, raw = champion_scores(job.channel(CHAMPION), data, split)
+    except Unmeasurable as reason:
+        say(f"the champion is not measured on the test slice: {reason}")
+        return None
+    summary = measure.summary(data.label[split.rows("test")], raw, sigmoid(raw))
+    summary["card_precision_at_100"] = cards_of_test(data, split, raw)
+    say(f"the champion on the same rows: pr_auc={summary['pr_auc']:.6f}, roc_auc={summary['roc_auc']:.6f}")
+    return {"manifest_sha256": digest, "metrics": summary}
 
 
 def cards_of_test(data: TrainingSet, split: Split, raw: np.ndarray) -> float | None:

@@ -41,8 +41,9 @@ class Trees:
             node = at[active]
             value = x[active, self.feature[node]]
             goes = value <= self.threshold[node]
-            for row in np.flatnonzero(self.kind[node] == MEMBER):
-                goes[row] = value[row] in self.members[node[row]]
+            for one in np.unique(node[self.kind[node] == MEMBER]):
+                here = node == one
+                goes[here] = np.isin(value[here], self.members[one])
             goes = np.where(np.isnan(value), self.nan_true[node], goes)
             at[active] = np.where(goes, self.true[node], self.false[node])
             active = active[at[active] >= 0]
