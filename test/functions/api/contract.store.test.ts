@@ -1,18 +1,16 @@
 /** The contract suite against the plain server on a real Valkey; the broker is a function that applies what it is given. */
 import { afterAll, beforeAll } from "vitest";
 import { FeatureRegistry } from "../../../adapters/feature-registry.ts";
-import type { Publisher } from "../../../adapters/kinesis-publisher.ts";
 import { isEpochChange } from "../../../adapters/valkey/applier.ts";
 import { createReader } from "../../../adapters/valkey/reader.ts";
-import { RecordPacker } from "../../../adapters/valkey/record.ts";
 import { ValuesArchive } from "../../../adapters/values-archive.ts";
-import { checkEvent } from "../../../core/event.ts";
 import { createKey, type Scope } from "../../../functions/api/keys.ts";
 import { createPushStore } from "../../../functions/api/pusher.ts";
 import { listen, type RunningServer } from "../../../functions/api/server.ts";
 import { createBucket, createTable, startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
 import { openStore, type TestStore } from "../../support/store.ts";
 import { startValkey, type TestValkey } from "../../support/valkey.ts";
+import { applyingPublisher } from "./applying-publisher.ts";
 import { describeErrors } from "./contract.ts";
 import type { ContractTarget } from "./contract-calls.ts";
 import { describeFlow } from "./contract-flow.ts";
@@ -26,23 +24,6 @@ let server: RunningServer;
 let emulator: TestEmulator;
 const keys = { first: "", second: "", readOnly: "", expired: "", firstAdmin: "", secondAdmin: "" };
 const target: ContractTarget = { baseUrl: () => server.url, keys: () => keys, plan, exactBytes: true };
-
-/** What the aggregate function does with a batch, without what it does for faults. */
-function applyingPublisher(codecs: (contract: string) => { decode(bytes: Buffer): { fields: any } }): Publisher {
-  const packers = new Map(plan.streams.map(({ name }) => [name, new RecordPacker(plan, name)]));
-  return {
-    async publish(name, records) {
-      const stream = plan.streams.find((one) => one.name === name)!;
-      const events = records.map(({ data }) => {
-        const { fields } = codecs(stream.contract).decode(Buffer.from(data));
-        const { tenant, eventId, eventTimeMs } = checkEvent(stream, fields, Date.now());
-        return packers.get(name)!.prepare(tenant, eventId, eventTimeMs, fields);
-      });
-      await store.applier.apply(events);
-      return records.map(() => "queued");
-    },
-  };
-}
 
 beforeAll(async () => {
   [valkey, emulator] = await Promise.all([startValkey(), startEmulator()]);
@@ -70,7 +51,7 @@ beforeAll(async () => {
         archive: new ValuesArchive({ s3, bucket: "archive" }),
         close: async () => {},
       },
-      ingest: { ...dependencies.ingest!, publisher: applyingPublisher(dependencies.ingest!.codecs) },
+      ingest: { ...dependencies.ingest!, publisher: applyingPublisher(() => store, dependencies.ingest!.codecs) },
     },
   });
 });

@@ -1,0 +1,105 @@
+/**
+ * One line for each route of the OpenAPI document: how a caller asks for `things`, whoever's they are. The walk in
+ * contract-tenants.ts fails for a route that has none. Paths are templates: `{stream}` and `{service}` stand for each name.
+ */
+import { randomUUID } from "node:crypto";
+import { transaction } from "./contract-calls.ts";
+
+/** What a tenant has, by the names that requests give it. Values are unlike any other text. */
+export interface Things {
+  readonly card: string;
+  readonly merchant: string;
+  readonly user: string;
+  readonly item: string;
+  readonly job: string;
+  readonly key: string;
+  readonly feature: string;
+}
+
+export interface Example {
+  /** @param name the stream or service that the path names. @default nothing is sent but method and path */
+  readonly body?: (things: Things, name: string) => unknown;
+  /** Values of the path's parameters. @default none */
+  readonly path?: (things: Things) => Readonly<Record<string, string>>;
+  /**
+   * Whether the owner's answer shows that the thing is there. False where every caller is answered alike, whatever exists.
+   * @default true where the request names a thing
+   */
+  readonly tells?: boolean;
+  /** Asking changes something, so the owner is not asked for a comparison before and after. @default true but for GET */
+  readonly changes?: boolean;
+  /** The owner has asked for this once before the walk, in the order of the document: so it has its things. @default false */
+  readonly owns?: boolean;
+  /** The owner's own questions change the answer, as they do an audit log. @default false */
+  readonly grows?: boolean;
+}
+
+const cardFeatures = ["card_activity:tx_count_1h", "card_activity:amount_sum_24h"];
+const scorable = ({ card, merchant, user, item }: Things, service: string) =>
+  ({
+    fraud: { card_id: card, merchant_id: merchant, user_id: user, device_id: null, amount: 10, country: "SE" },
+    recommendation: { user_id: user, item_id: item, category: null },
+  })[service];
+
+const event = ({ card, user, item }: Things, stream: string): unknown => {
+  const now = Date.now();
+  const id = randomUUID();
+  return {
+    transactions: transaction({ card_id: card }),
+    clicks: { click_id: id, event_time: now, user_id: user, item_id: item, action: "view" },
+    labels: { label_id: id, transaction_id: card, event_time: now, is_fraud: true, source: "test" },
+    feature_events: { event_id: id, entity_id: card, event_type: "x", timestamp: now, metadata: {} },
+  }[stream];
+};
+
+export const EXAMPLES: Readonly<Record<string, Example>> = {
+  "POST /v1/events/{stream}": { body: event, owns: true, tells: false },
+  "POST /v1/features/online": {
+    body: ({ card }) => ({ entities: { card_id: card }, features: cardFeatures }),
+    changes: false,
+  },
+  "POST /v1/features/batch": {
+    body: ({ card }) => ({ entities: [{ card_id: card }], features: cardFeatures }),
+    changes: false,
+  },
+  "POST /get-online-features": {
+    body: ({ card }) => ({ entities: { card_id: [card] }, features: cardFeatures }),
+    changes: false,
+  },
+  "GET /v1/features/{entity}/{id}": { path: ({ card }) => ({ entity: "card", id: card }) },
+  "POST /v1/features/register": {
+    body: ({ feature }) => ({ name: feature, entity: "card", dtype: "double" }),
+    owns: true,
+  },
+  "POST /v1/features/push": {
+    body: ({ feature, card }) => ({
+      features: [feature],
+      rows: [{ id: card, event_time_ms: Date.now() - 1_000, values: [1] }],
+    }),
+    owns: true,
+  },
+  "POST /v1/features/historical": {
+    body: ({ card }) => ({ service: "fraud", rows: [{ as_of_ms: 1_790_000_000_000, card_id: card, amount: 1 }] }),
+    tells: false,
+  },
+  "GET /v1/features/historical/{job}": { path: ({ job }) => ({ job }) },
+  // Rules score by features of the card: `features_missing` tells what is known of it.
+  "POST /v1/score/{service}": { body: scorable, changes: false },
+  "POST /v1/score/{service}/batch": {
+    body: (things, service) => ({ rows: [scorable(things, service)] }),
+    changes: false,
+  },
+  "POST /v1/rank/{service}": {
+    body: ({ user, item }) => ({ user_id: user, category: null, candidates: [item] }),
+    changes: false,
+  },
+  "GET /v1/models": {},
+  "POST /v1/models/{name}/aliases/{alias}": {
+    path: () => ({ name: "fraud", alias: "shadow" }),
+    body: () => ({ version: 1 }),
+  },
+  "GET /v1/audit": { grows: true },
+  "GET /health": {},
+  "GET /ready": {},
+  "GET /metrics": {},
+};
