@@ -10,6 +10,7 @@ import { GetObjectCommand, ListObjectsV2Command, type S3Client } from "@aws-sdk/
 import { FreshetError, InfrastructureError, RecordError } from "../../core/errors.ts";
 import { verifyArchive } from "../archive-format.ts";
 import { durably, forEachLimited } from "../durable-call.ts";
+import { VALUES_PREFIX, verifyValues } from "../values-format.ts";
 
 export interface ArchiveObjectInfo {
   readonly key: string;
@@ -201,11 +202,12 @@ export class ArchiveMirror {
 function damageOf(key: string, body: Buffer): FreshetError | null {
   try {
     if (key.endsWith(".parquet")) verifyParquet(key, body);
+    else if (key.startsWith(VALUES_PREFIX)) verifyValues(body);
     else verifyArchive(body);
     return null;
   } catch (error) {
     if (!(error instanceof FreshetError)) throw error;
-    return corruptObject(key, error.message, error.code === "archive_version" ? error.code : undefined, error);
+    return corruptObject(key, error.message, error.code.endsWith("_version") ? "archive_version" : undefined, error);
   }
 }
 

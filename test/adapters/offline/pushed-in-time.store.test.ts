@@ -2,15 +2,16 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { zstdCompressSync } from "node:zlib";
+import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { DuckSession } from "../../../adapters/offline/duckdb.ts";
 import { featureAt } from "../../../adapters/offline/point-in-time.ts";
 import { joinPushed, valuesSelect } from "../../../adapters/offline/pushed-in-time.ts";
+import { packValues } from "../../../adapters/valkey/packed.ts";
 import { pushRows } from "../../../adapters/valkey/push.ts";
 import { createReader } from "../../../adapters/valkey/reader.ts";
-import { encodeValues, readValues, type ValuesRow } from "../../../adapters/values-format.ts";
+import { encodeValues, packedLine, readValues, type ValuesRow, verifyValues } from "../../../adapters/values-format.ts";
 import type { FeatureValue, Scalar } from "../../../core/plan.ts";
 import { type NaivePush, naiveRead } from "../../support/naive-pushed.ts";
 import { spineTable } from "../../support/offline-tables.ts";
@@ -142,11 +143,27 @@ describe("the values' object format", () => {
     expect(readValues(golden)).toEqual([row, { ...row, id: "s2", values: {} }]);
   });
 
+  it("has golden bytes of version 2", () => {
+    const golden = readFileSync(new URL("../../fixtures/golden/values-v2.ndjson.zst", import.meta.url));
+    const packed = packValues(
+      [
+        { id: 0, dtype: "double", value: 0.1 },
+        { id: 3, dtype: "string", value: "ä" },
+      ],
+      1,
+    );
+    const { tenant, entity } = row;
+    const rows = ["s1", 's"2'].map((id) => ({ tenant, entity, id, view: "_p", eventTimeMs: 1, visibleMs: 2, packed }));
+    expect(readValues(golden)).toEqual(rows);
+    expect(zstdDecompressSync(golden).toString()).toBe(rows.map(packedLine).join(""));
+    expect(() => verifyValues(golden)).not.toThrow();
+  });
+
   it("tells what is wrong with an object", () => {
     const bytes = encodeValues([row]);
     expect(() => readValues(bytes.subarray(0, bytes.length - 3))).toThrow("values object is not a whole zstd frame");
-    expect(() => readValues(zstdCompressSync(Buffer.from('{"v":2}\n')))).toThrow(
-      "row 1 of the values object has version 2, this reader knows 1",
+    expect(() => readValues(zstdCompressSync(Buffer.from('{"v":3}\n')))).toThrow(
+      "row 1 of the values object has version 3, this reader knows 1 and 2",
     );
     expect(() => readValues(zstdCompressSync(Buffer.from('{"v":1}')))).toThrow("values object ends inside a row");
     expect(() => readValues(zstdCompressSync(Buffer.from("{\n")))).toThrow("row 1 of the values object is not JSON");

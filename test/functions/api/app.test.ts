@@ -458,7 +458,7 @@ it("every code that a request can cause is caused by a test", () => {
     "job_unknown",
     // audit.test.ts.
     "audit_unavailable",
-    // contract-pushed.ts; the last three in pushed.store.test.ts.
+    // contract-pushed.ts; the last three in pushed.store.test.ts and tenant-features.test.ts.
     ...["feature_name_invalid", "feature_version_invalid", "dtype_unknown", "ttl_invalid", "deprecation_invalid"],
     ...["value_type", "value_range", "row_shape", "entities_differ", "feature_conflict", "feature_declared"],
     ...["feature_limit", "archive_unavailable", "catalogue_unavailable"],
