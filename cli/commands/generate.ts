@@ -92,7 +92,8 @@ Examples:
 
 A payment is fraud by chance: by what its card and device did before, and what it is itself. The summary tells how well a
 score that knew each chance would do on these payments; no model can do better. Labels come as in life: few at once, fraud
-after days or never, the rest after a week.`,
+after days or never, the rest after a week. An item that is shown (a \`view\`) is clicked by chance too: by what the item is, and what
+its customer likes and came for.`,
     )
     .action(run);
 }
@@ -182,10 +183,11 @@ function render(summary: GenerateSummary): string {
     ["sent", summary.sent] as const,
     ["acknowledged", summary.acknowledged] as const,
   ].map(([name, count]) => [name, count as number]);
-  const { rocAuc, prAuc } = summary.best;
-  const best =
-    rocAuc === null || prAuc === null
-      ? ""
-      : `\n  best possible score: ROC-AUC ${rocAuc.toFixed(3)}, PR-AUC ${prAuc.toFixed(3)}`;
-  return `${formatTable(rows)}${best}\n  in ${summary.seconds.toFixed(1)} s${summary.interrupted ? ", interrupted" : ""}\n`;
+  const best = [["score", summary.best] as const, ["chance of a click", summary.bestOfClicks] as const].map(
+    ([what, { rocAuc, prAuc }]) =>
+      rocAuc === null || prAuc === null
+        ? ""
+        : `\n  best possible ${what}: ROC-AUC ${rocAuc.toFixed(3)}, PR-AUC ${prAuc.toFixed(3)}`,
+  );
+  return `${formatTable(rows)}${best.join("")}\n  in ${summary.seconds.toFixed(1)} s${summary.interrupted ? ", interrupted" : ""}\n`;
 }

@@ -22,6 +22,8 @@ export interface GenerateSummary {
   readonly fraud: number;
   /** Of the payments that were sent, each once: how well the best possible score would rank them. */
   readonly best: BestPossible;
+  /** The same of the items that were shown: how well the best possible score would tell which are clicked. */
+  readonly bestOfClicks: BestPossible;
   readonly seconds: number;
   /** True when it was stopped before its end. */
   readonly interrupted: boolean;
@@ -43,7 +45,7 @@ export async function generate(
   let sent = 0;
   let acknowledged = 0;
   let fraud = 0;
-  const ceiling = new Ceiling();
+  const [ceiling, clickCeiling] = [new Ceiling(), new Ceiling()];
   const summary = (): GenerateSummary => ({
     sent,
     acknowledged,
@@ -51,6 +53,7 @@ export async function generate(
     byKind,
     fraud,
     best: ceiling.best(),
+    bestOfClicks: clickCeiling.best(),
     seconds: (Date.now() - startedMs) / 1000,
     interrupted: signal?.aborted ?? false,
   });
@@ -63,9 +66,11 @@ export async function generate(
     for (const { event, kind } of batch) {
       byStream[event.stream] = (byStream[event.stream] ?? 0) + 1;
       byKind[kind] = (byKind[kind] ?? 0) + 1;
+      const counts = kind !== "duplicate" && kind !== "malformed";
+      if (event.showing !== null && counts) clickCeiling.add(event.showing.probability, event.showing.clicked);
       if (event.probability === null) continue;
       if (event.fraud !== null) fraud++;
-      if (kind !== "duplicate" && kind !== "malformed") ceiling.add(event.probability, event.fraud !== null);
+      if (counts) ceiling.add(event.probability, event.fraud !== null);
     }
     sent += batch.length;
     batch = [];
@@ -109,5 +114,6 @@ const truthOf = ({ kind, event, fault }: Outgoing) => ({
   event_time: event.timeMs,
   fraud: event.fraud,
   ...(event.probability === null ? {} : { fraud_probability: event.probability, behaviour: event.behaviour }),
+  ...(event.showing === null ? {} : { click_probability: event.showing.probability, clicked: event.showing.clicked }),
   fields: event.fields,
 });

@@ -5,6 +5,7 @@ import { type Payment, price } from "./payment.ts";
 import { CURRENCY, liveliness, type Merchant, makePopulation, type Population, rhythmAt } from "./population.ts";
 import { Random } from "./random.ts";
 import { Risk } from "./risk.ts";
+import { Shop, type ShopEvent } from "./shop.ts";
 import { TimeQueue } from "./time-queue.ts";
 
 export type StreamName = "transactions" | "clicks" | "labels";
@@ -23,6 +24,8 @@ export interface SimulatedEvent {
   readonly probability: number | null;
   /** Of a transaction: what its payment is part of, fraud or not; else null. */
   readonly behaviour: Pattern | null;
+  /** Of an item that is shown: the chance that it is clicked, and whether it is; else null. */
+  readonly showing: ShopEvent["showing"];
 }
 
 export interface SimulationOptions {
@@ -81,6 +84,7 @@ export function* simulate(options: SimulationOptions): Generator<SimulatedEvent>
   const ids = new Random(fromMs, seed);
   const recent = new RecentPayments();
   const risk = new Risk(seed);
+  const shop = new Shop(population, seed);
   const { rhythm = toMs - fromMs >= DAY_MS } = options;
   const pace = (timeMs: number): number => (rhythm ? rhythmAt(timeMs) : 1);
   const queue = new TimeQueue<() => Generator<SimulatedEvent>>();
@@ -117,20 +121,16 @@ export function* simulate(options: SimulationOptions): Generator<SimulatedEvent>
       }
     });
   };
-  const nextSession = (): void => {
+  const nextVisit = (): void => {
     if (!(clicksPerSecond > 0)) return;
-    // A session has six clicks on average.
-    const timeMs = clock + random.exponential(6000 / (clicksPerSecond * pace(clock)));
+    const timeMs = clock + shop.pauseMs(clicksPerSecond * pace(clock));
     later(timeMs, function* () {
       clock = timeMs;
-      nextSession();
-      for (const click of session(population, random, ids, tenant, timeMs)) {
-        if (click.timeMs <= timeMs) yield click;
-        else {
-          later(click.timeMs, function* () {
-            yield click;
-          });
-        }
+      nextVisit();
+      for (const event of shop.visit(ids, tenant, timeMs)) {
+        later(event.timeMs, function* () {
+          yield clickEvent(event);
+        });
       }
     });
   };
@@ -138,7 +138,7 @@ export function* simulate(options: SimulationOptions): Generator<SimulatedEvent>
   let now = fromMs - warmUpMs;
   let clock = now;
   nextPayment();
-  nextSession();
+  nextVisit();
   for (let next = queue.take(); next !== null; next = queue.take()) {
     for (const event of next()) if (event.timeMs >= fromMs) yield event;
   }
@@ -202,6 +202,7 @@ function transactionEvent(
     fraud,
     probability,
     behaviour: payment.behaviour,
+    showing: null,
     fields: {
       tenant,
       transaction_id: id,
@@ -254,6 +255,7 @@ function labelEvent(
     fraud,
     probability: null,
     behaviour: null,
+    showing: null,
     fields: {
       tenant,
       label_id: id,
@@ -266,50 +268,14 @@ function labelEvent(
   };
 }
 
-function* session(
-  population: Population,
-  random: Random,
-  ids: Random,
-  tenant: string,
-  startMs: number,
-): Generator<SimulatedEvent> {
-  const customer = population.customers[random.weighted(population.activity)];
-  const sessionId = `session_${ids.hex(12)}`;
-  let timeMs = startMs;
-  const clicks = 1 + Math.floor(random.exponential(5));
-  for (let position = 0; position < clicks; position++) {
-    const action =
-      position === 0
-        ? "view"
-        : random.chance(0.06)
-          ? "purchase"
-          : random.chance(0.15)
-            ? "cart"
-            : random.chance(0.5)
-              ? "click"
-              : "view";
-    const id = `click_${ids.hex(16)}`;
-    const itemId = population.items[random.weighted(population.itemPopularity)];
-    yield {
-      stream: "clicks",
-      timeMs: Math.floor(timeMs),
-      id,
-      partitionKey: customer.userId,
-      fraud: null,
-      probability: null,
-      behaviour: null,
-      fields: {
-        tenant,
-        click_id: id,
-        event_time: Math.floor(timeMs),
-        user_id: customer.userId,
-        item_id: itemId,
-        action,
-        session_id: sessionId,
-        dwell_ms: Math.floor(random.exponential(12_000)),
-        position,
-      },
-    };
-    timeMs += 1000 + random.exponential(15_000);
-  }
-}
+const clickEvent = ({ timeMs, id, userId, fields, showing }: ShopEvent): SimulatedEvent => ({
+  stream: "clicks",
+  timeMs,
+  id,
+  partitionKey: userId,
+  fraud: null,
+  probability: null,
+  behaviour: null,
+  showing,
+  fields,
+});

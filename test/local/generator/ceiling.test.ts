@@ -36,24 +36,24 @@ const best = (cases: readonly Case[]) => {
 describe("the best possible score", () => {
   test("is measured as the definitions have it", () => {
     // Few and distant values, so that no two fall into one bin unless they are equal.
-    const cases = fc.array(
+    const some = fc.array(
       fc.record({ p: fc.constantFrom(1e-5, 0.001, 0.01, 0.1, 0.3, 0.5, 0.9, 0.99), fraud: fc.boolean() }),
       { minLength: 2, maxLength: 60 },
     );
     fc.assert(
-      fc.property(cases, (drawn) => {
+      fc.property(some, (drawn) => {
         fc.pre(drawn.some(({ fraud }) => fraud) && drawn.some(({ fraud }) => !fraud));
-        const { rocAuc, prAuc, payments, frauds } = best(drawn);
+        const { rocAuc, prAuc, cases, positives } = best(drawn);
         expect(rocAuc).toBeCloseTo(pairs(drawn), 10);
         expect(prAuc).toBeCloseTo(averagePrecision(drawn), 10);
-        expect([payments, frauds]).toEqual([drawn.length, drawn.filter(({ fraud }) => fraud).length]);
+        expect([cases, positives]).toEqual([drawn.length, drawn.filter(({ fraud }) => fraud).length]);
       }),
       { seed: 7 },
     );
   });
 
   test("has no value with one kind alone", () => {
-    expect(best([{ p: 0.5, fraud: true }])).toEqual({ payments: 1, frauds: 1, rocAuc: null, prAuc: null });
-    expect(best([])).toEqual({ payments: 0, frauds: 0, rocAuc: null, prAuc: null });
+    expect(best([{ p: 0.5, fraud: true }])).toEqual({ cases: 1, positives: 1, rocAuc: null, prAuc: null });
+    expect(best([])).toEqual({ cases: 0, positives: 0, rocAuc: null, prAuc: null });
   });
 });

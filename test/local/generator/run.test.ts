@@ -53,7 +53,7 @@ describe("a run", () => {
       expect(summary.byKind[kind], kind).toBeGreaterThan(0);
     }
     expect(summary.fraud).toBeGreaterThan(0);
-    expect(summary.best.payments).toBe(
+    expect(summary.best.cases).toBe(
       count(sent, ({ event, kind }) => event.stream === "transactions" && kind !== "duplicate" && kind !== "malformed"),
     );
 
@@ -69,6 +69,13 @@ describe("a run", () => {
     for (const { stream, fraud_probability: chance } of truth) {
       expect(stream === "transactions" ? chance > 0 && chance < 1 : chance === undefined).toBe(true);
     }
+    const shown = truth.filter(({ stream, fields }) => stream === "clicks" && fields.action === "view");
+    expect(
+      shown.every(({ clicked, click_probability: chance }) => chance > 0 && chance < 1 && clicked !== undefined),
+    ).toBe(true);
+    expect(summary.bestOfClicks.cases).toBe(
+      shown.filter(({ kind }) => kind !== "duplicate" && kind !== "malformed").length,
+    );
     const labelled = truth.filter(({ stream, kind }) => stream === "labels" && kind === "event");
     for (const { fields, fraud } of labelled) expect(fields.is_fraud).toBe(fraud !== null);
   });

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { EventCodec } from "../../../adapters/avro/event-codec.ts";
 import { checkEvent } from "../../../core/event.ts";
 import { plan } from "../../../features/plan.ts";
+import { Ceiling } from "../../../local/generator/ceiling.ts";
 import type { Pattern } from "../../../local/generator/fraud.ts";
 import { type SimulatedEvent, type SimulationOptions, simulate } from "../../../local/generator/simulate.ts";
 
@@ -133,19 +134,59 @@ describe("life", () => {
     expect(top / byPattern(null).length).toBeGreaterThan(0.4);
   });
 
-  test("clicks of a session are one user's, in order of position", () => {
-    const sessions = groups(
+  test("visits are one user's", () => {
+    const visits = groups(
       events.filter(({ stream }) => stream === "clicks"),
       "session_id",
     );
-    expect(sessions.length).toBeGreaterThan(1_000);
-    const broken = sessions.filter((clicks) => {
-      const users = new Set(clicks.map((click) => text(click, "user_id")));
-      // A session that was under way when the week began has its first clicks before it.
-      const first = clicks[0].timeMs < week.fromMs + 3_600_000 ? Number(clicks[0].fields["position"]) : 0;
-      return users.size > 1 || clicks.some(({ fields }, i) => fields["position"] !== first + i);
-    });
-    expect(broken).toEqual([]);
+    expect(visits.length).toBeGreaterThan(1_000);
+    expect(visits.filter((own) => new Set(own.map((click) => text(click, "user_id"))).size > 1)).toEqual([]);
+  });
+});
+
+describe("what is clicked", () => {
+  const clicks = events.filter(({ stream }) => stream === "clicks");
+  const views = new Map(clicks.filter(({ showing }) => showing !== null).map((event) => [event.id, event]));
+  const followers = clicks.filter(({ showing }) => showing === null);
+
+  test("was shown before, at the same place, and is the item that was shown", () => {
+    expect(followers.length).toBeGreaterThan(1_000);
+    const whole = followers.filter(({ timeMs }) => timeMs > week.fromMs + 3_600_000);
+    for (const event of whole) {
+      const view = views.get(text(event, "impression_id"))!;
+      expect(view.timeMs).toBeLessThan(event.timeMs);
+      // The service's labels take half an hour to be complete.
+      expect(event.timeMs - view.timeMs).toBeLessThan(30 * 60_000);
+      for (const field of ["user_id", "item_id", "session_id", "position", "category"]) {
+        expect(event.fields[field]).toBe(view.fields[field]);
+      }
+      expect(view.showing!.clicked).toBe(true);
+    }
+  });
+
+  test("is all that the truth says is clicked, once, and little of what is shown", () => {
+    const clicked = new Set(
+      followers.flatMap((e) => (e.fields["action"] === "click" ? [text(e, "impression_id")] : [])),
+    );
+    const old = [...views.values()].filter(({ timeMs }) => timeMs < week.toMs - 3_600_000);
+    expect(old.filter(({ id, showing }) => showing!.clicked !== clicked.has(id))).toEqual([]);
+    expect(clicked.size).toBe(followers.filter(({ fields }) => fields["action"] === "click").length);
+    expect(clicked.size / views.size).toBeGreaterThan(0.04);
+    expect(clicked.size / views.size).toBeLessThan(0.12);
+  });
+
+  test("can be told in part, and never all of it", () => {
+    const ceiling = new Ceiling();
+    for (const { showing } of views.values()) ceiling.add(showing!.probability, showing!.clicked);
+    const { rocAuc } = ceiling.best();
+    expect(rocAuc).toBeGreaterThan(0.75);
+    expect(rocAuc).toBeLessThan(0.9);
+  });
+
+  test("goes on at the rate that was asked for", () => {
+    // Clicks are half of the payments.
+    expect(clicks.length / (7 * 86_400)).toBeGreaterThan(0.045);
+    expect(clicks.length / (7 * 86_400)).toBeLessThan(0.055);
   });
 });
 
