@@ -8,6 +8,7 @@ import type { DuckSession } from "../../adapters/offline/duckdb.ts";
 import type { MountStream } from "../../adapters/offline/training-set.ts";
 import { identityText } from "../../core/event.ts";
 import { plan } from "../../features/plan.ts";
+import type { SimulatedEvent } from "../../local/generator/simulate.ts";
 
 export const FRAUD_START = Date.UTC(2026, 10, 1, 12);
 
@@ -117,6 +118,18 @@ export function clickRow(click: Click): ArchiveRow {
     ],
   };
 }
+
+/** Of the generator's clicks, each visible 300 ms after its time. */
+export const simulatedClickRow = ({ id, timeMs, fields }: SimulatedEvent): ArchiveRow => ({
+  ...delivered("clicks", id, timeMs, timeMs + 100),
+  fields,
+  fates: ["user", "item"].map((entity) => ({
+    entity,
+    id: String(fields[`${entity}_id`]),
+    fate: "applied" as const,
+    visibleMs: timeMs + 300,
+  })),
+});
 
 /** Writes the rows as raw objects. @returns what mounts them */
 export function fraudArchive(session: DuckSession, folder: string, rows: readonly ArchiveRow[]): MountStream {
