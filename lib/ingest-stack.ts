@@ -30,6 +30,7 @@ export class IngestStack extends FreshetStack {
     });
     if (readsStore) props.store.grantRead(this.fn);
     props.keys.grantRead(this.fn);
+    this.fn.set("limits", JSON.stringify(deployment.stage.limits));
     props.streams.grantPut(this.fn);
     new CfnOutput(this, "IngestFunction", { value: this.fn.lambda.functionName });
   }

@@ -42,6 +42,7 @@ export class ServingStack extends FreshetStack {
     props.controlTable.grantRead(this.fn);
     props.features.grantReadWrite(this.fn);
     props.archive.grantPush(this.fn);
+    this.fn.set("limits", JSON.stringify(deployment.stage.limits));
     props.keys.grantRead(this.fn);
     props.models.grantServe(this.fn);
     props.archive.grantLogScores(this.fn);

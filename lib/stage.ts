@@ -4,6 +4,15 @@
  */
 import { FreshetError } from "../core/errors.ts";
 
+/** Tokens of one tenant and route class. One token is a row read or scored, or an event or pushed row written, or a call of an administrator. */
+export interface TenantLimit {
+  readonly perSecond: number;
+  /** Tokens of a full bucket: what may come at once. */
+  readonly burst: number;
+  /** Tokens of a UTC day; null for no bound. */
+  readonly perDay: number | null;
+}
+
 export interface Stage {
   readonly name: "local" | "dev" | "prod";
   /** True when data must survive a deleted stack: keys, buckets, tables, streams and the online store are then kept. */
@@ -42,6 +51,8 @@ export interface Stage {
     /** Days after which a record of who changed what is removed. */
     readonly retentionDays: number;
   };
+  /** Of each tenant without limits of its own, by route class. `freshet tenants limits` gives one others. */
+  readonly limits: Readonly<Record<"score" | "read" | "write" | "admin", TenantLimit>>;
   readonly training: {
     /** Half of it is DuckDB's. Most that Lambda gives is 10,240. */
     readonly buildMemoryMb: number;
@@ -86,6 +97,13 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     },
     archive: { retentionDays: null, graceHours: 24, compactionMemoryMb: 1_024 },
     api: { memoryMb: 512, requestsPerSecond: 10_000, burst: 5_000 },
+    // More than one machine can do: the path is the same as elsewhere, and nothing is refused.
+    limits: {
+      score: { perSecond: 200_000, burst: 200_000, perDay: null },
+      read: { perSecond: 500_000, burst: 500_000, perDay: null },
+      write: { perSecond: 500_000, burst: 500_000, perDay: null },
+      admin: { perSecond: 1_000, burst: 1_000, perDay: null },
+    },
     audit: { retentionDays: 7 },
     training: { buildMemoryMb: 3_008, instanceType: "ml.m5.large", volumeGb: 10, maxRuntimeSeconds: 3_600 },
     onlineStore: { nodeType: "cache.t4g.micro", shards: 1, replicasPerShard: 0, snapshotDays: 0, availabilityZones: 1 },
@@ -105,6 +123,12 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     },
     archive: { retentionDays: 400, graceHours: 24, compactionMemoryMb: 2_048 },
     api: { memoryMb: 1_024, requestsPerSecond: 500, burst: 250 },
+    limits: {
+      score: { perSecond: 500, burst: 1_000, perDay: null },
+      read: { perSecond: 2_000, burst: 4_000, perDay: null },
+      write: { perSecond: 2_000, burst: 5_000, perDay: null },
+      admin: { perSecond: 10, burst: 50, perDay: null },
+    },
     audit: { retentionDays: 90 },
     training: { buildMemoryMb: 3_008, instanceType: "ml.m5.large", volumeGb: 10, maxRuntimeSeconds: 3_600 },
     // A replica even here: without one there is no failover, and durability asks for cluster mode with failover.
@@ -127,6 +151,12 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     },
     archive: { retentionDays: null, graceHours: 24, compactionMemoryMb: 3_008 },
     api: { memoryMb: 1_769, requestsPerSecond: 5_000, burst: 2_500 },
+    limits: {
+      score: { perSecond: 2_000, burst: 4_000, perDay: null },
+      read: { perSecond: 10_000, burst: 20_000, perDay: null },
+      write: { perSecond: 10_000, burst: 20_000, perDay: null },
+      admin: { perSecond: 20, burst: 100, perDay: null },
+    },
     audit: { retentionDays: 400 },
     training: { buildMemoryMb: 10_240, instanceType: "ml.m5.2xlarge", volumeGb: 50, maxRuntimeSeconds: 14_400 },
     onlineStore: {

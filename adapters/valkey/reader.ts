@@ -72,8 +72,13 @@ interface Reading {
   readonly pushed: PushedPart | null;
 }
 
-export function createReader(plan: Plan, options: ValkeyOptions): OnlineReader {
-  return new ValkeyReader(plan, new ValkeyConnection({ timeoutMs: 250, waitMs: 0, ...options }));
+/** With the patience of a request; to be shared with whatever a request asks of the store beside its read. */
+export const readingConnection = (options: ValkeyOptions): ValkeyConnection =>
+  new ValkeyConnection({ timeoutMs: 250, waitMs: 0, ...options });
+
+/** @param at closed with the reader, also where it is shared */
+export function createReader(plan: Plan, at: ValkeyOptions | ValkeyConnection): OnlineReader {
+  return new ValkeyReader(plan, at instanceof ValkeyConnection ? at : readingConnection(at));
 }
 
 class ValkeyReader implements OnlineReader {

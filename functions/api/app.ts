@@ -9,6 +9,7 @@ import type { OnlineReader } from "../../adapters/online-store.ts";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import type { Plan } from "../../core/plan.ts";
 import { createScorer } from "../../core/scoring.ts";
+import { createAdmission, type LimitPorts } from "./admission.ts";
 import { createAuditHandler } from "./audit.ts";
 import type { EventCodec } from "./event-check.ts";
 import { createEventsHandler } from "./events.ts";
@@ -59,6 +60,8 @@ export interface ApiDependencies {
   readonly pushed: PushedPorts | null;
   /** Null for a host without historical jobs. */
   readonly historical: HistoricalPorts | null;
+  /** What a tenant may ask for. @default no limits */
+  readonly limits?: LimitPorts;
   /** Epoch milliseconds. */
   readonly clock: () => number;
   /** Beside the Prometheus page, as EMF in a Lambda. */
@@ -69,13 +72,18 @@ export interface ApiDependencies {
 /** Ids, codes and causes only; never a payload, a key or a secret. */
 export type Log = (message: string, details: Readonly<Record<string, unknown>>, error?: unknown) => void;
 
+const ITSELF = { charges: "itself" } as const;
+
 /** @throws DefinitionError when a service's functions do not fit the plan */
 export function createApp(deps: ApiDependencies): Hono {
   const { plan, reader, ingest, clock, log } = deps;
   const prometheus = createPrometheusTelemetry();
   const telemetry = deps.telemetry === undefined ? prometheus : bothTelemetries(prometheus, deps.telemetry);
   const app = new Hono();
+  const onFault = (code: string, error: unknown) => log("limits degraded", { code }, error);
+  const { limits } = deps;
   const register = createRouter(app, {
+    admission: limits && createAdmission({ ports: limits, clock, telemetry, onFault }),
     authenticate: createAuthenticator(deps.keys, clock),
     telemetry,
     onError: (error, context) => log("request failed", context, error),
@@ -103,9 +111,9 @@ export function createApp(deps: ApiDependencies): Hono {
     const runner = createScoreRunner({ ...shared, models: scoring?.serving ?? null, onFault });
     const scored = { ...shared, plan, services, runner, scoring };
     const score = createScoreHandlers(scored);
-    register("POST", "/v1/score/:service", "score", score.one);
-    register("POST", "/v1/score/:service/batch", "score", score.batch);
-    register("POST", "/v1/rank/:service", "score", createRankHandler(scored));
+    register("POST", "/v1/score/:service", "score", score.one, ITSELF);
+    register("POST", "/v1/score/:service/batch", "score", score.batch, ITSELF);
+    register("POST", "/v1/rank/:service", "score", createRankHandler(scored), ITSELF);
     if (scoring !== null) {
       prometheus.watch(scoring.serving);
       const models = createModelHandlers({ catalogue, services, ...scoring, clock });
@@ -115,16 +123,16 @@ export function createApp(deps: ApiDependencies): Hono {
     if (deps.audit !== null) {
       register("GET", "/v1/audit", "admin", createAuditHandler(deps.audit), { audit: "audit.read" });
     }
-    register("POST", "/get-online-features", "read", createFeastOnline(shared), { errors: feastError });
-    register("POST", "/v1/features/online", "read", features.online);
-    register("POST", "/v1/features/batch", "read", features.batch);
+    register("POST", "/get-online-features", "read", createFeastOnline(shared), { errors: feastError, ...ITSELF });
+    register("POST", "/v1/features/online", "read", features.online, ITSELF);
+    register("POST", "/v1/features/batch", "read", features.batch, ITSELF);
     if (pushed !== null && registered !== null) {
       const { registry } = pushed;
       const pusher = createPusher({ ...pushed, clock });
       register("POST", "/v1/features/register", "admin", createRegisterHandler({ plan, registry, registered, clock }), {
         audit: "features.register",
       });
-      register("POST", "/v1/features/push", "write", createPushHandler({ catalogue, registered, pusher }));
+      register("POST", "/v1/features/push", "write", createPushHandler({ catalogue, registered, pusher }), ITSELF);
     }
     if (deps.historical !== null) {
       const jobs = createHistoricalHandlers({ plan, services, historical: deps.historical, clock });
@@ -132,11 +140,11 @@ export function createApp(deps: ApiDependencies): Hono {
       // Before the entity route, whose path fits too.
       register("GET", "/v1/features/historical/:job", "read", jobs.get);
     }
-    register("GET", "/v1/features/:entity/:id", "read", features.entity);
+    register("GET", "/v1/features/:entity/:id", "read", features.entity, ITSELF);
     register("GET", "/ready", null, createReadyHandler(plan, reader, deps.scoring?.serving ?? null));
   }
   if (ingest !== null) {
-    register("POST", "/v1/events/:stream", "write", createEventsHandler({ plan, telemetry, clock, ...ingest }));
+    register("POST", "/v1/events/:stream", "write", createEventsHandler({ plan, telemetry, clock, ...ingest }), ITSELF);
   }
   register("GET", "/health", null, health);
   register("GET", "/metrics", null, createMetricsHandler(prometheus, deps.telemetry !== undefined));

@@ -7,18 +7,20 @@ import { createKinesisClient } from "../../adapters/kinesis-client.ts";
 import { createKinesisPublisher } from "../../adapters/kinesis-publisher.ts";
 import { deaggregate } from "../../adapters/kpl.ts";
 import type { OnlineReader } from "../../adapters/online-store.ts";
+import { createBucketStore } from "../../adapters/valkey/bucket-store.ts";
 import { valkeyOptionsFromEnvironment } from "../../adapters/valkey/options.ts";
-import { createReader } from "../../adapters/valkey/reader.ts";
+import { createReader, readingConnection } from "../../adapters/valkey/reader.ts";
 import { definitions } from "../../features/index.ts";
 import { plan } from "../../features/plan.ts";
 import packageFile from "../../package.json" with { type: "json" };
-import { requireEnvironment } from "../shared/environment.ts";
+import { optionalEnvironment, requireEnvironment } from "../shared/environment.ts";
 import type { ApiDependencies, IngestPorts, Log } from "./app.ts";
 import type { HistoricalPorts } from "./historical.ts";
 import { createKeyStore } from "./keys.ts";
 import type { PushedPorts } from "./pushed-ports.ts";
 import type { ScoringPorts } from "./scoring-ports.ts";
 import type { Telemetry } from "./telemetry.ts";
+import { checkLimits, createTenantStore } from "./tenants.ts";
 
 /**
  * @param options.serve which routes this host has
@@ -35,13 +37,23 @@ export function createDependencies(options: {
   telemetry?: Telemetry;
   log: Log;
 }): ApiDependencies {
+  // Keys are looked up on the way of a request: two quick tries, then a cached key or an answer that says so.
+  const keysClient = new DynamoDBClient({ maxAttempts: 2, ...impatient(500) });
+  const keysTable = requireEnvironment("keysTable");
   const enriches = options.serve.ingest && plan.streams.some(({ enrich }) => enrich !== undefined);
-  const reader = options.serve.read || enriches ? createReader(plan, valkeyOptionsFromEnvironment()) : null;
+  const isStoreInReach = options.serve.read || enriches || optionalEnvironment("valkeyHost") !== undefined;
+  // One for reads and limits: what a request asks of both travels together.
+  const connection = isStoreInReach ? readingConnection(valkeyOptionsFromEnvironment()) : null;
+  const reader = connection === null ? null : createReader(plan, connection);
   return {
     plan,
     services: definitions.services,
-    // Keys are looked up on the way of a request: two quick tries, then a cached key or an answer that says so.
-    keys: createKeyStore(new DynamoDBClient({ maxAttempts: 2, ...impatient(500) }), requireEnvironment("keysTable")),
+    keys: createKeyStore(keysClient, keysTable),
+    limits: {
+      defaults: checkLimits(JSON.parse(optionalEnvironment("limits") ?? "{}")),
+      tenants: createTenantStore(keysClient, keysTable),
+      store: connection === null ? null : createBucketStore(connection),
+    },
     ingest: options.serve.ingest ? ingestPorts(enriches ? reader : null) : null,
     reader: options.serve.read ? reader : null,
     scoring: options.scoring,

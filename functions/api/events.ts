@@ -53,7 +53,7 @@ export function createEventsHandler(deps: {
     if (stream.enrich !== undefined) enrichers.set(stream.name, createEnrich(checker, requireLookups(deps, stream)));
   }
 
-  return async ({ c, principal, requestId }) => {
+  return async ({ c, principal, requestId, ticket }) => {
     const name = c.req.param("stream") as string;
     const checker = checkers.get(name);
     if (checker === undefined) {
@@ -63,6 +63,7 @@ export function createEventsHandler(deps: {
       });
     }
     const { records, read } = await readRecords(c, checker, deps.deaggregate);
+    await ticket.charge(records.length);
     const arrivalMs = deps.clock();
     const results: RecordResult[] = new Array(records.length);
     let accepted: { index: number; event: ReadEvent }[] = [];

@@ -38,7 +38,7 @@ export function createFeatureHandlers(deps: FeatureDependencies): { online: Hand
   const readRows = createRowReader({ reader, telemetry, clock });
 
   return {
-    async online({ c, principal, requestId }: Call): Promise<Answer> {
+    async online({ c, principal, requestId, ticket }: Call): Promise<Answer> {
       const body = await readObject(c, MAX_QUERY_BYTES);
       const keys = objectField(body, "entities");
       checkJoinKeys(catalogue, keys, "entities.");
@@ -47,28 +47,31 @@ export function createFeatureHandlers(deps: FeatureDependencies): { online: Hand
       // With the service's request fields, the features that are computed on demand are answered too.
       const request = scorer !== null && body["request"] !== undefined ? objectField(body, "request") : null;
       const fields = request === null ? null : readRequestFields(scorer!.service, request, "request.");
+      ticket.charge(1);
       const read = await readRows("online", selection, principal.tenant, [{ keys, prefix: "entities." }]);
       let features = featuresJson(selection, read.values[0]);
       if (fields !== null) features += onDemandJson(scorer!, fields, read.values[0]);
       return { status: 200, body: `{"features":{${features}},${tailJson(read, requestId)}` };
     },
 
-    async batch({ c, principal, requestId }: Call): Promise<Answer> {
+    async batch({ c, principal, requestId, ticket }: Call): Promise<Answer> {
       const body = await readObject(c, MAX_QUERY_BYTES);
       const rows = rowsOf(catalogue, body["entities"]);
       const { selection } = await selectionOf(deps, body, principal.tenant);
+      ticket.charge(rows.length);
       const read = await readRows("batch", selection, principal.tenant, rows);
       const names = JSON.stringify(selection.names);
       const json = read.values.map(columnsJson).join(",");
       return { status: 200, body: `{"features":${names},"rows":[${json}],${tailJson(read, requestId)}` };
     },
 
-    async entity({ c, principal, requestId }: Call): Promise<Answer> {
+    async entity({ c, principal, requestId, ticket }: Call): Promise<Answer> {
       const own = deps.registered?.of(principal.tenant);
       const selection = catalogue.entity(c.req.param("entity") as string, await own);
       const id = checkKey(c.req.param("id") as string, "id");
       const [part] = selection.parts;
       const keys = part === undefined ? {} : { [part.joinKey]: id };
+      ticket.charge(1);
       const read = await readRows("entity", selection, principal.tenant, [{ keys, prefix: "" }]);
       const head = `"entity":${JSON.stringify(c.req.param("entity"))},"id":${JSON.stringify(id)}`;
       return {

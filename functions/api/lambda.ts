@@ -64,6 +64,7 @@ async function within(ms: number, work: Promise<unknown> | undefined): Promise<v
  */
 function emfTelemetry(metrics: Metrics): Telemetry & { models(refused: number): void; publish(): void } {
   const scored = new Map<string, Metrics>();
+  let isFallback = false;
   return {
     request(route, status, latencyMs) {
       // The route is searchable in the log; as a dimension it would multiply the metrics, and their price.
@@ -95,10 +96,17 @@ function emfTelemetry(metrics: Metrics): Telemetry & { models(refused: number): 
       metrics.addMetric("EnrichmentsMissing", MetricUnit.Count, missing);
       metrics.addMetric("EnrichmentsUnavailable", MetricUnit.Count, unavailable);
     },
+    limited() {
+      metrics.addMetric("RateLimited", MetricUnit.Count, 1);
+    },
+    limiterFallback(active) {
+      isFallback = active;
+    },
     models(refused) {
       metrics.addMetric("ModelsRefused", MetricUnit.Count, refused);
     },
     publish() {
+      if (isFallback) metrics.addMetric("LimiterFallback", MetricUnit.Count, 1);
       metrics.publishStoredMetrics();
       for (const own of scored.values()) if (own.hasStoredMetrics()) own.publishStoredMetrics();
     },

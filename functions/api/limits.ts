@@ -23,3 +23,6 @@ export const MAX_FEATURES = 500;
 export const MAX_EVENT_BYTES = 1024 * 1024 - 512;
 /** 2000-01-01: an earlier time is nearly always a number of seconds where milliseconds are expected. */
 export const MIN_EVENT_TIME_MS = 946_684_800_000;
+
+/** What candidates of a ranking share (the user's read, the model's run) makes each cheaper than a score: about a tenth of one. */
+export const CANDIDATES_PER_TOKEN = 10;

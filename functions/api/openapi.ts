@@ -4,6 +4,7 @@ import type { Plan } from "../../core/plan.ts";
 import { adminRoutes } from "./admin-openapi.ts";
 import { feastRoutes } from "./feast/openapi.ts";
 import { historicalRequest, jobAnswer } from "./historical-schemas.ts";
+import { limitHeaders } from "./limit-headers.ts";
 import { PROBLEMS } from "./problems.ts";
 import { pushAnswer, pushRequest, registeredAnswer, registerRequest } from "./pushed-schemas.ts";
 import { rankAnswer, rankRequest } from "./rank-schemas.ts";
@@ -24,6 +25,11 @@ const FAILURES = {
   415: problem("The content type is not supported."),
   503: problem("A dependency does not answer; try again."),
 };
+/** Of every call with a key. */
+const LIMITED = {
+  ...problem("The tenant is at its limit; `Retry-After` says how many seconds to wait."),
+  headers: limitHeaders,
+};
 const body = (schema: z.ZodType) => ({
   body: { required: true, content: { "application/json": { schema } } },
 });
@@ -34,7 +40,10 @@ export function createOpenApiDocument(plan: Plan, version: string): object {
   const registry = app.openAPIRegistry;
   registry.registerComponent("securitySchemes", "apiKey", { type: "apiKey", in: "header", name: "x-api-key" });
   const requests = schemas.requestSchemas(plan);
-  const add = (route: Parameters<typeof createRoute>[0]) => registry.registerPath(createRoute(route));
+  const add = (route: Parameters<typeof createRoute>[0]) =>
+    registry.registerPath(
+      createRoute(route.security ? { ...route, responses: { 429: LIMITED, ...route.responses } } : route),
+    );
   const keyed = (scope: string) => ({ security: [{ apiKey: [] }], "x-scope": scope });
 
   for (const stream of plan.streams) {
@@ -60,7 +69,7 @@ export function createOpenApiDocument(plan: Plan, version: string): object {
         202: json(schemas.eventsAnswer, "Every event was queued."),
         207: json(schemas.eventsAnswer, "Some events were not queued; `results` says which and why."),
         ...FAILURES,
-        429: problem("The stream is at its limit; nothing was queued."),
+        429: { ...LIMITED, description: "The tenant or the stream is at its limit; nothing was queued." },
       },
     });
   }

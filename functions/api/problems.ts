@@ -87,6 +87,8 @@ export const PROBLEMS = {
   body_too_large: { status: 413, title: "The body is too large" },
   content_type_unsupported: { status: 415, title: "The content type is not supported" },
   throttled: { status: 429, title: "The stream is at its limit" },
+  rate_limited: { status: 429, title: "The tenant is at its limit" },
+  quota_exceeded: { status: 429, title: "The tenant's quota of today is used up" },
   internal: { status: 500, title: "Something failed on our side" },
   integration_failure: { status: 502, title: "The function could not answer" },
   broker_unavailable: { status: 503, title: "The broker does not answer" },

@@ -15,13 +15,14 @@ export function createPushHandler(deps: {
   readonly pusher: Pusher;
 }): Handle {
   const { catalogue, registered, pusher } = deps;
-  return async ({ c, principal, requestId }: Call): Promise<Answer> => {
+  return async ({ c, principal, requestId, ticket }: Call): Promise<Answer> => {
     const body = await readObject(c, MAX_BODY_BYTES);
     const rows = rowsOf(body["rows"]);
     const names = body["features"] === undefined ? namesIn(rows) : namesOf(body["features"]);
     const features = await findFeatures(registered, principal.tenant, names);
     const entity = checkFeatures(features, body["entity"]);
     const joinKey = catalogue.plan.entities.find(({ name }) => name === entity)!.joinKey;
+    await ticket.charge(rows.length);
     const outcome = await pusher.push(principal.tenant, features, inputsOf(rows, names, joinKey, body));
     return answer(outcome, rows, joinKey, requestId);
   };

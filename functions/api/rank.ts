@@ -6,7 +6,7 @@ import { randomUUID } from "node:crypto";
 import type { Plan } from "../../core/plan.ts";
 import { type JsonObject, readObject } from "./body.ts";
 import { createExplanations } from "./explanation.ts";
-import { DEFAULT_RANKED, MAX_CANDIDATES, MAX_EXPLAINED, MAX_QUERY_BYTES } from "./limits.ts";
+import { CANDIDATES_PER_TOKEN, DEFAULT_RANKED, MAX_CANDIDATES, MAX_EXPLAINED, MAX_QUERY_BYTES } from "./limits.ts";
 import { Problem } from "./problems.ts";
 import { readRequestFields } from "./request-fields.ts";
 import type { Answer, Call, Handle } from "./router.ts";
@@ -27,7 +27,7 @@ export function createRankHandler(deps: ScoreHandlerDependencies): Handle {
   const explain = createExplanations(plan, scoring);
   const joinKeys = new Map(plan.entities.map(({ name, joinKey }) => [name, joinKey]));
 
-  return async ({ c, principal, requestId, startedAt }: Call): Promise<Answer> => {
+  return async ({ c, principal, requestId, startedAt, ticket }: Call): Promise<Answer> => {
     const { tenant } = principal;
     const target = targetOf(c.req.param("service") as string, tenant);
     const { service } = target;
@@ -37,7 +37,9 @@ export function createRankHandler(deps: ScoreHandlerDependencies): Handle {
     const [k, how] = [countOf(body["k"]), explainOf(body["explain"])];
     const candidates = candidatesOf(target, joinKey, body);
     const requests = candidates.map(({ request }) => request);
+    const admitted = ticket.charge(Math.max(1, Math.ceil(candidates.length / CANDIDATES_PER_TOKEN)));
     const { asOfMs, rows } = await runner.run(target, tenant, requests, requestId);
+    await admitted;
 
     const scored = candidates.map((candidate, i): Ranked => ({ ...candidate, row: rows[i] }));
     // The sort is stable: equal scores stay in the order in which they came.

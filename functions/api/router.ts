@@ -2,6 +2,7 @@
 import type { Context, Hono } from "hono";
 import { FreshetError } from "../../core/errors.ts";
 import { type Audit, type AuditKind, audited } from "../shared/audited.ts";
+import { type Admission, FREE_TICKET, type Ticket } from "./admission.ts";
 import type { Authenticator, Principal, Scope } from "./keys.ts";
 import { Problem, problemBody, toProblem } from "./problems.ts";
 import type { Telemetry } from "./telemetry.ts";
@@ -13,6 +14,8 @@ export interface Call {
   readonly requestId: string;
   /** `performance.now()` when the request arrived. */
   readonly startedAt: number;
+  /** What the call costs its tenant. */
+  readonly ticket: Ticket;
 }
 export interface Answer {
   readonly status: number;
@@ -28,6 +31,8 @@ export type Handle = (call: Call) => Answer | Promise<Answer>;
 export interface RouterOptions {
   readonly authenticate: Authenticator;
   readonly telemetry: Telemetry;
+  /** @default no limits */
+  readonly admission?: Admission;
   /** Told about every error that is ours. Never gets a payload or a key. */
   readonly onError: (error: unknown, context: { requestId: string; route: string; code: string }) => void;
   /** Null for a host without audited routes. */
@@ -37,6 +42,12 @@ export interface RouterOptions {
 export type Method = "GET" | "POST" | "PUT" | "DELETE";
 
 export interface RouteOptions {
+  /**
+   * Who takes the tenant's tokens. A handler that says `itself` takes them by its ticket as soon as it knows how many, and
+   * awaits that before it changes, tells or logs anything; the router awaits it before it answers. What fails before costs one.
+   * @default one token: beside the handler for GET of features and scores, before it for everything else
+   */
+  readonly charges?: "itself";
   /** How errors are worded, where a route speaks another system's contract. @default problem documents */
   readonly errors?: (problem: Problem, requestId: string) => Answer;
   /** Name of the action in the audit log, as `keys.create`. Required of every route of administrators, and of every change. */
@@ -57,15 +68,23 @@ const PUBLIC: Principal = { keyId: "", tenant: "", scopes: new Set() };
 
 /** Registers routes on `app`, named by their path in logs and metrics. */
 export function createRouter(app: Hono, options: RouterOptions): Register {
-  const { authenticate, telemetry, onError, audit } = options;
+  const { authenticate, admission, telemetry, onError, audit } = options;
   const routes: { method: Method; path: string; pattern: RegExp }[] = [];
 
-  function fail(error: unknown, route: string, requestId: string, startedAt: number, errors = asDocument): Response {
+  function fail(
+    error: unknown,
+    route: string,
+    requestId: string,
+    startedAt: number,
+    errors = asDocument,
+    ticket = FREE_TICKET,
+  ): Response {
     const problem = toProblem(error);
     if (problem.status >= 500) onError(problem.cause ?? problem, { requestId, route, code: problem.code });
     const { status, body, contentType, headers } = errors(problem, requestId);
     telemetry.request(route, status, performance.now() - startedAt);
-    return respond(status, body, contentType ?? "application/json", requestId, headers);
+    const all = { ...ticket.headers(), ...headers };
+    return respond(status, body, contentType ?? "application/json", requestId, all);
   }
 
   app.notFound((c) => {
@@ -83,22 +102,32 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
   });
   app.onError((error, c) => fail(error, "none", requestIdOf(c), performance.now()));
 
-  return (method, path, scope, handle, { errors, audit: action, auditKind } = {}) => {
+  return (method, path, scope, handle, { charges, errors, audit: action, auditKind } = {}) => {
+    const isRead = method === "GET" && (scope === "read" || scope === "score");
+    const when = charges ?? (isRead ? "beside" : "before");
     const kind = auditKind ?? (method === "GET" ? "read" : "change");
     const auditing = action === undefined ? null : { action, kind, ...required(audit, path) };
     routes.push({ method, path, pattern: new RegExp(`^${path.replace(/:[a-z]+/g, "[^/]+")}$`) });
     app.on(method, path, async (c) => {
       const startedAt = performance.now();
       const requestId = requestIdOf(c);
+      let ticket = FREE_TICKET;
       try {
         let principal = PUBLIC;
         if (scope !== null) {
           const authenticated = authenticate(presentedKey(c));
           // Known keys are checked without leaving the turn.
           principal = authenticated instanceof Promise ? await authenticated : authenticated;
-          if (!principal.scopes.has(scope)) await deny(scope, principal, auditing, c, requestId);
+          if (admission !== undefined) ticket = admission.open(principal.tenant, scope);
+          if (!principal.scopes.has(scope)) {
+            await ticket.charge(1);
+            await deny(scope, principal, auditing, c, requestId);
+          }
         }
-        const call = { c, principal, requestId, startedAt };
+        if (when === "before") await ticket.charge(1);
+        else if (when === "beside") ticket.charge(1);
+        else ticket.check();
+        const call = { c, principal, requestId, startedAt, ticket };
         const { status, body, contentType, headers } = await (auditing === null
           ? handle(call)
           : audited(
@@ -108,13 +137,24 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
               () => handle(call),
               ({ target }) => target,
             ));
+        await ticket.settled();
         telemetry.request(path, status, performance.now() - startedAt);
-        return respond(status, body, contentType ?? "application/json", requestId, headers);
+        return respond(status, body, contentType ?? "application/json", requestId, { ...headers, ...ticket.headers() });
       } catch (error) {
-        return fail(error, path, requestId, startedAt, errors);
+        return fail(await weigh(error, ticket), path, requestId, startedAt, errors, ticket);
       }
     });
   };
+}
+
+/** What a caller is told of two errors: a refusal by its limits comes before whatever else is wrong with the call. */
+async function weigh(error: unknown, ticket: Ticket): Promise<unknown> {
+  try {
+    await ticket.settled();
+    return error;
+  } catch (refusal) {
+    return refusal;
+  }
 }
 
 const asDocument = (problem: Problem, requestId: string): Answer => ({

@@ -25,12 +25,14 @@ export function createScoreHandlers(deps: ScoreHandlerDependencies): { one: Hand
   });
 
   return {
-    async one({ c, principal, requestId, startedAt }: Call): Promise<Answer> {
+    async one({ c, principal, requestId, startedAt, ticket }: Call): Promise<Answer> {
       const target = targetOf(c.req.param("service") as string, principal.tenant);
       const body = await readObject(c, MAX_QUERY_BYTES);
       const how = explainOf(body["explain"]);
       const given = requestOf(target, body, "");
+      const admitted = ticket.charge(1);
       const { asOfMs, rows } = await runner.run(target, principal.tenant, [given], requestId);
+      await admitted;
       const [row] = rows;
       const explanation = how === false ? undefined : await explain(target, row, given, how);
       const latencyMs = elapsed(startedAt);
@@ -40,11 +42,13 @@ export function createScoreHandlers(deps: ScoreHandlerDependencies): { one: Hand
       return { status: 200, body: JSON.stringify({ ...rowJson(row), explanation, ...tail }) };
     },
 
-    async batch({ c, principal, requestId, startedAt }: Call): Promise<Answer> {
+    async batch({ c, principal, requestId, startedAt, ticket }: Call): Promise<Answer> {
       const target = targetOf(c.req.param("service") as string, principal.tenant);
       const body = await readObject(c, MAX_QUERY_BYTES);
       const given = rowsOf(body["rows"]).map((row, i) => requestOf(target, row, `rows[${i}].`));
+      const admitted = ticket.charge(given.length);
       const { asOfMs, rows } = await runner.run(target, principal.tenant, given, requestId);
+      await admitted;
       const latencyMs = elapsed(startedAt);
       for (const row of rows) {
         telemetry.score(target.service.name, row.evaluation.missing.length, row.degraded, latencyMs);

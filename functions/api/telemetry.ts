@@ -11,6 +11,10 @@ export interface Telemetry {
   events(stream: string, counts: { queued: number; invalid: number; throttled: number }): void;
   /** Fields that ingest was to fill. */
   enrichment(stream: string, counts: { filled: number; missing: number; unavailable: number }): void;
+  /** A request that its tenant's limits refused. */
+  limited(routeClass: string, of: "rate" | "quota"): void;
+  /** Whether limits are decided by this host alone, because the store does not answer. */
+  limiterFallback(active: boolean): void;
 }
 
 export interface PrometheusTelemetry extends Telemetry {
@@ -71,6 +75,17 @@ export function createPrometheusTelemetry(): PrometheusTelemetry {
     name: "freshet_enriched_fields_total",
     help: "Fields that ingest was to fill, by stream and result.",
     labelNames: ["stream", "result"],
+    registers,
+  });
+  const limited = new Counter({
+    name: "freshet_rate_limited_total",
+    help: "Requests that their tenant's limits refused, by route class and kind of limit.",
+    labelNames: ["class", "of"],
+    registers,
+  });
+  const fallback = new Gauge({
+    name: "freshet_limiter_fallback",
+    help: "1 while limits are decided by this process alone, because the store does not answer.",
     registers,
   });
   let watched: ModelServing | null = null;
@@ -137,6 +152,12 @@ export function createPrometheusTelemetry(): PrometheusTelemetry {
         if (count > 0) enrichedFields.labels(stream, result).inc(count);
       }
     },
+    limited(routeClass, of) {
+      limited.labels(routeClass, of).inc();
+    },
+    limiterFallback(active) {
+      fallback.set(active ? 1 : 0);
+    },
   };
 }
 
@@ -161,6 +182,14 @@ export function bothTelemetries(first: Telemetry, second: Telemetry): Telemetry 
     enrichment(...given) {
       first.enrichment(...given);
       second.enrichment(...given);
+    },
+    limited(...given) {
+      first.limited(...given);
+      second.limited(...given);
+    },
+    limiterFallback(active) {
+      first.limiterFallback(active);
+      second.limiterFallback(active);
     },
   };
 }

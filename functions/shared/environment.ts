@@ -40,6 +40,8 @@ export const ENVIRONMENT = {
   controlFunction: "FRESHET_CONTROL_FUNCTION",
   /** Timeout of the aggregate function, in ms: an invocation that outlives its batch's retry lives this long at most. */
   aggregateTimeoutMs: "FRESHET_AGGREGATE_TIMEOUT_MS",
+  /** JSON object: route class to `perSecond`, `burst` and `perDay` of a tenant that has no limits of its own. */
+  limits: "FRESHET_LIMITS",
   /** JSON object: stream name in the plan to name of the Kinesis stream. */
   streams: "FRESHET_STREAMS",
 } as const;

@@ -2,6 +2,7 @@
 import { Redis } from "iovalkey";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
+import { createBucketStore } from "../../adapters/valkey/bucket-store.ts";
 import { ValkeyConnection } from "../../adapters/valkey/connection.ts";
 import { birthsOf, ControlHashes } from "../../adapters/valkey/control.ts";
 import { controlKey } from "../../adapters/valkey/layout.ts";
@@ -155,12 +156,32 @@ describe("the reader", () => {
     }
   });
 
+  test("keeps token buckets, and scripts it runs may do no more than it may", async () => {
+    const connection = new ValkeyConnection(optionsOf("reader"));
+    const limit = { perSecond: 1, burst: 2, perDay: 10 };
+    try {
+      const buckets = createBucketStore(connection);
+      const charged = await buckets.charge({ tenant: "team-a", routeClass: "score", limit, spent: 0, cost: 2 });
+      expect(charged).toMatchObject({ admitted: true, bucket: { usedToday: 2 } });
+      const [answer] = await connection.run([
+        { key: "{l:x}", name: "EVAL", args: ['return redis.call("HSET", KEYS[1], "f", "v")', 1, "{l:x}"] },
+      ]);
+      expect(answer).toBe(1);
+    } finally {
+      await connection.close();
+    }
+    const script = 'return redis.call("HSET", "k", "f", "v")';
+    await expect(as("reader", "EVAL", script, "0")).rejects.toThrow(/NOPERM|ACL failure|no permissions/i);
+    expect(await admin.exists("k")).toBe(0);
+  });
+
   test.each([
     ["HSET", "k", "f", "v"],
     ["HDEL", "k", "f"],
     ["PEXPIREAT", "k", "1"],
     ["FCALL", "f", "0"],
-    ["EVAL", "return 1", "0"],
+    ["EVAL", "return 1", "1", "k"],
+    ["SCRIPT", "LOAD", "return 1"],
     ["FUNCTION", "LOAD", "#!lua name=x"],
     ["DEL", "k"],
     ["FLUSHALL"],

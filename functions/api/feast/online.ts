@@ -37,12 +37,13 @@ export function createFeastOnline(deps: {
   const { catalogue, scorers } = deps;
   const readRows = createRowReader(deps);
   const names = new FeastNames(catalogue, scorers);
-  return async ({ c, principal }: Call): Promise<Answer> => {
+  return async ({ c, principal, ticket }: Call): Promise<Answer> => {
     const body = await readObjectOfAnyType(c, MAX_QUERY_BYTES);
     const entities = entitiesOf(body);
     const asked = selectionOf(names, body);
     const { keys, rows } = rowsOf(catalogue, entities);
     const request = asked.onDemand.map((one) => requestRows(one, entities, rows.length));
+    ticket.charge(rows.length);
     const read = await readRows("feast", asked.selection, principal.tenant, rows);
     const answered = [...keys, ...asked.names];
     const results = [

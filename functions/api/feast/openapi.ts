@@ -12,6 +12,7 @@ const FAILURES = {
   404: refused("The view, feature or service does not exist, or request data is missing."),
   413: refused("The body is too large."),
   422: refused("The request breaks a rule; `code`, `field` and `repair` say which and what to do."),
+  429: refused("The tenant is at its limit; `Retry-After` says how many seconds to wait."),
   503: refused("A dependency does not answer; try again."),
 };
 

@@ -456,6 +456,8 @@ it("every code that a request can cause is caused by a test", () => {
     "field_enriched",
     // contract-historical.ts.
     "job_unknown",
+    // admission.store.test.ts.
+    ...["rate_limited", "quota_exceeded"],
     // audit.test.ts.
     "audit_unavailable",
     // contract-pushed.ts; the last three in pushed.store.test.ts and tenant-features.test.ts.

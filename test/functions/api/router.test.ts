@@ -6,7 +6,15 @@ import { Problem } from "../../../functions/api/problems.ts";
 import { createRouter, type Handle, type Method, type RouteOptions } from "../../../functions/api/router.ts";
 import { memoryAuditLog, memoryKeyStore } from "./doubles.ts";
 
-const telemetry = { request() {}, read() {}, score() {}, events() {}, enrichment() {} };
+const telemetry = {
+  request() {},
+  read() {},
+  score() {},
+  events() {},
+  enrichment() {},
+  limited() {},
+  limiterFallback() {},
+};
 
 function router() {
   const app = new Hono();
