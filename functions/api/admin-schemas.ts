@@ -4,8 +4,16 @@ import { z } from "@hono/zod-openapi";
 const requestId = z.string().describe("Also in the header x-request-id; name it when you ask for help.");
 
 export const auditQuery = z.object({
-  limit: z.string().optional().openapi({ description: "1 to 500; 100 when left out.", example: "100" }),
-  before: z.string().optional().openapi({ description: "`next` of the page before, or epoch milliseconds." }),
+  limit: z
+    .string()
+    .regex(/^([1-9][0-9]?|[1-4][0-9]{2}|500)$/)
+    .optional()
+    .openapi({ description: "1 to 500; 100 when left out.", example: "100" }),
+  before: z
+    .string()
+    .regex(/^[0-9]{13}(-[0-9a-f]{12})?$/)
+    .optional()
+    .openapi({ description: "`next` of the page before, or epoch milliseconds." }),
 });
 
 export const auditAnswer = z

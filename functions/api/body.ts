@@ -6,16 +6,24 @@ import { typeName } from "./selection.ts";
 
 export type JsonObject = Record<string, unknown>;
 
-/** @throws Problem `body_too_large`, before the whole body was taken in */
+/** @throws Problem `body_too_large`, before the whole body was taken in; `body_incomplete` */
 export async function readBytes(c: Context, maxBytes: number): Promise<Buffer> {
   const declared = c.req.header("content-length");
-  if (declared !== undefined) {
-    // Node's parser holds the body to its declared length.
-    if (Number(declared) > maxBytes) throw tooLarge(maxBytes);
+  // Node's parser holds the body to its declared length.
+  if (declared !== undefined && Number(declared) > maxBytes) throw tooLarge(maxBytes);
+  try {
+    if (declared === undefined) return await readUndeclared(c, maxBytes);
     const bytes = Buffer.from(await c.req.arrayBuffer());
     if (bytes.length > maxBytes) throw tooLarge(maxBytes);
     return bytes;
+  } catch (cause) {
+    if (cause instanceof Problem) throw cause;
+    // The client went away, or its chunks are none. Nobody may be there to read this, but it is no fault of ours.
+    throw new Problem("body_incomplete", "the body ended before it was whole", { repair: "send it again", cause });
   }
+}
+
+async function readUndeclared(c: Context, maxBytes: number): Promise<Buffer> {
   const reader = c.req.raw.body?.getReader();
   if (reader === undefined) return Buffer.alloc(0);
   const chunks: Uint8Array[] = [];

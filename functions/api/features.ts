@@ -45,7 +45,8 @@ export function createFeatureHandlers(deps: FeatureDependencies): { online: Hand
       const chosen = selectionOf(deps, body, principal.tenant);
       const { selection, scorer } = chosen instanceof Promise ? await chosen : chosen;
       // With the service's request fields, the features that are computed on demand are answered too.
-      const request = scorer !== null && body["request"] !== undefined ? objectField(body, "request") : null;
+      const given = body["request"] === undefined ? null : objectField(body, "request");
+      const request = scorer === null ? null : given;
       const fields = request === null ? null : readRequestFields(scorer!.service, request, "request.");
       ticket.charge(1);
       const read = await readRows("online", selection, principal.tenant, [{ keys, prefix: "entities." }]);

@@ -1,19 +1,27 @@
 /** Shapes of historical jobs in zod, for the published contract. */
 import { z } from "@hono/zod-openapi";
 
-const time = z.union([z.number().int(), z.string()]).optional();
+const time = z
+  .union([z.number().int().min(0), z.iso.datetime({ offset: true }), z.iso.date()])
+  .nullable()
+  .optional();
 
 export const historicalRequest = z
   .strictObject({
     service: z.string(),
-    labels: z.string().optional().describe("Stream of outcomes; by default the service's."),
+    labels: z.string().nullable().optional().describe("Stream of outcomes; by default the service's."),
     from: time.describe("First event time: epoch milliseconds or ISO 8601. All when left out."),
     to: time.describe("End of event times, exclusive."),
-    as_of: z.enum(["event_time", "arrival"]).optional().describe("Instant of an event at which its row is read."),
+    as_of: z
+      .enum(["event_time", "arrival"])
+      .nullable()
+      .optional()
+      .describe("Instant of an event at which its row is read."),
     rows: z
       .array(z.record(z.string(), z.unknown()))
       .min(1)
       .max(5_000)
+      .nullable()
       .optional()
       .describe("Rows of yours instead of labels: `as_of_ms`, join keys, request fields; further columns are kept."),
   })

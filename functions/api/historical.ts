@@ -140,8 +140,9 @@ function readRequest(
     });
   }
   const rows = rowsOf(body["rows"]);
+  const named = text(body, "labels");
   const declared = services.find(({ name }) => name === service)?.labels?.stream.name ?? null;
-  const labels = rows === null ? (text(body, "labels") ?? declared) : null;
+  const labels = rows === null ? (named ?? declared) : null;
   if (rows === null && !plan.streams.some(({ name }) => name === labels)) {
     throw new Problem("stream_unknown", `no stream of labels is named "${shorten(labels ?? "")}"`, {
       field: "labels",

@@ -23,6 +23,7 @@ const FAILURES = {
   404: problem("The stream, service, entity or feature does not exist."),
   413: problem("The body is too large."),
   415: problem("The content type is not supported."),
+  500: problem("A fault of ours; the log has the `request_id`."),
   503: problem("A dependency does not answer; try again."),
 };
 /** Of every call with a key. */

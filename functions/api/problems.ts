@@ -11,6 +11,7 @@ export const PROBLEMS = {
   request_refused: { status: 400, title: "API Gateway refused the request" },
   malformed_json: { status: 400, title: "The body is not JSON" },
   body_encoding: { status: 400, title: "The body is not UTF-8" },
+  body_incomplete: { status: 400, title: "The body ended early" },
   body_empty: { status: 400, title: "The body is empty" },
   body_shape: { status: 400, title: "The body has another shape" },
   feature_name_invalid: { status: 400, title: "A feature's name is invalid" },

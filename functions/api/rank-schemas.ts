@@ -2,8 +2,9 @@
 import { z } from "@hono/zod-openapi";
 import { KEY_LIMIT } from "../../core/event.ts";
 import type { Plan, Service } from "../../core/plan.ts";
+import { EXAMPLES, pascal, TYPES } from "./event-schemas.ts";
 import { DEFAULT_RANKED, MAX_CANDIDATES, MAX_EXPLAINED } from "./limits.ts";
-import { EXAMPLES, explanation, key, pascal, scoredRow, scoreTail, TYPES } from "./schemas.ts";
+import { explanation, key, scoredRow, scoreTail } from "./schemas.ts";
 import { isKeyRequired } from "./selection.ts";
 
 export const rankAnswer = z

@@ -1,10 +1,9 @@
 /** The HTTP contract's shapes in zod: the source of the OpenAPI document, and what the contract suite holds answers to. */
 import { z } from "@hono/zod-openapi";
 import { KEY_LIMIT } from "../../core/event.ts";
-import type { Plan, Service, Stream } from "../../core/plan.ts";
-import { documentation } from "../../schemas/documentation.ts";
-import { shipped } from "../../schemas/shipped.ts";
-import { MAX_BATCH_ROWS, MAX_EVENTS, MAX_FEATURES } from "./limits.ts";
+import type { Plan, Service } from "../../core/plan.ts";
+import { EXAMPLES, eventsRequest, pascal, TYPES } from "./event-schemas.ts";
+import { MAX_BATCH_ROWS, MAX_FEATURES } from "./limits.ts";
 import { isKeyRequired } from "./selection.ts";
 
 const scalar = z.union([z.number(), z.string(), z.boolean(), z.null()]);
@@ -249,6 +248,8 @@ export function requestSchemas(plan: Plan) {
     .optional()
     .describe("Full names; either this or `service`.");
   const service = z.string().optional().describe("All features of a service.");
+  // One of two members: zod has no word for it that keeps both documented.
+  const oneOf = { oneOf: [{ required: ["features"] }, { required: ["service"] }] };
   const names = plan.views[0]?.features.slice(0, 2).map(({ name }) => name);
   const row = { [plan.entities[0]?.joinKey ?? "id"]: "c1" };
   return {
@@ -257,54 +258,20 @@ export function requestSchemas(plan: Plan) {
         entities,
         features,
         service,
-        request: z.record(z.string(), scalar).optional().describe("With `service`: also answers on-demand features."),
+        request: z
+          .record(z.string(), z.unknown())
+          .optional()
+          .describe("With `service`: also answers on-demand features."),
       })
-      .openapi("OnlineRequest", { example: { entities: row, features: names } }),
+      .openapi("OnlineRequest", { ...oneOf, example: { entities: row, features: names } }),
     batch: z
       .object({ entities: z.array(entities).min(1).max(MAX_BATCH_ROWS), features, service })
-      .openapi("BatchRequest", { example: { entities: [row, row], features: names } }),
-    events: Object.fromEntries(plan.streams.map((stream) => [stream.name, eventsRequest(stream)])),
+      .openapi("BatchRequest", { ...oneOf, example: { entities: [row, row], features: names } }),
+    events: Object.fromEntries(plan.streams.map((stream) => [stream.name, eventsRequest(plan, stream)])),
     score: Object.fromEntries(plan.services.map((one) => [one.name, scoreRequest(plan, one).one])),
     scoreBatch: Object.fromEntries(plan.services.map((one) => [one.name, scoreRequest(plan, one).batch])),
   };
 }
-
-export const TYPES = { double: z.number(), long: z.number().int(), string: z.string(), boolean: z.boolean() };
-export const EXAMPLES = { double: 12.5, long: 1, string: "…", boolean: true, map: {} };
-/** 2026-01-31T12:00:00Z: the document is the same each time. */
-const EXAMPLE_TIME_MS = 1_769_860_800_000;
-
-function eventsRequest(stream: Stream) {
-  const types = { ...TYPES, map: z.record(z.string(), z.string()) };
-  const newest = shipped[stream.contract].at(-1)!.schema;
-  const docs = documentation[stream.contract];
-  const defaulted = new Set(newest.fields.filter((field) => field.default !== undefined).map(({ name }) => name));
-  const fields = Object.entries(stream.fields).filter(([name]) => name !== "tenant");
-  const shape = fields.map(([name, { type, nullable }]) => {
-    const isTime = name === stream.eventTime;
-    const schema = isTime ? z.union([types.long, z.iso.datetime({ offset: true })]) : types[type];
-    const given = nullable ? schema.nullable() : schema;
-    const told = [docs?.fields[name] ?? "", isTime ? "Milliseconds since 1970, or ISO 8601." : ""].join(" ").trim();
-    return [name, (defaulted.has(name) ? given.optional() : given).describe(told)];
-  });
-  const example = fields.map(([name, { type }]) => [
-    name,
-    name === stream.eventTime
-      ? EXAMPLE_TIME_MS
-      : type === "string"
-        ? exampleText(name, docs?.fields[name])
-        : EXAMPLES[type],
-  ]);
-  const event = z
-    .object(Object.fromEntries(shape))
-    .describe(docs?.about ?? "")
-    .openapi(`${pascal(stream.name)}Event`, { example: Object.fromEntries(example) });
-  const many = z.array(event).min(1).max(MAX_EVENTS);
-  return z.union([event, many, z.object({ events: many })]);
-}
-
-/** The first value that a field's documentation quotes, else its name with a number: `EUR`, `card_1`. */
-const exampleText = (field: string, doc = ""): string => /`([^`]+)`/.exec(doc)?.[1] ?? `${field.replace(/_id$/, "")}_1`;
 
 function scoreRequest(plan: Plan, service: Service) {
   const entities = plan.entities.filter(({ name }) => service.entities.includes(name));
@@ -318,7 +285,7 @@ function scoreRequest(plan: Plan, service: Service) {
     ...Object.entries(service.request).map(([name, type]) => [name, EXAMPLES[type]]),
   ];
   const variant = {
-    variant: z.enum(["champion", "challenger", "fallback"]).optional().describe("Overrules the experiment."),
+    variant: z.enum(["champion", "challenger", "fallback"]).nullable().optional().describe("Overrules the experiment."),
   };
   const one = z
     .object({
@@ -337,9 +304,3 @@ function scoreRequest(plan: Plan, service: Service) {
     .openapi(`${pascal(service.name)}BatchScoreRequest`, { example: { rows: [Object.fromEntries(example)] } });
   return { one, batch };
 }
-
-export const pascal = (name: string) =>
-  name
-    .split("_")
-    .map((part) => part[0].toUpperCase() + part.slice(1))
-    .join("");

@@ -17,6 +17,8 @@ export interface ServerOptions {
   readonly host?: string;
   /** Ports of the API; made from the environment when left out. */
   readonly dependencies?: ApiDependencies;
+  /** How long a client may take to send a whole request. @default 30 s */
+  readonly requestTimeoutMs?: number;
 }
 export interface RunningServer {
   readonly url: string;
@@ -24,6 +26,8 @@ export interface RunningServer {
   close(): Promise<void>;
 }
 
+/** A client that trickles its request is given up after this; it costs a socket until then. */
+const REQUEST_MS = 30_000;
 /** How long requests under way may take after a signal to end; supervisors kill after about 10 s. */
 const DRAIN_MS = 4_000;
 /** Longer than a load balancer's idle timeout (60 s), so that it never sends into a connection that is closing. */
@@ -44,11 +48,18 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
   // Models are warm before the first request can come.
   await dependencies.scoring?.serving.refresh();
   const app = createApp(dependencies);
+  const requestTimeout = options.requestTimeoutMs ?? REQUEST_MS;
   const server = serve({
     fetch: app.fetch,
     port: options.port,
     hostname: host,
-    serverOptions: { keepAliveTimeout: KEEP_ALIVE_MS, requestTimeout: 30_000 },
+    serverOptions: {
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      requestTimeout,
+      headersTimeout: requestTimeout,
+      // Node looks for late ones every 30 s by itself.
+      connectionsCheckingInterval: requestTimeout / 10,
+    },
   }) as import("node:http").Server;
   await new Promise<void>((resolve, reject) => {
     server.once("listening", resolve);

@@ -36,7 +36,7 @@ export function feastRequests(plan: Plan) {
     online: z
       .object({
         entities: z
-          .record(z.string(), z.array(value).min(1).max(MAX_BATCH_ROWS))
+          .record(z.string(), z.array(z.unknown()).min(1).max(MAX_BATCH_ROWS))
           .describe("Join keys and request data; each list has one item for each row."),
         features: z.array(z.string()).max(MAX_FEATURES).optional().describe("Either this or `feature_service`."),
         feature_service: z.string().nullable().optional(),
