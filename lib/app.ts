@@ -38,9 +38,12 @@ export function addStacks(app: App, deployment: Deployment): void {
   });
   const { compactor, historical } = new OfflineStack(app, deployment, { archive, jobs });
   const { training } = deployment.target;
-  if (training !== null) new TrainingStack(app, deployment, { archive, data: storage.training, models, training });
+  const machines =
+    training === null
+      ? []
+      : [new TrainingStack(app, deployment, { archive, data: storage.training, models, training })];
   new MonitoringStack(app, deployment, {
-    watched: [aggregator, watchkeeper, store, compactor, materializer, serving.api],
+    watched: [aggregator, watchkeeper, store, compactor, materializer, ...machines, serving.api],
     functions: [
       ingest.fn,
       aggregator.fn,

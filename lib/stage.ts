@@ -170,6 +170,8 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
   },
 };
 
+export const allStages: readonly Stage[] = Object.values(stages);
+
 /** @throws FreshetError `stage_unknown` */
 export function stageNamed(name: string): Stage {
   const stage = (stages as Readonly<Record<string, Stage | undefined>>)[name];

@@ -1,9 +1,11 @@
 import { CfnOutput, Duration, RemovalPolicy } from "aws-cdk-lib";
+import { ComparisonOperator, TreatMissingData } from "aws-cdk-lib/aws-cloudwatch";
 import { PolicyStatement, Role, ServicePrincipal } from "aws-cdk-lib/aws-iam";
 import { LogGroup } from "aws-cdk-lib/aws-logs";
 import { DefinitionBody, LogLevel, StateMachine } from "aws-cdk-lib/aws-stepfunctions";
 import type { Construct } from "constructs";
 import type { Archive } from "./constructs/archive.ts";
+import { type Board, graph } from "./constructs/board.ts";
 import type { Models } from "./constructs/models.ts";
 import { NodeFunction } from "./constructs/node-function.ts";
 import type { TrainingData } from "./constructs/training-data.ts";
@@ -21,6 +23,8 @@ export interface TrainingStackProps {
 
 /** From a training set to a champion, or to a reason why not. Stateless. */
 export class TrainingStack extends FreshetStack {
+  private readonly machine: StateMachine;
+
   constructor(scope: Construct, deployment: Deployment, props: TrainingStackProps) {
     super(scope, "training", { deployment, description: "Freshet: training, gate, registration and promotion" });
     const { data, models } = props;
@@ -46,14 +50,35 @@ export class TrainingStack extends FreshetStack {
     models.grantRegister(steps);
     const { task, permissions } = props.training(this, "Job", deployment, data);
     const functions = { build: build.lambda.functionArn, steps: steps.lambda.functionArn };
-    const machine = this.machine(deployment, trainingDefinition(functions, task), [
+    this.machine = this.stateMachine(deployment, trainingDefinition(functions, task), [
       new PolicyStatement({ actions: ["lambda:InvokeFunction"], resources: Object.values(functions) }),
       ...permissions,
     ]);
-    new CfnOutput(this, "TrainingMachine", { value: machine.stateMachineArn });
+    new CfnOutput(this, "TrainingMachine", { value: this.machine.stateMachineArn });
   }
 
-  private machine(deployment: Deployment, definition: object, permissions: readonly PolicyStatement[]): StateMachine {
+  watch(board: Board): void {
+    const { machine } = this;
+    board.row("Training", [
+      graph("Executions", [machine.metricStarted(), machine.metricSucceeded()], [machine.metricFailed()]),
+    ]);
+    board.alarm({
+      runbook: "training-failed",
+      meaning: "An execution of the training state machine failed, or its gate refused the model. The champion stays.",
+      metric: machine.metricFailed({ statistic: "Sum" }),
+      comparison: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+      threshold: 1,
+      periods: 1,
+      missingData: TreatMissingData.NOT_BREACHING,
+      missingDataReason: "nobody trains all the time",
+    });
+  }
+
+  private stateMachine(
+    deployment: Deployment,
+    definition: object,
+    permissions: readonly PolicyStatement[],
+  ): StateMachine {
     const role = new Role(this, "MachineRole", {
       assumedBy: new ServicePrincipal("states.amazonaws.com"),
       description: `Freshet training machine (${deployment.stage.name})`,

@@ -56,6 +56,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     "lib/",
     "core/errors.ts",
     "core/plan.ts",
+    "core/retention.ts",
     "core/training.ts",
     "features/plan.ts",
     "functions/shared/environment.ts",
@@ -64,6 +65,8 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   // The guard that keeps the local target off AWS is asked before each call to the emulator, too.
   "local/": ["local/", "adapters/", "core/", "features/", "functions/", "schemas/", "lib/local-guard.ts"],
   "cli/": ["cli/", "local/", "adapters/", "core/", "features/", "functions/", "schemas/", "bench/"],
+  // What a stage keeps has to suit the definitions, and is told with them.
+  "cli/commands/plan.ts": ["lib/stage.ts"],
   // Benchmarks start their servers as tests do.
   "bench/": ["bench/", "adapters/", "core/", "functions/", "local/", "features/", "schemas/", "test/support/"],
   "monitor/": ["monitor/"],

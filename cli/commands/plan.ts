@@ -7,8 +7,10 @@ import { canonicalJson, compile, EMPTY_LOCK, type Lock } from "../../core/compil
 import { FreshetError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
 import { describeOperator, describeWindow, diffPlans, viewsToBackfill } from "../../core/plan-diff.ts";
+import { requireRetention } from "../../core/retention.ts";
 import { checkServices } from "../../core/scoring.ts";
 import { definitions } from "../../features/index.ts";
+import { allStages } from "../../lib/stage.ts";
 import { contracts } from "../../schemas/contracts.ts";
 import { compareWithDeployed } from "../deployed-lock.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
@@ -41,6 +43,7 @@ export function register(program: Command): void {
       const before = read<Plan>(SNAPSHOT_FILE);
       const { plan, lock: nextLock } = compile(definitions, contracts, lock, hash64);
       checkServices(plan, definitions.services);
+      for (const { name, archive } of allStages) requireRetention(plan, archive.retentionDays, name);
       const moved = plan.groups.find(
         (group) => (before?.groups.find(({ name }) => name === group.name)?.baseMs ?? group.baseMs) !== group.baseMs,
       );

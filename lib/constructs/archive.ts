@@ -2,7 +2,7 @@ import { Duration } from "aws-cdk-lib";
 import type { IKey } from "aws-cdk-lib/aws-kms";
 import type { Bucket, IBucket } from "aws-cdk-lib/aws-s3";
 import { Construct } from "constructs";
-import { requireRetention } from "../archive-retention.ts";
+import { requireRetention } from "../../core/retention.ts";
 import type { Deployment } from "../deployment.ts";
 import type { NodeFunction } from "./node-function.ts";
 import { secureBucket } from "./secure-bucket.ts";
@@ -27,7 +27,7 @@ export class Archive extends Construct {
     this.key = props.key;
     const { plan, stage } = props.deployment;
     const { retentionDays } = stage.archive;
-    requireRetention(plan, retentionDays);
+    requireRetention(plan, retentionDays, stage.name);
     this.retentionDays = retentionDays;
     this.bucket = secureBucket(this, "Bucket", {
       ...props,

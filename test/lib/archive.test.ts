@@ -1,9 +1,9 @@
 /** The archive's retention, its tables for Athena, and what compaction may do. */
 import { describe, expect, test } from "vitest";
 import type { Plan, View } from "../../core/plan.ts";
+import { requireRetention } from "../../core/retention.ts";
 import { plan } from "../../features/plan.ts";
-import { requireRetention } from "../../lib/archive-retention.ts";
-import { stageNamed } from "../../lib/stage.ts";
+import { allStages } from "../../lib/stage.ts";
 import { fixturePlan, synthesizeAws, synthesizeLocal } from "./synthesized.ts";
 
 const app = synthesizeAws("prod");
@@ -13,19 +13,19 @@ describe("retention", () => {
   const of = (reachMs: number | null): Plan => ({ ...fixturePlan, views: [{ ...view, reachMs }] });
 
   test("shorter than window, delay and lateness is refused with what is needed", () => {
-    expect(() => requireRetention(of(view.reachMs), 30)).toThrow(
-      "view v reaches 31 days back, with its stream's lateness, and the archive keeps 30",
+    expect(() => requireRetention(of(view.reachMs), 30, "dev")).toThrow(
+      "view v reaches 31 days back, with its stream's lateness, and the archive of stage dev keeps 30",
     );
-    expect(() => requireRetention(of(view.reachMs), 31)).not.toThrow();
+    expect(() => requireRetention(of(view.reachMs), 31, "dev")).not.toThrow();
   });
 
   test("of none, or for lifetime windows alone, is enough", () => {
-    expect(() => requireRetention(of(view.reachMs), null)).not.toThrow();
-    expect(() => requireRetention(of(null), 1)).not.toThrow();
+    expect(() => requireRetention(of(view.reachMs), null, "dev")).not.toThrow();
+    expect(() => requireRetention(of(null), 1, "dev")).not.toThrow();
   });
 
-  test.each(["local", "dev", "prod"] as const)("of stage %s suits the features as they are", (stage) => {
-    expect(() => requireRetention(plan, stageNamed(stage).archive.retentionDays)).not.toThrow();
+  test.each(allStages)("of stage $name suits the features as they are", ({ name, archive }) => {
+    expect(() => requireRetention(plan, archive.retentionDays, name)).not.toThrow();
   });
 
   test("removes archive objects and logged scores, in production none, and what historical jobs made after a week", () => {
@@ -133,7 +133,6 @@ describe("compaction", () => {
   });
 
   test("has a grace longer than any run: its own, a query's", () => {
-    for (const stage of ["local", "dev", "prod"] as const)
-      expect(stageNamed(stage).archive.graceHours).toBeGreaterThanOrEqual(12);
+    for (const { archive } of allStages) expect(archive.graceHours).toBeGreaterThanOrEqual(12);
   });
 });

@@ -115,6 +115,8 @@ describe("the local target", () => {
         app
           .resources(type)
           .map(([, { Properties }]) => Properties[property].replace(`-${stage}-`, "-"))
+          // Without a stand-in for SageMaker, jobs are processes of this machine: there is no state machine.
+          .filter((name) => name !== "freshet-training-failed")
           .sort();
       expect(names(local, "local")).toEqual(names(aws, "dev"));
     }
