@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 FRESHET := node cli/freshet.ts
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down status health inspect logs demo deploy generate stream seed plan score serve test-api bench benchmark test check clean
+.PHONY: help install up down status health inspect logs demo deploy generate stream seed plan score serve test-api bench benchmark bench-feast test test-feast check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,8 +59,14 @@ bench: install ## measure, beside a baseline
 
 benchmark: bench ## the same
 
+bench-feast: install ## measure reads, pushes and memory beside Feast's own server (installs Feast, once)
+	@$(FRESHET) bench --only feast
+
 test: install ## every test
 	@node test/run.ts
+
+test-feast: install ## Feast's own client against a Freshet of its own (installs Feast, once)
+	@node test/feast/run.ts
 
 check: install ## format, lint, types, unit tests
 	@npm run --silent check

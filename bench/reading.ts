@@ -29,16 +29,19 @@ const AGES_MS = [
 const LONGEST_REST = 720;
 const HISTORY_MS = 35 * HOUR;
 
-export interface Stage {
-  readonly valkey: TestValkey;
+/** A store, and load from a process of its own. */
+export interface Loading {
   readonly store: TestStore;
+  load(order: Omit<LoadOrder, "durationMs">, durationMs: number): Promise<LoadResult>;
+}
+export interface Stage extends Loading {
+  readonly valkey: TestValkey;
   readonly freshet: Server;
   readonly bare: Server;
   /** Tiles that an entity holds, on average. */
   readonly tiles: number;
   /** Another server over the same store. */
   serve(order: Omit<ListenOrder, "valkeyPort">): Promise<Server>;
-  load(order: Omit<LoadOrder, "durationMs">, durationMs: number): Promise<LoadResult>;
   close(): Promise<void>;
 }
 export interface Server extends Serving {
@@ -144,8 +147,8 @@ export interface Timed extends LoadResult {
 
 /** Load on one server, with the CPU that it and Valkey took. */
 export async function timed(
-  stage: Stage,
-  server: Server | null,
+  stage: Loading,
+  server: Pick<Server, "cpuUs"> | null,
   order: Omit<LoadOrder, "durationMs">,
   durationMs: number,
 ): Promise<Timed> {

@@ -101,10 +101,16 @@ export function renderJson(report: Report): string {
   return `${JSON.stringify({ ...report, sections }, null, 2)}\n`;
 }
 
-/** Writes both forms beside each other. @returns the path without its ending */
-export function writeReport(report: Report, folder: string): string {
+/** Writes both forms beside each other. @param of a benchmark that is apart from the others @returns the path without its ending */
+export function writeReport(report: Report, folder: string, of?: string): string {
   mkdirSync(folder, { recursive: true });
-  const path = join(folder, `${report.machine.name}-${report.commit}${report.quick ? "-quick" : ""}`);
+  const parts = [
+    report.machine.name,
+    report.commit,
+    ...(of === undefined ? [] : [of]),
+    ...(report.quick ? ["quick"] : []),
+  ];
+  const path = join(folder, parts.join("-"));
   writeFileSync(`${path}.json`, renderJson(report));
   writeFileSync(`${path}.md`, renderMarkdown(report));
   return path;

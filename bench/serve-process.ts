@@ -16,6 +16,7 @@ import { listen } from "../functions/api/server.ts";
 import { LOOPBACK } from "../local/ports.ts";
 import { listenBare } from "./bare-server.ts";
 import { fraud, servingPlan } from "./definitions.ts";
+import { feastPlan, feastServices } from "./feast-data.ts";
 import { ownCpuUs } from "./meters.ts";
 
 export interface ListenOrder {
@@ -23,6 +24,8 @@ export interface ListenOrder {
   readonly valkeyPort: number;
   /** Folder of the champion's artefact. @default rules score */
   readonly model?: string;
+  /** What is served: features over windows, or what is compared with Feast. @default windows */
+  readonly definitions?: "windows" | "feast";
 }
 export type ServeOrder = ListenOrder | { readonly usage: true };
 export interface Serving {
@@ -47,16 +50,20 @@ async function answer(order: ServeOrder): Promise<Serving | number> {
   return { port: Number(new URL(url).port), key };
 }
 
-const dependencies = async ({ valkeyPort, model }: ListenOrder, keys: KeyStore): Promise<ApiDependencies> => ({
-  plan: servingPlan,
-  services: [fraud],
+const DEFINITIONS = {
+  windows: { plan: servingPlan, services: [fraud] },
+  feast: { plan: feastPlan, services: feastServices },
+};
+
+const dependencies = async (order: ListenOrder, keys: KeyStore): Promise<ApiDependencies> => ({
+  ...DEFINITIONS[order.definitions ?? "windows"],
   keys,
   audit: { write: async () => {}, page: async () => ({ records: [], next: null }) },
   historical: null,
   pushed: null,
-  scoring: model === undefined ? null : await scoringWith(model),
+  scoring: order.model === undefined ? null : await scoringWith(order.model),
   ingest: null,
-  reader: createReader(servingPlan, { host: LOOPBACK, port: valkeyPort }),
+  reader: createReader(DEFINITIONS[order.definitions ?? "windows"].plan, { host: LOOPBACK, port: order.valkeyPort }),
   clock: Date.now,
   log: (message, details, error) => process.stderr.write(`${message} ${JSON.stringify(details)} ${String(error)}\n`),
   version: "bench",

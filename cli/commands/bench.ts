@@ -16,7 +16,7 @@ export function register(program: Command): void {
   program
     .command("bench")
     .description("Measure, each number beside a baseline of the same run. How: bench/README.md")
-    .option("--only <names...>", "some of: aggregate, point-in-time, pipeline, online, score, memory")
+    .option("--only <names...>", "some of: aggregate, point-in-time, pipeline, online, score, memory, feast")
     .option("--quick", "seconds instead of minutes; shows that it runs, not what it reaches")
     .option("--no-write", "leave bench/results/ as it is")
     .option("--check", "exit 1 when a number misses its target")
@@ -26,17 +26,22 @@ export function register(program: Command): void {
       const { BENCHMARKS } = await import("../../bench/benchmark.ts");
       const { runBenchmarks } = await import("../../bench/run.ts");
       const { reached, renderJson, renderMarkdown, writeReport } = await import("../../bench/report.ts");
+      const whole = Object.keys(BENCHMARKS).filter((name) => BENCHMARKS[name].apart === undefined);
       const report = await interruptible((signal) =>
-        runBenchmarks(options.only ?? Object.keys(BENCHMARKS), {
+        runBenchmarks(options.only ?? whole, {
           quick: options.quick ?? false,
           signal,
           say: (text) => process.stderr.write(`  ${text}\n`),
         }),
       );
       process.stdout.write(options.json ? renderJson(report) : renderMarkdown(report));
+      const [only, ...more] = options.only ?? [];
+      const apart = more.length === 0 && BENCHMARKS[only]?.apart ? only : undefined;
       // A part of the rows, or a rough run, must not take the place of a whole result.
-      if (options.write && options.only === undefined && !options.quick) {
-        process.stderr.write(`  written to ${writeReport(report, join(ROOT, "bench", "results"))}.md and .json\n`);
+      if (options.write && (options.only === undefined || apart !== undefined) && !options.quick) {
+        process.stderr.write(
+          `  written to ${writeReport(report, join(ROOT, "bench", "results"), apart)}.md and .json\n`,
+        );
       }
       const missed = report.sections.flatMap(({ rows }) => rows).filter((row) => reached(row) === false);
       if (options.check && missed.length > 0) process.exitCode = EXIT.failed;

@@ -15,6 +15,7 @@ import type { EventCodec } from "./event-check.ts";
 import { createEventsHandler } from "./events.ts";
 import { feastError } from "./feast/errors.ts";
 import { createFeastOnline } from "./feast/online.ts";
+import { createFeastWrites } from "./feast/write.ts";
 import { createFeatureHandlers } from "./features.ts";
 import { createMetricsHandler, createReadyHandler, health } from "./health.ts";
 import { createHistoricalHandlers, type HistoricalPorts } from "./historical.ts";
@@ -133,6 +134,9 @@ export function createApp(deps: ApiDependencies): Hono {
         audit: "features.register",
       });
       register("POST", "/v1/features/push", "write", createPushHandler({ catalogue, registered, pusher }), ITSELF);
+      const feast = createFeastWrites({ catalogue, registered, pusher });
+      register("POST", "/push", "write", feast.push, { errors: feastError, ...ITSELF });
+      register("POST", "/write-to-online-store", "write", feast.write, { errors: feastError, ...ITSELF });
     }
     if (deps.historical !== null) {
       const jobs = createHistoricalHandlers({ plan, services, historical: deps.historical, clock });

@@ -9,6 +9,7 @@ const CLASSES: Partial<Record<ProblemCode, string>> = {
   view_unknown: "FeatureViewNotFoundException",
   feature_unknown: "FeastObjectNotFoundException",
   service_unknown: "FeatureServiceNotFoundException",
+  push_source_unknown: "PushSourceNotFoundException",
   request_data_missing: "RequestDataNotFoundInEntityRowsException",
   names_collide: "FeatureNameCollisionError",
   scope_missing: "FeastPermissionError",

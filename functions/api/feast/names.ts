@@ -4,7 +4,8 @@
  */
 import type { Scorer } from "../../../core/scoring.ts";
 import { Problem, suggest } from "../problems.ts";
-import { type Catalogue, type Selection, shorten } from "../selection.ts";
+import { type Catalogue, type Selection, selectFeatures, shorten } from "../selection.ts";
+import type { RegisteredFeatures } from "../tenant-features.ts";
 
 /** One stored feature of an answer. */
 export interface Column {
@@ -32,17 +33,35 @@ export interface FeastSelection {
 
 /** Lists that callers choose are kept up to this number. */
 const KEPT_LISTS = 256;
+/** Views that an unknown one is compared with. */
+const SUGGESTED = 200;
+
+/** A list of names as it is read, the same for every tenant. */
+interface Arranged {
+  /** Stored features and what on-demand ones need; the same array each time, so that readers can keep what they derive. */
+  readonly read: readonly string[];
+  readonly stored: readonly string[];
+  readonly onDemand: readonly string[];
+  /** A registered feature's selection is its tenant's, and changes with its registrations. */
+  readonly made: WeakMap<Selection, FeastSelection>;
+}
 
 /** What callers ask for, worked out once for each list. */
 export class FeastNames {
   readonly #catalogue: Catalogue;
+  readonly #registered: RegisteredFeatures | null;
   readonly #scorers: ReadonlyMap<string, Scorer>;
-  readonly #lists = new Map<string, FeastSelection>();
+  readonly #lists = new Map<string, Arranged>();
   readonly #services = new Map<string, FeastSelection>();
 
-  constructor(catalogue: Catalogue, scorers: ReadonlyMap<string, Scorer>) {
-    this.#catalogue = catalogue;
-    this.#scorers = scorers;
+  constructor(deps: {
+    readonly catalogue: Catalogue;
+    readonly registered: RegisteredFeatures | null;
+    readonly scorers: ReadonlyMap<string, Scorer>;
+  }) {
+    this.#catalogue = deps.catalogue;
+    this.#registered = deps.registered;
+    this.#scorers = deps.scorers;
   }
 
   /** @throws Problem `service_unknown`, `names_collide` */
@@ -51,36 +70,61 @@ export class FeastNames {
     const kept = this.#services.get(key);
     if (kept !== undefined) return kept;
     const { selection, service } = this.#catalogue.service(name);
-    const scorer = this.#scorers.get(name);
-    const outputs = scorer === undefined ? [] : service.onDemand.map((feature) => `${name}:${feature}`);
-    const made = this.#build(selection, service.features, outputs, full);
+    const onDemand = this.#scorers.has(name) ? service.onDemand.map((feature) => `${name}:${feature}`) : [];
+    const made = this.#build(selection, { stored: service.features, onDemand }, full);
     this.#services.set(key, made);
     return made;
   }
 
-  /** @throws Problem `view_unknown`, `feature_unknown`, `too_many_features`, `names_collide` */
-  features(names: readonly string[], full: boolean): FeastSelection {
-    const key = `${full}\n${names.join("\n")}`;
-    const kept = this.#lists.get(key);
+  /** @throws Problem `view_unknown`, `feature_unknown`, `too_many_features`, `names_collide`, `catalogue_unavailable` */
+  async features(tenant: string, names: readonly string[], full: boolean): Promise<FeastSelection> {
+    const arranged = this.#arrange(names, full);
+    let selection: Selection;
+    try {
+      const found = selectFeatures(this.#catalogue, this.#registered, tenant, arranged.read, "features");
+      selection = found instanceof Promise ? await found : found;
+    } catch (error) {
+      throw await this.#withView(error, tenant, names, arranged);
+    }
+    const kept = arranged.made.get(selection);
     if (kept !== undefined) return kept;
-    for (const [i, name] of names.entries()) this.#checkView(name, `features[${i}]`);
-    const onDemand = names.filter((name) => this.#scorerOf(name) !== null);
-    const stored = byView(names.filter((name) => !onDemand.includes(name)));
-    const inputs = onDemand.flatMap((name) => this.#scorerOf(name)!.service.features);
-    const selection = this.#catalogue.features([...stored, ...inputs], "features");
     // An on-demand feature may need only some of its service's inputs: which, its function alone knows.
-    const asked = new Set(stored);
+    const asked = new Set(arranged.stored);
     const parts = selection.parts.map((part) => ({ ...part, required: part.features.some((name) => asked.has(name)) }));
-    const made = this.#build({ ...selection, parts }, stored, onDemand, full);
-    if (this.#lists.size >= KEPT_LISTS) this.#lists.delete(this.#lists.keys().next().value as string);
-    this.#lists.set(key, made);
+    const made = this.#build({ ...selection, parts }, arranged, full);
+    arranged.made.set(selection, made);
     return made;
   }
 
-  #build(selection: Selection, stored: readonly string[], onDemand: readonly string[], full: boolean): FeastSelection {
-    const positions = new Map(selection.names.map((name, position) => [name, position]));
-    const names = [...stored, ...byView(onDemand)].map((name) => shown(name, full));
+  #arrange(names: readonly string[], full: boolean): Arranged {
+    const key = `${full}\n${names.join("\n")}`;
+    const kept = this.#lists.get(key);
+    if (kept !== undefined) return kept;
+    names.forEach((name, i) => {
+      if (name.includes(":")) return;
+      throw new Problem("feature_unknown", `a feature is named view:feature, given "${shorten(name)}"`, {
+        field: `features[${i}]`,
+        repair: "send it as card_activity:tx_count_1h",
+      });
+    });
+    const onDemand = byView(names.filter((name) => this.#scorerOf(name) !== null));
+    const stored = byView(names.filter((name) => this.#scorerOf(name) === null));
+    const inputs = onDemand.flatMap((name) => this.#scorerOf(name)!.service.features);
+    const arranged: Arranged = { read: [...stored, ...inputs], stored, onDemand, made: new WeakMap() };
+    if (this.#lists.size >= KEPT_LISTS) this.#lists.delete(this.#lists.keys().next().value as string);
+    this.#lists.set(key, arranged);
+    return arranged;
+  }
+
+  #build(
+    selection: Selection,
+    { stored, onDemand }: Pick<Arranged, "stored" | "onDemand">,
+    full: boolean,
+  ): FeastSelection {
+    const names = [...stored, ...onDemand].map((name) => shown(name, full));
     checkCollision(names, full);
+    const positions = new Map(selection.names.map((name, position) => [name, position]));
+    const dtypes = this.#dtypesOf(selection);
     const services = new Map<Scorer, number[]>();
     for (const name of onDemand) {
       const scorer = this.#scorerOf(name)!;
@@ -91,10 +135,7 @@ export class FeastNames {
     return {
       selection,
       names,
-      columns: stored.map((name) => ({
-        position: positions.get(name)!,
-        isDouble: this.#catalogue.dtypeOf(name) === "double",
-      })),
+      columns: stored.map((name) => ({ position: positions.get(name)!, isDouble: dtypes.get(name) === "double" })),
       onDemand: [...services].map(([scorer, outputs]) => ({
         scorer,
         inputs: scorer.service.features.map((name) => positions.get(name)!),
@@ -103,25 +144,30 @@ export class FeastNames {
     };
   }
 
+  #dtypesOf({ names, pushed }: Selection): Map<string, string> {
+    let next = 0;
+    // What is not declared is registered, in the same order.
+    return new Map(names.map((name) => [name, this.#catalogue.dtypeOf(name) ?? pushed[next++].dtype]));
+  }
+
   /** Of the service whose on-demand feature this is. */
   #scorerOf(name: string): Scorer | null {
     const scorer = this.#scorers.get(viewOf(name));
     return scorer?.service.onDemand.includes(keyOf(name)) ? scorer : null;
   }
 
-  /** Only the view: what it lacks is the catalogue's to tell. */
-  #checkView(name: string, field: string): void {
+  /** An unknown name is told where the caller wrote it; Feast tells an unknown view from what a view lacks. */
+  async #withView(error: unknown, tenant: string, names: readonly string[], { read }: Arranged): Promise<unknown> {
+    if (!(error instanceof Problem) || error.code !== "feature_unknown") return error;
+    const name = read[Number(/\d+/.exec(error.field ?? "")?.[0])];
+    const field = `features[${names.indexOf(name)}]`;
     const view = viewOf(name);
-    if (!name.includes(":")) {
-      throw new Problem("feature_unknown", `a feature is named view:feature, given "${shorten(name)}"`, {
-        field,
-        repair: "send it as card_activity:tx_count_1h",
-      });
-    }
-    if (this.#catalogue.views.includes(view) || this.#scorers.has(view)) return;
-    throw new Problem("view_unknown", `no feature view is named "${shorten(view)}"`, {
+    const own = (await this.#registered?.of(tenant))?.all.map((feature) => feature.view) ?? [];
+    const views = [...this.#catalogue.views, ...this.#scorers.keys(), ...new Set(own)];
+    if (views.includes(view)) return new Problem("feature_unknown", error.message, { field, repair: error.repair });
+    return new Problem("view_unknown", `no feature view is named "${shorten(view)}"`, {
       field,
-      repair: suggest(view, [...this.#catalogue.views, ...this.#scorers.keys()]),
+      repair: suggest(view, views.slice(0, SUGGESTED)),
     });
   }
 }

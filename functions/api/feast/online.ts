@@ -13,6 +13,7 @@ import { readRequestFields } from "../request-fields.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import { type Catalogue, shorten, typeName } from "../selection.ts";
 import type { Telemetry } from "../telemetry.ts";
+import type { RegisteredFeatures } from "../tenant-features.ts";
 import { keyText } from "./keys.ts";
 import { FeastNames, type FeastSelection, type OnDemand } from "./names.ts";
 import { feastTime } from "./times.ts";
@@ -29,18 +30,19 @@ const NEVER = feastTime(null);
 
 export function createFeastOnline(deps: {
   readonly catalogue: Catalogue;
+  readonly registered: RegisteredFeatures | null;
   readonly reader: OnlineReader;
   readonly scorers: ReadonlyMap<string, Scorer>;
   readonly telemetry: Telemetry;
   readonly clock: () => number;
 }): Handle {
-  const { catalogue, scorers } = deps;
+  const { catalogue } = deps;
   const readRows = createRowReader(deps);
-  const names = new FeastNames(catalogue, scorers);
+  const names = new FeastNames(deps);
   return async ({ c, principal, ticket }: Call): Promise<Answer> => {
     const body = await readObjectOfAnyType(c, MAX_QUERY_BYTES);
     const entities = entitiesOf(body);
-    const asked = selectionOf(names, body);
+    const asked = await selectionOf(names, principal.tenant, body);
     const { keys, rows } = rowsOf(catalogue, entities);
     const request = asked.onDemand.map((one) => requestRows(one, entities, rows.length));
     ticket.charge(rows.length);
@@ -102,7 +104,7 @@ function entitiesOf(body: JsonObject): Lists {
   return given as Lists;
 }
 
-function selectionOf(names: FeastNames, body: JsonObject): FeastSelection {
+async function selectionOf(names: FeastNames, tenant: string, body: JsonObject): Promise<FeastSelection> {
   const { features, feature_service: service, full_feature_names: full } = body;
   if (full !== undefined && full !== null && typeof full !== "boolean") {
     throw new Problem("wrong_type", `full_feature_names is true or false, given ${typeName(full)}`, {
@@ -130,7 +132,7 @@ function selectionOf(names: FeastNames, body: JsonObject): FeastSelection {
       repair: 'send "features": ["card_activity:tx_count_1h"] or "feature_service": "fraud"',
     });
   }
-  return names.features(features, full === true);
+  return names.features(tenant, features, full === true);
 }
 
 /** Rows of what are join keys; other names are request data, or nobody's, which Feast lets pass. */

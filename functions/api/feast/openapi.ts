@@ -1,7 +1,7 @@
 /** The routes of Feast's contract in the OpenAPI document. */
-import type { createRoute } from "@hono/zod-openapi";
+import { type createRoute, z } from "@hono/zod-openapi";
 import type { Plan } from "../../../core/plan.ts";
-import { feastError, feastOnlineAnswer, feastRequests } from "./schemas.ts";
+import { feastError, feastOnlineAnswer, feastPush, feastRequests, feastWrite } from "./schemas.ts";
 
 type Route = Parameters<typeof createRoute>[0];
 
@@ -31,6 +31,29 @@ export function feastRoutes(plan: Plan, keyed: (scope: string) => object): Route
         200: { description: "Columns.", content: { "application/json": { schema: feastOnlineAnswer } } },
         ...FAILURES,
       },
+    },
+    {
+      method: "post",
+      path: "/write-to-online-store",
+      tags: ["Feast"],
+      summary: "Write columns of values by Feast's contract",
+      description: "Pushes to registered features. A row that is refused fails the call; the others are stored.",
+      ...keyed("write"),
+      request: { body: { required: true, content: { "application/json": { schema: feastWrite } } } },
+      responses: {
+        200: { description: "All is stored.", content: { "application/json": { schema: z.null() } } },
+        ...FAILURES,
+      },
+    },
+    {
+      method: "post",
+      path: "/push",
+      tags: ["Feast"],
+      summary: "Push columns of values by Feast's contract",
+      description: "The same as /write-to-online-store, by the name of a push source: the view's own.",
+      ...keyed("write"),
+      request: { body: { required: true, content: { "application/json": { schema: feastPush } } } },
+      responses: { 200: { description: "All is stored; the body is empty." }, ...FAILURES },
     },
   ];
 }

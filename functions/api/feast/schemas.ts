@@ -1,7 +1,7 @@
 /** Feast's shapes for the OpenAPI document. */
 import { z } from "@hono/zod-openapi";
 import type { Plan } from "../../../core/plan.ts";
-import { MAX_BATCH_ROWS, MAX_FEATURES } from "../limits.ts";
+import { MAX_BATCH_ROWS, MAX_FEATURES, MAX_PUSH_ROWS } from "../limits.ts";
 
 const value = z.union([z.number(), z.string(), z.boolean(), z.null()]);
 
@@ -28,6 +28,22 @@ export const feastError = z
     z.looseObject({ detail: z.unknown(), code: z.string() }),
   ])
   .openapi("FeastError");
+
+const frame = z
+  .record(z.string(), z.array(value).max(MAX_PUSH_ROWS))
+  .describe(
+    "Columns: the join key, `event_timestamp` (ISO 8601; UTC without a zone), and registered features of the view.",
+  );
+export const feastWrite = z
+  .object({ feature_view_name: z.string().describe("A view in which features are registered."), df: frame })
+  .openapi("FeastWrite");
+export const feastPush = z
+  .object({
+    push_source_name: z.string().describe("The same view's name."),
+    df: frame,
+    to: z.enum(["online", "online_and_offline"]).optional().describe("Both write the online store and the archive."),
+  })
+  .openapi("FeastPush");
 
 export function feastRequests(plan: Plan) {
   const [view] = [...plan.views, ...plan.batchViews];

@@ -450,8 +450,9 @@ it("every code that a request can cause is caused by a test", () => {
       "read_overtaken",
       "avro_invalid",
     ],
-    // Only by Feast's contract: feast/online.test.ts.
+    // Only by Feast's contract: test/functions/api/feast/.
     ...["entities_uneven", "names_collide", "view_unknown", "request_data_missing"],
+    ...["push_target_invalid", "push_source_unknown"],
     // edge.store.test.ts.
     "body_incomplete",
     // enrich.test.ts.

@@ -171,6 +171,8 @@ export function describeErrors(target: ContractTarget): void {
           "/v1/features/historical/{job}",
           "/v1/features/{entity}/{id}",
           "/get-online-features",
+          "/push",
+          "/write-to-online-store",
           "/health",
           "/ready",
           "/metrics",

@@ -7,6 +7,7 @@ import { ENVIRONMENT } from "../../../functions/shared/environment.ts";
 import { createTenant, createTenantKey, deployed, deployedClientConfig } from "../../support/deployed.ts";
 import { describeErrors } from "./contract.ts";
 import type { ContractTarget } from "./contract-calls.ts";
+import { describeFeast } from "./contract-feast.ts";
 import { describeFlow } from "./contract-flow.ts";
 import { describeHistorical } from "./contract-historical.ts";
 import { describePushed } from "./contract-pushed.ts";
@@ -42,6 +43,7 @@ describe("API Gateway", () => {
   describeRank(target);
   describeHistorical(target);
   describePushed(target);
+  describeFeast(target);
 
   it("answers a path without a method by itself, as a problem document", async () => {
     const answer = await fetch(`${deployed().api.url}/v1/events`);
@@ -60,4 +62,5 @@ describe("freshet serve", () => {
   describeRank(target);
   describeHistorical(target);
   describePushed(target);
+  describeFeast(target);
 });
