@@ -14,6 +14,8 @@ export interface Things {
   readonly job: string;
   readonly key: string;
   readonly feature: string;
+  /** Of the feature. */
+  readonly view: string;
 }
 
 export interface Example {
@@ -52,6 +54,12 @@ const event = ({ card, user, item }: Things, stream: string): unknown => {
   }[stream];
 };
 
+const frame = (card: string) => ({
+  card_id: [card],
+  age: [2],
+  event_timestamp: [new Date(Date.now() - 500).toISOString()],
+});
+
 export const EXAMPLES: Readonly<Record<string, Example>> = {
   "POST /v1/events/{stream}": { body: event, owns: true, tells: false },
   "POST /v1/features/online": {
@@ -78,6 +86,11 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
     }),
     owns: true,
   },
+  "POST /write-to-online-store": {
+    body: ({ view, card }) => ({ feature_view_name: view, df: frame(card) }),
+    owns: true,
+  },
+  "POST /push": { body: ({ view, card }) => ({ push_source_name: view, df: frame(card) }), owns: true },
   "POST /v1/features/historical": {
     body: ({ card }) => ({ service: "fraud", rows: [{ as_of_ms: 1_790_000_000_000, card_id: card, amount: 1 }] }),
     tells: false,
