@@ -5,6 +5,7 @@
 import { CloudFormationClient, DescribeStacksCommand, type Stack } from "@aws-sdk/client-cloudformation";
 import { Option } from "commander";
 import { FreshetError } from "../core/errors.ts";
+import { checkLimits, type Limits } from "../functions/api/tenants.ts";
 import { clientConfig } from "../local/deploy.ts";
 import { freshetHome } from "../local/home.ts";
 import { requireRunning } from "./running.ts";
@@ -31,6 +32,8 @@ export interface OperatedDeployment {
   readonly modelsTable: string;
   readonly modelsBucket: string;
   readonly apiUrl: string;
+  /** Of a tenant without limits of its own. */
+  readonly limits: Limits;
   /** Stream name in the plan to name of the Kinesis stream. */
   readonly streams: Readonly<Record<string, string>>;
 }
@@ -85,6 +88,7 @@ export async function readDeployment(stage: string, config: ClientConfig): Promi
       modelsTable: output("ModelsTable"),
       modelsBucket: output("ModelsBucket"),
       apiUrl: output("ApiUrl"),
+      limits: checkLimits(JSON.parse(output("TenantLimits"))),
       streams: JSON.parse(output("Streams")),
     };
   } finally {

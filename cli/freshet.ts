@@ -39,6 +39,7 @@ const COMMANDS: Readonly<Record<string, { description: string; load: () => Promi
   experiment: { description: "compare the arms of an experiment", load: () => import("./commands/experiment.ts") },
   serve: { description: "the API as a plain HTTP server", load: () => import("./commands/serve.ts") },
   keys: { description: "make, list and delete API keys", load: () => import("./commands/keys.ts") },
+  tenants: { description: "what each tenant may ask for", load: () => import("./commands/tenants.ts") },
   plan: { description: "check the definitions and show what a change does", load: () => import("./commands/plan.ts") },
   schemas: { description: "check the contracts for compatibility", load: () => import("./commands/schemas.ts") },
   bench: { description: "measure, beside a baseline of the same run", load: () => import("./commands/bench.ts") },

@@ -55,6 +55,7 @@ export class ServingStack extends FreshetStack {
       ApiId: this.api.restApi.restApiId,
       ApiStage: deployment.stage.name,
       ApiFunction: this.fn.lambda.functionName,
+      TenantLimits: JSON.stringify(deployment.stage.limits),
     })) {
       new CfnOutput(this, name, { value });
     }

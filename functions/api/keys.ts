@@ -223,7 +223,8 @@ export function createKeyStore(client: Pick<DynamoDBClient, "send">, table: stri
       let start: Record<string, any> | undefined;
       do {
         const page = await client.send(new ScanCommand({ TableName: table, ExclusiveStartKey: start }));
-        records.push(...(page.Items ?? []).map(toRecord));
+        // What is kept of tenants lies in the table, too.
+        records.push(...(page.Items ?? []).filter(({ salt }) => salt !== undefined).map(toRecord));
         start = page.LastEvaluatedKey;
       } while (start !== undefined);
       return records.sort((a, b) => a.createdAtMs - b.createdAtMs);

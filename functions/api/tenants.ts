@@ -85,7 +85,7 @@ export function createTenantStore(client: Pick<DynamoDBClient, "send">, table: s
         await client.send(new DeleteItemCommand({ TableName: table, Key: { id } }));
         return;
       }
-      const Item = { id, tenant: { S: name }, limits: { S: JSON.stringify(checkLimits(limits)) } };
+      const Item = { id, limits: { S: JSON.stringify(checkLimits(limits)) } };
       await client.send(new PutItemCommand({ TableName: table, Item }));
     },
     async list() {

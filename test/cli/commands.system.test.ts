@@ -159,6 +159,31 @@ describe("commands of a running laptop", () => {
     expect(clicks.to_repair).toEqual({ pending: before + 2 * acknowledged, complete: true });
   });
 
+  it("tenants gives a tenant limits of its own, which the servers take up, and takes them back", async () => {
+    const made = JSON.parse(freshet("keys", "create", "--tenant", "limited", "--scopes", "read", "--json").out);
+    const limits = ["tenants", "limits", "limited", "--class", "read"];
+    const set = freshet(...limits, "--per-second", "0.01", "--burst", "2", "--json");
+    const read = { class: "read", of: "tenant", per_second: 0.01, burst: 2, per_day: null };
+    expect(JSON.parse(set.out).limits).toContainEqual(read);
+    expect(JSON.parse(freshet("tenants", "list", "--json").out)).toContainEqual({
+      tenant: "limited",
+      keys: 1,
+      own_limits: ["read"],
+    });
+    const statuses: number[] = [];
+    for (let i = 0; i < 3; i++) {
+      const headers = { "x-api-key": made.key };
+      const reply = await fetch(`${deployed().serve.url}/v1/features/card/c1`, { headers });
+      await reply.body?.cancel();
+      statuses.push(reply.status);
+    }
+    expect(statuses).toEqual([200, 200, 429]);
+    expect(freshet(...limits, "--reset").out).toContain("stage");
+    const shown = JSON.parse(freshet("tenants", "show", "limited", "--json").out);
+    expect(shown.limits.map(({ of }: { of: string }) => of)).toEqual(["stage", "stage", "stage", "stage"]);
+    expect(freshet("keys", "delete", made.id).code).toBe(0);
+  });
+
   it("keys makes a key that works, lists it without its secret, and deletes it", async () => {
     const made = JSON.parse(freshet("keys", "create", "--tenant", "team-a", "--scopes", "read", "--json").out);
     expect(made).toMatchObject({ tenant: "team-a", scopes: ["read"], expires_at_ms: null });

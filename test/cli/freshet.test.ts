@@ -49,6 +49,7 @@ describe("the freshet command", () => {
     "deploy",
     "serve --port 1",
     "keys list",
+    "tenants list",
     "training-set --service fraud --out set",
   ])("%s ends with 3 and says what to do when nothing runs", (line) => {
     const { code, err } = freshet(line.split(" "));
@@ -89,6 +90,8 @@ describe("the freshet command", () => {
     ["bench --only nothing --no-write", "there is no benchmark nothing"],
     ["status now", "too many arguments for 'status'"],
     ["keys", "Usage: freshet keys"],
+    ["tenants limits a --class scores", "Allowed choices are read, write, score, admin."],
+    ["tenants limits a --class score --burst 0.5", "Give a number from 1 to 1000000000."],
   ])("%s ends with 2 and says what is wrong", (line, message) => {
     const { code, err } = freshet(line.split(" "));
     expect(err).toContain(message);

@@ -9,12 +9,14 @@ import {
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { createKinesisPublisher } from "../../../adapters/kinesis-publisher.ts";
 import { createAuthenticator, createKey, createKeyStore, type KeyStore } from "../../../functions/api/keys.ts";
+import { createTenantStore, type TenantStore } from "../../../functions/api/tenants.ts";
 import { startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
 
 const TABLE = "test-keys";
 const STREAM = "test-transactions";
 let emulator: TestEmulator;
 let keys: KeyStore;
+let tenants: TenantStore;
 let kinesis: KinesisClient;
 
 beforeAll(async () => {
@@ -29,6 +31,7 @@ beforeAll(async () => {
     }),
   );
   keys = createKeyStore(dynamodb, TABLE);
+  tenants = createTenantStore(dynamodb, TABLE);
   const credentials = { accessKeyId: "test", secretAccessKey: "test" };
   kinesis = new KinesisClient({ endpoint: emulator.url, region: "us-east-1", credentials, maxAttempts: 1 });
   await kinesis.send(new CreateStreamCommand({ StreamName: STREAM, ShardCount: 1 }));
@@ -55,6 +58,22 @@ it("a key that was put is found, listed, good for a request, and gone when remov
   expect(await keys.remove(record.id)).toBe(true);
   expect(await keys.remove(record.id)).toBe(false);
   expect(await keys.get(record.id)).toBeNull();
+});
+
+it("a tenant's limits lie beside the keys and are none", async () => {
+  const { record } = await createKey(keys, { tenant: "team-l", scopes: ["read"], nowMs: 0 });
+  const limit = { perSecond: 5, burst: 10, perDay: null };
+  expect(await tenants.get("team-l")).toBeNull();
+  await tenants.put({ name: "team-l", limits: { score: limit } });
+  expect(await tenants.get("team-l")).toEqual({ name: "team-l", limits: { score: limit } });
+  expect(await tenants.list()).toEqual([{ name: "team-l", limits: { score: limit } }]);
+  expect((await keys.list()).filter(({ tenant }) => tenant === "team-l").map(({ id }) => id)).toEqual([record.id]);
+  // No key can have its id.
+  const authenticate = createAuthenticator(keys, () => 0);
+  expect(() => authenticate(`fk_tenant:team-l_${"a".repeat(43)}`)).toThrow("the API key is not known");
+  await tenants.put({ name: "team-l", limits: {} });
+  expect(await tenants.get("team-l")).toBeNull();
+  await expect(tenants.put({ name: "Team L", limits: {} })).rejects.toThrow("a tenant is 1 to 64");
 });
 
 it("an id is never put twice", async () => {
