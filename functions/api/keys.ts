@@ -12,6 +12,7 @@ import {
 } from "@aws-sdk/client-dynamodb";
 import { FreshetError } from "../../core/errors.ts";
 import { checkTenant } from "../../core/event.ts";
+import { createLookupGuard } from "./lookup-guard.ts";
 import { Problem } from "./problems.ts";
 
 export const SCOPES = ["read", "write", "score", "admin"] as const;
@@ -90,7 +91,8 @@ function randomId(): string {
     .slice(-12);
 }
 
-export type Authenticator = (presented: string | undefined) => Principal | Promise<Principal>;
+/** @param addressOf where the request came from; asked for only when the table has to be read */
+export type Authenticator = (presented: string | undefined, addressOf?: () => string) => Principal | Promise<Principal>;
 
 /** A changed or revoked key is noticed after this long. */
 const CACHE_MS = 30_000;
@@ -110,11 +112,12 @@ interface Cached {
 
 /**
  * @param clock epoch milliseconds
- * @returns throws (or rejects with) Problem `api_key_missing`, `api_key_invalid`, `api_key_expired`, `keys_unavailable`
+ * @returns throws (or rejects with) Problem `api_key_missing`, `api_key_invalid`, `api_key_expired`, `keys_unavailable`, `rate_limited`
  */
 export function createAuthenticator(store: Pick<KeyStore, "get">, clock: () => number): Authenticator {
   const cache = new Map<string, Cached>();
   const reading = new Map<string, Promise<Cached>>();
+  const guard = createLookupGuard(clock);
 
   function verify(cached: Cached, secret: string): Principal {
     const { record, principal } = cached;
@@ -154,16 +157,29 @@ export function createAuthenticator(store: Pick<KeyStore, "get">, clock: () => n
     }
   }
 
-  async function readOnce(id: string, secret: string): Promise<Principal> {
+  function readOnce(id: string): Promise<Cached> {
     let pending = reading.get(id);
     if (pending === undefined) {
       pending = read(id).finally(() => reading.delete(id));
       reading.set(id, pending);
     }
-    return verify(await pending, secret);
+    return pending;
   }
 
-  return (presented) => {
+  /** A key that this host has met is read again freely; whether there is one by another id costs its caller. */
+  async function readUnmet(id: string, address: string): Promise<Cached> {
+    guard.enter(address);
+    let isNone = false;
+    try {
+      const found = await readOnce(id);
+      isNone = found.record === null;
+      return found;
+    } finally {
+      if (!isNone) guard.forgive(address);
+    }
+  }
+
+  return (presented, addressOf = () => "") => {
     if (presented === undefined || presented === "") {
       throw new Problem("api_key_missing", "the request has no API key", {
         field: "x-api-key",
@@ -176,7 +192,8 @@ export function createAuthenticator(store: Pick<KeyStore, "get">, clock: () => n
     const cached = cache.get(match[1]);
     const limit = cached?.record ? CACHE_MS : NEGATIVE_CACHE_MS;
     if (cached !== undefined && clock() - cached.readAtMs < limit) return verify(cached, match[2]);
-    return readOnce(match[1], match[2]);
+    const read = cached?.record ? readOnce(match[1]) : readUnmet(match[1], addressOf());
+    return read.then((found) => verify(found, match[2]));
   };
 }
 

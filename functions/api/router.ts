@@ -115,7 +115,7 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
       try {
         let principal = PUBLIC;
         if (scope !== null) {
-          const authenticated = authenticate(presentedKey(c));
+          const authenticated = authenticate(presentedKey(c), () => addressOf(c));
           // Known keys are checked without leaving the turn.
           principal = authenticated instanceof Promise ? await authenticated : authenticated;
           if (admission !== undefined) ticket = admission.open(principal.tenant, scope);
@@ -169,6 +169,12 @@ const BEARER = /^Bearer +(\S+)$/i;
 /** Clients that know tokens alone, as Feast's, send the key as one. */
 function presentedKey(c: Context): string | undefined {
   return c.req.header("x-api-key") ?? BEARER.exec(c.req.header("authorization") ?? "")?.[1];
+}
+
+/** As API Gateway saw it, else the other end of the connection. What a caller says of itself does not count. */
+function addressOf(c: Context): string {
+  const { requestContext, incoming } = c.env ?? {};
+  return requestContext?.identity?.sourceIp ?? incoming?.socket?.remoteAddress ?? "";
 }
 
 interface Auditing extends Audit {

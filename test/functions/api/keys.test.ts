@@ -133,3 +133,65 @@ describe("authenticate", () => {
     expect(await outcome(() => authenticate(presented))).toBe("401 api_key_missing");
   });
 });
+
+describe("keys that nobody has", () => {
+  const guess = (n: number) => `fk_${String(n).padStart(12, "0")}_${"a".repeat(43)}`;
+
+  it("cost a read each until their address has had enough; others and known keys go on", async () => {
+    const { store, time, key, authenticate } = await setUp();
+    const of = (presented: string, address: string) => outcome(() => authenticate(presented, () => address));
+    expect(await of(key, "10.0.0.1")).toBe("accepted");
+    store.reads = 0;
+    const outcomes: string[] = [];
+    for (let n = 0; n < 300; n++) outcomes.push(await of(guess(n), "10.0.0.1"));
+    expect(outcomes).toEqual([...Array(20).fill("401 api_key_invalid"), ...Array(280).fill("429 rate_limited")]);
+    expect(store.reads).toBe(20);
+    expect(await of(key, "10.0.0.1")).toBe("accepted");
+    const other = await createKey(store, { tenant: "team-b", scopes: ["read"], nowMs: 0 });
+    expect(await of(other.key, "10.0.0.2")).toBe("accepted");
+    // A known key is read again whatever else comes from its address.
+    time.ms += 30_001;
+    for (let n = 300; n < 400; n++) await of(guess(n), "10.0.0.1");
+    expect(await of(key, "10.0.0.1")).toBe("accepted");
+  });
+
+  it("are bounded however many addresses they come from, for a while", async () => {
+    const { store, time, authenticate } = await setUp();
+    const flood = async (from: number) => {
+      for (let n = from; n < from + 1_000; n++)
+        await outcome(() => authenticate(guess(n), () => `10.${n >> 8}.${n & 255}.1`));
+    };
+    await flood(0);
+    expect(store.reads).toBe(200);
+    time.ms += 1_000;
+    await flood(1_000);
+    expect(store.reads).toBe(300);
+  });
+
+  it("of one network of IPv6 count together", async () => {
+    const { store, authenticate } = await setUp();
+    for (let n = 0; n < 100; n++) await outcome(() => authenticate(guess(n), () => `2001:db8:1:2:${n}::1`));
+    expect(store.reads).toBe(20);
+  });
+
+  it("are told when to come back, and good keys met for the first time take nothing", async () => {
+    const { store, authenticate } = await setUp();
+    for (let n = 0; n < 100; n++) {
+      const { key } = await createKey(store, { tenant: `team-${n}`, scopes: ["read"], nowMs: 0 });
+      expect(await outcome(() => authenticate(key, () => "10.0.0.1"))).toBe("accepted");
+    }
+    for (let n = 0; n < 20; n++) await outcome(() => authenticate(guess(n), () => "10.0.0.1"));
+    await expect((async () => authenticate(guess(99), () => "10.0.0.1"))()).rejects.toMatchObject({
+      code: "rate_limited",
+      headers: { "retry-after": "1" },
+    });
+  });
+
+  it("do not count while the table cannot be read", async () => {
+    const { store, authenticate } = await setUp();
+    store.broken = true;
+    for (let n = 0; n < 50; n++) {
+      expect(await outcome(() => authenticate(guess(n), () => "10.0.0.1"))).toBe("503 keys_unavailable");
+    }
+  });
+});
