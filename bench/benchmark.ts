@@ -54,6 +54,7 @@ export const BENCHMARKS: Readonly<
   pipeline: { limitS: 900, load: () => import("./pipeline.ts") },
   online: { limitS: 900, load: () => import("./online.ts") },
   score: { limitS: 600, load: () => import("./score.ts") },
+  rank: { limitS: 600, load: () => import("./rank.ts") },
   memory: { limitS: 600, load: () => import("./memory.ts") },
   feast: { limitS: 600, apart: true, load: () => import("./feast.ts") },
 };

@@ -115,7 +115,21 @@ export const fraud = featureService("fraud", {
   }),
 });
 
-/** Four entities and the service: what the reading rows serve. */
+/** Merchants for a card: 12 features of the card, 6 of each merchant, 1 on demand. */
+export const pick = featureService("pick", {
+  features: [
+    views[0].only(...named("tx_count", "amount_sum", "amount_mean", "amount_max")),
+    views[1].only(...named("tx_count", "amount_mean")),
+  ],
+  request: {},
+  onDemand: {
+    mean_to_mean: ({ f }) => ratio(f("card_activity:amount_mean_24h"), f("merchant_activity:amount_mean_24h")),
+  },
+  task: "binary",
+  rank: { candidate: merchant },
+});
+
+/** Four entities and the services: what the reading rows serve. */
 export const { plan: servingPlan } = compile(
   {
     entities: [card, merchant, device, user],
@@ -123,7 +137,7 @@ export const { plan: servingPlan } = compile(
     views: fraud.features
       .map((each) => (each.kind === "selection" ? each.view : each))
       .filter((view) => view.kind === "featureView"),
-    services: [fraud],
+    services: [fraud, pick],
   },
   contracts,
   EMPTY_LOCK,

@@ -1,41 +1,18 @@
 /** Row "score, 4 entities + ONNX" of DESIGN §13, beside a Python server that answers the same from ready values. */
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ROOT } from "../local/home.ts";
-import { anyFreePort, LOOPBACK } from "../local/ports.ts";
 import type { BenchmarkOptions, Row } from "./benchmark.ts";
 import { servingPlan } from "./definitions.ts";
 import { httpPost, type LoadOrder } from "./load.ts";
 import { makeModel } from "./make-model.ts";
 import { CASES } from "./online.ts";
+import { startPythonServer } from "./python-server.ts";
 import { ENTITIES, moveSeal, type Server, type Stage, type Timed, timed } from "./reading.ts";
 import { seededRandom } from "./workload.ts";
 
 const [service] = servingPlan.services;
-/** Ticks of /proc are hundredths of a second on every Linux that Node runs on. */
-const TICK_US = 10_000;
-const START_MS = 30_000;
-
-/** An environment of its own: the app has no use for these packages. Made once; needs the package index then. */
-function benchPython(say: (text: string) => void): string {
-  const folder = join(ROOT, ".freshet", "bench-venv");
-  const requirements = join(import.meta.dirname, "python", "requirements.txt");
-  const stamp = join(folder, "requirements.txt");
-  const python = join(folder, "bin", "python");
-  const wanted = readFileSync(requirements, "utf8");
-  if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return python;
-  say("installing the Python server of the baseline");
-  execFileSync(join(ROOT, ".freshet", "venv", "bin", "python"), ["-m", "venv", folder]);
-  execFileSync(python, ["-m", "pip", "install", "--quiet", "--no-deps", "--requirement", requirements]);
-  writeFileSync(stamp, wanted);
-  return python;
-}
-
 async function startPython(stage: Stage, model: string, folder: string, say: (text: string) => void) {
-  const python = benchPython(say);
-  const port = await anyFreePort();
   const entities = servingPlan.entities.map(({ name, joinKey }) => ({
     name,
     join_key: joinKey,
@@ -59,29 +36,8 @@ async function startPython(stage: Stage, model: string, folder: string, say: (te
     }
     await pipeline.exec();
   }
-  const script = join(import.meta.dirname, "python", "score_server.py");
-  const args = [script, String(port), String(stage.valkey.port), join(model, "model.onnx"), spec];
-  const child = spawn(python, args, { stdio: ["ignore", "ignore", "inherit"] });
-  await answering(child, port);
-  return { port, key, cpuUs: async () => cpuOf(child.pid!), stop: () => child.kill("SIGKILL") };
-}
-
-async function answering(child: ChildProcess, port: number): Promise<void> {
-  for (const until = Date.now() + START_MS; ; ) {
-    const isUp = await fetch(`http://${LOOPBACK}:${port}/openapi.json`).then(
-      ({ ok }) => ok,
-      () => false,
-    );
-    if (isUp) return;
-    if (child.exitCode !== null || Date.now() > until) throw new Error("the Python server did not start");
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-}
-
-/** User and system time of a process, in µs. */
-function cpuOf(pid: number): number {
-  const after = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1].split(" ");
-  return (Number(after[11]) + Number(after[12])) * TICK_US;
+  const server = await startPythonServer("score_server.py", stage, [join(model, "model.onnx"), spec], say);
+  return { ...server, key };
 }
 
 /** Rounds of model and Python server in turn, so that both meet the same machine. */

@@ -15,7 +15,7 @@ import type { ScoringPorts } from "../functions/api/scoring-ports.ts";
 import { listen } from "../functions/api/server.ts";
 import { LOOPBACK } from "../local/ports.ts";
 import { listenBare } from "./bare-server.ts";
-import { fraud, servingPlan } from "./definitions.ts";
+import { fraud, pick, servingPlan } from "./definitions.ts";
 import { feastPlan, feastServices } from "./feast-data.ts";
 import { ownCpuUs } from "./meters.ts";
 
@@ -51,7 +51,7 @@ async function answer(order: ServeOrder): Promise<Serving | number> {
 }
 
 const DEFINITIONS = {
-  windows: { plan: servingPlan, services: [fraud] },
+  windows: { plan: servingPlan, services: [fraud, pick] },
   feast: { plan: feastPlan, services: feastServices },
 };
 

@@ -58,7 +58,7 @@ export async function openModel(files: ArtefactFiles): Promise<Model> {
   const means = nodeMeans(sidecar.trees);
 
   const run = async (vectors: readonly Float64Array[]): Promise<ModelScore[]> => {
-    const flat = vectors.length === 1 ? vectors[0] : Float64Array.from(vectors.flatMap((vector) => [...vector]));
+    const flat = vectors.length === 1 ? vectors[0] : joined(vectors, width);
     const features = new ort.Tensor("float64", flat, [vectors.length, width]);
     const { probability, raw } = await session.run({ features });
     return vectors.map((_, row) => ({ probability: probability.data[row] as number, raw: raw.data[row] as number }));
@@ -84,6 +84,14 @@ export async function openModel(files: ArtefactFiles): Promise<Model> {
     throw error;
   }
   return model;
+}
+
+function joined(vectors: readonly Float64Array[], width: number): Float64Array {
+  const flat = new Float64Array(vectors.length * width);
+  vectors.forEach((vector, row) => {
+    flat.set(vector, row * width);
+  });
+  return flat;
 }
 
 /** Platt's a and b stay in log-odds, so scaled contributions still add up. */

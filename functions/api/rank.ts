@@ -86,31 +86,33 @@ export function createRankHandler(deps: ScoreHandlerDependencies): Handle {
 }
 
 /** Each id once, as it came first. A request field is the candidate's own, else the body's. */
-function candidatesOf({ service }: ScoredService, joinKey: string, body: JsonObject) {
+function candidatesOf({ service }: ScoredService, joinKey: string, { candidates, ...body }: JsonObject) {
   const variant = variantOf(body["variant"], "");
-  const ids = new Map<string, ScoreRequest>();
+  const taken = new Set<string>();
+  const ranked: { id: string; request: ScoreRequest }[] = [];
   // Outcomes are joined by an event's id: whoever shows an item has one to send that no other showing has.
   const ranking = randomUUID();
-  listOf(body["candidates"]).forEach((given, i) => {
-    const own = candidateOf(given, joinKey, `candidates[${i}]`);
-    const id = own[joinKey] as string;
-    if (ids.has(id)) return;
-    const prefix = `candidates[${i}].`;
-    const merged = { ...body, ...own };
-    ids.set(id, {
-      keys: { ...body, [joinKey]: id },
-      request: readRequestFields(service, merged, prefix),
-      variant,
-      prefix: "",
-      eventId: `${ranking}-${i}`,
-    });
+  // What candidates without fields of their own share, once one of them is met.
+  let shared: ScoreRequest["request"] | null = null;
+  listOf(candidates).forEach((given, i) => {
+    const path = `candidates[${i}]`;
+    const own = candidateOf(given, joinKey, path);
+    const id = typeof own === "string" ? own : (own[joinKey] as string);
+    if (taken.has(id)) return;
+    taken.add(id);
+    const request =
+      typeof own === "string"
+        ? (shared ??= readRequestFields(service, body, `${path}.`))
+        : readRequestFields(service, { ...body, ...own }, `${path}.`);
+    const keys = { ...body, [joinKey]: id };
+    ranked.push({ id, request: { keys, request, variant, prefix: "", eventId: `${ranking}-${i}` } });
   });
-  return [...ids].map(([id, request]) => ({ id, request }));
+  return ranked;
 }
 
 /** @throws Problem `wrong_type`, `key_missing_in_body`, `key_invalid`, `key_too_long` */
-function candidateOf(given: unknown, joinKey: string, path: string): JsonObject {
-  if (typeof given === "string") return { [joinKey]: checkKey(given, path) };
+function candidateOf(given: unknown, joinKey: string, path: string): string | JsonObject {
+  if (typeof given === "string") return checkKey(given, path);
   if (typeof given !== "object" || given === null || Array.isArray(given)) {
     throw new Problem("wrong_type", `${path} is an id or an object, given ${typeName(given)}`, {
       field: path,

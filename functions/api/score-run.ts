@@ -72,11 +72,15 @@ export interface ScoreRunnerOptions {
 }
 
 /** Inputs of a row in the order of a model's vector. */
-export const vectorValues = (
+export function vectorValues(
   { service }: ScoredService,
   request: ScoreRequest["request"],
   evaluated: readonly Scalar[],
-) => [...evaluated, ...Object.keys(service.request).map((name) => request[name])];
+): Scalar[] {
+  const values = evaluated.slice();
+  for (const name in service.request) values.push(request[name]);
+  return values;
+}
 
 export function createScoreRunner(options: ScoreRunnerOptions) {
   const { catalogue, reader, models, clock, onFault } = options;
