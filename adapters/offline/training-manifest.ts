@@ -12,7 +12,7 @@ export interface TrainingManifest {
   readonly plan_hash: string;
   readonly tenant: string;
   readonly label_delay_ms: number | null;
-  /** Which instant of an event its row is read at; `spine` when the spine brought its own. */
+  /** Which instant of an event its row is read at; `log` for that of its score, `spine` when the spine brought its own. */
   readonly as_of_rule: AsOfRule | "spine" | "log";
   readonly from_ms: number | null;
   readonly to_ms: number | null;

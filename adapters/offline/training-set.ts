@@ -8,10 +8,12 @@ import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Dtype, Group, Plan, Scalar, Service, Stream } from "../../core/plan.ts";
 import { createScorer } from "../../core/scoring.ts";
+import type { InferenceRow } from "../inference-log-format.ts";
 import { type DuckSession, sqlName, sqlText } from "./duckdb.ts";
 import { entityEventsSql, olderThanEntitySql } from "./entity-events.ts";
 import { type FoundKeys, foundKeys } from "./found-keys.ts";
 import { type GivenSpine, givenSpine } from "./given-spine.ts";
+import { spineFromLog } from "./logged-spine.ts";
 import { declaredOutcomes, spineFromOutcomes } from "./outcomes.ts";
 import { featureAt, groupsOf, joinPointInTime, seenRange } from "./point-in-time.ts";
 import { keyColumn } from "./point-in-time-sql.ts";
@@ -26,7 +28,16 @@ export type MountStream = (
   name: string,
 ) => Promise<Omit<TrainingSource, "stream">>;
 
-export type SpineSource = { readonly kind: "labels"; readonly stream: string; readonly asOf: AsOfRule } | GivenSpine;
+export type SpineSource =
+  | { readonly kind: "labels"; readonly stream: string; readonly asOf: AsOfRule }
+  /** What was scored, with the outcomes of `stream`. */
+  | { readonly kind: "log"; readonly stream: string; readonly rows: (range: Range) => AsyncIterable<InferenceRow> }
+  | GivenSpine;
+/** Half-open. */
+interface Range {
+  readonly fromMs: number;
+  readonly toMs: number;
+}
 
 export interface TrainingSetOptions {
   readonly plan: Plan;
@@ -151,8 +162,13 @@ async function makeSpine(
   { plan, service, definition, spine, fromMs, toMs }: TrainingSetOptions,
   mount: (stream: Stream, range: { fromMs: number; toMs: number }) => Promise<string>,
 ): Promise<SpineTable> {
-  if (spine.kind !== "labels") return givenSpine(session, { plan, service, source: spine, fromMs, toMs });
   const range = { fromMs: fromMs ?? 0, toMs: toMs ?? FOREVER };
+  if (spine.kind === "log") {
+    const whole = (stream: Stream) => mount(stream, { fromMs: 0, toMs: FOREVER });
+    const logged = { labels: spine.stream, rows: spine.rows(range), mount: whole };
+    return spineFromLog(session, { plan, service, definition, ...logged });
+  }
+  if (spine.kind !== "labels") return givenSpine(session, { plan, service, source: spine, fromMs, toMs });
   const outcomes = declaredOutcomes(plan, definition, spine.stream);
   if (outcomes !== null) {
     // What happens within the delay of the range's last event tells its outcome.
@@ -273,7 +289,7 @@ TO ${sqlText(file)} (FORMAT parquet, COMPRESSION zstd)`);
 const REQUEST_DTYPES = { double: "double", long: "int64", string: "string", boolean: "boolean" } as const;
 
 function manifestOf(
-  { plan, service, tenant, spine: { kind }, spine: source, fromMs, toMs, labelDelayMs }: TrainingSetOptions,
+  { plan, service, tenant, spine: source, fromMs, toMs, labelDelayMs }: TrainingSetOptions,
   spine: SpineTable,
   sources: readonly TrainingSource[],
   entities: readonly FoundKeys[],
@@ -286,7 +302,7 @@ function manifestOf(
     plan_hash: plan.hash,
     tenant,
     label_delay_ms: labelDelayMs,
-    as_of_rule: kind === "labels" && source.kind === "labels" ? source.asOf : "spine",
+    as_of_rule: source.kind === "labels" ? source.asOf : source.kind === "log" ? "log" : "spine",
     from_ms: fromMs,
     to_ms: toMs,
     row_count: spine.rows,

@@ -6,6 +6,7 @@ import { spineFile } from "../../adapters/offline/given-spine.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { archiveMount } from "../../adapters/offline/mount.ts";
 import { valuesMount } from "../../adapters/offline/pushed-in-time.ts";
+import { readScores } from "../../adapters/offline/scored-outcomes.ts";
 import type { AsOfRule, TrainingManifest } from "../../adapters/offline/training-manifest.ts";
 import { buildTrainingSet, type SpineSource } from "../../adapters/offline/training-set.ts";
 import { parseDuration } from "../../core/duration.ts";
@@ -28,6 +29,7 @@ interface SetOptions extends StageOption {
   readonly asOf: AsOfRule;
   readonly spine?: string;
   readonly query?: string;
+  readonly fromLog?: boolean;
   readonly from?: number;
   readonly to?: number;
   readonly out: string;
@@ -61,6 +63,12 @@ export function register(program: Command): void {
       ).conflicts(["labels", "query"]),
     )
     .addOption(new Option("--query <sql>", "the same as a query that DuckDB runs").conflicts("labels"))
+    .addOption(
+      new Option(
+        "--from-log",
+        "what was scored, at the instant of its score, instead of all labelled events",
+      ).conflicts(["spine", "query", "asOf"]),
+    )
     .option("--from <time>", "first event time; all when left out", time)
     .option("--to <time>", "end of event times, exclusive", time)
     .requiredOption("--out <folder>", "a folder that is not there yet, or empty")
@@ -74,6 +82,7 @@ export function register(program: Command): void {
       "\nA spine's time column is as_of_ms, as_of, event_time_ms, event_time or timestamp (epoch milliseconds or a timestamp)." +
         "\nIts columns event_id and label are taken, other columns are kept.\n\nExamples:" +
         "\n  freshet training-set --service fraud --from 2026-11-01 --to 2026-11-15 --out ./set" +
+        "\n  freshet training-set --service fraud --from-log --from 2026-11-01 --out ./set" +
         "\n  freshet training-set --service fraud --spine cases.csv --out ./set" +
         `\n  python -c "import pandas; print(pandas.read_parquet('set/part-00000.parquet'))"`,
     )
@@ -94,9 +103,18 @@ export async function buildSet(options: SetOptions, signal: AbortSignal): Promis
     });
   }
   checkTenant(options.tenant);
-  const spine = spineOf(options, definition.labels?.stream.name);
+  const asked = spineOf(options, definition.labels?.stream.name);
   const deployment = await openDeployment(options);
   const s3 = new S3Client({ ...deployment.clientConfig, forcePathStyle: options.stage === undefined });
+  const log = { tenant: options.tenant, service: service.name };
+  const spine: SpineSource =
+    options.fromLog && asked.kind === "labels"
+      ? {
+          kind: "log",
+          stream: asked.stream,
+          rows: (range) => readScores(s3, deployment.archiveBucket, { ...log, ...range }),
+        }
+      : asked;
   const home = freshetHome();
   const session = await DuckSession.open({ folder: homeFolder(home, "offline"), memoryMb: options.memory });
   const stop = () => session.interrupt();

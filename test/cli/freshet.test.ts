@@ -82,6 +82,10 @@ describe("the freshet command", () => {
     ["generate --duration 5", "Give a whole number and a unit, as 30s, 5m, 2h or 1d."],
     ["generate --streams payments", 'not "payments".'],
     ["generate --from noon --to 2026-01-01", "Give a day, as 2026-11-01 (UTC),"],
+    [
+      "training-set --service fraud --out x --from-log --spine s.csv",
+      "'--from-log' cannot be used with option '--spine <file>'",
+    ],
     ["training-set --from 2026-01-01T00:00 --out x", "a time with its zone, as 2026-11-01T06:00:00Z"],
     ["generate --to 2026-01-01", "--from and --to go together"],
     ["schemas show none.v1", "there is no contract none.v1"],
