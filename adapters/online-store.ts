@@ -77,6 +77,8 @@ export type SnapshotAnswer =
 
 /** What stands in for the online store while it does not answer. */
 export interface SnapshotSource {
+  /** Opens what a first read would wait for; never throws. */
+  warm(): Promise<void>;
   /**
    * @param withinMs when to give up
    * @returns aligned with the requests; never throws

@@ -106,6 +106,16 @@ export function diffPlans(before: Plan | null, after: Plan): Change[] {
       });
     }
   }
+  for (const { name, fallback } of after.entities) {
+    if ((before?.entities.find((entity) => entity.name === name)?.fallback ?? false) === (fallback ?? false)) continue;
+    changes.push({
+      kind: "change",
+      what: `entity ${name}`,
+      effect: fallback
+        ? "snapshots of it are kept from the next round on, which writes all of them once"
+        : "no snapshot of it is kept or read any more; those there are expire",
+    });
+  }
   changes.push(...diffBatchViews(before?.batchViews ?? [], after.batchViews));
   changes.push(...diffEnrich(before?.streams ?? [], after.streams));
   return changes;

@@ -3,18 +3,20 @@ import type { Construct } from "constructs";
 import { Aggregator, type AggregatorProps } from "./constructs/aggregator.ts";
 import { Builder } from "./constructs/builder.ts";
 import { Materializer } from "./constructs/materializer.ts";
+import { Snapshotter, type SnapshotterProps } from "./constructs/snapshotter.ts";
 import { Sweeper } from "./constructs/sweeper.ts";
 import { Watchkeeper } from "./constructs/watchkeeper.ts";
 import type { Deployment } from "./deployment.ts";
 import { FreshetStack } from "./freshet-stack.ts";
 
-export type AggregationStackProps = Omit<AggregatorProps, "deployment">;
+export type AggregationStackProps = Omit<AggregatorProps & SnapshotterProps, "deployment">;
 
-/** Streams to online store: apply, advance the seal, sweep, build from the archive, run batch views. Stateless. */
+/** Streams to online store: apply, advance the seal, sweep, keep snapshots, build from the archive, run batch views. Stateless. */
 export class AggregationStack extends FreshetStack {
   readonly aggregator: Aggregator;
   readonly watchkeeper: Watchkeeper;
   readonly sweeper: Sweeper;
+  readonly snapshotter: Snapshotter;
   readonly builder: Builder;
   readonly materializer: Materializer;
 
@@ -25,6 +27,7 @@ export class AggregationStack extends FreshetStack {
     // Control gives new slots their births on the promise that no older aggregate code starts any more.
     this.watchkeeper.control.node.addDependency(this.aggregator.fn);
     this.sweeper = new Sweeper(this, "Sweeper", { deployment, ...props });
+    this.snapshotter = new Snapshotter(this, "Snapshotter", { deployment, ...props });
     this.builder = new Builder(this, "Builder", { deployment, ...props });
     this.materializer = new Materializer(this, "Materializer", { deployment, ...props });
     for (const [name, { lambda }] of Object.entries({
@@ -32,6 +35,7 @@ export class AggregationStack extends FreshetStack {
       ControlFunction: this.watchkeeper.control,
       HeartbeatFunction: this.watchkeeper.heartbeat,
       SweepFunction: this.sweeper.fn,
+      SnapshotFunction: this.snapshotter.fn,
       BuildFunction: this.builder.fn,
       MaterializeFunction: this.materializer.fn,
     })) {

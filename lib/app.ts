@@ -17,13 +17,14 @@ export function addStacks(app: App, deployment: Deployment): void {
   const { store } = new OnlineStoreStack(app, deployment);
   const { archive, quarantine, lateQueue, controlTable, keys, models, jobs, audit, features } = storage;
   const ingest = new IngestStack(app, deployment, { streams, keys: storage.keys, store });
-  const { aggregator, watchkeeper, sweeper, materializer } = new AggregationStack(app, deployment, {
+  const { aggregator, watchkeeper, sweeper, snapshotter, materializer } = new AggregationStack(app, deployment, {
     streams,
     store,
     archive,
     quarantine,
     lateQueue,
     controlTable,
+    snapshots: storage.snapshots,
   });
   const serving = new ServingStack(app, deployment, {
     store,
@@ -33,6 +34,7 @@ export function addStacks(app: App, deployment: Deployment): void {
     audit,
     features,
     controlTable,
+    snapshots: storage.snapshots,
     archive,
     ingest: ingest.fn,
   });
@@ -43,13 +45,14 @@ export function addStacks(app: App, deployment: Deployment): void {
       ? []
       : [new TrainingStack(app, deployment, { archive, data: storage.training, models, training })];
   new MonitoringStack(app, deployment, {
-    watched: [aggregator, watchkeeper, store, compactor, materializer, ...machines, serving.api],
+    watched: [aggregator, watchkeeper, store, compactor, materializer, snapshotter, ...machines, serving.api],
     functions: [
       ingest.fn,
       aggregator.fn,
       watchkeeper.heartbeat,
       watchkeeper.control,
       sweeper.fn,
+      snapshotter.fn,
       compactor.fn,
       historical.fn,
       materializer.fn,

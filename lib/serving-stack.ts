@@ -19,6 +19,7 @@ export interface ServingStackProps {
   /** What tenants have registered. */
   readonly features: SecureTable;
   readonly controlTable: SecureTable;
+  readonly snapshots: SecureTable;
   readonly archive: Archive;
   readonly ingest: NodeFunction;
 }
@@ -41,6 +42,9 @@ export class ServingStack extends FreshetStack {
     props.store.grantReadWrite(this.fn);
     props.controlTable.grantRead(this.fn);
     props.features.grantReadWrite(this.fn);
+    props.snapshots.grantBatchRead(this.fn);
+    this.fn.set("readBudgetMs", String(deployment.stage.api.readBudgetMs));
+    this.fn.set("storeBudgetMs", String(deployment.stage.api.storeBudgetMs));
     props.archive.grantPush(this.fn);
     this.fn.set("limits", JSON.stringify(deployment.stage.limits));
     props.keys.grantRead(this.fn);

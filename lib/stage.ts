@@ -46,6 +46,10 @@ export interface Stage {
     /** The outer wall, for all callers together. Limits of one tenant are the router's. */
     readonly requestsPerSecond: number;
     readonly burst: number;
+    /** What a read of features may take in all, before a score goes on without. */
+    readonly readBudgetMs: number;
+    /** Of that, how long the online store is waited for where a snapshot may answer. */
+    readonly storeBudgetMs: number;
   };
   readonly audit: {
     /** Days after which a record of who changed what is removed. */
@@ -53,6 +57,10 @@ export interface Stage {
   };
   /** Of each tenant without limits of its own, by route class. `freshet tenants limits` gives one others. */
   readonly limits: Readonly<Record<"score" | "read" | "write" | "admin", TenantLimit>>;
+  readonly snapshots: {
+    /** Less is a younger stand-in, and a write more for each entity that goes on changing. */
+    readonly everyMinutes: number;
+  };
   readonly training: {
     /** Half of it is DuckDB's. Most that Lambda gives is 10,240. */
     readonly buildMemoryMb: number;
@@ -76,6 +84,8 @@ export interface Stage {
     readonly sealBehindMs: number;
     /** Records of one stream in five minutes. */
     readonly quarantined: number;
+    /** Reads in a minute that the online store did not answer: a slow moment now and then makes a few. */
+    readonly readsWithoutStore: number;
     /** Share of answers that are 5xx, 0 to 1. */
     readonly serverErrorShare: number;
   };
@@ -96,7 +106,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       timeoutSeconds: 60,
     },
     archive: { retentionDays: null, graceHours: 24, compactionMemoryMb: 1_024 },
-    api: { memoryMb: 512, requestsPerSecond: 10_000, burst: 5_000 },
+    api: { memoryMb: 512, requestsPerSecond: 10_000, burst: 5_000, readBudgetMs: 1000, storeBudgetMs: 500 },
     // More than one machine can do: the path is the same as elsewhere, and nothing is refused.
     limits: {
       score: { perSecond: 200_000, burst: 200_000, perDay: null },
@@ -104,10 +114,18 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       write: { perSecond: 500_000, burst: 500_000, perDay: null },
       admin: { perSecond: 1_000, burst: 1_000, perDay: null },
     },
+    snapshots: { everyMinutes: 15 },
     audit: { retentionDays: 7 },
     training: { buildMemoryMb: 3_008, instanceType: "ml.m5.large", volumeGb: 10, maxRuntimeSeconds: 3_600 },
     onlineStore: { nodeType: "cache.t4g.micro", shards: 1, replicasPerShard: 0, snapshotDays: 0, availabilityZones: 1 },
-    alarms: { lagMs: 60_000, freshnessP99Ms: 2_000, sealBehindMs: 900_000, quarantined: 10, serverErrorShare: 0.01 },
+    alarms: {
+      lagMs: 60_000,
+      freshnessP99Ms: 2_000,
+      sealBehindMs: 900_000,
+      quarantined: 10,
+      readsWithoutStore: 20,
+      serverErrorShare: 0.01,
+    },
   },
   dev: {
     name: "dev",
@@ -122,18 +140,26 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       timeoutSeconds: 60,
     },
     archive: { retentionDays: 400, graceHours: 24, compactionMemoryMb: 2_048 },
-    api: { memoryMb: 1_024, requestsPerSecond: 500, burst: 250 },
+    api: { memoryMb: 1_024, requestsPerSecond: 500, burst: 250, readBudgetMs: 250, storeBudgetMs: 100 },
     limits: {
       score: { perSecond: 500, burst: 1_000, perDay: null },
       read: { perSecond: 2_000, burst: 4_000, perDay: null },
       write: { perSecond: 2_000, burst: 5_000, perDay: null },
       admin: { perSecond: 10, burst: 50, perDay: null },
     },
+    snapshots: { everyMinutes: 15 },
     audit: { retentionDays: 90 },
     training: { buildMemoryMb: 3_008, instanceType: "ml.m5.large", volumeGb: 10, maxRuntimeSeconds: 3_600 },
     // A replica even here: without one there is no failover, and durability asks for cluster mode with failover.
     onlineStore: { nodeType: "cache.r7g.large", shards: 1, replicasPerShard: 1, snapshotDays: 1, availabilityZones: 2 },
-    alarms: { lagMs: 60_000, freshnessP99Ms: 3_000, sealBehindMs: 900_000, quarantined: 100, serverErrorShare: 0.05 },
+    alarms: {
+      lagMs: 60_000,
+      freshnessP99Ms: 3_000,
+      sealBehindMs: 900_000,
+      quarantined: 100,
+      readsWithoutStore: 20,
+      serverErrorShare: 0.05,
+    },
   },
   prod: {
     name: "prod",
@@ -150,13 +176,14 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       timeoutSeconds: 60,
     },
     archive: { retentionDays: null, graceHours: 24, compactionMemoryMb: 3_008 },
-    api: { memoryMb: 1_769, requestsPerSecond: 5_000, burst: 2_500 },
+    api: { memoryMb: 1_769, requestsPerSecond: 5_000, burst: 2_500, readBudgetMs: 250, storeBudgetMs: 100 },
     limits: {
       score: { perSecond: 2_000, burst: 4_000, perDay: null },
       read: { perSecond: 10_000, burst: 20_000, perDay: null },
       write: { perSecond: 10_000, burst: 20_000, perDay: null },
       admin: { perSecond: 20, burst: 100, perDay: null },
     },
+    snapshots: { everyMinutes: 15 },
     audit: { retentionDays: 400 },
     training: { buildMemoryMb: 10_240, instanceType: "ml.m5.2xlarge", volumeGb: 50, maxRuntimeSeconds: 14_400 },
     onlineStore: {
@@ -166,7 +193,14 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       snapshotDays: 7,
       availabilityZones: 2,
     },
-    alarms: { lagMs: 60_000, freshnessP99Ms: 2_000, sealBehindMs: 900_000, quarantined: 10, serverErrorShare: 0.01 },
+    alarms: {
+      lagMs: 60_000,
+      freshnessP99Ms: 2_000,
+      sealBehindMs: 900_000,
+      quarantined: 10,
+      readsWithoutStore: 20,
+      serverErrorShare: 0.01,
+    },
   },
 };
 

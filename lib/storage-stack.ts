@@ -19,6 +19,8 @@ export class StorageStack extends FreshetStack {
   readonly keys: SecureTable;
   readonly controlTable: SecureTable;
   readonly jobs: SecureTable;
+  /** Of entities, for reads while the online store does not answer. */
+  readonly snapshots: SecureTable;
   readonly audit: AuditTrail;
   readonly features: SecureTable;
   readonly models: Models;
@@ -68,6 +70,13 @@ export class StorageStack extends FreshetStack {
       name: "features",
       environmentName: "featuresTable",
     });
+    this.snapshots = new SecureTable(this, "Snapshots", {
+      deployment,
+      key,
+      name: "snapshots",
+      environmentName: "snapshotsTable",
+      expiryAttribute: "expires_at",
+    });
     this.models = new Models(this, "Models", { deployment, key, accessLogs });
     this.training = new TrainingData(this, "Training", { deployment, key, accessLogs });
     deployment.target.catalogueArchive(this, "ArchiveTables", deployment, this.archive);
@@ -79,6 +88,7 @@ export class StorageStack extends FreshetStack {
       LateTable: this.lateQueue.table.tableName,
       KeysTable: this.keys.table.tableName,
       FeaturesTable: this.features.table.tableName,
+      SnapshotsTable: this.snapshots.table.tableName,
       JobsTable: this.jobs.table.tableName,
       AuditTable: this.audit.table.table.tableName,
       ControlTable: this.controlTable.table.tableName,

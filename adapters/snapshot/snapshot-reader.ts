@@ -8,6 +8,7 @@ import { type ItemKey, itemName, type RoundRecord, type SnapshotItem, type Snaps
 
 /** How far the rounds are is asked for again after this long. */
 const ROUND_AGE_MS = 10_000;
+const WARM_MS = 1_000;
 
 type Found = ReadonlyMap<string, Omit<SnapshotItem, keyof ItemKey>>;
 /** One hash as of a snapshot; without content where the entity had none. */
@@ -82,6 +83,10 @@ export function createSnapshotReader(plan: Plan, table: SnapshotTable, clock: ()
   }
 
   return {
+    async warm() {
+      if (kept.size > 0) await roundOf(AbortSignal.timeout(WARM_MS)).catch(() => {});
+    },
+
     async read(requests, asOfMs, withinMs) {
       const wanted = requests.filter(({ entity }) => kept.has(entity));
       if (wanted.length === 0) return requests.map(() => ({ lost: "not_declared" }));

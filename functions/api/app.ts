@@ -4,8 +4,9 @@
  */
 import { Hono } from "hono";
 import type { AuditLog } from "../../adapters/audit-log.ts";
+import { FallbackReader, type ReadBudget } from "../../adapters/fallback-reader.ts";
 import type { Publisher } from "../../adapters/kinesis-publisher.ts";
-import type { OnlineReader } from "../../adapters/online-store.ts";
+import type { OnlineReader, SnapshotSource } from "../../adapters/online-store.ts";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import type { Plan } from "../../core/plan.ts";
 import { createScorer } from "../../core/scoring.ts";
@@ -44,6 +45,11 @@ export interface IngestPorts {
   /** Where fields of enriched streams are looked up; null where the plan has no such stream. */
   readonly lookups: OnlineReader | null;
 }
+export interface FallbackPorts {
+  /** Null where no snapshots are kept. */
+  readonly snapshots: SnapshotSource | null;
+  readonly budget: ReadBudget;
+}
 export interface ApiDependencies {
   readonly plan: Plan;
   /** Definitions behind the plan's services: their on-demand functions and rules. */
@@ -53,6 +59,8 @@ export interface ApiDependencies {
   readonly ingest: IngestPorts | null;
   /** Null for a host that cannot reach the online store. */
   readonly reader: OnlineReader | null;
+  /** What answers while the store behind `reader` does not, and how long it may take. @default nothing does */
+  readonly fallback?: FallbackPorts;
   /** Null for a host that scores with rules alone, and logs no score. */
   readonly scoring: ScoringPorts | null;
   /** Where changes and what administrators read are recorded. Null for a host that has neither. */
@@ -77,9 +85,10 @@ const ITSELF = { charges: "itself" } as const;
 
 /** @throws DefinitionError when a service's functions do not fit the plan */
 export function createApp(deps: ApiDependencies): Hono {
-  const { plan, reader, ingest, clock, log } = deps;
+  const { plan, ingest, clock, log } = deps;
   const prometheus = createPrometheusTelemetry();
   const telemetry = deps.telemetry === undefined ? prometheus : bothTelemetries(prometheus, deps.telemetry);
+  const reader = deps.reader === null ? null : readerOf(deps, deps.reader, telemetry);
   const app = new Hono();
   const onFault = (code: string, error: unknown) => log("limits degraded", { code }, error);
   const { limits } = deps;
@@ -170,4 +179,15 @@ export function createApp(deps: ApiDependencies): Hono {
     };
   });
   return app;
+}
+
+function readerOf({ fallback, log }: ApiDependencies, store: OnlineReader, { reads }: Telemetry): OnlineReader {
+  if (fallback === undefined) return store;
+  return new FallbackReader(store, fallback.snapshots, fallback.budget, {
+    ...reads,
+    breaker(of, isOpen) {
+      reads.breaker(of, isOpen);
+      log(isOpen ? "calls are spared what does not answer" : "it answers again", { of });
+    },
+  });
 }

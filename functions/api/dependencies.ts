@@ -7,6 +7,8 @@ import { createKinesisClient } from "../../adapters/kinesis-client.ts";
 import { createKinesisPublisher } from "../../adapters/kinesis-publisher.ts";
 import { deaggregate } from "../../adapters/kpl.ts";
 import type { OnlineReader } from "../../adapters/online-store.ts";
+import { createSnapshotReader } from "../../adapters/snapshot/snapshot-reader.ts";
+import { SnapshotTable } from "../../adapters/snapshot/snapshot-table.ts";
 import { createBucketStore } from "../../adapters/valkey/bucket-store.ts";
 import { valkeyOptionsFromEnvironment } from "../../adapters/valkey/options.ts";
 import { createReader, readingConnection } from "../../adapters/valkey/reader.ts";
@@ -14,7 +16,7 @@ import { definitions } from "../../features/index.ts";
 import { plan } from "../../features/plan.ts";
 import packageFile from "../../package.json" with { type: "json" };
 import { optionalEnvironment, requireEnvironment } from "../shared/environment.ts";
-import type { ApiDependencies, IngestPorts, Log } from "./app.ts";
+import type { ApiDependencies, FallbackPorts, IngestPorts, Log } from "./app.ts";
 import type { HistoricalPorts } from "./historical.ts";
 import { createKeyStore } from "./keys.ts";
 import type { PushedPorts } from "./pushed-ports.ts";
@@ -56,6 +58,7 @@ export function createDependencies(options: {
     },
     ingest: options.serve.ingest ? ingestPorts(enriches ? reader : null) : null,
     reader: options.serve.read ? reader : null,
+    fallback: options.serve.read ? fallbackPorts() : undefined,
     scoring: options.scoring,
     historical: options.historical,
     // Ingest takes events alone: it has no administrators, and no permission on the table.
@@ -72,6 +75,17 @@ export function createDependencies(options: {
     log: options.log,
     version: packageFile.version,
   };
+}
+
+function fallbackPorts(): FallbackPorts {
+  const totalMs = Number(optionalEnvironment("readBudgetMs") ?? 250);
+  const storeMs = Number(optionalEnvironment("storeBudgetMs") ?? 100);
+  const table = optionalEnvironment("snapshotsTable");
+  // One try: a read has no time for another, and the next one tries again.
+  const dynamodb = new DynamoDBClient({ maxAttempts: 1, ...impatient(totalMs) });
+  const snapshots =
+    table === undefined ? null : createSnapshotReader(plan, new SnapshotTable({ table, dynamodb }), Date.now);
+  return { snapshots, budget: { totalMs, storeMs } };
 }
 
 function ingestPorts(lookups: OnlineReader | null): IngestPorts {

@@ -5,7 +5,7 @@ import type { Scorer } from "../../core/scoring.ts";
 import { type JsonObject, readObject } from "./body.ts";
 import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "./limits.ts";
 import { Problem, suggest } from "./problems.ts";
-import { createRowReader, type Row, scalarJson, valueJson } from "./read-rows.ts";
+import { createRowReader, type ReadRows, type Row, scalarJson, valueJson } from "./read-rows.ts";
 import { readRequestFields } from "./request-fields.ts";
 import type { Answer, Call, Handle } from "./router.ts";
 
@@ -202,7 +202,8 @@ function columnsJson(row: readonly FeatureValue[]): string {
   return `{"values":[${values}],"statuses":[${statuses}],"event_times_ms":[${times}]}`;
 }
 
-function tailJson(read: { asOfMs: number; degraded: string | null }, requestId: string): string {
+function tailJson(read: Omit<ReadRows, "values">, requestId: string): string {
   const degraded = `"degraded":${read.degraded !== null},"degraded_reason":${JSON.stringify(read.degraded)}`;
-  return `"as_of_ms":${read.asOfMs},${degraded},"request_id":"${requestId}"}`;
+  const age = read.snapshotAgeMs === null ? "" : `,"snapshot_age_ms":${read.snapshotAgeMs}`;
+  return `"as_of_ms":${read.asOfMs},${degraded}${age},"request_id":"${requestId}"}`;
 }

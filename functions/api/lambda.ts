@@ -28,8 +28,8 @@ export function createLambdaHandler(service: string, dependencies: (host: Lambda
   const deps = dependencies({ telemetry, log });
   const { scoring } = deps;
   const respond = handle(createApp(deps));
-  // Models are loaded while Lambda starts the function, before it sends a request.
-  const warm = scoring?.serving.refresh();
+  // Models are loaded and connections made while Lambda starts the function, before it sends a request.
+  const warm = Promise.all([scoring?.serving.refresh(), deps.reader?.state(), deps.fallback?.snapshots?.warm()]);
   return async (event: any, context: any) => {
     await within(PATIENCE_MS, warm);
     // Nothing runs between invocations: one that has slept catches up first, one in traffic while it answers.
@@ -101,6 +101,19 @@ function emfTelemetry(metrics: Metrics): Telemetry & { models(refused: number): 
     },
     limiterFallback(active) {
       isFallback = active;
+    },
+    reads: {
+      answered(by, tookMs) {
+        metrics.addMetric("ReadsWithoutStore", MetricUnit.Count, by === "store" ? 0 : 1);
+        metrics.addMetric("ReadsUnanswered", MetricUnit.Count, by === "nothing" ? 1 : 0);
+        if (by !== "store") metrics.addMetric("FallbackMs", MetricUnit.Milliseconds, tookMs);
+      },
+      lost() {
+        metrics.addMetric("SnapshotLosses", MetricUnit.Count, 1);
+      },
+      breaker(_of, isOpen) {
+        metrics.addMetric("BreakersOpened", MetricUnit.Count, isOpen ? 1 : 0);
+      },
     },
     models(refused) {
       metrics.addMetric("ModelsRefused", MetricUnit.Count, refused);

@@ -29,6 +29,7 @@ export const rankAnswer = z
     variant: z.string().nullable().describe("champion, challenger, or fallback for the rules; the same for all."),
     degraded: scoredRow.degraded,
     degraded_reason: scoredRow.degraded_reason,
+    snapshot_age_ms: scoredRow.snapshot_age_ms,
     ...scoreTail,
   })
   .openapi("Ranking");

@@ -77,6 +77,7 @@ export function createRankHandler(deps: ScoreHandlerDependencies): Handle {
         variant: first?.variant ?? null,
         degraded: first !== null && first.degraded !== null,
         degraded_reason: first?.degraded ?? null,
+        snapshot_age_ms: first?.snapshotAgeMs ?? undefined,
         latency_ms: latencyMs,
         as_of_ms: asOfMs,
         request_id: requestId,

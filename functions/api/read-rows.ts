@@ -14,6 +14,8 @@ export interface ReadRows {
   /** Aligned with the rows, and each with the selection's names. */
   readonly values: readonly (readonly FeatureValue[])[];
   readonly degraded: string | null;
+  /** Of the oldest snapshot among the answers; null where the store answered. */
+  readonly snapshotAgeMs: number | null;
   readonly asOfMs: number;
 }
 export type RowReader = (
@@ -41,12 +43,15 @@ export function createRowReader(deps: {
     const answers: readonly EntityAnswer[] = requests.length === 0 ? [] : await reader.read(requests, asOfMs);
     const values = rows.map(() => emptyRow(selection));
     let degraded: string | null = null;
+    let snapshotAgeMs: number | null = null;
     for (let i = 0; i < answers.length; i++) {
       fillRow(values[rowOf[i]], targets[i], answers[i].values);
-      degraded ??= answers[i].degraded;
+      const { degraded: reason, snapshotAgeMs: ageMs } = answers[i];
+      degraded ??= reason;
+      if (ageMs !== undefined) snapshotAgeMs = Math.max(snapshotAgeMs ?? 0, ageMs);
     }
     telemetry.read(route, degraded);
-    return { values, degraded, asOfMs };
+    return { values, degraded, snapshotAgeMs, asOfMs };
   };
 }
 

@@ -70,10 +70,12 @@ const status = z
 const eventTime = z.number().int().nullable().describe("Newest event time behind the value, epoch milliseconds.");
 const featureValue = z.strictObject({ value, status, event_time_ms: eventTime }).openapi("FeatureValue");
 
+const snapshotAge = z.number().int().optional().describe("Of the oldest snapshot that stood in for the store.");
 const readTail = {
   as_of_ms: z.number().int().describe("The clock of the read; windows end here."),
   degraded: z.boolean(),
   degraded_reason: z.string().nullable(),
+  snapshot_age_ms: snapshotAge,
   request_id: requestId,
 };
 export const onlineAnswer = z
@@ -131,6 +133,7 @@ export const scoredRow = {
       "The online store did not answer or may lag behind what was acknowledged, or the model was not to be had.",
     ),
   degraded_reason: z.string().nullable(),
+  snapshot_age_ms: snapshotAge,
 };
 export const scoreTail = { latency_ms: z.number().min(0), as_of_ms: z.number().int(), request_id: requestId };
 

@@ -58,7 +58,8 @@ export function createScoreLogger(options: {
       } catch (error) {
         onFault({ requestId, service: service.name, code: "shadow_failed", error });
       }
-      const wasRead = stored.length > 0 && row.degraded !== "store_unavailable";
+      // What comes from a snapshot is compared with nothing: it was known to lag.
+      const wasRead = stored.length > 0 && row.degraded !== "store_unavailable" && row.degraded !== "snapshot";
       const given = Object.fromEntries(fields.map((name) => [name, hidden(name, request[name])]));
       log.add({
         tenant,

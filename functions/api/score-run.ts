@@ -1,7 +1,7 @@
 /**
  * One score, or a batch of them: read, evaluate, choose who scores, score. Missing features never fail a score. A store that
- * does not answer leaves every stored feature missing; declared defaults stand in, and where one lacks a default the rules
- * decide, since a model has not learned from rows that know nothing.
+ * does not answer leaves the features missing that no snapshot answers; declared defaults stand in, and where one lacks a
+ * default the rules decide, since a model has not learned from rows that know nothing.
  */
 import { hash64 } from "../../adapters/hash.ts";
 import type { Explanation, ModelScore } from "../../adapters/model/open.ts";
@@ -47,6 +47,8 @@ export interface ScoredRow {
   readonly decision: Decision;
   readonly modelVersion: string;
   readonly degraded: string | null;
+  /** Of the oldest snapshot that stood in for the store; null where none did. */
+  readonly snapshotAgeMs: number | null;
   /** Of a model: what it was fed and said. Null for rules. */
   readonly byModel: { readonly served: ServedModel; readonly vector: Float64Array; readonly raw: number } | null;
   readonly byRules: Score | null;
@@ -100,18 +102,25 @@ export function createScoreRunner(options: ScoreRunnerOptions) {
     let answers: readonly EntityAnswer[] = [];
     let degraded: string | null = null;
     try {
-      if (requests.length > 0) answers = await reader.read(requests, asOfMs);
+      if (requests.length > 0) answers = await reader.read(requests, asOfMs, { partial: true });
     } catch (error) {
       degraded = storeFault(error);
       if (degraded === null) throw error;
       onFault({ requestId, service: service.name, code: degraded, error });
     }
-    const isBlind = degraded !== null;
-    for (const answer of answers) degraded ??= answer.degraded;
-    for (let i = 0; answers.length > 0 && i < wanted.length; i++) {
-      fillRow(stored[rowOf[i]], parts[i], answers[answerOf === null ? i : answerOf[i]].values);
+    /** Features of which nothing is known, for this request at least: one arm scores all of its rows. */
+    const lost = new Set(degraded === null ? [] : service.features);
+    let snapshotAgeMs: number | null = null;
+    for (const { degraded: reason, snapshotAgeMs: ageMs } of answers) {
+      degraded ??= reason;
+      if (ageMs !== undefined) snapshotAgeMs = Math.max(snapshotAgeMs ?? 0, ageMs);
     }
-    return { asOfMs, stored, degraded, isBlind };
+    for (let i = 0; answers.length > 0 && i < wanted.length; i++) {
+      const answer = answers[answerOf === null ? i : answerOf[i]];
+      fillRow(stored[rowOf[i]], parts[i], answer.values);
+      if (answer.lost) for (const name of parts[i].features) lost.add(name);
+    }
+    return { asOfMs, stored, degraded, lost, snapshotAgeMs };
   }
 
   /** Who scores a row. @param dealt what the hash has said of a key's rows before. @throws Problem `variant_absent` */
@@ -175,13 +184,9 @@ export function createScoreRunner(options: ScoreRunnerOptions) {
       const served = models === null ? NO_MODELS : models.served(tenant, service.name);
       const dealt = new Map<Scalar, boolean>();
       const chosen = rows.map((row) => choose(target, served, row, dealt));
-      const { asOfMs, stored, degraded, isBlind } = await read(target, tenant, rows, requestId);
+      const { asOfMs, stored, degraded, lost, snapshotAgeMs } = await read(target, tenant, rows, requestId);
       const evaluations = rows.map(({ request }, i) => scorer.evaluate(request, stored[i]));
-      // All rows of a request have the same features to lose.
-      const isLost =
-        isBlind &&
-        service.fallback !== null &&
-        service.features.some((name) => definition.defaults[name] === undefined);
+      const isLost = service.fallback !== null && [...lost].some((name) => definition.defaults[name] === undefined);
       const vectors = rows.map(({ request }, i) => {
         const model = isLost ? null : chosen[i].chosen;
         return model === null ? null : model.encode(vectorValues(target, request, evaluations[i].values));
@@ -192,7 +197,13 @@ export function createScoreRunner(options: ScoreRunnerOptions) {
       const faults = new Set(evaluations.flatMap((one) => one.faults));
       const scored = rows.map((row, i): ScoredRow => {
         const { variant, assigned } = chosen[i];
-        const common = { stored: stored[i], evaluation: evaluations[i], assigned, shadow: served.shadow };
+        const common = {
+          stored: stored[i],
+          evaluation: evaluations[i],
+          assigned,
+          shadow: served.shadow,
+          snapshotAgeMs,
+        };
         const modelScore = scores[i];
         if (modelScore !== null) {
           const model = chosen[i].chosen!;

@@ -22,6 +22,7 @@ export function createScoreHandlers(deps: ScoreHandlerDependencies): { one: Hand
     features_missing: row.evaluation.missing,
     degraded: row.degraded !== null,
     degraded_reason: row.degraded,
+    snapshot_age_ms: row.snapshotAgeMs ?? undefined,
   });
 
   return {

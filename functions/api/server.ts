@@ -45,8 +45,9 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
       pushed: createPushedPorts(),
       log: logToStderr,
     });
-  // Models are warm before the first request can come.
-  await dependencies.scoring?.serving.refresh();
+  // Models and connections are warm before the first request can come.
+  const { scoring, reader, fallback } = dependencies;
+  await Promise.all([scoring?.serving.refresh(), reader?.state(), fallback?.snapshots?.warm()]);
   const app = createApp(dependencies);
   const requestTimeout = options.requestTimeoutMs ?? REQUEST_MS;
   const server = serve({

@@ -1,6 +1,8 @@
 /** What the API tells about itself: Prometheus text on every host, and EMF where the host is a Lambda. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import type { ReadEvents } from "../../adapters/fallback-reader.ts";
 import type { ModelServing } from "../../adapters/model/serving.ts";
+import { createReadTelemetry } from "./read-telemetry.ts";
 
 type CounterChild = ReturnType<Counter["labels"]>;
 
@@ -15,6 +17,7 @@ export interface Telemetry {
   limited(routeClass: string, of: "rate" | "quota"): void;
   /** Whether limits are decided by this host alone, because the store does not answer. */
   limiterFallback(active: boolean): void;
+  readonly reads: ReadEvents;
 }
 
 export interface PrometheusTelemetry extends Telemetry {
@@ -111,6 +114,7 @@ export function createPrometheusTelemetry(): PrometheusTelemetry {
 
   return {
     contentType: registry.contentType,
+    reads: createReadTelemetry(registry),
     watch(models) {
       watched = models;
     },
@@ -190,6 +194,20 @@ export function bothTelemetries(first: Telemetry, second: Telemetry): Telemetry 
     limiterFallback(active) {
       first.limiterFallback(active);
       second.limiterFallback(active);
+    },
+    reads: {
+      answered(...given) {
+        first.reads.answered(...given);
+        second.reads.answered(...given);
+      },
+      lost(...given) {
+        first.reads.lost(...given);
+        second.reads.lost(...given);
+      },
+      breaker(...given) {
+        first.reads.breaker(...given);
+        second.reads.breaker(...given);
+      },
     },
   };
 }

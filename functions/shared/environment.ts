@@ -30,6 +30,10 @@ export const ENVIRONMENT = {
   /** Days after which an audit record expires. */
   auditRetentionDays: "FRESHET_AUDIT_RETENTION_DAYS",
   jobsTable: "FRESHET_JOBS_TABLE",
+  snapshotsTable: "FRESHET_SNAPSHOTS_TABLE",
+  /** What a read of features may take in all, and what the online store may take of that, in ms. */
+  readBudgetMs: "FRESHET_READ_BUDGET_MS",
+  storeBudgetMs: "FRESHET_STORE_BUDGET_MS",
   /** What tenants have registered. */
   featuresTable: "FRESHET_FEATURES_TABLE",
   modelsTable: "FRESHET_MODELS_TABLE",

@@ -187,6 +187,32 @@ export class HttpApi extends Construct {
         each("Degraded", services, "Sum"),
       ),
     ]);
+    board.row("While the online store does not answer", [
+      graph("Reads without it, and without any answer", [
+        ...each("ReadsWithoutStore", ["api"], "Sum"),
+        ...each("ReadsUnanswered", ["api"], "Sum"),
+      ]),
+      graph("Such reads p50 and p99, ms", [
+        ...each("FallbackMs", ["api"], "p50"),
+        ...each("FallbackMs", ["api"], "p99"),
+      ]),
+      graph("Entities without a snapshot; breakers opened", [
+        ...each("SnapshotLosses", ["api"], "Sum"),
+        ...each("BreakersOpened", ["api"], "Sum"),
+      ]),
+    ]);
+    board.alarm({
+      runbook: "reads-without-store",
+      meaning:
+        "Reads go on without the online store: from snapshots where there are some, else scores by defaults and rules.",
+      metric: serviceMetric("ReadsWithoutStore", "api", "Sum"),
+      comparison: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+      threshold: stage.alarms.readsWithoutStore,
+      periods: 3,
+      datapoints: 2,
+      missingData: TreatMissingData.NOT_BREACHING,
+      missingDataReason: "the metric has no value in a minute without requests",
+    });
     board.alarm({
       runbook: "model-refused",
       meaning: "A model that an alias points to is refused: what served before it goes on.",

@@ -25,16 +25,28 @@ export type StreamMetric =
 export type ServiceMetric = "ScoreLatencyMs" | "FeaturesMissing" | "Degraded";
 /** What control writes of the store as a whole. */
 export type StoreMetric = "BucketsNotOk";
-export type RouterMetric = "ModelsRefused" | "RequestCount" | "LatencyMs" | "ServerErrors" | "ClientErrors";
+/** What the snapshot function writes each round. */
+export type SnapshotMetric = "SnapshotAgeMs" | "SnapshotsWritten" | "SnapshotsTooLarge";
+export type RouterMetric =
+  | "ModelsRefused"
+  | "RequestCount"
+  | "LatencyMs"
+  | "ServerErrors"
+  | "ClientErrors"
+  | "ReadsWithoutStore"
+  | "ReadsUnanswered"
+  | "FallbackMs"
+  | "SnapshotLosses"
+  | "BreakersOpened";
 
 /** Without a label, since CloudFormation takes a labelled metric for metric math, which not every emulator's alarms know. */
 export function streamMetric(name: StreamMetric, stream: string, statistic: string, period = PERIOD): Metric {
   return metric(name, { stream }, statistic, period);
 }
 
-/** @param service a feature service of the plan, or the function `api`, `ingest` or `control` */
+/** @param service a feature service of the plan, or the function `api`, `ingest`, `control` or `snapshot` */
 export function serviceMetric(
-  name: ServiceMetric | RouterMetric | StoreMetric,
+  name: ServiceMetric | RouterMetric | StoreMetric | SnapshotMetric,
   service: string,
   statistic: string,
 ): Metric {

@@ -36,6 +36,7 @@ function world(options: { snapshots?: boolean; totalMs?: number } = {}) {
     close: async () => {},
   };
   const snapshots: SnapshotSource = {
+    warm: async () => {},
     async read(requests, _asOfMs, withinMs) {
       state.snapshots.push({ ids: requests.map(({ id }) => id), withinMs });
       return requests.map(({ id }) => state.answerOf(id));

@@ -82,6 +82,17 @@ test("a batch view whose runs nobody looks for raises its lateness, one that fai
   expect(of("view-failed")).toMatchObject({ MetricName: "ViewRunFailures", Threshold: 1, EvaluationPeriods: 2 });
 });
 
+test("snapshots that have missed three rounds raise an alarm, and so do reads that the store does not answer", () => {
+  const of = (name: string) => alarms.find(({ AlarmName }) => AlarmName === `freshet-dev-${name}`);
+  expect(of("snapshot-late")).toMatchObject({
+    MetricName: "SnapshotAgeMs",
+    Threshold: 2_700_000,
+    Period: 900,
+    TreatMissingData: "breaching",
+  });
+  expect(of("reads-without-store")).toMatchObject({ MetricName: "ReadsWithoutStore", DatapointsToAlarm: 2 });
+});
+
 test("an alarm's dimensions are those that the functions' metrics have", () => {
   metrics.addDimension("stream", "transactions");
   metrics.addMetric("ApplyBlocked", "Count", 1);
@@ -95,6 +106,8 @@ test("an alarm's dimensions are those that the functions' metrics have", () => {
     [{ Name: "service", Value: "control" }],
     [{ Name: "view", Value: "merchant_risk" }],
     [{ Name: "view", Value: "merchant_risk" }],
+    [{ Name: "service", Value: "snapshot" }],
+    [{ Name: "service", Value: "api" }],
     [{ Name: "service", Value: "api" }],
   ]);
   for (const alarm of own) expect(alarm["Dimensions"]).toHaveLength(1);
@@ -107,6 +120,7 @@ test("the dashboard shows every metric that functions write, and all alarms", ()
     ...["EventsIn", "Applied", "Duplicates", "Late", "Quarantined", "FreshnessMs", "IteratorLagMs", "ApplyBlocked"],
     ...["IdentityConflicts", "BucketsNotOk", "SealLagMs", "ScoreLatencyMs", "FeaturesMissing", "Degraded"],
     ...["ViewLagMs", "ViewRows", "ViewRunFailures"],
+    ...["SnapshotAgeMs", "SnapshotsWritten", "ReadsWithoutStore", "FallbackMs", "BreakersOpened"],
   ]) {
     expect(body).toContain(`Freshet\\\\\\",\\\\\\"${metric}`.replaceAll("\\\\\\", "\\"));
   }

@@ -163,11 +163,13 @@ describe("functions in the VPC need only gateway endpoints", () => {
       .filter(([, { Properties }]) => Properties["VpcConfig"])
       .map(([, { Properties }]) => Properties["FunctionName"]);
     expect(inside.sort()).toEqual(
-      ["aggregate", "api", "build", "control", "materialize", "sweep"].map((name) => `freshet-prod-${name}`),
+      ["aggregate", "api", "build", "control", "materialize", "snapshot", "sweep"].map(
+        (name) => `freshet-prod-${name}`,
+      ),
     );
   });
 
-  test.each(["aggregate", "api", "build", "control", "materialize", "sweep"])(
+  test.each(["aggregate", "api", "build", "control", "materialize", "snapshot", "sweep"])(
     "%s calls nothing but S3, DynamoDB and the store",
     (name) => {
       // Kinesis and KMS stay in the list of `aggregate`: Lambda's poller and S3 use them, in the role's name, from outside.
@@ -224,12 +226,15 @@ describe("everything on the wire is encrypted", () => {
     expect([group["TransitEncryptionEnabled"], group["TransitEncryptionMode"]]).toEqual([true, "required"]);
   });
 
-  test.each(["aggregate", "api", "control", "sweep"])("%s is told to use TLS, cluster mode and IAM", (name) => {
-    const variables = functionNamed(name).Properties["Environment"].Variables;
-    expect(variables).toMatchObject({ FRESHET_VALKEY_TLS: "1", FRESHET_VALKEY_CLUSTER: "1" });
-    expect(variables.FRESHET_VALKEY_USER).toBeDefined();
-    expect(variables.FRESHET_VALKEY_CACHE_NAME).toBeDefined();
-  });
+  test.each(["aggregate", "api", "control", "snapshot", "sweep"])(
+    "%s is told to use TLS, cluster mode and IAM",
+    (name) => {
+      const variables = functionNamed(name).Properties["Environment"].Variables;
+      expect(variables).toMatchObject({ FRESHET_VALKEY_TLS: "1", FRESHET_VALKEY_CLUSTER: "1" });
+      expect(variables.FRESHET_VALKEY_USER).toBeDefined();
+      expect(variables.FRESHET_VALKEY_CACHE_NAME).toBeDefined();
+    },
+  );
 
   test("every bucket refuses a request without TLS", () => {
     const policies = app.resources("AWS::S3::BucketPolicy");
@@ -294,19 +299,27 @@ describe("tables", () => {
     expect(Properties["StreamSpecification"]).toEqual({ StreamViewType: "NEW_IMAGE" });
   });
 
+  test("snapshots of what has fallen silent expire by themselves", () => {
+    const { Properties } = app.named("AWS::DynamoDB::Table", "TableName", "freshet-prod-snapshots");
+    expect(Properties["TimeToLiveSpecification"]).toEqual({ AttributeName: "expires_at", Enabled: true });
+  });
+
   test("keys are found by id and expire by themselves", () => {
     const { Properties } = app.named("AWS::DynamoDB::Table", "TableName", "freshet-prod-keys");
     expect(Properties["KeySchema"]).toEqual([{ AttributeName: "id", KeyType: "HASH" }]);
     expect(Properties["TimeToLiveSpecification"]).toEqual({ AttributeName: "expires_at", Enabled: true });
   });
 
-  test.each(["quarantine", "late", "control", "models"])("%s has the keys that its adapter writes", (name) => {
-    const { Properties } = app.named("AWS::DynamoDB::Table", "TableName", `freshet-prod-${name}`);
-    expect(Properties["KeySchema"]).toEqual([
-      { AttributeName: "pk", KeyType: "HASH" },
-      { AttributeName: "sk", KeyType: "RANGE" },
-    ]);
-  });
+  test.each(["quarantine", "late", "control", "models", "snapshots"])(
+    "%s has the keys that its adapter writes",
+    (name) => {
+      const { Properties } = app.named("AWS::DynamoDB::Table", "TableName", `freshet-prod-${name}`);
+      expect(Properties["KeySchema"]).toEqual([
+        { AttributeName: "pk", KeyType: "HASH" },
+        { AttributeName: "sk", KeyType: "RANGE" },
+      ]);
+    },
+  );
 });
 
 describe("models", () => {
@@ -333,6 +346,7 @@ describe("least privilege", () => {
 
   test("the API may read keys, the store and models, change aliases, log scores, and take historical jobs", () => {
     expect([...new Set(actionsOf("api"))]).toEqual([
+      "dynamodb:BatchGetItem",
       "dynamodb:BatchWriteItem",
       "dynamodb:GetItem",
       "dynamodb:PutItem",
@@ -383,6 +397,21 @@ describe("least privilege", () => {
       "kms:Decrypt",
       "kms:DescribeKey",
     ]);
+  });
+
+  test("the snapshot function may read the store, and write its own table alone", () => {
+    const actions = ["BatchGetItem", "BatchWriteItem", "GetItem", "PutItem", "UpdateItem"].map(
+      (name) => `dynamodb:${name}`,
+    );
+    expect(actionsOf("snapshot").filter((action) => !action.startsWith("kms:"))).toEqual([
+      ...actions,
+      "elasticache:Connect",
+    ]);
+    const resources = JSON.stringify(
+      statementsOf("snapshot").filter(({ Action }) => Action.includes("dynamodb:PutItem")),
+    );
+    expect(resources).toContain("Snapshots");
+    expect(resources).not.toMatch(/Keys|Control|Late|Models/);
   });
 
   test("the aggregate function may neither read nor delete what it archives", () => {
@@ -491,6 +520,7 @@ describe("schedules", () => {
       "freshet-prod-compact": "rate(1 hour)",
       "freshet-prod-heartbeat": "rate(1 minute)",
       "freshet-prod-materialize": "rate(5 minutes)",
+      "freshet-prod-snapshot": "rate(15 minutes)",
       "freshet-prod-sweep": "rate(1 hour)",
     });
   });

@@ -96,9 +96,9 @@ describe("the local target", () => {
 
   test("brings every function's metrics to CloudWatch but the bridge's own", () => {
     const filters = local.resources("AWS::Logs::SubscriptionFilter").map(([, { Properties }]) => Properties);
-    expect(filters.map((filter) => filter["FilterPattern"])).toEqual(Array(9).fill('"_aws"'));
+    expect(filters.map((filter) => filter["FilterPattern"])).toEqual(Array(10).fill('"_aws"'));
     const sources = filters.map((filter) => JSON.stringify(filter["LogGroupName"]));
-    expect(new Set(sources).size).toBe(9);
+    expect(new Set(sources).size).toBe(10);
     expect(sources.filter((source) => /Bridge/.test(source))).toEqual([]);
   });
 

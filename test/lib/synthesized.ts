@@ -24,7 +24,7 @@ export const fixturePlan: Plan = {
   version: 1,
   hash: "0123456789abcdef",
   layoutHash: "fedcba9876543210",
-  entities: [{ name: "card", joinKey: "card_id", description: "" }],
+  entities: [{ name: "card", joinKey: "card_id", description: "", fallback: true }],
   streams: [stream("transactions"), stream("feature_events")],
   groups: [],
   batchViews: [

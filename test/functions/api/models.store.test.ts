@@ -11,9 +11,11 @@ import { promote } from "../../../adapters/model/promotion.ts";
 import { registerModel } from "../../../adapters/model/register.ts";
 import { createModelServing, type ServingEvent } from "../../../adapters/model/serving.ts";
 import { ModelRegistry } from "../../../adapters/model-registry.ts";
+import type { SnapshotSource } from "../../../adapters/online-store.ts";
 import type { FeatureServiceDefinition } from "../../../core/definition.ts";
 import type { FeatureValue, Scalar } from "../../../core/plan.ts";
 import { fractionOf } from "../../../core/variant.ts";
+import type { FallbackPorts } from "../../../functions/api/app.ts";
 import { createKey } from "../../../functions/api/keys.ts";
 import * as schemas from "../../../functions/api/schemas.ts";
 import { createScoreLogger } from "../../../functions/api/score-log.ts";
@@ -63,7 +65,11 @@ beforeEach(async () => {
 });
 
 /** A server of its own for what the service says of itself. */
-async function start(more: Partial<FeatureServiceDefinition> = {}, pollMs = 50): Promise<void> {
+async function start(
+  more: Partial<FeatureServiceDefinition> = {},
+  pollMs = 50,
+  fallback?: FallbackPorts,
+): Promise<void> {
   await server?.close();
   const { s3 } = testClients(emulator.url);
   const serving = createModelServing({
@@ -86,7 +92,7 @@ async function start(more: Partial<FeatureServiceDefinition> = {}, pollMs = 50):
       await Promise.all([serving.close(), explainer.close()]);
     },
   };
-  const dependencies = { ...ports.dependencies, plan: modelPlan, services: [modelDefinition(more)], scoring };
+  const dependencies = { ...ports.dependencies, plan: modelPlan, services: [modelDefinition(more)], scoring, fallback };
   server = await listen({ port: 0, dependencies });
 }
 const call = (path: string, options: { body?: unknown; method?: string } = {}): Promise<Reply> =>
@@ -231,6 +237,35 @@ describe("a champion", () => {
       defaults: Object.fromEntries(service.features.map((name) => [name, name.includes("country") ? "SE" : 0])),
     });
     expect(await score(request)).toMatchObject({ variant: "champion", degraded_reason: "store_unavailable" });
+  });
+
+  it("goes on from snapshots alone, with the same score; the rules take over where one entity has none", async () => {
+    await give((await register()).version);
+    const request = recall(golden.rows[plain[0]]);
+    let lost = "";
+    const snapshots: SnapshotSource = {
+      warm: async () => {},
+      async read(requests) {
+        const values = await Promise.all(
+          requests.map(({ tenant: of, entity, id, features }) => {
+            const known = reader.values.get(`${of}/${entity}/${id}`) ?? {};
+            return features.map(
+              (name) => known[name] ?? { value: null, status: "NOT_FOUND" as const, eventTimeMs: null },
+            );
+          }),
+        );
+        return requests.map(({ entity }, i) =>
+          entity === lost ? { lost: "corrupt" } : { values: values[i], ageMs: 7 },
+        );
+      },
+    };
+    await start({}, undefined, { snapshots, budget: { totalMs: 2_000, storeMs: 1_000 } });
+    const whole = await score(request);
+    reader.down = true;
+    const alike = { variant: "champion", score: whole.score, degraded_reason: "snapshot", snapshot_age_ms: 7 };
+    expect(await score(request)).toMatchObject(alike);
+    lost = "card";
+    expect(await score(request)).toMatchObject({ variant: "fallback", degraded_reason: "snapshot" });
   });
 });
 

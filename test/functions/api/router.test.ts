@@ -6,6 +6,7 @@ import { Problem } from "../../../functions/api/problems.ts";
 import { createRouter, type Handle, type Method, type RouteOptions } from "../../../functions/api/router.ts";
 import { memoryAuditLog, memoryKeyStore } from "./doubles.ts";
 
+const reads = { answered() {}, lost() {}, breaker() {} };
 const telemetry = {
   request() {},
   read() {},
@@ -14,6 +15,7 @@ const telemetry = {
   enrichment() {},
   limited() {},
   limiterFallback() {},
+  reads,
 };
 
 function router() {
