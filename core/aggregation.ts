@@ -16,20 +16,24 @@ export interface AggregationDefinition<F extends string = string> {
   readonly hop: Duration | null;
   readonly delay: Duration | null;
   readonly description: string;
+  /** Of its values, as `EUR`; empty for none. */
+  readonly unit: string;
   /** One feature for each window; `"lifetime"` counts for ever. */
   over(...windows: (Duration | "lifetime")[]): AggregationDefinition<F>;
   /** Step in which the window moves. @default by size: <= 10m 1m, < 12h 5m, < 12d 1h, else 1d */
   every(hop: Duration): AggregationDefinition<F>;
   /** Leaves out the newest `delay`, for outcomes that are only known later; the window covers whole hops. */
   delayedBy(delay: Duration): AggregationDefinition<F>;
-  describe(description: string): AggregationDefinition<F>;
+  /** @param unit of its values, as `EUR` */
+  describe(description: string, unit?: string): AggregationDefinition<F>;
 }
 
 type Parts<F extends string> = Pick<
   AggregationDefinition<F>,
   "operator" | "field" | "where" | "scale" | "sample" | "parameter"
 >;
-type State<F extends string> = Parts<F> & Pick<AggregationDefinition<F>, "windows" | "hop" | "delay" | "description">;
+type State<F extends string> = Parts<F> &
+  Pick<AggregationDefinition<F>, "windows" | "hop" | "delay" | "description" | "unit">;
 
 function aggregation<F extends string>(state: State<F>): AggregationDefinition<F> {
   return {
@@ -37,7 +41,7 @@ function aggregation<F extends string>(state: State<F>): AggregationDefinition<F
     over: (...windows) => aggregation({ ...state, windows }),
     every: (hop) => aggregation({ ...state, hop }),
     delayedBy: (delay) => aggregation({ ...state, delay }),
-    describe: (description) => aggregation({ ...state, description }),
+    describe: (description, unit = "") => aggregation({ ...state, description, unit }),
   };
 }
 const start = <F extends string>(parts: Partial<Parts<F>> & { operator: Operator }): AggregationDefinition<F> =>
@@ -51,6 +55,7 @@ const start = <F extends string>(parts: Partial<Parts<F>> & { operator: Operator
     hop: null,
     delay: null,
     description: "",
+    unit: "",
     ...parts,
   });
 

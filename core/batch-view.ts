@@ -14,6 +14,7 @@ export interface BatchFeatureViewDefinition {
   readonly description: string;
   readonly tags: readonly string[];
   readonly features: Readonly<Record<string, RequestType>>;
+  readonly about: Readonly<Record<string, { readonly description?: string; readonly unit?: string }>>;
   /** Some of the view's features, by name: `merchantRisk.only("chargeback_rate_30d")`. */
   only(...features: string[]): {
     readonly kind: "selection";
@@ -46,6 +47,8 @@ export function batchFeatureView(
     tags?: readonly string[];
     /** Type of each column that becomes a feature. A null is a value too: it replaces an older one. */
     features: Record<string, RequestType>;
+    /** What the catalogue tells of features, by name. */
+    about?: Record<string, { description?: string; unit?: string }>;
   },
 ): BatchFeatureViewDefinition {
   const view: BatchFeatureViewDefinition = {
@@ -54,6 +57,7 @@ export function batchFeatureView(
     description: "",
     tags: [],
     lookback: null,
+    about: {},
     ...options,
     only: (...features) => ({ kind: "selection", view, features }),
   };

@@ -71,6 +71,10 @@ export function compileBatchView(
     return { key, dtype };
   });
   if (features.length === 0) refuse("view_empty", `${where} has no feature`, 'write features: { rate: "double" }');
+  const unknown = Object.keys(view.about).find((key) => !features.some((feature) => feature.key === key));
+  if (unknown !== undefined) {
+    refuse("feature_unknown", `${where} tells about ${unknown}, which is none of its features`, "name one of them");
+  }
   const everyMs = parseDuration(view.every, "every", where);
   if (everyMs % LEAST_EVERY_MS !== 0) {
     refuse(
@@ -117,7 +121,8 @@ export function compileBatchView(
       view: view.name,
       id: ids.indexOf(`${key}:${dtype}`),
       dtype,
-      description: "",
+      description: view.about[key]?.description ?? "",
+      ...(view.about[key]?.unit === undefined ? {} : { unit: view.about[key].unit }),
     })),
   };
 }

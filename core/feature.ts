@@ -127,6 +127,7 @@ export function toFeature(draft: Draft, slots: readonly number[]): Feature {
     dtype: isList(operator) ? `${scalar}[]` : scalar,
     ...(parameter === null ? {} : { parameter }),
     description: aggregation.description,
+    ...(aggregation.unit === "" ? {} : { unit: aggregation.unit }),
   };
 }
 

@@ -143,6 +143,8 @@ export interface Feature {
   /** What the operator is told beside its field: n of `lastN`, k of `topK`, p of `approxPercentile`, half-life of `decayedSum` in ms. */
   readonly parameter?: number;
   readonly description: string;
+  /** Of its values, as `EUR`. */
+  readonly unit?: string;
 }
 
 export type Dtype = "int64" | "double" | "string" | "boolean";
@@ -171,6 +173,8 @@ export interface BatchFeature {
   readonly id: number;
   readonly dtype: "int64" | "double" | "string" | "boolean";
   readonly description: string;
+  /** Of its values, as `EUR`. */
+  readonly unit?: string;
 }
 
 /** SQL over the offline store, on a schedule. Of its values the newest wins, by (event time, hash of dtype and value). */

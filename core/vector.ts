@@ -96,7 +96,7 @@ export function vectorHash(plan: Plan, service: Service, hash64: Hash64): string
       return { name, dtype, entity, sql, everyMs, lookbackMs, ttlMs };
     }
     const view = plan.views.find(({ features }) => features.some((one) => one.name === name))!;
-    const { description: _, slots, ...feature } = view.features.find((one) => one.name === name)!;
+    const { description: _, unit: __, slots, ...feature } = view.features.find((one) => one.name === name)!;
     const { entity, stream, ttlMs } = view;
     const { baseMs, channels, slots: all } = plan.groups[view.group];
     return {

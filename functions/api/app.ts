@@ -12,6 +12,7 @@ import type { Plan } from "../../core/plan.ts";
 import { createScorer } from "../../core/scoring.ts";
 import { createAdmission, type LimitPorts } from "./admission.ts";
 import { createAuditHandler } from "./audit.ts";
+import { createCatalogueHandlers } from "./catalogue.ts";
 import type { EventCodec } from "./event-check.ts";
 import { createEventsHandler } from "./events.ts";
 import { feastError } from "./feast/errors.ts";
@@ -22,6 +23,7 @@ import { createMetricsHandler, createReadyHandler, health } from "./health.ts";
 import { createHistoricalHandlers, type HistoricalPorts } from "./historical.ts";
 import { createAuthenticator, type KeyStore } from "./keys.ts";
 import { createModelHandlers } from "./models.ts";
+import { Observations } from "./observations.ts";
 import { PROBLEMS } from "./problems.ts";
 import { createPushHandler } from "./push.ts";
 import type { PushedPorts } from "./pushed-ports.ts";
@@ -114,7 +116,8 @@ export function createApp(deps: ApiDependencies): Hono {
     const { pushed } = deps;
     const load = pushed === null ? null : pushed.registry.load.bind(pushed.registry);
     const registered = load === null ? null : createRegisteredFeatures(load, plan, clock);
-    const shared = { catalogue, registered, reader, scorers, telemetry, clock };
+    const observations = new Observations(clock());
+    const shared = { catalogue, registered, reader, scorers, telemetry, clock, observations };
     const features = createFeatureHandlers(shared);
     const onFault = ({ error, ...details }: { error?: unknown }) => log("score degraded", details, error);
     const { scoring, services } = deps;
@@ -153,6 +156,9 @@ export function createApp(deps: ApiDependencies): Hono {
       // Before the entity route, whose path fits too.
       register("GET", "/v1/features/historical/:job", "read", jobs.get);
     }
+    const told = createCatalogueHandlers({ plan, registered, serving: scoring?.serving ?? null, observations });
+    register("GET", "/v1/features", "read", told.list);
+    register("GET", "/v1/features/:name", "read", told.one);
     register("GET", "/v1/features/:entity/:id", "read", features.entity, ITSELF);
     register("GET", "/ready", null, createReadyHandler(plan, reader, deps.scoring?.serving ?? null));
   }

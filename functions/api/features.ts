@@ -4,6 +4,7 @@ import type { FeatureValue, Scalar } from "../../core/plan.ts";
 import type { Scorer } from "../../core/scoring.ts";
 import { type JsonObject, readObject } from "./body.ts";
 import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "./limits.ts";
+import type { Observations } from "./observations.ts";
 import { Problem, suggest } from "./problems.ts";
 import { createRowReader, type ReadRows, type Row, scalarJson, valueJson } from "./read-rows.ts";
 import { readRequestFields } from "./request-fields.ts";
@@ -30,12 +31,12 @@ interface FeatureDependencies {
   readonly scorers: ReadonlyMap<string, Scorer>;
   readonly telemetry: Telemetry;
   readonly clock: () => number;
+  readonly observations: Observations;
 }
 
 export function createFeatureHandlers(deps: FeatureDependencies): { online: Handle; batch: Handle; entity: Handle } {
-  const { catalogue, reader, telemetry, clock } = deps;
-
-  const readRows = createRowReader({ reader, telemetry, clock });
+  const { catalogue } = deps;
+  const readRows = createRowReader(deps);
 
   return {
     async online({ c, principal, requestId, ticket }: Call): Promise<Answer> {
@@ -52,7 +53,8 @@ export function createFeatureHandlers(deps: FeatureDependencies): { online: Hand
       const read = await readRows("online", selection, principal.tenant, [{ keys, prefix: "entities." }]);
       let features = featuresJson(selection, read.values[0]);
       if (fields !== null) features += onDemandJson(scorer!, fields, read.values[0]);
-      return { status: 200, body: `{"features":{${features}},${tailJson(read, requestId)}` };
+      const answer = `{"features":{${features}},${tailJson(selection, read, requestId)}`;
+      return { status: 200, body: answer, headers: selection.deprecation?.headers };
     },
 
     async batch({ c, principal, requestId, ticket }: Call): Promise<Answer> {
@@ -63,7 +65,8 @@ export function createFeatureHandlers(deps: FeatureDependencies): { online: Hand
       const read = await readRows("batch", selection, principal.tenant, rows);
       const names = JSON.stringify(selection.names);
       const json = read.values.map(columnsJson).join(",");
-      return { status: 200, body: `{"features":${names},"rows":[${json}],${tailJson(read, requestId)}` };
+      const answer = `{"features":${names},"rows":[${json}],${tailJson(selection, read, requestId)}`;
+      return { status: 200, body: answer, headers: selection.deprecation?.headers };
     },
 
     async entity({ c, principal, requestId, ticket }: Call): Promise<Answer> {
@@ -77,8 +80,8 @@ export function createFeatureHandlers(deps: FeatureDependencies): { online: Hand
       const head = `"entity":${JSON.stringify(c.req.param("entity"))},"id":${JSON.stringify(id)}`;
       return {
         status: 200,
-        body: `{${head},"features":{${featuresJson(selection, read.values[0])}},${tailJson(read, requestId)}`,
-        headers: { "cache-control": "no-store" },
+        body: `{${head},"features":{${featuresJson(selection, read.values[0])}},${tailJson(selection, read, requestId)}`,
+        headers: { "cache-control": "no-store", ...selection.deprecation?.headers },
       };
     },
   };
@@ -202,8 +205,9 @@ function columnsJson(row: readonly FeatureValue[]): string {
   return `{"values":[${values}],"statuses":[${statuses}],"event_times_ms":[${times}]}`;
 }
 
-function tailJson(read: Omit<ReadRows, "values">, requestId: string): string {
+function tailJson({ deprecation }: Selection, read: Omit<ReadRows, "values">, requestId: string): string {
   const degraded = `"degraded":${read.degraded !== null},"degraded_reason":${JSON.stringify(read.degraded)}`;
   const age = read.snapshotAgeMs === null ? "" : `,"snapshot_age_ms":${read.snapshotAgeMs}`;
-  return `"as_of_ms":${read.asOfMs},${degraded}${age},"request_id":"${requestId}"}`;
+  const warnings = deprecation === null ? "" : `,${deprecation.json}`;
+  return `"as_of_ms":${read.asOfMs},${degraded}${age}${warnings},"request_id":"${requestId}"}`;
 }

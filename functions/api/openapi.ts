@@ -2,6 +2,7 @@
 import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Plan } from "../../core/plan.ts";
 import { adminRoutes } from "./admin-openapi.ts";
+import { catalogueAnswer, catalogueQuery, featureAnswer } from "./catalogue-schemas.ts";
 import { feastRoutes } from "./feast/openapi.ts";
 import { historicalRequest, jobAnswer } from "./historical-schemas.ts";
 import { limitHeaders } from "./limit-headers.ts";
@@ -145,6 +146,24 @@ export function createOpenApiDocument(plan: Plan, version: string): object {
       207: json(pushAnswer, "Some rows were refused; `results` says which and why."),
       ...FAILURES,
     },
+  });
+  add({
+    method: "get",
+    path: "/v1/features",
+    tags: ["Features"],
+    summary: "The catalogue: declared features and those that the tenant has registered",
+    ...keyed("read"),
+    request: { query: catalogueQuery },
+    responses: { 200: json(catalogueAnswer, "A page of it, by name."), ...FAILURES },
+  });
+  add({
+    method: "get",
+    path: "/v1/features/{name}",
+    tags: ["Features"],
+    summary: "What is known of a feature: how it comes about, who uses it, what was served of it",
+    ...keyed("read"),
+    request: { params: z.object({ name: z.string() }) },
+    responses: { 200: json(featureAnswer, "The feature."), ...FAILURES },
   });
   add({
     method: "get",

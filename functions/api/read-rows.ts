@@ -2,6 +2,7 @@
 import type { EntityAnswer, EntityRequest, OnlineReader } from "../../adapters/online-store.ts";
 import type { FeatureValue, Scalar, Value } from "../../core/plan.ts";
 import type { JsonObject } from "./body.ts";
+import type { Observations } from "./observations.ts";
 import { addReads, emptyRow, fillRow, type Selection, type SelectionPart } from "./selection.ts";
 import type { Telemetry } from "./telemetry.ts";
 
@@ -29,8 +30,9 @@ export function createRowReader(deps: {
   readonly reader: OnlineReader;
   readonly telemetry: Telemetry;
   readonly clock: () => number;
+  readonly observations: Observations;
 }): RowReader {
-  const { reader, telemetry, clock } = deps;
+  const { reader, telemetry, clock, observations } = deps;
   return async (route, selection, tenant, rows) => {
     const requests: EntityRequest[] = [];
     const targets: SelectionPart[] = [];
@@ -50,6 +52,7 @@ export function createRowReader(deps: {
       degraded ??= reason;
       if (ageMs !== undefined) snapshotAgeMs = Math.max(snapshotAgeMs ?? 0, ageMs);
     }
+    for (const row of values) observations.row(tenant, selection, row, asOfMs);
     telemetry.read(route, degraded);
     return { values, degraded, snapshotAgeMs, asOfMs };
   };

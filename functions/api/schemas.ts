@@ -76,6 +76,10 @@ const readTail = {
   degraded: z.boolean(),
   degraded_reason: z.string().nullable(),
   snapshot_age_ms: snapshotAge,
+  warnings: z
+    .array(z.strictObject({ code: z.string(), feature: z.string(), date: z.string(), use: z.string().nullable() }))
+    .optional()
+    .describe("Features that are on their way out; the header Deprecation has the first date."),
   request_id: requestId,
 };
 export const onlineAnswer = z

@@ -24,8 +24,10 @@ export interface Selection {
   readonly names: readonly string[];
   /** `"name":{"value":` of each name, ready to be joined into an answer. */
   readonly jsonHeads: readonly string[];
-  /** Those of `names` that are registered; empty for most. */
+  /** Those of `names` that are registered, in their order; empty for most. */
   readonly pushed: readonly PushedFeature[];
+  /** What an answer says of those that are on their way out; null where none is. */
+  readonly deprecation: DeprecationNotice | null;
   readonly parts: readonly SelectionPart[];
 }
 
@@ -70,7 +72,7 @@ export function createCatalogue(plan: Plan): Catalogue {
     own: TenantFeatures | null = null,
   ): Selection {
     const parts = new Map<Entity, { features: string[]; positions: number[]; registered: RegisteredRead[] | null }>();
-    const pushed: PushedFeature[] = [];
+    const pushed: { name: string; feature: PushedFeature }[] = [];
     names.forEach((name, position) => {
       const feature = entityOf.has(name) ? undefined : own?.find(name);
       const entity = entityOf.get(name) ?? (entities.get(feature!.entity) as Entity);
@@ -80,7 +82,7 @@ export function createCatalogue(plan: Plan): Catalogue {
         part.registered ??= [];
         const field = storedView(feature.view);
         part.registered.push({ position: part.features.length, field, id, ttlMs, reachMs: reachOf(feature) });
-        pushed.push(feature);
+        pushed.push({ name, feature });
       }
       part.features.push(name);
       part.positions.push(position);
@@ -88,7 +90,8 @@ export function createCatalogue(plan: Plan): Catalogue {
     });
     return {
       names,
-      pushed,
+      pushed: pushed.map(({ feature }) => feature),
+      deprecation: noticeOf(pushed),
       jsonHeads: names.map((name) => `${JSON.stringify(name)}:{"value":`),
       parts: [...parts].map(([entity, part]) => ({
         entity: entity.name,
@@ -186,6 +189,23 @@ export function createCatalogue(plan: Plan): Catalogue {
       return own === undefined ? selection : keep(own.lists, key, selection);
     },
   };
+}
+
+/** For the answers of a selection. */
+interface DeprecationNotice {
+  /** RFC 9745. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** `"warnings":[…]`. */
+  readonly json: string;
+}
+
+function noticeOf(features: readonly { readonly name: string; readonly feature: PushedFeature }[]) {
+  const warnings = features.flatMap(({ name, feature: { deprecated } }) =>
+    deprecated === null ? [] : [{ code: "feature_deprecated", feature: name, ...deprecated }],
+  );
+  if (warnings.length === 0) return null;
+  const firstMs = Math.min(...warnings.map(({ date }) => Date.parse(date)));
+  return { headers: { deprecation: `@${firstMs / 1_000}` }, json: `"warnings":${JSON.stringify(warnings)}` };
 }
 
 function keep(lists: Map<string, Selection>, key: string, selection: Selection): Selection {

@@ -7,6 +7,7 @@ import type { FeatureValue, Scalar, Status } from "../../../core/plan.ts";
 import type { Scorer } from "../../../core/scoring.ts";
 import { type JsonObject, readObjectOfAnyType } from "../body.ts";
 import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "../limits.ts";
+import type { Observations } from "../observations.ts";
 import { Problem } from "../problems.ts";
 import { createRowReader, type Row, scalarJson, valueJson } from "../read-rows.ts";
 import { readRequestFields } from "../request-fields.ts";
@@ -35,6 +36,7 @@ export function createFeastOnline(deps: {
   readonly scorers: ReadonlyMap<string, Scorer>;
   readonly telemetry: Telemetry;
   readonly clock: () => number;
+  readonly observations: Observations;
 }): Handle {
   const { catalogue } = deps;
   const readRows = createRowReader(deps);

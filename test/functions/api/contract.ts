@@ -165,6 +165,8 @@ export function describeErrors(target: ContractTarget): void {
           "/v1/audit",
           "/v1/features/online",
           "/v1/features/batch",
+          "/v1/features",
+          "/v1/features/{name}",
           "/v1/features/register",
           "/v1/features/push",
           "/v1/features/historical",

@@ -91,6 +91,8 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
     owns: true,
   },
   "POST /push": { body: ({ view, card }) => ({ push_source_name: view, df: frame(card) }), owns: true },
+  "GET /v1/features": {},
+  "GET /v1/features/{name}": { path: ({ feature }) => ({ name: feature }) },
   "POST /v1/features/historical": {
     body: ({ card }) => ({ service: "fraud", rows: [{ as_of_ms: 1_790_000_000_000, card_id: card, amount: 1 }] }),
     tells: false,

@@ -1,0 +1,70 @@
+/** Shapes of the catalogue in zod, for the published contract. */
+import { z } from "@hono/zod-openapi";
+
+const kind = z
+  .enum(["windowed", "batch", "pushed"])
+  .describe("Computed from a stream, by a scheduled query, or pushed by you.");
+
+export const catalogueQuery = z.object({
+  q: z.string().optional().describe("Words that name, description, owner or tags hold."),
+  entity: z.string().optional(),
+  view: z.string().optional(),
+  owner: z.string().optional(),
+  tag: z.string().optional(),
+  kind: kind.optional(),
+  deprecated: z.enum(["true", "false"]).optional(),
+  limit: z.string().optional().describe("1 to 500; 50 when left out."),
+  cursor: z.string().optional().describe("`next` of the page before."),
+});
+
+const entry = {
+  name: z.string(),
+  kind,
+  view: z.string(),
+  entity: z.string(),
+  dtype: z.string().describe("int64, double, string or boolean; with [] for a list."),
+  description: z.string(),
+  unit: z.string(),
+  owner: z.string(),
+  tags: z.array(z.string()),
+  ttl_ms: z.number().int(),
+  version: z.number().int().nullable().describe("Of a registered feature; null for declared ones."),
+  deprecated: z.strictObject({ date: z.string(), use: z.string().nullable() }).nullable(),
+};
+
+export const catalogueAnswer = z
+  .strictObject({
+    features: z.array(z.strictObject(entry)),
+    next: z.string().nullable().describe("The cursor of the next page; null on the last."),
+    request_id: z.string(),
+  })
+  .openapi("Catalogue");
+
+const rate = z.number().min(0).max(1).nullable();
+export const featureAnswer = z
+  .strictObject({
+    ...entry,
+    definition: z.record(z.string(), z.unknown()).describe("Stream, operator and window; the query; or all versions."),
+    services: z.array(z.string()).describe("Feature services that take it."),
+    models: z
+      .array(z.strictObject({ service: z.string(), alias: z.string(), model: z.string() }))
+      .describe("The tenant's models that score by it now."),
+    served: z
+      .strictObject({
+        by: z.string(),
+        since_ms: z.number().int(),
+        one_row_of: z.number().int(),
+        rows: z.number().int(),
+        present_rate: rate,
+        null_rate: rate,
+        missing_rate: rate,
+        mean_age_ms: z.number().nullable().describe("From the event behind a value to its read."),
+        max_age_ms: z.number().nullable(),
+        values: z
+          .strictObject({ count: z.number().int(), min: z.number(), max: z.number(), mean: z.number() })
+          .nullable(),
+      })
+      .describe("A sample of what one process has served to the tenant since it began; not of all that is stored."),
+    request_id: z.string(),
+  })
+  .openapi("Feature");
