@@ -1,38 +1,19 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import fc from "fast-check";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type ArchiveRow, encodeArchive } from "../../../adapters/archive-format.ts";
+import { describe, expect, it } from "vitest";
+import type { ArchiveRow } from "../../../adapters/archive-format.ts";
 import { hash64 } from "../../../adapters/hash.ts";
 import { archiveSelect } from "../../../adapters/offline/archive-view.ts";
 import { loadFresh, mergeHour, timeConflicts } from "../../../adapters/offline/compaction-merge.ts";
 import { DuckSession } from "../../../adapters/offline/duckdb.ts";
 import { entityEventsSql, streamEventsSql } from "../../../adapters/offline/entity-events.ts";
 import type { Stream } from "../../../core/plan.ts";
+import { duckFiles } from "../../support/duck-files.ts";
 import { plan } from "../../support/fixture-plan.ts";
 import { archiveRows, HOUR_MS, START_MS, withRegion } from "./archive-rows.ts";
 import { naiveEntityEvents } from "./naive-entity-events.ts";
 
 const stream = plan.streams[0]!;
-let folder: string;
-let session: DuckSession;
-let files = 0;
-
-beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), "freshet-merge-"));
-  session = await DuckSession.open({ folder });
-});
-afterAll(() => {
-  session?.close();
-  rmSync(folder, { recursive: true, force: true });
-});
-
-function rawFile(rows: readonly ArchiveRow[]): string {
-  const file = join(folder, `${files++}.ndjson.zst`);
-  writeFileSync(file, encodeArchive(rows));
-  return file;
-}
+const duck = duckFiles();
 
 /** Hours of Parquet, brought up to date with more rows each time. */
 class Compacted {
@@ -41,20 +22,20 @@ class Compacted {
   timeConflicts = 0;
 
   async add(rows: readonly ArchiveRow[], of: Stream = stream): Promise<void> {
-    const { hours } = await loadFresh(session, archiveSelect(of, [rawFile(rows)], []));
+    const { hours } = await loadFresh(duck.session, archiveSelect(of, [duck.rawFile(rows)], []));
     for (const hour of hours) {
       const before = this.hours.get(hour);
-      const file = join(folder, `${files++}.parquet`);
+      const file = duck.newFile("parquet");
       const select = archiveSelect(stream, [], before === undefined ? [] : [before]);
-      this.payloadConflicts += (await mergeHour(session, of, hour, select, () => file)).payloadConflicts;
+      this.payloadConflicts += (await mergeHour(duck.session, of, hour, select, () => file)).payloadConflicts;
       this.hours.set(hour, file);
     }
-    this.timeConflicts += await timeConflicts(session);
+    this.timeConflicts += await timeConflicts(duck.session);
   }
 
   async rows(): Promise<any[]> {
     const select = archiveSelect(stream, [], [...this.hours.values()]);
-    return session.rows(
+    return duck.session.rows(
       `SELECT * EXCLUDE fields, fields.amount AS amount FROM (${select}) ORDER BY event_time_ms, amount, identity`,
     );
   }
@@ -206,18 +187,18 @@ describe("merging", () => {
         const compacted = new Compacted();
         const rounds = [at(0), at(1), at(2)].filter((part) => part.length > 0);
         for (const round of rounds) await compacted.add(round);
-        const raw = at(3).length > 0 ? [rawFile(at(3))] : [];
+        const raw = at(3).length > 0 ? [duck.rawFile(at(3))] : [];
         const select = archiveSelect(stream, raw, [...compacted.hours.values()]);
-        await session.run(`CREATE OR REPLACE VIEW archive AS ${select}`);
+        await duck.session.run(`CREATE OR REPLACE VIEW archive AS ${select}`);
         for (const { name, joinKey } of withRegion.entities) {
           const sql = entityEventsSql(withRegion, name);
-          const found = await session.rows(`SELECT * FROM (${sql}) ORDER BY identity || id`);
+          const found = await duck.session.rows(`SELECT * FROM (${sql}) ORDER BY identity || id`);
           expect(found.map(comparable)).toEqual(naiveEntityEvents(rows, name, joinKey).map(comparable));
         }
         const events = `${streamEventsSql()} ORDER BY identity`;
-        const merged = await session.rows(events);
-        await session.run(`CREATE OR REPLACE VIEW archive AS ${archiveSelect(stream, [rawFile(rows)], [])}`);
-        expect(merged.map(comparable)).toEqual((await session.rows(events)).map(comparable));
+        const merged = await duck.session.rows(events);
+        await duck.session.run(`CREATE OR REPLACE VIEW archive AS ${archiveSelect(stream, [duck.rawFile(rows)], [])}`);
+        expect(merged.map(comparable)).toEqual((await duck.session.rows(events)).map(comparable));
         expect(compacted.payloadConflicts).toBe(naiveConflicts(rounds.flat()));
       }),
       { numRuns: 30, seed: 20261121 },
@@ -225,7 +206,7 @@ describe("merging", () => {
   });
 
   it("of a big hour goes by slices within little memory, and keeps each event once", async () => {
-    const small = await DuckSession.open({ folder, memoryMb: 128 });
+    const small = await DuckSession.open({ folder: duck.folder, memoryMb: 128 });
     try {
       const many = Array.from({ length: 30_000 }, (_, i) =>
         row(i, [card("applied", i)], {
@@ -234,10 +215,10 @@ describe("merging", () => {
           fields: { ...row(i, []).fields, id: `e${i}`, country: hash64(`a${i}`).repeat(20) },
         }),
       );
-      const file = rawFile(many);
+      const file = duck.rawFile(many);
       const { hours, rows } = await loadFresh(small, archiveSelect(stream, [file, file], []));
       expect([hours.length, rows]).toEqual([1, 60_000]);
-      const outputs = Array.from({ length: 10 }, () => join(folder, `${files++}.parquet`));
+      const outputs = Array.from({ length: 10 }, () => duck.newFile("parquet"));
       const none = archiveSelect(stream, [], []);
       const merged = await mergeHour(small, stream, hours[0]!, none, (slice) => outputs[slice]!, 6_000);
       expect(merged).toEqual({ files: 10, rows: 30_000, payloadConflicts: 0 });

@@ -1,39 +1,22 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import fc from "fast-check";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type ArchiveRow, encodeArchive } from "../../../adapters/archive-format.ts";
+import { describe, expect, it } from "vitest";
+import type { ArchiveRow } from "../../../adapters/archive-format.ts";
 import { archiveSelect } from "../../../adapters/offline/archive-view.ts";
-import { DuckSession, sqlText } from "../../../adapters/offline/duckdb.ts";
+import { sqlText } from "../../../adapters/offline/duckdb.ts";
 import { entityEventsSql, olderThanEntitySql } from "../../../adapters/offline/entity-events.ts";
+import { duckFiles } from "../../support/duck-files.ts";
 import { plan } from "../../support/fixture-plan.ts";
 import { archiveRows, START_MS, withRegion } from "./archive-rows.ts";
 import { type EntityEvent, naiveEntityEvents } from "./naive-entity-events.ts";
 
 const stream = plan.streams[0]!;
-let folder: string;
-let session: DuckSession;
-let files = 0;
-
-beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), "freshet-entity-events-"));
-  session = await DuckSession.open({ folder });
-});
-afterAll(() => {
-  session?.close();
-  rmSync(folder, { recursive: true, force: true });
-});
-
-function rawFile(rows: readonly ArchiveRow[]): string {
-  const file = join(folder, `${files++}.ndjson.zst`);
-  writeFileSync(file, encodeArchive(rows));
-  return file;
-}
+const duck = duckFiles();
 
 async function parquetFile(rows: readonly ArchiveRow[]): Promise<string> {
-  const file = join(folder, `${files++}.parquet`);
-  await session.run(`COPY (${archiveSelect(stream, [rawFile(rows)], [])}) TO ${sqlText(file)} (FORMAT parquet)`);
+  const file = duck.newFile("parquet");
+  await duck.session.run(
+    `COPY (${archiveSelect(stream, [duck.rawFile(rows)], [])}) TO ${sqlText(file)} (FORMAT parquet)`,
+  );
   return file;
 }
 
@@ -69,8 +52,10 @@ const fate = (entity: string, id: string, name: ArchiveRow["fates"][number]["fat
 });
 
 async function entityEvents(select: string, entity: string): Promise<EntityEvent[]> {
-  await session.run(`CREATE OR REPLACE VIEW archive AS ${select}`);
-  const found = await session.rows(`SELECT * FROM (${entityEventsSql(withRegion, entity)}) ORDER BY identity || id`);
+  await duck.session.run(`CREATE OR REPLACE VIEW archive AS ${select}`);
+  const found = await duck.session.rows(
+    `SELECT * FROM (${entityEventsSql(withRegion, entity)}) ORDER BY identity || id`,
+  );
   return found.map((each) => ({
     ...(each as EntityEvent),
     event_time_ms: Number(each["event_time_ms"]),
@@ -80,7 +65,7 @@ async function entityEvents(select: string, entity: string): Promise<EntityEvent
 }
 
 const ofRows = (rows: readonly ArchiveRow[], entity = "card") =>
-  entityEvents(archiveSelect(stream, [rawFile(rows)], []), entity);
+  entityEvents(archiveSelect(stream, [duck.rawFile(rows)], []), entity);
 const brief = (events: readonly EntityEvent[]) =>
   events.map(({ id, visible_ms, fields }) => [id, (visible_ms - START_MS) / 60_000, fields["amount"]]);
 
@@ -160,8 +145,8 @@ describe("entity events", () => {
 
   it("are counted as older than an entity only when a row lacks it", async () => {
     const count = async (rows: ArchiveRow[]) => {
-      await session.run(`CREATE OR REPLACE VIEW archive AS ${archiveSelect(stream, [rawFile(rows)], [])}`);
-      return Number((await session.rows(olderThanEntitySql("shop")))[0]!["rows"]);
+      await duck.session.run(`CREATE OR REPLACE VIEW archive AS ${archiveSelect(stream, [duck.rawFile(rows)], [])}`);
+      return Number((await duck.session.rows(olderThanEntitySql("shop")))[0]!["rows"]);
     };
     expect(await count([row(1, [fate("shop", "s1", "late", null)])])).toBe(0);
     expect(await count([row(1, [fate("card", "c1", "applied", 1)])])).toBe(1);
@@ -172,7 +157,7 @@ describe("entity events", () => {
     await fc.assert(
       fc.asyncProperty(archiveRows, split, async (rows, places) => {
         const at = (place: number) => rows.filter((_, i) => places[i % places.length] === place);
-        const raw = [at(0), at(1)].filter((part) => part.length > 0).map(rawFile);
+        const raw = [at(0), at(1)].filter((part) => part.length > 0).map(duck.rawFile);
         const compacted = at(2).length > 0 ? [await parquetFile(at(2))] : [];
         for (const [entity, joinKey] of [
           ["card", "card"],

@@ -1,8 +1,7 @@
 /** Plans that follow each other over one store: a value that is served as ready counts everything, under any history. */
 import fc from "fast-check";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { hash64 } from "../../../adapters/hash.ts";
-import { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
 import type { Birth } from "../../../adapters/valkey/layout.ts";
 import { isObject } from "../../../core/accumulators.ts";
 import { compile, EMPTY_LOCK, type Lock } from "../../../core/compile.ts";
@@ -12,27 +11,18 @@ import type { Feature, Plan } from "../../../core/plan.ts";
 import { floorTo } from "../../../core/window.ts";
 import { type NaiveEvent, naive } from "../../core/naive.ts";
 import { featureSet } from "../../support/feature-sets.ts";
+import { fileStore } from "../../support/file-store.ts";
 import { card, contracts, payments } from "../../support/fixture-plan.ts";
-import { allBorn, OneEntity, type RawEvent } from "../../support/one-entity.ts";
-import { startValkey, type TestValkey } from "../../support/valkey.ts";
+import { allBorn, type OneEntity, type RawEvent } from "../../support/one-entity.ts";
 
 const MINUTE = 60_000;
 const DAY = 1_440 * MINUTE;
 const START = Date.UTC(2026, 0, 5, 22, 17);
 const hash32 = (text: string) => Number.parseInt(hash64(text).slice(0, 8), 16);
 
-let valkey: TestValkey;
-let connection: ValkeyConnection;
+const store = fileStore();
 let tenants = 0;
-beforeAll(async () => {
-  valkey = await startValkey();
-  connection = new ValkeyConnection(valkey);
-});
-afterAll(async () => {
-  await connection?.close();
-  await valkey?.stop();
-});
-const fresh = () => new OneEntity(connection, valkey, `t${tenants++}`);
+const fresh = () => store.entity(`t${tenants++}`);
 
 function planOf(features: Record<string, d.AggregationDefinition>, lock: Lock): { plan: Plan; lock: Lock } {
   const view = d.featureView("v", { entity: card, source: payments, ttl: "3650d", owner: "o", features });
@@ -327,7 +317,7 @@ describe("the end of a key", () => {
     const one = fresh();
     await one.control([{ group, sealMs: 0, births: allBorn(group) }]);
     const writer = one.writer(plan);
-    const [now] = await connection.demand([{ key: one.key, name: "TIME", args: [] }]);
+    const [now] = await store.connection.demand([{ key: one.key, name: "TIME", args: [] }]);
     const storeMs = Number((now as Buffer[])[0]) * 1_000;
     const end = () => one.command<number>("PEXPIRETIME");
     const span = (24 + 3 + 24) * 60 * MINUTE;

@@ -1,40 +1,30 @@
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { expect, it } from "vitest";
 import { StoreApplier } from "../../../adapters/valkey/applier.ts";
-import { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
 import { dropOldLibraries } from "../../../adapters/valkey/libraries.ts";
 import * as d from "../../../core/definition.ts";
+import { fileStore } from "../../support/file-store.ts";
 import { viewPlan } from "../../support/group-plans.ts";
-import { allBorn, OneEntity } from "../../support/one-entity.ts";
-import { startValkey, type TestValkey } from "../../support/valkey.ts";
+import { allBorn } from "../../support/one-entity.ts";
 
 const T = Date.UTC(2026, 0, 5, 22, 17);
 const plans = (["1h", "2h", "3h"] as const).map((size) => viewPlan({ n: d.count().over(size) }));
-let valkey: TestValkey;
-let connection: ValkeyConnection;
-beforeAll(async () => {
-  valkey = await startValkey();
-  connection = new ValkeyConnection(valkey);
-});
-afterAll(async () => {
-  await connection?.close();
-  await valkey?.stop();
-});
+const store = fileStore();
 
-const appliers = () => plans.map((plan) => new StoreApplier(connection, plan, 1));
+const appliers = () => plans.map((plan) => new StoreApplier(store.connection, plan, 1));
 async function loaded(): Promise<string[]> {
-  const [node] = await connection.primaries();
+  const [node] = await store.connection.primaries();
   const listed = (await node.call("FUNCTION", "LIST")) as string[][];
   return listed.map((library) => library[library.indexOf("library_name") + 1]).sort();
 }
 /** As control does each minute. */
 async function tick(applier: StoreApplier): Promise<number> {
   await applier.loadFunction();
-  return dropOldLibraries(connection, applier.library);
+  return dropOldLibraries(store.connection, applier.library);
 }
 
 it("keeps the library of this plan and of the one before, and what is not ours", async () => {
   const [a, b, c] = appliers();
-  const [node] = await connection.primaries();
+  const [node] = await store.connection.primaries();
   await node.call("FUNCTION", "LOAD", "#!lua name=theirs\nserver.register_function('theirs', function() return 1 end)");
   expect(await tick(a)).toBe(0);
   expect(await tick(a)).toBe(0);
@@ -49,7 +39,7 @@ it("keeps the library of this plan and of the one before, and what is not ours",
 });
 
 it("takes nothing from code that still uses an older one: it loads its own again", async () => {
-  const one = new OneEntity(connection, valkey, "old");
+  const one = store.entity("old");
   const [plan] = plans;
   const [group] = plan.groups;
   await one.control([{ group, sealMs: T - 3_600_000, births: allBorn(group) }]);

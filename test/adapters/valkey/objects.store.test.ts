@@ -1,14 +1,13 @@
 /** Stored states of the operators that came after the first layout, written down: made by the store's function, read for ever. */
 import { readFileSync } from "node:fs";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
+import { describe, expect, it } from "vitest";
 import { objectField } from "../../../adapters/valkey/layout.ts";
 import { encodeObject } from "../../../adapters/valkey/put.ts";
 import { Answered, stateAt } from "../../../adapters/valkey/tile-states.ts";
 import * as d from "../../../core/definition.ts";
+import { fileStore } from "../../support/file-store.ts";
 import { viewPlan } from "../../support/group-plans.ts";
-import { allBorn, OneEntity, type RawEvent } from "../../support/one-entity.ts";
-import { startValkey, type TestValkey } from "../../support/valkey.ts";
+import { allBorn, type RawEvent } from "../../support/one-entity.ts";
 
 const golden = JSON.parse(
   readFileSync(new URL("../../fixtures/golden/valkey/v1.objects.json", import.meta.url), "utf8"),
@@ -22,16 +21,7 @@ const FEATURES: Readonly<Record<string, d.AggregationDefinition>> = {
 const events = golden.events as readonly RawEvent[];
 const HOUR = 3_600_000;
 
-let valkey: TestValkey;
-let connection: ValkeyConnection;
-beforeAll(async () => {
-  valkey = await startValkey();
-  connection = new ValkeyConnection(valkey);
-});
-afterAll(async () => {
-  await connection?.close();
-  await valkey?.stop();
-});
+const store = fileStore();
 
 it("covers each of them", () => {
   expect(Object.keys(golden.objects)).toEqual(Object.keys(FEATURES));
@@ -45,7 +35,7 @@ describe.each(Object.entries(FEATURES))("%s", (name, feature) => {
 
   it("is written by the function as it was, in any order, and folded as it was", async () => {
     for (const order of [events, [...events].reverse()]) {
-      const one = new OneEntity(connection, valkey, "golden");
+      const one = store.entity("golden");
       await one.command("DEL");
       await one.control([{ group, sealMs: golden.sealMs, births: allBorn(group) }]);
       await one.writer(plan).apply(order);
@@ -88,7 +78,7 @@ it("a tally of more than 64 values is one byte, whether they meet in a tile or i
     { count: 65, minutes: 1, first: 1, folded: 1 },
     { count: 65, minutes: 2, first: 358, folded: 1 },
   ]) {
-    const one = new OneEntity(connection, valkey, `tally${count}${minutes}`);
+    const one = store.entity(`tally${count}${minutes}`);
     await one.control([{ group, sealMs: golden.sealMs, births: allBorn(group) }]);
     await one.writer(plan).apply(shops(count, minutes));
     const before = (await one.dump()).get(field(0))!;

@@ -1,8 +1,7 @@
 /** Puts on a real Valkey: what was built from the archive takes the place of what lies below the seal, and nothing else. */
 import fc from "fast-check";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { hash64 } from "../../../adapters/hash.ts";
-import { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
 import type { Birth } from "../../../adapters/valkey/layout.ts";
 import { encodePut, type PutFate } from "../../../adapters/valkey/put.ts";
 import { isObject } from "../../../core/accumulators.ts";
@@ -11,26 +10,16 @@ import * as d from "../../../core/definition.ts";
 import { compileGroups } from "../../../core/event.ts";
 import type { Plan } from "../../../core/plan.ts";
 import { floorTo } from "../../../core/window.ts";
+import { fileStore } from "../../support/file-store.ts";
 import { card, contracts, definitions, everything, payments } from "../../support/fixture-plan.ts";
 import { GROUP_PLANS, viewPlan } from "../../support/group-plans.ts";
 import { buildByModel, identityOf, isKnown, modelOf } from "../../support/model-build.ts";
-import { allBorn, OneEntity, type RawEvent } from "../../support/one-entity.ts";
-import { startValkey, type TestValkey } from "../../support/valkey.ts";
+import { allBorn, type OneEntity, type RawEvent } from "../../support/one-entity.ts";
 
-let valkey: TestValkey;
-let connection: ValkeyConnection;
+const store = fileStore();
 let tenants = 0;
 const MINUTE = 60_000;
 const START = Date.UTC(2026, 0, 5, 22, 17);
-
-beforeAll(async () => {
-  valkey = await startValkey();
-  connection = new ValkeyConnection(valkey);
-});
-afterAll(async () => {
-  await connection?.close();
-  await valkey?.stop();
-});
 
 const share = fc.nat(1_000_000).map((n) => n / 1_000_000);
 const payment = fc.record({
@@ -54,8 +43,7 @@ const step = fc.record({
   after: fc.constantFrom("touch", "put", "nothing"),
 });
 
-const newOne = (name: string) =>
-  new OneEntity(connection, valkey, `${name.replaceAll(/[^a-z]/g, "")}${tenants++}`.slice(-60));
+const newOne = (name: string) => store.entity(`${name.replaceAll(/[^a-z]/g, "")}${tenants++}`.slice(-60));
 
 /** Builds the card from `archive` and puts it. */
 async function put(

@@ -1,29 +1,19 @@
 /** `rev` orders the states of an entity: it grows with each change, in a store whose clock may stand or go back. */
-import { afterAll, beforeAll, expect, it } from "vitest";
-import { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
+import { expect, it } from "vitest";
 import { decodeMeta, META_FIELD } from "../../../adapters/valkey/layout.ts";
 import * as d from "../../../core/definition.ts";
+import { fileStore } from "../../support/file-store.ts";
 import { viewPlan } from "../../support/group-plans.ts";
-import { allBorn, OneEntity } from "../../support/one-entity.ts";
-import { startValkey, type TestValkey } from "../../support/valkey.ts";
+import { allBorn } from "../../support/one-entity.ts";
 
 const MINUTE = 60_000;
 const T = Date.UTC(2026, 0, 5, 22, 17);
 const plan = viewPlan({ n: d.count().over("1h", "lifetime") });
 const [group] = plan.groups;
-let valkey: TestValkey;
-let connection: ValkeyConnection;
-beforeAll(async () => {
-  valkey = await startValkey();
-  connection = new ValkeyConnection(valkey);
-});
-afterAll(async () => {
-  await connection?.close();
-  await valkey?.stop();
-});
+const store = fileStore();
 
 async function entity(tenant: string) {
-  const one = new OneEntity(connection, valkey, tenant);
+  const one = store.entity(tenant);
   const seal = (sealMs: number) => one.control([{ group, sealMs, births: allBorn(group) }]);
   await seal(T - 60 * MINUTE);
   const raw = () => one.command<Buffer>("HGET", META_FIELD);
@@ -40,7 +30,7 @@ async function entity(tenant: string) {
     },
     /** The store's clock, in µs. */
     clock: async () => {
-      const [time] = await connection.demand([{ key: one.key, name: "TIME", args: [] }]);
+      const [time] = await store.connection.demand([{ key: one.key, name: "TIME", args: [] }]);
       const [seconds, micros] = (time as Buffer[]).map(Number);
       return seconds * 1e6 + micros;
     },
