@@ -93,6 +93,8 @@ function keysInMemory(): KeyStore {
     put: async (record) => void records.set(record.id, record),
     get: async (id) => records.get(id) ?? null,
     list: async () => [...records.values()],
+    listOf: async () => [...records.values()],
+    rotate: async () => false,
     remove: async (id) => records.delete(id),
   };
 }

@@ -26,6 +26,8 @@ export interface OperatedDeployment {
   readonly buildFunction: string;
   readonly materializeFunction: string;
   readonly keysTable: string;
+  readonly auditTable: string;
+  readonly auditRetentionDays: number;
   readonly archiveBucket: string;
   readonly lateTable: string;
   readonly controlTable: string;
@@ -82,6 +84,8 @@ export async function readDeployment(stage: string, config: ClientConfig): Promi
       buildFunction: output("BuildFunction"),
       materializeFunction: output("MaterializeFunction"),
       keysTable: output("KeysTable"),
+      auditTable: output("AuditTable"),
+      auditRetentionDays: Number(output("AuditRetentionDays")),
       archiveBucket: output("ArchiveBucket"),
       lateTable: output("LateTable"),
       controlTable: output("ControlTable"),

@@ -1,24 +1,36 @@
 /** The model registry of a deployment, for commands. */
-import { userInfo } from "node:os";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { S3Client } from "@aws-sdk/client-s3";
 import { createArtefactStore } from "../adapters/model/artefact-store.ts";
 import { ModelRegistry } from "../adapters/model-registry.ts";
+import type { AuditKind } from "../functions/shared/audited.ts";
+import { withRecord } from "./audited.ts";
 import { openDeployment, type StageOption } from "./deployment.ts";
 
-/** Works with the registry, and ends its clients after. */
-export async function withRegistry<T>(options: StageOption, work: (registry: ModelRegistry) => Promise<T>): Promise<T> {
-  const { clientConfig, modelsTable, modelsBucket } = await openDeployment(options);
+export interface RegistryRecord {
+  readonly kind: AuditKind;
+  readonly tenant: string;
+  /** As `models.promote`. */
+  readonly action: string;
+  readonly target: string;
+}
+
+/** Works with the registry under an audit record, and ends its clients after. */
+export async function withRegistry<T>(
+  options: StageOption,
+  { kind, ...record }: RegistryRecord,
+  work: (registry: ModelRegistry) => Promise<T>,
+): Promise<T> {
+  const deployment = await openDeployment(options);
+  const { clientConfig, modelsTable, modelsBucket } = deployment;
   const dynamodb = new DynamoDBClient(clientConfig);
   const s3 = new S3Client({ ...clientConfig, forcePathStyle: "endpoint" in clientConfig });
   try {
     const artefacts = createArtefactStore({ bucket: modelsBucket, s3 });
-    return await work(new ModelRegistry({ table: modelsTable, dynamodb, artefacts }));
+    const registry = new ModelRegistry({ table: modelsTable, dynamodb, artefacts });
+    return await withRecord(deployment, kind, record, () => work(registry));
   } finally {
     dynamodb.destroy();
     s3.destroy();
   }
 }
-
-/** Who is named in the registry's history. */
-export const operator = (): string => `${userInfo().username} (freshet)`;

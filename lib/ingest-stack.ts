@@ -29,7 +29,7 @@ export class IngestStack extends FreshetStack {
       memoryMb: deployment.stage.api.memoryMb,
     });
     if (readsStore) props.store.grantRead(this.fn);
-    props.keys.grantRead(this.fn);
+    props.keys.grantLookUp(this.fn);
     this.fn.set("limits", JSON.stringify(deployment.stage.limits));
     props.streams.grantPut(this.fn);
     new CfnOutput(this, "IngestFunction", { value: this.fn.lambda.functionName });

@@ -47,7 +47,7 @@ export class ServingStack extends FreshetStack {
     this.fn.set("storeBudgetMs", String(deployment.stage.api.storeBudgetMs));
     props.archive.grantPush(this.fn);
     this.fn.set("limits", JSON.stringify(deployment.stage.limits));
-    props.keys.grantRead(this.fn);
+    props.keys.grantManage(this.fn);
     props.models.grantServe(this.fn);
     props.archive.grantLogScores(this.fn);
     props.jobs.grantReadWrite(this.fn);

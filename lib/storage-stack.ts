@@ -47,6 +47,11 @@ export class StorageStack extends FreshetStack {
       environmentName: "keysTable",
       keys: ["id"],
       expiryAttribute: "expires_at",
+      // Lists need neither salt nor hash.
+      index: {
+        attribute: "tenant",
+        projected: ["name", "scopes", "created_at_ms", "expires_at_ms", "rotated_from", "rotated_to"],
+      },
     });
     this.controlTable = new SecureTable(this, "Control", {
       deployment,
@@ -91,6 +96,8 @@ export class StorageStack extends FreshetStack {
       SnapshotsTable: this.snapshots.table.tableName,
       JobsTable: this.jobs.table.tableName,
       AuditTable: this.audit.table.table.tableName,
+      // Operators' commands write records, too.
+      AuditRetentionDays: String(deployment.stage.audit.retentionDays),
       ControlTable: this.controlTable.table.tableName,
       ModelsTable: this.models.table.table.tableName,
       ModelsBucket: this.models.bucket.bucketName,

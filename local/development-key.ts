@@ -1,5 +1,6 @@
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { createKey, createKeyStore, SCOPES } from "../functions/api/keys.ts";
+import { createKeyStore } from "../functions/api/key-store.ts";
+import { createKey, SCOPES } from "../functions/api/keys.ts";
 import { ENVIRONMENT } from "../functions/shared/environment.ts";
 import { clientConfig } from "./deploy.ts";
 

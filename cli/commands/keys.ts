@@ -1,38 +1,88 @@
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import type { Command } from "commander";
 import { FreshetError } from "../../core/errors.ts";
-import { createKey, createKeyStore, type KeyStore, SCOPES } from "../../functions/api/keys.ts";
-import { number } from "../arguments.ts";
+import {
+  DEFAULT_OVERLAP_MS,
+  isLive,
+  MAX_OVERLAP_MS,
+  makeKey,
+  revokeKey,
+  rotateKey,
+} from "../../functions/api/key-changes.ts";
+import { createKeyStore } from "../../functions/api/key-store.ts";
+import { type KeyDescription, type KeyStore, type MadeKey, SCOPES } from "../../functions/api/keys.ts";
+import type { AuditKind } from "../../functions/shared/audited.ts";
+import { holdsKey } from "../../functions/shared/hidden-keys.ts";
+import { duration, number } from "../arguments.ts";
+import { ALL_TENANTS, withRecord } from "../audited.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { formatTable } from "../table.ts";
 
 const DAY_MS = 86_400_000;
 
-interface CreateOptions extends StageOption {
+interface KeyOptions extends StageOption {
+  readonly json?: boolean;
+}
+interface CreateOptions extends KeyOptions {
   readonly tenant: string;
   readonly scopes: string;
   readonly name: string;
   readonly days?: number;
-  readonly json?: boolean;
 }
 
-async function withKeys<T>(options: StageOption, work: (store: KeyStore) => Promise<T>): Promise<T> {
-  const { clientConfig, keysTable } = await openDeployment(options);
-  const client = new DynamoDBClient(clientConfig);
+/** @param tenantOf whose key it is, which for an id only the table knows */
+async function withKeys<T>(
+  options: StageOption,
+  record: { kind: AuditKind; action: string; target: string; tenantOf: (store: KeyStore) => Promise<string> },
+  work: (store: KeyStore) => Promise<T>,
+  targetOf?: (result: T) => string,
+): Promise<T> {
+  const deployment = await openDeployment(options);
+  const client = new DynamoDBClient(deployment.clientConfig);
   try {
-    return await work(createKeyStore(client, keysTable));
+    const store = createKeyStore(client, deployment.keysTable);
+    const { kind, tenantOf, ...entry } = record;
+    const tenant = await tenantOf(store);
+    return await withRecord(deployment, kind, { ...entry, tenant }, () => work(store), targetOf);
   } finally {
     client.destroy();
   }
 }
 
+/** @throws FreshetError `key_given` for a whole key, which is not repeated */
+function checkId(id: string): void {
+  if (!holdsKey(id)) return;
+  throw new FreshetError("key_given", "give the id of the key alone, the part between the underscores", {
+    repair: "rotate this key: it is in the history of your shell now",
+  });
+}
+
+const ownerOf = (id: string) => async (store: KeyStore) => (await store.get(id))?.tenant ?? ALL_TENANTS;
 const isoDate = (ms: number | null): string => (ms === null ? "never" : new Date(ms).toISOString());
+const print = (text: string): void => void process.stdout.write(`${text}\n`);
+const keyJson = (key: KeyDescription) => ({
+  id: key.id,
+  tenant: key.tenant,
+  name: key.name,
+  scopes: [...key.scopes].sort(),
+  created_at_ms: key.createdAtMs,
+  expires_at_ms: key.expiresAtMs,
+  rotated_from: key.rotatedFrom,
+  rotated_to: key.rotatedTo,
+});
+const madeJson = ({ key, record }: MadeKey) => ({ key, ...keyJson(record) });
+
+function stateOf(key: KeyDescription, nowMs: number): string {
+  if (!isLive(key, nowMs)) return "expired";
+  return key.rotatedTo === null ? "live" : `until ${isoDate(key.expiresAtMs)}, then ${key.rotatedTo}`;
+}
 
 export function register(program: Command): void {
-  const keys = program.command("keys").description("Make, list and delete API keys.");
+  const keys = program.command("keys").description("Make, list, rotate and revoke API keys.");
   keys.addHelpText(
     "after",
-    "\nExamples:\n  freshet keys create --tenant team-a --scopes read,score --days 90" +
+    "\nExamples:\n  freshet keys create --tenant team-a --scopes read,score --days 90 --name checkout" +
+      "\n  freshet keys rotate 3f9x0k2m7q1z --overlap 12h" +
       "\n  AWS_PROFILE=prod AWS_REGION=eu-west-1 freshet keys list --stage prod",
   );
   keys
@@ -46,57 +96,86 @@ export function register(program: Command): void {
     .option("--json", "print the key and its record as JSON")
     .action(async (options: CreateOptions) => {
       const nowMs = Date.now();
-      const { key, record } = await withKeys(options, (store) =>
-        createKey(store, {
-          tenant: options.tenant,
-          scopes: options.scopes.split(",").map((scope) => scope.trim()),
-          name: options.name,
-          expiresAtMs: options.days === undefined ? null : nowMs + Math.round(options.days * DAY_MS),
-          nowMs,
-        }),
+      const { tenant, name } = options;
+      const made = await withKeys(
+        options,
+        { kind: "change", action: "keys.create", target: "a new key", tenantOf: async () => tenant },
+        (store) =>
+          makeKey(store, {
+            by: null,
+            tenant,
+            scopes: options.scopes.split(",").map((scope) => scope.trim()),
+            name,
+            expiresAtMs: options.days === undefined ? null : nowMs + Math.round(options.days * DAY_MS),
+            nowMs,
+          }),
+        ({ record }) => `key ${record.id}`,
       );
-      const { id, tenant, scopes, expiresAtMs } = record;
-      process.stdout.write(
-        options.json ? `${JSON.stringify({ key, id, tenant, scopes, expires_at_ms: expiresAtMs })}\n` : `${key}\n`,
-      );
+      print(options.json ? JSON.stringify(madeJson(made)) : made.key);
     });
   keys
     .command("list")
     .description("List the keys, never their secrets.")
+    .option("--tenant <name>", "one team's; all when left out")
     .addOption(stageOption())
     .option("--json", "print as JSON")
-    .action(async (options: StageOption & { json?: boolean }) => {
-      const records = await withKeys(options, (store) => store.list());
-      const rows = records.map(({ id, tenant, name, scopes, createdAtMs, expiresAtMs }) => ({
-        id,
-        tenant,
-        name,
-        scopes,
-        created_at_ms: createdAtMs,
-        expires_at_ms: expiresAtMs,
-      }));
-      process.stdout.write(
-        options.json
-          ? `${JSON.stringify(rows, null, 2)}\n`
-          : `${formatTable([
-              ["id", "tenant", "name", "scopes", "created", "expires"],
-              ...rows.map((row) => [
-                row.id,
-                row.tenant,
-                row.name,
-                [...row.scopes].sort().join(","),
-                isoDate(row.created_at_ms),
-                isoDate(row.expires_at_ms),
-              ]),
-            ])}\n`,
+    .action(async (options: KeyOptions & { tenant?: string }) => {
+      const { tenant } = options;
+      const found = await withKeys(
+        options,
+        { kind: "read", action: "keys.list", target: "keys", tenantOf: async () => tenant ?? ALL_TENANTS },
+        (store) => (tenant === undefined ? store.list() : store.listOf(tenant)),
       );
+      if (options.json) return print(JSON.stringify(found.map(keyJson), null, 2));
+      const nowMs = Date.now();
+      const rows = found.map((key) => [
+        key.id,
+        key.tenant,
+        key.name,
+        [...key.scopes].sort().join(","),
+        isoDate(key.createdAtMs),
+        isoDate(key.expiresAtMs),
+        stateOf(key, nowMs),
+      ]);
+      return print(formatTable([["id", "tenant", "name", "scopes", "created", "expires", "state"], ...rows]));
     });
   keys
-    .command("delete <id>")
-    .description("Delete a key by its id. Servers forget it within 30 seconds.")
+    .command("rotate <id>")
+    .description("Make a key that takes over from another: same tenant, name and scopes, and as long a life.")
+    .option(
+      "--overlap <time>",
+      "how long the old key stays good, as 12h; 0 ends it at once",
+      overlap,
+      DEFAULT_OVERLAP_MS,
+    )
+    .addOption(stageOption())
+    .option("--json", "print the new key and both records as JSON")
+    .action(async (id: string, options: KeyOptions & { overlap: number }) => {
+      checkId(id);
+      const made = await withKeys(
+        options,
+        { kind: "change", action: "keys.rotate", target: `key ${id}`, tenantOf: ownerOf(id) },
+        (store) => rotateKey(store, id, { by: null, nowMs: Date.now(), overlapMs: options.overlap }),
+        ({ record }) => `key ${id} to key ${record.id}`,
+      );
+      if (options.json) return print(JSON.stringify({ ...madeJson(made), replaces: keyJson(made.old) }));
+      print(made.key);
+      return void process.stderr.write(`key ${id} ends ${isoDate(made.old.expiresAtMs)}\n`);
+    });
+  keys
+    .command("revoke <id>")
+    .description("End a key at once. Servers that know it refuse it within 30 seconds.")
     .addOption(stageOption())
     .action(async (id: string, options: StageOption) => {
-      if (await withKeys(options, (store) => store.remove(id))) return;
-      throw new FreshetError("key_unknown", `there is no key ${id}`, { repair: "freshet keys list shows the ids" });
+      checkId(id);
+      await withKeys(
+        options,
+        { kind: "revocation", action: "keys.revoke", target: `key ${id}`, tenantOf: ownerOf(id) },
+        (store) => revokeKey(store, id, { by: null, nowMs: Date.now() }),
+      );
     });
+}
+
+function overlap(text: string): number {
+  return text === "0" ? 0 : Math.min(duration(text), MAX_OVERLAP_MS);
 }

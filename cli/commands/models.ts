@@ -9,8 +9,9 @@ import { DEFAULT_GATE, type GateCheck, judge } from "../../core/gate.ts";
 import { definitions } from "../../features/index.ts";
 import { plan } from "../../features/plan.ts";
 import { number } from "../arguments.ts";
+import { operator } from "../audited.ts";
 import { type StageOption, stageOption } from "../deployment.ts";
-import { operator, withRegistry } from "../registry.ts";
+import { withRegistry } from "../registry.ts";
 import { formatTable } from "../table.ts";
 
 interface ModelOptions extends StageOption {
@@ -77,10 +78,17 @@ export function register(program: Command): void {
       .option("--tenant <name>", "whose model", "default")
       .addOption(stageOption())
       .option("--json", "print as JSON");
-  const run = <T>(options: ModelOptions, work: (registry: ModelRegistry) => Promise<T>) => withRegistry(options, work);
+  const READS = ["list", "show", "compare"];
+  /** @param what the command, and what of the service it is about */
+  const run = <T>(options: ModelOptions, what: string, work: (registry: ModelRegistry) => Promise<T>) => {
+    const [name, ...rest] = what.split(" ");
+    const kind = READS.includes(name) ? "read" : "change";
+    const target = ["models", options.service, ...rest].join(" ");
+    return withRegistry(options, { kind, tenant: options.tenant, action: `models.${name}`, target }, work);
+  };
 
   command("list", "List the versions, newest first.").action(async (options: ModelOptions) => {
-    const [versions, aliases] = await run(options, (registry) =>
+    const [versions, aliases] = await run(options, "list", (registry) =>
       Promise.all([registry.list(idOf(options)), registry.aliases(idOf(options))]),
     );
     if (options.json)
@@ -104,7 +112,7 @@ export function register(program: Command): void {
 
   command("show <version>", "Show a version: metrics, lineage, and its part over time.").action(
     async (text: string, options: ModelOptions) => {
-      const [one, aliases, history] = await run(options, (registry) =>
+      const [one, aliases, history] = await run(options, `show ${text}`, (registry) =>
         Promise.all([
           registry.get(idOf(options), versionOf(text)),
           registry.aliases(idOf(options)),
@@ -137,7 +145,7 @@ export function register(program: Command): void {
 
   command("compare <version> [with]", "Compare a version with another, or with the champion, as the gate does.").action(
     async (text: string, other: string | undefined, options: ModelOptions) => {
-      const { candidate, champion } = await run(options, async (registry) => {
+      const { candidate, champion } = await run(options, `compare ${text}`, async (registry) => {
         const standing = other === undefined ? (await registry.aliases(idOf(options))).champion : versionOf(other);
         return {
           candidate: await registry.get(idOf(options), versionOf(text)),
@@ -157,7 +165,7 @@ export function register(program: Command): void {
   command("register <folder>", "Register an artefact that training has written.").action(
     async (folder: string, options: ModelOptions) => {
       const given = { ...idOf(options), plan, nowMs: Date.now(), by: operator() };
-      const one = await run(options, (registry) => registerModel(registry, folder, given));
+      const one = await run(options, "register", (registry) => registerModel(registry, folder, given));
       print(options.json ? JSON.stringify({ version: one.version, model: one.model }) : modelName(one));
     },
   );
@@ -168,17 +176,20 @@ export function register(program: Command): void {
     .option("--force", "overrule the gate; the history keeps that")
     .action(async (text: string, options: ModelOptions & { alias: Alias; share?: number; force?: boolean }) => {
       const { alias, share = null, force = false } = options;
-      const { version, change, verdict } = await run(options, (registry) =>
-        promote(registry, idOf(options), {
-          version: versionOf(text),
-          alias,
-          share,
-          force,
-          gate: gateOf(options.service),
-          check: servableCheck(registry, plan),
-          nowMs: Date.now(),
-          by: operator(),
-        }),
+      const { version, change, verdict } = await run(
+        options,
+        `promote ${text} ${alias}${force ? " force" : ""}`,
+        (registry) =>
+          promote(registry, idOf(options), {
+            version: versionOf(text),
+            alias,
+            share,
+            force,
+            gate: gateOf(options.service),
+            check: servableCheck(registry, plan),
+            nowMs: Date.now(),
+            by: operator(),
+          }),
       );
       if (options.json) return print(JSON.stringify({ change, verdict }, null, 2));
       if (verdict !== null) print(formatTable([CHECK_HEAD, ...verdict.checks.map(checkRow)]));
@@ -190,7 +201,7 @@ export function register(program: Command): void {
     .addOption(new Option("--alias <alias>", "which").choices(["challenger", "shadow"]).makeOptionMandatory())
     .action(async (options: ModelOptions & { alias: "challenger" | "shadow" }) => {
       const { alias } = options;
-      const change = await run(options, (registry) =>
+      const change = await run(options, `retire ${alias}`, (registry) =>
         retire(registry, idOf(options), { alias, nowMs: Date.now(), by: operator() }),
       );
       print(options.json ? JSON.stringify({ change }, null, 2) : `version ${change.from} is ${alias} no longer`);
@@ -198,7 +209,7 @@ export function register(program: Command): void {
 
   command("rollback", "Make the champion before the present one champion again.").action(
     async (options: ModelOptions) => {
-      const change = await run(options, (registry) =>
+      const change = await run(options, "rollback", (registry) =>
         rollback(registry, idOf(options), { check: servableCheck(registry, plan), nowMs: Date.now(), by: operator() }),
       );
       print(

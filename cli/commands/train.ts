@@ -12,8 +12,9 @@ import { freshetHome, homeFolder, ROOT } from "../../local/home.ts";
 import { interruptible } from "../../local/interrupt.ts";
 import { type TrainedModel, train } from "../../local/sagemaker/train.ts";
 import { time, whole } from "../arguments.ts";
+import { operator } from "../audited.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
-import { operator, withRegistry } from "../registry.ts";
+import { withRegistry } from "../registry.ts";
 import { formatTable } from "../table.ts";
 import { buildSet } from "./training-set.ts";
 
@@ -99,10 +100,15 @@ async function run(options: Options, signal: AbortSignal): Promise<Trained> {
   const jobName = options.name ?? `${service}-${new Date().toISOString().replace(/\D/g, "").slice(0, 17)}`;
   const progress = options.json ? process.stderr : process.stdout;
   const trainingSet = resolve(options.trainingSet ?? (await builtSet(options, jobName, signal)));
+  const of = { tenant, target: `models ${service}` };
   const model = await train(freshetHome(), {
     jobName,
     trainingSet,
-    champion: options.register ? await withRegistry(options, (registry) => championFiles(registry, options)) : null,
+    champion: options.register
+      ? await withRegistry(options, { ...of, kind: "read", action: "models.champion" }, (registry) =>
+          championFiles(registry, options),
+        )
+      : null,
     hyperparameters: { service, plan_hash: plan.hash, tenant, git_commit: gitCommit(), ...options.set },
     // A refusal comes back as the error.
     onLine: (line) => void (line.startsWith("refused: ") || progress.write(`  ${line}\n`)),
@@ -110,7 +116,9 @@ async function run(options: Options, signal: AbortSignal): Promise<Trained> {
   });
   if (!options.register) return { ...model, service, version: null };
   const known = { tenant, service, plan, nowMs: Date.now(), by: operator() };
-  const version = await withRegistry(options, (registry) => registerModel(registry, model.folder, known));
+  const version = await withRegistry(options, { ...of, kind: "change", action: "models.register" }, (registry) =>
+    registerModel(registry, model.folder, known),
+  );
   return { ...model, service, version };
 }
 

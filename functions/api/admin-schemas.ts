@@ -35,3 +35,56 @@ export const auditAnswer = z
     request_id: requestId,
   })
   .openapi("Audit");
+
+const scopes = z.array(z.enum(["read", "write", "score", "admin"]));
+const shownKey = {
+  id: z.string(),
+  name: z.string(),
+  scopes,
+  created_ms: z.number().int(),
+  expires_ms: z.number().int().nullable().describe("Null for never."),
+  live: z.boolean(),
+  rotated_from: z.string().nullable().describe("Id of the key that this one takes over from."),
+  rotated_to: z.string().nullable().describe("Id of the key that takes over from this one."),
+};
+const secret = z.string().describe("The key, `fk_<id>_<secret>`: shown this once, and stored nowhere.");
+
+export const keyRequest = z
+  .strictObject({
+    scopes: scopes.min(1).describe("Scopes that the key of the call has itself."),
+    name: z.string().max(100).optional().describe("What it is for."),
+    expires_in_days: z.number().min(0.001).max(36_500).nullable().optional().describe("Never when left out."),
+  })
+  .openapi("KeyRequest", { example: { scopes: ["read"], name: "checkout-service", expires_in_days: 90 } });
+export const rotateRequest = z
+  .strictObject({
+    overlap_hours: z
+      .number()
+      .min(0)
+      .max(720)
+      .nullable()
+      .optional()
+      .describe("How long the old key stays good; 24 when left out."),
+  })
+  .openapi("RotateRequest");
+
+export const keyAnswer = z.strictObject({ key: secret, ...shownKey, request_id: requestId }).openapi("NewKey");
+export const keysAnswer = z
+  .strictObject({ keys: z.array(z.strictObject(shownKey)).describe("The oldest first."), request_id: requestId })
+  .openapi("Keys");
+export const rotatedAnswer = z
+  .strictObject({
+    key: secret,
+    ...shownKey,
+    replaces: z.strictObject(shownKey).describe("The old key, with the time at which it ends."),
+    request_id: requestId,
+  })
+  .openapi("RotatedKey");
+export const revokedAnswer = z
+  .strictObject({
+    id: z.string(),
+    revoked: z.literal(true),
+    everywhere_within_ms: z.number().int().describe("Other hosts have looked it up at most this long ago."),
+    request_id: requestId,
+  })
+  .openapi("RevokedKey");

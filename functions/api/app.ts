@@ -21,6 +21,7 @@ import { createFeastWrites } from "./feast/write.ts";
 import { createFeatureHandlers } from "./features.ts";
 import { createMetricsHandler, createReadyHandler, health } from "./health.ts";
 import { createHistoricalHandlers, type HistoricalPorts } from "./historical.ts";
+import { createKeyHandlers } from "./key-routes.ts";
 import { createAuthenticator, type KeyStore } from "./keys.ts";
 import { createModelHandlers } from "./models.ts";
 import { Observations } from "./observations.ts";
@@ -56,7 +57,8 @@ export interface ApiDependencies {
   readonly plan: Plan;
   /** Definitions behind the plan's services: their on-demand functions and rules. */
   readonly services: readonly FeatureServiceDefinition[];
-  readonly keys: Pick<KeyStore, "get">;
+  /** Hosts without an audit log only look them up. */
+  readonly keys: KeyStore;
   /** Null for a host that does not take events. */
   readonly ingest: IngestPorts | null;
   /** Null for a host that cannot reach the online store. */
@@ -94,9 +96,10 @@ export function createApp(deps: ApiDependencies): Hono {
   const app = new Hono();
   const onFault = (code: string, error: unknown) => log("limits degraded", { code }, error);
   const { limits } = deps;
+  const authenticate = createAuthenticator(deps.keys, clock);
   const register = createRouter(app, {
     admission: limits && createAdmission({ ports: limits, clock, telemetry, onFault }),
-    authenticate: createAuthenticator(deps.keys, clock),
+    authenticate,
     telemetry,
     onError: (error, context) => log("request failed", context, error),
     audit: deps.audit && {
@@ -135,6 +138,11 @@ export function createApp(deps: ApiDependencies): Hono {
     }
     if (deps.audit !== null) {
       register("GET", "/v1/audit", "admin", createAuditHandler(deps.audit), { audit: "audit.read" });
+      const keys = createKeyHandlers({ keys: deps.keys, authenticate, clock });
+      register("POST", "/v1/keys", "admin", keys.create, { audit: "keys.create" });
+      register("GET", "/v1/keys", "admin", keys.list, { audit: "keys.list" });
+      register("POST", "/v1/keys/:id/rotate", "admin", keys.rotate, { audit: "keys.rotate" });
+      register("DELETE", "/v1/keys/:id", "admin", keys.revoke, { audit: "keys.revoke", auditKind: "revocation" });
     }
     register("POST", "/get-online-features", "read", createFeastOnline(shared), { errors: feastError, ...ITSELF });
     register("POST", "/v1/features/online", "read", features.online, ITSELF);

@@ -18,7 +18,7 @@ import packageFile from "../../package.json" with { type: "json" };
 import { optionalEnvironment, requireEnvironment } from "../shared/environment.ts";
 import type { ApiDependencies, FallbackPorts, IngestPorts, Log } from "./app.ts";
 import type { HistoricalPorts } from "./historical.ts";
-import { createKeyStore } from "./keys.ts";
+import { createKeyStore } from "./key-store.ts";
 import type { PushedPorts } from "./pushed-ports.ts";
 import type { ScoringPorts } from "./scoring-ports.ts";
 import type { Telemetry } from "./telemetry.ts";

@@ -3,15 +3,9 @@
  * salted HMAC-SHA256 protects it as well as a slow hash would, at microseconds a request.
  */
 import { createHmac, hash, randomBytes, timingSafeEqual } from "node:crypto";
-import {
-  DeleteItemCommand,
-  type DynamoDBClient,
-  GetItemCommand,
-  PutItemCommand,
-  ScanCommand,
-} from "@aws-sdk/client-dynamodb";
 import { FreshetError } from "../../core/errors.ts";
 import { checkTenant } from "../../core/event.ts";
+import { holdsKey } from "../shared/hidden-keys.ts";
 import { createLookupGuard } from "./lookup-guard.ts";
 import { Problem } from "./problems.ts";
 
@@ -25,23 +19,36 @@ export interface Principal {
   readonly scopes: ReadonlySet<string>;
 }
 
-/** What the table holds of a key; never the secret. */
-export interface KeyRecord {
+/** What may be told of a key. */
+export interface KeyDescription {
   readonly id: string;
   readonly tenant: string;
   readonly name: string;
   readonly scopes: readonly Scope[];
+  readonly createdAtMs: number;
+  readonly expiresAtMs: number | null;
+  /** Id of the key that this one takes over from. */
+  readonly rotatedFrom: string | null;
+  /** Id of the key that takes over from this one. */
+  readonly rotatedTo: string | null;
+}
+
+/** What the table holds of a key; never the secret. */
+export interface KeyRecord extends KeyDescription {
   readonly salt: Uint8Array;
   /** HMAC-SHA256 with the salt as key over the secret. */
   readonly hash: Uint8Array;
-  readonly createdAtMs: number;
-  readonly expiresAtMs: number | null;
 }
 
 export interface KeyStore {
   put(record: KeyRecord): Promise<void>;
   get(id: string): Promise<KeyRecord | null>;
-  list(): Promise<KeyRecord[]>;
+  /** Of a tenant, by age; a key that was made a moment ago may not be among them. */
+  listOf(tenant: string): Promise<KeyDescription[]>;
+  /** Of all tenants, by age. */
+  list(): Promise<KeyDescription[]>;
+  /** Puts `next` and ends `old` at `oldExpiresAtMs`, both or neither. @returns false when `old` is gone or was rotated meanwhile */
+  rotate(old: KeyRecord, oldExpiresAtMs: number, next: KeyRecord): Promise<boolean>;
   remove(id: string): Promise<boolean>;
 }
 
@@ -49,15 +56,31 @@ const KEY_FORMAT = /^fk_([a-z0-9]{12})_([A-Za-z0-9-]{43})$/;
 
 const digest = (salt: Uint8Array, secret: string): Buffer => createHmac("sha256", salt).update(secret).digest();
 
-/**
- * Makes a key. The returned `key` is the only copy of the secret.
- * @throws FreshetError `tenant_invalid`, `scope_unknown`
- */
-export async function createKey(
-  store: KeyStore,
-  options: { tenant: string; scopes: readonly string[]; name?: string; expiresAtMs?: number | null; nowMs: number },
-): Promise<{ key: string; record: KeyRecord }> {
+export interface NewKey {
+  readonly tenant: string;
+  readonly scopes: readonly string[];
+  readonly name?: string;
+  readonly expiresAtMs?: number | null;
+  readonly rotatedFrom?: string;
+  readonly nowMs: number;
+}
+/** `key` is the only copy of the secret. */
+export interface MadeKey {
+  readonly key: string;
+  readonly record: KeyRecord;
+}
+
+/** @throws FreshetError `tenant_invalid`, `scope_unknown`, `key_name_invalid` */
+export async function createKey(store: Pick<KeyStore, "put">, options: NewKey): Promise<MadeKey> {
+  const made = newKey(options);
+  await store.put(made.record);
+  return made;
+}
+
+/** A key that is nowhere yet. @throws as `createKey` */
+export function newKey(options: NewKey): MadeKey {
   checkTenant(options.tenant);
+  checkName(options.name ?? "");
   const unknown = options.scopes.find((scope) => !(SCOPES as readonly string[]).includes(scope));
   if (unknown !== undefined || options.scopes.length === 0) {
     throw new FreshetError("scope_unknown", `a key has one or more of ${SCOPES.join(", ")}, given "${unknown ?? ""}"`, {
@@ -78,9 +101,21 @@ export async function createKey(
     hash: digest(salt, secret),
     createdAtMs: options.nowMs,
     expiresAtMs: options.expiresAtMs ?? null,
+    rotatedFrom: options.rotatedFrom ?? null,
+    rotatedTo: null,
   };
-  await store.put(record);
   return { key: `fk_${id}_${secret}`, record };
+}
+
+const MAX_NAME = 100;
+
+/** Names are shown in lists and logs. */
+function checkName(name: string): void {
+  if (name.length <= MAX_NAME && !/\p{C}/u.test(name) && !holdsKey(name)) return;
+  throw new FreshetError("key_name_invalid", `a key's name is at most ${MAX_NAME} printable characters and no key`, {
+    field: "name",
+    repair: "say what it is for, as checkout-service",
+  });
 }
 
 /** 12 characters of base 36 from 9 random bytes: a name, not a secret. */
@@ -91,11 +126,15 @@ function randomId(): string {
     .slice(-12);
 }
 
-/** @param addressOf where the request came from; asked for only when the table has to be read */
-export type Authenticator = (presented: string | undefined, addressOf?: () => string) => Principal | Promise<Principal>;
+export interface Authenticator {
+  /** @param addressOf where the request came from; asked for only when the table has to be read */
+  (presented: string | undefined, addressOf?: () => string): Principal | Promise<Principal>;
+  /** Looks the key up anew at its next use, because it was changed here. */
+  forget(id: string): void;
+}
 
-/** A changed or revoked key is noticed after this long. */
-const CACHE_MS = 30_000;
+/** A changed or revoked key is noticed after this long, on every host but the one that changed it. */
+export const KEY_CACHE_MS = 30_000;
 /** A key that was just made must work soon, and guessing must not cost a read each time. */
 const NEGATIVE_CACHE_MS = 2_000;
 /** A known key stays good for this long while the table cannot be read: an outage of the table is not one of the API. */
@@ -179,7 +218,10 @@ export function createAuthenticator(store: Pick<KeyStore, "get">, clock: () => n
     }
   }
 
-  return (presented, addressOf = () => "") => {
+  function authenticate(
+    presented: string | undefined,
+    addressOf: () => string = () => "",
+  ): Principal | Promise<Principal> {
     if (presented === undefined || presented === "") {
       throw new Problem("api_key_missing", "the request has no API key", {
         field: "x-api-key",
@@ -190,11 +232,12 @@ export function createAuthenticator(store: Pick<KeyStore, "get">, clock: () => n
     const match = KEY_FORMAT.exec(presented);
     if (match === null) throw invalidKey();
     const cached = cache.get(match[1]);
-    const limit = cached?.record ? CACHE_MS : NEGATIVE_CACHE_MS;
+    const limit = cached?.record ? KEY_CACHE_MS : NEGATIVE_CACHE_MS;
     if (cached !== undefined && clock() - cached.readAtMs < limit) return verify(cached, match[2]);
     const read = cached?.record ? readOnce(match[1]) : readUnmet(match[1], addressOf());
     return read.then((found) => verify(found, match[2]));
-  };
+  }
+  return Object.assign(authenticate, { forget: (id: string) => void cache.delete(id) });
 }
 
 const CHALLENGE = { "www-authenticate": 'ApiKey realm="freshet", header="x-api-key"' };
@@ -204,64 +247,3 @@ const invalidKey = () =>
     repair: "check that the whole key was copied (fk_, id, secret); a deleted key cannot be used again",
     headers: CHALLENGE,
   });
-
-/** Keys in a DynamoDB table whose partition key is `id`; `expires_at` (seconds) is its TTL attribute. */
-export function createKeyStore(client: Pick<DynamoDBClient, "send">, table: string): KeyStore {
-  return {
-    async put(record) {
-      await client.send(
-        new PutItemCommand({
-          TableName: table,
-          ConditionExpression: "attribute_not_exists(id)",
-          Item: {
-            id: { S: record.id },
-            tenant: { S: record.tenant },
-            name: { S: record.name },
-            scopes: { SS: [...record.scopes] },
-            salt: { B: record.salt },
-            hash: { B: record.hash },
-            created_at_ms: { N: String(record.createdAtMs) },
-            ...(record.expiresAtMs === null
-              ? {}
-              : {
-                  expires_at_ms: { N: String(record.expiresAtMs) },
-                  expires_at: { N: String(Math.ceil(record.expiresAtMs / 1000)) },
-                }),
-          },
-        }),
-      );
-    },
-    async get(id) {
-      const { Item } = await client.send(new GetItemCommand({ TableName: table, Key: { id: { S: id } } }));
-      return Item === undefined ? null : toRecord(Item);
-    },
-    async list() {
-      const records: KeyRecord[] = [];
-      let start: Record<string, any> | undefined;
-      do {
-        const page = await client.send(new ScanCommand({ TableName: table, ExclusiveStartKey: start }));
-        // What is kept of tenants lies in the table, too.
-        records.push(...(page.Items ?? []).filter(({ salt }) => salt !== undefined).map(toRecord));
-        start = page.LastEvaluatedKey;
-      } while (start !== undefined);
-      return records.sort((a, b) => a.createdAtMs - b.createdAtMs);
-    },
-    async remove(id) {
-      const { Attributes } = await client.send(
-        new DeleteItemCommand({ TableName: table, Key: { id: { S: id } }, ReturnValues: "ALL_OLD" }),
-      );
-      return Attributes !== undefined;
-    },
-  };
-}
-
-const toRecord = (item: Record<string, any>): KeyRecord => ({
-  id: item["id"].S,
-  tenant: item["tenant"].S,
-  name: item["name"]?.S ?? "",
-  scopes: item["scopes"].SS,
-  salt: item["salt"].B,
-  hash: item["hash"].B,
-  createdAtMs: Number(item["created_at_ms"]?.N ?? 0),
-  expiresAtMs: item["expires_at_ms"] === undefined ? null : Number(item["expires_at_ms"].N),
-});

@@ -2,6 +2,7 @@
 import { Logger } from "@aws-lambda-powertools/logger";
 import { Metrics, MetricUnit } from "@aws-lambda-powertools/metrics";
 import { handle } from "hono/aws-lambda";
+import { withoutKeys } from "../shared/hidden-keys.ts";
 import { type ApiDependencies, createApp, type Log } from "./app.ts";
 import { causeOf } from "./server-log.ts";
 import type { Telemetry } from "./telemetry.ts";
@@ -24,7 +25,8 @@ export interface LambdaHost {
 export function createLambdaHandler(service: string, dependencies: (host: LambdaHost) => ApiDependencies) {
   const logger = new Logger({ serviceName: service });
   const telemetry = emfTelemetry(new Metrics({ namespace: NAMESPACE, serviceName: service }));
-  const log: Log = (message, details, error) => logger.error(message, { ...details, cause: causeOf(error) });
+  const log: Log = (message, details, error) =>
+    logger.error(message, JSON.parse(withoutKeys(JSON.stringify({ ...details, cause: causeOf(error) }))));
   const deps = dependencies({ telemetry, log });
   const { scoring } = deps;
   const respond = handle(createApp(deps));

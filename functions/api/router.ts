@@ -2,6 +2,7 @@
 import type { Context, Hono } from "hono";
 import { FreshetError } from "../../core/errors.ts";
 import { type Audit, type AuditKind, audited } from "../shared/audited.ts";
+import { holdsKey, urlHoldsKey, withoutKeys } from "../shared/hidden-keys.ts";
 import { type Admission, FREE_TICKET, type Ticket } from "./admission.ts";
 import type { Authenticator, Principal, Scope } from "./keys.ts";
 import { Problem, problemBody, toProblem } from "./problems.ts";
@@ -83,11 +84,13 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
     if (problem.status >= 500) onError(problem.cause ?? problem, { requestId, route, code: problem.code });
     const { status, body, contentType, headers } = errors(problem, requestId);
     telemetry.request(route, status, performance.now() - startedAt);
+    // An error may quote what was sent; a key is not to be shown, not even to its owner's screen and logs.
     const all = { ...ticket.headers(), ...headers };
-    return respond(status, body, contentType ?? "application/json", requestId, all);
+    return respond(status, withoutKeys(body), contentType ?? "application/json", requestId, all);
   }
 
   app.notFound((c) => {
+    if (urlHoldsKey(c.req.url)) return fail(keyInUrl(), "none", requestIdOf(c), performance.now());
     const path = c.req.path;
     const here = routes.filter(({ pattern }) => pattern.test(path));
     const allowed = [...new Set(here.map(({ method }) => method))];
@@ -113,6 +116,7 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
       const requestId = requestIdOf(c);
       let ticket = FREE_TICKET;
       try {
+        if (urlHoldsKey(c.req.url)) throw keyInUrl();
         let principal = PUBLIC;
         if (scope !== null) {
           const authenticated = authenticate(presentedKey(c), () => addressOf(c));
@@ -234,6 +238,12 @@ const missingScope = (scope: Scope, principal: Principal) =>
     repair: `use a key with the scope ${scope}: freshet keys create --scopes ${scope}`,
   });
 
+const keyInUrl = () =>
+  new Problem("api_key_in_url", "the URL holds an API key, and URLs are written down on the way", {
+    field: "x-api-key",
+    repair: "send it in the header x-api-key alone, and rotate this one: POST /v1/keys/{id}/rotate",
+  });
+
 const REQUEST_ID = /^[\w.:-]{1,64}$/;
 const prefix = crypto.randomUUID().slice(0, 13);
 let counter = 0;
@@ -241,7 +251,7 @@ let counter = 0;
 /** The caller's or API Gateway's id where there is one, so that one id follows a request through all logs. */
 function requestIdOf(c: Context): string {
   const given = c.req.header("x-request-id");
-  if (given !== undefined && REQUEST_ID.test(given)) return given;
+  if (given !== undefined && REQUEST_ID.test(given) && !holdsKey(given)) return given;
   const gateway = c.env?.requestContext?.requestId;
   if (typeof gateway === "string") return gateway;
   counter = (counter + 1) % Number.MAX_SAFE_INTEGER;

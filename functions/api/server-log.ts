@@ -1,11 +1,11 @@
 import { FreshetError } from "../../core/errors.ts";
+import { withoutKeys } from "../shared/hidden-keys.ts";
 import type { Log } from "./app.ts";
 
 /** One JSON line: code, ids and the cause's own message, which for our errors holds no payload. */
 export const logToStderr: Log = (message, details, error) => {
-  process.stderr.write(
-    `${JSON.stringify({ at: new Date().toISOString(), message, ...details, cause: causeOf(error) })}\n`,
-  );
+  const line = { at: new Date().toISOString(), message, ...details, cause: causeOf(error) };
+  process.stderr.write(`${withoutKeys(JSON.stringify(line))}\n`);
 };
 
 export function causeOf(error: unknown): Record<string, unknown> | undefined {

@@ -1,6 +1,7 @@
 /** Runs what an administrator asked for, with a record of it: for the router and for the operator's commands. */
 import { type AuditLog, type AuditRecord, auditId } from "../../adapters/audit-log.ts";
 import { FreshetError } from "../../core/errors.ts";
+import { withoutKeys } from "./hidden-keys.ts";
 
 export interface Audit {
   readonly log: AuditLog;
@@ -31,7 +32,8 @@ export async function audited<T>(
   targetOf: (result: T) => string | undefined = () => undefined,
 ): Promise<T> {
   const atMs = clock();
-  const begun: AuditRecord = { ...entry, id: auditId(atMs), atMs, outcome: "begun" };
+  const target = withoutKeys(entry.target);
+  const begun: AuditRecord = { ...entry, target, id: auditId(atMs), atMs, outcome: "begun" };
   const keep = (record: AuditRecord): Promise<void> =>
     log.write(record).catch((error: unknown) => onUnrecorded(record, error));
   if (kind === "change") {
@@ -46,7 +48,7 @@ export async function audited<T>(
   }
   try {
     const result = await work();
-    await keep({ ...begun, target: targetOf(result) ?? entry.target, outcome: "done" });
+    await keep({ ...begun, target: targetOf(result) ?? target, outcome: "done" });
     return result;
   } catch (error) {
     await keep({ ...begun, outcome: error instanceof FreshetError ? error.code : "internal" });

@@ -1,4 +1,11 @@
-import { AttributeType, BillingMode, StreamViewType, Table, TableEncryption } from "aws-cdk-lib/aws-dynamodb";
+import {
+  AttributeType,
+  BillingMode,
+  ProjectionType,
+  StreamViewType,
+  Table,
+  TableEncryption,
+} from "aws-cdk-lib/aws-dynamodb";
 import type { IKey } from "aws-cdk-lib/aws-kms";
 import { Construct } from "constructs";
 import type { EnvironmentName } from "../../functions/shared/environment.ts";
@@ -17,6 +24,8 @@ export interface SecureTableProps {
   readonly keys?: readonly [partition: string, sort?: string];
   /** Attribute in epoch seconds after which DynamoDB may delete an item. @default items stay */
   readonly expiryAttribute?: string;
+  /** Name of an attribute that an index of the same name is over, which holds those attributes of an item. @default no index */
+  readonly index?: { readonly attribute: string; readonly projected: readonly string[] };
   /** Publishes each item as it became, for a function to consume. @default false */
   readonly changes?: boolean;
 }
@@ -43,6 +52,29 @@ export class SecureTable extends Construct {
       deletionProtection: deployment.stage.retainData,
       removalPolicy: removalOf(deployment),
     });
+    if (props.index !== undefined) {
+      this.table.addGlobalSecondaryIndex({
+        indexName: props.index.attribute,
+        partitionKey: { name: props.index.attribute, type: AttributeType.STRING },
+        projectionType: ProjectionType.INCLUDE,
+        nonKeyAttributes: [...props.index.projected],
+      });
+    }
+  }
+
+  /** To look single items up by their key. */
+  grantLookUp(fn: NodeFunction): void {
+    fn.allow(["dynamodb:GetItem"], [this.table.tableArn]);
+    fn.allow(["kms:Decrypt", "kms:DescribeKey"], [this.props.key.keyArn]);
+    fn.set(this.props.environmentName, this.table.tableName);
+  }
+
+  /** To do with single items whatever their owner asks for, and to list by the index. */
+  grantManage(fn: NodeFunction): void {
+    this.grantLookUp(fn);
+    fn.allow(["dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], [this.table.tableArn]);
+    fn.allow(["dynamodb:Query"], [`${this.table.tableArn}/index/${this.props.index!.attribute}`]);
+    this.openForWriting(fn);
   }
 
   grantRead(fn: NodeFunction): void {

@@ -181,10 +181,10 @@ describe("commands of a running laptop", () => {
     expect(freshet(...limits, "--reset").out).toContain("stage");
     const shown = JSON.parse(freshet("tenants", "show", "limited", "--json").out);
     expect(shown.limits.map(({ of }: { of: string }) => of)).toEqual(["stage", "stage", "stage", "stage"]);
-    expect(freshet("keys", "delete", made.id).code).toBe(0);
+    expect(freshet("keys", "revoke", made.id).code).toBe(0);
   });
 
-  it("keys makes a key that works, lists it without its secret, and deletes it", async () => {
+  it("keys makes a key that works, lists it without its secret, rotates and revokes it, with a record of each", async () => {
     const made = JSON.parse(freshet("keys", "create", "--tenant", "team-a", "--scopes", "read", "--json").out);
     expect(made).toMatchObject({ tenant: "team-a", scopes: ["read"], expires_at_ms: null });
     const answer = await fetch(`${deployed().serve.url}/v1/features/card/any`, { headers: { "x-api-key": made.key } });
@@ -192,11 +192,31 @@ describe("commands of a running laptop", () => {
     const list = freshet("keys", "list").out;
     expect(list).toMatch(new RegExp(`${made.id} +team-a +read `));
     expect(list).not.toContain(made.key.split("_")[2]);
-    expect(freshet("keys", "delete", made.id).code).toBe(0);
-    expect(freshet("keys", "delete", made.id)).toMatchObject({
+    const next = JSON.parse(freshet("keys", "rotate", made.id, "--overlap", "1h", "--json").out);
+    expect(next).toMatchObject({ tenant: "team-a", scopes: ["read"], rotated_from: made.id });
+    expect(next.replaces.expires_at_ms - Date.now()).toBeLessThanOrEqual(3_600_000);
+    expect(freshet("keys", "rotate", next.id)).toMatchObject({ code: 1, err: expect.stringContaining(made.id) });
+    const given = freshet("keys", "revoke", made.key);
+    expect(given).toMatchObject({ code: 1, err: expect.stringContaining("give the id of the key alone") });
+    expect(given.err + given.out).not.toContain(made.key.split("_")[2]);
+    expect(freshet("keys", "revoke", made.id).code).toBe(0);
+    expect(freshet("keys", "revoke", made.id)).toMatchObject({
       code: 1,
-      err: expect.stringContaining(`there is no key ${made.id}`),
+      err: expect.stringContaining(`no key has the id "${made.id}"`),
     });
+    const records = JSON.parse(freshet("audit", "--tenant", "team-a", "--json").out);
+    expect(records.map(({ action, outcome }: any) => `${action} ${outcome}`)).toEqual([
+      "keys.revoke done",
+      "keys.rotate rotation_pending",
+      "keys.rotate done",
+      "keys.create done",
+    ]);
+    expect(records[3]).toMatchObject({ who: expect.stringContaining("(freshet)"), target: `key ${made.id}` });
+    // What concerns no tenant, or a key that there is not, is the operator's own.
+    const own = JSON.parse(freshet("audit", "--tenant", "*", "--json").out);
+    expect(own.map(({ action, outcome }: any) => `${action} ${outcome}`)).toEqual(
+      expect.arrayContaining(["keys.revoke key_unknown", "keys.list done"]),
+    );
   });
 
   it("serve says which port is taken", () => {

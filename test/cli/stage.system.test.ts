@@ -45,7 +45,7 @@ it("keys are made, listed and deleted in the stage's own table", async () => {
   const answer = await fetch(`${deployed().serve.url}/v1/features/card/c1`, { headers: { "x-api-key": key } });
   expect([answer.status, ((await answer.json()) as { code: string }).code]).toEqual([403, "scope_missing"]);
   expect(freshet(["keys", "list", "--stage", "local"]).out).toContain("stage-team");
-  expect(freshet(["keys", "delete", id, "--stage", "local"])).toMatchObject({ code: 0 });
+  expect(freshet(["keys", "revoke", id, "--stage", "local"])).toMatchObject({ code: 0 });
   expect(freshet(["keys", "list", "--stage", "local"]).out).not.toContain("stage-team");
 });
 

@@ -76,6 +76,28 @@ export async function createBucket(endpoint: string, bucket: string): Promise<vo
   await testClients(endpoint).s3.send(new CreateBucketCommand({ Bucket: bucket }));
 }
 
+/** As the deployment's table of API keys. */
+export async function createKeysTable(endpoint: string, table: string): Promise<void> {
+  await testClients(endpoint).dynamodb.send(
+    new CreateTableCommand({
+      TableName: table,
+      BillingMode: "PAY_PER_REQUEST",
+      AttributeDefinitions: ["id", "tenant"].map((AttributeName) => ({ AttributeName, AttributeType: "S" })),
+      KeySchema: [{ AttributeName: "id", KeyType: "HASH" }],
+      GlobalSecondaryIndexes: [
+        {
+          IndexName: "tenant",
+          KeySchema: [{ AttributeName: "tenant", KeyType: "HASH" }],
+          Projection: {
+            ProjectionType: "INCLUDE",
+            NonKeyAttributes: ["name", "scopes", "created_at_ms", "expires_at_ms", "rotated_from", "rotated_to"],
+          },
+        },
+      ],
+    }),
+  );
+}
+
 /** A table with the keys that all of ours have. */
 export async function createTable(endpoint: string, table: string): Promise<void> {
   await testClients(endpoint).dynamodb.send(

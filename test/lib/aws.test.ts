@@ -335,7 +335,6 @@ describe("least privilege", () => {
   test("ingest may check keys and put events", () => {
     expect(actionsOf("ingest")).toEqual([
       "dynamodb:GetItem",
-      "dynamodb:Query",
       "kinesis:PutRecord",
       "kinesis:PutRecords",
       "kms:Decrypt",
@@ -344,10 +343,11 @@ describe("least privilege", () => {
     ]);
   });
 
-  test("the API may read keys, the store and models, change aliases, log scores, and take historical jobs", () => {
+  test("the API may manage keys, read the store and models, change aliases, log scores, and take historical jobs", () => {
     expect([...new Set(actionsOf("api"))]).toEqual([
       "dynamodb:BatchGetItem",
       "dynamodb:BatchWriteItem",
+      "dynamodb:DeleteItem",
       "dynamodb:GetItem",
       "dynamodb:PutItem",
       "dynamodb:Query",
@@ -366,9 +366,19 @@ describe("least privilege", () => {
       Action.some((action) => /:Put(Item|Object)$/.test(action)),
     );
     const resources = written.map(({ Resource }) => JSON.stringify(Resource));
-    expect(resources).toHaveLength(4);
+    expect(resources).toHaveLength(5);
     for (const part of ["Models", "Jobs", "Features", "Audit", "inference-log/*", "historical/*", "values/*"])
       expect(resources.join()).toContain(part);
+  });
+
+  test("only the API may delete items, and of keys alone", () => {
+    const deleting = functions.flatMap(([, { Properties }]) => {
+      const name = Properties["FunctionName"].replace("freshet-prod-", "");
+      return statementsOf(name)
+        .filter(({ Action }) => Action.includes("dynamodb:DeleteItem"))
+        .map(({ Resource }) => [name, /KeysTable/.test(JSON.stringify(Resource))]);
+    });
+    expect(deleting).toEqual([["api", true]]);
   });
 
   test("nothing may delete an audit record, not even in a batch", () => {

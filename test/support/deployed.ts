@@ -5,7 +5,8 @@
 import { randomBytes } from "node:crypto";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { inject } from "vitest";
-import { createKey, createKeyStore, SCOPES, type Scope } from "../../functions/api/keys.ts";
+import { createKeyStore } from "../../functions/api/key-store.ts";
+import { createKey, SCOPES, type Scope } from "../../functions/api/keys.ts";
 import { ENVIRONMENT } from "../../functions/shared/environment.ts";
 import { initControl } from "../../local/control.ts";
 import { clientConfig } from "../../local/deploy.ts";

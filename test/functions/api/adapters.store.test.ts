@@ -1,5 +1,4 @@
 /** Keys and publisher against a real emulator: what the SDK sends is what the services take. */
-import { CreateTableCommand } from "@aws-sdk/client-dynamodb";
 import {
   CreateStreamCommand,
   GetRecordsCommand,
@@ -8,9 +7,11 @@ import {
 } from "@aws-sdk/client-kinesis";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { createKinesisPublisher } from "../../../adapters/kinesis-publisher.ts";
-import { createAuthenticator, createKey, createKeyStore, type KeyStore } from "../../../functions/api/keys.ts";
+import { revokeKey } from "../../../functions/api/key-changes.ts";
+import { createKeyStore } from "../../../functions/api/key-store.ts";
+import { createAuthenticator, createKey, type KeyStore, newKey } from "../../../functions/api/keys.ts";
 import { createTenantStore, type TenantStore } from "../../../functions/api/tenants.ts";
-import { startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
+import { createKeysTable, startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
 
 const TABLE = "test-keys";
 const STREAM = "test-transactions";
@@ -22,14 +23,7 @@ let kinesis: KinesisClient;
 beforeAll(async () => {
   emulator = await startEmulator();
   const { dynamodb } = testClients(emulator.url);
-  await dynamodb.send(
-    new CreateTableCommand({
-      TableName: TABLE,
-      BillingMode: "PAY_PER_REQUEST",
-      AttributeDefinitions: [{ AttributeName: "id", AttributeType: "S" }],
-      KeySchema: [{ AttributeName: "id", KeyType: "HASH" }],
-    }),
-  );
+  await createKeysTable(emulator.url, TABLE);
   keys = createKeyStore(dynamodb, TABLE);
   tenants = createTenantStore(dynamodb, TABLE);
   const credentials = { accessKeyId: "test", secretAccessKey: "test" };
@@ -71,9 +65,38 @@ it("a tenant's limits lie beside the keys and are none", async () => {
   // No key can have its id.
   const authenticate = createAuthenticator(keys, () => 0);
   expect(() => authenticate(`fk_tenant:team-l_${"a".repeat(43)}`)).toThrow("the API key is not known");
+  expect(await keys.get("tenant:team-l")).toBeNull();
+  const by = { keyId: record.id, tenant: "team-l", scopes: new Set(["admin"]) };
+  await expect(revokeKey(keys, "tenant:team-l", { by, nowMs: 0 })).rejects.toMatchObject({ code: "key_unknown" });
+  expect((await keys.listOf("team-l")).map(({ id }) => id)).toEqual([record.id]);
   await tenants.put({ name: "team-l", limits: {} });
   expect(await tenants.get("team-l")).toBeNull();
   await expect(tenants.put({ name: "Team L", limits: {} })).rejects.toThrow("a tenant is 1 to 64");
+});
+
+it("lists hold a tenant's keys alone, and neither salt nor hash", async () => {
+  const own = await createKey(keys, { tenant: "listed", scopes: ["read"], nowMs: 2, expiresAtMs: 5_000 });
+  const older = await createKey(keys, { tenant: "listed", scopes: ["admin", "read"], name: "n", nowMs: 1 });
+  await createKey(keys, { tenant: "listed-too", scopes: ["read"], nowMs: 3 });
+  const listed = await keys.listOf("listed");
+  const told = ({ salt: _, hash: __, ...rest }: typeof own.record) => rest;
+  expect(listed.map((one) => ({ ...one, scopes: [...one.scopes].sort() }))).toEqual([
+    told(older.record),
+    told(own.record),
+  ]);
+});
+
+it("a rotation is both or neither: of many at once one wins, and the old key ends when it says", async () => {
+  const { record: old } = await createKey(keys, { tenant: "rotating", scopes: ["read"], nowMs: 0 });
+  const made = [1, 2, 3].map((nowMs) => newKey({ ...old, rotatedFrom: old.id, nowMs }).record);
+  const won = await Promise.all(made.map((next) => keys.rotate(old, 7_000, next)));
+  expect(won.filter(Boolean)).toHaveLength(1);
+  const winner = made[won.indexOf(true)];
+  expect(await keys.get(old.id)).toMatchObject({ expiresAtMs: 7_000, rotatedTo: winner.id });
+  expect(await keys.get(winner.id)).toMatchObject({ rotatedFrom: old.id, rotatedTo: null, expiresAtMs: null });
+  expect((await keys.listOf("rotating")).map(({ id }) => id).sort()).toEqual([old.id, winner.id].sort());
+  await keys.remove(old.id);
+  expect(await keys.rotate(old, 1, newKey({ ...old, rotatedFrom: old.id, nowMs: 4 }).record)).toBe(false);
 });
 
 it("an id is never put twice", async () => {

@@ -461,8 +461,9 @@ it("every code that a request can cause is caused by a test", () => {
     "job_unknown",
     // admission.store.test.ts.
     ...["rate_limited", "quota_exceeded"],
-    // audit.test.ts.
-    "audit_unavailable",
+    // audit.test.ts, key-routes.test.ts.
+    ...["audit_unavailable", "scope_unknown", "key_name_invalid", "api_key_in_url", "scope_not_held", "key_unknown"],
+    ...["key_not_live", "key_rotated", "rotation_pending", "last_admin_key", "too_many_keys"],
     // contract-pushed.ts; the last three in pushed.store.test.ts and tenant-features.test.ts.
     ...["feature_name_invalid", "feature_version_invalid", "dtype_unknown", "ttl_invalid", "deprecation_invalid"],
     ...["value_type", "value_range", "row_shape", "entities_differ", "feature_conflict", "feature_declared"],

@@ -36,8 +36,9 @@ const SUCCESS = new Set([200, 201, 202, 204]);
 const METHODS = ["get", "post", "put", "delete", "patch"];
 /** What differs between two answers to the same question. */
 const MOVING_HEADERS = /^(date|age|content-length|x-request-id|x-amz.*|ratelimit.*|retry-after|connection|keep-alive)$/;
-/** Of audit records and of jobs. */
-const NEW_ID = /\d{13}-[0-9a-f]{12}|[0-9a-z]{8,9}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g;
+/** Of keys, audit records and jobs. */
+const NEW_ID =
+  /("id":"|\bkey )[a-z0-9]{12}\b|\d{13}-[0-9a-f]{12}|[0-9a-z]{8,9}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g;
 const MOVING_MEMBERS = new Set(["request_id", "event_id", "latency_ms", "progress", "expires_ms"]);
 
 /** @throws Error for a route of the document without an example, and for an example without a route */
@@ -98,7 +99,7 @@ export function describeTenants(target: TenantTarget): void {
       return hidden
         .replace(/fk_\w{12}_[\w-]{43}/g, "<secret>")
         .replace(/\?X-Amz-[^"]*/g, "")
-        .replace(NEW_ID, "<new>");
+        .replace(NEW_ID, "$1<new>");
     };
     const still = (name: string, value: any): unknown => {
       if (MOVING_MEMBERS.has(name) || (typeof value === "number" && value > 1e12)) return "<moving>";
@@ -134,7 +135,10 @@ export function describeTenants(target: TenantTarget): void {
       Object.fromEntries(
         await inTurn(
           routes.filter((route) => route.keyed && !changes(route)),
-          async (route) => [route.path, route.example.grows ? null : learned(await ask(route, things, key), things)],
+          async (route) => [
+            `${route.method} ${route.path}`,
+            route.example.grows ? null : learned(await ask(route, things, key), things),
+          ],
         ),
       );
 
@@ -142,7 +146,7 @@ export function describeTenants(target: TenantTarget): void {
       const { body: document } = await call("/openapi.json", { key: null });
       routes = routesOf(document, target.plan);
       first = await target.newTenant();
-      await askAsNobody((route, answer) => emptyBefore.set(route.path, answer));
+      await askAsNobody((route, answer) => emptyBefore.set(`${route.method} ${route.path}`, answer));
       owned = await own(first);
     }, SETUP_WITHIN_MS);
 
@@ -159,7 +163,8 @@ export function describeTenants(target: TenantTarget): void {
       const rows = [{ as_of_ms: Date.now(), card_id: things.card, amount: 1 }];
       const { body } = await call("/v1/features/historical", { key, body: { service: "fraud", rows } });
       await settled(async () => (await call(`/v1/features/historical/${body.job_id}`, { key })).body.state === "done");
-      return { ...things, job: body.job_id };
+      const made = await call("/v1/keys", { key, body: { scopes: ["read"] } });
+      return { ...things, job: body.job_id, key: made.body.id };
     }
     const visible = (things: Things, key: string) =>
       settled(async () => {
@@ -189,7 +194,7 @@ export function describeTenants(target: TenantTarget): void {
       const showing: string[] = [];
       const after = new Map<string, unknown>();
       await askAsNobody((route, answer, reply) => {
-        after.set(route.path, answer);
+        after.set(`${route.method} ${route.path}`, answer);
         const text = JSON.stringify([...reply.headers, reply.body]);
         if (everything(owned).some((one) => text.includes(one))) showing.push(route.path);
       });

@@ -32,6 +32,16 @@ export function memoryKeyStore(): KeyStore & { reads: number; broken: boolean } 
     async list() {
       return [...records.values()];
     },
+    async listOf(tenant) {
+      return [...records.values()].filter((one) => one.tenant === tenant);
+    },
+    async rotate(old, oldExpiresAtMs, next) {
+      const standing = records.get(old.id);
+      if (standing === undefined || standing.rotatedTo !== null) return false;
+      records.set(next.id, next);
+      records.set(old.id, { ...standing, expiresAtMs: oldExpiresAtMs, rotatedTo: next.id });
+      return true;
+    },
     async remove(id) {
       return records.delete(id);
     },

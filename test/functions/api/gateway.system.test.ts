@@ -2,7 +2,8 @@
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { beforeAll, describe, expect, it } from "vitest";
 import { plan } from "../../../features/plan.ts";
-import { createKey, createKeyStore } from "../../../functions/api/keys.ts";
+import { createKeyStore } from "../../../functions/api/key-store.ts";
+import { createKey } from "../../../functions/api/keys.ts";
 import { ENVIRONMENT } from "../../../functions/shared/environment.ts";
 import { createTenant, createTenantKey, deployed, deployedClientConfig } from "../../support/deployed.ts";
 import { describeErrors } from "./contract.ts";

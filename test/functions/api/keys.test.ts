@@ -22,9 +22,9 @@ async function setUp(more: { expiresAtMs?: number } = {}) {
 
 describe("createKey", () => {
   it("keeps a salted hash, never the secret", async () => {
-    const { store, key } = await setUp();
+    const { store, key, record: made } = await setUp();
     const secret = key.split("_")[2];
-    const [record] = await store.list();
+    const record = (await store.get(made.id))!;
     const stored = JSON.stringify(record, (_, value) =>
       value instanceof Uint8Array ? Buffer.from(value).toString("latin1") : value,
     );
@@ -52,6 +52,9 @@ describe("createKey", () => {
   it.each([
     [{ tenant: "Team A", scopes: ["read"] }, 'a tenant is 1 to 64 of a-z, 0-9, _ and -, given "Team A"'],
     [{ tenant: "a", scopes: ["root"] }, 'a key has one or more of read, write, score, admin, given "root"'],
+    [{ tenant: "a", scopes: ["read"], name: "x".repeat(101) }, "a key's name is at most 100 printable characters"],
+    [{ tenant: "a", scopes: ["read"], name: "two\nlines" }, "a key's name is at most 100 printable characters"],
+    [{ tenant: "a", scopes: ["read"], name: `fk_${"z".repeat(12)}_abc` }, "printable characters and no key"],
     [{ tenant: "a", scopes: [] }, 'a key has one or more of read, write, score, admin, given ""'],
   ])("refuses %o", async (options, message) => {
     await expect(createKey(memoryKeyStore(), { ...options, nowMs: 0 })).rejects.toThrow(message);
@@ -94,6 +97,19 @@ describe("authenticate", () => {
     await store.remove(record.id);
     time.ms += 30_000;
     expect(await outcome(() => authenticate(key))).toBe("401 api_key_invalid");
+  });
+
+  it("notices at once a key that was changed here, and forgets nothing else", async () => {
+    const { key, record, store, authenticate } = await setUp();
+    const other = await createKey(store, { tenant: "team-a", scopes: ["read"], nowMs: 0 });
+    await authenticate(key);
+    await authenticate(other.key);
+    await store.remove(record.id);
+    authenticate.forget(record.id);
+    expect(await outcome(() => authenticate(key))).toBe("401 api_key_invalid");
+    const { reads } = store;
+    await authenticate(other.key);
+    expect(store.reads).toBe(reads);
   });
 
   it("remembers an unknown key for 2 s only, so that a new key works soon", async () => {

@@ -14,12 +14,20 @@ import { ValuesArchive } from "../../../adapters/values-archive.ts";
 import { makeModel } from "../../../bench/make-model.ts";
 import { createHistoricalPorts } from "../../../functions/api/historical-ports.ts";
 import { createJobQueue } from "../../../functions/api/historical-queue.ts";
-import { createKey, SCOPES } from "../../../functions/api/keys.ts";
+import { createKeyStore } from "../../../functions/api/key-store.ts";
+import { createKey, type KeyStore, SCOPES } from "../../../functions/api/keys.ts";
 import { createPushStore } from "../../../functions/api/pusher.ts";
 import { createScoringPorts } from "../../../functions/api/scoring-ports.ts";
 import { listen, type RunningServer } from "../../../functions/api/server.ts";
 import { ENVIRONMENT } from "../../../functions/shared/environment.ts";
-import { createBucket, createTable, startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
+import {
+  createBucket,
+  createKeysTable,
+  createTable,
+  startEmulator,
+  type TestEmulator,
+  testClients,
+} from "../../harness/emulator.ts";
 import { openStore, type TestStore } from "../../support/store.ts";
 import { startValkey, type TestValkey } from "../../support/valkey.ts";
 import { applyingPublisher } from "./applying-publisher.ts";
@@ -28,7 +36,8 @@ import { plan, testDependencies } from "./doubles.ts";
 
 const before = { ...process.env };
 const folder = mkdtempSync(join(tmpdir(), "freshet-tenants-"));
-const { dependencies, keys } = testDependencies();
+const { dependencies } = testDependencies();
+let keys: KeyStore;
 let valkey: TestValkey;
 let store: TestStore;
 let emulator: TestEmulator;
@@ -50,12 +59,15 @@ beforeAll(async () => {
     [ENVIRONMENT.modelsBucket]: "models",
     [ENVIRONMENT.modelsTable]: "models",
   });
+  await createKeysTable(emulator.url, "keys");
   const log = () => {};
   const { dynamodb, s3 } = testClients(emulator.url);
+  keys = createKeyStore(dynamodb, "keys");
   server = await listen({
     port: 0,
     dependencies: {
       ...dependencies,
+      keys,
       reader: createReader(plan, valkey),
       ingest: { ...dependencies.ingest!, publisher: applyingPublisher(() => store, dependencies.ingest!.codecs) },
       scoring: createScoringPorts({ plan, timers: true, log }),
