@@ -11,7 +11,7 @@ import { CARD_FEATURES, ENTITIES, feastPlan, valueAt } from "./feast-data.ts";
 import { openFeast } from "./feast-server.ts";
 import { httpPost, type LoadOrder, type LoadResult } from "./load.ts";
 import { storeUsage } from "./meters.ts";
-import { type Loading, type Server, type Timed, timed } from "./reading.ts";
+import { type Loading, metersOf, type Server, type Timed, timed } from "./reading.ts";
 import type { Serving } from "./serve-process.ts";
 import { median } from "./statistics.ts";
 
@@ -141,7 +141,7 @@ export const benchmark: Benchmark = {
       children.push(child, loader);
       const order = { listen: "freshet", valkeyPort: valkey.port, definitions: "feast" };
       const serving = await child.ask<Serving>(order);
-      const freshet = { ...serving, cpuUs: () => child.ask<number>({ usage: true }) };
+      const freshet = { ...serving, ...metersOf(child) };
       const stage: Loading = {
         store,
         load: (given, durationMs) => loader.ask<LoadResult>({ ...given, durationMs }),

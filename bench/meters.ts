@@ -1,4 +1,5 @@
 /** CPU and memory, measured from outside the code that is measured. */
+import { GCProfiler } from "node:v8";
 import type { Redis } from "iovalkey";
 
 export interface StoreUsage {
@@ -27,4 +28,33 @@ export async function storeUsage(node: Redis): Promise<StoreUsage> {
 export function ownCpuUs(): number {
   const { user, system } = process.cpuUsage();
   return user + system;
+}
+
+/**
+ * Bytes allocated on this process's JavaScript heap, counted from collection to collection: what was in use before one, less what
+ * was left by the one before. Contents of large buffers lie elsewhere and are not among them.
+ */
+export class AllocationMeter {
+  private profiler = new GCProfiler();
+  private total = 0;
+  private left = process.memoryUsage().heapUsed;
+
+  constructor() {
+    this.profiler.start();
+  }
+
+  /** Since the meter was made. */
+  read(): number {
+    const collections = this.profiler.stop().statistics;
+    this.profiler = new GCProfiler();
+    this.profiler.start();
+    for (const { beforeGC, afterGC } of collections) {
+      this.total += beforeGC.heapStatistics.usedHeapSize - this.left;
+      this.left = afterGC.heapStatistics.usedHeapSize;
+    }
+    const used = process.memoryUsage().heapUsed;
+    this.total += used - this.left;
+    this.left = used;
+    return this.total;
+  }
 }

@@ -146,5 +146,6 @@ function rowsOf(
     row("p99", "ms", ({ p99Ms }) => p99Ms, { atMost: targets.p99Ms }),
     row("CPU of the server", "µs", ({ serverUs }) => serverUs, { atMost: targets.cpuUs, get: false }),
     row("CPU of Valkey", "µs", ({ storeUs }) => storeUs),
+    row("allocated by the server", "bytes", ({ allocatedBytes }) => allocatedBytes, { get: false }),
   ];
 }

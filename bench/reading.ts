@@ -46,6 +46,8 @@ export interface Stage extends Loading {
 }
 export interface Server extends Serving {
   cpuUs(): Promise<number>;
+  /** On the JavaScript heap, since its start. @default not known */
+  allocatedBytes?(): Promise<number>;
 }
 
 export async function openStage({ signal, say }: BenchmarkOptions): Promise<Stage> {
@@ -65,7 +67,7 @@ export async function openStage({ signal, say }: BenchmarkOptions): Promise<Stag
       const child = new Child("serve-process.ts", [], flags);
       children.push(child);
       const serving = await child.ask<Serving>({ ...order, valkeyPort: valkey.port });
-      return { ...serving, cpuUs: () => child.ask<number>({ usage: true }) };
+      return { ...serving, ...metersOf(child) };
     };
     const freshet = await serve({ listen: "freshet" });
     const bare = await serve({ listen: "bare" });
@@ -143,22 +145,32 @@ export interface Timed extends LoadResult {
   readonly serverUs: number;
   /** CPU of Valkey for each request. */
   readonly storeUs: number;
+  /** Allocated by the server on its JavaScript heap for each request; 0 for one that does not tell. */
+  readonly allocatedBytes: number;
 }
+
+/** What a server's process tells of itself. */
+export const metersOf = (child: Child) => ({
+  cpuUs: () => child.ask<number>({ usage: true }),
+  allocatedBytes: () => child.ask<number>({ allocated: true }),
+});
 
 /** Load on one server, with the CPU that it and Valkey took. */
 export async function timed(
   stage: Loading,
-  server: Pick<Server, "cpuUs"> | null,
+  server: Pick<Server, "cpuUs" | "allocatedBytes"> | null,
   order: Omit<LoadOrder, "durationMs">,
   durationMs: number,
 ): Promise<Timed> {
   const [node] = await stage.store.connection.primaries();
   const storeBefore = await storeUsage(node);
+  const allocated = (await server?.allocatedBytes?.()) ?? 0;
   const before = (await server?.cpuUs()) ?? 0;
   const result = await stage.load(order, durationMs);
   const serverUs = (((await server?.cpuUs()) ?? 0) - before) / result.requests;
   const storeUs = ((await storeUsage(node)).cpuUs - storeBefore.cpuUs) / result.requests;
-  return { ...result, serverUs, storeUs };
+  const allocatedBytes = (((await server?.allocatedBytes?.()) ?? 0) - allocated) / result.requests;
+  return { ...result, serverUs, storeUs, allocatedBytes };
 }
 
 /** The seal as it would stand now: the control function moves it each minute. */

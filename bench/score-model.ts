@@ -98,5 +98,6 @@ function rowsOf(own: readonly Timed[], baseline: readonly Timed[], connections: 
     row("p95", "ms", ({ p95Ms }) => p95Ms),
     row("p99", "ms", ({ p99Ms }) => p99Ms, 1.5),
     row("CPU of the server", "µs", ({ serverUs }) => serverUs),
+    { ...row("allocated by the server", "bytes", ({ allocatedBytes }) => allocatedBytes), baselines: [] },
   ];
 }

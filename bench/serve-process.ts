@@ -6,7 +6,8 @@ import { createInferenceLog } from "../adapters/inference-log.ts";
 import { readArtefactFolder } from "../adapters/model/artefact-store.ts";
 import { createExactExplainer } from "../adapters/model/exact-explainer.ts";
 import { openModel } from "../adapters/model/open.ts";
-import { createReader } from "../adapters/valkey/reader.ts";
+import { createBucketStore } from "../adapters/valkey/bucket-store.ts";
+import { createReader, readingConnection } from "../adapters/valkey/reader.ts";
 import { createEncoder } from "../core/vector.ts";
 import type { ApiDependencies } from "../functions/api/app.ts";
 import { createKey, type KeyRecord, type KeyStore } from "../functions/api/keys.ts";
@@ -17,7 +18,7 @@ import { LOOPBACK } from "../local/ports.ts";
 import { listenBare } from "./bare-server.ts";
 import { fraud, pick, servingPlan } from "./definitions.ts";
 import { feastPlan, feastServices } from "./feast-data.ts";
-import { ownCpuUs } from "./meters.ts";
+import { AllocationMeter, ownCpuUs } from "./meters.ts";
 
 export interface ListenOrder {
   readonly listen: "freshet" | "bare";
@@ -27,7 +28,7 @@ export interface ListenOrder {
   /** What is served: features over windows, or what is compared with Feast. @default windows */
   readonly definitions?: "windows" | "feast";
 }
-export type ServeOrder = ListenOrder | { readonly usage: true };
+export type ServeOrder = ListenOrder | { readonly usage: true } | { readonly allocated: true };
 export interface Serving {
   readonly port: number;
   readonly key: string;
@@ -41,8 +42,11 @@ process.on("message", (order: ServeOrder) => {
   );
 });
 
+const allocations = new AllocationMeter();
+
 async function answer(order: ServeOrder): Promise<Serving | number> {
   if ("usage" in order) return ownCpuUs();
+  if ("allocated" in order) return allocations.read();
   if (order.listen === "bare") return { port: await listenBare(order.valkeyPort), key: "" };
   const keys = keysInMemory();
   const { key } = await createKey(keys, { tenant: "default", scopes: ["read", "score"], nowMs: Date.now() });
@@ -55,19 +59,26 @@ const DEFINITIONS = {
   feast: { plan: feastPlan, services: feastServices },
 };
 
-const dependencies = async (order: ListenOrder, keys: KeyStore): Promise<ApiDependencies> => ({
-  ...DEFINITIONS[order.definitions ?? "windows"],
-  keys,
-  audit: { write: async () => {}, page: async () => ({ records: [], next: null }) },
-  historical: null,
-  pushed: null,
-  scoring: order.model === undefined ? null : await scoringWith(order.model),
-  ingest: null,
-  reader: createReader(DEFINITIONS[order.definitions ?? "windows"].plan, { host: LOOPBACK, port: order.valkeyPort }),
-  clock: Date.now,
-  log: (message, details, error) => process.stderr.write(`${message} ${JSON.stringify(details)} ${String(error)}\n`),
-  version: "bench",
-});
+async function dependencies(order: ListenOrder, keys: KeyStore): Promise<ApiDependencies> {
+  // As the product does it: one connection for reads and limits, and limits that no load of one machine reaches.
+  const connection = readingConnection({ host: LOOPBACK, port: order.valkeyPort });
+  const limit = { perSecond: 200_000, burst: 400_000, perDay: null };
+  const limits = { defaults: { score: limit, read: limit }, tenants: { get: async () => null } };
+  return {
+    ...DEFINITIONS[order.definitions ?? "windows"],
+    keys,
+    audit: { write: async () => {}, page: async () => ({ records: [], next: null }) },
+    historical: null,
+    pushed: null,
+    scoring: order.model === undefined ? null : await scoringWith(order.model),
+    ingest: null,
+    reader: createReader(DEFINITIONS[order.definitions ?? "windows"].plan, connection),
+    limits: { ...limits, store: createBucketStore(connection) },
+    clock: Date.now,
+    log: (message, details, error) => process.stderr.write(`${message} ${JSON.stringify(details)} ${String(error)}\n`),
+    version: "bench",
+  };
+}
 
 /** The registry with one champion, which is not asked for again, and the log as far as S3: rows are formatted and compressed. */
 async function scoringWith(folder: string): Promise<ScoringPorts> {
