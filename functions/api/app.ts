@@ -31,7 +31,7 @@ import type { PushedPorts } from "./pushed-ports.ts";
 import { createPusher } from "./pusher.ts";
 import { createRankHandler } from "./rank.ts";
 import { createRegisterHandler } from "./register.ts";
-import { createRouter } from "./router.ts";
+import { createRouter, type RouterOptions } from "./router.ts";
 import { createScoreHandlers } from "./score.ts";
 import { createScoreRunner } from "./score-run.ts";
 import type { ScoringPorts } from "./scoring-ports.ts";
@@ -88,7 +88,7 @@ export type Log = (message: string, details: Readonly<Record<string, unknown>>, 
 const ITSELF = { charges: "itself" } as const;
 
 /** @throws DefinitionError when a service's functions do not fit the plan */
-export function createApp(deps: ApiDependencies): Hono {
+export function createApp(deps: ApiDependencies, host: Pick<RouterOptions, "compresses"> = {}): Hono {
   const { plan, ingest, clock, log } = deps;
   const prometheus = createPrometheusTelemetry();
   const telemetry = deps.telemetry === undefined ? prometheus : bothTelemetries(prometheus, deps.telemetry);
@@ -98,6 +98,7 @@ export function createApp(deps: ApiDependencies): Hono {
   const { limits } = deps;
   const authenticate = createAuthenticator(deps.keys, clock);
   const register = createRouter(app, {
+    ...host,
     admission: limits && createAdmission({ ports: limits, clock, telemetry, onFault }),
     authenticate,
     telemetry,

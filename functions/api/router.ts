@@ -4,6 +4,7 @@ import { FreshetError } from "../../core/errors.ts";
 import { type Audit, type AuditKind, audited } from "../shared/audited.ts";
 import { holdsKey, urlHoldsKey, withoutKeys } from "../shared/hidden-keys.ts";
 import { type Admission, FREE_TICKET, type Ticket } from "./admission.ts";
+import { COMPRESSED_FROM, compress } from "./compression.ts";
 import type { Authenticator, Principal, Scope } from "./keys.ts";
 import { Problem, problemBody, toProblem } from "./problems.ts";
 import type { Telemetry } from "./telemetry.ts";
@@ -34,6 +35,8 @@ export interface RouterOptions {
   readonly telemetry: Telemetry;
   /** @default no limits */
   readonly admission?: Admission;
+  /** For a host that nothing compresses answers for. @default false */
+  readonly compresses?: boolean;
   /** Told about every error that is ours. Never gets a payload or a key. */
   readonly onError: (error: unknown, context: { requestId: string; route: string; code: string }) => void;
   /** Null for a host without audited routes. */
@@ -69,7 +72,7 @@ const PUBLIC: Principal = { keyId: "", tenant: "", scopes: new Set() };
 
 /** Registers routes on `app`, named by their path in logs and metrics. */
 export function createRouter(app: Hono, options: RouterOptions): Register {
-  const { authenticate, admission, telemetry, onError, audit } = options;
+  const { authenticate, admission, telemetry, onError, audit, compresses = false } = options;
   const routes: { method: Method; path: string; pattern: RegExp }[] = [];
 
   function fail(
@@ -142,8 +145,16 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
               ({ target }) => target,
             ));
         await ticket.settled();
+        const all = { ...headers, ...ticket.headers() };
+        const type = contentType ?? "application/json";
+        if (!compresses || body.length < COMPRESSED_FROM) {
+          telemetry.request(path, status, performance.now() - startedAt);
+          return respond(status, body, type, requestId, all);
+        }
+        const compressed = await compress(c.req.header("accept-encoding"), body);
         telemetry.request(path, status, performance.now() - startedAt);
-        return respond(status, body, contentType ?? "application/json", requestId, { ...headers, ...ticket.headers() });
+        const vary = { vary: "accept-encoding", ...(compressed && { "content-encoding": compressed.encoding }) };
+        return respond(status, compressed?.body ?? body, type, requestId, { ...all, ...vary });
       } catch (error) {
         return fail(await weigh(error, ticket), path, requestId, startedAt, errors, ticket);
       }
@@ -223,7 +234,7 @@ async function deny(
  */
 function respond(
   status: number,
-  body: string,
+  body: string | Uint8Array<ArrayBuffer>,
   type: string,
   requestId: string,
   more: Readonly<Record<string, string>> | undefined,

@@ -48,7 +48,7 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
   // Models and connections are warm before the first request can come.
   const { scoring, reader, fallback } = dependencies;
   await Promise.all([scoring?.serving.refresh(), reader?.state(), fallback?.snapshots?.warm()]);
-  const app = createApp(dependencies);
+  const app = createApp(dependencies, { compresses: true });
   const requestTimeout = options.requestTimeoutMs ?? REQUEST_MS;
   const server = serve({
     fetch: app.fetch,
