@@ -42,6 +42,7 @@ const COMMANDS: Readonly<Record<string, { description: string; load: () => Promi
   tenants: { description: "what each tenant may ask for", load: () => import("./commands/tenants.ts") },
   audit: { description: "who changed what, and who looked", load: () => import("./commands/audit.ts") },
   plan: { description: "check the definitions and show what a change does", load: () => import("./commands/plan.ts") },
+  client: { description: "write a typed client of this app's API", load: () => import("./commands/client.ts") },
   schemas: { description: "check the contracts for compatibility", load: () => import("./commands/schemas.ts") },
   bench: { description: "measure, beside a baseline of the same run", load: () => import("./commands/bench.ts") },
   import: { description: "bring past events into the archive", load: () => import("./commands/import.ts") },

@@ -70,6 +70,8 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   // Benchmarks start their servers as tests do.
   "bench/": ["bench/", "adapters/", "core/", "functions/", "local/", "features/", "schemas/", "test/support/"],
   "monitor/": ["monitor/"],
+  // Given to others, who have nothing else of this.
+  "clients/": ["clients/"],
 };
 
 describe("imports", () => {

@@ -1,0 +1,59 @@
+/** How the names and types of an app become those of calls and answers. */
+import type { FeatureValue, Variant } from "./answers.ts";
+
+/** What the generated part says of an app. */
+export interface AppShape {
+  /** Join key by entity. */
+  readonly entities: object;
+  /** By full name. */
+  readonly features: object;
+  readonly services: object;
+  readonly streams: object;
+}
+interface FeatureShape {
+  readonly joinKey: string;
+  readonly entity: string;
+  readonly value: unknown;
+}
+interface ServiceShape {
+  /** Join keys; those that a request may leave out are optional. */
+  readonly keys: object;
+  readonly request: object;
+  readonly features: string;
+  readonly onDemand: string;
+  /** Join key of what is ranked; never where the service does not rank. */
+  readonly candidate: string;
+}
+
+export type Key<T> = keyof T & string;
+export type FeatureOf<A extends AppShape, F> = F extends keyof A["features"] ? A["features"][F] : never;
+export type ValueOf<A extends AppShape, F> = FeatureOf<A, F> extends FeatureShape ? FeatureOf<A, F>["value"] : never;
+export type JoinKeyOf<A extends AppShape, F> =
+  FeatureOf<A, F> extends FeatureShape ? FeatureOf<A, F>["joinKey"] : never;
+export type FeaturesOf<A extends AppShape, E> = {
+  [F in Key<A["features"]>]: FeatureOf<A, F> extends { entity: E } ? F : never;
+}[Key<A["features"]>];
+export type ServiceOf<A extends AppShape, S> = S extends keyof A["services"]
+  ? A["services"][S] extends ServiceShape
+    ? A["services"][S]
+    : never
+  : never;
+export type RankedBy<A extends AppShape> = {
+  [S in Key<A["services"]>]: [ServiceOf<A, S>["candidate"]] extends [never] ? never : S;
+}[Key<A["services"]>];
+export type Values<A extends AppShape, F extends string> = { readonly [N in F]: FeatureValue<ValueOf<A, N>> };
+export type EntityKeys<A extends AppShape, F> = { readonly [K in JoinKeyOf<A, F>]: string | null };
+export type ScoreRequest<A extends AppShape, S> = ServiceOf<A, S>["keys"] &
+  ServiceOf<A, S>["request"] & { readonly variant?: Variant };
+export type RankRequest<A extends AppShape, S> = Omit<ServiceOf<A, S>["keys"], ServiceOf<A, S>["candidate"]> &
+  Partial<ServiceOf<A, S>["request"]> & {
+    readonly candidates: readonly (
+      | string
+      | ({ readonly [K in ServiceOf<A, S>["candidate"]]: string } & Partial<ServiceOf<A, S>["request"]>)
+    )[];
+    readonly k?: number;
+    readonly variant?: Variant;
+    readonly explain?: boolean | "exact";
+  };
+/** Stored features and those that are computed on demand. */
+export type NamesOf<A extends AppShape, S> = ServiceOf<A, S>["features"] | ServiceOf<A, S>["onDemand"];
