@@ -47,6 +47,7 @@ export class TrainingStack extends FreshetStack {
       memoryMb: 1_769,
     });
     data.grantRead(steps);
+    data.grantLay(steps);
     models.grantRegister(steps);
     const { task, permissions } = props.training(this, "Job", deployment, data);
     const functions = { build: build.lambda.functionArn, steps: steps.lambda.functionArn };

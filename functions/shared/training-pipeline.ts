@@ -6,15 +6,15 @@ import { hash } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { GetObjectCommand, type S3Client } from "@aws-sdk/client-s3";
-import { openModel } from "../../adapters/model/open.ts";
+import { GetObjectCommand, PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
+import { type ArtefactFiles, openModel } from "../../adapters/model/open.ts";
 import { promote } from "../../adapters/model/promotion.ts";
 import { registerModel } from "../../adapters/model/register.ts";
 import { servableCheck } from "../../adapters/model/servable.ts";
 import { readTarGz } from "../../adapters/model/tar.ts";
-import type { ModelRegistry } from "../../adapters/model-registry.ts";
+import type { ModelId, ModelRegistry, ModelVersion } from "../../adapters/model-registry.ts";
 import { parseS3Uri } from "../../adapters/s3-uri.ts";
-import { FreshetError } from "../../core/errors.ts";
+import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import { checkTenant } from "../../core/event.ts";
 import { type GateDefinition, judge, type Verdict } from "../../core/gate.ts";
 import type { Plan } from "../../core/plan.ts";
@@ -44,6 +44,8 @@ export interface Prepared {
   readonly tenant: string;
   readonly service: string;
   readonly training_set: string;
+  /** `s3://…/`: files of the model that stands, for the job's channel of that name; an object that says so when none does. */
+  readonly champion: string;
   readonly job_name: string;
   readonly hyperparameters: Readonly<Record<string, string>>;
   readonly promote: boolean;
@@ -58,7 +60,7 @@ export interface Trained extends Prepared {
 }
 
 /**
- * Looks at the training set before an instance is paid for.
+ * Looks at the training set before an instance is paid for, and lays the champion beside it to be scored on the same rows.
  * @throws FreshetError `tenant_invalid`, `service_unknown`, `training_set_missing`, `training_set_mismatch`, `s3_uri`
  */
 export async function prepare(ports: TrainingPorts, input: TrainingInput, execution: string): Promise<Prepared> {
@@ -87,19 +89,44 @@ export async function prepare(ports: TrainingPorts, input: TrainingInput, execut
     });
   }
   const given = Object.entries(input.hyperparameters ?? {}).map(([name, value]) => [name, String(value)]);
+  const jobName = `${input.service}-${execution}`
+    .replace(/[^a-zA-Z0-9]+/g, "-")
+    .slice(0, 63)
+    .replace(/-+$/, "");
   return {
     tenant,
     service: input.service,
     training_set: uri,
-    job_name: `${input.service}-${execution}`
-      .replace(/[^a-zA-Z0-9]+/g, "-")
-      .slice(0, 63)
-      .replace(/-+$/, ""),
+    champion: await layChampion(ports, { tenant, service: input.service }, parseS3Uri(uri).bucket, jobName),
+    job_name: jobName,
     hyperparameters: { ...Object.fromEntries(given), service: input.service, plan_hash: plan.hash, tenant },
     promote: input.promote ?? true,
     execution,
     group: input.service.replaceAll("_", "-"),
   };
+}
+
+/** A channel without an object is an error to SageMaker, so there is always one. */
+async function layChampion({ registry, s3 }: TrainingPorts, id: ModelId, Bucket: string, job: string): Promise<string> {
+  const { champion } = await registry.aliases(id);
+  const files = champion === null ? null : await filesOf(registry, await registry.get(id, champion));
+  const { "manifest.json": manifest, "trees.json": trees } = files ?? {};
+  const laid = files === null ? { "none.json": "{}" } : { "trees.json": trees, "manifest.json": manifest };
+  const folder = `training-sets/champions/${job}/`;
+  for (const [name, Body] of Object.entries(laid)) {
+    await s3.send(new PutObjectCommand({ Bucket, Key: `${folder}${name}`, Body }));
+  }
+  return `s3://${Bucket}/${folder}`;
+}
+
+/** What is broken about the champion keeps no other model from being trained. */
+async function filesOf(registry: ModelRegistry, version: ModelVersion): Promise<ArtefactFiles | null> {
+  try {
+    return await registry.files(version);
+  } catch (error) {
+    if (!(error instanceof FreshetError) || error instanceof InfrastructureError) throw error;
+    return null;
+  }
 }
 
 /**

@@ -178,18 +178,7 @@ export function trainingJob(props: {
       MetricDefinitions: TRAINING_METRICS,
     },
     RoleArn: props.roleArn,
-    InputDataConfig: [
-      {
-        ChannelName: "train",
-        DataSource: {
-          S3DataSource: {
-            S3DataType: "S3Prefix",
-            "S3Uri.$": "$.training_set",
-            S3DataDistributionType: "FullyReplicated",
-          },
-        },
-      },
-    ],
+    InputDataConfig: [channel("train", "$.training_set"), channel("champion", "$.champion")],
     OutputDataConfig: { S3OutputPath: `s3://${bucket.bucketName}/${JOBS}`, KmsKeyId: key.keyArn },
     ResourceConfig: { InstanceCount: 1, InstanceType: training.instanceType, VolumeSizeInGB: training.volumeGb },
     StoppingCondition: { MaxRuntimeInSeconds: training.maxRuntimeSeconds },
@@ -197,3 +186,10 @@ export function trainingJob(props: {
     EnableNetworkIsolation: true,
   };
 }
+
+const channel = (name: string, path: string) => ({
+  ChannelName: name,
+  DataSource: {
+    S3DataSource: { S3DataType: "S3Prefix", "S3Uri.$": path, S3DataDistributionType: "FullyReplicated" },
+  },
+});

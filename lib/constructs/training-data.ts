@@ -33,6 +33,12 @@ export class TrainingData extends Construct {
     fn.set("trainingBucket", this.bucket.bucketName);
   }
 
+  /** To lay the champion beside a set. */
+  grantLay(fn: NodeFunction): void {
+    fn.allow(["s3:PutObject"], [this.bucket.arnForObjects(`${SETS}/champions/*`)]);
+    fn.allow(["kms:GenerateDataKey"], [this.key.keyArn]);
+  }
+
   grantRead(fn: NodeFunction): void {
     fn.allow(
       ["s3:GetObject"],

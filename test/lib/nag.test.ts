@@ -46,7 +46,7 @@ const accepted: readonly Accepted[] = [
       "versions of models, logged scores and pushed values come under fresh names: a prefix is as exact as it gets",
   },
   {
-    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|training-sets|jobs|raw|compacted|compaction|values)\/\*\]$/,
+    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|training-sets|training-sets\/champions|jobs|raw|compacted|compaction|values)\/\*\]$/,
     at: /training\/((Build|Steps)\/Role|Job\/JobRole)\/DefaultPolicy/,
     reason: "training sets, jobs and versions come under fresh names: a prefix is as exact as it gets",
   },

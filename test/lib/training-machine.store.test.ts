@@ -221,6 +221,11 @@ describe("the training machine, executed", () => {
     const input = { service: "fraud", training_set: sets["good"], hyperparameters: QUICK, promote: false };
     expect((await execute("second", input)).status).toBe("SUCCEEDED");
     expect(await registered()).toEqual({ versions: [3, 2, 1], champion: 1 });
+    // The same rows and settings: what the job was given to score beside its own is the first model.
+    const [first, , third] = await Promise.all([1, 2, 3].map((version) => registry.get(id, version)));
+    expect(first!.champion).toBe(null);
+    expect(third!.champion).toMatchObject({ manifestSha256: first!.manifestSha256 });
+    expect(third!.champion!.metrics["pr_auc"]).toBeCloseTo(first!.metrics["pr_auc"]!, 12);
   });
 
   it.each([

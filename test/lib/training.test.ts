@@ -89,6 +89,10 @@ describe("the training machine", () => {
       "S3Uri.$": "$.training_set",
       S3DataDistributionType: "FullyReplicated",
     });
+    expect(Parameters.InputDataConfig[1]).toMatchObject({
+      ChannelName: "champion",
+      DataSource: { S3DataSource: { "S3Uri.$": "$.champion" } },
+    });
     expect(Parameters.OutputDataConfig.KmsKeyId).toBeDefined();
   });
 

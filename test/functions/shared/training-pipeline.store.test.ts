@@ -52,6 +52,7 @@ async function upload(job: string, folder: string): Promise<void> {
 const trained = (execution: string, job = "first"): Trained => ({
   ...id,
   training_set: "s3://models/set/",
+  champion: "s3://models/champion/",
   job_name: execution,
   group: "fraud",
   hyperparameters: {},
