@@ -1,12 +1,14 @@
 /** What a ranking reads, who scores it, what is logged of it: over doubles of the store and the models. */
 import { beforeEach, describe, expect, it } from "vitest";
 import { hash64 } from "../../../adapters/hash.ts";
+import type { InferenceRow } from "../../../adapters/inference-log-format.ts";
+import { outcomesOf } from "../../../adapters/offline/scored-outcomes.ts";
 import { InfrastructureError } from "../../../core/errors.ts";
 import type { FeatureValue, Scalar } from "../../../core/plan.ts";
 import { fractionOf } from "../../../core/variant.ts";
 import { type ApiDependencies, createApp } from "../../../functions/api/app.ts";
 import { createKey } from "../../../functions/api/keys.ts";
-import type { ScoreLogger } from "../../../functions/api/score-log.ts";
+import { createScoreLogger, type ScoreLogger } from "../../../functions/api/score-log.ts";
 import { plan, testDependencies } from "./doubles.ts";
 
 const ports = testDependencies();
@@ -159,6 +161,46 @@ describe("the log", () => {
       [0.009, "m@3"],
       [0.005, "m@3"],
     ]);
+  });
+
+  it("and the clicks that follow are an experiment's outcomes, by the event ids of the answers", async () => {
+    const [champion, challenger] = [model("m@1"), model("m@2", 2)];
+    for (const [i, id] of ["a", "b", "c"].entries()) item(id, { shown_7d: 10 * i });
+    const { rank, logged } = await ranker({ champion, challenger, share: 0.5 });
+    const answers = [];
+    for (let u = 0; u < 20; u++) answers.push(await rank({ user_id: `u${u}`, candidates: ["a", "b", "c"], k: 2 }));
+    const rows: InferenceRow[] = [];
+    const log = { add: (row: InferenceRow) => void rows.push(row), flush: async () => {}, close: async () => {} };
+    const logger = createScoreLogger({ log, plan, onFault: ({ error }) => Promise.reject(error) });
+    for (const one of logged) logger.record(one);
+    await logger.settle();
+    expect(rows).toHaveLength(40);
+    expect(rows[0]).toMatchObject({
+      service: "recommendation",
+      row: 0,
+      eventId: answers[0].items[0].event_id,
+      keys: { user_id: "u0", item_id: "c" },
+      request: { category: null },
+      assigned: "hash",
+    });
+    // Everybody clicks the first item that they are shown, and not the second.
+    const clicked = new Map(
+      answers.flatMap(({ items: [one, two] }) => [
+        [one.event_id, true],
+        [two.event_id, false],
+      ]),
+    );
+    const inLog = (async function* () {
+      yield* rows;
+    })();
+    const { outcomes, leftOut } = await outcomesOf(inLog, clicked, { review: 0.5, decline: 0.9 }, "user_id");
+    expect(leftOut).toEqual({ asked_for: 0, not_dealt: 0, no_event_id: 0, scored_again: 0 });
+    expect(outcomes).toHaveLength(40);
+    expect(new Set(outcomes.map(({ arm }) => arm))).toEqual(new Set(["champion m@1", "challenger m@2"]));
+    for (const { unit, arm, score, positive } of outcomes) {
+      expect(unit).toMatch(/^key u\d+$/);
+      expect(score).toBe(((arm.startsWith("challenger") ? 2 : 1) * (positive ? 20 : 10)) / 1000);
+    }
   });
 
   it("gives each ranking event ids of its own, under the same request id too", async () => {
