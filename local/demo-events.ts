@@ -27,12 +27,20 @@ export interface SamplePayment {
   readonly fields: Readonly<Record<string, unknown>>;
 }
 
+/** Somebody of the crowd who has clicked just now, and what the crowd was shown: candidates of a ranking. */
+export interface Shopper {
+  readonly userId: string;
+  readonly candidates: readonly { readonly item_id: string; readonly category: string }[];
+}
+
 export interface DemoEvents {
   readonly sent: number;
   readonly acknowledged: number;
   /** The first payments of frauds that come next, and the first honest ones. */
   readonly frauds: readonly SamplePayment[];
   readonly honest: readonly SamplePayment[];
+  /** Null where nobody has clicked. */
+  readonly shopper: Shopper | null;
 }
 
 /**
@@ -73,18 +81,38 @@ export async function streamDemoEvents(
     );
     signal.throwIfAborted();
     const now = { fromMs: Date.now(), toMs: Date.now() + LIVE_MS, live: true };
+    let userId: string | null = null;
+    const shown = new Map<string, string>();
+    const watch = ({ event, kind }: Outgoing): void => {
+      if (event.stream !== "clicks" || kind !== "event") return;
+      const { action, user_id, item_id, category } = event.fields;
+      if (action === "click") userId = String(user_id);
+      shown.set(String(item_id), String(category));
+    };
     const crowd = await generate(
       { ...CROWD, ...unruly, ...now, seed: crowdSeed, fraudRate: 0.01 },
-      brokerSink(client, deployment.streams, true, crowdSeed),
+      watched(brokerSink(client, deployment.streams, true, crowdSeed), watch),
       progress,
       signal,
     );
     signal.throwIfAborted();
     const acknowledged = newest.acknowledged + crowd.acknowledged;
-    return { sent: newest.sent + crowd.sent - held, acknowledged, frauds, honest };
+    const candidates = [...shown].map(([item_id, category]) => ({ item_id, category }));
+    const shopper = userId === null ? null : { userId, candidates };
+    return { sent: newest.sent + crowd.sent - held, acknowledged, frauds, honest, shopper };
   } finally {
     client.destroy();
   }
+}
+
+function watched(sink: Sink, watch: (out: Outgoing) => void): Sink {
+  return {
+    send(batch) {
+      batch.forEach(watch);
+      return sink.send(batch);
+    },
+    close: () => sink.close(),
+  };
 }
 
 /** Sends what happens before an instant and hands over the rest. */

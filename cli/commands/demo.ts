@@ -3,7 +3,7 @@ import { styleText } from "node:util";
 import type { Command } from "commander";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
-import { type DemoEvents, type SamplePayment, streamDemoEvents } from "../../local/demo-events.ts";
+import { type DemoEvents, type SamplePayment, type Shopper, streamDemoEvents } from "../../local/demo-events.ts";
 import { type FlowReader, openFlow, type StreamFlow, settledEvents } from "../../local/flow.ts";
 import { freshetHome } from "../../local/home.ts";
 import { serveUrl } from "../../local/parts.ts";
@@ -29,6 +29,9 @@ const APPLY_TIMEOUT_MS = 120_000;
 const QUIET_POLLS = 3;
 /** Payments that are looked through for a card whose windows differ. */
 const CARDS_READ = 12;
+/** What a ranking takes. */
+const CANDIDATES = 500;
+const RANKED = 5;
 /** Missing for a card that has not paid yet. */
 const ANY_PAYMENT = "card_activity:tx_count_7d";
 
@@ -75,6 +78,7 @@ async function play(running: Running, flow: FlowReader, steps: Steps, signal: Ab
   const model = await learn(history, signal);
   await steps.step("wait for the model to serve", () => served(running, model, events, signal));
   await showScores(running, events);
+  if (events.shopper !== null) await showRanking(running, events.shopper);
 }
 
 /** Waits until nothing waits at the broker and every event has its fate. */
@@ -147,6 +151,31 @@ async function showScores(running: Running, { frauds, honest }: DemoEvents): Pro
     `${all.filter(({ answer }) => answer.decision !== "approve").length} of ${all.length}`;
   heading("The model would stop or review");
   process.stdout.write(`  ${stopped(worst)} payments of frauds, ${stopped(usual)} honest ones\n`);
+}
+
+/** By rules: the demo's clicks are too few to learn from. */
+async function showRanking(running: Running, { userId, candidates }: Shopper): Promise<void> {
+  const body = {
+    user_id: userId,
+    category: null,
+    candidates: candidates.slice(0, CANDIDATES),
+    k: RANKED,
+    explain: true,
+  };
+  const startedAt = performance.now();
+  const answer = await call(running, "POST", "/v1/rank/recommendation", body);
+  const took = performance.now() - startedAt;
+  heading(`What to show ${userId}, who has just clicked: the best of ${answer["candidates"]} items`);
+  const categories = new Map(candidates.map(({ item_id, category }) => [item_id, category]));
+  const rows = answer["items"].map(({ id, score, explanation }: any) => [
+    id,
+    categories.get(id),
+    score.toFixed(4),
+    explanation.reasons.map(({ text }: any) => text).join("; "),
+  ]);
+  process.stdout.write(
+    `${formatTable([["item", "category", "score", "why"], ...rows])}\n  by ${answer["model_version"]}, in ${took.toFixed(2)} ms; a model for it: freshet train --service recommendation\n`,
+  );
 }
 
 /** Highest score first. */

@@ -3,6 +3,7 @@
  * does not answer leaves the features missing that no snapshot answers; declared defaults stand in, and where one lacks a
  * default the rules decide, since a model has not learned from rows that know nothing.
  */
+import { setImmediate } from "node:timers/promises";
 import { hash64 } from "../../adapters/hash.ts";
 import type { Explanation, ModelScore } from "../../adapters/model/open.ts";
 import type { ServedModel } from "../../adapters/model/servable.ts";
@@ -185,9 +186,9 @@ export function createScoreRunner(options: ScoreRunnerOptions) {
       const dealt = new Map<Scalar, boolean>();
       const chosen = rows.map((row) => choose(target, served, row, dealt));
       const { asOfMs, stored, degraded, lost, snapshotAgeMs } = await read(target, tenant, rows, requestId);
-      const evaluations = rows.map(({ request }, i) => scorer.evaluate(request, stored[i]));
+      const evaluations = await inSteps(rows, ({ request }, i) => scorer.evaluate(request, stored[i]));
       const isLost = service.fallback !== null && [...lost].some((name) => definition.defaults[name] === undefined);
-      const vectors = rows.map(({ request }, i) => {
+      const vectors = await inSteps(rows, ({ request }, i) => {
         const model = isLost ? null : chosen[i].chosen;
         return model === null ? null : model.encode(vectorValues(target, request, evaluations[i].values));
       });
@@ -249,6 +250,7 @@ export const withoutModel = (service: string) =>
     repair: "promote a model (freshet models promote), or declare fallback: rules(...) in its definition and deploy",
   });
 
+const ROWS_A_STEP = 100;
 const NO_MODELS: Served = { champion: null, challenger: null, shadow: null, share: null, fault: null };
 
 /** Scores each model's rows in one run. @returns null for rows without a model, and for those of a model that failed */
@@ -271,6 +273,16 @@ async function scoreVectors(
     }
   }
   return scores;
+}
+
+/** Some rows at a time, and other requests between: 500 rows take milliseconds. */
+async function inSteps<T, R>(rows: readonly T[], one: (row: T, i: number) => R): Promise<R[]> {
+  const done: R[] = [];
+  for (const [i, row] of rows.entries()) {
+    if (i > 0 && i % ROWS_A_STEP === 0) await setImmediate();
+    done.push(one(row, i));
+  }
+  return done;
 }
 
 /** Rows share entities, a ranking's all but one: each is read once. */

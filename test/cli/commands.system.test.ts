@@ -32,6 +32,9 @@ describe("commands of a running laptop", () => {
     // What is shown of a card is from the weeks that were imported and the minutes that were streamed.
     expect(out).toMatch(/card_activity:tx_settled +\d+ +[1-9]\d*\n/);
     expect(out).toMatch(/score +[01]\.\d{4} \((approve|review|decline)\)\n +model +fraud-lightgbm@\d+, champion/);
+    // Somebody of the crowd has clicked, and something fits them better than the rest.
+    expect(out).toMatch(/What to show user_\d+, who has just clicked: the best of [1-9]\d* items/);
+    expect(out).toMatch(/\n +item_\d+ +\w+ +0\.\d{4} +of the category that the user clicked last/);
     expect(out).toContain(`${deployed().serve.url}/docs`);
     expect(code).toBe(0);
   });
