@@ -38,7 +38,7 @@ export function createReadTelemetry(registry: Registry): ReadEvents {
     labelNames: ["of", "to"],
     registers,
   });
-  for (const of of ["store", "snapshots"]) open.labels(of).set(0);
+  for (const from of ["store", "snapshots"]) open.labels(from).set(0);
   const byStore = reads.labels("store");
   return {
     answered(by, tookMs) {
