@@ -6,7 +6,7 @@ import type { OnlineStore } from "./constructs/online-store.ts";
 import type { SecureTable } from "./constructs/secure-table.ts";
 import type { Deployment } from "./deployment.ts";
 import { FreshetStack } from "./freshet-stack.ts";
-import { ingestReadsStore } from "./ingest-placement.ts";
+import { ingestUsesStore } from "./ingest-placement.ts";
 
 export interface IngestStackProps {
   readonly streams: EventStreams;
@@ -14,21 +14,21 @@ export interface IngestStackProps {
   readonly store: OnlineStore;
 }
 
-/** HTTP events to Kinesis: from outside of the VPC, which has no way to Kinesis, unless lookups need the store. Stateless. */
+/** HTTP events to Kinesis: from outside of the VPC, which has no way to Kinesis, unless it needs the store itself. Stateless. */
 export class IngestStack extends FreshetStack {
   readonly fn: NodeFunction;
 
   constructor(scope: Construct, deployment: Deployment, props: IngestStackProps) {
     super(scope, "ingest", { deployment, description: "Freshet: ingest" });
-    const readsStore = ingestReadsStore(deployment.plan);
+    const usesStore = ingestUsesStore(deployment);
     this.fn = new NodeFunction(this, "Ingest", {
       deployment,
       name: "ingest",
       description: "Checks events against their contract and puts them on their stream",
-      placement: readsStore ? props.store.placement : undefined,
+      placement: usesStore ? props.store.placement : undefined,
       memoryMb: deployment.stage.api.memoryMb,
     });
-    if (readsStore) props.store.grantRead(this.fn);
+    if (usesStore) props.store.grantRead(this.fn);
     props.keys.grantLookUp(this.fn);
     this.fn.set("limits", JSON.stringify(deployment.stage.limits));
     props.streams.grantPut(this.fn);

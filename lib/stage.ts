@@ -55,6 +55,13 @@ export interface Stage {
     /** Days after which a record of who changed what is removed. */
     readonly retentionDays: number;
   };
+  readonly ingest: {
+    /**
+     * Ingest takes tenants' tokens out of the buckets that all hosts share, which are in the store: it moves into the store's network,
+     * which then has an endpoint of Kinesis, paid by the hour. Otherwise each of its environments has buckets of its own.
+     */
+    readonly sharesLimits: boolean;
+  };
   /** Of each tenant without limits of its own, by route class. `freshet tenants limits` gives one others. */
   readonly limits: Readonly<Record<"score" | "read" | "write" | "admin", TenantLimit>>;
   readonly snapshots: {
@@ -107,6 +114,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     },
     archive: { retentionDays: null, graceHours: 24, compactionMemoryMb: 1_024 },
     api: { memoryMb: 512, requestsPerSecond: 10_000, burst: 5_000, readBudgetMs: 1000, storeBudgetMs: 500 },
+    ingest: { sharesLimits: true },
     // More than one machine can do: the path is the same as elsewhere, and nothing is refused.
     limits: {
       score: { perSecond: 200_000, burst: 200_000, perDay: null },
@@ -141,6 +149,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     },
     archive: { retentionDays: 400, graceHours: 24, compactionMemoryMb: 2_048 },
     api: { memoryMb: 1_024, requestsPerSecond: 500, burst: 250, readBudgetMs: 250, storeBudgetMs: 100 },
+    ingest: { sharesLimits: false },
     limits: {
       score: { perSecond: 500, burst: 1_000, perDay: null },
       read: { perSecond: 2_000, burst: 4_000, perDay: null },
@@ -177,6 +186,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     },
     archive: { retentionDays: null, graceHours: 24, compactionMemoryMb: 3_008 },
     api: { memoryMb: 1_769, requestsPerSecond: 5_000, burst: 2_500, readBudgetMs: 250, storeBudgetMs: 100 },
+    ingest: { sharesLimits: true },
     limits: {
       score: { perSecond: 2_000, burst: 4_000, perDay: null },
       read: { perSecond: 10_000, burst: 20_000, perDay: null },

@@ -15,7 +15,7 @@ import { AnyPrincipal, PolicyStatement } from "aws-cdk-lib/aws-iam";
 import { LogGroup } from "aws-cdk-lib/aws-logs";
 import { Construct } from "constructs";
 import type { Deployment } from "../deployment.ts";
-import { ingestReadsStore } from "../ingest-placement.ts";
+import { ingestUsesStore } from "../ingest-placement.ts";
 import type { Placement } from "./node-function.ts";
 import { removalOf } from "./removal.ts";
 
@@ -78,7 +78,7 @@ export class PrivateNetwork extends Construct {
     this.clients.addEgressRule(this.store, Port.tcp(storePort), "Valkey");
     // Addresses of S3 and DynamoDB; there is a route to nothing else.
     this.clients.addEgressRule(Peer.anyIpv4(), Port.tcp(443), "Endpoints");
-    if (ingestReadsStore(deployment.plan)) this.addKinesis(vpc);
+    if (ingestUsesStore(deployment)) this.addKinesis(vpc);
   }
 
   private addKinesis(vpc: Vpc): void {

@@ -1,6 +1,9 @@
 /** What emulators ignore is asserted here, on the template for AWS: one fact a test. */
 import { describe, expect, test } from "vitest";
+import { COMPRESSED_FROM } from "../../functions/api/compression.ts";
 import { PROBLEMS, type ProblemCode, problemType } from "../../functions/api/problems.ts";
+import { checkLimits } from "../../functions/api/tenants.ts";
+import { stageNamed } from "../../lib/stage.ts";
 import { fixturePlan, synthesizeAws } from "./synthesized.ts";
 
 const app = synthesizeAws("prod");
@@ -124,7 +127,8 @@ describe("no public store", () => {
 
   test("only its clients' security group reaches the online store, at its one port", () => {
     const rules = app.resources("AWS::EC2::SecurityGroupIngress");
-    expect(rules).toHaveLength(1);
+    // The other one is the Kinesis endpoint's: enriched.test.ts.
+    expect(rules.map(([, { Properties }]) => Properties["FromPort"])).toEqual([group["Port"], 443]);
     const { FromPort, ToPort, SourceSecurityGroupId } = rules[0][1].Properties;
     expect([FromPort, ToPort]).toEqual([group["Port"], group["Port"]]);
     expect(JSON.stringify(SourceSecurityGroupId)).toMatch(/ClientGroup/);
@@ -139,9 +143,9 @@ describe("no public store", () => {
     }
   });
 
-  test("gateway endpoints reach buckets and tables of this account only", () => {
+  test("endpoints reach buckets, tables and streams of this account only", () => {
     const endpoints = app.resources("AWS::EC2::VPCEndpoint");
-    expect(endpoints).toHaveLength(2);
+    expect(endpoints).toHaveLength(3);
     for (const [, { Properties }] of endpoints) {
       const condition = Properties["PolicyDocument"].Statement[0].Condition.StringEquals;
       expect(Object.keys(condition)).toEqual(["aws:PrincipalAccount", "aws:ResourceAccount"]);
@@ -149,21 +153,22 @@ describe("no public store", () => {
   });
 });
 
-describe("functions in the VPC need only gateway endpoints", () => {
-  test("the network's endpoints are two gateways, S3 and DynamoDB", () => {
-    const endpoints = app.resources("AWS::EC2::VPCEndpoint").map(([, { Properties }]) => Properties);
-    expect(endpoints.map((endpoint) => endpoint["VpcEndpointType"])).toEqual(["Gateway", "Gateway"]);
+describe("functions in the VPC need gateway endpoints, and ingest that of Kinesis", () => {
+  test("the network's endpoints are two gateways, S3 and DynamoDB, and Kinesis, where ingest shares limits", () => {
+    const all = app.resources("AWS::EC2::VPCEndpoint").map(([, { Properties }]) => Properties);
+    expect(all.map((endpoint) => endpoint["VpcEndpointType"])).toEqual(["Gateway", "Gateway", "Interface"]);
+    const endpoints = all.slice(0, 2);
     expect(
       endpoints.map((endpoint) => JSON.stringify(endpoint["ServiceName"]).match(/\.(s3|dynamodb)"/)?.[1]).sort(),
     ).toEqual(["dynamodb", "s3"]);
   });
 
-  test("the functions that use the store are inside, and those that use Kinesis outside", () => {
+  test("the functions that use the store are inside, ingest for the sake of tenants' limits", () => {
     const inside = functions
       .filter(([, { Properties }]) => Properties["VpcConfig"])
       .map(([, { Properties }]) => Properties["FunctionName"]);
     expect(inside.sort()).toEqual(
-      ["aggregate", "api", "build", "control", "materialize", "snapshot", "sweep"].map(
+      ["aggregate", "api", "build", "control", "ingest", "materialize", "snapshot", "sweep"].map(
         (name) => `freshet-prod-${name}`,
       ),
     );
@@ -332,9 +337,10 @@ describe("models", () => {
 });
 
 describe("least privilege", () => {
-  test("ingest may check keys and put events", () => {
+  test("ingest may check keys, ask the store, and put events", () => {
     expect(actionsOf("ingest")).toEqual([
       "dynamodb:GetItem",
+      "elasticache:Connect",
       "kinesis:PutRecord",
       "kinesis:PutRecords",
       "kms:Decrypt",
@@ -476,8 +482,16 @@ describe("the API", () => {
     expect(new Set(methods.map(([, { Properties }]) => Properties["HttpMethod"]))).toEqual(new Set(["ANY"]));
   });
 
-  test("bytes arrive as bytes", () => {
+  test("both functions know the stage's limits of tenants", () => {
+    for (const name of ["api", "ingest"]) {
+      const limits = JSON.parse(functionNamed(name).Properties["Environment"].Variables.FRESHET_LIMITS);
+      expect(checkLimits(limits)).toEqual(stageNamed("prod").limits);
+    }
+  });
+
+  test("bytes arrive as bytes, and long answers are compressed for who asks", () => {
     const { Properties } = app.resources("AWS::ApiGateway::RestApi")[0][1];
+    expect(Properties["MinimumCompressionSize"]).toBe(COMPRESSED_FROM);
     expect(Properties["BinaryMediaTypes"]).toEqual([
       "application/vnd.freshet.avro",
       "avro/binary",

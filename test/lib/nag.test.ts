@@ -25,7 +25,7 @@ const accepted: readonly Accepted[] = [
   },
   {
     rule: /^AwsSolutions-IAM5\[Resource::\*\]$/,
-    at: /(Aggregate|Control|Sweep|Snapshot|Build|Materialize|Read)\/Role\/DefaultPolicy/,
+    at: /(Aggregate|Control|Sweep|Snapshot|Build|Materialize|Read|Ingest)\/Role\/DefaultPolicy/,
     reason: "Lambda asks for the network interface actions on every resource; the functions' code is denied them",
   },
   {
