@@ -70,6 +70,7 @@ async function dependencies(order: ListenOrder, keys: KeyStore): Promise<ApiDepe
     audit: { write: async () => {}, page: async () => ({ records: [], next: null }) },
     historical: null,
     pushed: null,
+    materialize: null,
     scoring: order.model === undefined ? null : await scoringWith(order.model),
     ingest: null,
     reader: createReader(DEFINITIONS[order.definitions ?? "windows"].plan, connection),

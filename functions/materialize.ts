@@ -4,10 +4,11 @@ import { join } from "node:path";
 import { MetricUnit } from "@aws-lambda-powertools/metrics";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { S3Client } from "@aws-sdk/client-s3";
-import type { Context } from "aws-lambda";
+import type { Context, DynamoDBStreamEvent } from "aws-lambda";
 import { BatchRuns } from "../adapters/batch-runs.ts";
 import { ControlTable } from "../adapters/control-table.ts";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
+import { MATERIALIZE_RUNNER, MaterializeRequests } from "../adapters/materialize-requests.ts";
 import { archiveTenants } from "../adapters/offline/archive-tenants.ts";
 import { ArchiveMirror } from "../adapters/offline/mirror.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
@@ -21,6 +22,7 @@ import {
   type RunRequest,
   type ViewState,
 } from "./shared/materialization.ts";
+import { runMaterializeRequest } from "./shared/materialize-request.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 
 const dynamodb = new DynamoDBClient(DURABLE_CLIENT);
@@ -36,6 +38,7 @@ const ports = {
   runs: new BatchRuns({ table, dynamodb }),
   tenants: (stream: string) => archiveTenants(mirror, stream),
 };
+const requests = new MaterializeRequests({ table: requireEnvironment("jobsTable"), dynamodb });
 /** No run is begun that has less than this left. */
 const RESERVE_MS = 300_000;
 
@@ -43,9 +46,11 @@ const RESERVE_MS = 300_000;
 export type MaterializeEvent = { readonly kind?: "due" } | ({ readonly kind: "run" } & RunRequest);
 
 export async function handler(
-  event: MaterializeEvent,
+  event: MaterializeEvent | DynamoDBStreamEvent,
   context: Pick<Context, "getRemainingTimeInMillis">,
-): Promise<RunReport | readonly Omit<ViewState, "error">[]> {
+): Promise<RunReport | readonly Omit<ViewState, "error">[] | null> {
+  const deadlineMs = Date.now() + context.getRemainingTimeInMillis() - RESERVE_MS;
+  if ("Records" in event) return runRequested(event, deadlineMs);
   if (event.kind === "run") {
     try {
       const report = await materialize(ports, event);
@@ -56,8 +61,25 @@ export async function handler(
       throw error;
     }
   }
-  const states = await materializeDue(ports, Date.now() + context.getRemainingTimeInMillis() - RESERVE_MS);
+  const states = await materializeDue(ports, deadlineMs);
   return states.map(report);
+}
+
+/** What callers have asked for, told by the table of jobs. A failure is the request's state; it is not tried again. */
+async function runRequested({ Records }: DynamoDBStreamEvent, deadlineMs: number): Promise<null> {
+  for (const { eventName, dynamodb: change } of Records) {
+    const { pk, sk, runner } = change?.NewImage ?? {};
+    if (eventName !== "INSERT" || runner?.S !== MATERIALIZE_RUNNER) continue;
+    const of = { tenant: pk!.S!.slice(pk!.S!.indexOf("#") + 1), id: sk!.S! };
+    const run = { ...ports, requests, materialize: (one: RunRequest) => materialize(ports, one), clock: Date.now };
+    try {
+      await runMaterializeRequest(run, of, deadlineMs);
+      logger.info("materialized on request", of);
+    } catch (error) {
+      logger.error("materialization failed", { ...of, ...describeError(error) });
+    }
+  }
+  return null;
 }
 
 function report({ error, ...state }: ViewState): Omit<ViewState, "error"> {

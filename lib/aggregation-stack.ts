@@ -3,13 +3,16 @@ import type { Construct } from "constructs";
 import { Aggregator, type AggregatorProps } from "./constructs/aggregator.ts";
 import { Builder } from "./constructs/builder.ts";
 import { Materializer } from "./constructs/materializer.ts";
+import type { SecureTable } from "./constructs/secure-table.ts";
 import { Snapshotter, type SnapshotterProps } from "./constructs/snapshotter.ts";
 import { Sweeper } from "./constructs/sweeper.ts";
 import { Watchkeeper } from "./constructs/watchkeeper.ts";
 import type { Deployment } from "./deployment.ts";
 import { FreshetStack } from "./freshet-stack.ts";
 
-export type AggregationStackProps = Omit<AggregatorProps & SnapshotterProps, "deployment">;
+export interface AggregationStackProps extends Omit<AggregatorProps & SnapshotterProps, "deployment"> {
+  readonly jobs: SecureTable;
+}
 
 /** Streams to online store: apply, advance the seal, sweep, keep snapshots, build from the archive, run batch views. Stateless. */
 export class AggregationStack extends FreshetStack {

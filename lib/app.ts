@@ -25,6 +25,7 @@ export function addStacks(app: App, deployment: Deployment): void {
     lateQueue,
     controlTable,
     snapshots: storage.snapshots,
+    jobs,
   });
   const serving = new ServingStack(app, deployment, {
     store,

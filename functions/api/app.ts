@@ -16,6 +16,7 @@ import { createCatalogueHandlers } from "./catalogue.ts";
 import type { EventCodec } from "./event-check.ts";
 import { createEventsHandler } from "./events.ts";
 import { feastError } from "./feast/errors.ts";
+import { createFeastMaterialize, type MaterializePorts } from "./feast/materialize.ts";
 import { createFeastOnline } from "./feast/online.ts";
 import { createFeastWrites } from "./feast/write.ts";
 import { createFeatureHandlers } from "./features.ts";
@@ -71,6 +72,8 @@ export interface ApiDependencies {
   readonly audit: AuditLog | null;
   /** Null for a host without registered features. */
   readonly pushed: PushedPorts | null;
+  /** Null for a host that cannot have batch views run. */
+  readonly materialize: MaterializePorts | null;
   /** Null for a host without historical jobs. */
   readonly historical: HistoricalPorts | null;
   /** What a tenant may ask for. @default no limits */
@@ -158,6 +161,12 @@ export function createApp(deps: ApiDependencies, host: Pick<RouterOptions, "comp
       const feast = createFeastWrites({ catalogue, registered, pusher });
       register("POST", "/push", "write", feast.push, { errors: feastError, ...ITSELF });
       register("POST", "/write-to-online-store", "write", feast.write, { errors: feastError, ...ITSELF });
+    }
+    if (deps.materialize !== null) {
+      const materialize = createFeastMaterialize({ plan, ports: deps.materialize, clock });
+      const options = { errors: feastError, audit: "features.materialize" };
+      register("POST", "/materialize", "admin", materialize.range, options);
+      register("POST", "/materialize-incremental", "admin", materialize.incremental, options);
     }
     if (deps.historical !== null) {
       const jobs = createHistoricalHandlers({ plan, services, historical: deps.historical, clock });

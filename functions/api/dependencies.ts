@@ -6,6 +6,7 @@ import { EventCodec } from "../../adapters/avro/event-codec.ts";
 import { createKinesisClient } from "../../adapters/kinesis-client.ts";
 import { createKinesisPublisher } from "../../adapters/kinesis-publisher.ts";
 import { deaggregate } from "../../adapters/kpl.ts";
+import { MaterializeRequests } from "../../adapters/materialize-requests.ts";
 import type { OnlineReader } from "../../adapters/online-store.ts";
 import { createSnapshotReader } from "../../adapters/snapshot/snapshot-reader.ts";
 import { SnapshotTable } from "../../adapters/snapshot/snapshot-table.ts";
@@ -70,6 +71,14 @@ export function createDependencies(options: {
         })
       : null,
     pushed: options.pushed,
+    materialize: options.serve.read
+      ? {
+          requests: new MaterializeRequests({
+            table: requireEnvironment("jobsTable"),
+            dynamodb: new DynamoDBClient({ maxAttempts: 2, ...impatient(1_000) }),
+          }),
+        }
+      : null,
     clock: Date.now,
     telemetry: options.telemetry,
     log: options.log,

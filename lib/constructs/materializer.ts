@@ -1,5 +1,6 @@
 import { Duration } from "aws-cdk-lib";
 import { ComparisonOperator, TreatMissingData } from "aws-cdk-lib/aws-cloudwatch";
+import { EventSourceMapping, FilterCriteria, FilterRule, StartingPosition } from "aws-cdk-lib/aws-lambda";
 import { Construct } from "constructs";
 import type { Deployment } from "../deployment.ts";
 import type { Archive } from "./archive.ts";
@@ -16,6 +17,8 @@ export interface MaterializerProps {
   readonly archive: Archive;
   /** How far each view is. */
   readonly controlTable: SecureTable;
+  /** What callers ask for. */
+  readonly jobs: SecureTable;
 }
 
 /** A run that is this late is not coming by itself. */
@@ -31,7 +34,7 @@ export class Materializer extends Construct {
 
   constructor(scope: Construct, id: string, props: MaterializerProps) {
     super(scope, id);
-    const { deployment, store, archive, controlTable } = props;
+    const { deployment, store, archive, controlTable, jobs } = props;
     this.deployment = deployment;
     this.fn = new NodeFunction(this, "Materialize", {
       deployment,
@@ -46,6 +49,18 @@ export class Materializer extends Construct {
     archive.grantRead(this.fn);
     archive.grantValues(this.fn);
     controlTable.grantReadWrite(this.fn);
+    jobs.grantReadWrite(this.fn);
+    jobs.grantChanges(this.fn);
+    // As for historical jobs: who takes a request is in the VPC, from where Lambda cannot be called.
+    new EventSourceMapping(this, "FromJobs", {
+      target: this.fn.lambda,
+      eventSourceArn: jobs.changesArn,
+      startingPosition: StartingPosition.TRIM_HORIZON,
+      batchSize: 1,
+      parallelizationFactor: 2,
+      retryAttempts: 2,
+      filters: [FilterCriteria.filter({ eventName: FilterRule.isEqual("INSERT") })],
+    });
     new Schedule(this, "EveryFiveMinutes", { deployment, fn: this.fn, every: Duration.minutes(5) });
   }
 

@@ -258,6 +258,13 @@ def test_a_write_of_another_type_is_refused_and_says_which_row(store):
     assert answer.status_code == 422 and "row 0" in answer.json(), answer.text
 
 
+def test_materialize_runs_a_batch_view(store):
+    now = datetime.now(timezone.utc)
+    body = {"start_ts": (now - timedelta(days=1)).isoformat(), "end_ts": now.isoformat(), "feature_views": ["merchant_risk"]}
+    answer = call("/materialize", body)
+    assert (answer.status_code, answer.text) == (200, "null"), (answer.status_code, answer.text)
+
+
 def test_a_wrong_key_is_refused(store):
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(Path(store.repo_path) / "registry.db", folder)

@@ -7,8 +7,10 @@ import { stageNamed } from "../../lib/stage.ts";
 import { fixturePlan, synthesizeAws } from "./synthesized.ts";
 
 const app = synthesizeAws("prod");
-/** From the streams of events; a table wakes the function of historical jobs. */
-const mappings = app.resources("AWS::Lambda::EventSourceMapping").filter(([id]) => !id.includes("/Historical"));
+/** From the streams of events; a table wakes those that do jobs. */
+const mappings = app
+  .resources("AWS::Lambda::EventSourceMapping")
+  .filter(([id]) => !/\/(Historical|Materializer)/.test(id));
 
 const functions = app.resources("AWS::Lambda::Function").filter(([, { Properties }]) => Properties["FunctionName"]);
 const group = app.resources("AWS::ElastiCache::ReplicationGroup")[0][1].Properties;

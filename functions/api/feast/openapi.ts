@@ -1,11 +1,14 @@
 /** The routes of Feast's contract in the OpenAPI document. */
 import { type createRoute, z } from "@hono/zod-openapi";
 import type { Plan } from "../../../core/plan.ts";
-import { feastError, feastOnlineAnswer, feastPush, feastRequests, feastWrite } from "./schemas.ts";
+import * as schemas from "./schemas.ts";
 
 type Route = Parameters<typeof createRoute>[0];
 
-const refused = (description: string) => ({ description, content: { "application/json": { schema: feastError } } });
+const refused = (description: string) => ({
+  description,
+  content: { "application/json": { schema: schemas.feastError } },
+});
 const FAILURES = {
   401: refused("The API key is missing, unknown or expired. It may be sent as a bearer token."),
   403: refused("The API key lacks the scope."),
@@ -17,7 +20,7 @@ const FAILURES = {
 };
 
 export function feastRoutes(plan: Plan, keyed: (scope: string) => object): Route[] {
-  const requests = feastRequests(plan);
+  const requests = schemas.feastRequests(plan);
   return [
     {
       method: "post",
@@ -28,7 +31,7 @@ export function feastRoutes(plan: Plan, keyed: (scope: string) => object): Route
       ...keyed("read"),
       request: { body: { required: true, content: { "application/json": { schema: requests.online } } } },
       responses: {
-        200: { description: "Columns.", content: { "application/json": { schema: feastOnlineAnswer } } },
+        200: { description: "Columns.", content: { "application/json": { schema: schemas.feastOnlineAnswer } } },
         ...FAILURES,
       },
     },
@@ -39,7 +42,7 @@ export function feastRoutes(plan: Plan, keyed: (scope: string) => object): Route
       summary: "Write columns of values by Feast's contract",
       description: "Pushes to registered features. A row that is refused fails the call; the others are stored.",
       ...keyed("write"),
-      request: { body: { required: true, content: { "application/json": { schema: feastWrite } } } },
+      request: { body: { required: true, content: { "application/json": { schema: schemas.feastWrite } } } },
       responses: {
         200: { description: "All is stored.", content: { "application/json": { schema: z.null() } } },
         ...FAILURES,
@@ -52,8 +55,40 @@ export function feastRoutes(plan: Plan, keyed: (scope: string) => object): Route
       summary: "Push columns of values by Feast's contract",
       description: "The same as /write-to-online-store, by the name of a push source: the view's own.",
       ...keyed("write"),
-      request: { body: { required: true, content: { "application/json": { schema: feastPush } } } },
+      request: { body: { required: true, content: { "application/json": { schema: schemas.feastPush } } } },
       responses: { 200: { description: "All is stored; the body is empty." }, ...FAILURES },
     },
+    ...(["/materialize", "/materialize-incremental"] as const).map(
+      (path): Route => ({
+        method: "post",
+        path,
+        tags: ["Feast"],
+        summary:
+          path === "/materialize"
+            ? "Run batch feature views over a range, by Feast's contract"
+            : "Run batch feature views from where they are, by Feast's contract",
+        description:
+          "For the caller's tenant. Waits up to 20 seconds for the end, unless `async` is true; then the runs go on by themselves.",
+        ...keyed("admin"),
+        request: {
+          query: schemas.feastMaterializeQuery,
+          body: {
+            required: true,
+            content: {
+              "application/json": {
+                schema: path === "/materialize" ? schemas.feastMaterialize : schemas.feastIncremental,
+              },
+            },
+          },
+        },
+        responses: {
+          200: { description: "All runs are done.", content: { "application/json": { schema: z.null() } } },
+          202: { description: "The runs go on.", content: { "application/json": { schema: schemas.feastAccepted } } },
+          ...FAILURES,
+          409: refused("A view is being materialized; only with `async`."),
+          500: refused("A run failed; the message says why."),
+        },
+      }),
+    ),
   ];
 }

@@ -45,6 +45,30 @@ export const feastPush = z
   })
   .openapi("FeastPush");
 
+const time = z.string().describe("ISO 8601; UTC without a zone.");
+const materialized = z.array(z.string()).nullable().optional().describe("Batch feature views; all when left out.");
+export const feastMaterialize = z
+  .object({
+    start_ts: time.optional(),
+    end_ts: time.optional(),
+    feature_views: materialized,
+    disable_event_timestamp: z
+      .boolean()
+      .optional()
+      .describe("Runs the last whole period, without start_ts and end_ts."),
+  })
+  .openapi("FeastMaterialize");
+export const feastIncremental = z
+  .object({ end_ts: time, feature_views: materialized })
+  .openapi("FeastMaterializeIncremental");
+export const feastMaterializeQuery = z.object({
+  async: z.string().optional().describe("true: answers at once."),
+  force: z.string().optional().describe("true: beside runs that are under way."),
+});
+export const feastAccepted = z
+  .strictObject({ status: z.literal("accepted"), feature_views: z.array(z.string()) })
+  .openapi("FeastAccepted");
+
 export function feastRequests(plan: Plan) {
   const [view] = [...plan.views, ...plan.batchViews];
   const joinKey = plan.entities.find(({ name }) => name === view?.entity)?.joinKey ?? "id";

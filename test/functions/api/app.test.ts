@@ -452,7 +452,7 @@ it("every code that a request can cause is caused by a test", () => {
     ],
     // Only by Feast's contract: test/functions/api/feast/.
     ...["entities_uneven", "names_collide", "view_unknown", "request_data_missing"],
-    ...["push_target_invalid", "push_source_unknown"],
+    ...["push_target_invalid", "push_source_unknown", "materialization_running", "materialization_failed"],
     // edge.store.test.ts.
     "body_incomplete",
     // enrich.test.ts.

@@ -177,6 +177,8 @@ export function describeErrors(target: ContractTarget): void {
           "/v1/features/{entity}/{id}",
           "/get-online-features",
           "/push",
+          "/materialize",
+          "/materialize-incremental",
           "/write-to-online-store",
           "/health",
           "/ready",

@@ -5,12 +5,14 @@ import { EventCodec } from "../../../adapters/avro/event-codec.ts";
 import { hash64 } from "../../../adapters/hash.ts";
 import type { OutgoingRecord, Publisher, PublishOutcome } from "../../../adapters/kinesis-publisher.ts";
 import { deaggregate } from "../../../adapters/kpl.ts";
+import { isEnded, type MaterializeRequest } from "../../../adapters/materialize-requests.ts";
 import type { EntityRequest, OnlineReader, StoreState } from "../../../adapters/online-store.ts";
 import { compile, EMPTY_LOCK } from "../../../core/compile.ts";
 import { InfrastructureError } from "../../../core/errors.ts";
 import type { FeatureValue } from "../../../core/plan.ts";
 import { definitions } from "../../../features/index.ts";
 import type { ApiDependencies } from "../../../functions/api/app.ts";
+import type { MaterializePorts } from "../../../functions/api/feast/materialize.ts";
 import type { KeyRecord, KeyStore } from "../../../functions/api/keys.ts";
 import { contracts } from "../../../schemas/contracts.ts";
 
@@ -134,6 +136,22 @@ export function memoryAuditLog(): MemoryAuditLog {
   };
 }
 
+/** Requests that are as if they had been done at once. @param state what becomes of each */
+export function memoryRequests(
+  state: MaterializeRequest["state"],
+): MaterializePorts["requests"] & { readonly all: MaterializeRequest[] } {
+  const all: MaterializeRequest[] = [];
+  return {
+    all,
+    async put(request) {
+      const error = state === "failed" ? { code: "view_query_failed", detail: "the query failed" } : null;
+      all.push({ ...request, state, error });
+    },
+    get: async (tenant, id) => all.find((one) => one.tenant === tenant && one.id === id) ?? null,
+    open: async (tenant) => all.filter((one) => one.tenant === tenant && !isEnded(one.state)),
+  };
+}
+
 export interface LogLine {
   readonly message: string;
   readonly details: Readonly<Record<string, unknown>>;
@@ -156,6 +174,7 @@ export function testDependencies() {
     historical: null,
     audit,
     pushed: null,
+    materialize: { requests: memoryRequests("done"), waitMs: 1_000 },
     clock: Date.now,
     log: (message, details, error) => lines.push({ message, details, error }),
     version: "0.0.0",

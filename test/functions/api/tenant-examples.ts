@@ -90,6 +90,10 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
     body: ({ view, card }) => ({ feature_view_name: view, df: frame(card) }),
     owns: true,
   },
+  "POST /materialize": {
+    body: () => ({ start_ts: "2026-01-01", end_ts: "2026-01-02", feature_views: ["merchant_risk"] }),
+  },
+  "POST /materialize-incremental": { body: () => ({ end_ts: "2026-01-02", feature_views: ["merchant_risk"] }) },
   "POST /push": { body: ({ view, card }) => ({ push_source_name: view, df: frame(card) }), owns: true },
   "GET /v1/features": {},
   "GET /v1/features/{name}": { path: ({ feature }) => ({ name: feature }) },
