@@ -87,8 +87,8 @@ export function* simulate(options: SimulationOptions): Generator<SimulatedEvent>
   const shop = new Shop(population, seed);
   const { rhythm = toMs - fromMs >= DAY_MS } = options;
   const pace = (timeMs: number): number => (rhythm ? rhythmAt(timeMs) : 1);
-  const queue = new TimeQueue<() => Generator<SimulatedEvent>>();
-  const later = (timeMs: number, make: () => Generator<SimulatedEvent>) => {
+  const queue = new TimeQueue<() => Iterable<SimulatedEvent>>();
+  const later = (timeMs: number, make: () => Iterable<SimulatedEvent>) => {
     if (timeMs < toMs) queue.add(timeMs, make);
   };
 
@@ -124,7 +124,7 @@ export function* simulate(options: SimulationOptions): Generator<SimulatedEvent>
   const nextVisit = (): void => {
     if (!(clicksPerSecond > 0)) return;
     const timeMs = clock + shop.pauseMs(clicksPerSecond * pace(clock));
-    later(timeMs, function* () {
+    later(timeMs, () => {
       clock = timeMs;
       nextVisit();
       for (const event of shop.visit(ids, tenant, timeMs)) {
@@ -132,6 +132,7 @@ export function* simulate(options: SimulationOptions): Generator<SimulatedEvent>
           yield clickEvent(event);
         });
       }
+      return [];
     });
   };
   const warmUpMs = Math.min(WARM_UP_MS, (1000 * WARM_UP_EVENTS) / (transactionsPerSecond + clicksPerSecond));
