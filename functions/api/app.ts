@@ -13,6 +13,7 @@ import { createScorer } from "../../core/scoring.ts";
 import { createAdmission, type LimitPorts } from "./admission.ts";
 import { createAuditHandler } from "./audit.ts";
 import { createCatalogueHandlers } from "./catalogue.ts";
+import { createContextHandler } from "./context.ts";
 import type { EventCodec } from "./event-check.ts";
 import { createEventsHandler } from "./events.ts";
 import { feastError } from "./feast/errors.ts";
@@ -178,6 +179,7 @@ export function createApp(deps: ApiDependencies, host: Pick<RouterOptions, "comp
     register("GET", "/v1/features", "read", told.list);
     register("GET", "/v1/features/:name", "read", told.one);
     register("GET", "/v1/features/:entity/:id", "read", features.entity, ITSELF);
+    register("GET", "/v1/context/:entity/:id", "read", createContextHandler({ plan, ...shared }), ITSELF);
     register("GET", "/ready", null, createReadyHandler(plan, reader, deps.scoring?.serving ?? null));
   }
   if (ingest !== null) {

@@ -40,6 +40,45 @@ export const catalogueAnswer = z
   })
   .openapi("Catalogue");
 
+export const contextQuery = z.object({
+  format: z.enum(["text", "markdown", "json"]).optional().describe("text when left out."),
+  max_tokens: z.string().optional().describe("1,000 when left out. A token counts as three bytes of UTF-8."),
+  service: z.string().optional().describe("Only what this feature service takes."),
+  features: z.string().optional().describe("Only these, with commas between them."),
+});
+
+export const contextAnswer = z
+  .strictObject({
+    entity: z.string(),
+    id: z.string(),
+    features: z
+      .array(
+        z.strictObject({
+          name: z.string(),
+          description: z.string(),
+          unit: z.string(),
+          value: z.union([
+            z.number(),
+            z.string(),
+            z.boolean(),
+            z.array(z.union([z.number(), z.string(), z.boolean(), z.null()])),
+          ]),
+          event_time_ms: z.number().int().nullable(),
+          age: z.string().nullable().describe("In words, as 3 minutes ago."),
+          deprecated: z.boolean(),
+        }),
+      )
+      .describe("The most informative first: what services take, then the fresher."),
+    left_out: z.array(z.string()).describe("For the limit of tokens."),
+    without_value: z.array(z.strictObject({ name: z.string(), status: z.string() })),
+    tokens: z.number().int().describe("Of the same as text."),
+    as_of_ms: z.number().int(),
+    degraded: z.boolean(),
+    degraded_reason: z.string().nullable(),
+    request_id: z.string(),
+  })
+  .openapi("Context");
+
 const rate = z.number().min(0).max(1).nullable();
 export const featureAnswer = z
   .strictObject({

@@ -2,7 +2,7 @@
 import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Plan } from "../../core/plan.ts";
 import { adminRoutes } from "./admin-openapi.ts";
-import { catalogueAnswer, catalogueQuery, featureAnswer } from "./catalogue-schemas.ts";
+import { catalogueAnswer, catalogueQuery, contextAnswer, contextQuery, featureAnswer } from "./catalogue-schemas.ts";
 import { feastRoutes } from "./feast/openapi.ts";
 import { historicalRequest, jobAnswer } from "./historical-schemas.ts";
 import { limitHeaders } from "./limit-headers.ts";
@@ -164,6 +164,31 @@ export function createOpenApiDocument(plan: Plan, version: string): object {
     ...keyed("read"),
     request: { params: z.object({ name: z.string() }) },
     responses: { 200: json(featureAnswer, "The feature."), ...FAILURES },
+  });
+  add({
+    method: "get",
+    path: "/v1/context/{entity}/{id}",
+    tags: ["Features"],
+    summary: "What is known of an entity, as text for a language model's prompt",
+    description:
+      "Whole lines within a budget of tokens, the most informative first, with descriptions, units and ages in words; " +
+      "the last line says how much was left out. Texts are quoted: no value can pass for another line.",
+    ...keyed("read"),
+    request: {
+      params: z.object({ entity: z.enum(namesOf(plan.entities)), id: z.string() }),
+      query: contextQuery,
+    },
+    responses: {
+      200: {
+        description: "The context.",
+        content: {
+          "text/plain": { schema: z.string() },
+          "text/markdown": { schema: z.string() },
+          "application/json": { schema: contextAnswer },
+        },
+      },
+      ...FAILURES,
+    },
   });
   add({
     method: "get",

@@ -2,7 +2,6 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { catalogueAnswer, featureAnswer } from "../../../functions/api/catalogue-schemas.ts";
 import { pushAnswer, registeredAnswer } from "../../../functions/api/pushed-schemas.ts";
 import * as schemas from "../../../functions/api/schemas.ts";
 import { type ContractTarget, caller, conforming } from "./contract-calls.ts";
@@ -11,7 +10,8 @@ const REGISTER = "/v1/features/register";
 const PUSH = "/v1/features/push";
 const HOUR = 3_600_000;
 
-export function describePushed(target: ContractTarget): void {
+/** What tests of registered features do again and again. */
+export function pushedCalls(target: ContractTarget) {
   const call = caller(target);
   /** A view that no other test has. */
   const freshView = () => `v${randomUUID().replaceAll("-", "").slice(0, 12)}`;
@@ -30,6 +30,11 @@ export function describePushed(target: ContractTarget): void {
     expect([reply.body.detail, reply.status]).toEqual([undefined, 200]);
     return conforming(schemas.onlineAnswer, reply).features;
   }
+  return { call, freshView, register, push, settled, read };
+}
+
+export function describePushed(target: ContractTarget): void {
+  const { call, freshView, register, push, settled, read } = pushedCalls(target);
 
   describe("pushed features", () => {
     it("are registered, pushed, and read as declared ones are: by name, in a batch, and as all of an entity", async () => {
@@ -354,133 +359,6 @@ export function describePushed(target: ContractTarget): void {
         body: { ...body, features: ["card_activity:last_country"] },
       });
       expect([without.body.warnings, without.headers.get("deprecation")]).toEqual([undefined, null]);
-    });
-  });
-
-  describe("the catalogue", () => {
-    const list = async (query: string, key?: string) => {
-      const reply = await call(`/v1/features${query}`, { key });
-      expect([reply.body.detail, reply.status]).toEqual([undefined, 200]);
-      return conforming(catalogueAnswer, reply);
-    };
-
-    it("lists declared features and the tenant's own, by name, in pages", async () => {
-      const view = freshView();
-      await register({ name: `${view}:a`, description: "Colour of the sky", tags: ["weather"], owner: "sky team" });
-      await register({ name: `${view}:b`, entity: "merchant", unit: "EUR" });
-      await register({ name: `${view}:b`, entity: "user", version: 2, dtype: "string" });
-      await settled(async () => ({ status: (await list(`?view=${view}`)).features.length < 2 ? 404 : 200 }));
-      expect((await list(`?view=${view}`)).features).toEqual([
-        {
-          ...{ name: `${view}:a`, kind: "pushed", view, entity: "card", dtype: "double", version: 1, unit: "" },
-          ...{ description: "Colour of the sky", owner: "sky team", tags: ["weather"], ttl_ms: HOUR, deprecated: null },
-        },
-        {
-          ...{ name: `${view}:b`, kind: "pushed", view, entity: "merchant", dtype: "double", version: 1, unit: "EUR" },
-          ...{ description: "", owner: "", tags: [], ttl_ms: HOUR, deprecated: null },
-        },
-      ]);
-      const names: string[] = [];
-      for (let cursor: string | null = ""; cursor !== null; ) {
-        const page: { features: { name: string }[]; next: string | null } = await list(`?limit=7&cursor=${cursor}`);
-        expect(page.features.length).toBeLessThanOrEqual(7);
-        names.push(...page.features.map(({ name }) => name));
-        cursor = page.next;
-      }
-      expect(names).toEqual([...new Set(names)].sort());
-      for (const { features } of [...target.plan.views, ...target.plan.batchViews]) {
-        for (const { name } of features) expect(names).toContain(name);
-      }
-      expect(names).toContain(`${view}:a`);
-      const other = await list("?limit=500", target.keys().second);
-      expect(other.features.map(({ name }) => name)).not.toContain(`${view}:a`);
-    });
-
-    it.each([
-      ["?q=greatest%20AMOUNT", ["card_activity:amount_max_24h"]],
-      ["?entity=merchant&kind=batch", ["merchant_risk:chargeback_rate_30d"]],
-      ["?view=card_activity&q=last_country", ["card_activity:last_country"]],
-      ["?tag=none-has-it", []],
-      ["?owner=nobody", []],
-      ["?view=card_activity&deprecated=true", []],
-    ])("finds by %s", async (query, expected) => {
-      const names = (await list(query)).features.map(({ name }) => name);
-      expect(names).toEqual(expect.arrayContaining(expected));
-      if (expected.length === 0) expect(names).toEqual([]);
-      else expect(names.length).toBeLessThan(10);
-    });
-
-    it.each([
-      ["?limit=0", "wrong_type", "limit"],
-      ["?limit=ten", "wrong_type", "limit"],
-      ["?kind=secret", "wrong_type", "kind"],
-      ["?deprecated=maybe", "wrong_type", "deprecated"],
-      ["?qq=x", "field_unknown", "qq"],
-    ])("refuses %s → 400 %s", async (query, code, field) => {
-      const reply = await call(`/v1/features${query}`);
-      expect([reply.status, reply.body.code, reply.body.field]).toEqual([400, code, field]);
-    });
-
-    it("tells of a declared feature how it comes about, in words too, and who takes it", async () => {
-      const reply = await call("/v1/features/card_activity:declines_1h");
-      expect(conforming(featureAnswer, reply)).toMatchObject({
-        ...{ name: "card_activity:declines_1h", kind: "windowed", entity: "card", dtype: "int64", version: null },
-        description: "count in transactions of the last 1h, where status is declined",
-        definition: { stream: "transactions", operator: "count", window: { size: "1h", hop: "5m", delay_ms: 0 } },
-        services: ["fraud"],
-      });
-      const batch = await call("/v1/features/merchant_risk%3Achargeback_rate_30d");
-      expect(conforming(featureAnswer, batch)).toMatchObject({
-        kind: "batch",
-        definition: { every: expect.any(String) },
-      });
-    });
-
-    it("tells what this process has served of a feature: counted, never guessed", async () => {
-      const [view, card] = [freshView(), randomUUID()];
-      const name = `${view}:n`;
-      await register({ name });
-      const now = Date.now();
-      const values = [1, 2, 6].map((n, i) => ({ id: `${card}-${i}`, event_time_ms: now - 10_000, values: [n] }));
-      await settled(() => push({ features: [name], rows: values }));
-      expect((await push({ features: [name], rows: values })).status).toBe(200);
-      const fresh = conforming(featureAnswer, await call(`/v1/features/${name}`));
-      expect(fresh).toMatchObject({
-        kind: "pushed",
-        definition: { versions: [{ version: 1 }] },
-        services: [],
-        models: [],
-      });
-      const entities = Array.from({ length: 96 }, (_, i) => ({ card_id: `${card}-${i % 4}` }));
-      await settled(() => call("/v1/features/batch", { body: { entities, features: [name] } }));
-      for (let i = 0; i < 8; i++) await call("/v1/features/batch", { body: { entities, features: [name] } });
-      const { served } = conforming(featureAnswer, await call(`/v1/features/${name}`));
-      // Another process may answer, which has served nothing of it.
-      if (served.rows === 0) {
-        expect(served).toMatchObject({ present_rate: null, null_rate: null, values: null, max_age_ms: null });
-        return;
-      }
-      // Of 864 rows about 54: a sample, neither all of them nor none.
-      expect(served.rows).toBeLessThan(200);
-      expect(served.present_rate! + served.missing_rate!).toBeCloseTo(1, 9);
-      if (served.values !== null) {
-        expect([1, 2, 6]).toContain(served.values.min);
-        expect(served.mean_age_ms).toBeGreaterThanOrEqual(10_000);
-      }
-    });
-
-    it("a name that nobody has, and a registered one of another tenant, are alike: 404", async () => {
-      const name = `${freshView()}:mine`;
-      await register({ name });
-      for (const [path, key] of [
-        [`/v1/features/${name}`, target.keys().second],
-        ["/v1/features/none:such", undefined],
-        ["/v1/features/online", undefined],
-      ] as const) {
-        const reply = await call(path, { key });
-        expect([reply.status, reply.body.code, reply.body.field]).toEqual([404, "feature_unknown", "name"]);
-        expect(reply.body.repair).not.toContain("mine");
-      }
     });
   });
 }

@@ -169,6 +169,7 @@ export function describeErrors(target: ContractTarget): void {
           "/v1/features/online",
           "/v1/features/batch",
           "/v1/features",
+          "/v1/context/{entity}/{id}",
           "/v1/features/{name}",
           "/v1/features/register",
           "/v1/features/push",

@@ -8,6 +8,7 @@ import { ENVIRONMENT } from "../../../functions/shared/environment.ts";
 import { createTenant, createTenantKey, deployed, deployedClientConfig } from "../../support/deployed.ts";
 import { describeErrors } from "./contract.ts";
 import type { ContractTarget } from "./contract-calls.ts";
+import { describeCatalogue } from "./contract-catalogue.ts";
 import { describeFeast } from "./contract-feast.ts";
 import { describeFlow } from "./contract-flow.ts";
 import { describeHistorical } from "./contract-historical.ts";
@@ -44,6 +45,7 @@ describe("API Gateway", () => {
   describeRank(target);
   describeHistorical(target);
   describePushed(target);
+  describeCatalogue(target);
   describeFeast(target);
 
   it("answers a path without a method by itself, as a problem document", async () => {
@@ -63,5 +65,6 @@ describe("freshet serve", () => {
   describeRank(target);
   describeHistorical(target);
   describePushed(target);
+  describeCatalogue(target);
   describeFeast(target);
 });

@@ -74,6 +74,7 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
     body: ({ card }) => ({ entities: { card_id: [card] }, features: cardFeatures }),
     changes: false,
   },
+  "GET /v1/context/{entity}/{id}": { path: ({ card }) => ({ entity: "card", id: card }) },
   "GET /v1/features/{entity}/{id}": { path: ({ card }) => ({ entity: "card", id: card }) },
   "POST /v1/features/register": {
     body: ({ feature }) => ({ name: feature, entity: "card", dtype: "double" }),

@@ -1,0 +1,108 @@
+/** Contexts for prompts: whole lines within the budget, whatever the features, and in an order that says why. */
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { ageInWords, type ContextFeature, tokensOf, valueInWords, writeContext } from "../../core/context.ts";
+import type { Status } from "../../core/plan.ts";
+
+const NOW = Date.UTC(2026, 0, 5, 12);
+const feature = (name: string, more: Partial<ContextFeature> = {}): ContextFeature => ({
+  ...{ name, description: `about ${name}`, unit: "", services: 0, deprecated: null },
+  ...{ value: 1, status: "PRESENT", eventTimeMs: NOW - 180_000, ...more },
+});
+const options = { entity: "card", id: "c1", asOfMs: NOW, degraded: null, format: "text", maxTokens: 1_000 } as const;
+
+describe("a context", () => {
+  it("says values with units, ages and what they are; what models take first, then the fresher", () => {
+    const features = [
+      feature("v:late", { eventTimeMs: NOW - 3 * 86_400_000, value: 20.333333333333332, unit: "EUR" }),
+      feature("v:old", { eventTimeMs: NOW - 7_200_000, deprecated: "v:new", value: true }),
+      feature("v:none", { status: "NULL_VALUE", value: null }),
+      feature("v:used", { services: 2, eventTimeMs: NOW - 4 * 86_400_000, value: ["SE", null, 'a"b'] }),
+      feature("v:text", { value: "two\nlines: 1", description: "free\ntext", eventTimeMs: NOW - 400 }),
+    ];
+    expect(writeContext(features, options)!.text.split("\n")).toEqual([
+      'card "c1", as of 2026-01-05T12:00:00.000Z.',
+      'v:used: ["SE", null, "a\\"b"] (about v:used, 4 days ago)',
+      'v:text: "two\\nlines: 1" (free text, just now)',
+      "v:old: true (about v:old, 2 hours ago, deprecated)",
+      "v:late: 20.3333 EUR (about v:late, 3 days ago)",
+      "Further features: 1 without a value.",
+    ]);
+    const markdown = writeContext(features.slice(0, 1), { ...options, format: "markdown", degraded: "failover" })!.text;
+    expect(markdown.split("\n")).toEqual([
+      '## card "c1"',
+      "",
+      "as of 2026-01-05T12:00:00.000Z. Values may lag behind (failover).",
+      "",
+      "- **v:late**: 20.3333 EUR — about v:late, 3 days ago",
+    ]);
+  });
+
+  it("keeps its budget, holds whole lines alone, and counts what it leaves out", () => {
+    const status = fc.constantFrom<Status>(
+      "PRESENT",
+      "PRESENT",
+      "NULL_VALUE",
+      "NOT_FOUND",
+      "OUTSIDE_MAX_AGE",
+      "NOT_READY",
+    );
+    const anything = fc.record({
+      description: fc.string({ unit: "binary", maxLength: 60 }),
+      unit: fc.constantFrom("", "EUR", "days"),
+      value: fc.oneof(fc.double(), fc.string({ unit: "binary", maxLength: 200 }), fc.boolean()),
+      status,
+      eventTimeMs: fc.option(fc.nat(NOW)),
+      services: fc.nat(2),
+    });
+    const format = fc.constantFrom("text" as const, "markdown" as const);
+    fc.assert(
+      fc.property(fc.array(anything, { maxLength: 30 }), fc.nat(600), format, (given, maxTokens, chosen) => {
+        const features = given.map((each, i) => feature(`v:f${i}`, each as Partial<ContextFeature>));
+        const context = writeContext(features, { ...options, maxTokens, format: chosen });
+        if (context === null) return maxTokens < 60;
+        expect(context.tokens).toBeLessThanOrEqual(maxTokens);
+        expect(context.tokens).toBe(Math.ceil(Buffer.byteLength(context.text) / 3));
+        const lines = context.text.split("\n");
+        const written = lines.filter((line) => /^(- \*\*)?v:f\d+/.test(line));
+        const present = features.filter((each) => each.status === "PRESENT");
+        for (const line of written) {
+          const { value } = present.find(({ name }) =>
+            line.replace("- **", "").startsWith(`${name}${chosen === "text" ? ":" : "*"}`),
+          )!;
+          expect(line).toContain(valueInWords(value));
+        }
+        const told = /(\d+) left out/.exec(lines[lines.length - 1]);
+        expect(written.length + Number(told?.[1] ?? 0)).toBe(present.length);
+        return true;
+      }),
+    );
+  });
+
+  it("takes what still fits after something that does not", () => {
+    const features = [feature("v:huge", { services: 1, value: "x".repeat(5_000) }), feature("v:small")];
+    const { text } = writeContext(features, { ...options, maxTokens: 100 })!;
+    expect(text).toContain("v:small: 1");
+    expect(text).toContain("1 left out for the limit of tokens");
+    expect(writeContext(features, { ...options, maxTokens: 20 })).toBeNull();
+  });
+
+  it.each([
+    [0, "just now"],
+    [999, "just now"],
+    [1_000, "1 second ago"],
+    [59_999, "59 seconds ago"],
+    [60_000, "1 minute ago"],
+    [7_199_999, "1 hour ago"],
+    [172_800_000, "2 days ago"],
+    [-5_000, "just now"],
+  ])("%i ms is %s", (ms, words) => expect(ageInWords(ms)).toBe(words));
+
+  it.each([
+    ["", 0],
+    ["abc", 1],
+    ["abcd", 2],
+    ["€", 1],
+    ["𝄞", 2],
+  ])("%j counts %i tokens", (text, tokens) => expect(tokensOf(text)).toBe(tokens));
+});
