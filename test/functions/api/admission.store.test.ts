@@ -1,4 +1,5 @@
 /** Limits over HTTP, on a real Valkey, with two hosts that share it. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "iovalkey";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { createBucketStore, limitKey } from "../../../adapters/valkey/bucket-store.ts";
@@ -143,6 +144,22 @@ it("a row costs one, a class has its own bucket, and a bad request is not free",
   expect(await left("/v1/score/fraud", { body: scorable })).toBe("4");
   expect(await left("/v1/score/fraud/batch", { body: { rows: [scorable, scorable, scorable] } })).toBe("1");
   expect((await call("/v1/features/batch", { body: rows(38) })).body.code).toBe("rate_limited");
+});
+
+it("near the limit the question goes out with the read, in one write that the server reads at once", async () => {
+  const key = await keysOf(await newTenant({ read: slow(4) }));
+  const read = async () => (await on(0, key)("/v1/features/online", { body: online })).headers.get("ratelimit");
+  const server = async (name: string) =>
+    Number(new RegExp(`${name}:(?:calls=)?(\\d+)`).exec(await admin.info("all"))?.[1]);
+  // Two of four are decided on the host; told a moment later.
+  await read();
+  await read();
+  await sleep(300);
+  const [reads, scripts] = [await server("total_reads_processed"), await server("cmdstat_evalsha")];
+  expect(await read()).toMatch(/r=1;/);
+  expect((await server("cmdstat_evalsha")) - scripts).toBe(1);
+  // The request's one, and those of the two questions since.
+  expect((await server("total_reads_processed")) - reads).toBe(1 + 3);
 });
 
 it("refused events are not queued", async () => {
