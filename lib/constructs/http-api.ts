@@ -175,6 +175,11 @@ export class HttpApi extends Construct {
         ...each("LatencyMs", functions, "p50"),
         ...each("LatencyMs", functions, "p99"),
       ]),
+      graph(
+        "Refused by a tenant's limits a minute, and answers while hosts decide these alone",
+        each("RateLimited", functions, "Sum"),
+        each("LimiterFallback", functions, "Sum"),
+      ),
     ]);
     const services = plan.services.map(({ name }) => name);
     board.row("Scores", [

@@ -37,7 +37,9 @@ export type RouterMetric =
   | "ReadsUnanswered"
   | "FallbackMs"
   | "SnapshotLosses"
-  | "BreakersOpened";
+  | "BreakersOpened"
+  | "RateLimited"
+  | "LimiterFallback";
 
 /** Without a label, since CloudFormation takes a labelled metric for metric math, which not every emulator's alarms know. */
 export function streamMetric(name: StreamMetric, stream: string, statistic: string, period = PERIOD): Metric {

@@ -121,6 +121,7 @@ test("the dashboard shows every metric that functions write, and all alarms", ()
     ...["IdentityConflicts", "BucketsNotOk", "SealLagMs", "ScoreLatencyMs", "FeaturesMissing", "Degraded"],
     ...["ViewLagMs", "ViewRows", "ViewRunFailures"],
     ...["SnapshotAgeMs", "SnapshotsWritten", "ReadsWithoutStore", "FallbackMs", "BreakersOpened"],
+    ...["RateLimited", "LimiterFallback"],
   ]) {
     expect(body).toContain(`Freshet\\\\\\",\\\\\\"${metric}`.replaceAll("\\\\\\", "\\"));
   }
