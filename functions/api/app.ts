@@ -25,6 +25,7 @@ import { createMetricsHandler, createReadyHandler, health } from "./health.ts";
 import { createHistoricalHandlers, type HistoricalPorts } from "./historical.ts";
 import { createKeyHandlers } from "./key-routes.ts";
 import { createAuthenticator, type KeyStore } from "./keys.ts";
+import type { LoadGate } from "./load-gate.ts";
 import { createModelHandlers } from "./models.ts";
 import { Observations } from "./observations.ts";
 import { PROBLEMS } from "./problems.ts";
@@ -54,6 +55,14 @@ export interface FallbackPorts {
   /** Null where no snapshots are kept. */
   readonly snapshots: SnapshotSource | null;
   readonly budget: ReadBudget;
+}
+export interface HostOptions extends Pick<RouterOptions, "compresses"> {
+  /** Of a host that takes many calls at once. @default none is turned away, none is drained */
+  readonly state?: {
+    readonly gate: LoadGate;
+    /** True from the signal to end on. */
+    readonly isDraining: boolean;
+  };
 }
 export interface ApiDependencies {
   readonly plan: Plan;
@@ -92,18 +101,20 @@ export type Log = (message: string, details: Readonly<Record<string, unknown>>, 
 const ITSELF = { charges: "itself" } as const;
 
 /** @throws DefinitionError when a service's functions do not fit the plan */
-export function createApp(deps: ApiDependencies, host: Pick<RouterOptions, "compresses"> = {}): Hono {
+export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
   const { plan, ingest, clock, log } = deps;
   const prometheus = createPrometheusTelemetry();
   const telemetry = deps.telemetry === undefined ? prometheus : bothTelemetries(prometheus, deps.telemetry);
   const reader = deps.reader === null ? null : readerOf(deps, deps.reader, telemetry);
+  if (host.state !== undefined) prometheus.watchLoad(host.state.gate);
   const app = new Hono();
   const onFault = (code: string, error: unknown) => log("limits degraded", { code }, error);
   const { limits } = deps;
   const authenticate = createAuthenticator(deps.keys, clock);
   const register = createRouter(app, {
-    ...host,
+    compresses: host.compresses,
     admission: limits && createAdmission({ ports: limits, clock, telemetry, onFault }),
+    gate: host.state?.gate,
     authenticate,
     telemetry,
     onError: (error, context) => log("request failed", context, error),
@@ -180,7 +191,15 @@ export function createApp(deps: ApiDependencies, host: Pick<RouterOptions, "comp
     register("GET", "/v1/features/:name", "read", told.one);
     register("GET", "/v1/features/:entity/:id", "read", features.entity, ITSELF);
     register("GET", "/v1/context/:entity/:id", "read", createContextHandler({ plan, ...shared }), ITSELF);
-    register("GET", "/ready", null, createReadyHandler(plan, reader, deps.scoring?.serving ?? null));
+    register(
+      "GET",
+      "/ready",
+      null,
+      createReadyHandler(plan, reader, deps.scoring?.serving ?? null, {
+        hasFallback: (deps.fallback?.snapshots ?? null) !== null,
+        isDraining: () => host.state?.isDraining ?? false,
+      }),
+    );
   }
   if (ingest !== null) {
     register("POST", "/v1/events/:stream", "write", createEventsHandler({ plan, telemetry, clock, ...ingest }), ITSELF);

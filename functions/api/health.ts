@@ -12,10 +12,15 @@ type Trouble = Pick<StoreCondition, "ready" | "sentence" | "repair">;
 export const health: Handle = () => ({ status: 200, body: '{"status":"ok"}' });
 
 /** @param models null for a host that scores with rules alone */
-export function createReadyHandler(plan: Plan, reader: OnlineReader, models: ModelServing | null): Handle {
+export function createReadyHandler(
+  plan: Plan,
+  reader: OnlineReader,
+  models: ModelServing | null,
+  host: { readonly hasFallback: boolean; readonly isDraining: () => boolean },
+): Handle {
   return async ({ requestId }): Promise<Answer> => {
     const state = await reader.state().catch((): StoreState => UNREACHABLE);
-    const trouble = conditionOf(state) ?? modelTrouble(models);
+    const trouble = host.isDraining() ? DRAINING : (conditionOf(state, host.hasFallback) ?? modelTrouble(models));
     const checks = {
       online_store: { reachable: state.reachable, control: state.control, seals_ms: state.seals },
       plan: { hash: plan.hash, services: plan.services.map(({ name }) => name) },
@@ -65,8 +70,15 @@ function modelTrouble(models: ModelServing | null): Trouble | null {
 
 const UNREACHABLE: StoreState = { reachable: false, control: "unknown", seals: {} };
 
-function conditionOf({ reachable, control }: StoreState): StoreCondition | null {
-  if (!reachable || control === "unknown") return STORE_STATES.unreachable;
+const DRAINING: Trouble = {
+  ready: false,
+  sentence: "draining: this host has been told to end and takes nothing new",
+  repair: "send calls to another host",
+};
+
+/** All hosts share the store: to take each of them out of service while it is away would end what snapshots keep going. */
+function conditionOf({ reachable, control }: StoreState, hasFallback: boolean): Trouble | null {
+  if (!reachable || control === "unknown") return { ...STORE_STATES.unreachable, ready: hasFallback };
   return control === "ok" ? null : STORE_STATES[control];
 }
 

@@ -114,6 +114,7 @@ export const PROBLEMS = {
   registry_unavailable: { status: 503, title: "The model registry does not answer" },
   audit_unavailable: { status: 503, title: "The audit log does not answer" },
   keys_unavailable: { status: 503, title: "API keys cannot be checked" },
+  overloaded: { status: 503, title: "Too many calls at once" },
   not_ready: { status: 503, title: "Not ready" },
   integration_timeout: { status: 504, title: "The function did not answer in time" },
 } as const satisfies Record<string, ProblemType>;

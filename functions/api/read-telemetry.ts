@@ -1,6 +1,7 @@
-/** Where answers come from, and which dependency is spared calls: for the Prometheus page. */
+/** Where answers come from, which dependency is spared calls, and how much there is to do: for the Prometheus page. */
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import type { ReadEvents } from "../../adapters/fallback-reader.ts";
+import type { LoadGate } from "./load-gate.ts";
 
 /** In seconds; ends above any budget. */
 const FALLBACK_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5, 1];
@@ -57,4 +58,24 @@ export function createReadTelemetry(registry: Registry): ReadEvents {
       changes.labels(of, isOpen ? "open" : "closed").inc();
     },
   };
+}
+
+export function createLoadMetrics(registry: Registry, gate: Pick<LoadGate, "calls" | "shed">): void {
+  const registers = [registry];
+  new Gauge({
+    name: "freshet_calls_under_way",
+    help: "Calls with a key that have begun and are not answered.",
+    registers,
+    collect() {
+      this.set(gate.calls);
+    },
+  });
+  new Gauge({
+    name: "freshet_calls_shed",
+    help: "Calls turned away because this host had too many, since its start.",
+    registers,
+    collect() {
+      this.set(gate.shed);
+    },
+  });
 }

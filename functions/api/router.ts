@@ -6,6 +6,7 @@ import { holdsKey, urlHoldsKey, withoutKeys } from "../shared/hidden-keys.ts";
 import { type Admission, FREE_TICKET, type Ticket } from "./admission.ts";
 import { COMPRESSED_FROM, compress } from "./compression.ts";
 import type { Authenticator, Principal, Scope } from "./keys.ts";
+import type { LoadGate } from "./load-gate.ts";
 import { Problem, problemBody, toProblem } from "./problems.ts";
 import type { Telemetry } from "./telemetry.ts";
 
@@ -37,6 +38,8 @@ export interface RouterOptions {
   readonly admission?: Admission;
   /** For a host that nothing compresses answers for. @default false */
   readonly compresses?: boolean;
+  /** Turns calls with a scope away when there are too many. @default none is turned away */
+  readonly gate?: LoadGate;
   /** Told about every error that is ours. Never gets a payload or a key. */
   readonly onError: (error: unknown, context: { requestId: string; route: string; code: string }) => void;
   /** Null for a host without audited routes. */
@@ -72,7 +75,7 @@ const PUBLIC: Principal = { keyId: "", tenant: "", scopes: new Set() };
 
 /** Registers routes on `app`, named by their path in logs and metrics. */
 export function createRouter(app: Hono, options: RouterOptions): Register {
-  const { authenticate, admission, telemetry, onError, audit, compresses = false } = options;
+  const { authenticate, admission, gate, telemetry, onError, audit, compresses = false } = options;
   const routes: { method: Method; path: string; pattern: RegExp }[] = [];
 
   function fail(
@@ -84,7 +87,9 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
     ticket = FREE_TICKET,
   ): Response {
     const problem = toProblem(error);
-    if (problem.status >= 500) onError(problem.cause ?? problem, { requestId, route, code: problem.code });
+    // A line for each call that is turned away would be the next thing that is too much.
+    if (problem.status >= 500 && problem.code !== "overloaded")
+      onError(problem.cause ?? problem, { requestId, route, code: problem.code });
     const { status, body, contentType, headers } = errors(problem, requestId);
     telemetry.request(route, status, performance.now() - startedAt);
     // An error may quote what was sent; a key is not to be shown, not even to its owner's screen and logs.
@@ -118,10 +123,15 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
       const startedAt = performance.now();
       const requestId = requestIdOf(c);
       let ticket = FREE_TICKET;
+      let isIn = false;
       try {
         if (urlHoldsKey(c.req.url)) throw keyInUrl();
         let principal = PUBLIC;
         if (scope !== null) {
+          if (gate !== undefined) {
+            isIn = gate.enter();
+            if (!isIn) throw overloaded();
+          }
           const authenticated = authenticate(presentedKey(c), () => addressOf(c));
           // Known keys are checked without leaving the turn.
           principal = authenticated instanceof Promise ? await authenticated : authenticated;
@@ -157,10 +167,18 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
         return respond(status, compressed?.body ?? body, type, requestId, { ...all, ...vary });
       } catch (error) {
         return fail(await weigh(error, ticket), path, requestId, startedAt, errors, ticket);
+      } finally {
+        if (isIn) gate!.leave();
       }
     });
   };
 }
+
+const overloaded = () =>
+  new Problem("overloaded", "this host has more calls under way than it can answer in time", {
+    repair: "send it again with backoff and jitter; if it stays, more hosts are needed",
+    headers: { "retry-after": "1" },
+  });
 
 /** What a caller is told of two errors: a refusal by its limits comes before whatever else is wrong with the call. */
 async function weigh(error: unknown, ticket: Ticket): Promise<unknown> {

@@ -1,5 +1,6 @@
 /** The API as a plain Node server: `freshet serve`, and the entry of a container. */
 import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { serve } from "@hono/node-server";
 import { FreshetError } from "../../core/errors.ts";
 import { plan } from "../../features/plan.ts";
@@ -7,6 +8,7 @@ import { type ApiDependencies, createApp } from "./app.ts";
 import { createDependencies } from "./dependencies.ts";
 import { createHistoricalPorts } from "./historical-ports.ts";
 import { createJobQueue } from "./historical-queue.ts";
+import { LoadGate } from "./load-gate.ts";
 import { createPushedPorts } from "./pushed-ports.ts";
 import { createScoringPorts } from "./scoring-ports.ts";
 import { logToStderr } from "./server-log.ts";
@@ -19,15 +21,19 @@ export interface ServerOptions {
   readonly dependencies?: ApiDependencies;
   /** How long a client may take to send a whole request. @default 30 s */
   readonly requestTimeoutMs?: number;
+  /** How long new connections are still taken once it is told to end, while `/ready` says so. @default 0 */
+  readonly lingerMs?: number;
 }
 export interface RunningServer {
   readonly url: string;
-  /** Takes no new connections, answers what is under way, then ends; a historical job is cut off and told as failed. */
+  /** Says that it drains, then takes no new connections, answers what is under way, then ends; a historical job is cut off and told as failed. */
   close(): Promise<void>;
 }
 
 /** A client that trickles its request is given up after this; it costs a socket until then. */
 const REQUEST_MS = 30_000;
+/** For load balancers to see that it drains, before it refuses connections. */
+const LINGER_MS = 500;
 /** How long requests under way may take after a signal to end; supervisors kill after about 10 s. */
 const DRAIN_MS = 4_000;
 /** Longer than a load balancer's idle timeout (60 s), so that it never sends into a connection that is closing. */
@@ -48,10 +54,19 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
   // Models and connections are warm before the first request can come.
   const { scoring, reader, fallback } = dependencies;
   await Promise.all([scoring?.serving.refresh(), reader?.state(), fallback?.snapshots?.warm()]);
-  const app = createApp(dependencies, { compresses: true });
+  const state = { gate: new LoadGate(), isDraining: false };
+  const app = createApp(dependencies, { compresses: true, state });
+  /** Whoever keeps the connection open would send its next call to a host that is gone. */
+  const parting = (answer: Response): Response => {
+    if (state.isDraining) answer.headers.set("connection", "close");
+    return answer;
+  };
   const requestTimeout = options.requestTimeoutMs ?? REQUEST_MS;
   const server = serve({
-    fetch: app.fetch,
+    fetch(request, environment) {
+      const answer = app.fetch(request, environment);
+      return answer instanceof Promise ? answer.then(parting) : parting(answer);
+    },
     port: options.port,
     hostname: host,
     serverOptions: {
@@ -76,20 +91,25 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
       ),
     );
   });
+  state.gate.start();
   const { port } = server.address() as AddressInfo;
   let closing: Promise<void> | undefined;
   return {
     url: `http://${host.includes(":") ? `[${host}]` : host}:${port}`,
     close() {
-      closing ??= drain(server).then(async () => {
-        // The log last: requests under way have added to it.
-        await Promise.all([
-          dependencies.reader?.close(),
-          dependencies.scoring?.close(),
-          dependencies.historical?.close(),
-          dependencies.pushed?.close(),
-        ]);
-      });
+      state.isDraining = true;
+      closing ??= sleep(options.lingerMs ?? 0)
+        .then(() => drain(server))
+        .then(async () => {
+          state.gate.stop();
+          // The log last: requests under way have added to it.
+          await Promise.all([
+            dependencies.reader?.close(),
+            dependencies.scoring?.close(),
+            dependencies.historical?.close(),
+            dependencies.pushed?.close(),
+          ]);
+        });
       return closing;
     },
   };
@@ -97,7 +117,7 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
 
 /** Serves until SIGTERM or SIGINT, then drains and returns. */
 export async function startServer(options: ServerOptions): Promise<void> {
-  const server = await listen(options);
+  const server = await listen({ lingerMs: LINGER_MS, ...options });
   process.stdout.write(`serving on ${server.url} (docs: ${server.url}/docs)\n`);
   await new Promise<void>((resolve) => {
     process.once("SIGTERM", resolve);

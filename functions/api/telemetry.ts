@@ -2,7 +2,8 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { ReadEvents } from "../../adapters/fallback-reader.ts";
 import type { ModelServing } from "../../adapters/model/serving.ts";
-import { createReadTelemetry } from "./read-telemetry.ts";
+import type { LoadGate } from "./load-gate.ts";
+import { createLoadMetrics, createReadTelemetry } from "./read-telemetry.ts";
 
 type CounterChild = ReturnType<Counter["labels"]>;
 
@@ -23,6 +24,8 @@ export interface Telemetry {
 export interface PrometheusTelemetry extends Telemetry {
   /** Shows the state of these models. */
   watch(models: ModelServing): void;
+  /** Shows what this host has to do. */
+  watchLoad(gate: Pick<LoadGate, "calls" | "shed">): void;
   readonly contentType: string;
   text(): Promise<string>;
 }
@@ -117,6 +120,9 @@ export function createPrometheusTelemetry(): PrometheusTelemetry {
     reads: createReadTelemetry(registry),
     watch(models) {
       watched = models;
+    },
+    watchLoad(gate) {
+      createLoadMetrics(registry, gate);
     },
     text: () => registry.metrics(),
     request(route, status, latencyMs) {

@@ -437,6 +437,8 @@ it("every code of the table is documented, and nothing else", async () => {
 
 it("every code that a request can cause is caused by a test", () => {
   const elsewhere = [
+    // load-gate.test.ts.
+    "overloaded",
     // API Gateway's own: gateway.system.test.ts, and the template in test/lib/aws.test.ts.
     ...["request_refused", "integration_failure", "integration_timeout"],
     // Asked for by tests of their own: in the contract, here, and in those of keys.

@@ -1,0 +1,70 @@
+/**
+ * Turns calls away before everybody's latency collapses. One thread does all the work of a server. While its event loop still
+ * rests, what is slow is something else; once it never does, each further call waits for all that have begun: by Little's law,
+ * for as many as are under way, divided by how many are completed in a second.
+ */
+import { performance } from "node:perf_hooks";
+
+const LOOK_MS = 200;
+/** Share of a look's time that the loop was busy, from which on there is more to do than time. */
+const SATURATED = 0.95;
+/** Calls that would wait longer are turned away. Callers have given up by then, or will ask a second time. */
+const WAIT_LIMIT_MS = 300;
+/** Calls under way that never count as too many. */
+const FREE_CALLS = 32;
+/** Beyond it, whatever the loop does: each holds memory. */
+const MOST_CALLS = 4_096;
+/** Weight of the newest look in the rate. */
+const WEIGHT = 0.5;
+
+export class LoadGate {
+  /** Calls under way. */
+  calls = 0;
+  /** Turned away since the start. */
+  shed = 0;
+  #completed = 0;
+  #isSaturated = false;
+  /** Calls completed in a ms; null before the first look that saw any. */
+  #rate: number | null = null;
+  #timer: NodeJS.Timeout | null = null;
+
+  /** How long a call that begins now would take, in ms; 0 while the loop rests. */
+  get waitMs(): number {
+    return this.#isSaturated && this.#rate !== null ? (this.calls + 1) / this.#rate : 0;
+  }
+
+  /** @returns false for a call that is turned away; else `leave` has to follow */
+  enter(): boolean {
+    const isTooMuch = this.calls >= MOST_CALLS || (this.calls >= FREE_CALLS && this.waitMs > WAIT_LIMIT_MS);
+    if (isTooMuch) this.shed++;
+    else this.calls++;
+    return !isTooMuch;
+  }
+
+  leave(): void {
+    this.calls--;
+    this.#completed++;
+  }
+
+  /** @param utilization of the loop since the last look, 0 to 1 */
+  look(utilization: number, elapsedMs: number): void {
+    this.#isSaturated = utilization >= SATURATED;
+    const rate = this.#completed / elapsedMs;
+    this.#completed = 0;
+    if (rate > 0) this.#rate = this.#rate === null ? rate : this.#rate + WEIGHT * (rate - this.#rate);
+  }
+
+  start(): void {
+    let before = performance.eventLoopUtilization();
+    let beforeMs = performance.now();
+    this.#timer = setInterval(() => {
+      const [now, nowMs] = [performance.eventLoopUtilization(), performance.now()];
+      this.look(performance.eventLoopUtilization(now, before).utilization, nowMs - beforeMs);
+      [before, beforeMs] = [now, nowMs];
+    }, LOOK_MS).unref();
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+  }
+}
