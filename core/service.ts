@@ -51,8 +51,19 @@ export function compileService(service: FeatureServiceDefinition, views: readonl
   };
 }
 
-function candidateOf({ name, rank }: FeatureServiceDefinition, entities: readonly string[]): string {
+/** What a ranking's body says beside join keys and request fields. */
+const OF_RANKINGS = ["candidates", "k", "variant", "explain"];
+
+function candidateOf({ name, rank, request }: FeatureServiceDefinition, entities: readonly string[]): string {
   const candidate = rank!.candidate.name;
+  const taken = Object.keys(request).find((field) => OF_RANKINGS.includes(field));
+  if (taken !== undefined) {
+    refuse(
+      "request_field_reserved",
+      `service ${name} has a request field ${taken}, which means something else in a ranking`,
+      `give it another name than ${OF_RANKINGS.join(", ")}`,
+    );
+  }
   if (!entities.includes(candidate)) {
     refuse(
       "candidate_unknown",

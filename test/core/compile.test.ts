@@ -488,6 +488,10 @@ describe("the plan", () => {
     expect(() => ranking(d.entity("shop", { joinKey: "merchant_id" }))).toThrow(
       "service s ranks shop, of which it takes no feature; take a view of shop, or rank one of card",
     );
+    const named = { features: [v], request: { k: "long" }, task: "binary", rank: { candidate: v.entity } } as const;
+    expect(() => compiled(using([v], { services: [d.featureService("s", named)] }))).toThrow(
+      "service s has a request field k, which means something else in a ranking; give it another name than candidates, k, variant, explain",
+    );
   });
 
   it("keeps its hashes through words, and its layout's hash through everything but layout", () => {
