@@ -5,6 +5,7 @@
 import { hash64 } from "../adapters/hash.ts";
 import { compile, EMPTY_LOCK } from "../core/compile.ts";
 import { batchFeatureView, entity, featureService } from "../core/definition.ts";
+import type { PushedFeature } from "../core/pushed-feature.ts";
 import { contracts } from "../schemas/contracts.ts";
 import { transactions } from "./definitions.ts";
 
@@ -50,6 +51,13 @@ export const { plan: feastPlan } = compile(
   EMPTY_LOCK,
   hash64,
 );
+/** What pushes write: as many doubles of a card, registered. */
+export const PUSHED_VIEW = "card_pushed";
+export const pushedFeatures: readonly PushedFeature[] = named("card", WIDTHS.card).map((key, id) => ({
+  ...{ view: PUSHED_VIEW, key, id, version: 1, entity: "card", dtype: "double", ttlMs: 30 * 86_400_000 },
+  ...{ description: "", unit: "", owner: "bench", tags: [], deprecated: null, registeredMs: 0 },
+}));
+
 export const CARD_FEATURES = feastPlan.batchViews[0].features.map(({ name }) => name);
 
 /** The value of a feature of the n-th entity; the same in `python/feast_repo.py`. */

@@ -6,18 +6,23 @@ import { createInferenceLog } from "../adapters/inference-log.ts";
 import { readArtefactFolder } from "../adapters/model/artefact-store.ts";
 import { createExactExplainer } from "../adapters/model/exact-explainer.ts";
 import { openModel } from "../adapters/model/open.ts";
+import { isEpochChange, StoreApplier } from "../adapters/valkey/applier.ts";
 import { createBucketStore } from "../adapters/valkey/bucket-store.ts";
+import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { createReader, readingConnection } from "../adapters/valkey/reader.ts";
+import { ValuesArchive } from "../adapters/values-archive.ts";
 import { createEncoder } from "../core/vector.ts";
 import type { ApiDependencies } from "../functions/api/app.ts";
 import { createKey, type KeyRecord, type KeyStore } from "../functions/api/keys.ts";
+import type { PushedPorts } from "../functions/api/pushed-ports.ts";
+import { createPushStore } from "../functions/api/pusher.ts";
 import { createScoreLogger } from "../functions/api/score-log.ts";
 import type { ScoringPorts } from "../functions/api/scoring-ports.ts";
 import { listen } from "../functions/api/server.ts";
 import { LOOPBACK } from "../local/ports.ts";
 import { listenBare } from "./bare-server.ts";
 import { fraud, pick, servingPlan } from "./definitions.ts";
-import { feastPlan, feastServices } from "./feast-data.ts";
+import { feastPlan, feastServices, pushedFeatures } from "./feast-data.ts";
 import { AllocationMeter, ownCpuUs } from "./meters.ts";
 
 export interface ListenOrder {
@@ -49,7 +54,7 @@ async function answer(order: ServeOrder): Promise<Serving | number> {
   if ("allocated" in order) return allocations.read();
   if (order.listen === "bare") return { port: await listenBare(order.valkeyPort), key: "" };
   const keys = keysInMemory();
-  const { key } = await createKey(keys, { tenant: "default", scopes: ["read", "score"], nowMs: Date.now() });
+  const { key } = await createKey(keys, { tenant: "default", scopes: ["read", "write", "score"], nowMs: Date.now() });
   const { url } = await listen({ port: 0, dependencies: await dependencies(order, keys) });
   return { port: Number(new URL(url).port), key };
 }
@@ -69,7 +74,7 @@ async function dependencies(order: ListenOrder, keys: KeyStore): Promise<ApiDepe
     keys,
     audit: { write: async () => {}, page: async () => ({ records: [], next: null }) },
     historical: null,
-    pushed: null,
+    pushed: order.definitions === "feast" ? pushedFrom(order.valkeyPort) : null,
     materialize: null,
     scoring: order.model === undefined ? null : await scoringWith(order.model),
     ingest: null,
@@ -78,6 +83,21 @@ async function dependencies(order: ListenOrder, keys: KeyStore): Promise<ApiDepe
     clock: Date.now,
     log: (message, details, error) => process.stderr.write(`${message} ${JSON.stringify(details)} ${String(error)}\n`),
     version: "bench",
+  };
+}
+
+/** Features that are registered already, and the archive as far as S3: rows are formatted and compressed. */
+function pushedFrom(valkeyPort: number): PushedPorts {
+  const connection = new ValkeyConnection({ host: LOOPBACK, port: valkeyPort });
+  const current = new Map(pushedFeatures.map(({ view, key, version }) => [`${view}:${key}`, version]));
+  const load = async (_: string, known: number | null) =>
+    known === 1 ? null : { revision: 1, features: pushedFeatures, current };
+  const s3: any = { send: async () => ({}) };
+  return {
+    registry: { load, register: () => Promise.reject(new Error("nothing is registered here")) } as any,
+    store: createPushStore(async () => new StoreApplier(connection, feastPlan, 1), isEpochChange),
+    archive: new ValuesArchive({ s3, bucket: "none" }),
+    close: () => connection.close(),
   };
 }
 

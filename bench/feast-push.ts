@@ -1,0 +1,82 @@
+/** Row "push" of DESIGN §13, beside Feast's server. */
+import type { BenchmarkOptions, Row } from "./benchmark.ts";
+import { ENTITIES, feastPlan, PUSHED_VIEW, pushedFeatures, valueAt } from "./feast-data.ts";
+import { orderOf, type Servers, type Way } from "./feast-ways.ts";
+import { type Loading, timed } from "./reading.ts";
+import { median } from "./statistics.ts";
+
+const PUSH_ROWS = 100;
+/** More than Feast takes in within a round. */
+const PUSHES_PER_ROUND = 50;
+const PUSHES = 4 * PUSHES_PER_ROUND;
+
+/** 100 rows of 50 features a request. Freshet archives them before it answers; Feast writes its online store alone. */
+export async function measurePush(
+  stage: Loading,
+  servers: Servers,
+  { quick, signal, say }: BenchmarkOptions,
+): Promise<Row[]> {
+  const startMs = Date.now() - 600_000;
+  const rowsOfPush = (n: number) => Array.from({ length: PUSH_ROWS }, (_, i) => (n * PUSH_ROWS + i) % ENTITIES);
+  const frame = (n: number, aheadMs = 0) => {
+    const rows = rowsOfPush(n);
+    const columns = feastPlan.batchViews[0].features.map(({ name }, f) => [
+      keyOf(name),
+      rows.map((row) => valueAt(row, f)),
+    ]);
+    const time = new Date(startMs + aheadMs + n * 1_000).toISOString();
+    return {
+      card_id: rows.map((row) => `card_${row}`),
+      ...Object.fromEntries(columns),
+      event_timestamp: rows.map(() => time),
+    };
+  };
+  const own = pushedFeatures.map(({ view, key }) => `${view}:${key}`);
+  const ways: readonly Way[] = [
+    {
+      name: "/v1/features/push",
+      server: "freshet",
+      path: "/v1/features/push",
+      body: (n) => ({
+        features: own,
+        event_time_ms: startMs + n * 1_000,
+        rows: rowsOfPush(n).map((row) => ({ id: `card_${row}`, values: own.map((_, f) => valueAt(row, f)) })),
+      }),
+    },
+    { name: "/push", server: "freshet", path: "/push", body: (n) => ({ push_source_name: PUSHED_VIEW, df: frame(n) }) },
+    {
+      name: "Feast, /push",
+      server: "feast",
+      path: "/push",
+      body: (n) => ({ push_source_name: "card_profile_push", df: frame(n) }),
+    },
+    {
+      name: "Feast, /push, 2 workers",
+      server: "feast2",
+      path: "/push",
+      body: (n) => ({ push_source_name: "card_profile_push", df: frame(n, PUSHES * 1_000) }),
+    },
+  ];
+  const kept = ways.map((way) => ({ way, rounds: [] as number[], order: orderOf(way, servers, 8, PUSHES) }));
+  for (let round = 0; round <= (quick ? 1 : 3); round++) {
+    for (const { way, rounds, order } of kept) {
+      signal.throwIfAborted();
+      // Feast leaves out what is no newer than what it has: no round sends what the one before did.
+      const unsent = { ...order, requests: order.requests.slice(round * PUSHES_PER_ROUND) };
+      const result = await timed(stage, servers[way.server], unsent, quick ? 400 : round === 0 ? 500 : 1_500);
+      if (round > 0) rounds.push(result.perSecond * PUSH_ROWS);
+    }
+  }
+  say(`push: ${kept.map(({ way, rounds }) => `${way.name} ${median(rounds).toFixed(0)}`).join(", ")} rows/s`);
+  const baselines = kept.slice(2).map(({ way, rounds }) => ({ name: way.name, rounds }));
+  return kept.slice(0, 2).map(({ way, rounds }) => ({
+    what: `push, 50 doubles a row, 100 rows a request, 8 connections, ${way.name}`,
+    unit: "rows/s",
+    rounds,
+    target: { atLeast: 30_000 },
+    baselines,
+    note: "Freshet formats and compresses each row for its archive before it answers, without S3's own time; Feast writes its online store alone. Freshet gets through all requests of a round and begins again: those pushes change nothing, and are archived all the same.",
+  }));
+}
+
+const keyOf = (name: string): string => name.slice(name.indexOf(":") + 1);
