@@ -7,6 +7,7 @@ import { createKeyStore } from "../../functions/api/key-store.ts";
 import { SCOPES, type Scope } from "../../functions/api/keys.ts";
 import { checkLimit, createTenantStore, type Limits, type TenantStore } from "../../functions/api/tenants.ts";
 import { number, whole } from "../arguments.ts";
+import { withRecord } from "../audited.ts";
 import { type OperatedDeployment, openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { formatTable } from "../table.ts";
 
@@ -141,9 +142,11 @@ export function register(program: Command): void {
     .option("--json", "print as JSON")
     .action(async (tenant: string, options: LimitOptions) => {
       checkTenant(tenant);
-      await withTenants(options, async (store, { limits: stage }) => {
+      await withTenants(options, async (store, deployment) => {
+        const { limits: stage } = deployment;
         const limits = changed((await store.get(tenant))?.limits ?? {}, stage, options);
-        await store.put({ name: tenant, limits });
+        const entry = { tenant, action: "tenants.limits", target: options.class };
+        await withRecord(deployment, "change", entry, () => store.put({ name: tenant, limits }));
         printLimits(tenant, limits, stage, options.json);
       });
     });

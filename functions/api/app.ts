@@ -213,12 +213,17 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
     document ??= import("./openapi.ts").then((module) => module.createOpenApiDocument(plan, deps.version));
     return document;
   };
-  register("GET", "/openapi.json", null, async () => ({ status: 200, body: JSON.stringify(await openApi()) }));
+  // Texts are kept, since anyone may ask for them, as often as they like.
+  let [json, page]: (Promise<string> | undefined)[] = [];
+  register("GET", "/openapi.json", null, async () => {
+    json ??= openApi().then((found) => JSON.stringify(found));
+    return { status: 200, body: await json };
+  });
   register("GET", "/docs", null, async () => {
-    const { docsPage } = await import("./docs-page.ts");
+    page ??= import("./docs-page.ts").then(async ({ docsPage }) => docsPage(await openApi(), PROBLEMS));
     return {
       status: 200,
-      body: docsPage(await openApi(), PROBLEMS),
+      body: await page,
       contentType: "text/html; charset=utf-8",
       headers: { "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'" },
     };

@@ -3,6 +3,7 @@ import type { ModelServing } from "../../adapters/model/serving.ts";
 import type { OnlineReader, StoreState } from "../../adapters/online-store.ts";
 import { STORE_STATES, type StoreCondition } from "../../adapters/store-states.ts";
 import type { Plan } from "../../core/plan.ts";
+import { charge, FULL, type Limit, shortageOf } from "../../core/token-bucket.ts";
 import { problemType } from "./problems.ts";
 import type { Answer, Handle } from "./router.ts";
 import type { PrometheusTelemetry } from "./telemetry.ts";
@@ -18,8 +19,9 @@ export function createReadyHandler(
   models: ModelServing | null,
   host: { readonly hasFallback: boolean; readonly isDraining: () => boolean },
 ): Handle {
+  const look = boundedLook(reader);
   return async ({ requestId }): Promise<Answer> => {
-    const state = await reader.state().catch((): StoreState => UNREACHABLE);
+    const state = await look();
     const trouble = host.isDraining() ? DRAINING : (conditionOf(state, host.hasFallback) ?? modelTrouble(models));
     const checks = {
       online_store: { reachable: state.reachable, control: state.control, seals_ms: state.seals },
@@ -46,6 +48,21 @@ export function createReadyHandler(
       }),
       headers: { "retry-after": "5" },
     };
+  };
+}
+
+/** Anyone may ask, and a look is a command for each bucket: a flood of questions sees what was seen a moment ago. */
+const LOOKS: Limit = { perSecond: 5, burst: 20, perDay: null };
+
+function boundedLook(reader: OnlineReader): () => Promise<StoreState> {
+  let bucket = FULL;
+  let last: Promise<StoreState> | null = null;
+  return () => {
+    const nowUs = performance.now() * 1_000;
+    if (last !== null && shortageOf(bucket, LOOKS, 1, nowUs) !== null) return last;
+    bucket = charge(bucket, LOOKS, 1, nowUs);
+    last = reader.state().catch((): StoreState => UNREACHABLE);
+    return last;
   };
 }
 

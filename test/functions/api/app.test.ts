@@ -478,3 +478,18 @@ it("every code that a request can cause is caused by a test", () => {
   const caused = new Set([...badInputs.map(({ code }) => code), ...elsewhere]);
   expect(Object.keys(PROBLEMS).filter((code) => !caused.has(code))).toEqual([]);
 });
+
+it("a flood of /ready looks at the store a few times a second", async () => {
+  const { dependencies, reader } = testDependencies();
+  let looks = 0;
+  const { state } = reader;
+  reader.state = () => {
+    looks++;
+    return state.call(reader);
+  };
+  const app = createApp(dependencies);
+  const replies = await Promise.all(Array.from({ length: 500 }, () => app.request("/ready")));
+  expect(new Set(replies.map(({ status }) => status))).toEqual(new Set([200]));
+  expect(looks).toBeGreaterThanOrEqual(20);
+  expect(looks).toBeLessThan(100);
+});
