@@ -234,6 +234,8 @@ export interface FeatureServiceDefinition<R = any> {
   readonly name: string;
   readonly features: readonly (FeatureViewDefinition | BatchFeatureViewDefinition | ViewSelection)[];
   readonly request: Readonly<Record<string, RequestType>>;
+  /** Other words that callers have for request fields and join keys, each with the own one. */
+  readonly aliases: Readonly<Record<string, string>>;
   readonly onDemand: Readonly<Record<string, (context: RuleContext<R>) => Scalar>>;
   readonly task: "binary" | "ranking";
   readonly fallback: RulesDefinition<R> | null;
@@ -258,6 +260,8 @@ export function featureService<const R extends Record<string, RequestType>>(
   options: {
     features: readonly (FeatureViewDefinition | BatchFeatureViewDefinition | ViewSelection)[];
     request: R;
+    /** Other words that callers have for request fields and join keys: `{ transaction_amount: "amount" }`. @default none */
+    aliases?: Record<string, string>;
     onDemand?: Record<string, (context: RuleContext<R>) => Scalar>;
     task: "binary" | "ranking";
     fallback?: RulesDefinition<R>;
@@ -277,7 +281,17 @@ export function featureService<const R extends Record<string, RequestType>>(
   const absent = { fallback: null, rank: null, decision: null, experiment: null, gate: null };
   const log = { sample: 1, pii: [], ...options.log };
   const labels = options.labels === undefined ? null : { outcome: null, ...options.labels };
-  return { kind: "featureService", name, onDemand: {}, defaults: {}, ...absent, ...options, labels, log } as any;
+  return {
+    kind: "featureService",
+    name,
+    onDemand: {},
+    defaults: {},
+    aliases: {},
+    ...absent,
+    ...options,
+    labels,
+    log,
+  } as any;
 }
 
 /** a / b, null when either is missing or b is 0. For on-demand features. */

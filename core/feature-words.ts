@@ -12,10 +12,10 @@ const NOUNS: Readonly<Record<Operator, (field: string) => string>> = {
   stddev: (field) => `standard deviation of ${field}`,
   first: (field) => `first ${field}`,
   last: (field) => `last ${field}`,
-  approxDistinct: (field) => `number of different ${field}, about`,
+  approxDistinct: (field) => `approximate number of different ${field}`,
   timeSinceLast: () => "time since the last one",
   lastN: (field) => `last values of ${field}`,
-  approxPercentile: (field) => `percentile of ${field}, about`,
+  approxPercentile: (field) => `approximate percentile of ${field}`,
   topK: (field) => `most frequent ${field}`,
   decayedSum: (field) => `fading sum of ${field}`,
 };

@@ -11,6 +11,7 @@ const number = (value: unknown): number => (typeof value === "number" ? value : 
 export const fraud = featureService("fraud", {
   features: [cardActivity, merchantActivity, deviceActivity.only("cards_24h"), userSpend.only("tx_count_24h")],
   request,
+  aliases: { transaction_amount: "amount" },
   onDemand: {
     amount_to_mean: ({ request, f }) => ratio(request.amount, f("card_activity:amount_mean_7d")),
     country_changed: ({ request, f }) => {

@@ -16,6 +16,7 @@ import { createCatalogueHandlers } from "./catalogue.ts";
 import { createContextHandler } from "./context.ts";
 import type { EventCodec } from "./event-check.ts";
 import { createEventsHandler } from "./events.ts";
+import { invalidate, registerFamiliar } from "./familiar.ts";
 import { feastError } from "./feast/errors.ts";
 import { createFeastMaterialize, type MaterializePorts } from "./feast/materialize.ts";
 import { createFeastOnline } from "./feast/online.ts";
@@ -190,6 +191,15 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
     register("GET", "/v1/features", "read", told.list);
     register("GET", "/v1/features/:name", "read", told.one);
     register("GET", "/v1/features/:entity/:id", "read", features.entity, ITSELF);
+    const registering =
+      pushed === null || registered === null
+        ? null
+        : createRegisterHandler({ plan, registry: pushed.registry, registered, clock });
+    registerFamiliar(register, { ...features, ...told, score: score.familiar, register: registering });
+    if (deps.audit !== null) {
+      register("DELETE", "/v1/cache/:entity/:id", "admin", invalidate, { audit: "cache.rebuild" });
+      register("DELETE", "/api/v1/cache/invalidate/:id", "admin", invalidate, { audit: "cache.rebuild" });
+    }
     register("GET", "/v1/context/:entity/:id", "read", createContextHandler({ plan, ...shared }), ITSELF);
     register(
       "GET",

@@ -3,6 +3,7 @@ import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Plan } from "../../core/plan.ts";
 import { adminRoutes } from "./admin-openapi.ts";
 import { catalogueAnswer, catalogueQuery, contextAnswer, contextQuery, featureAnswer } from "./catalogue-schemas.ts";
+import { familiarRoutes } from "./familiar-openapi.ts";
 import { feastRoutes } from "./feast/openapi.ts";
 import { historicalRequest, jobAnswer } from "./historical-schemas.ts";
 import { limitHeaders } from "./limit-headers.ts";
@@ -199,6 +200,8 @@ export function createOpenApiDocument(plan: Plan, version: string): object {
     request: { params: z.object({ entity: z.enum(namesOf(plan.entities)), id: z.string() }) },
     responses: { 200: json(schemas.entityAnswer, "Values by feature name."), ...FAILURES },
   });
+  const words = { json, problem, keyed, body, failures: FAILURES };
+  for (const route of familiarRoutes(plan, words)) add(route as Parameters<typeof createRoute>[0]);
   for (const service of plan.services) {
     add({
       method: "post",

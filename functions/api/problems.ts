@@ -105,6 +105,7 @@ export const PROBLEMS = {
   quota_exceeded: { status: 429, title: "The tenant's quota of today is used up" },
   materialization_failed: { status: 500, title: "The materialization failed" },
   internal: { status: 500, title: "Something failed on our side" },
+  not_implemented: { status: 501, title: "This is not there yet" },
   integration_failure: { status: 502, title: "The function could not answer" },
   broker_unavailable: { status: 503, title: "The broker does not answer" },
   read_overtaken: { status: 503, title: "The read was overtaken by writes" },

@@ -1,6 +1,7 @@
 /** `POST /v1/score/{service}` and `…/batch`. How a score comes about is in `score-run.ts`. */
 import { type JsonObject, readObject } from "./body.ts";
 import { createExplanations } from "./explanation.ts";
+import { completed, withOwnNames } from "./familiar.ts";
 import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "./limits.ts";
 import { Problem } from "./problems.ts";
 import { readRequestFields } from "./request-fields.ts";
@@ -9,8 +10,8 @@ import { createTargets, elapsed, explainOf, type ScoreHandlerDependencies, varia
 import type { ScoredRow, ScoredService, ScoreRequest } from "./score-run.ts";
 import { typeName } from "./selection.ts";
 
-export function createScoreHandlers(deps: ScoreHandlerDependencies): { one: Handle; batch: Handle } {
-  const { runner, scoring, telemetry } = deps;
+export function createScoreHandlers(deps: ScoreHandlerDependencies): { one: Handle; batch: Handle; familiar: Handle } {
+  const { runner, scoring, telemetry, plan } = deps;
   const targetOf = createTargets(deps);
   const explain = createExplanations(deps.plan, scoring);
   const rowJson = (row: ScoredRow) => ({
@@ -25,28 +26,35 @@ export function createScoreHandlers(deps: ScoreHandlerDependencies): { one: Hand
     snapshot_age_ms: row.snapshotAgeMs ?? undefined,
   });
 
+  async function one({ c, principal, requestId, startedAt, ticket }: Call, isComplete: boolean): Promise<Answer> {
+    const target = targetOf(c.req.param("service") as string, principal.tenant);
+    const sent = withOwnNames(target.definition.aliases, await readObject(c, MAX_QUERY_BYTES));
+    const body = isComplete ? sent : completed(target.service, joinKeysOf(target), sent);
+    const how = explainOf(body["explain"]);
+    const given = requestOf(target, body, "");
+    const admitted = ticket.charge(1);
+    const { asOfMs, rows } = await runner.run(target, principal.tenant, [given], requestId);
+    await admitted;
+    const [row] = rows;
+    const explanation = how === false ? undefined : await explain(target, row, given, how);
+    const latencyMs = elapsed(startedAt);
+    telemetry.score(target.service.name, row.evaluation.missing.length, row.degraded, latencyMs);
+    scoring?.logger.record({ target, tenant: principal.tenant, requestId, asOfMs, requests: [given], rows });
+    const tail = { latency_ms: latencyMs, as_of_ms: asOfMs, request_id: requestId };
+    return { status: 200, body: JSON.stringify({ ...rowJson(row), explanation, ...tail }) };
+  }
+  const joinKeysOf = ({ service }: ScoredService) =>
+    plan.entities.filter(({ name }) => service.entities.includes(name)).map(({ joinKey }) => joinKey);
+
   return {
-    async one({ c, principal, requestId, startedAt, ticket }: Call): Promise<Answer> {
-      const target = targetOf(c.req.param("service") as string, principal.tenant);
-      const body = await readObject(c, MAX_QUERY_BYTES);
-      const how = explainOf(body["explain"]);
-      const given = requestOf(target, body, "");
-      const admitted = ticket.charge(1);
-      const { asOfMs, rows } = await runner.run(target, principal.tenant, [given], requestId);
-      await admitted;
-      const [row] = rows;
-      const explanation = how === false ? undefined : await explain(target, row, given, how);
-      const latencyMs = elapsed(startedAt);
-      telemetry.score(target.service.name, row.evaluation.missing.length, row.degraded, latencyMs);
-      scoring?.logger.record({ target, tenant: principal.tenant, requestId, asOfMs, requests: [given], rows });
-      const tail = { latency_ms: latencyMs, as_of_ms: asOfMs, request_id: requestId };
-      return { status: 200, body: JSON.stringify({ ...rowJson(row), explanation, ...tail }) };
-    },
+    one: (call) => one(call, true),
+    familiar: (call) => one(call, false),
 
     async batch({ c, principal, requestId, startedAt, ticket }: Call): Promise<Answer> {
       const target = targetOf(c.req.param("service") as string, principal.tenant);
       const body = await readObject(c, MAX_QUERY_BYTES);
-      const given = rowsOf(body["rows"]).map((row, i) => requestOf(target, row, `rows[${i}].`));
+      const { aliases } = target.definition;
+      const given = rowsOf(body["rows"]).map((row, i) => requestOf(target, withOwnNames(aliases, row), `rows[${i}].`));
       const admitted = ticket.charge(given.length);
       const { asOfMs, rows } = await runner.run(target, principal.tenant, given, requestId);
       await admitted;

@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { catalogueAnswer, contextAnswer, featureAnswer } from "../../../functions/api/catalogue-schemas.ts";
+import * as schemas from "../../../functions/api/schemas.ts";
 import { type ContractTarget, conforming } from "./contract-calls.ts";
 import { pushedCalls } from "./contract-pushed.ts";
 
@@ -195,5 +196,59 @@ export function describeCatalogue(target: ContractTarget): void {
       const reply = await call(path);
       expect([reply.status, reply.body.code, reply.body.field]).toEqual([status, code, field]);
     });
+  });
+
+  describe("familiar addresses", () => {
+    it("are answered by the calls that they are other names of", async () => {
+      const card = `f-${randomUUID()}`;
+      const read = { entities: { card_id: card }, features: ["card_activity:tx_count_1h"] };
+      const still = ({ body }: { body: any }) => ({
+        ...body,
+        request_id: "",
+        as_of_ms: 0,
+        latency_ms: 0,
+        served: null,
+      });
+      for (const [path, body] of [
+        ["/features/online", read],
+        ["/features/batch", { ...read, entities: [{ card_id: card }] }],
+        ["/features?view=card_activity", undefined],
+        ["/features/card_activity:tx_count_1h", undefined],
+        [`/features/card/${card}`, undefined],
+        [`/features/online`, {}],
+      ] as const) {
+        const [ours, theirs] = [await call(`/v1${path}`, { body }), await call(`/api/v1${path}`, { body })];
+        expect([path, theirs.status, still(theirs)]).toEqual([path, ours.status, still(ours)]);
+      }
+      const name = `${freshView()}:a`;
+      const body = { name, dtype: "float", entity: "card", ttl: 3_600 };
+      const made = await call("/api/v1/features/register", { body, key: target.keys().firstAdmin });
+      expect([made.status, made.body.name, made.body.dtype]).toEqual([201, name, "double"]);
+    });
+
+    it("a score needs no more than what the caller has, under the word that it has", async () => {
+      const familiar = await call("/score/fraud", { body: { card_id: "c1", transaction_amount: 12.5 } });
+      expect([familiar.body.detail, familiar.status]).toEqual([undefined, 200]);
+      const answer = conforming(schemas.scoreAnswer, familiar);
+      const whole = { card_id: "c1", merchant_id: null, device_id: null, user_id: null, amount: 12.5, country: null };
+      const ours = conforming(schemas.scoreAnswer, await call("/v1/score/fraud", { body: whole }));
+      expect(answer).toMatchObject({ score: ours.score, features_missing: ours.features_missing });
+      const strict = await call("/v1/score/fraud", { body: { card_id: "c1", transaction_amount: 12.5 } });
+      expect([strict.status, strict.body.code, strict.body.field]).toEqual([400, "field_missing", "country"]);
+      const wrong = await call("/score/fraud", { body: { card_id: "c1", transaction_amount: "much" } });
+      expect([wrong.status, wrong.body.code, wrong.body.field]).toEqual([400, "wrong_type", "amount"]);
+      const both = { ...whole, transaction_amount: "ignored" };
+      expect((await call("/v1/score/fraud", { body: both })).status).toBe(200);
+    });
+
+    it.each(["/v1/cache/card/c1", "/api/v1/cache/invalidate/c1"])(
+      "DELETE %s says that it is not there yet",
+      async (path) => {
+        const reply = await call(path, { method: "DELETE", key: target.keys().firstAdmin });
+        expect([reply.status, reply.body.code]).toEqual([501, "not_implemented"]);
+        expect(reply.body.repair).toContain("freshet backfill");
+        expect((await call(path, { method: "DELETE", key: target.keys().readOnly })).body.code).toBe("scope_missing");
+      },
+    );
   });
 }

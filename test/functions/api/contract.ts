@@ -169,6 +169,9 @@ export function describeErrors(target: ContractTarget): void {
           "/v1/features/online",
           "/v1/features/batch",
           "/v1/features",
+          ...target.plan.services.map(({ name }) => `/score/${name}`),
+          ...["", "/{name}", "/{entity}/{id}", "/online", "/batch", "/register"].map((end) => `/api/v1/features${end}`),
+          ...["/v1/cache/{entity}/{id}", "/api/v1/cache/invalidate/{id}"],
           "/v1/context/{entity}/{id}",
           "/v1/features/{name}",
           "/v1/features/register",
@@ -205,7 +208,7 @@ export function describeErrors(target: ContractTarget): void {
         expect([path, reply.status, reply.body.detail]).toEqual([path, path.includes("events") ? 202 : 200, undefined]);
         taken.push(path);
       }
-      expect(taken).toHaveLength(target.plan.streams.length + 2 * target.plan.services.length + ranking.length + 3);
+      expect(taken).toHaveLength(target.plan.streams.length + 2 * target.plan.services.length + ranking.length + 5);
     });
 
     it("/docs is one page that loads nothing from anywhere", async () => {

@@ -28,6 +28,8 @@ export interface Example {
    * @default true where the request names a thing
    */
   readonly tells?: boolean;
+  /** What its owner is answered where nobody is answered otherwise yet. @default a success */
+  readonly status?: number;
   /** Asking changes something, so the owner is not asked for a comparison before and after. @default true but for GET */
   readonly changes?: boolean;
   /** The owner has asked for this once before the walk, in the order of the document: so it has its things. @default false */
@@ -76,6 +78,24 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
   },
   "GET /v1/context/{entity}/{id}": { path: ({ card }) => ({ entity: "card", id: card }) },
   "GET /v1/features/{entity}/{id}": { path: ({ card }) => ({ entity: "card", id: card }) },
+  "POST /api/v1/features/online": {
+    body: ({ card }) => ({ entities: { card_id: card }, features: cardFeatures }),
+    changes: false,
+  },
+  "POST /api/v1/features/batch": {
+    body: ({ card }) => ({ entities: [{ card_id: card }], features: cardFeatures }),
+    changes: false,
+  },
+  "POST /api/v1/features/register": {
+    body: ({ feature }) => ({ name: `${feature}_again`, entity: "card", dtype: "double" }),
+    tells: false,
+  },
+  "GET /api/v1/features": {},
+  "GET /api/v1/features/{name}": { path: ({ feature }) => ({ name: feature }) },
+  "GET /api/v1/features/{entity}/{id}": { path: ({ card }) => ({ entity: "card", id: card }) },
+  "DELETE /v1/cache/{entity}/{id}": { path: ({ card }) => ({ entity: "card", id: card }), tells: false, status: 501 },
+  "DELETE /api/v1/cache/invalidate/{id}": { path: ({ card }) => ({ id: card }), tells: false, status: 501 },
+  "POST /score/{service}": { body: scorable, changes: false },
   "POST /v1/features/register": {
     body: ({ feature }) => ({ name: feature, entity: "card", dtype: "double" }),
     owns: true,
