@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "iovalkey";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { StoreApplier } from "../../../adapters/valkey/applier.ts";
+import { createBucketStore } from "../../../adapters/valkey/bucket-store.ts";
 import { slotOf, ValkeyConnection } from "../../../adapters/valkey/connection.ts";
 import { birthsOf, ControlHashes } from "../../../adapters/valkey/control.ts";
 import { createReader } from "../../../adapters/valkey/reader.ts";
@@ -104,6 +105,23 @@ it("sends what begins in one turn with one write to each primary", async () => {
   // One for the trips and one for the question; the client's own look at the cluster may come in between.
   for (const [i, count] of after.entries()) expect(count - before[i]).toBeLessThanOrEqual(4);
   for (const [i, count] of after.entries()) expect(count - before[i]).toBeGreaterThanOrEqual(2);
+});
+
+it("keeps each tenant's buckets on one primary, whoever asks", async () => {
+  const limit = { perSecond: 0.001, burst: 3, perDay: null };
+  const other = new ValkeyConnection({ host: "127.0.0.1", port: nodes[1].port, cluster: true });
+  const hosts = [createBucketStore(connection), createBucketStore(other)];
+  for (let tenant = 0; tenant < 10; tenant++) {
+    const ask = (host: number) =>
+      hosts[host].charge({ tenant: `team-${tenant}`, routeClass: "score", limit, spent: 0, cost: 1 });
+    const admitted = [];
+    for (let i = 0; i < 4; i++) admitted.push((await ask(i % 2)).admitted);
+    expect(admitted).toEqual([true, true, true, false]);
+  }
+  const keys = await Promise.all(nodes.map(async ({ admin }) => (await admin.keys("{l:*")).length));
+  expect(keys[0] + keys[1]).toBe(10);
+  expect(Math.min(...keys)).toBeGreaterThan(0);
+  await other.close();
 });
 
 it("follows a slot that has moved to another primary: one refusal, then everything goes on", async () => {
