@@ -14,7 +14,8 @@ export const STORE_STATES = {
   unreachable: {
     code: "store_unavailable",
     ready: false,
-    sentence: "the online store does not answer: scores are degraded, feature reads fail, events wait in the stream",
+    sentence:
+      "the online store does not answer: snapshots stand in for it where there are some, events wait in the stream",
     repair: "start it (on a laptop `freshet up`; on AWS see the cache's events); callers reconnect by themselves",
   },
   new: {

@@ -5,6 +5,7 @@ import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import { createBucketStore } from "../../adapters/valkey/bucket-store.ts";
 import { ValkeyConnection } from "../../adapters/valkey/connection.ts";
 import { birthsOf, ControlHashes } from "../../adapters/valkey/control.ts";
+import { storeMoment, walkHashes } from "../../adapters/valkey/hash-walk.ts";
 import { controlKey } from "../../adapters/valkey/layout.ts";
 import { dropOldLibraries } from "../../adapters/valkey/libraries.ts";
 import { encodePut } from "../../adapters/valkey/put.ts";
@@ -153,6 +154,20 @@ describe("the reader", () => {
       expect(await reader.state()).toMatchObject({ reachable: true, control: "ok" });
     } finally {
       await reader.close();
+    }
+  });
+
+  test("walks the store for snapshots", async () => {
+    const connection = new ValkeyConnection(optionsOf("reader"));
+    try {
+      const kept = { ...plan, entities: plan.entities.map((one) => ({ ...one, fallback: true as const })) };
+      expect((await storeMoment(connection)).clockUs).toBeGreaterThan(NOW);
+      const hashes = [];
+      for await (const step of walkHashes(connection, kept, () => 0, null)) hashes.push(...step.hashes);
+      expect(hashes.length).toBeGreaterThan(0);
+      expect((await new ControlHashes(connection, plan).summary()).state).toBe("ok");
+    } finally {
+      await connection.close();
     }
   });
 

@@ -201,7 +201,10 @@ async function someMerchant() {
 /** Scores and reads say why they may be wrong: of entities that events come for, and of any other. */
 async function expectDegraded(reason: string): Promise<void> {
   // Where the store has lost what it had, a snapshot knows better.
-  const told = expect.stringMatching(reason === "lost" ? /^(lost|snapshot)$/ : reason);
+  const reasons = reason === "lost" ? /^(lost|snapshot)$/ : new RegExp(`^${reason}$`);
+  // Some scores come from snapshots until one has found out that the store is back.
+  await until(`scores to say ${reason}`, async () => reasons.test((await score()).degraded ?? ""));
+  const told = expect.stringMatching(reasons);
   expect(await score()).toMatchObject({ status: 200, degraded: told });
   expect(await someMerchant()).toMatchObject({ status: 200, degraded: told });
   for (let i = 0; i < 20; i++) {
