@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 FRESHET := node cli/freshet.ts
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down status health inspect logs demo deploy generate stream seed plan score serve test-api bench benchmark bench-feast test test-feast check clean
+.PHONY: help install up down status health inspect logs demo deploy generate stream seed plan score serve test-api bench benchmark bench-feast test test-api-contract test-feast test-python check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,12 @@ test: install ## every test
 
 test-feast: install ## Feast's own client against a Freshet of its own (installs Feast, once)
 	@node test/feast/run.ts
+
+test-api-contract: install ## schemathesis on the running API, or one of its own (installs it, once)
+	@node test/outside/run.ts schemathesis
+
+test-python: install ## the Python client with pandas, on the running API or one of its own (installs them, once)
+	@node test/outside/run.ts python
 
 check: install ## format, lint, types, unit tests
 	@npm run --silent check

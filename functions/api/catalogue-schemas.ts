@@ -13,7 +13,11 @@ export const catalogueQuery = z.object({
   tag: z.string().optional(),
   kind: kind.optional(),
   deprecated: z.enum(["true", "false"]).optional(),
-  limit: z.string().optional().describe("1 to 500; 50 when left out."),
+  limit: z
+    .string()
+    .regex(/^([1-9][0-9]?|[1-4][0-9]{2}|500)$/)
+    .optional()
+    .describe("1 to 500; 50 when left out."),
   cursor: z.string().optional().describe("`next` of the page before."),
 });
 
