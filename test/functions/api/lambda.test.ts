@@ -108,3 +108,32 @@ it("an error of ours is one log line with code and cause, and a server error in 
   expect(error).toMatchObject({ requestId: "gateway-request-1", code: "store_unavailable", service: "api" });
   expect(JSON.stringify(lines)).not.toContain("secret-card");
 });
+
+it("limits: what they refuse is counted, and while the store does not answer each line says so", async () => {
+  const limit = { perSecond: 0.001, burst: 1, perDay: null };
+  let isUp = false;
+  const store = {
+    async charge() {
+      if (!isUp) throw new Error("connection refused");
+      return {
+        admitted: false,
+        bucket: { fullAtUs: Date.now() * 1_000 + 1e9, day: 0, usedToday: 0 },
+        nowUs: Date.now() * 1_000,
+      };
+    },
+  };
+  const limits = { defaults: { score: limit }, tenants: { get: async () => null }, store };
+  const limited = createLambdaHandler("api", (host) => ({ ...ports.dependencies, limits, ...host }));
+  const score = async () => {
+    lines.length = 0;
+    const answer: any = await limited(event("/v1/score/fraud", JSON.stringify(scorable)), {});
+    return [answer.statusCode, metricLines().find(({ service }) => service === "api")];
+  };
+  const [first, line] = await score();
+  expect([first, line.LimiterFallback, line.RateLimited]).toEqual([200, 1, undefined]);
+  const [second, next] = await score();
+  expect([second, next.LimiterFallback, next.RateLimited, next.ClientErrors]).toEqual([429, 1, 1, 1]);
+  isUp = true;
+  // What was admitted alone is told a second later, and with it the store is known to answer.
+  await expect.poll(async () => (await score())[1].LimiterFallback, { timeout: 5_000 }).toBeUndefined();
+});
