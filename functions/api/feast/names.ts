@@ -27,8 +27,8 @@ export interface FeastSelection {
   readonly selection: Selection;
   readonly columns: readonly Column[];
   readonly onDemand: readonly OnDemand[];
-  /** Names of columns and on-demand features, in the answer's order. */
-  readonly names: readonly string[];
+  /** Names of columns and on-demand features, in the answer's order: as JSON, each after a comma. */
+  readonly namesJson: string;
 }
 
 /** Lists that callers choose are kept up to this number. */
@@ -42,6 +42,8 @@ interface Arranged {
   readonly read: readonly string[];
   readonly stored: readonly string[];
   readonly onDemand: readonly string[];
+  /** Of declared features alone, which stay what they are; null while that is not known, and where one is registered. */
+  declared: FeastSelection | null;
   /** A registered feature's selection is its tenant's, and changes with its registrations. */
   readonly made: WeakMap<Selection, FeastSelection>;
 }
@@ -77,8 +79,12 @@ export class FeastNames {
   }
 
   /** @throws Problem `view_unknown`, `feature_unknown`, `too_many_features`, `names_collide`, `catalogue_unavailable` */
-  async features(tenant: string, names: readonly string[], full: boolean): Promise<FeastSelection> {
+  features(tenant: string, names: readonly string[], full: boolean): FeastSelection | Promise<FeastSelection> {
     const arranged = this.#arrange(names, full);
+    return arranged.declared ?? this.#select(tenant, names, arranged, full);
+  }
+
+  async #select(tenant: string, names: readonly string[], arranged: Arranged, full: boolean): Promise<FeastSelection> {
     let selection: Selection;
     try {
       const found = selectFeatures(this.#catalogue, this.#registered, tenant, arranged.read, "features");
@@ -92,7 +98,8 @@ export class FeastNames {
     const asked = new Set(arranged.stored);
     const parts = selection.parts.map((part) => ({ ...part, required: part.features.some((name) => asked.has(name)) }));
     const made = this.#build({ ...selection, parts }, arranged, full);
-    arranged.made.set(selection, made);
+    if (selection.pushed.length === 0) arranged.declared = made;
+    else arranged.made.set(selection, made);
     return made;
   }
 
@@ -110,7 +117,7 @@ export class FeastNames {
     const onDemand = byView(names.filter((name) => this.#scorerOf(name) !== null));
     const stored = byView(names.filter((name) => this.#scorerOf(name) === null));
     const inputs = onDemand.flatMap((name) => this.#scorerOf(name)!.service.features);
-    const arranged: Arranged = { read: [...stored, ...inputs], stored, onDemand, made: new WeakMap() };
+    const arranged: Arranged = { read: [...stored, ...inputs], stored, onDemand, declared: null, made: new WeakMap() };
     if (this.#lists.size >= KEPT_LISTS) this.#lists.delete(this.#lists.keys().next().value as string);
     this.#lists.set(key, arranged);
     return arranged;
@@ -134,7 +141,7 @@ export class FeastNames {
     }
     return {
       selection,
-      names,
+      namesJson: names.map((name) => `,${JSON.stringify(name)}`).join(""),
       columns: stored.map((name) => ({ position: positions.get(name)!, isDouble: dtypes.get(name) === "double" })),
       onDemand: [...services].map(([scorer, outputs]) => ({
         scorer,

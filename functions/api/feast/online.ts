@@ -44,20 +44,22 @@ export function createFeastOnline(deps: {
   return async ({ c, principal, ticket }: Call): Promise<Answer> => {
     const body = await readObjectOfAnyType(c, MAX_QUERY_BYTES);
     const entities = entitiesOf(body);
-    const asked = await selectionOf(names, principal.tenant, body);
+    const chosen = selectionOf(names, principal.tenant, body);
+    const asked = chosen instanceof Promise ? await chosen : chosen;
     const { keys, rows } = rowsOf(catalogue, entities);
     const request = asked.onDemand.map((one) => requestRows(one, entities, rows.length));
     ticket.charge(rows.length);
     const read = await readRows("feast", asked.selection, principal.tenant, rows);
-    const answered = [...keys, ...asked.names];
-    const results = [
-      ...keys.map((key) => keyJson(entities[key])),
-      ...columnsJson(asked, read.values),
-      ...asked.onDemand.flatMap((one, i) => onDemandJson(one, request[i], read.values)),
-    ];
+    let results = keys.map((key) => `,${keyJson(entities[key])}`).join("");
+    results += columnsJson(asked, read.values);
+    asked.onDemand.forEach((one, i) => {
+      results += onDemandJson(one, request[i], read.values);
+    });
+    const answered = keys.map((key) => `,${JSON.stringify(key)}`).join("") + asked.namesJson;
     return {
       status: 200,
-      body: `{"results":[${results.join(",")}],"metadata":{"feature_names":${JSON.stringify(answered)}}}`,
+      // Each of both begins with a comma.
+      body: `{"results":[${results.slice(1)}],"metadata":{"feature_names":[${answered.slice(1)}]}}`,
       // Feast's answer has no place for it.
       headers: read.degraded === null ? undefined : { "x-freshet-degraded": read.degraded },
     };
@@ -106,7 +108,7 @@ function entitiesOf(body: JsonObject): Lists {
   return given as Lists;
 }
 
-async function selectionOf(names: FeastNames, tenant: string, body: JsonObject): Promise<FeastSelection> {
+function selectionOf(names: FeastNames, tenant: string, body: JsonObject): FeastSelection | Promise<FeastSelection> {
   const { features, feature_service: service, full_feature_names: full } = body;
   if (full !== undefined && full !== null && typeof full !== "boolean") {
     throw new Problem("wrong_type", `full_feature_names is true or false, given ${typeName(full)}`, {
@@ -171,7 +173,8 @@ function keyJson(values: readonly unknown[]): string {
   return `{"values":${JSON.stringify(values)},"statuses":[${statuses}],"event_timestamps":[${times}]}`;
 }
 
-function columnsJson({ columns }: FeastSelection, rows: readonly (readonly FeatureValue[])[]): string[] {
+/** Each column after a comma. */
+function columnsJson({ columns }: FeastSelection, rows: readonly (readonly FeatureValue[])[]): string {
   let newest = 0;
   let text = NEVER;
   // Features of a view mostly have one time, and writing it costs more than all the rest.
@@ -183,7 +186,8 @@ function columnsJson({ columns }: FeastSelection, rows: readonly (readonly Featu
     }
     return text;
   };
-  return columns.map(({ position, isDouble }) => {
+  let json = "";
+  for (const { position, isDouble } of columns) {
     let values = "";
     let statuses = "";
     let times = "";
@@ -194,8 +198,9 @@ function columnsJson({ columns }: FeastSelection, rows: readonly (readonly Featu
       statuses += comma + STATUSES[status];
       times += comma + (status === "NOT_FOUND" ? NEVER : timeOf(eventTimeMs));
     }
-    return `{"values":[${values}],"statuses":[${statuses}],"event_timestamps":[${times}]}`;
-  });
+    json += `,{"values":[${values}],"statuses":[${statuses}],"event_timestamps":[${times}]}`;
+  }
+  return json;
 }
 
 function doubleJson(value: number): string {
@@ -207,7 +212,7 @@ function onDemandJson(
   { scorer, inputs, outputs }: OnDemand,
   request: readonly Record<string, Scalar>[],
   rows: readonly (readonly FeatureValue[])[],
-): string[] {
+): string {
   const first = scorer.service.features.length;
   const evaluated = rows.map(
     (row, i) =>
@@ -216,10 +221,12 @@ function onDemandJson(
         inputs.map((position) => row[position]),
       ).values,
   );
-  return outputs.map((output) => {
+  let json = "";
+  for (const output of outputs) {
     const values = evaluated.map((row) => row[first + output]);
     const statuses = values.map((value) => (value === null ? STATUSES.NULL_VALUE : STATUSES.PRESENT));
     const times = values.map(() => NEVER).join(",");
-    return `{"values":[${values.map(scalarJson).join(",")}],"statuses":[${statuses.join(",")}],"event_timestamps":[${times}]}`;
-  });
+    json += `,{"values":[${values.map(scalarJson).join(",")}],"statuses":[${statuses.join(",")}],"event_timestamps":[${times}]}`;
+  }
+  return json;
 }

@@ -154,6 +154,23 @@ export function describeFeast(target: ContractTarget): void {
       });
     });
 
+    it("takes the key as a bearer token, as Feast's client sends it", async () => {
+      const body = { entities: { card_id: ["c"] }, features: ["card_activity:tx_count_1h"] };
+      const headers = { authorization: `Bearer ${target.keys().first}` };
+      expect((await call("/get-online-features", { body, key: null, headers })).status).toBe(200);
+    });
+
+    it("materializes a batch view for the caller's tenant", async () => {
+      const [start_ts, end_ts] = [Date.now() - 86_400_000, Date.now()].map((ms) => new Date(ms).toISOString());
+      const body = { start_ts, end_ts, feature_views: ["merchant_risk"] };
+      const reply = await call("/materialize", { body, key: target.keys().firstAdmin });
+      // Within 20 s, else it goes on by itself.
+      expect([
+        [200, null],
+        [202, { status: "accepted", feature_views: ["merchant_risk"] }],
+      ]).toContainEqual([reply.status, reply.body]);
+    }, 60_000);
+
     it("a declared view takes no writes, and says where its values come from", async () => {
       const df = { card_id: ["c"], tx_count_1h: [1], event_timestamp: [time()] };
       const reply = told(await call(WRITE, { body: { feature_view_name: "card_activity", df } }));
