@@ -60,8 +60,11 @@ export function createFeastOnline(deps: {
       status: 200,
       // Each of both begins with a comma.
       body: `{"results":[${results.slice(1)}],"metadata":{"feature_names":[${answered.slice(1)}]}}`,
-      // Feast's answer has no place for it.
-      headers: read.degraded === null ? undefined : { "x-freshet-degraded": read.degraded },
+      // Feast's answer has no place for these.
+      headers: {
+        ...asked.selection.deprecation?.headers,
+        ...(read.degraded === null ? {} : { "x-freshet-degraded": read.degraded }),
+      },
     };
   };
 }

@@ -154,6 +154,15 @@ export function describeFeast(target: ContractTarget): void {
       });
     });
 
+    it("says in headers that a feature is on its way out", async () => {
+      const [name, key] = [`${view}old:age`, target.keys().firstAdmin];
+      const body = { name, dtype: "int64", entity: "card", deprecated: { date: "2027-01-31" } };
+      expect([200, 201]).toContain((await call("/v1/features/register", { body, key })).status);
+      const ask = () => call("/get-online-features", { body: { entities: { card_id: ["c"] }, features: [name] } });
+      const reply = await settled(ask);
+      expect([reply.status, reply.headers.get("deprecation")]).toEqual([200, "@1801353600"]);
+    });
+
     it("takes the key as a bearer token, as Feast's client sends it", async () => {
       const body = { entities: { card_id: ["c"] }, features: ["card_activity:tx_count_1h"] };
       const headers = { authorization: `Bearer ${target.keys().first}` };
