@@ -30,6 +30,8 @@ export interface ValuesRow extends PushedRow {
   readonly values: Readonly<Record<string, Scalar>>;
 }
 export interface PackedRow extends PushedRow {
+  /** For how long after its event time a value is known: what a restore needs to know of it. */
+  readonly reachMs: number;
   readonly packed: Buffer;
 }
 
@@ -49,9 +51,9 @@ export function encodeValues(rows: readonly ValuesRow[]): Buffer {
 }
 
 /** Lines of rows of one tenant, entity and view. */
-export function packedLine({ tenant, entity, view, id, eventTimeMs, visibleMs, packed }: PackedRow): string {
+export function packedLine({ tenant, entity, view, id, eventTimeMs, visibleMs, reachMs, packed }: PackedRow): string {
   // Names hold nothing that JSON would escape; an id may.
-  return `{"v":${PACKED_ROWS_VERSION},"tenant":"${tenant}","entity":"${entity}","id":${JSON.stringify(id)},"view":"${view}","event_time_ms":${eventTimeMs},"visible_ms":${visibleMs},"packed":"${packed.toString("base64")}"}\n`;
+  return `{"v":${PACKED_ROWS_VERSION},"tenant":"${tenant}","entity":"${entity}","id":${JSON.stringify(id)},"view":"${view}","event_time_ms":${eventTimeMs},"visible_ms":${visibleMs},"reach_ms":${reachMs},"packed":"${packed.toString("base64")}"}\n`;
 }
 
 const compressed = (text: string): Buffer =>
@@ -106,7 +108,9 @@ function parseRow(line: string, number: number): ValuesRow | PackedRow {
     eventTimeMs: raw["event_time_ms"],
     visibleMs: raw["visible_ms"],
   } as PushedRow;
-  return raw["v"] === VALUES_VERSION ? { ...row, values } : { ...row, packed: Buffer.from(packed, "base64") };
+  return raw["v"] === VALUES_VERSION
+    ? { ...row, values }
+    : { ...row, reachMs: raw["reach_ms"], packed: Buffer.from(packed, "base64") };
 }
 
 interface ValuesBucket {

@@ -21,6 +21,7 @@ import { FUTURE_LIMIT_MS } from "../../core/event.ts";
 import type { BatchView, Plan, Scalar } from "../../core/plan.ts";
 import { floorTo } from "../../core/window.ts";
 import { currentEpoch } from "./current-store.ts";
+import { REGISTERED, restoreRegistered } from "./restore-registered.ts";
 
 export interface MaterializePorts {
   readonly plan: Plan;
@@ -219,6 +220,11 @@ export function dueRun(view: BatchView, record: Pick<BatchRunRecord, "toMs"> | n
 /** Runs all that is due, one period after another, until `deadlineMs`. A view that fails keeps none of the others from running. */
 export async function materializeDue(ports: MaterializePorts, deadlineMs: number): Promise<ViewState[]> {
   const states: ViewState[] = [];
+  try {
+    await restoreRegistered(ports);
+  } catch (error) {
+    states.push({ view: REGISTERED, runs: 0, rows: 0, lagMs: null, lateMs: 0, error });
+  }
   for (const view of ports.plan.batchViews) {
     let runs = 0;
     let rows = 0;

@@ -3,8 +3,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { BatchRuns } from "../../adapters/batch-runs.ts";
 import { hash64 } from "../../adapters/hash.ts";
 import { bucketOf, pushedKey } from "../../adapters/valkey/layout.ts";
+import { packValues } from "../../adapters/valkey/packed.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
-import { readValues, type ValuesRow, valuesFolder } from "../../adapters/values-format.ts";
+import { packedLine, readValues, type ValuesRow, valuesFolder, writeLines } from "../../adapters/values-format.ts";
 import { compile } from "../../core/compile.ts";
 import * as d from "../../core/definition.ts";
 import { floorTo } from "../../core/window.ts";
@@ -15,6 +16,7 @@ import {
   materializeDue,
   stepsOf,
 } from "../../functions/shared/materialization.ts";
+import { REGISTERED, restoreRegistered } from "../../functions/shared/restore-registered.ts";
 import { NOW, older, openWorld, type Payment, type World } from "../support/build-world.ts";
 import { card, contracts, payments, shop } from "../support/fixture-plan.ts";
 
@@ -210,6 +212,41 @@ describe("the schedule", () => {
     expect((await materializeDue(ports, Number.POSITIVE_INFINITY))[0]).toMatchObject({ runs: 0, error: null });
     expect(await read(spending, a, "c1")).toEqual(values);
     expect(await ports.runs.get("spending")).toMatchObject({ epoch: 1 });
+  });
+
+  it("pushes again what tenants have pushed, once for each store, and nothing that is forgotten by now", async () => {
+    const [a, b] = await begin();
+    const ports = portsOf(spending);
+    const now = Date.now();
+    const row = (tenant: string, id: string, ageMs: number, value: number) => ({
+      ...{ tenant, entity: "card", id, view: "_profile", eventTimeMs: now - ageMs, visibleMs: now, reachMs: DAY },
+      packed: packValues([{ id: 0, dtype: "double", value }], now - ageMs),
+    });
+    const to = { s3: ports.s3, bucket: ports.mirror.bucket };
+    // In any order: the newest wins all the same.
+    for (const rows of [
+      [row(a, "c1", HOUR, 2)],
+      [row(a, "c1", 2 * HOUR, 1), row(a, "old", 2 * DAY, 9)],
+      [row(b, "c1", HOUR, 3)],
+    ]) {
+      await writeLines(to, rows[0], now, rows.map(packedLine));
+    }
+    await ports.runs.complete(REGISTERED, { toMs: 0, finishedMs: 0, rows: 0, epoch: 0 });
+    expect(await restoreRegistered(ports)).toBe(3);
+    const reader = createReader(spending.plan, { host: world.valkey.host, port: world.valkey.port, timeoutMs: 10_000 });
+    const registered = [{ position: 0, field: "_profile", id: 0, ttlMs: DAY, reachMs: DAY }];
+    const valueOf = async (tenant: string, id: string) => {
+      const request = { tenant, entity: "card", id, features: ["profile:n"], registered };
+      return (await reader.read([request], now))[0].values[0].value;
+    };
+    expect([await valueOf(a, "c1"), await valueOf(b, "c1"), await valueOf(a, "old")]).toEqual([2, 3, null]);
+    await reader.close();
+    expect(await restoreRegistered(ports)).toBe(0);
+    expect(await ports.runs.get(REGISTERED)).toMatchObject({ epoch: 1, rows: 3 });
+    // The function that looks for due runs does so first.
+    await ports.runs.complete(REGISTERED, { toMs: Date.now(), finishedMs: 0, rows: 0, epoch: 0 });
+    await materializeDue(ports, Number.NEGATIVE_INFINITY);
+    expect(await ports.runs.get(REGISTERED)).toMatchObject({ epoch: 1, rows: 3 });
   });
 
   it("is in whole periods", () => {

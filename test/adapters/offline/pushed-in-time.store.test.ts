@@ -153,7 +153,16 @@ describe("the values' object format", () => {
       1,
     );
     const { tenant, entity } = row;
-    const rows = ["s1", 's"2'].map((id) => ({ tenant, entity, id, view: "_p", eventTimeMs: 1, visibleMs: 2, packed }));
+    const rows = ["s1", 's"2'].map((id) => ({
+      tenant,
+      entity,
+      id,
+      view: "_p",
+      eventTimeMs: 1,
+      visibleMs: 2,
+      reachMs: 5,
+      packed,
+    }));
     expect(readValues(golden)).toEqual(rows);
     expect(zstdDecompressSync(golden).toString()).toBe(rows.map(packedLine).join(""));
     expect(() => verifyValues(golden)).not.toThrow();
