@@ -81,7 +81,7 @@ const OWN_ANSWERS: readonly OwnAnswer[] = [
     code: "request_refused",
     title: "API Gateway refused the request",
     detail: "the request did not reach the service",
-    repair: "send plain HTTP with x-api-key and without an Authorization header",
+    repair: "send plain HTTP with x-api-key; an Authorization header only as Bearer and an API key",
   },
   {
     type: ResponseType.DEFAULT_5XX,

@@ -1,4 +1,5 @@
 /** `/get-online-features` held to what Feast's own server answered to the same requests over the same values (test/feast/record.py). */
+import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { FeatureValue, Value } from "../../../../core/plan.ts";
 import { createKey } from "../../../../functions/api/keys.ts";
@@ -239,6 +240,11 @@ describe("where Freshet says more than Feast", () => {
     expect(reply.status).toBe(422);
     expect(JSON.parse(JSON.parse(reply.body))).toMatchObject({ class: "FeastError", code: "too_many_rows" });
   });
+});
+
+it("the configuration in the documentation is the one that make test-feast runs with", () => {
+  const read = (path: string) => readFileSync(new URL(`../../../../${path}`, import.meta.url), "utf8");
+  expect(read("docs/api.md")).toContain(`\`\`\`yaml\n${read("test/feast/feature_store.yaml")}\`\`\``);
 });
 
 describe("keys and faults", () => {
