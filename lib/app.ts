@@ -58,6 +58,7 @@ export function addStacks(app: App, deployment: Deployment): void {
       historical.fn,
       materializer.fn,
       serving.fn,
+      serving.authorizer,
     ],
   });
 }

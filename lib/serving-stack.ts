@@ -1,4 +1,4 @@
-import { CfnOutput } from "aws-cdk-lib";
+import { CfnOutput, Duration } from "aws-cdk-lib";
 import type { Construct } from "constructs";
 import type { Archive } from "./constructs/archive.ts";
 import type { AuditTrail } from "./constructs/audit-trail.ts";
@@ -27,6 +27,7 @@ export interface ServingStackProps {
 /** Features and scores over HTTP. Stateless. */
 export class ServingStack extends FreshetStack {
   readonly fn: NodeFunction;
+  readonly authorizer: NodeFunction;
   readonly api: HttpApi;
 
   constructor(scope: Construct, deployment: Deployment, props: ServingStackProps) {
@@ -53,7 +54,19 @@ export class ServingStack extends FreshetStack {
     props.jobs.grantReadWrite(this.fn);
     props.audit.grantRecord(this.fn);
     props.archive.grantHistorical(this.fn);
-    this.api = new HttpApi(this, "Api", { deployment, ingest: props.ingest, api: this.fn });
+    this.authorizer = new NodeFunction(this, "Authorizer", {
+      deployment,
+      name: "authorize",
+      description: "Tells API Gateway whether a request has a key",
+      timeout: Duration.seconds(5),
+    });
+    props.keys.grantLookUp(this.authorizer);
+    this.api = new HttpApi(this, "Api", {
+      deployment,
+      ingest: props.ingest,
+      api: this.fn,
+      authorizer: this.authorizer,
+    });
     for (const [name, value] of Object.entries({
       ApiUrl: this.api.restApi.url,
       ApiId: this.api.restApi.restApiId,

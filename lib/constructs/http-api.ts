@@ -2,10 +2,13 @@ import { Duration, RemovalPolicy, Size } from "aws-cdk-lib";
 import {
   AccessLogField,
   AccessLogFormat,
+  AuthorizationType,
   EndpointType,
+  IdentitySource,
   LambdaIntegration,
   LogGroupLogDestination,
   MethodLoggingLevel,
+  RequestAuthorizer,
   ResponseType,
   RestApi,
 } from "aws-cdk-lib/aws-apigateway";
@@ -20,6 +23,9 @@ import type { NodeFunction } from "./node-function.ts";
 /** Content types whose bodies are bytes; API Gateway hands all others over as text, which would spoil them. */
 const BINARY_TYPES = ["application/vnd.freshet.avro", "avro/binary", "application/octet-stream"];
 
+/** How long API Gateway goes by what it was told of a key. The router looks again, at most 30 s later than the table. */
+const DECISION_KEPT = Duration.minutes(5);
+
 interface OwnAnswer {
   readonly type: ResponseType;
   readonly status: number;
@@ -27,13 +33,47 @@ interface OwnAnswer {
   readonly title: string;
   readonly detail: string;
   readonly repair: string;
+  readonly field?: string;
+  readonly headers?: Readonly<Record<string, string>>;
 }
+
+const OF_KEYS = {
+  status: 401,
+  field: "x-api-key",
+  headers: { "www-authenticate": `'ApiKey realm="freshet", header="x-api-key"'` },
+};
 
 /**
  * What API Gateway answers by itself, as the router's problem documents: same members, codes and titles, which a test compares.
  * No variable of the error goes into them, since its message may quote a header.
  */
 const OWN_ANSWERS: readonly OwnAnswer[] = [
+  {
+    ...OF_KEYS,
+    type: ResponseType.UNAUTHORIZED,
+    code: "api_key_missing",
+    title: "An API key is required",
+    detail: "the request has no API key",
+    repair: "send your key in the header x-api-key; freshet status --json shows the development key",
+  },
+  {
+    // The authorizer denies for no other reason.
+    ...OF_KEYS,
+    type: ResponseType.ACCESS_DENIED,
+    code: "api_key_invalid",
+    title: "The API key is not valid",
+    detail: "the API key is not known",
+    repair: "check that the whole key was copied (fk_, id, secret); a deleted key cannot be used again",
+  },
+  {
+    type: ResponseType.AUTHORIZER_FAILURE,
+    status: 503,
+    code: "keys_unavailable",
+    title: "API keys cannot be checked",
+    detail: "the table of API keys could not be read",
+    repair: "try again in a few seconds",
+    headers: { "retry-after": "'2'" },
+  },
   {
     // A path that has a resource and no method; API Gateway calls that a missing token.
     type: ResponseType.MISSING_AUTHENTICATION_TOKEN,
@@ -99,9 +139,14 @@ export interface HttpApiProps {
   readonly ingest: NodeFunction;
   /** Serves everything else, from inside. */
   readonly api: NodeFunction;
+  /** Decides whether a request has a key. */
+  readonly authorizer: NodeFunction;
 }
 
-/** One REST API over the two functions. It is the outer wall only: keys, scopes and limits of a tenant are the router's. */
+/**
+ * One REST API over the two functions. It is the outer wall only: what has no key of ours does not get in, and all else about keys,
+ * scopes and limits of a tenant is the router's.
+ */
 export class HttpApi extends Construct {
   readonly restApi: RestApi;
   private readonly deployment: Deployment;
@@ -152,9 +197,21 @@ export class HttpApi extends Construct {
     const { root } = this.restApi;
     const toApi = new LambdaIntegration(props.api.lambda, { allowTestInvoke: false });
     const toIngest = new LambdaIntegration(props.ingest.lambda, { allowTestInvoke: false });
+    const keyed = {
+      authorizationType: AuthorizationType.CUSTOM,
+      authorizer: new RequestAuthorizer(this, "Keys", {
+        handler: props.authorizer.lambda,
+        identitySources: [IdentitySource.header("x-api-key")],
+        resultsCacheTtl: DECISION_KEPT,
+      }),
+    };
+    // Open pages, and addresses whose clients know bearer tokens alone: there the router is the only wall.
     root.addMethod("ANY", toApi);
     root.addResource("{proxy+}").addMethod("ANY", toApi);
-    root.addResource("v1").addResource("events").addResource("{stream}").addMethod("ANY", toIngest);
+    const v1 = root.addResource("v1");
+    v1.addResource("{proxy+}").addMethod("ANY", toApi, keyed);
+    v1.addResource("events").addResource("{stream}").addMethod("ANY", toIngest, keyed);
+    root.addResource("api").addResource("{proxy+}").addMethod("ANY", toApi, keyed);
     for (const answer of OWN_ANSWERS) this.answer(answer);
   }
 
@@ -244,13 +301,14 @@ export class HttpApi extends Construct {
     });
   }
 
-  private answer({ type, status, code, title, detail, repair }: OwnAnswer): void {
+  private answer({ type, status, code, title, detail, repair, field, headers }: OwnAnswer): void {
     this.restApi.addGatewayResponse(type.responseType, {
       type,
       statusCode: String(status),
       responseHeaders: {
         "Content-Type": "'application/problem+json'",
         "x-request-id": "context.requestId",
+        ...headers,
         ...(status === 429 ? { "retry-after": "'1'" } : {}),
       },
       templates: {
@@ -260,6 +318,7 @@ export class HttpApi extends Construct {
           status,
           detail,
           code,
+          field,
           repair,
           request_id: "$context.requestId",
         }),

@@ -351,6 +351,12 @@ describe("least privilege", () => {
     ]);
   });
 
+  test("the authorizer may look keys up", () => {
+    expect(actionsOf("authorize")).toEqual(["dynamodb:GetItem", "kms:Decrypt", "kms:DescribeKey"]);
+    const tables = statementsOf("authorize").filter(({ Action }) => Action.includes("dynamodb:GetItem"));
+    expect(JSON.stringify(tables.map(({ Resource }) => Resource))).toMatch(/^[^,]*KeysTable[^,]*$/);
+  });
+
   test("the API may manage keys, read the store and models, change aliases, log scores, and take historical jobs", () => {
     expect([...new Set(actionsOf("api"))]).toEqual([
       "dynamodb:BatchGetItem",
@@ -476,7 +482,7 @@ describe("the API", () => {
   test("events go to ingest, everything else to the API function", () => {
     const paths = methods.map(([id, { Properties }]) => [id, JSON.stringify(Properties["Integration"].Uri)]);
     const toIngest = paths.filter(([, uri]) => uri.includes("Ingest"));
-    expect(methods).toHaveLength(3);
+    expect(methods).toHaveLength(5);
     expect(toIngest.map(([id]) => id)).toEqual([expect.stringContaining("v1eventsstream")]);
   });
 
@@ -489,6 +495,18 @@ describe("the API", () => {
       const limits = JSON.parse(functionNamed(name).Properties["Environment"].Variables.FRESHET_LIMITS);
       expect(checkLimits(limits)).toEqual(stageNamed("prod").limits);
     }
+  });
+
+  test("nobody gets past without a key but to open pages and to addresses of clients that know bearer tokens alone", () => {
+    const types = methods.map(([, { Properties }]) => Properties["AuthorizationType"]);
+    // The root and all that lies below it elsewhere; /v1, its events, and /api.
+    expect(types.sort()).toEqual(["CUSTOM", "CUSTOM", "CUSTOM", "NONE", "NONE"]);
+    const [[, { Properties }]] = app.resources("AWS::ApiGateway::Authorizer");
+    expect(Properties).toMatchObject({
+      Type: "REQUEST",
+      IdentitySource: "method.request.header.x-api-key",
+      AuthorizerResultTtlInSeconds: 300,
+    });
   });
 
   test("bytes arrive as bytes, and long answers are compressed for who asks", () => {
@@ -516,6 +534,7 @@ describe("the API", () => {
       const { status, title } = PROBLEMS[body.code as ProblemCode];
       expect(body).toEqual({
         ...{ type: problemType(body.code), title, status, code: body.code, request_id: "$context.requestId" },
+        ...(status === 401 && { field: "x-api-key" }),
         ...{ detail: expect.stringMatching(/^[^$]+$/), repair: expect.stringMatching(/^[^$]+$/) },
       });
       expect(StatusCode).toBe(String(status));
@@ -526,6 +545,9 @@ describe("the API", () => {
       return [ResponseType, body.code];
     });
     expect(Object.fromEntries(codes)).toEqual({
+      UNAUTHORIZED: "api_key_missing",
+      ACCESS_DENIED: "api_key_invalid",
+      AUTHORIZER_FAILURE: "keys_unavailable",
       MISSING_AUTHENTICATION_TOKEN: "not_found",
       REQUEST_TOO_LARGE: "body_too_large",
       THROTTLED: "throttled",

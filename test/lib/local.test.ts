@@ -26,6 +26,7 @@ describe("the local target", () => {
   test("holds the types of resources that were deployed to the emulator, and no other", () => {
     expect(types).toEqual([
       "AWS::ApiGateway::Account",
+      "AWS::ApiGateway::Authorizer",
       "AWS::ApiGateway::Deployment",
       "AWS::ApiGateway::GatewayResponse",
       "AWS::ApiGateway::Method",
@@ -96,9 +97,9 @@ describe("the local target", () => {
 
   test("brings every function's metrics to CloudWatch but the bridge's own", () => {
     const filters = local.resources("AWS::Logs::SubscriptionFilter").map(([, { Properties }]) => Properties);
-    expect(filters.map((filter) => filter["FilterPattern"])).toEqual(Array(10).fill('"_aws"'));
+    expect(filters.map((filter) => filter["FilterPattern"])).toEqual(Array(11).fill('"_aws"'));
     const sources = filters.map((filter) => JSON.stringify(filter["LogGroupName"]));
-    expect(new Set(sources).size).toBe(10);
+    expect(new Set(sources).size).toBe(11);
     expect(sources.filter((source) => /Bridge/.test(source))).toEqual([]);
   });
 
