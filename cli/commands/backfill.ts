@@ -10,6 +10,7 @@ import type { BuildEvent } from "../../functions/build.ts";
 import type { ViewReadiness } from "../../functions/shared/build-readiness.ts";
 import type { BuildReport } from "../../functions/shared/bulk-build.ts";
 import { interruptible } from "../../local/interrupt.ts";
+import { ALL_TENANTS, withRecord } from "../audited.ts";
 import { type OperatedDeployment, openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { type Functions, openFunctions } from "../invoke.ts";
 import { type ProgressBar, progressBar } from "../progress.ts";
@@ -95,7 +96,10 @@ async function run(options: Options): Promise<void> {
       tell(options, { state: "done", stream, entities: 0, seconds: 0 }, `${view.view} has its history: nothing to do`);
       return;
     }
-    const report = await interruptible((signal) => drive(functions, deployment, options, stream, signal));
+    const record = { tenant: options.tenant ?? ALL_TENANTS, action: "backfill", target: `stream ${stream}` };
+    const report = await withRecord(deployment, "change", record, () =>
+      interruptible((signal) => drive(functions, deployment, options, stream, signal)),
+    );
     const seconds = (Date.now() - startedMs) / 1_000;
     const ready = (await readiness(functions, deployment)).filter((each) => each.stream === stream);
     const words = [

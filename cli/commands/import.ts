@@ -20,6 +20,7 @@ import { FreshetError } from "../../core/errors.ts";
 import { plan } from "../../features/plan.ts";
 import { MIN_EVENT_TIME_MS } from "../../functions/api/limits.ts";
 import { freshetHome } from "../../local/home.ts";
+import { withRecord } from "../audited.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { EXIT } from "../exit.ts";
 import { progressBar } from "../progress.ts";
@@ -92,28 +93,34 @@ async function run(file: string, options: Options): Promise<void> {
   const errors = options.errors === undefined ? null : createWriteStream(options.errors);
   const bar = options.json ? null : progressBar();
   const startedMs = Date.now();
-  const report = await importFile({
-    ...{ plan, stream, file, format, sealMs, tenant: options.tenant, arrival: arrivalRule(options.arrival) },
-    nowMs: startedMs,
-    minEventTimeMs: MIN_EVENT_TIME_MS,
-    ignoreUnknown: options.ignoreUnknown ?? false,
-    skipInvalid: options.skipInvalid,
-    folder: join(freshetHome(), "offline"),
-    target: options.dryRun
-      ? null
-      : {
-          s3: new S3Client({ ...config, forcePathStyle: deployment.stage === "local" }),
-          bucket: deployment.archiveBucket,
-          late: new LateQueue({ table: deployment.lateTable, dynamodb }),
-          // A backfill that has listed the archive has not seen these: it begins anew.
-          note: () => progress.noteImport(stream.name),
-        },
-    onBadRow: (row) => {
-      if (bad.length < SHOWN) bad.push(row);
-      errors?.write(`${JSON.stringify(row)}\n`);
-    },
-    onProgress: (phase, share, rows) => bar?.show(share, `${phase} ${rows} rows`),
-  }).finally(() => bar?.end());
+  const record = { tenant: options.tenant, action: "import", target: `stream ${stream.name}` };
+  const bring = () =>
+    importFile({
+      ...{ plan, stream, file, format, sealMs, tenant: options.tenant, arrival: arrivalRule(options.arrival) },
+      nowMs: startedMs,
+      minEventTimeMs: MIN_EVENT_TIME_MS,
+      ignoreUnknown: options.ignoreUnknown ?? false,
+      skipInvalid: options.skipInvalid,
+      folder: join(freshetHome(), "offline"),
+      target: options.dryRun
+        ? null
+        : {
+            s3: new S3Client({ ...config, forcePathStyle: deployment.stage === "local" }),
+            bucket: deployment.archiveBucket,
+            late: new LateQueue({ table: deployment.lateTable, dynamodb }),
+            // A backfill that has listed the archive has not seen these: it begins anew.
+            note: () => progress.noteImport(stream.name),
+          },
+      onBadRow: (row) => {
+        if (bad.length < SHOWN) bad.push(row);
+        errors?.write(`${JSON.stringify(row)}\n`);
+      },
+      onProgress: (phase, share, rows) => bar?.show(share, `${phase} ${rows} rows`),
+    });
+  // A dry run changes nothing.
+  const report = await (options.dryRun ? bring() : withRecord(deployment, "change", record, bring)).finally(() =>
+    bar?.end(),
+  );
   await new Promise<void>((resolve) => (errors === null ? resolve() : errors.end(resolve)));
   const seconds = (Date.now() - startedMs) / 1_000;
   const refused = report.bad > 0 && !options.skipInvalid;

@@ -170,7 +170,7 @@ export function register(program: Command): void {
       checkId(id);
       await withKeys(
         options,
-        { kind: "revocation", action: "keys.revoke", target: `key ${id}`, tenantOf: ownerOf(id) },
+        { kind: "urgent", action: "keys.revoke", target: `key ${id}`, tenantOf: ownerOf(id) },
         (store) => revokeKey(store, id, { by: null, nowMs: Date.now() }),
       );
     });

@@ -5,6 +5,7 @@ import type { MaterializeEvent } from "../../functions/materialize.ts";
 import { type RunReport, stepsOf, viewOf } from "../../functions/shared/materialization.ts";
 import { interruptible } from "../../local/interrupt.ts";
 import { time } from "../arguments.ts";
+import { ALL_TENANTS, withRecord } from "../audited.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { openFunctions } from "../invoke.ts";
 import { progressBar } from "../progress.ts";
@@ -55,14 +56,16 @@ async function run(options: Options): Promise<void> {
   const bar = options.json ? null : progressBar();
   const done: RunReport[] = [];
   try {
-    await interruptible(async (signal) => {
+    const record = { tenant: options.tenant ?? ALL_TENANTS, action: "materialize", target: `view ${view.name}` };
+    const runAll = async (signal: AbortSignal) => {
       for (const step of steps) {
         signal.throwIfAborted();
         bar?.show(done.length / steps.length, `${view.name} up to ${new Date(step.toMs).toISOString()}`);
         const event: MaterializeEvent = { kind: "run", view: view.name, tenant: options.tenant, ...step };
         done.push(await functions.invoke<RunReport>(deployment.materializeFunction, event));
       }
-    });
+    };
+    await withRecord(deployment, "change", record, () => interruptible(runAll));
   } finally {
     bar?.end();
     functions.close();

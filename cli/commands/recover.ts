@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { ALL_TENANTS, withRecord } from "../audited.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { EXIT } from "../exit.ts";
 import { recover } from "../recovery.ts";
@@ -22,7 +23,9 @@ export function register(program: Command): void {
         if (!options.json) process.stderr.write(`  ${message}\n`);
       };
       if (options.stage !== undefined) progress(`stage ${deployment.stage} in ${deployment.place}`);
-      const result = await recover(deployment, progress);
+      // Made whether or not it can be recorded.
+      const record = { tenant: ALL_TENANTS, action: "recover", target: "online store" };
+      const result = await withRecord(deployment, "urgent", record, () => recover(deployment, progress));
       if (options.json) process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
       else if (result.steps.length === 0) process.stdout.write(`the store is ${result.state}: nothing to recover\n`);
       else {

@@ -7,7 +7,7 @@ import { createKeyStore } from "../../functions/api/key-store.ts";
 import { SCOPES, type Scope } from "../../functions/api/keys.ts";
 import { checkLimit, createTenantStore, type Limits, type TenantStore } from "../../functions/api/tenants.ts";
 import { number, whole } from "../arguments.ts";
-import { withRecord } from "../audited.ts";
+import { ALL_TENANTS, withRecord } from "../audited.ts";
 import { type OperatedDeployment, openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { formatTable } from "../table.ts";
 
@@ -24,11 +24,20 @@ interface LimitOptions extends Shown {
 
 type Work<T> = (store: TenantStore, deployment: OperatedDeployment, client: DynamoDBClient) => Promise<T>;
 
-async function withTenants<T>(options: StageOption, work: Work<T>): Promise<T> {
+/** Under an audit record of the action, of whose limits they are, and of what they are for. */
+async function withTenants<T>(
+  options: StageOption,
+  [action, tenant = ALL_TENANTS, target = "limits"]: readonly [action: string, tenant?: string, target?: string],
+  work: Work<T>,
+): Promise<T> {
   const deployment = await openDeployment(options);
   const client = new DynamoDBClient(deployment.clientConfig);
   try {
-    return await work(createTenantStore(client, deployment.keysTable), deployment, client);
+    const record = { tenant, action: `tenants.${action}`, target };
+    const store = createTenantStore(client, deployment.keysTable);
+    return await withRecord(deployment, action === "limits" ? "change" : "read", record, () =>
+      work(store, deployment, client),
+    );
   } finally {
     client.destroy();
   }
@@ -98,7 +107,7 @@ export function register(program: Command): void {
     .addOption(stageOption())
     .option("--json", "print as JSON")
     .action(async (options: Shown) => {
-      const { records, keys } = await withTenants(options, async (store, { keysTable }, client) => ({
+      const { records, keys } = await withTenants(options, ["list"], async (store, { keysTable }, client) => ({
         records: await store.list(),
         keys: await createKeyStore(client, keysTable).list(),
       }));
@@ -124,7 +133,7 @@ export function register(program: Command): void {
     .option("--json", "print as JSON")
     .action(async (tenant: string, options: Shown) => {
       checkTenant(tenant);
-      await withTenants(options, async (store, { limits }) =>
+      await withTenants(options, ["show", tenant], async (store, { limits }) =>
         printLimits(tenant, (await store.get(tenant))?.limits ?? {}, limits, options.json),
       );
     });
@@ -142,11 +151,9 @@ export function register(program: Command): void {
     .option("--json", "print as JSON")
     .action(async (tenant: string, options: LimitOptions) => {
       checkTenant(tenant);
-      await withTenants(options, async (store, deployment) => {
-        const { limits: stage } = deployment;
+      await withTenants(options, ["limits", tenant, options.class], async (store, { limits: stage }) => {
         const limits = changed((await store.get(tenant))?.limits ?? {}, stage, options);
-        const entry = { tenant, action: "tenants.limits", target: options.class };
-        await withRecord(deployment, "change", entry, () => store.put({ name: tenant, limits }));
+        await store.put({ name: tenant, limits });
         printLimits(tenant, limits, stage, options.json);
       });
     });

@@ -159,7 +159,7 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
       register("POST", "/v1/keys", "admin", keys.create, { audit: "keys.create" });
       register("GET", "/v1/keys", "admin", keys.list, { audit: "keys.list" });
       register("POST", "/v1/keys/:id/rotate", "admin", keys.rotate, { audit: "keys.rotate" });
-      register("DELETE", "/v1/keys/:id", "admin", keys.revoke, { audit: "keys.revoke", auditKind: "revocation" });
+      register("DELETE", "/v1/keys/:id", "admin", keys.revoke, { audit: "keys.revoke", auditKind: "urgent" });
     }
     register("POST", "/get-online-features", "read", createFeastOnline(shared), { errors: feastError, ...ITSELF });
     register("POST", "/v1/features/online", "read", features.online, ITSELF);

@@ -117,6 +117,7 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
     const isRead = method === "GET" && (scope === "read" || scope === "score");
     const when = charges ?? (isRead ? "beside" : "before");
     const kind = auditKind ?? (method === "GET" ? "read" : "change");
+    if (scope === "admin" && action === undefined) throw unaudited(path);
     const auditing = action === undefined ? null : { action, kind, ...required(audit, path) };
     routes.push({ method, path, pattern: new RegExp(`^${path.replace(/:[a-z]+/g, "[^/]+")}$`) });
     app.on(method, path, async (c) => {
@@ -214,6 +215,11 @@ interface Auditing extends Audit {
   readonly action: string;
   readonly kind: AuditKind;
 }
+
+const unaudited = (path: string) =>
+  new FreshetError("audit_missing", `${path} is for administrators and names no action of the audit log`, {
+    repair: 'register it with { audit: "things.change" }',
+  });
 
 function required(audit: Audit | null, path: string): Audit {
   if (audit !== null) return audit;

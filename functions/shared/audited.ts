@@ -14,10 +14,10 @@ export interface Audit {
 export type AuditEntry = Pick<AuditRecord, "tenant" | "who" | "action" | "target" | "requestId">;
 
 /**
- * `change`: recorded as begun before, and not made without that record. `revocation`: the same, but made in any case, since what
- * takes rights away must work in an outage too. `read`: recorded after, and answered in any case.
+ * `change`: recorded as begun before, and not made without that record. `urgent`: the same, but made in any case, since what takes
+ * rights away or brings the store back must work in an outage too. `read`: recorded after, and answered in any case.
  */
-export type AuditKind = "read" | "change" | "revocation";
+export type AuditKind = "read" | "change" | "urgent";
 
 /**
  * The record is durable when this returns or throws; where the table does not take it, it went to `onUnrecorded`.
@@ -43,7 +43,7 @@ export async function audited<T>(
         cause,
       });
     });
-  } else if (kind === "revocation") {
+  } else if (kind === "urgent") {
     await keep(begun);
   }
   try {

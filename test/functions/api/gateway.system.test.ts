@@ -101,13 +101,15 @@ describe("API Gateway", () => {
   describeCatalogue(target);
   describeFeast(target);
 
-  it("answers a path without a method by itself, as a problem document", async () => {
-    const answer = await fetch(`${deployed().api.url}/v1/events`);
+  it("answers what has no key by itself, as the router would", async () => {
+    const answer = await fetch(`${deployed().api.url}/v1/features/card/c1`);
     const problem = (await answer.json()) as Record<string, unknown>;
-    expect([answer.status, answer.headers.get("content-type")]).toEqual([404, "application/problem+json"]);
-    expect(problem).toMatchObject({ type: "urn:freshet:problem:not_found", status: 404, code: "not_found" });
-    expect(problem["request_id"]).toMatch(/\w/);
-    expect(answer.headers.get("x-request-id")).toBe(problem["request_id"]);
+    expect([answer.status, answer.headers.get("content-type")]).toEqual([401, "application/problem+json"]);
+    const router = await fetch(`${deployed().serve.url}/v1/features/card/c1`);
+    const { request_id, ...told } = (await router.json()) as Record<string, unknown>;
+    expect(problem).toEqual({ ...told, request_id: answer.headers.get("x-request-id") });
+    expect(answer.headers.get("www-authenticate")).toBe(router.headers.get("www-authenticate"));
+    expect([request_id, problem["request_id"]]).toEqual([expect.stringMatching(/\w/), expect.stringMatching(/\w/)]);
   });
 });
 

@@ -118,7 +118,7 @@ describe("audited routes", () => {
 
   it.each<[string, Method, RouteOptions, string[]]>([
     ["a read is answered", "GET", { audit: "things.read" }, ["done"]],
-    ["a revocation is made", "DELETE", { audit: "things.end", auditKind: "revocation" }, ["begun", "done"]],
+    ["an urgent change is made", "DELETE", { audit: "things.end", auditKind: "urgent" }, ["begun", "done"]],
   ])("without the table %s, and its records go to the log of the process", async (_, method, options, outcomes) => {
     const { log, unrecorded, call } = await audited(method, options, fine);
     log.broken = true;
@@ -138,6 +138,13 @@ describe("audited routes", () => {
     expect((await call()).status).toBe(201);
     expect(log.records.map(({ outcome }) => outcome)).toEqual(["begun"]);
     expect(unrecorded.map(([record]: any) => record.outcome)).toEqual(["done"]);
+  });
+
+  it("a route of administrators has to be one", () => {
+    const { register } = router();
+    expect(() => register("GET", "/things", "admin", fine)).toThrow(
+      "/things is for administrators and names no action of the audit log",
+    );
   });
 
   it("a host without an audit log cannot have one", () => {
