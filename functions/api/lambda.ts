@@ -29,7 +29,8 @@ export function createLambdaHandler(service: string, dependencies: (host: Lambda
     logger.error(message, JSON.parse(withoutKeys(JSON.stringify({ ...details, cause: causeOf(error) }))));
   const deps = dependencies({ telemetry, log });
   const { scoring } = deps;
-  const respond = handle(createApp(deps));
+  // All that is answered is text: hono would send Markdown as base64, which API Gateway hands on as it is.
+  const respond = handle(createApp(deps), { isContentTypeBinary: () => false });
   // Models are loaded and connections made while Lambda starts the function, before it sends a request.
   const warm = Promise.all([scoring?.serving.refresh(), deps.reader?.state(), deps.fallback?.snapshots?.warm()]);
   return async (event: any, context: any) => {
