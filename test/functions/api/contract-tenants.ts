@@ -99,7 +99,7 @@ export function describeTenants(target: TenantTarget): void {
       return hidden
         .replace(/fk_\w{12}_[\w-]{43}/g, "<secret>")
         .replace(/\?X-Amz-[^"]*/g, "")
-        .replace(/\d{4}-\d\d-\d\dT[\d:.]+Z|[\d.]+ seconds?( ago)?|just now/g, "<moving>")
+        .replace(/\d{4}-\d\d-\d\dT[\d:.]+Z|[\d.]+ (second|minute)s?( ago)?|just now/g, "<moving>")
         .replace(NEW_ID, "$1<new>");
     };
     const still = (name: string, value: any): unknown => {
