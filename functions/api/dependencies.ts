@@ -47,6 +47,8 @@ export function createDependencies(options: {
   const isStoreInReach = options.serve.read || enriches || optionalEnvironment("valkeyHost") !== undefined;
   // One for reads and limits: what a request asks of both travels together.
   const connection = isStoreInReach ? readingConnection(valkeyOptionsFromEnvironment()) : null;
+  // Opened while the host starts and not by its first request; a store that is away is looked for again by each.
+  connection?.primaries().catch(() => {});
   const reader = connection === null ? null : createReader(plan, connection);
   return {
     plan,
