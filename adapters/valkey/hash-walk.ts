@@ -3,9 +3,10 @@
  * bucket's control. It can be taken up again where it was left, for as long as the same primaries answer.
  */
 import type { Plan } from "../../core/plan.ts";
+import { hash64 } from "../hash.ts";
 import { type Command, commandError, type ValkeyConnection } from "./connection.ts";
-import { runsOf } from "./control.ts";
 import {
+  BUCKETS,
   bucketOf,
   CONTROL_FIELD,
   controlKey,
@@ -25,7 +26,7 @@ const READ_COUNT = 50;
 const LARGE_FIELDS = 1_000;
 
 export interface WalkPosition {
-  /** Names the primaries that the walk began with. */
+  /** Names the primaries that the walk began with, by `ownersOf`. */
   readonly runs: string;
   /** Run ids of those that are done. */
   readonly walked: readonly string[];
@@ -70,7 +71,16 @@ export async function storeMoment(connection: ValkeyConnection): Promise<{ runs:
   const nodes = await runningNodes(connection);
   const clocks = await Promise.all(nodes.map(({ node }) => node.time()));
   const micros = clocks.map(([seconds, rest]) => Number(seconds) * 1_000_000 + Number(rest));
-  return { runs: runsOf(nodes.map(({ run }) => run)), clockUs: Math.min(...micros) };
+  return { runs: await ownersOf(connection), clockUs: Math.min(...micros) };
+}
+
+/**
+ * Names which primary has which bucket: another one in its place, or a bucket that has moved, is another name. A walk that saw
+ * both may have missed what moved from the part that it had not seen to the one that it had.
+ */
+export async function ownersOf(connection: ValkeyConnection): Promise<string> {
+  const owners = await Promise.all(Array.from({ length: BUCKETS }, (_, b) => connection.runId(controlKey(b))));
+  return hash64(owners.join(","));
 }
 
 async function runningNodes(connection: ValkeyConnection) {
@@ -95,7 +105,7 @@ export async function* walkHashes(
   from: WalkPosition | null,
 ): AsyncGenerator<WalkStep> {
   const nodes = await runningNodes(connection);
-  const runs = runsOf(nodes.map(({ run }) => run));
+  const runs = await ownersOf(connection);
   const begun = from?.runs === runs ? from : { runs, walked: [], cursor: "0" };
   const walked = [...begun.walked];
   let cursor = begun.cursor;

@@ -9,7 +9,13 @@ import { encodeSnapshot, layoutOf, MAX_DATA_BYTES } from "../../adapters/snapsho
 import type { RoundRecord, SnapshotTable } from "../../adapters/snapshot/snapshot-table.ts";
 import type { ValkeyConnection } from "../../adapters/valkey/connection.ts";
 import type { ControlHashes, GroupControl } from "../../adapters/valkey/control.ts";
-import { type StoredHash, storeMoment, type WalkPosition, walkHashes } from "../../adapters/valkey/hash-walk.ts";
+import {
+  ownersOf,
+  type StoredHash,
+  storeMoment,
+  type WalkPosition,
+  walkHashes,
+} from "../../adapters/valkey/hash-walk.ts";
 import { type Birth, BUCKETS, decodeMeta, encodeGroupControl, META_FIELD } from "../../adapters/valkey/layout.ts";
 import { canonicalJson } from "../../core/json.ts";
 import type { Group, Plan } from "../../core/plan.ts";
@@ -68,6 +74,7 @@ export async function snapshotRound(ports: RoundPorts, deadlineMs: number): Prom
   };
   let savedMs = clock();
   const from: WalkPosition = record;
+  let walkedBy = record.runs;
   for await (const { hashes, scanned, position } of walkHashes(connection, plan, since, from)) {
     counts.scanned += scanned;
     await forEachLimited(hashes, WRITES_AT_ONCE, async (hash) => {
@@ -83,6 +90,7 @@ export async function snapshotRound(ports: RoundPorts, deadlineMs: number): Prom
       if (await table.put({ ...item, data: fits ? data : null })) counts.written++;
     });
     if (position === null) continue;
+    walkedBy = position.runs;
     const isOver = clock() > deadlineMs;
     if (!isOver && clock() - savedMs < SAVE_EVERY_MS) continue;
     const saved = await table.putRound({ ...record, ...position });
@@ -96,6 +104,11 @@ export async function snapshotRound(ports: RoundPorts, deadlineMs: number): Prom
   const wasOpen =
     after.epoch === epoch && after.present === BUCKETS && (after.state === "ok" || after.state === "failover");
   if (!wasOpen) return report("held", record);
+  const runs = await ownersOf(connection);
+  if (runs !== walkedBy) {
+    const again = await table.putRound({ ...record, runs, walked: [], cursor: "0" });
+    return again === null ? report("taken over", record) : report("unfinished", again);
+  }
   const complete = await table.putRound({
     ...record,
     startedUs: null,

@@ -91,7 +91,7 @@ it("writes what has changed since the round before, and nothing else", async () 
 });
 
 it("goes on where it was cut off, and tells nobody that it is through before it is", async () => {
-  const shops = Array.from({ length: 1_500 }, (_, i) => `s${i}`);
+  const shops = Array.from({ length: 500 }, (_, i) => `s${i}`);
   const records = shops.map((shop, i) =>
     packer.prepare("a", `cut${i}`, START, { id: `cut${i}`, at: START, card: `c${i}`, shop, amount: 1, country: "NO" }),
   );
@@ -99,12 +99,36 @@ it("goes on where it was cut off, and tells nobody that it is through before it 
   const reports = [];
   do reports.push(await own.round(0));
   while (reports.at(-1)!.outcome === "unfinished");
-  expect(reports.length).toBeGreaterThan(2);
+  expect(reports.length).toBeGreaterThan(1);
   expect(reports.slice(0, -1).every(({ coveredMs }) => coveredMs === null)).toBe(true);
   expect(reports.at(-1)).toMatchObject({ outcome: "complete", coveredMs: expect.any(Number) });
-  expect(await items()).toHaveLength(1_500);
+  expect(await items()).toHaveLength(500);
   // A page of keys at most is seen again.
-  expect(reports.reduce((sum, { scanned }) => sum + scanned, 0)).toBeLessThan(3_000 + 600);
+  expect(reports.reduce((sum, { scanned }) => sum + scanned, 0)).toBeLessThan(1_000 + 600);
+});
+
+it("begins its walk anew when other primaries answer, or other ones for a bucket, than it began with", async () => {
+  const records = Array.from({ length: 500 }, (_, i) =>
+    packer.prepare("a", `m${i}`, START, {
+      id: `m${i}`,
+      at: START,
+      card: `c${i}`,
+      shop: `s${i}`,
+      amount: 1,
+      country: "NO",
+    }),
+  );
+  await own.store.applier.apply(records);
+  expect((await own.round(0)).outcome).toBe("unfinished");
+  const saved = (await own.table.getRound())!;
+  expect(saved.cursor).not.toBe("0");
+  await own.table.putRound({ ...saved, runs: "another primary's" });
+  expect(await own.round()).toMatchObject({ outcome: "complete", scanned: 1_000 });
+  // Another one may have a clock that is behind: what was changed within a minute is looked at again.
+  const complete = (await own.table.getRound())!;
+  await own.table.putRound({ ...complete, runs: "another primary's" });
+  expect(await own.round()).toMatchObject({ outcome: "complete", written: 500 });
+  expect((await own.round()).written).toBe(0);
 });
 
 it("of two at once one goes on, and a slower one never puts an older state over a newer one", async () => {
