@@ -235,11 +235,11 @@ describe("the schedule", () => {
     expect(await restoreRegistered(ports)).toBe(3);
     const reader = createReader(spending.plan, { host: world.valkey.host, port: world.valkey.port, timeoutMs: 10_000 });
     const registered = [{ position: 0, field: "_profile", id: 0, ttlMs: DAY, reachMs: DAY }];
-    const valueOf = async (tenant: string, id: string) => {
+    const readValue = async (tenant: string, id: string) => {
       const request = { tenant, entity: "card", id, features: ["profile:n"], registered };
       return (await reader.read([request], now))[0].values[0].value;
     };
-    expect([await valueOf(a, "c1"), await valueOf(b, "c1"), await valueOf(a, "old")]).toEqual([2, 3, null]);
+    expect([await readValue(a, "c1"), await readValue(b, "c1"), await readValue(a, "old")]).toEqual([2, 3, null]);
     await reader.close();
     expect(await restoreRegistered(ports)).toBe(0);
     expect(await ports.runs.get(REGISTERED)).toMatchObject({ epoch: 1, rows: 3 });

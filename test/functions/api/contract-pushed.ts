@@ -354,7 +354,9 @@ export function describePushed(target: ContractTarget): void {
       const batch = await call("/v1/features/batch", { body: { ...body, entities: [{ card_id: card }] } });
       expect([batch.body.warnings?.length, batch.headers.get("deprecation")]).toEqual([1, "@1801353600"]);
       const all = await call(`/v1/features/card/${card}`);
-      expect([all.body.warnings?.length, all.headers.get("deprecation")]).toEqual([1, "@1801353600"]);
+      // All of the tenant's: another host's run of this suite has deprecated one, too.
+      const own = all.body.warnings?.filter(({ feature }: { feature: string }) => feature === name);
+      expect([own?.length, all.headers.get("deprecation")]).toEqual([1, "@1801353600"]);
       const without = await call("/v1/features/online", {
         body: { ...body, features: ["card_activity:last_country"] },
       });
