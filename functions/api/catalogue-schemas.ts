@@ -46,7 +46,11 @@ export const catalogueAnswer = z
 
 export const contextQuery = z.object({
   format: z.enum(["text", "markdown", "json"]).optional().describe("text when left out."),
-  max_tokens: z.string().optional().describe("1,000 when left out. A token counts as three bytes of UTF-8."),
+  max_tokens: z
+    .string()
+    .regex(/^([1-9][0-9]{0,4}|100000)$/)
+    .optional()
+    .describe("1,000 when left out. A token counts as three bytes of UTF-8."),
   service: z.string().optional().describe("Only what this feature service takes."),
   features: z.string().optional().describe("Only these, with commas between them."),
 });

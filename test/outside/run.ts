@@ -45,7 +45,7 @@ const SUITES: Readonly<Record<string, (python: string, url: string, key: string)
   schemathesis(python, url, key) {
     const scratch = mkdtempSync(join(tmpdir(), "freshet-schemathesis-"));
     const config = ["--config-file", join(import.meta.dirname, "schemathesis.toml")];
-    const cases = ["--phases", "examples,coverage,fuzzing", "--max-examples", "20", "--seed", "20260131"];
+    const cases = ["--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--seed", "20260131"];
     const target = [`${url}/openapi.json`, "--url", url, "--header", `x-api-key: ${key}`];
     // It writes what it found beside where it runs.
     const args = [
