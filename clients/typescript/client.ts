@@ -206,9 +206,21 @@ export class FreshetClient<A extends AppShape> {
     for (let attempt = 1; ; attempt++) {
       const body = { events: waiting.map((index) => events[index]) };
       const left = { ...options, deadlineMs: endMs - Date.now() };
-      const answer = await this.#post<{ results: EventResult[] }>(`/v1/events/${stream}`, body, left).catch(
-        refusedAlone,
-      );
+      let answer: { results: EventResult[] };
+      try {
+        answer = await this.#post(`/v1/events/${stream}`, body, left);
+      } catch (error) {
+        if (!(error instanceof FreshetError)) throw error;
+        if (error.status === 413 && events.length > 1) {
+          // Events of any size: what is too much for one request goes in two.
+          const half = events.length >> 1;
+          const first = await this.#sendChunk(stream, events.slice(0, half), offset, options);
+          return [...first, ...(await this.#sendChunk(stream, events.slice(half), offset + half, options))];
+        }
+        // A refused request of events tells the fate of each: that is an answer.
+        if (!Array.isArray(error.problem["results"])) throw error;
+        answer = error.problem as unknown as { results: EventResult[] };
+      }
       answer.results.forEach((result, i) => {
         results[waiting[i]] = { ...result, index: offset + waiting[i] };
       });
@@ -281,14 +293,6 @@ interface BatchAnswer extends ReadTail {
     readonly statuses: readonly Status[];
     readonly event_times_ms: readonly (number | null)[];
   }[];
-}
-
-/** A refused request of events tells the fate of each: that is an answer. */
-function refusedAlone(error: unknown): { results: EventResult[] } {
-  if (error instanceof FreshetError && Array.isArray(error.problem["results"])) {
-    return { results: error.problem["results"] as EventResult[] };
-  }
-  throw error;
 }
 
 /** Somewhere below a bound that doubles, so that clients that failed together do not come back together. */

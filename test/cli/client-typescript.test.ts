@@ -217,6 +217,25 @@ describe("a server that", () => {
     });
   });
 
+  it("finds a request too large gets it in two, and those in two again", async () => {
+    answers = [
+      (_, response, body) => {
+        const large = body.events.length > 3;
+        const queued = body.events.map(({ id }: any, index: number) => ({ index, event_id: id, status: "queued" }));
+        const answer = large ? reply(413, { code: "body_too_large", detail: "d" }) : reply(202, { results: queued });
+        answer(_, response, body);
+      },
+    ];
+    const { results } = await client().send(
+      "s" as never,
+      Array.from({ length: 10 }, (_, i) => ({ id: `e${i}` })) as never,
+    );
+    expect(seen.map(({ body }) => body.events.length)).toEqual([10, 5, 2, 3, 5, 2, 3]);
+    expect(results.map(({ index, event_id }) => `${index} ${event_id}`)).toEqual(
+      Array.from({ length: 10 }, (_, i) => `${i} e${i}`),
+    );
+  });
+
   it("takes 500 events in a request is sent 1,001 in three", async () => {
     answers = [
       (_, response, body) =>

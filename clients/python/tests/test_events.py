@@ -45,6 +45,16 @@ class Events(unittest.TestCase):
         with self.assertRaises(FreshetError):
             self.client.send("s", [{"id": "a"}])
 
+    def test_what_is_too_large_for_one_request_goes_in_several(self) -> None:
+        def small_only(body: Any) -> Any:
+            large = len(body["events"]) > 3
+            return (413, {"code": "body_too_large", "detail": "too large"}, {}) if large else ALL(body)
+
+        self.server.script = [small_only]
+        results = self.client.send("s", [{"id": f"e{i}"} for i in range(10)])
+        self.assertEqual([len(ids) for ids in self.ids()], [10, 5, 2, 3, 5, 2, 3])
+        self.assertEqual([(r["index"], r["event_id"]) for r in results], [(i, f"e{i}") for i in range(10)])
+
     def test_a_batch_goes_when_it_is_full(self) -> None:
         self.server.script = [ALL]
         with self.client.events("s", max_batch=10, max_delay=60) as sender:

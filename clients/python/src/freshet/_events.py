@@ -39,6 +39,11 @@ def _send_chunk(transport: Transport, stream: str, events: Sequence[Event], offs
         try:
             answer = transport.call("POST", f"/v1/events/{stream}", {"events": [events[i] for i in waiting]})
         except FreshetError as error:
+            # Events of any size: what is too much for one request goes in two.
+            if error.status == 413 and len(events) > 1:
+                half = len(events) // 2
+                first = _send_chunk(transport, stream, events[:half], offset)
+                return first + _send_chunk(transport, stream, events[half:], offset + half)
             # A refused request of events tells the fate of each: that is an answer.
             if not isinstance(error.problem.get("results"), list):
                 raise
