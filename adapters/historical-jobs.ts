@@ -9,6 +9,7 @@ import {
   GetItemCommand,
   PutItemCommand,
 } from "@aws-sdk/client-dynamodb";
+import type { PushedFeature } from "../core/pushed-feature.ts";
 import { durably } from "./durable-call.ts";
 import type { AsOfRule, TrainingManifest } from "./offline/training-manifest.ts";
 
@@ -19,6 +20,8 @@ export interface HistoricalRequest {
   readonly asOf: AsOfRule;
   readonly fromMs: number | null;
   readonly toMs: number | null;
+  /** Registered features that are joined beside the service's own. @default none */
+  readonly registered?: readonly PushedFeature[];
   /** Where the request's own rows lie in the bucket, as a JSON array; null for labels. */
   readonly spineKey: string | null;
 }

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Dtype, Group, Plan, Scalar, Service, Stream } from "../../core/plan.ts";
+import { type PushedFeature, versionedName } from "../../core/pushed-feature.ts";
 import { createScorer } from "../../core/scoring.ts";
 import type { InferenceRow } from "../inference-log-format.ts";
 import { type DuckSession, sqlName, sqlText } from "./duckdb.ts";
@@ -17,7 +18,7 @@ import { spineFromLog } from "./logged-spine.ts";
 import { declaredOutcomes, spineFromOutcomes } from "./outcomes.ts";
 import { featureAt, groupsOf, joinPointInTime, seenRange } from "./point-in-time.ts";
 import { keyColumn } from "./point-in-time-sql.ts";
-import { batchFeaturesOf, joinPushed, type MountValues } from "./pushed-in-time.ts";
+import { batchFeaturesOf, joinPushed, joinRegistered, type MountValues } from "./pushed-in-time.ts";
 import { labelJoin, requestColumn, type SpineTable, spineFromLabels } from "./spine.ts";
 import type { AsOfRule, TrainingDtype, TrainingManifest, TrainingSource } from "./training-manifest.ts";
 
@@ -51,6 +52,8 @@ export interface TrainingSetOptions {
   readonly labelDelayMs: number | null;
   readonly mount: MountStream;
   readonly mountValues: MountValues;
+  /** Registered features that become columns beside the service's inputs, each under its name with the version. @default none */
+  readonly registered?: readonly PushedFeature[];
   /** Folder to write; must not be there, or be empty. */
   readonly out: string;
   readonly onProgress?: (step: "spine" | "features" | "write", share: number) => void;
@@ -106,6 +109,9 @@ export async function buildTrainingSet(session: DuckSession, options: TrainingSe
   const pushed = [...batchFeaturesOf(plan, service.features).values()].flat().map(({ name }) => name);
   const windowed = service.features.filter((name) => !pushed.includes(name));
 
+  const extras = new Map((options.registered ?? []).map((feature) => [versionedName(feature), feature]));
+  const names = [...scorer.inputs, ...extras.keys()];
+
   const partial = `${out}.partial`;
   rmSync(partial, { recursive: true, force: true });
   mkdirSync(partial, { recursive: true });
@@ -123,6 +129,7 @@ export async function buildTrainingSet(session: DuckSession, options: TrainingSe
           entityEventsSql(plan, group.entity, { archive: mounted.get(group.stream)!, older: older.get(group) }),
         onProgress: (share) => onProgress?.("features", (part + share) / parts),
       });
+      const besides = await joinRegistered(session, { features: extras, spine: rows, mount: options.mountValues });
       joined.push(...(await joinPushed(session, { plan, names: pushed, spine: rows, mount: options.mountValues })));
       const columns = service.features.map((name) => joined.find((column) => column.name === name)!);
       const requests = await readRequests(session, service, range.rows);
@@ -132,20 +139,24 @@ export async function buildTrainingSet(session: DuckSession, options: TrainingSe
         const { values } = scorer.evaluate(requests(row), stored);
         for (let i = 0; i < values.length; i++) inputs[i][row] = values[i];
       }
-      dtypes ??= dtypesOf(plan, service, scorer.inputs, inputs);
+      dtypes ??= [...dtypesOf(plan, service, scorer.inputs, inputs), ...[...extras.values()].map(({ dtype }) => dtype)];
+      for (const name of extras.keys()) {
+        const column = besides.find((each) => each.name === name)!;
+        inputs.push(Array.from({ length: range.rows }, (_, row) => featureAt(column, row).value as Scalar));
+      }
       onProgress?.("write", part / parts);
       await writePart(
         session,
         options,
         spine,
         inputs,
-        scorer.inputs,
+        names,
         dtypes,
         join(partial, `part-${String(part).padStart(5, "0")}.parquet`),
       );
     }
     const entities = await foundKeys(session, plan, service, mounted);
-    const manifest = manifestOf(options, spine, [...sources.values()], entities, scorer.inputs, dtypes!);
+    const manifest = manifestOf(options, spine, [...sources.values()], entities, names, dtypes!);
     writeFileSync(join(partial, "manifest.json"), `${JSON.stringify(manifest, null, 2)}\n`);
     rmSync(out, { recursive: true, force: true });
     renameSync(partial, out);

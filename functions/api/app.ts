@@ -182,7 +182,7 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
       register("POST", "/materialize-incremental", "admin", materialize.incremental, options);
     }
     if (deps.historical !== null) {
-      const jobs = createHistoricalHandlers({ plan, services, historical: deps.historical, clock });
+      const jobs = createHistoricalHandlers({ plan, services, registered, historical: deps.historical, clock });
       register("POST", "/v1/features/historical", "read", jobs.start);
       // Before the entity route, whose path fits too.
       register("GET", "/v1/features/historical/:job", "read", jobs.get);

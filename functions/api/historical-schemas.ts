@@ -9,6 +9,12 @@ const time = z
 export const historicalRequest = z
   .strictObject({
     service: z.string(),
+    features: z
+      .array(z.string())
+      .max(500)
+      .nullable()
+      .optional()
+      .describe("Registered features to join beside the service's own; columns are named with their version."),
     labels: z.string().nullable().optional().describe("Stream of outcomes; by default the service's."),
     from: time.describe("First event time: epoch milliseconds or ISO 8601. All when left out."),
     to: time.describe("End of event times, exclusive."),

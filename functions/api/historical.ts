@@ -4,11 +4,13 @@ import type { HistoricalJob, HistoricalRequest } from "../../adapters/historical
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { parseIsoOrDay } from "../../core/iso-time.ts";
 import type { Plan } from "../../core/plan.ts";
+import type { PushedFeature } from "../../core/pushed-feature.ts";
 import { type JsonObject, readObject } from "./body.ts";
-import { MAX_QUERY_BYTES } from "./limits.ts";
+import { MAX_FEATURES, MAX_QUERY_BYTES } from "./limits.ts";
 import { Problem, suggest } from "./problems.ts";
 import type { Answer, Call, Handle } from "./router.ts";
 import { shorten, typeName } from "./selection.ts";
+import type { RegisteredFeatures } from "./tenant-features.ts";
 
 export interface HistoricalPorts {
   readonly runner: HistoricalJob["runner"];
@@ -30,26 +32,29 @@ const URL_LIFE_MS = 3_600_000;
 /** A function ends after 15 minutes and tells of its progress each second: silence for longer is its death. */
 const SILENT_MS = 16 * 60_000;
 const MAX_ROWS = 5_000;
-const FIELDS = ["service", "labels", "from", "to", "as_of", "rows"];
+const FIELDS = ["service", "features", "labels", "from", "to", "as_of", "rows"];
 
 export function createHistoricalHandlers(deps: {
   plan: Plan;
   services: readonly FeatureServiceDefinition[];
   historical: HistoricalPorts;
+  registered: RegisteredFeatures | null;
   clock: () => number;
 }): { start: Handle; get: Handle } {
-  const { plan, services, historical, clock } = deps;
+  const { plan, services, historical, registered, clock } = deps;
   return {
     async start({ c, principal, requestId }: Call): Promise<Answer> {
       const body = await readObject(c, MAX_QUERY_BYTES);
       const { rows, ...asked } = readRequest(plan, services, body);
+      const { entities } = plan.services.find(({ name }) => name === asked.service)!;
+      const besides = await featuresOf(registered, principal.tenant, body["features"], entities);
       const nowMs = clock();
       const id = `${nowMs.toString(36)}-${randomUUID()}`;
       const of = { tenant: principal.tenant, id };
       const spineKey = rows === null ? null : await historical.putSpine(of, rows);
       const job: HistoricalJob = {
         ...of,
-        request: { ...asked, spineKey },
+        request: { ...asked, spineKey, registered: besides },
         runner: historical.runner,
         state: "queued",
         progress: 0,
@@ -167,6 +172,37 @@ function readRequest(
     });
   }
   return { service, labels, asOf, fromMs, toMs, rows };
+}
+
+/** Registered features, to be joined beside what the service takes: of its entities, whose keys the rows have. */
+async function featuresOf(
+  registered: RegisteredFeatures | null,
+  tenant: string,
+  given: unknown,
+  entities: readonly string[],
+): Promise<readonly PushedFeature[] | undefined> {
+  if (given === undefined || given === null) return undefined;
+  if (!Array.isArray(given) || given.length > MAX_FEATURES || !given.every((name) => typeof name === "string")) {
+    throw new Problem("wrong_type", `features is an array of at most ${MAX_FEATURES} names`, {
+      field: "features",
+      repair: 'send "features": ["profile:age"], or leave it out',
+    });
+  }
+  const own = await registered?.newest(tenant);
+  const found = given.map((name, i) => {
+    const feature = own?.find(name);
+    if (feature !== undefined && entities.includes(feature.entity)) return feature;
+    const what = feature === undefined ? "is not registered" : `describes ${feature.entity}`;
+    throw new Problem(
+      feature === undefined ? "feature_unknown" : "entities_differ",
+      `feature "${shorten(name)}" ${what}`,
+      {
+        field: `features[${i}]`,
+        repair: `name registered features of ${entities.join(", ")}; those of the service are joined anyway`,
+      },
+    );
+  });
+  return [...new Set(found)];
 }
 
 function text(body: JsonObject, field: string): string | null {

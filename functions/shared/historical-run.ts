@@ -89,6 +89,7 @@ async function build(options: RunHistorical, job: HistoricalJob, report: (progre
       labelDelayMs: definition.labels === null ? null : parseDuration(definition.labels.delay),
       mount: archiveMount(session, mirror, tenant),
       mountValues: valuesMount(session, mirror, tenant),
+      registered: request.registered,
       out,
       onProgress: (step, share) => report(step === "spine" ? 0.05 * share : 0.05 + 0.9 * share),
     });

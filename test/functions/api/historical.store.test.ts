@@ -11,9 +11,13 @@ import { encodeArchive } from "../../../adapters/archive-format.ts";
 import { type HistoricalJob, HistoricalJobs } from "../../../adapters/historical-jobs.ts";
 import { hourPath } from "../../../adapters/object-path.ts";
 import { DuckSession } from "../../../adapters/offline/duckdb.ts";
+import { packValues } from "../../../adapters/valkey/packed.ts";
+import { packedLine, writeLines } from "../../../adapters/values-format.ts";
+import { type PushedFeature, storedView } from "../../../core/pushed-feature.ts";
 import { createHistoricalPorts } from "../../../functions/api/historical-ports.ts";
 import { createJobQueue } from "../../../functions/api/historical-queue.ts";
 import { createKey, type Scope } from "../../../functions/api/keys.ts";
+import type { PushedPorts } from "../../../functions/api/pushed-ports.ts";
 import { listen, type RunningServer } from "../../../functions/api/server.ts";
 import { ENVIRONMENT } from "../../../functions/shared/environment.ts";
 import { createBucket, createTable, startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
@@ -49,7 +53,17 @@ beforeAll(async () => {
   keys.second = await make("team-b", ["read"]);
   keys.readOnly = await make("team-a", ["read"]);
   const historical = createHistoricalPorts({ queueOf: createJobQueue, log: () => {} });
-  server = await listen({ port: 0, dependencies: { ...dependencies, clock: Date.now, historical } });
+  const pushed: PushedPorts = {
+    registry: {
+      load: async (_, known) =>
+        known === 1 ? null : { revision: 1, features: [age, elsewhere], current: new Map([["profile:age", 1]]) },
+      register: () => Promise.reject(new Error("nobody registers here")),
+    },
+    store: { push: async () => [] },
+    archive: { append: async () => {} },
+    close: async () => {},
+  };
+  server = await listen({ port: 0, dependencies: { ...dependencies, clock: Date.now, historical, pushed } });
 });
 afterAll(async () => {
   await server?.close();
@@ -59,6 +73,23 @@ afterAll(async () => {
 });
 
 describeHistorical(target);
+
+const age: PushedFeature = {
+  ...{ view: "profile", key: "age", version: 1, entity: "card", dtype: "double", ttlMs: 86_400_000, id: 3 },
+  ...{ description: "", unit: "", owner: "", tags: [], deprecated: null, registeredMs: 0 },
+};
+const elsewhere: PushedFeature = { ...age, key: "taste", entity: "item" };
+
+describe("registered features beside the service's own", () => {
+  it.each([
+    ["profile:age", 400, "wrong_type", "features"],
+    [["profile:size"], 404, "feature_unknown", "features[0]"],
+    [["profile:age", "profile:taste@1"], 400, "entities_differ", "features[1]"],
+  ])("%j → %i %s", async (features, status, code, field) => {
+    const reply = await caller(target)("/v1/features/historical", { body: { service: "fraud", features } });
+    expect([reply.status, reply.body.code, reply.body.field]).toEqual([status, code, field]);
+  });
+});
 
 const queued = (id: string, runner: HistoricalJob["runner"]): HistoricalJob => ({
   ...{ tenant: "team-a", id, runner, state: "queued", progress: 0, createdMs: Date.now(), updatedMs: Date.now() },
@@ -82,8 +113,20 @@ describe("a job over the archive", () => {
         await s3.send(new PutObjectCommand({ Bucket: BUCKET, Key, Body: encodeArchive([{ ...row, tenant }]) }));
       }
     }
+    // What became visible between the two payments, and what did after both.
+    const { view, key, id } = age;
+    for (const [visibleMs, value] of [
+      [FRAUD_START + 60_000, 31],
+      [FRAUD_START + 600_000, 99],
+    ]) {
+      const packed = packValues([{ id, dtype: "double", value }], visibleMs);
+      const row = { tenant: "team-a", entity: "card", id: "c1", view: storedView(view) };
+      const line = packedLine({ ...row, eventTimeMs: visibleMs, visibleMs, reachMs: 86_400_000, packed });
+      await writeLines({ s3, bucket: BUCKET }, row, visibleMs, [line]);
+    }
     const range = { from: new Date(FRAUD_START).toISOString(), to: FRAUD_START + 86_400_000 };
-    const { body } = await caller(target)("/v1/features/historical", { body: { service: "fraud", ...range } });
+    const request = { service: "fraud", features: [`${view}:${key}`], ...range };
+    const { body } = await caller(target)("/v1/features/historical", { body: request });
     const job = await ended(target, body.job_id);
     expect(job).toMatchObject({ state: "done", manifest: { row_count: 1, positives: 1, tenant: "team-a" } });
     const file = join(folder, "part.parquet");
@@ -97,6 +140,7 @@ describe("a job over the archive", () => {
         "card_activity:tx_count_1h": 1n,
         "card_activity:amount_sum_1h": 10,
         "request:amount": 20,
+        "profile:age@1": 31,
         label: 1,
       },
     ]);
