@@ -10,6 +10,7 @@ import { StoreApplier } from "../../../adapters/valkey/applier.ts";
 import { createBucketStore } from "../../../adapters/valkey/bucket-store.ts";
 import { slotOf, ValkeyConnection } from "../../../adapters/valkey/connection.ts";
 import { birthsOf, ControlHashes } from "../../../adapters/valkey/control.ts";
+import { ownersOf, type WalkPosition, type WalkStep, walkHashes } from "../../../adapters/valkey/hash-walk.ts";
 import { createReader } from "../../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../../adapters/valkey/record.ts";
 import { sweep } from "../../../adapters/valkey/sweeper.ts";
@@ -90,6 +91,21 @@ it("applies once, reads and sweeps across the primaries of a cluster", async () 
   expect(report).toEqual({ scanned: 57, touched: 57, complete: true });
   expect(await read()).toEqual(requests.map(() => [40, 60]));
   await reader.close();
+
+  // A walk goes from primary to primary, and on where it was.
+  const walk = async (from: WalkPosition | null) => {
+    const steps: WalkStep[] = [];
+    for await (const step of walkHashes(connection, plan, () => 0, from)) steps.push(step);
+    return steps;
+  };
+  const names = (steps: readonly WalkStep[]) =>
+    steps.flatMap(({ hashes }) => hashes.map(({ entity, id }) => `${entity} ${id}`));
+  const all = await walk(null);
+  expect(new Set(names(all)).size).toBe(57);
+  const half = all.findIndex(({ position }) => position?.walked.length === 1);
+  const rest = names(await walk(all[half].position));
+  expect(rest.length).toBeLessThan(57);
+  expect(new Set([...names(all.slice(0, half + 1)), ...rest]).size).toBe(57);
 });
 
 it("sends what begins in one turn with one write to each primary", async () => {
@@ -154,6 +170,8 @@ it("follows a primary that died to the replica that took its place", async () =>
   const increase = () => following.demand([{ key, name: "INCR", args: [key] }]);
   await increase();
   const before = await following.runId(key);
+  const owners = await ownersOf(following);
+  expect(await ownersOf(connection)).toBe(owners);
   // Replication is asynchronous: the replica gets the write within moments.
   await sleep(200);
   b.child.kill("SIGKILL");
@@ -166,5 +184,6 @@ it("follows a primary that died to the replica that took its place", async () =>
   }
   expect(answer).toEqual([2]);
   expect(await following.runId(key)).not.toBe(before);
+  expect(await ownersOf(following)).not.toBe(owners);
   await following.close();
 }, 60_000);
