@@ -35,6 +35,10 @@ const COMMANDS: Readonly<Record<string, { description: string; load: () => Promi
     description: "versions of models, who is champion, and the gate",
     load: () => import("./commands/models.ts"),
   },
+  features: {
+    description: "what can be read; register and push your own",
+    load: () => import("./commands/features.ts"),
+  },
   score: { description: "score one request", load: () => import("./commands/score.ts") },
   experiment: { description: "compare the arms of an experiment", load: () => import("./commands/experiment.ts") },
   serve: { description: "the API as a plain HTTP server", load: () => import("./commands/serve.ts") },

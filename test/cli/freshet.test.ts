@@ -50,6 +50,8 @@ describe("the freshet command", () => {
     "serve --port 1",
     "keys list",
     "tenants list",
+    "features list",
+    "features push c1 profile:age=412",
     "training-set --service fraud --out set",
   ])("%s ends with 3 and says what to do when nothing runs", (line) => {
     const { code, err } = freshet(line.split(" "));
@@ -92,6 +94,8 @@ describe("the freshet command", () => {
     ["schemas show clicks.v1 --revision first", "Give a number from 1 to 1000000."],
     ["schemas show clicks.v1 --revision 99", "clicks.v1 has no revision 99"],
     ["bench --only nothing --no-write", "there is no benchmark nothing"],
+    ["features register profile:age --entity card", "required option '--dtype <type>' not specified"],
+    ["features", "Usage: freshet features"],
     ["status now", "too many arguments for 'status'"],
     ["keys", "Usage: freshet keys"],
     ["tenants limits a --class scores", "Allowed choices are read, write, score, admin."],

@@ -1,0 +1,143 @@
+import type { Command } from "commander";
+import { FreshetError } from "../../core/errors.ts";
+import { freshetHome } from "../../local/home.ts";
+import { serveUrl } from "../../local/parts.ts";
+import { requireRunning } from "../running.ts";
+import { formatTable } from "../table.ts";
+
+interface Entry {
+  readonly name: string;
+  readonly kind: string;
+  readonly entity: string;
+  readonly dtype: string;
+  readonly description: string;
+  readonly unit: string;
+  readonly owner: string;
+  readonly deprecated: { readonly date: string } | null;
+}
+interface ListOptions {
+  readonly entity?: string;
+  readonly kind?: string;
+  readonly json?: boolean;
+}
+interface RegisterOptions {
+  readonly entity: string;
+  readonly dtype: string;
+  readonly ttl?: string;
+  readonly featureVersion?: string;
+  readonly description?: string;
+  readonly unit?: string;
+  readonly owner?: string;
+  readonly current?: boolean;
+  readonly replace?: boolean;
+  readonly json?: boolean;
+}
+
+export function register(program: Command): void {
+  const features = program
+    .command("features")
+    .description("What can be read: features of the definitions, and those that are registered and pushed.")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  freshet features list amount\n  freshet features show card_activity:tx_count_1h\n" +
+        "  freshet features register profile:age --entity card --dtype double --ttl 30d\n  freshet features push c1 profile:age=412",
+    );
+  features
+    .command("list")
+    .description("features whose name, description, owner or tags hold all of the words")
+    .argument("[words...]")
+    .option("--entity <name>", "of this entity alone")
+    .option("--kind <kind>", "windowed, batch or pushed")
+    .option("--json", "print as JSON")
+    .action(async (words: string[], { entity, kind, json }: ListOptions) => {
+      const found: Entry[] = [];
+      for (let cursor: string | null = ""; cursor !== null; ) {
+        const given: Record<string, string | undefined> = { q: words.join(" "), entity, kind, cursor, limit: "500" };
+        const query = Object.entries(given).filter((each): each is [string, string] => (each[1] ?? "") !== "");
+        const page = await call(`/v1/features?${new URLSearchParams(query)}`);
+        found.push(...page.features);
+        cursor = page.next;
+      }
+      const line = ({ name, kind: how, entity: of, dtype, description, unit, deprecated }: Entry) => [
+        ...[name, of, how, dtype + (unit === "" ? "" : ` (${unit})`)],
+        (deprecated === null ? "" : `[until ${deprecated.date}] `) + description,
+      ];
+      const table = () => formatTable([["feature", "entity", "kind", "type", "what"], ...found.map(line)]);
+      process.stdout.write(`${json ? JSON.stringify(found, null, 2) : table()}\n`);
+    });
+  features
+    .command("show")
+    .description("how a feature comes about, who uses it, and what was served of it")
+    .argument("<name>")
+    .action(async (name: string) => {
+      const { request_id: _, ...feature } = await call(`/v1/features/${encodeURIComponent(name)}`);
+      process.stdout.write(`${JSON.stringify(feature, null, 2)}\n`);
+    });
+  features
+    .command("register")
+    .description("register a feature whose values are pushed; again with the same changes nothing")
+    .argument("<name>", "view:feature")
+    .requiredOption("--entity <name>", "whose feature it is")
+    .requiredOption("--dtype <type>", "int64, double, string or boolean")
+    .option("--ttl <duration>", "how long a value is served (default: 1h)")
+    .option("--feature-version <number>", "another one for another type or entity (default: 1)")
+    .option("--description <text>", "what it is")
+    .option("--unit <text>", "of its values, as EUR")
+    .option("--owner <text>", "whom to ask")
+    .option("--current", "the name alone means this version from now on")
+    .option("--replace", "replace ttl, description, unit and owner of what is registered")
+    .option("--json", "print as JSON")
+    .action(async (name: string, { featureVersion, json, ...options }: RegisterOptions) => {
+      const answer = await call("/v1/features/register", { name, version: featureVersion, ...options });
+      const text = json ? JSON.stringify(answer, null, 2) : `${answer.versioned_name} ${answer.outcome}`;
+      process.stdout.write(`${text}\n`);
+    });
+  features
+    .command("push")
+    .description("push values of one entity, true now")
+    .argument("<id>", "of the entity")
+    .argument(
+      "<values...>",
+      "name=value, the value as JSON or as text: profile:age=412 profile:city=Oslo profile:vip=null",
+    )
+    .option("--json", "print as JSON")
+    .action(async (id: string, given: string[], { json }: { json?: boolean }) => {
+      const values = Object.fromEntries(given.map(parseValue));
+      const answer = await call("/v1/features/push", { rows: [{ id, event_time_ms: Date.now(), values }] });
+      process.stdout.write(`${json ? JSON.stringify(answer, null, 2) : `${given.length} pushed`}\n`);
+    });
+}
+
+function parseValue(field: string): [name: string, value: unknown] {
+  const at = field.indexOf("=");
+  if (at < 1) {
+    throw new FreshetError("field_invalid", `a value is written name=value, given ${field}`, {
+      repair: "write profile:age=412",
+    });
+  }
+  const text = field.slice(at + 1);
+  try {
+    return [field.slice(0, at), JSON.parse(text)];
+  } catch {
+    return [field.slice(0, at), text];
+  }
+}
+
+/** Calls the API of this machine. @throws FreshetError `not_running`, `api_unreachable`, those of the API */
+async function call(path: string, body?: unknown): Promise<any> {
+  const running = requireRunning(freshetHome());
+  const url = serveUrl(running.ports.serve);
+  const response = await fetch(url + path, {
+    method: body === undefined ? "GET" : "POST",
+    headers: { "content-type": "application/json", "x-api-key": running.apiKey },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  }).catch((cause: unknown) => {
+    throw new FreshetError("api_unreachable", `no answer from ${url}`, { repair: "run `freshet health`", cause });
+  });
+  const answer = (await response.json()) as any;
+  if (response.ok) return answer;
+  throw new FreshetError(answer.code ?? "api_failed", answer.detail ?? `the API answered ${response.status}`, {
+    field: answer.field,
+    repair: answer.repair,
+  });
+}
