@@ -2,7 +2,7 @@
 import type { BenchmarkOptions, Row } from "./benchmark.ts";
 import { ENTITIES, feastPlan, PUSHED_VIEW, pushedFeatures, valueAt } from "./feast-data.ts";
 import { orderOf, type Servers, type Way } from "./feast-ways.ts";
-import { type Loading, timed } from "./reading.ts";
+import { type Loading, type Timed, timed } from "./reading.ts";
 import { median } from "./statistics.ts";
 
 const PUSH_ROWS = 100;
@@ -57,26 +57,35 @@ export async function measurePush(
       body: (n) => ({ push_source_name: "card_profile_push", df: frame(n, PUSHES * 1_000) }),
     },
   ];
-  const kept = ways.map((way) => ({ way, rounds: [] as number[], order: orderOf(way, servers, 8, PUSHES) }));
+  const kept = ways.map((way) => ({ way, rounds: [] as Timed[], order: orderOf(way, servers, 8, PUSHES) }));
   for (let round = 0; round <= (quick ? 1 : 3); round++) {
     for (const { way, rounds, order } of kept) {
       signal.throwIfAborted();
       // Feast leaves out what is no newer than what it has: no round sends what the one before did.
       const unsent = { ...order, requests: order.requests.slice(round * PUSHES_PER_ROUND) };
       const result = await timed(stage, servers[way.server], unsent, quick ? 400 : round === 0 ? 500 : 1_500);
-      if (round > 0) rounds.push(result.perSecond * PUSH_ROWS);
+      if (round > 0) rounds.push(result);
     }
   }
-  say(`push: ${kept.map(({ way, rounds }) => `${way.name} ${median(rounds).toFixed(0)}`).join(", ")} rows/s`);
-  const baselines = kept.slice(2).map(({ way, rounds }) => ({ name: way.name, rounds }));
-  return kept.slice(0, 2).map(({ way, rounds }) => ({
-    what: `push, 50 doubles a row, 100 rows a request, 8 connections, ${way.name}`,
-    unit: "rows/s",
-    rounds,
-    target: { atLeast: 30_000 },
-    baselines,
-    note: "Freshet formats and compresses each row for its archive before it answers, without S3's own time; Feast writes its online store alone. Freshet gets through all requests of a round and begins again: those pushes change nothing, and are archived all the same.",
-  }));
+  const rate = ({ perSecond }: Timed) => perSecond * PUSH_ROWS;
+  say(`push: ${kept.map(({ way, rounds }) => `${way.name} ${median(rounds.map(rate)).toFixed(0)}`).join(", ")} rows/s`);
+  return kept.slice(0, 2).flatMap(({ way, rounds }) => {
+    const row = (what: string, unit: Row["unit"], value: (one: Timed) => number): Row => ({
+      what: `push, 50 doubles a row, 100 rows a request, 8 connections, ${way.name}: ${what}`,
+      unit,
+      rounds: rounds.map(value),
+      baselines: kept.slice(2).map((other) => ({ name: other.way.name, rounds: other.rounds.map(value) })),
+    });
+    return [
+      { ...row("throughput", "rows/s", rate), target: { atLeast: 30_000 }, note: NOTE },
+      row("CPU of the server, a request", "µs", ({ serverUs }) => serverUs),
+      row("CPU of Valkey, a request", "µs", ({ storeUs }) => storeUs),
+    ];
+  });
 }
+
+const NOTE =
+  "Freshet formats and compresses each row for its archive before it answers, without S3's own time; Feast writes its online store " +
+  "alone. Freshet gets through all requests of a round and begins again: those pushes change nothing, and are archived all the same.";
 
 const keyOf = (name: string): string => name.slice(name.indexOf(":") + 1);

@@ -196,9 +196,17 @@ function columnsOf(given: unknown): Columns {
 function inputsOf(catalogue: Catalogue, view: WrittenView, columns: Columns): PushInput[] {
   const joinKey = joinKeyOf(catalogue, view.entity);
   const lists = featureColumns(columns, joinKey).map((name) => columns[name]);
+  // Rows of one frame mostly have one time.
+  let given: unknown;
+  let timeMs = 0;
+  const timeOf = (text: unknown, row: number): number => {
+    if (text !== given) timeMs = parseTime(text, `df.${TIME}[${row}]`);
+    given = text;
+    return timeMs;
+  };
   return columns[joinKey].map((id, row) => ({
     id: keyText(id, joinKey, `df.${joinKey}[${row}]`),
-    eventTimeMs: parseTime(columns[TIME][row], `df.${TIME}[${row}]`),
+    eventTimeMs: timeOf(columns[TIME][row], row),
     values: lists.map((list) => list[row]),
   }));
 }
