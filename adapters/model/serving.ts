@@ -54,6 +54,7 @@ export interface ModelServingOptions {
 }
 export interface ServingEvent {
   readonly kind: "serves" | "refused" | "unavailable";
+  readonly tenant?: string;
   readonly service?: string;
   readonly model?: string;
   readonly error?: unknown;
@@ -104,14 +105,14 @@ export function createModelServing(options: ModelServingOptions): ModelServing {
       const served = await openServable(registry, plan, await registry.get(id, version));
       loaded.set(key, { served, idleSinceMs: null });
       refusals.delete(key);
-      onEvent({ kind: "serves", service: id.service, model: served.name });
+      onEvent({ kind: "serves", ...id, model: served.name });
       return served;
     } catch (error) {
       const isPassing = error instanceof InfrastructureError;
       const code = error instanceof FreshetError ? error.code : "internal";
       refusals.set(key, { code, atMs: clock(), isPassing });
       const kind = isPassing ? "unavailable" : "refused";
-      onEvent({ kind, service: id.service, model: `${alias} version ${version}`, error });
+      onEvent({ kind, ...id, model: `${alias} version ${version}`, error });
       return null;
     }
   }

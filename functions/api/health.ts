@@ -66,9 +66,12 @@ function boundedLook(reader: OnlineReader): () => Promise<StoreState> {
   };
 }
 
+/** How many are refused and why, not whose: anybody may read this page. The log names them. */
 function modelsJson(models: ModelServing) {
   const { polledMs, loaded, refused } = models.state();
-  return { polled_ms: polledMs, loaded, refused };
+  const counts: Record<string, number> = {};
+  for (const { code } of refused) counts[code] = (counts[code] ?? 0) + 1;
+  return { polled_ms: polledMs, loaded, refused: counts };
 }
 
 /** A model that is refused is no reason to take no requests: the one before it, or the rules, go on. */
@@ -80,8 +83,7 @@ function modelTrouble(models: ModelServing | null): Trouble | null {
     return { ready: true, sentence: "the model registry does not answer", repair };
   }
   if (refused.length === 0) return null;
-  const [{ service, alias, model, code }] = refused;
-  const sentence = `${model} of model ${service} is ${alias} and is not served: ${code}; what served before it goes on`;
+  const sentence = `${refused.length} of the models that aliases name are not served, ${refused[0].code}; what served before goes on`;
   return { ready: true, sentence, repair: "freshet models rollback, or register and promote a whole artefact" };
 }
 

@@ -228,9 +228,9 @@ export const readyAnswer = z
         .strictObject({
           polled_ms: z.number().int().nullable(),
           loaded: z.number().int(),
-          refused: z.array(
-            z.strictObject({ service: z.string(), alias: z.string(), model: z.string(), code: z.string() }),
-          ),
+          refused: z
+            .record(z.string(), z.number().int())
+            .describe("How many aliases name a model that is not served, by code."),
         })
         .optional(),
     }),
