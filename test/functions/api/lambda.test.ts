@@ -137,3 +137,22 @@ it("limits: what they refuse is counted, and while the store does not answer eac
   // What was admitted alone is told a second later, and with it the store is known to answer.
   await expect.poll(async () => (await score())[1].LimiterFallback, { timeout: 5_000 }).toBeUndefined();
 });
+
+it("a read that the store does not answer is counted, with how long it took and what had no snapshot", async () => {
+  const none = { warm: async () => {}, read: async (requests: readonly unknown[]) => requests.map(() => CORRUPT) };
+  const fallback = { snapshots: none, budget: { totalMs: 250, storeMs: 100 } };
+  const other = createLambdaHandler("api", (host) => ({ ...ports.dependencies, fallback, ...host }));
+  ports.reader.down = true;
+  try {
+    for (let i = 0; i < 5; i++) await other(event("/v1/score/fraud", JSON.stringify(scorable)), {});
+  } finally {
+    ports.reader.down = false;
+  }
+  const own = metricLines().filter(({ service }) => service === "api");
+  expect(own).toHaveLength(5);
+  expect(own[0]).toMatchObject({ ReadsWithoutStore: 1, ReadsUnanswered: 1, FallbackMs: expect.any(Number) });
+  expect([own[0].SnapshotLosses].flat()).toEqual([1, 1]);
+  // The fifth failure opens the breaker of the store, and that of the snapshots sees none: what is corrupt is an answer.
+  expect(own.map(({ BreakersOpened }) => BreakersOpened)).toEqual([undefined, undefined, undefined, undefined, 1]);
+});
+const CORRUPT = { lost: "corrupt" } as const;
