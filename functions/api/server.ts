@@ -77,6 +77,13 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
       connectionsCheckingInterval: requestTimeout / 10,
     },
   }) as import("node:http").Server;
+  const closePorts = () =>
+    Promise.all([
+      dependencies.reader?.close(),
+      dependencies.scoring?.close(),
+      dependencies.historical?.close(),
+      dependencies.pushed?.close(),
+    ]);
   await new Promise<void>((resolve, reject) => {
     server.once("listening", resolve);
     server.once("error", (cause: NodeJS.ErrnoException) =>
@@ -90,6 +97,10 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
           : cause,
       ),
     );
+  }).catch(async (error) => {
+    // Connections that are open already would keep the process that has nothing to serve.
+    await closePorts();
+    throw error;
   });
   state.gate.start();
   const { port } = server.address() as AddressInfo;
@@ -103,12 +114,7 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
         .then(async () => {
           state.gate.stop();
           // The log last: requests under way have added to it.
-          await Promise.all([
-            dependencies.reader?.close(),
-            dependencies.scoring?.close(),
-            dependencies.historical?.close(),
-            dependencies.pushed?.close(),
-          ]);
+          await closePorts();
         });
       return closing;
     },
