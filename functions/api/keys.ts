@@ -139,6 +139,8 @@ export const KEY_CACHE_MS = 30_000;
 const NEGATIVE_CACHE_MS = 2_000;
 /** A known key stays good for this long while the table cannot be read: an outage of the table is not one of the API. */
 const STALE_MS = 300_000;
+/** A table that has just failed for a known key is not waited for again by each of its requests. */
+const PAUSE_MS = 2_000;
 const CACHE_ENTRIES = 10_000;
 
 interface Cached {
@@ -147,6 +149,8 @@ interface Cached {
   readonly readAtMs: number;
   /** SHA-256 of the secret that the HMAC let pass: what this process compares with from then on, at a tenth of the cost. */
   passed: Buffer | null;
+  /** Until then the table is not asked again, because it has just failed. */
+  pausedUntilMs: number;
 }
 
 /**
@@ -157,6 +161,8 @@ export function createAuthenticator(store: Pick<KeyStore, "get">, clock: () => n
   const cache = new Map<string, Cached>();
   const reading = new Map<string, Promise<Cached>>();
   const guard = createLookupGuard(clock);
+  /** Keys that were changed here so far: what was read before a change is not kept after it. */
+  let changes = 0;
 
   function verify(cached: Cached, secret: string): Principal {
     const { record, principal } = cached;
@@ -178,16 +184,21 @@ export function createAuthenticator(store: Pick<KeyStore, "get">, clock: () => n
 
   async function read(id: string): Promise<Cached> {
     const stale = cache.get(id);
+    const changesBefore = changes;
     try {
       const record = await store.get(id);
       const principal = record && { keyId: id, tenant: record.tenant, scopes: new Set<string>(record.scopes) };
-      const fresh: Cached = { record, principal, readAtMs: clock(), passed: null };
+      const fresh: Cached = { record, principal, readAtMs: clock(), passed: null, pausedUntilMs: 0 };
+      if (changes !== changesBefore) return fresh;
       if (cache.size >= CACHE_ENTRIES) cache.delete(cache.keys().next().value as string);
       cache.delete(id);
       cache.set(id, fresh);
       return fresh;
     } catch (cause) {
-      if (stale?.record && clock() - stale.readAtMs < STALE_MS) return stale;
+      if (stale?.record && clock() - stale.readAtMs < STALE_MS) {
+        stale.pausedUntilMs = clock() + PAUSE_MS;
+        return stale;
+      }
       throw new Problem("keys_unavailable", "the table of API keys could not be read", {
         repair: "try again in a few seconds",
         headers: { "retry-after": "2" },
@@ -207,6 +218,9 @@ export function createAuthenticator(store: Pick<KeyStore, "get">, clock: () => n
 
   /** A key that this host has met is read again freely; whether there is one by another id costs its caller. */
   async function readUnmet(id: string, address: string): Promise<Cached> {
+    // A host that has just started meets many calls with one key at once: they share a read, and are not counted as guesses.
+    const pending = reading.get(id);
+    if (pending !== undefined) return pending;
     guard.enter(address);
     let isNone = false;
     try {
@@ -233,11 +247,20 @@ export function createAuthenticator(store: Pick<KeyStore, "get">, clock: () => n
     if (match === null) throw invalidKey();
     const cached = cache.get(match[1]);
     const limit = cached?.record ? KEY_CACHE_MS : NEGATIVE_CACHE_MS;
-    if (cached !== undefined && clock() - cached.readAtMs < limit) return verify(cached, match[2]);
+    if (cached !== undefined) {
+      const ageMs = clock() - cached.readAtMs;
+      const isKept = ageMs < limit || (ageMs < STALE_MS && clock() < cached.pausedUntilMs);
+      if (isKept) return verify(cached, match[2]);
+    }
     const read = cached?.record ? readOnce(match[1]) : readUnmet(match[1], addressOf());
     return read.then((found) => verify(found, match[2]));
   }
-  return Object.assign(authenticate, { forget: (id: string) => void cache.delete(id) });
+  function forget(id: string): void {
+    changes++;
+    cache.delete(id);
+    reading.delete(id);
+  }
+  return Object.assign(authenticate, { forget });
 }
 
 const CHALLENGE = { "www-authenticate": 'ApiKey realm="freshet", header="x-api-key"' };

@@ -81,7 +81,7 @@ describe("authenticate", () => {
 
   it("reads a known key once in 30 s, also when many requests come at once", async () => {
     const { key, store, time, authenticate } = await setUp();
-    await Promise.all(Array.from({ length: 20 }, () => authenticate(key)));
+    await Promise.all(Array.from({ length: 500 }, () => authenticate(key)));
     expect(store.reads).toBe(1);
     time.ms += 29_999;
     await authenticate(key);
@@ -110,6 +110,28 @@ describe("authenticate", () => {
     const { reads } = store;
     await authenticate(other.key);
     expect(store.reads).toBe(reads);
+  });
+
+  it("keeps nothing that was read before a key was changed here", async () => {
+    const { key, record, store, time } = await setUp();
+    const arrived: (() => void)[] = [];
+    const slow = {
+      async get(id: string) {
+        const found = await store.get(id);
+        await new Promise<void>((resolve) => arrived.push(resolve));
+        return found;
+      },
+    };
+    const authenticate = createAuthenticator(slow, () => time.ms);
+    const before = outcome(() => authenticate(key));
+    await expect.poll(() => arrived.length).toBe(1);
+    await store.remove(record.id);
+    authenticate.forget(record.id);
+    const after = outcome(() => authenticate(key));
+    await expect.poll(() => arrived.length).toBe(2);
+    for (const answer of arrived) answer();
+    expect([await before, await after]).toEqual(["accepted", "401 api_key_invalid"]);
+    expect(await outcome(() => authenticate(key))).toBe("401 api_key_invalid");
   });
 
   it("remembers an unknown key for 2 s only, so that a new key works soon", async () => {
@@ -142,6 +164,21 @@ describe("authenticate", () => {
     expect(await outcome(() => authenticate(key))).toBe("503 keys_unavailable");
     store.broken = false;
     expect(await outcome(() => authenticate(key))).toBe("accepted");
+  });
+
+  it("asks a table that fails once in 2 s for a known key, and no request between waits for it", async () => {
+    const { key, record, store, time, authenticate } = await setUp();
+    await authenticate(key);
+    store.broken = true;
+    store.reads = 0;
+    time.ms += 30_000;
+    for (let n = 0; n < 100; n++) expect(await outcome(() => authenticate(key))).toBe("accepted");
+    expect(store.reads).toBe(1);
+    expect(authenticate(key)).not.toBeInstanceOf(Promise);
+    store.broken = false;
+    await store.remove(record.id);
+    time.ms += 2_000;
+    expect(await outcome(() => authenticate(key))).toBe("401 api_key_invalid");
   });
 
   it.each([undefined, ""])("asks for a key when there is none (%o)", async (presented) => {
