@@ -6,7 +6,7 @@ const kind = z
   .describe("Computed from a stream, by a scheduled query, or pushed by you.");
 
 export const catalogueQuery = z.object({
-  q: z.string().optional().describe("Words that name, description, owner or tags hold."),
+  q: z.string().max(200).optional().describe("Words that name, description, owner or tags hold."),
   entity: z.string().optional(),
   view: z.string().optional(),
   owner: z.string().optional(),

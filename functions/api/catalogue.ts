@@ -11,6 +11,8 @@ import type { RegisteredFeatures, TenantFeatures } from "./tenant-features.ts";
 
 const DEFAULT_LIMIT = 50;
 const MAX_LIMIT = 500;
+/** Each word is looked for in every feature that the tenant has. */
+const MAX_SEARCH = 200;
 const PARAMETERS = ["q", "entity", "view", "owner", "tag", "kind", "deprecated", "limit", "cursor"];
 
 export function createCatalogueHandlers(deps: {
@@ -101,7 +103,13 @@ function checkParameters(query: Readonly<Record<string, string>>): void {
       repair: suggest(name, PARAMETERS),
     });
   }
-  const { kind, deprecated } = query;
+  const { kind, deprecated, q = "" } = query;
+  if (q.length > MAX_SEARCH) {
+    throw new Problem("value_too_long", `q is at most ${MAX_SEARCH} characters, given ${q.length}`, {
+      field: "q",
+      repair: "search for fewer words",
+    });
+  }
   if (kind !== undefined && !["windowed", "batch", "pushed"].includes(kind)) {
     throw new Problem("wrong_type", `kind is windowed, batch or pushed, given "${shorten(kind)}"`, {
       field: "kind",

@@ -35,7 +35,8 @@ export function createRankHandler(deps: ScoreHandlerDependencies): Handle {
     if (joinKey === undefined) throw withoutRanking(plan, service.name);
     const body = await readObject(c, MAX_QUERY_BYTES);
     const [k, how] = [countOf(body["k"]), explainOf(body["explain"])];
-    const candidates = candidatesOf(target, joinKey, body);
+    const names = [...joinKeys.values(), ...Object.keys(service.request)];
+    const candidates = candidatesOf(target, joinKey, names, body);
     const requests = candidates.map(({ request }) => request);
     const admitted = ticket.charge(Math.max(1, Math.ceil(candidates.length / CANDIDATES_PER_TOKEN)));
     const { asOfMs, rows } = await runner.run(target, tenant, requests, requestId);
@@ -86,16 +87,22 @@ export function createRankHandler(deps: ScoreHandlerDependencies): Handle {
   };
 }
 
-/** Each id once, as it came first. A request field is the candidate's own, else the body's. */
-function candidatesOf({ service }: ScoredService, joinKey: string, { candidates, ...body }: JsonObject) {
-  const variant = variantOf(body["variant"], "");
+/**
+ * Each id once, as it came first. A request field is the candidate's own, else the body's.
+ * @param names of join keys and request fields: all that is copied for each candidate, however much else was sent
+ */
+function candidatesOf({ service }: ScoredService, joinKey: string, names: readonly string[], sent: JsonObject) {
+  const variant = variantOf(sent["variant"], "");
+  const body: JsonObject = Object.fromEntries(
+    names.filter((name) => Object.hasOwn(sent, name)).map((name) => [name, sent[name]]),
+  );
   const taken = new Set<string>();
   const ranked: { id: string; request: ScoreRequest }[] = [];
   // Outcomes are joined by an event's id: whoever shows an item has one to send that no other showing has.
   const ranking = randomUUID();
   // What candidates without fields of their own share, once one of them is met.
   let shared: ScoreRequest["request"] | null = null;
-  listOf(candidates).forEach((given, i) => {
+  listOf(sent["candidates"]).forEach((given, i) => {
     const path = `candidates[${i}]`;
     const own = candidateOf(given, joinKey, path);
     const id = typeof own === "string" ? own : (own[joinKey] as string);

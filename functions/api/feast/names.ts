@@ -3,6 +3,7 @@
  * The on-demand features of a service are an on-demand view with the service's name (`fraud:amount_to_mean`).
  */
 import type { Scorer } from "../../../core/scoring.ts";
+import { MAX_FEATURES } from "../limits.ts";
 import { Problem, suggest } from "../problems.ts";
 import { type Catalogue, type Selection, selectFeatures, shorten } from "../selection.ts";
 import type { RegisteredFeatures } from "../tenant-features.ts";
@@ -92,6 +93,8 @@ export class FeastNames {
     } catch (error) {
       throw await this.#withView(error, tenant, names, arranged);
     }
+    // Kept from here on: names that somebody has, and not too many of them.
+    this.#keep(names, full, arranged);
     const kept = arranged.made.get(selection);
     if (kept !== undefined) return kept;
     // An on-demand feature may need only some of its service's inputs: which, its function alone knows.
@@ -104,9 +107,18 @@ export class FeastNames {
   }
 
   #arrange(names: readonly string[], full: boolean): Arranged {
-    const key = `${full}\n${names.join("\n")}`;
-    const kept = this.#lists.get(key);
+    const kept = this.#lists.get(listKey(names, full));
     if (kept !== undefined) return kept;
+    if (names.length > MAX_FEATURES) {
+      throw new Problem(
+        "too_many_features",
+        `a request names at most ${MAX_FEATURES} features, given ${names.length}`,
+        {
+          field: "features",
+          repair: "ask in several requests",
+        },
+      );
+    }
     names.forEach((name, i) => {
       if (name.includes(":")) return;
       throw new Problem("feature_unknown", `a feature is named view:feature, given "${shorten(name)}"`, {
@@ -117,10 +129,14 @@ export class FeastNames {
     const onDemand = byView(names.filter((name) => this.#scorerOf(name) !== null));
     const stored = byView(names.filter((name) => this.#scorerOf(name) === null));
     const inputs = onDemand.flatMap((name) => this.#scorerOf(name)!.service.features);
-    const arranged: Arranged = { read: [...stored, ...inputs], stored, onDemand, declared: null, made: new WeakMap() };
+    return { read: [...new Set([...stored, ...inputs])], stored, onDemand, declared: null, made: new WeakMap() };
+  }
+
+  #keep(names: readonly string[], full: boolean, arranged: Arranged): void {
+    const key = listKey(names, full);
+    if (this.#lists.has(key)) return;
     if (this.#lists.size >= KEPT_LISTS) this.#lists.delete(this.#lists.keys().next().value as string);
     this.#lists.set(key, arranged);
-    return arranged;
   }
 
   #build(
@@ -179,6 +195,7 @@ export class FeastNames {
   }
 }
 
+const listKey = (names: readonly string[], full: boolean): string => `${full}\n${names.join("\n")}`;
 const viewOf = (name: string): string => name.slice(0, Math.max(0, name.indexOf(":")));
 const keyOf = (name: string): string => name.slice(name.indexOf(":") + 1);
 const shown = (name: string, full: boolean): string => (full ? `${viewOf(name)}__${keyOf(name)}` : keyOf(name));

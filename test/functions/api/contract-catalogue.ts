@@ -70,6 +70,7 @@ export function describeCatalogue(target: ContractTarget): void {
       ["?kind=secret", "wrong_type", "kind"],
       ["?deprecated=maybe", "wrong_type", "deprecated"],
       ["?qq=x", "field_unknown", "qq"],
+      [`?q=${"a+".repeat(101)}`, "value_too_long", "q"],
     ])("refuses %s → 400 %s", async (query, code, field) => {
       const reply = await call(`/v1/features${query}`);
       expect([reply.status, reply.body.code, reply.body.field]).toEqual([400, code, field]);

@@ -211,6 +211,18 @@ describe("the log", () => {
   });
 });
 
+it("copies for each candidate what it needs of a body, however much else was sent", async () => {
+  const { rank, logged } = await ranker();
+  const rest = Object.fromEntries(Array.from({ length: 2_000 }, (_, i) => [`field_${i}`, i]));
+  await rank({ ...rest, candidates: ["a", { item_id: "b", category: "shoes" }] });
+  const [{ requests }] = logged;
+  expect(requests.map(({ keys }) => keys)).toEqual([
+    { user_id: "u1", category: null, item_id: "a" },
+    { user_id: "u1", category: null, item_id: "b" },
+  ]);
+  expect(requests.map(({ request }) => request["category"])).toEqual([null, "shoes"]);
+});
+
 it("explains the first ten and no more", async () => {
   const { rank } = await ranker();
   const { items } = await rank({ candidates: Array.from({ length: 12 }, (_, i) => `i${i}`), k: 12, explain: true });
