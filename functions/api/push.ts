@@ -111,7 +111,12 @@ function checkFeatures(features: readonly PushedFeature[], given: unknown): stri
   const [{ entity }] = features;
   const other = features.find((feature) => feature.entity !== entity);
   if (other !== undefined || (given !== undefined && given !== entity)) {
-    const names = other === undefined ? `"${shorten(String(given))}"` : `${entity} and ${other.entity}`;
+    const names =
+      other === undefined
+        ? typeof given === "string"
+          ? `"${shorten(given)}"`
+          : typeName(given)
+        : `${entity} and ${other.entity}`;
     throw new Problem("entities_differ", `the features of a push describe one entity, ${entity}; given ${names}`, {
       field: other === undefined ? "entity" : "features",
       repair: "push the features of each entity in a request of their own",

@@ -308,7 +308,9 @@ export function describePushed(target: ContractTarget): void {
         return [reply.status, reply.body.code, reply.body.field];
       };
       expect(await refused(body([`${view}:a`, `${view}:b`]))).toEqual([400, "entities_differ", "features"]);
-      expect(await refused(body([`${view}:a`], { entity: "user" }))).toEqual([400, "entities_differ", "entity"]);
+      for (const entity of ["user", 7, null, { toString: null, valueOf: null }]) {
+        expect(await refused(body([`${view}:a`], { entity }))).toEqual([400, "entities_differ", "entity"]);
+      }
       expect(await refused(body([`${view}:a`, `${view}:a@1`]))).toEqual([400, "selection_invalid", "features"]);
     });
 
