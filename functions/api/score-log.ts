@@ -134,6 +134,6 @@ function serviceFacts(plan: Plan, service: Service) {
 
 /** A caller may send the whole event that it is about to send, its id with it. */
 function eventIdOf(fields: readonly string[], body: Readonly<Record<string, unknown>>): string | null {
-  const given = fields.map((field) => body[field]).find((id) => id !== undefined && id !== null);
+  const given = fields.map((field) => body[field]).find((id) => typeof id === "string" || typeof id === "number");
   return given === undefined ? null : String(given).slice(0, KEY_LIMIT);
 }

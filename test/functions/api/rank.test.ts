@@ -211,6 +211,21 @@ describe("the log", () => {
   });
 });
 
+it("is logged without an event id where what was sent as one is no text", async () => {
+  const { rank, logged } = await ranker();
+  await rank();
+  const [one] = logged;
+  const sent = Object.fromEntries(plan.streams.map(({ eventId }) => [eventId, { toString: null, valueOf: null }]));
+  const requests = one.requests.map(({ eventId, keys, ...rest }) => ({ ...rest, keys: { ...keys, ...sent } }));
+  const rows: InferenceRow[] = [];
+  const log: any = { add: (row: InferenceRow) => rows.push(row), flush: async () => {} };
+  const faults: unknown[] = [];
+  const logger = createScoreLogger({ log, plan, onFault: (fault) => faults.push(fault) });
+  logger.record({ ...one, requests });
+  await logger.settle();
+  expect([rows.map(({ eventId }) => eventId), faults]).toEqual([[null, null], []]);
+});
+
 it("copies for each candidate what it needs of a body, however much else was sent", async () => {
   const { rank, logged } = await ranker();
   const rest = Object.fromEntries(Array.from({ length: 2_000 }, (_, i) => [`field_${i}`, i]));
