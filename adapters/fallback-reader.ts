@@ -165,7 +165,9 @@ export class FallbackReader implements OnlineReader {
     if (leftMs < LEAST_MS) return none("unavailable");
     const admission = this.#snapshotBreaker.admit(performance.now());
     if (admission === "skip") return none("unavailable");
-    const asked = this.#snapshots.read(requests, asOfMs, leftMs).then((answers) => {
+    // The source is told how long it has; what it waits for may not know, as a client that looks for credentials first.
+    const inTime = within(leftMs, this.#snapshots.read(requests, asOfMs, leftMs)).catch(() => none("unavailable"));
+    const asked = inTime.then((answers) => {
       const failed = answers.some((answer) => "lost" in answer && answer.lost === "unavailable");
       if (failed) this.#snapshotBreaker.failed(performance.now());
       // Answers of no kept type were not asked for, and tell nothing of the table.

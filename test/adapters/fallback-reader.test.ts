@@ -11,7 +11,7 @@ const NOTHING: FeatureValue = { value: null, status: "NOT_FOUND", eventTimeMs: n
 
 type Mood = "up" | "down" | "silent" | "hollow" | "bug";
 
-function world(options: { snapshots?: boolean; totalMs?: number } = {}) {
+function world(options: { snapshots?: boolean | "silent"; totalMs?: number } = {}) {
   const log: string[] = [];
   const state = {
     mood: "up" as Mood,
@@ -39,6 +39,7 @@ function world(options: { snapshots?: boolean; totalMs?: number } = {}) {
     warm: async () => {},
     async read(requests, _asOfMs, withinMs) {
       state.snapshots.push({ ids: requests.map(({ id }) => id), withinMs });
+      if (options.snapshots === "silent") await new Promise(() => {});
       return requests.map(({ id }) => state.answerOf(id));
     },
   };
@@ -151,4 +152,13 @@ test("nothing is asked of snapshots when nothing is left of the budget", async (
   state.mood = "silent";
   await expect(reader.read([card("a")], 0)).rejects.toMatchObject({ code: "store_unavailable" });
   expect([state.snapshots, log]).toEqual([[], ["unavailable", "nothing"]]);
+});
+
+test("snapshots that never answer hold no read beyond its budget, and are spared calls as well", async () => {
+  const { state, reader, log } = world({ snapshots: "silent", totalMs: 40 });
+  state.mood = "down";
+  for (let i = 0; i < 6; i++) {
+    await expect(reader.read([card("a")], 0)).rejects.toMatchObject({ code: "store_unavailable" });
+  }
+  expect(log.filter((line) => line.endsWith("opens"))).toEqual(["store opens", "snapshots opens"]);
 });
