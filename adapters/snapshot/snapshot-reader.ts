@@ -4,7 +4,14 @@ import { newestVisible } from "../../core/tiles.ts";
 import type { EntityRequest, SnapshotAnswer, SnapshotLoss, SnapshotSource } from "../online-store.ts";
 import { FeatureSets } from "../valkey/feature-sets.ts";
 import { decodeSnapshot, layoutOf, type SnapshotContent } from "./item-format.ts";
-import { type ItemKey, itemName, type RoundRecord, type SnapshotItem, type SnapshotTable } from "./snapshot-table.ts";
+import {
+  type ItemKey,
+  itemName,
+  pushedMark,
+  type RoundRecord,
+  type SnapshotItem,
+  type SnapshotTable,
+} from "./snapshot-table.ts";
 
 /** How far the rounds are is asked for again after this long. */
 const ROUND_AGE_MS = 10_000;
@@ -21,7 +28,9 @@ interface Taken {
 /** @param clock epoch milliseconds */
 export function createSnapshotReader(plan: Plan, table: SnapshotTable, clock: () => number): SnapshotSource {
   const kept = new Set(plan.entities.flatMap(({ name, fallback }) => (fallback ? [name] : [])));
-  const layouts = new Map(plan.groups.map((group) => [group.stream + "\n" + group.entity, layoutOf(group)]));
+  const groups = new Map(
+    plan.groups.map((group) => [group.stream + "\n" + group.entity, { name: group.name, layout: layoutOf(group) }]),
+  );
   const featureSets = new FeatureSets(plan);
   let known: { readonly round: RoundRecord | null; readonly atMs: number } | null = null;
 
@@ -45,14 +54,17 @@ export function createSnapshotReader(plan: Plan, table: SnapshotTable, clock: ()
 
   function take(key: ItemKey, found: Found, round: RoundRecord): Taken | SnapshotLoss {
     const item = found.get(itemName(key));
-    const coveredMs = round.coveredUs === null ? null : round.coveredUs / 1_000;
+    const group = key.stream === null ? null : groups.get(key.stream + "\n" + key.entity)!;
+    // A round that did not keep it yet, by an older plan, has not looked for it.
+    const isKept = round.marks[group === null ? pushedMark(key.entity) : group.name] !== undefined;
+    const coveredMs = round.coveredUs === null || !isKept ? null : round.coveredUs / 1_000;
     if (item === undefined) return coveredMs === null ? "not_covered" : { content: null, asOfMs: coveredMs };
     if (!(Number.isFinite(item.epoch) && Number.isFinite(item.takenMs))) return "corrupt";
     if (item.epoch < round.epoch) return "older_epoch";
     if (item.data === null) return "too_large";
     const content = decodeSnapshot(item.data);
     if (content === null) return "corrupt";
-    if (key.stream !== null && content.layout !== layouts.get(key.stream + "\n" + key.entity)) return "other_layout";
+    if (group !== null && content.layout !== group.layout) return "other_layout";
     return { content, asOfMs: Math.max(item.takenMs, coveredMs ?? 0) };
   }
 

@@ -46,7 +46,10 @@ export interface RoundRecord {
   readonly cursor: string;
   /** When the newest complete round began: what is stored is no older. Null when none of this epoch is complete. */
   readonly coveredUs: number | null;
-  /** By group, what its layout and births were then; where they have changed, all of its hashes are written again. */
+  /**
+   * By group, what its layout and births were then, and one for what is pushed to an entity, by `pushedMark`; where they have changed,
+   * all of its hashes are written again. What has none was not kept: nothing is known of entities without an item.
+   */
   readonly marks: Readonly<Record<string, string>>;
   /** The same of the round under way. */
   readonly nextMarks: Readonly<Record<string, string>>;
@@ -56,6 +59,9 @@ export interface RoundRecord {
 }
 
 export type ItemKey = KeyParts & { readonly stream: string | null };
+
+/** No group's name, which a stream's begins. */
+export const pushedMark = (entity: string): string => `${PUSHED} ${entity}`;
 
 /** Keys of one BatchGetItem. */
 const BATCH = 100;

@@ -6,7 +6,7 @@
 import { forEachLimited } from "../../adapters/durable-call.ts";
 import { hash64 } from "../../adapters/hash.ts";
 import { encodeSnapshot, layoutOf, MAX_DATA_BYTES } from "../../adapters/snapshot/item-format.ts";
-import type { RoundRecord, SnapshotTable } from "../../adapters/snapshot/snapshot-table.ts";
+import { pushedMark, type RoundRecord, type SnapshotTable } from "../../adapters/snapshot/snapshot-table.ts";
 import type { ValkeyConnection } from "../../adapters/valkey/connection.ts";
 import type { ControlHashes, GroupControl } from "../../adapters/valkey/control.ts";
 import {
@@ -63,14 +63,15 @@ export async function snapshotRound(ports: RoundPorts, deadlineMs: number): Prom
   const { epoch, present, state } = await controls.summary();
   if (epoch === null || present < BUCKETS || (state !== "ok" && state !== "failover")) return report("held", before);
   const groups = plan.groups.filter(({ entity }) => kept.has(entity));
-  const begun = await table.putRound(await begin(ports, groups, epoch, before));
+  const begun = await table.putRound(await begin(ports, groups, [...kept], epoch, before));
   if (begun === null) return report("taken over", before);
   let record = begun;
   const since = (entity: string, stream: string | null): number | null => {
     if (!kept.has(entity)) return null;
     const group = groups.find((one) => one.entity === entity && one.stream === stream);
-    const isAsBefore = group === undefined || record.marks[group.name] === record.nextMarks[group.name];
-    return isAsBefore ? record.sinceUs : 0;
+    const name = group === undefined ? pushedMark(entity) : group.name;
+    const mark = record.nextMarks[name];
+    return mark !== undefined && mark === record.marks[name] ? record.sinceUs : 0;
   };
   let savedMs = clock();
   const from: WalkPosition = record;
@@ -124,6 +125,7 @@ export async function snapshotRound(ports: RoundPorts, deadlineMs: number): Prom
 async function begin(
   { connection, controls }: RoundPorts,
   groups: readonly Group[],
+  kept: readonly string[],
   epoch: number,
   before: RoundRecord | null,
 ): Promise<RoundRecord> {
@@ -131,7 +133,10 @@ async function begin(
   // Before anything else is read: what is covered is at least as of then.
   const { clockUs: startedUs, runs } = await storeMoment(connection);
   const buckets = await Promise.all(groups.map((group) => controls.group(group)));
-  const nextMarks = groups.map((group, i) => [group.name, markOf(group, buckets[i])] as const);
+  const nextMarks = [
+    ...groups.map((group, i) => [group.name, markOf(group, buckets[i])] as const),
+    ...kept.map((entity) => [pushedMark(entity), "kept"] as const),
+  ];
   const nextControls = groups.map((group, i) => [group.name, youngest(group, buckets[i]).toString("hex")] as const);
   const next = {
     epoch,

@@ -10,6 +10,7 @@ import { RecordPacker } from "../../../adapters/valkey/record.ts";
 import { compile, EMPTY_LOCK } from "../../../core/compile.ts";
 import * as d from "../../../core/definition.ts";
 import type { Plan } from "../../../core/plan.ts";
+import { snapshotRound } from "../../../functions/shared/snapshot-round.ts";
 import { startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
 import { featureSet } from "../../support/feature-sets.ts";
 import { contracts, definitions as everything, payments } from "../../support/fixture-plan.ts";
@@ -196,6 +197,52 @@ describe("an answer", () => {
     // Another tenant's card of the same id is nobody's.
     expect(await own.fallback("u", "card", "c", START)).toMatchObject({ values: (answer as any).values });
     expect(await own.fallback("t", "shop", "s", START)).toEqual({ lost: "not_declared" });
+  });
+
+  it("of an entity that is newly kept is none until a round has kept it, and then has what was there before, pushed or not", async () => {
+    await emptied();
+    const both = { ...everything, batchViews: pushedDefinitions.batchViews };
+    const [before, after] = [keeping(both, "card"), keeping(both, "card", "shop")];
+    const now = Date.now();
+    const own = await world(before, now - DAY);
+    await own.store.applier.apply([paid("t", "e1", now, { shop: "s" })]);
+    await pushRows(own.store.applier, [rowOf(riskView, "t", "s", now, { n: 3 })]);
+    await pushRows(own.store.applier, [rowOf(riskView, "t", "pushed", now, { n: 4 })]);
+    expect((await own.round()).outcome).toBe("complete");
+    const told = async () => [
+      await own.fallback("t", "shop", "s", now, after),
+      await own.fallback("t", "shop", "pushed", now, after),
+    ];
+    expect(await told()).toEqual([{ lost: "not_covered" }, { lost: "not_covered" }]);
+    // A release in the midst of a round: that one goes on, and keeps the entity from then on at most.
+    const saved = (await own.table.getRound())!;
+    await own.table.putRound({ ...saved, startedUs: saved.coveredUs, sinceUs: saved.coveredUs! });
+    const round = () => snapshotRound({ ...own.ports, plan: after }, Number.POSITIVE_INFINITY);
+    expect((await round()).outcome).toBe("complete");
+    expect(await own.fallback("t", "shop", "nobody", now, after)).toEqual({ lost: "not_covered" });
+    expect((await round()).outcome).toBe("complete");
+    const live = [await own.live("t", "shop", "s", now), await own.live("t", "shop", "pushed", now)];
+    for (const values of live) expect(values.some(({ status }) => status === "PRESENT")).toBe(true);
+    expect(await told()).toMatchObject(live.map((values) => ({ values })));
+    expect(await round()).toMatchObject({ written: 0 });
+  });
+
+  it("from an item of before the entity was dropped and kept again tells how old it is", async () => {
+    await emptied();
+    const [with_, without] = [keeping(everything, "card", "shop"), keeping(everything, "shop")];
+    const own = await world(with_);
+    await own.store.applier.apply([paid("t", "e1", START)]);
+    await own.round();
+    const droppedMs = Date.now();
+    expect((await snapshotRound({ ...own.ports, plan: without }, Number.POSITIVE_INFINITY)).outcome).toBe("complete");
+    await own.store.applier.apply([paid("t", "e2", START)]);
+    expect((await snapshotRound({ ...own.ports, plan: without }, Number.POSITIVE_INFINITY)).outcome).toBe("complete");
+    const answer = await own.fallback("t", "card", "c", droppedMs + 60 * MINUTE);
+    expect((answer as { ageMs: number }).ageMs).toBeGreaterThanOrEqual(60 * MINUTE);
+    await own.round();
+    expect(await own.fallback("t", "card", "c", START)).toMatchObject({
+      values: await own.live("t", "card", "c", START),
+    });
   });
 
   it("is none from an item of an older epoch, of other slots, too large, cut off or altered; never a wrong value", async () => {
