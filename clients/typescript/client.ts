@@ -78,6 +78,8 @@ const DEADLINE_MS = 15_000;
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 5_000;
 const RETRIED = new Set([429, 502, 503, 504]);
+/** Of these a gateway tells when it has no answer: what was asked may have been done. */
+const UNKNOWN = new Set([502, 504]);
 
 export class FreshetClient<A extends AppShape> {
   readonly #options: ClientOptions;
@@ -211,15 +213,21 @@ export class FreshetClient<A extends AppShape> {
         answer = await this.#post(`/v1/events/${stream}`, body, left);
       } catch (error) {
         if (!(error instanceof FreshetError)) throw error;
-        if (error.status === 413 && events.length > 1) {
+        if (Array.isArray(error.problem["results"])) {
+          // A refused request of events tells the fate of each: that is an answer.
+          answer = error.problem as unknown as { results: EventResult[] };
+        } else if (error.status !== 413) {
+          throw error;
+        } else if (events.length > 1) {
           // Events of any size: what is too much for one request goes in two.
           const half = events.length >> 1;
           const first = await this.#sendChunk(stream, events.slice(0, half), offset, options);
           return [...first, ...(await this.#sendChunk(stream, events.slice(half), offset + half, options))];
+        } else {
+          // The fault of this one, which keeps no other from being sent.
+          const { code, message: detail } = error;
+          answer = { results: [{ index: 0, event_id: null, status: "invalid", code, detail }] };
         }
-        // A refused request of events tells the fate of each: that is an answer.
-        if (!Array.isArray(error.problem["results"])) throw error;
-        answer = error.problem as unknown as { results: EventResult[] };
       }
       answer.results.forEach((result, i) => {
         results[waiting[i]] = { ...result, index: offset + waiting[i] };
@@ -254,7 +262,7 @@ export class FreshetClient<A extends AppShape> {
         if (response.ok) return answer as T;
         failure = new FreshetError(response.status, answer as Record<string, unknown>);
         // Of events, some may be refused for good beside those that are throttled: the caller looks at the results.
-        if (!RETRIED.has(response.status)) throw failure;
+        if (!RETRIED.has(response.status) || (!repeatable && UNKNOWN.has(response.status))) throw failure;
         pauseMs += retryAfterMs(response.headers.get("retry-after"));
       } catch (error) {
         if (error instanceof FreshetError) throw error;

@@ -180,6 +180,20 @@ describe("a server that", () => {
     expect(seen).toHaveLength(1);
   });
 
+  it("may have started a historical job, behind a gateway that has no answer, does not start a second one", async () => {
+    for (const [status, calls] of [
+      [502, 1],
+      [504, 1],
+      [503, 4],
+      [429, 4],
+    ] as const) {
+      seen.length = 0;
+      answers = [reply(status, { code: "c", detail: "d" })];
+      expect(await failure(client().historical({ service: "fraud" } as never))).toMatchObject({ status });
+      expect([status, seen.length]).toEqual([status, calls]);
+    }
+  });
+
   it("is left when the caller gives up, while it waits too", async () => {
     answers = [busy({ "retry-after": "5" })];
     const gone = new Error("left");
@@ -234,6 +248,26 @@ describe("a server that", () => {
     expect(results.map(({ index, event_id }) => `${index} ${event_id}`)).toEqual(
       Array.from({ length: 10 }, (_, i) => `${i} e${i}`),
     );
+  });
+
+  it("finds one event too large by itself gets all the others, and that one is told of", async () => {
+    answers = [
+      (_, response, body) => {
+        const large = body.events.some(({ id }: any) => id === "c");
+        const queued = body.events.map(({ id }: any, index: number) => ({ index, event_id: id, status: "queued" }));
+        const answer = large ? reply(413, { code: "body_too_large", detail: "d" }) : reply(202, { results: queued });
+        answer(_, response, body);
+      },
+    ];
+    const sent = await client().send("s" as never, [..."abcde"].map((id) => ({ id })) as never);
+    expect(sent).toMatchObject({ queued: 4, invalid: 1 });
+    expect(sent.results[2]).toEqual({
+      index: 2,
+      event_id: null,
+      status: "invalid",
+      code: "body_too_large",
+      detail: "d",
+    });
   });
 
   it("takes 500 events in a request is sent 1,001 in three", async () => {

@@ -55,6 +55,16 @@ class Events(unittest.TestCase):
         self.assertEqual([len(ids) for ids in self.ids()], [10, 5, 2, 3, 5, 2, 3])
         self.assertEqual([(r["index"], r["event_id"]) for r in results], [(i, f"e{i}") for i in range(10)])
 
+    def test_an_event_that_no_request_holds_is_told_of_alone(self) -> None:
+        def without_c(body: Any) -> Any:
+            large = any(event["id"] == "c" for event in body["events"])
+            return (413, {"code": "body_too_large", "detail": "too large"}, {}) if large else ALL(body)
+
+        self.server.script = [without_c]
+        results = self.client.send("s", [{"id": id} for id in "abcde"])
+        self.assertEqual([r["status"] for r in results], ["queued", "queued", "invalid", "queued", "queued"])
+        self.assertEqual((results[2]["index"], results[2]["code"]), (2, "body_too_large"))
+
     def test_a_batch_goes_when_it_is_full(self) -> None:
         self.server.script = [ALL]
         with self.client.events("s", max_batch=10, max_delay=60) as sender:

@@ -85,6 +85,13 @@ class Retries(unittest.TestCase):
             client.historical("fraud")
         self.assertEqual(len(self.server.seen), 1)
 
+    def test_a_gateway_that_has_no_answer_may_have_started_the_job(self) -> None:
+        for status, calls in ((502, 1), (504, 1), (503, 4), (429, 4)):
+            self.server.script, self.server.seen = [busy(status)], []
+            with self.server.client() as client, self.assertRaises(FreshetError):
+                client.historical("fraud")
+            self.assertEqual((status, len(self.server.seen)), (status, calls))
+
     def test_a_connection_is_kept_and_one_that_was_closed_meanwhile_is_made_anew(self) -> None:
         self.server.script = [reply(200, READ)]
         with self.server.client(attempts=1) as client:

@@ -39,15 +39,20 @@ def _send_chunk(transport: Transport, stream: str, events: Sequence[Event], offs
         try:
             answer = transport.call("POST", f"/v1/events/{stream}", {"events": [events[i] for i in waiting]})
         except FreshetError as error:
-            # Events of any size: what is too much for one request goes in two.
-            if error.status == 413 and len(events) > 1:
+            # A refused request of events tells the fate of each: that is an answer.
+            if isinstance(error.problem.get("results"), list):
+                answer = error.problem
+            elif error.status != 413:
+                raise
+            elif len(events) > 1:
+                # Events of any size: what is too much for one request goes in two.
                 half = len(events) // 2
                 first = _send_chunk(transport, stream, events[:half], offset)
                 return first + _send_chunk(transport, stream, events[half:], offset + half)
-            # A refused request of events tells the fate of each: that is an answer.
-            if not isinstance(error.problem.get("results"), list):
-                raise
-            answer = error.problem
+            else:
+                # The fault of this one, which keeps no other from being sent.
+                told = {"event_id": None, "status": "invalid", "code": error.code, "detail": error.detail}
+                answer = {"results": [told]}
         for place, result in zip(waiting, answer["results"]):
             results[place] = {**result, "index": offset + place}
         waiting = [place for place in waiting if results[place]["status"] == "throttled"]

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 from ._errors import FreshetError
 
 RETRIED = frozenset((429, 502, 503, 504))
+#: Of these a gateway tells when it has no answer: what was asked may have been done.
+UNKNOWN = frozenset((502, 504))
 #: A server closes a connection that rests for 65 s; one that rested longer than this is not used again.
 REST_SECONDS = 50.0
 
@@ -78,7 +80,7 @@ class Transport:
                 if status < 300:
                     return _parsed(status, text)
                 failure = FreshetError(status, _problem(status, text))
-                if status not in RETRIED:
+                if status not in RETRIED or (status in UNKNOWN and not repeatable):
                     raise failure
                 pause += retry_after
             if attempt >= self.retry.attempts or time.monotonic() + pause >= end:
