@@ -8,6 +8,7 @@ import {
   type DynamoDBClient,
   GetItemCommand,
   PutItemCommand,
+  QueryCommand,
 } from "@aws-sdk/client-dynamodb";
 import type { PushedFeature } from "../core/pushed-feature.ts";
 import { durably } from "./durable-call.ts";
@@ -44,6 +45,13 @@ export interface HistoricalJob {
 }
 
 export const JOB_LIFE_MS = 7 * 86_400_000;
+/** A function ends after 15 minutes and tells of its progress each second: silence for longer is its death. */
+export const SILENT_MS = 16 * 60_000;
+/** One that has waited for longer is not counted as open any more: who was to do it may be gone. */
+const WAITS_MS = 3_600_000;
+
+/** Id of a job that is made at a time: in the order of times. @param ending what no other job has */
+export const jobId = (nowMs: number, ending: string): string => `${Math.floor(nowMs).toString(36)}-${ending}`;
 
 export class HistoricalJobs {
   readonly #table: string;
@@ -85,6 +93,25 @@ export class HistoricalJobs {
       ),
     );
     return Item === undefined ? null : (JSON.parse(Item["record"]!.S!) as HistoricalJob);
+  }
+
+  /** The newest of the tenant's that wait or run. */
+  async open(tenant: string, nowMs: number): Promise<HistoricalJob[]> {
+    const { Items = [] } = await durably("jobs_unavailable", "reading jobs", () =>
+      this.#dynamodb.send(
+        new QueryCommand({
+          TableName: this.#table,
+          KeyConditionExpression: "pk = :pk AND sk > :from",
+          ExpressionAttributeValues: { ":pk": { S: `job#${tenant}` }, ":from": { S: jobId(nowMs - WAITS_MS, "") } },
+          ScanIndexForward: false,
+          ConsistentRead: true,
+        }),
+      ),
+    );
+    const jobs = Items.map((item) => JSON.parse(item["record"]!.S!) as HistoricalJob);
+    return jobs.filter(
+      ({ state, updatedMs }) => state === "queued" || (state === "running" && nowMs - updatedMs < SILENT_MS),
+    );
   }
 
   async #put(job: HistoricalJob, condition?: string, values?: Record<string, AttributeValue>): Promise<void> {

@@ -1,6 +1,6 @@
 /** Features as they were: `POST /v1/features/historical` starts a job, `GET /v1/features/historical/{job}` tells of it. */
 import { randomUUID } from "node:crypto";
-import type { HistoricalJob, HistoricalRequest } from "../../adapters/historical-jobs.ts";
+import { type HistoricalJob, type HistoricalRequest, jobId, SILENT_MS } from "../../adapters/historical-jobs.ts";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { parseIsoOrDay } from "../../core/iso-time.ts";
 import type { Plan } from "../../core/plan.ts";
@@ -17,6 +17,7 @@ export interface HistoricalPorts {
   readonly jobs: {
     create(job: HistoricalJob): Promise<void>;
     get(tenant: string, id: string): Promise<HistoricalJob | null>;
+    open(tenant: string, nowMs: number): Promise<readonly HistoricalJob[]>;
   };
   /** Keeps the request's own rows for the run. @returns where */
   putSpine(job: { tenant: string; id: string }, rows: readonly unknown[]): Promise<string>;
@@ -29,8 +30,8 @@ export interface HistoricalPorts {
 }
 
 const URL_LIFE_MS = 3_600_000;
-/** A function ends after 15 minutes and tells of its progress each second: silence for longer is its death. */
-const SILENT_MS = 16 * 60_000;
+/** Of one tenant: jobs of all tenants wait in the same few queues. */
+const MAX_OPEN_JOBS = 10;
 const MAX_ROWS = 5_000;
 const FIELDS = ["service", "features", "labels", "from", "to", "as_of", "rows"];
 
@@ -49,7 +50,8 @@ export function createHistoricalHandlers(deps: {
       const { entities } = plan.services.find(({ name }) => name === asked.service)!;
       const besides = await featuresOf(registered, principal.tenant, body["features"], entities);
       const nowMs = clock();
-      const id = `${nowMs.toString(36)}-${randomUUID()}`;
+      await checkOpen(historical, principal.tenant, nowMs);
+      const id = jobId(nowMs, randomUUID());
       const of = { tenant: principal.tenant, id };
       const spineKey = rows === null ? null : await historical.putSpine(of, rows);
       const job: HistoricalJob = {
@@ -87,6 +89,16 @@ export function createHistoricalHandlers(deps: {
       return { status: 200, body, headers: { "cache-control": "no-store" } };
     },
   };
+}
+
+/** Jobs that come at the same instant may go past it by each other. @throws Problem `too_many_jobs` */
+async function checkOpen({ jobs }: HistoricalPorts, tenant: string, nowMs: number): Promise<void> {
+  const { length } = await jobs.open(tenant, nowMs);
+  if (length < MAX_OPEN_JOBS) return;
+  throw new Problem("too_many_jobs", `${length} jobs of the tenant wait or run, the limit is ${MAX_OPEN_JOBS}`, {
+    repair: "wait until one of them is done: GET /v1/features/historical/{job} tells of it",
+    headers: { "retry-after": "30" },
+  });
 }
 
 async function jobJson(historical: HistoricalPorts, job: HistoricalJob, nowMs: number) {

@@ -103,6 +103,7 @@ export const PROBLEMS = {
   throttled: { status: 429, title: "The stream is at its limit" },
   rate_limited: { status: 429, title: "The tenant is at its limit" },
   quota_exceeded: { status: 429, title: "The tenant's quota of today is used up" },
+  too_many_jobs: { status: 429, title: "The tenant has too many jobs" },
   materialization_failed: { status: 500, title: "The materialization failed" },
   internal: { status: 500, title: "Something failed on our side" },
   not_implemented: { status: 501, title: "This is not there yet" },
@@ -112,6 +113,7 @@ export const PROBLEMS = {
   store_unavailable: { status: 503, title: "The online store does not answer" },
   archive_unavailable: { status: 503, title: "The archive does not answer" },
   catalogue_unavailable: { status: 503, title: "Registered features cannot be read" },
+  jobs_unavailable: { status: 503, title: "Jobs cannot be kept" },
   registry_unavailable: { status: 503, title: "The model registry does not answer" },
   audit_unavailable: { status: 503, title: "The audit log does not answer" },
   keys_unavailable: { status: 503, title: "API keys cannot be checked" },
@@ -160,6 +162,13 @@ export function toProblem(error: unknown): Problem {
   if (error instanceof Problem) return error;
   // A store's own words are for operators; a caller needs to know what to do with the request.
   if (error instanceof InfrastructureError) {
+    if (error.code === "jobs_unavailable" || error.code === "historical_unavailable") {
+      return new Problem("jobs_unavailable", "the table or the bucket of jobs does not answer", {
+        repair: "send the request again in a few seconds",
+        headers: { "retry-after": "2" },
+        cause: error,
+      });
+    }
     return new Problem("store_unavailable", "the online store does not answer", {
       repair: "send the request again; scores are answered meanwhile, degraded, and /ready says what is wrong",
       headers: { "retry-after": "1" },

@@ -359,6 +359,25 @@ it.each([
   },
 );
 
+it("a table of jobs that does not answer is told as such, and not as the online store", async () => {
+  const gone = async () => {
+    throw new InfrastructureError("jobs_unavailable", "reading a job failed: ResourceNotFoundException");
+  };
+  const app = createApp({ ...ports.dependencies, historical: { jobs: { get: gone, open: gone } } as any });
+  const headers = { "x-api-key": keys.first, "content-type": "application/json" };
+  const body = JSON.stringify({ service: "fraud" });
+  for (const [path, options] of [
+    ["/v1/features/historical/j", { headers }],
+    ["/v1/features/historical", { method: "POST", headers, body }],
+  ] as const) {
+    const reply = await app.request(path, options);
+    expect([reply.status, reply.headers.get("retry-after")]).toEqual([503, "2"]);
+    expect(await reply.json()).toMatchObject({
+      ...{ code: "jobs_unavailable", detail: "the table or the bucket of jobs does not answer" },
+    });
+  }
+});
+
 describe("the server", () => {
   it("ends historical jobs with itself", async () => {
     const { dependencies } = testDependencies();
@@ -463,6 +482,8 @@ it("every code that a request can cause is caused by a test", () => {
     "not_implemented",
     // contract-historical.ts.
     "job_unknown",
+    // Above and in historical.store.test.ts.
+    ...["jobs_unavailable", "too_many_jobs"],
     // admission.store.test.ts.
     ...["rate_limited", "quota_exceeded"],
     // audit.test.ts, key-routes.test.ts.

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { PutObjectCommand } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { encodeArchive } from "../../../adapters/archive-format.ts";
-import { type HistoricalJob, HistoricalJobs } from "../../../adapters/historical-jobs.ts";
+import { type HistoricalJob, HistoricalJobs, jobId } from "../../../adapters/historical-jobs.ts";
 import { hourPath } from "../../../adapters/object-path.ts";
 import { DuckSession } from "../../../adapters/offline/duckdb.ts";
 import { packValues } from "../../../adapters/valkey/packed.ts";
@@ -88,6 +88,30 @@ describe("registered features beside the service's own", () => {
   ])("%j → %i %s", async (features, status, code, field) => {
     const reply = await caller(target)("/v1/features/historical", { body: { service: "fraud", features } });
     expect([reply.status, reply.body.code, reply.body.field]).toEqual([status, code, field]);
+  });
+});
+
+describe("jobs that wait or run", () => {
+  it("are ten for a tenant, whoever else has how many; those that ended, are lost or forgotten do not count", async () => {
+    const jobs = table();
+    const now = Date.now();
+    const make = (n: number, change: Partial<HistoricalJob> = {}, atMs = now) =>
+      jobs.create({ ...queued(jobId(atMs, String(n)), "function"), tenant: "team-b", ...change });
+    for (let n = 0; n < 9; n++) await make(n);
+    await make(10, { state: "done" });
+    await make(11, { state: "failed" });
+    await make(12, { state: "running", updatedMs: now - 17 * 60_000 });
+    await make(13, {}, now - 3_700_000);
+    const start = (key: string) => caller(target)("/v1/features/historical", { body: { service: "fraud" }, key });
+    expect((await start(keys.second)).status).toBe(202);
+    // The one that was begun may be done by now.
+    await make(9);
+    const refused = await start(keys.second);
+    expect([refused.status, refused.body.code, refused.headers.get("retry-after")]).toEqual([
+      ...[429, "too_many_jobs", "30"],
+    ]);
+    expect(refused.body.detail).toMatch(/^1[01] jobs of the tenant wait or run, the limit is 10$/);
+    expect((await start(keys.readOnly)).status).toBe(202);
   });
 });
 
