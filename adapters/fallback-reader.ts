@@ -16,6 +16,7 @@ import type {
   StoreState,
 } from "./online-store.ts";
 import { STORE_STATES } from "./store-states.ts";
+import { within } from "./within.ts";
 
 export interface ReadBudget {
   /** All that a read may take. */
@@ -177,26 +178,4 @@ export class FallbackReader implements OnlineReader {
     });
     return admission === "call" ? asked : none("unavailable");
   }
-}
-
-/** @throws InfrastructureError when there is no outcome within `ms`; what comes later is dropped */
-function within<T>(ms: number, work: Promise<T>): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
-      // A process that stood still for so long has not heard its sockets yet: the answer may be waiting there.
-      setImmediate(() =>
-        setImmediate(() => reject(new InfrastructureError(STORE_STATES.unreachable.code, `no answer within ${ms} ms`))),
-      );
-    }, ms);
-    work.then(
-      (value) => {
-        clearTimeout(timer);
-        resolve(value);
-      },
-      (error: unknown) => {
-        clearTimeout(timer);
-        reject(error);
-      },
-    );
-  });
 }

@@ -4,6 +4,7 @@
  * the record's result says why.
  */
 import type { EntityRequest, OnlineReader } from "../../adapters/online-store.ts";
+import { within } from "../../adapters/within.ts";
 import { RecordError } from "../../core/errors.ts";
 import { entityId } from "../../core/event.ts";
 import type { Lookup, Scalar, Status } from "../../core/plan.ts";
@@ -38,7 +39,9 @@ export type Enrich = (
   nowMs: number,
 ) => Promise<{ readonly events: readonly EnrichedEvent[]; readonly counts: EnrichmentCounts }>;
 
-/** While the store is away one request a second finds out, in the time that a read may take (250 ms); others go on at once. */
+/** What a read may take, however many trips and connections it needs. */
+const READ_MS = 250;
+/** While the store is away one request a second finds out, in the time that a read may take; others go on at once. */
 const PAUSE_MS = 1_000;
 
 export function createEnrich(checker: EventChecker, reader: Pick<OnlineReader, "read">): Enrich {
@@ -52,8 +55,12 @@ export function createEnrich(checker: EventChecker, reader: Pick<OnlineReader, "
 
   async function read(requests: readonly EntityRequest[], nowMs: number) {
     if (requests.length === 0 || nowMs < pausedUntilMs) return null;
+    // This one finds out; those that come meanwhile do not wait with it.
+    if (pausedUntilMs > 0) pausedUntilMs = nowMs + PAUSE_MS;
     try {
-      return await reader.read(requests, nowMs);
+      const answers = await within(READ_MS, reader.read(requests, nowMs));
+      pausedUntilMs = 0;
+      return answers;
     } catch {
       // The reader's own alarms tell the fault; here it is a count, and a null that says why.
       pausedUntilMs = nowMs + PAUSE_MS;

@@ -6,6 +6,8 @@ import { compile, EMPTY_LOCK } from "../../../core/compile.ts";
 import * as d from "../../../core/definition.ts";
 import type { FeatureValue, Value } from "../../../core/plan.ts";
 import { createApp } from "../../../functions/api/app.ts";
+import { createEnrich } from "../../../functions/api/enrich.ts";
+import { createEventChecker } from "../../../functions/api/event-check.ts";
 import { createKey } from "../../../functions/api/keys.ts";
 import * as schemas from "../../../functions/api/schemas.ts";
 import { listen, type RunningServer } from "../../../functions/api/server.ts";
@@ -157,6 +159,27 @@ describe("a store that cannot be trusted", () => {
     expect((await send(click()))[0].enriched).toBe(true);
     const { body: metrics } = await call("/metrics", { key: null });
     expect(metrics).toMatch(/freshet_enriched_fields_total\{stream="clicks",result="unavailable"\} 6/);
+  });
+
+  it("that stays silent for ever holds no event up for long, and one request a second alone", async () => {
+    const stream = plan.streams.find(({ name }) => name === "clicks")!;
+    const checker = createEventChecker(plan, stream, codec);
+    let asked = 0;
+    const enrich = createEnrich(checker, {
+      read() {
+        asked++;
+        return new Promise(() => {});
+      },
+    });
+    const one = (atMs: number) => enrich("team-a", [checker.fromJson(click(), "team-a", nowMs)], atMs);
+    // The read itself never ends, as while a token for the store's password is waited for.
+    expect((await one(nowMs)).counts.unavailable).toBe(3);
+    const asking = one(nowMs + 1_000);
+    const beside = await one(nowMs + 1_001);
+    expect(beside.counts).toEqual({ filled: 0, missing: 0, unavailable: 3 });
+    expect(await Promise.race([asking.then(() => "waited"), "went on"])).toBe("went on");
+    expect(asked).toBe(2);
+    await asking;
   });
 
   it.each(["restoring", "failover", "lost"])("that is %s gives no value, since it may lag behind", async (state) => {
