@@ -16,6 +16,16 @@ export interface BatchRunRecord {
   readonly epoch: number;
 }
 
+/** How far work has come that is too long for one run of a function. */
+export interface BatchPlace {
+  /** Of the store that it is done for: for another one it begins again. */
+  readonly epoch: number;
+  /** Key of the last object that is done. */
+  readonly after: string;
+  readonly rows: number;
+}
+
+const placeOf = (view: string) => ({ pk: { S: "view" }, sk: { S: `${view}/place` } });
 const keyOf = (view: string) => ({ pk: { S: "view" }, sk: { S: view } });
 
 export class BatchRuns {
@@ -35,6 +45,23 @@ export class BatchRuns {
     if (item === undefined) return null;
     const number = (name: string) => Number(item[name]!.N);
     return { toMs: number("to_ms"), finishedMs: number("finished_ms"), rows: number("rows"), epoch: number("epoch") };
+  }
+
+  /** @returns null before the first one was kept. @throws InfrastructureError `control_table_unavailable` */
+  async place(view: string): Promise<BatchPlace | null> {
+    const { Item: item } = await durably("control_table_unavailable", `reading control table ${this.#table}`, () =>
+      this.#dynamodb.send(new GetItemCommand({ TableName: this.#table, Key: placeOf(view), ConsistentRead: true })),
+    );
+    if (item === undefined) return null;
+    return { epoch: Number(item["epoch"]!.N), after: item["after"]!.S!, rows: Number(item["rows"]!.N) };
+  }
+
+  /** @throws InfrastructureError `control_table_unavailable` */
+  async keepPlace(view: string, { epoch, after, rows }: BatchPlace): Promise<void> {
+    const Item = { ...placeOf(view), epoch: { N: String(epoch) }, after: { S: after }, rows: { N: String(rows) } };
+    await durably("control_table_unavailable", `writing control table ${this.#table}`, () =>
+      this.#dynamodb.send(new PutItemCommand({ TableName: this.#table, Item })),
+    );
   }
 
   /** Never back: of two runs that end in another order the later one stands. @throws InfrastructureError `control_table_unavailable` */

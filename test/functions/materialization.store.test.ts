@@ -1,11 +1,19 @@
 /** Batch views against a real store, archive and control table: runs, repeated and in any order, and what they leave. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { BatchRuns } from "../../adapters/batch-runs.ts";
+import { forEachLimited } from "../../adapters/durable-call.ts";
 import { hash64 } from "../../adapters/hash.ts";
 import { bucketOf, pushedKey } from "../../adapters/valkey/layout.ts";
 import { packValues } from "../../adapters/valkey/packed.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
-import { packedLine, readValues, type ValuesRow, valuesFolder, writeLines } from "../../adapters/values-format.ts";
+import {
+  packedLine,
+  readValues,
+  VALUES_PREFIX,
+  type ValuesRow,
+  valuesFolder,
+  writeLines,
+} from "../../adapters/values-format.ts";
 import { compile } from "../../core/compile.ts";
 import * as d from "../../core/definition.ts";
 import { floorTo } from "../../core/window.ts";
@@ -247,6 +255,50 @@ describe("the schedule", () => {
     await ports.runs.complete(REGISTERED, { toMs: Date.now(), finishedMs: 0, rows: 0, epoch: 0 });
     await materializeDue(ports, Number.NEGATIVE_INFINITY);
     expect(await ports.runs.get(REGISTERED)).toMatchObject({ epoch: 1, rows: 3 });
+  });
+
+  it("pushes again in steps: what one run has no time for, the next one goes on with, for another store from the beginning", async () => {
+    const [a] = await begin();
+    const ports = portsOf(spending);
+    const now = Date.now();
+    const to = { s3: ports.s3, bucket: ports.mirror.bucket };
+    const before = (await ports.mirror.list(VALUES_PREFIX)).filter(({ key }) => key.includes("/view=_"));
+    const count = 300;
+    await forEachLimited([...Array(count).keys()], 16, async (n) => {
+      const row = {
+        ...{
+          tenant: a,
+          entity: "card",
+          id: `c${n}`,
+          view: "_profile",
+          eventTimeMs: now - HOUR,
+          visibleMs: now,
+          reachMs: DAY,
+        },
+        packed: packValues([{ id: 0, dtype: "double", value: n }], now - HOUR),
+      };
+      await writeLines(to, row, now, [packedLine(row)]);
+    });
+    const total = before.length + count;
+    await ports.runs.complete(REGISTERED, { toMs: Date.now(), finishedMs: 0, rows: 0, epoch: 0 });
+    // Of a store that was before this one: not gone on with.
+    await ports.runs.keepPlace(REGISTERED, { epoch: 0, after: "values/~", rows: 7 });
+    const steps: number[] = [];
+    while ((await ports.runs.get(REGISTERED))!.epoch !== 1 && steps.length < 10) {
+      steps.push(await restoreRegistered(ports, Number.NEGATIVE_INFINITY));
+    }
+    expect(steps).toHaveLength(Math.ceil(total / 256));
+    const pushed = steps.reduce((sum, rows) => sum + rows, 0);
+    expect(pushed).toBeGreaterThanOrEqual(count);
+    expect(await ports.runs.get(REGISTERED)).toMatchObject({ epoch: 1, rows: pushed });
+    const reader = createReader(spending.plan, { host: world.valkey.host, port: world.valkey.port, timeoutMs: 10_000 });
+    const registered = [{ position: 0, field: "_profile", id: 0, ttlMs: DAY, reachMs: DAY }];
+    const requests = [...Array(count).keys()].map((n) => ({
+      ...{ tenant: a, entity: "card", id: `c${n}`, features: ["profile:n"], registered },
+    }));
+    const answers = await reader.read(requests, now);
+    expect(answers.map(({ values }) => values[0].value)).toEqual([...Array(count).keys()]);
+    await reader.close();
   });
 
   it("is in whole periods", () => {
