@@ -2,6 +2,7 @@
 import type { FeatureRegistry } from "../../adapters/feature-registry.ts";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
+import { parseIsoOrDay } from "../../core/iso-time.ts";
 import type { Plan } from "../../core/plan.ts";
 import {
   type Deprecation,
@@ -200,7 +201,7 @@ function tagsOf(given: unknown): readonly string[] {
 function deprecationOf(given: unknown): Deprecation | null {
   if (given === undefined || given === null) return null;
   const { date, use = null } = (typeof given === "object" ? given : {}) as { date?: unknown; use?: unknown };
-  const isDate = typeof date === "string" && /^\d{4}-\d{2}-\d{2}$/.test(date) && !Number.isNaN(Date.parse(date));
+  const isDate = typeof date === "string" && /^\d{4}-\d{2}-\d{2}$/.test(date) && !Number.isNaN(parseIsoOrDay(date));
   if (isDate && (use === null || (typeof use === "string" && use.length <= 140))) return { date, use };
   throw new Problem("deprecation_invalid", "deprecated has a date, and what to use instead", {
     field: "deprecated",

@@ -264,6 +264,7 @@ export function describePushed(target: ContractTarget): void {
       [{ name: "a:b", description: "\ud800" }, 400, "text_invalid", "description"],
       [{ name: "a:b", deprecated: "soon" }, 400, "deprecation_invalid", "deprecated"],
       [{ name: "a:b", deprecated: { date: "2027-13-01" } }, 400, "deprecation_invalid", "deprecated"],
+      [{ name: "a:b", deprecated: { date: "2027-02-30" } }, 400, "deprecation_invalid", "deprecated"],
       [{ name: "a:b", replace: 1 }, 400, "wrong_type", "replace"],
       [{ name: "a:b", dtpye: "double" }, 400, "field_unknown", "dtpye"],
     ])("registering %j → %i %s", async (body, status, code, field) => {
