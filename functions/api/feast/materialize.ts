@@ -29,6 +29,8 @@ const WAIT_MS = 20_000;
 const POLL_MS = 250;
 /** Of one view in one request: what a function may do within its time. */
 const MAX_RUNS = 400;
+/** Requests of one tenant that wait or run: those of all tenants are done by the same few functions. */
+const MAX_OPEN = 20;
 /** Clocks of callers differ; what lies further ahead has not happened. */
 const AHEAD_MS = 60_000;
 
@@ -45,10 +47,19 @@ export function createFeastMaterialize(deps: {
     const names = views.map(({ name }) => name);
     const nowMs = clock();
     const later = flag(call, "async");
-    if (later && !flag(call, "force")) {
-      const busy = (await requests.open(tenant, nowMs)).flatMap((one) =>
-        one.views.filter((name) => names.includes(name)),
+    const open = await requests.open(tenant, nowMs);
+    if (open.length >= MAX_OPEN) {
+      throw new Problem(
+        "too_many_jobs",
+        `${open.length} requests of the tenant wait or run, the limit is ${MAX_OPEN}`,
+        {
+          repair: "wait until one of them is done, or ask for a longer range at once",
+          headers: { "retry-after": "30" },
+        },
       );
+    }
+    if (later && !flag(call, "force")) {
+      const busy = open.flatMap((one) => one.views.filter((name) => names.includes(name)));
       if (busy.length > 0) {
         throw new Problem("materialization_running", `${busy.join(", ")} is being materialized already`, {
           field: "feature_views",

@@ -48,6 +48,26 @@ beforeAll(async () => {
 afterAll(() => open?.server.close());
 const range = { start_ts: "2026-01-31T10:00:00", end_ts: "2026-01-31T12:00:00+00:00" };
 
+it("twenty requests of a tenant wait or run, and no more", async () => {
+  const { server, requests, post } = await serve("running");
+  const other = {
+    tenant: "team-b",
+    id: "0",
+    views: [],
+    fromMs: 0,
+    toMs: 1,
+    createdMs: NOW,
+    updatedMs: NOW,
+    error: null,
+  };
+  for (let n = 0; n < 20; n++) await requests.put({ ...other, state: "queued" });
+  for (let n = 0; n < 20; n++) expect((await post("/materialize", range)).status).toBe(202);
+  const { status, error } = await post("/materialize", range);
+  expect([status, error.code, error.class]).toEqual([429, "too_many_jobs", "FeastError"]);
+  expect(requests.all.filter(({ tenant }) => tenant === "team-a")).toHaveLength(20);
+  await server.close();
+});
+
 describe("asking", () => {
   it("keeps the request for the key's tenant and says 202 while it goes on", async () => {
     const reply = await open.post("/materialize", { ...range, feature_views: ["rider_stats"], tenant: "team-b" });
