@@ -21,7 +21,7 @@ import { within } from "./within.ts";
 export interface ReadBudget {
   /** All that a read may take. */
   readonly totalMs: number;
-  /** Of that, what the store may take where snapshots could still answer. */
+  /** Of that, what the store may take where snapshots could still answer: where one of the entities is of a kept type. */
   readonly storeMs: number;
 }
 
@@ -64,7 +64,7 @@ export class FallbackReader implements OnlineReader {
   ) {
     this.#store = store;
     this.#snapshots = snapshots;
-    this.#budget = snapshots === null ? { ...budget, storeMs: budget.totalMs } : budget;
+    this.#budget = budget;
     this.#events = events;
     this.#storeBreaker = new CircuitBreaker(breaker, (isOpen) => events.breaker("store", isOpen));
     this.#snapshotBreaker = new CircuitBreaker(breaker, (isOpen) => events.breaker("snapshots", isOpen));
@@ -104,10 +104,15 @@ export class FallbackReader implements OnlineReader {
     return this.#store.close();
   }
 
+  #areKept(requests: readonly EntityRequest[]): boolean {
+    return this.#snapshots !== null && requests.some(({ entity }) => this.#snapshots!.keeps(entity));
+  }
+
   /** Asks the store, and lets its breaker know. @throws InfrastructureError when it does not answer in time */
   async #ask(requests: readonly EntityRequest[], asOfMs: number): Promise<readonly EntityAnswer[]> {
     try {
-      const answers = await within(this.#budget.storeMs, this.#store.read(requests, asOfMs));
+      const { storeMs, totalMs } = this.#budget;
+      const answers = await within(this.#areKept(requests) ? storeMs : totalMs, this.#store.read(requests, asOfMs));
       this.#storeBreaker.succeeded();
       return answers;
     } catch (error) {
@@ -162,7 +167,7 @@ export class FallbackReader implements OnlineReader {
     leftMs: number,
   ): Promise<readonly SnapshotAnswer[]> {
     const none = (lost: SnapshotLoss) => requests.map((): SnapshotAnswer => ({ lost }));
-    if (this.#snapshots === null) return none("not_declared");
+    if (this.#snapshots === null || !this.#areKept(requests)) return none("not_declared");
     if (leftMs < LEAST_MS) return none("unavailable");
     const admission = this.#snapshotBreaker.admit(performance.now());
     if (admission === "skip") return none("unavailable");

@@ -77,6 +77,8 @@ export type SnapshotAnswer =
 
 /** What stands in for the online store while it does not answer. */
 export interface SnapshotSource {
+  /** Whether there are snapshots of such entities at all. */
+  keeps(entity: string): boolean;
   /** Opens what a first read would wait for; never throws. */
   warm(): Promise<void>;
   /**

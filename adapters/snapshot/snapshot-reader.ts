@@ -95,6 +95,8 @@ export function createSnapshotReader(plan: Plan, table: SnapshotTable, clock: ()
   }
 
   return {
+    keeps: (entity) => kept.has(entity),
+
     async warm() {
       if (kept.size > 0) await roundOf(AbortSignal.timeout(WARM_MS)).catch(() => {});
     },

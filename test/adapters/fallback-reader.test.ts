@@ -7,9 +7,11 @@ import type { FeatureValue } from "../../core/plan.ts";
 
 const value = (of: number): FeatureValue => ({ value: of, status: "PRESENT", eventTimeMs: 1 });
 const card = (id: string): EntityRequest => ({ tenant: "t", entity: "card", id, features: ["view:n"] });
+/** Of which no snapshots are kept. */
+const item = (id: string): EntityRequest => ({ tenant: "t", entity: "item", id, features: ["other:n"] });
 const NOTHING: FeatureValue = { value: null, status: "NOT_FOUND", eventTimeMs: null };
 
-type Mood = "up" | "down" | "silent" | "hollow" | "bug";
+type Mood = "up" | "slow" | "down" | "silent" | "hollow" | "bug";
 
 function world(options: { snapshots?: boolean | "silent"; totalMs?: number } = {}) {
   const log: string[] = [];
@@ -27,6 +29,8 @@ function world(options: { snapshots?: boolean | "silent"; totalMs?: number } = {
       if (state.mood === "down") throw new InfrastructureError("store_unavailable", "the connection is end");
       if (state.mood === "bug") throw new FreshetError("read_overtaken", "folding overtook a read five times");
       if (state.mood === "silent") await new Promise(() => {});
+      // Longer than the store's share.
+      if (state.mood === "slow") await new Promise((resolve) => setTimeout(resolve, 60));
       return requests.map(({ id }) => ({
         values: [value(1)],
         degraded: state.mood === "hollow" && id !== "whole" ? "lost" : null,
@@ -36,6 +40,7 @@ function world(options: { snapshots?: boolean | "silent"; totalMs?: number } = {
     close: async () => {},
   };
   const snapshots: SnapshotSource = {
+    keeps: (entity) => entity === "card",
     warm: async () => {},
     async read(requests, _asOfMs, withinMs) {
       state.snapshots.push({ ids: requests.map(({ id }) => id), withinMs });
@@ -145,6 +150,18 @@ test("without snapshots the store has the whole budget, and the breaker alone sp
   for (let i = 0; i < 5; i++) await expect(reader.read([card("a")], 0)).rejects.toThrow("does not answer");
   expect(log.filter((line) => line === "not_declared")).toHaveLength(5);
   expect(log.filter((line) => line.endsWith("opens"))).toEqual(["store opens"]);
+});
+
+test("entities without snapshots have the store's answer for as long as the budget lasts, others its share", async () => {
+  const { state, reader, log } = world({ totalMs: 5_000 });
+  state.mood = "slow";
+  for (let i = 0; i < 6; i++) expect(await reader.read([item(`i${i}`)], 0)).toMatchObject([{ degraded: null }]);
+  expect(await reader.read([card("a")], 0)).toMatchObject([{ degraded: "snapshot" }]);
+  expect(log).toEqual([...new Array(6).fill("store"), "snapshot"]);
+  state.mood = "down";
+  await expect(reader.read([item("i")], 0)).rejects.toMatchObject({ code: "store_unavailable" });
+  expect(log.slice(-2)).toEqual(["not_declared", "nothing"]);
+  expect(state.snapshots.map(({ ids }) => ids)).toEqual([["a"]]);
 });
 
 test("nothing is asked of snapshots when nothing is left of the budget", async () => {

@@ -13,6 +13,7 @@ const present = (value: FeatureValue["value"]): FeatureValue => ({ value, status
 /** By entity's name; others keep none. */
 let kept: Record<string, SnapshotAnswer> = {};
 const snapshots: SnapshotSource = {
+  keeps: () => true,
   warm: async () => {},
   read: async (requests) => requests.map(({ entity }) => kept[entity] ?? { lost: "not_declared" }),
 };

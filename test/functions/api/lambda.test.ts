@@ -139,7 +139,11 @@ it("limits: what they refuse is counted, and while the store does not answer eac
 });
 
 it("a read that the store does not answer is counted, with how long it took and what had no snapshot", async () => {
-  const none = { warm: async () => {}, read: async (requests: readonly unknown[]) => requests.map(() => CORRUPT) };
+  const none = {
+    keeps: () => true,
+    warm: async () => {},
+    read: async (requests: readonly unknown[]) => requests.map(() => CORRUPT),
+  };
   const fallback = { snapshots: none, budget: { totalMs: 250, storeMs: 100 } };
   const other = createLambdaHandler("api", (host) => ({ ...ports.dependencies, fallback, ...host }));
   ports.reader.down = true;

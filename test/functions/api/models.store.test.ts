@@ -244,6 +244,7 @@ describe("a champion", () => {
     const request = recall(golden.rows[plain[0]]);
     let lost = "";
     const snapshots: SnapshotSource = {
+      keeps: () => true,
       warm: async () => {},
       async read(requests) {
         const values = await Promise.all(
