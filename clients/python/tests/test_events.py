@@ -133,6 +133,37 @@ class Events(unittest.TestCase):
         self.assertEqual(sender.queued, 100)
         self.assertEqual(len({id for ids in self.ids() for id in ids}), 100)
 
+    def test_a_send_that_waits_while_the_sender_is_closed_is_told_so(self) -> None:
+        asked, go = threading.Event(), threading.Event()
+
+        def held(body: Any) -> Any:
+            asked.set()
+            go.wait(10)
+            return ALL(body)
+
+        self.server.script = [held]
+        sender = self.client.events("s", max_batch=1, max_pending=1)
+        sender.send({"id": "a"})
+        self.assertTrue(asked.wait(10))
+        told: list[str] = []
+
+        def late() -> None:
+            try:
+                sender.send({"id": "b"})
+            except RuntimeError as error:
+                told.append(str(error))
+
+        threads = [threading.Thread(target=late)]
+        threads[0].start()
+        time.sleep(0.2)
+        threads.append(threading.Thread(target=sender.close))
+        threads[1].start()
+        time.sleep(0.2)
+        go.set()
+        for thread in threads:
+            thread.join(10)
+        self.assertEqual((told, self.ids(), sender.queued), (["the sender is closed"], [["a"]], 1))
+
     def test_a_busy_stream_is_waited_for(self) -> None:
         self.server.script = [busy(), busy(503), ALL]
         with self.client.events("s") as sender:

@@ -99,10 +99,11 @@ class EventSender:
 
     def send(self, event: Event) -> None:
         with self._changed:
+            while not self._closed and len(self._pending) + self._sending >= self._max_pending:
+                self._changed.wait()
+            # It may have been closed meanwhile: nobody would send the event.
             if self._closed:
                 raise RuntimeError("the sender is closed")
-            while len(self._pending) + self._sending >= self._max_pending:
-                self._changed.wait()
             if not self._pending:
                 self._oldest = time.monotonic()
             self._pending.append(event)
