@@ -18,12 +18,13 @@ export function createPushHandler(deps: {
   return async ({ c, principal, requestId, ticket }: Call): Promise<Answer> => {
     const body = await readObject(c, MAX_BODY_BYTES);
     const rows = rowsOf(body["rows"]);
-    const names = body["features"] === undefined ? namesIn(rows) : namesOf(body["features"]);
+    const listed = body["features"] === undefined ? [] : namesOf(body["features"]);
+    const names = allNames(listed, rows);
     const features = await findFeatures(registered, principal.tenant, names);
     const entity = checkFeatures(features, body["entity"]);
     const joinKey = catalogue.plan.entities.find(({ name }) => name === entity)!.joinKey;
     await ticket.charge(rows.length);
-    const outcome = await pusher.push(principal.tenant, features, inputsOf(rows, names, joinKey, body));
+    const outcome = await pusher.push(principal.tenant, features, inputsOf(rows, names, listed.length, joinKey, body));
     return answer(outcome, rows, joinKey, requestId);
   };
 }
@@ -71,15 +72,16 @@ function limited(names: readonly string[]): readonly string[] {
   });
 }
 
-/** Without `features`, each row names its values. */
-function namesIn(rows: readonly JsonObject[]): readonly string[] {
-  const names = new Set<string>();
+/** What `features` lists, and whatever else a row names: a value that is sent is pushed or refused. */
+function allNames(listed: readonly string[], rows: readonly JsonObject[]): readonly string[] {
+  const names = new Set(listed);
   for (const { values } of rows) {
     if (typeof values === "object" && values !== null && !Array.isArray(values)) {
       for (const name in values) names.add(name);
     }
   }
-  if (names.size > 0) return limited([...names]);
+  // One that is listed twice is told as such.
+  if (names.size > 0) return limited([...listed, ...[...names].slice(new Set(listed).size)]);
   throw new Problem("field_missing", "a push names its features", {
     field: "features",
     repair: 'send "features": ["profile:age"] and "values": [34], or "values": {"profile:age": 34}',
@@ -138,6 +140,7 @@ function checkFeatures(features: readonly PushedFeature[], given: unknown): stri
 function inputsOf(
   rows: readonly JsonObject[],
   names: readonly string[],
+  listed: number,
   joinKey: string,
   body: JsonObject,
 ): PushInput[] {
@@ -145,15 +148,16 @@ function inputsOf(
   return rows.map((row) => ({
     id: row["id"] ?? row[joinKey],
     eventTimeMs: timeOf(row["event_time_ms"] ?? common),
-    values: valuesOf(row["values"], names),
+    values: valuesOf(row["values"], names, listed),
   }));
 }
 
 const timeOf = (given: unknown): unknown => (typeof given === "string" ? parseIso(given) : given);
 
-function valuesOf(given: unknown, names: readonly string[]): readonly unknown[] {
+/** @param listed how many of the names are the body's `features`, with which an array is aligned */
+function valuesOf(given: unknown, names: readonly string[], listed: number): readonly unknown[] {
   // One that is too short or too long is told from one whose values are left out.
-  if (Array.isArray(given)) return given.length === names.length ? given : [];
+  if (Array.isArray(given)) return given.length === listed ? given : [];
   if (typeof given !== "object" || given === null) return [];
   return names.map((name) => (Object.hasOwn(given, name) ? (given as JsonObject)[name] : undefined));
 }

@@ -298,6 +298,28 @@ export function describePushed(target: ContractTarget): void {
       expect(problem.repair).not.toBe("");
     });
 
+    it("a value that a row names is pushed or refused, whatever the request lists", async () => {
+      const [view, card] = [freshView(), randomUUID()];
+      const names = ["a", "b", "c"].map((key) => `${view}:${key}`);
+      for (const name of names) await register({ name });
+      const eventTimeMs = Date.now() - 1_000;
+      const rows = [
+        { id: card, event_time_ms: eventTimeMs, values: { [names[0]]: 1, [names[2]]: 3 } },
+        { id: `${card}-2`, event_time_ms: eventTimeMs, values: [4, 5] },
+        { id: `${card}-3`, event_time_ms: eventTimeMs, values: [4, 5, 6] },
+      ];
+      const body = { features: names.slice(0, 2), rows };
+      await settled(() => push(body));
+      const reply = await push(body);
+      expect([reply.status, reply.body.accepted, reply.body.results]).toMatchObject([207, 2, [{ index: 2 }]]);
+      const valuesOf = async (id: string) => Object.values(await read(id, names)).map(({ value }) => value);
+      expect(await valuesOf(card)).toEqual([1, null, 3]);
+      expect(await valuesOf(`${card}-2`)).toEqual([4, 5, null]);
+      const unknown = { ...rows[0], values: { [names[0]]: 1, [`${view}:typo`]: 2 } };
+      const refused = await push({ ...body, rows: [unknown] });
+      expect([refused.status, refused.body.code, refused.body.field]).toEqual([404, "feature_unknown", "features[2]"]);
+    });
+
     it("features of two entities, or one twice, are not pushed together", async () => {
       const view = freshView();
       await register({ name: `${view}:a` });
