@@ -2,12 +2,16 @@ import { defineConfig } from "vitest/config";
 
 // Three projects by what they need. `unit` needs nothing and is the inner loop; `store` starts a real Valkey;
 // `system` deploys the app to a real emulator, so its files share one machine and run one at a time.
+// Tests that load onnxruntime by themselves keep it from reporting, as adapters/model/open.ts does.
+const env = { ORT_DISABLE_TELEMETRY: "1" };
+
 export default defineConfig({
   test: {
     projects: [
       {
         test: {
           name: "unit",
+          env,
           include: ["test/**/*.test.ts"],
           exclude: ["test/**/*.store.test.ts", "test/**/*.system.test.ts"],
           testTimeout: 60_000,

@@ -37,6 +37,8 @@ export async function startPythonServer(
   const file = join(import.meta.dirname, "python", script);
   const child = spawn(python, [file, String(port), String(stage.valkey.port), ...args], {
     stdio: ["ignore", "ignore", "inherit"],
+    // As the server that it is compared with; see adapters/model/open.ts.
+    env: { ...process.env, ORT_DISABLE_TELEMETRY: "1" },
   });
   await answering(child, port);
   return { port, cpuUs: async () => cpuOf(child.pid!), stop: () => child.kill("SIGKILL") };

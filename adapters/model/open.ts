@@ -125,6 +125,8 @@ function checkDigest(manifest: Manifest, name: string, bytes: Uint8Array): void 
 }
 
 async function openSession(bytes: Uint8Array, width: number) {
+  // Its build for Linux keeps records of its use and sends them to its maker, unless the process says so before it is loaded.
+  process.env["ORT_DISABLE_TELEMETRY"] = "1";
   // Loaded on first use: a process that scores with rules alone does not pay for it.
   const ort = (await import("onnxruntime-node")).default;
   let session: InferenceSession;

@@ -1,6 +1,8 @@
 /** A model that the trainer has written, and what is refused of one that is not as it was written. */
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { type ArtefactFiles, openModel } from "../../../adapters/model/open.ts";
@@ -37,6 +39,27 @@ const refusal = async (given: ArtefactFiles) => {
 const number = (value: number | null) => value ?? Number.NaN;
 
 describe("a model that is whole", () => {
+  it("is opened without a record of it for the runtime's maker", () => {
+    const home = mkdtempSync(join(tmpdir(), "freshet-model-home-"));
+    const script = `
+      import { readdirSync, readFileSync } from "node:fs";
+      import { openModel } from "./adapters/model/open.ts";
+      const folder = "test/fixtures/models/fraud/";
+      const files = readdirSync(folder).map((name) => [name, readFileSync(folder + name)]);
+      await (await openModel(Object.fromEntries(files))).close();`;
+    try {
+      const { ORT_DISABLE_TELEMETRY: _, ...env } = process.env;
+      const root = join(import.meta.dirname, "..", "..", "..");
+      execFileSync(process.execPath, ["--input-type=module", "--eval", script], {
+        cwd: root,
+        env: { ...env, HOME: home, TMPDIR: home, XDG_CACHE_HOME: join(home, "cache") },
+      });
+      expect(readdirSync(home)).toEqual([]);
+    } finally {
+      rmSync(home, { recursive: true, force: true });
+    }
+  });
+
   const golden = json("golden.json");
   const rows: Float64Array[] = golden.rows.map((row: (number | null)[]) => Float64Array.from(row, number));
 
