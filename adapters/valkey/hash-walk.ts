@@ -154,7 +154,7 @@ async function changed(connection: ValkeyConnection, found: readonly Found[], si
   let open: Found[] = [];
   wanted.forEach(({ each, sinceUs }, i) => {
     const raw = answers[2 * i] as Buffer | null;
-    if (raw === null || revOf(each, raw) <= sinceUs) return;
+    if (revOf(each, raw) <= sinceUs) return;
     if ((answers[2 * i + 1] as number) >= LARGE_FIELDS) {
       parts.push([each]);
       return;
@@ -167,8 +167,11 @@ async function changed(connection: ValkeyConnection, found: readonly Found[], si
   return parts;
 }
 
-const revOf = ({ stream }: Pick<Found, "stream">, raw: Buffer): number =>
-  stream === null ? raw.readDoubleLE(0) : decodeMeta(raw).rev;
+/** What was pushed by releases that kept no rev is older than all that has one. Nothing is older than what is gone. */
+const revOf = ({ stream }: Pick<Found, "stream">, raw: Buffer | null): number => {
+  if (raw === null) return stream === null ? 1 : 0;
+  return stream === null ? raw.readDoubleLE(0) : decodeMeta(raw).rev;
+};
 
 async function readWhole(connection: ValkeyConnection, plan: Plan, found: readonly Found[]): Promise<StoredHash[]> {
   const buckets = [...new Set(found.map(({ bucket }) => bucket))];
@@ -198,7 +201,8 @@ async function readWhole(connection: ValkeyConnection, plan: Plan, found: readon
     const before = controlAt(each.bucket, 1);
     const after = controlAt(each.bucket, 1 + buckets.length + 2 * found.length);
     const revision = fieldOf(items, stream === null ? Buffer.from(PUSHED_REV_FIELD) : META_FIELD);
-    if (revision === null || before[0] === null || after[0] === null) return [];
+    const isGone = items.length === 0 || (revision === null && stream !== null);
+    if (isGone || before[0] === null || after[0] === null) return [];
     const { epoch, state } = decodeControl(before[0]);
     const isOpen = (state === "ok" || state === "failover") && decodeControl(after[0]).epoch === epoch;
     const g = plan.groups.findIndex((group) => group.entity === entity && group.stream === stream);

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { hash64 } from "../../../adapters/hash.ts";
 import { createSnapshotReader } from "../../../adapters/snapshot/snapshot-reader.ts";
 import { SnapshotTable } from "../../../adapters/snapshot/snapshot-table.ts";
+import { bucketOf, PUSHED_REV_FIELD, pushedKey } from "../../../adapters/valkey/layout.ts";
 import { pushRows } from "../../../adapters/valkey/push.ts";
 import { RecordPacker } from "../../../adapters/valkey/record.ts";
 import { compile, EMPTY_LOCK } from "../../../core/compile.ts";
@@ -165,6 +166,24 @@ describe("of an entity that has not changed since", () => {
     expect(await own.round()).toMatchObject({ outcome: "complete", written: 1 });
     expect(await own.fallback("t", "shop", "s", now)).toMatchObject({ values: await own.live("t", "shop", "s", now) });
   });
+});
+
+it("what was pushed by a release that kept no rev is written once, and again when it has changed", async () => {
+  await emptied();
+  const plan = keeping(pushedDefinitions, "shop");
+  const now = Date.now();
+  const own = await world(plan, now - DAY);
+  await pushRows(own.store.applier, [rowOf(riskView, "t", "s", now - 2_000, { n: 3 })]);
+  const key = pushedKey(bucketOf("t", "shop", "s"), "t", "shop", "s");
+  await own.store.connection.demand([{ key, name: "HDEL", args: [key, PUSHED_REV_FIELD] }]);
+  expect(await own.round()).toMatchObject({ outcome: "complete", written: 1 });
+  const live = () => own.live("t", "shop", "s", now);
+  expect((await live()).some(({ status }) => status === "PRESENT")).toBe(true);
+  expect(await own.fallback("t", "shop", "s", now)).toMatchObject({ values: await live() });
+  expect(await own.round()).toMatchObject({ written: 0 });
+  await pushRows(own.store.applier, [rowOf(riskView, "t", "s", now, { n: 4 })]);
+  expect(await own.round()).toMatchObject({ written: 1 });
+  expect(await own.fallback("t", "shop", "s", now)).toMatchObject({ values: await live() });
 });
 
 describe("an answer", () => {
