@@ -45,6 +45,8 @@ export interface Registered {
 
 /** Bounds what each host holds of a tenant. */
 export const MAX_FEATURES = 5_000;
+/** A view's values of an entity are one field, which a push takes apart inside the store: this and the length of texts bound it. */
+export const MAX_VIEW_FEATURES = 500;
 const ATTEMPTS = 12;
 
 const S = (value: string): AttributeValue => ({ S: value });
@@ -118,6 +120,13 @@ export class FeatureRegistry {
       if (before !== null) checkChange(before, given, changed, options.replace);
       if (before !== null && changed.length === 0 && !moves) return { feature: before, outcome: "unchanged", current };
       const id = before?.id ?? Number(counter?.["next_id"].N ?? 0);
+      if (before === null && id >= MAX_VIEW_FEATURES) {
+        throw new FreshetError(
+          "feature_limit",
+          `view ${given.view} has ${MAX_VIEW_FEATURES} features and versions, which is the limit of a view`,
+          { field: "name", repair: "register it in another view" },
+        );
+      }
       const feature: PushedFeature = { ...given, id, registeredMs: before?.registeredMs ?? options.nowMs };
       const writes = [
         this.#head(tenant, before === null ? 1 : 0),

@@ -16,6 +16,8 @@ export const DEFAULT_RANKED = 10;
 export const MAX_EXPLAINED = 10;
 /** Values of 1,000 rows fit the body; one trip to the store pushes them in a few milliseconds a bucket. */
 export const MAX_PUSH_ROWS = 1_000;
+/** UTF-8 bytes of a text that is pushed; what `first` and `last` keep of events is bounded likewise. */
+export const MAX_PUSH_TEXT_BYTES = 1_024;
 /** More than any model's vector; bounds the work and the answer of one request. */
 export const MAX_FEATURES = 500;
 

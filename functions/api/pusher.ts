@@ -12,7 +12,7 @@ import { FreshetError, InfrastructureError, RecordError } from "../../core/error
 import { FUTURE_LIMIT_MS } from "../../core/event.ts";
 import type { Scalar } from "../../core/plan.ts";
 import { type PushedFeature, reachOf, storedView, versionedName } from "../../core/pushed-feature.ts";
-import { MIN_EVENT_TIME_MS } from "./limits.ts";
+import { MAX_PUSH_TEXT_BYTES, MIN_EVENT_TIME_MS } from "./limits.ts";
 import { Problem } from "./problems.ts";
 import { checkKey } from "./selection.ts";
 
@@ -141,6 +141,7 @@ function packRow(
       const value = values[column];
       if (value === undefined) continue;
       try {
+        checkText(value);
         writer.add(feature.id, feature.dtype, value as Scalar);
       } catch (error) {
         if (!(error instanceof RecordError)) throw error;
@@ -153,6 +154,16 @@ function packRow(
   }
   if (pushes.length > 0) return pushes;
   throw new Problem("row_shape", "a row holds one value or more", { field: "values", repair: "leave the row out" });
+}
+
+/** Bounds what one push makes the store take apart. */
+function checkText(value: unknown): void {
+  if (typeof value !== "string" || value.length * 3 <= MAX_PUSH_TEXT_BYTES) return;
+  const bytes = Buffer.byteLength(value);
+  if (bytes <= MAX_PUSH_TEXT_BYTES) return;
+  throw new RecordError("value_too_long", `a text has at most ${MAX_PUSH_TEXT_BYTES} bytes, given ${bytes}`, {
+    repair: "keep long texts elsewhere and push what finds them",
+  });
 }
 
 function checkTime(value: unknown, nowMs: number): number {

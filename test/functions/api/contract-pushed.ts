@@ -211,7 +211,7 @@ export function describePushed(target: ContractTarget): void {
         { ...good, event_time_ms: "yesterday" },
         { ...good, values: ["1", "a"] },
         { ...good, values: [1.5, "a"] },
-        { ...good, values: [1, "x".repeat(70_000)] },
+        { ...good, values: [1, "x".repeat(1_025)] },
         { ...good, values: [1, "\ud800"] },
         { ...good, values: [1] },
         { ...good, values: { [n]: 2 } },

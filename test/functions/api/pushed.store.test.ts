@@ -123,6 +123,19 @@ describe("registrations", () => {
     expect(replaced).toMatchObject({ outcome: "changed", feature: { id: feature.id, owner: "x" } });
     expect((await registry.load("full", null))!.revision).toBe(10);
   });
+
+  it("end at a limit of their view, since all of it is one field of an entity", async () => {
+    const view = { pk: { S: "wide" }, sk: { S: "view#pushed" } };
+    await register("wide", "a", { view: "pushed" });
+    await dynamodb.send(new PutItemCommand({ TableName: "features", Item: { ...view, next_id: { N: "499" } } }));
+    expect(await register("wide", "b", { view: "pushed" })).toMatchObject({ feature: { id: 499 } });
+    await expect(register("wide", "c", { view: "pushed" })).rejects.toMatchObject({
+      code: "feature_limit",
+      message: "view pushed has 500 features and versions, which is the limit of a view",
+    });
+    expect(await register("wide", "a", { view: "pushed" })).toMatchObject({ outcome: "unchanged" });
+    expect(await register("wide", "c", { view: "another" })).toMatchObject({ outcome: "created" });
+  });
 });
 
 /** Features like those of the batch view that the naive reader knows. */
