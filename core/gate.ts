@@ -61,7 +61,7 @@ export function judge(
   standing: (Measured & { readonly manifestSha256: string }) | null,
   gate: GateDefinition = DEFAULT_GATE,
 ): Verdict {
-  const measured = standing?.manifestSha256 === candidate.champion?.manifestSha256 ? candidate.champion : null;
+  const measured = measuredBeside(candidate, standing, [gate.metric, ...Object.keys(gate.guards)]);
   const champion: Measured | null = measured ? { ...candidate, metrics: measured.metrics } : standing;
   const limits = [[gate.metric, gate.tolerance] as const, ...(champion === null ? [] : Object.entries(gate.guards))];
   const checks = limits.map(([metric, allowed]) =>
@@ -77,6 +77,18 @@ export function judge(
         ? null
         : "the two were measured on different rows: the champion's values are brought to the candidate's base rate, other differences between the rows are not",
   };
+}
+
+/** The champion's values on the candidate's rows; null unless they say all that counts, as far as the champion's own do. */
+function measuredBeside(
+  { champion }: Measured,
+  standing: (Measured & { readonly manifestSha256: string }) | null,
+  metrics: readonly string[],
+): Measured["champion"] {
+  if (!champion || standing?.manifestSha256 !== champion.manifestSha256) return null;
+  const lacks = (metric: string) =>
+    numberOf(champion.metrics[metric]) === null && numberOf(standing.metrics[metric]) !== null;
+  return metrics.some(lacks) ? null : champion;
 }
 
 function check(metric: string, candidate: Values, champion: Values | null, allowed: number): GateCheck {

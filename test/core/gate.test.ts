@@ -94,6 +94,20 @@ describe("the gate", () => {
     );
   });
 
+  it("takes no word on the champion that leaves out what counts: then each model's own rows do", () => {
+    const standing = { metrics: champion, trainingSet: set, manifestSha256: "c1" };
+    const judged = (candidate: Metrics, told: Metrics) =>
+      judgeMeasured(
+        { metrics: candidate, trainingSet: set, champion: { manifestSha256: "c1", metrics: told } },
+        standing,
+      );
+    const { brier: _, ...withoutGuard } = champion;
+    for (const told of [{}, { ...champion, pr_auc: null }]) {
+      expect(judged({ ...champion, pr_auc: 0.35 }, told).passed).toBe(false);
+    }
+    expect(judged({ ...champion, brier: 0.03 }, withoutGuard).passed).toBe(false);
+  });
+
   it("says when the two were measured on different rows", () => {
     expect(judge(champion, champion).reservation).toBeNull();
     expect(judge(champion, null).reservation).toBeNull();
