@@ -16,6 +16,8 @@ export interface ContextOptions {
   readonly asOfMs: number;
   /** Why values may lag behind; null where they do not. */
   readonly degraded: string | null;
+  /** Of values from a snapshot: how long ago they were all there was. */
+  readonly snapshotAgeMs?: number | null;
   readonly format: "text" | "markdown";
   readonly maxTokens: number;
 }
@@ -80,8 +82,9 @@ export function writeContext(features: readonly ContextFeature[], options: Conte
   return { text, tokens: tokensOf(text) };
 }
 
-function headOf({ entity, id, asOfMs, degraded, format }: ContextOptions): string {
-  const lag = degraded === null ? "" : ` Values may lag behind (${degraded}).`;
+function headOf({ entity, id, asOfMs, degraded, snapshotAgeMs = null, format }: ContextOptions): string {
+  const since = snapshotAgeMs === null ? "" : `, as they were ${ageInWords(snapshotAgeMs)}`;
+  const lag = degraded === null ? "" : ` Values may lag behind (${degraded}${since}).`;
   const name = `${entity} ${JSON.stringify(id)}`;
   const title = format === "markdown" ? `## ${name}\n\n` : `${name}, `;
   return `${title}as of ${new Date(asOfMs).toISOString()}.${lag}${format === "markdown" ? "\n" : ""}`;

@@ -83,6 +83,7 @@ export const contextAnswer = z
     as_of_ms: z.number().int(),
     degraded: z.boolean(),
     degraded_reason: z.string().nullable(),
+    snapshot_age_ms: z.number().int().optional().describe("Of the oldest snapshot that stood in for the store."),
     request_id: z.string(),
   })
   .openapi("Context");

@@ -73,11 +73,12 @@ export function createContextHandler(deps: {
     const read = await readRows("context", selection, principal.tenant, [{ keys: { [joinKey]: id }, prefix: "" }]);
     const features = featuresOf(selection, read);
     const { format, maxTokens } = query;
-    const { asOfMs, degraded } = read;
+    const { asOfMs, degraded, snapshotAgeMs } = read;
+    const state = { entity, id, asOfMs, degraded, snapshotAgeMs, maxTokens };
     const body =
       format === "json"
-        ? jsonContext(features, { entity, id, asOfMs, degraded, maxTokens, requestId })
-        : (writeContext(features, { entity, id, asOfMs, degraded, format, maxTokens })?.text ?? tooSmall(maxTokens));
+        ? jsonContext(features, { ...state, requestId })
+        : (writeContext(features, { ...state, format })?.text ?? tooSmall(maxTokens));
     const headers = { "cache-control": "no-store", ...selection.deprecation?.headers };
     return { status: 200, body, contentType: TYPES[format], headers };
   };
@@ -91,12 +92,13 @@ function jsonContext(
     id: string;
     asOfMs: number;
     degraded: string | null;
+    snapshotAgeMs: number | null;
     maxTokens: number;
     requestId: string;
   },
 ): string {
-  const { entity, id, asOfMs, degraded, maxTokens, requestId } = options;
-  const counted = { entity, id, asOfMs, degraded, format: "text", maxTokens } as const;
+  const { entity, id, asOfMs, degraded, snapshotAgeMs, maxTokens, requestId } = options;
+  const counted = { entity, id, asOfMs, degraded, snapshotAgeMs, format: "text", maxTokens } as const;
   const context = writeContext(features, counted) ?? tooSmall(maxTokens);
   const lines = new Set(context.text.split("\n").map((line) => line.slice(0, line.indexOf(": "))));
   const ordered = [...features].sort(byInformation);
@@ -115,6 +117,7 @@ function jsonContext(
     as_of_ms: asOfMs,
     degraded: degraded !== null,
     degraded_reason: degraded,
+    snapshot_age_ms: snapshotAgeMs ?? undefined,
     request_id: requestId,
   });
 }

@@ -28,6 +28,8 @@ describe("a context", () => {
       "v:late: 20.3333 EUR (about v:late, 3 days ago)",
       "Further features: 1 without a value.",
     ]);
+    const old = writeContext(features, { ...options, degraded: "snapshot", snapshotAgeMs: 13 * 60_000 })!.text;
+    expect(old.split("\n")[0]).toContain("Values may lag behind (snapshot, as they were 13 minutes ago).");
     const markdown = writeContext(features.slice(0, 1), { ...options, format: "markdown", degraded: "failover" })!.text;
     expect(markdown.split("\n")).toEqual([
       '## card "c1"',

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import type { SnapshotAnswer, SnapshotSource } from "../../../adapters/online-store.ts";
 import type { FeatureValue } from "../../../core/plan.ts";
+import { contextAnswer } from "../../../functions/api/catalogue-schemas.ts";
 import { createKey } from "../../../functions/api/keys.ts";
 import * as schemas from "../../../functions/api/schemas.ts";
 import { listen, type RunningServer } from "../../../functions/api/server.ts";
@@ -73,6 +74,14 @@ it("features of an entity that is kept are read with their age; without a snapsh
   };
   const mixed = await call("/v1/features/online", { body: both });
   expect([mixed.status, mixed.body.code]).toEqual([503, "store_unavailable"]);
+});
+
+it("a context for a language model says how old a snapshot is, in words and as a number", async () => {
+  kept = { card: { values: featuresOf("card").map(() => present(3)), ageMs: 5 * 60_000 } };
+  const json = await call("/v1/context/card/c1?format=json");
+  expect(conforming(contextAnswer, json)).toMatchObject({ degraded_reason: "snapshot", snapshot_age_ms: 300_000 });
+  const text = await fetch(`${server.url}/v1/context/card/c1`, { headers: { "x-api-key": key } });
+  expect(await text.text()).toContain("Values may lag behind (snapshot, as they were 5 minutes ago).");
 });
 
 it("nobody answers: scores by rules and says that the store is away", async () => {
