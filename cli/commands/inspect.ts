@@ -11,7 +11,7 @@ import { formatBacklog } from "../status-table.ts";
 import { formatTable } from "../table.ts";
 
 const INTERVAL_MS = 1_000;
-const SAMPLES = 4;
+const SAMPLES = 8;
 const FEATURES_SHOWN = 4;
 /** Counting reads the whole late queue, so it is not done with every look. */
 const LATE_EVERY = 5;
