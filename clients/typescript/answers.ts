@@ -14,6 +14,8 @@ export interface ReadTail {
   readonly as_of_ms: number;
   readonly degraded: boolean;
   readonly degraded_reason: string | null;
+  /** Of the oldest snapshot that stood in for the store; absent where the store answered. */
+  readonly snapshot_age_ms?: number;
   readonly request_id: string;
 }
 export interface Explanation {
@@ -40,6 +42,8 @@ interface ScoredRow<F extends string> {
   readonly features_missing: readonly F[];
   readonly degraded: boolean;
   readonly degraded_reason: string | null;
+  /** Of the oldest snapshot that stood in for the store; absent where the store answered. */
+  readonly snapshot_age_ms?: number;
 }
 interface ScoreTail {
   readonly latency_ms: number;
@@ -62,6 +66,8 @@ export interface Ranking extends ScoreTail {
   readonly variant: Variant | null;
   readonly degraded: boolean;
   readonly degraded_reason: string | null;
+  /** Of the oldest snapshot that stood in for the store; absent where the store answered. */
+  readonly snapshot_age_ms?: number;
 }
 export interface EventResult {
   readonly index: number;

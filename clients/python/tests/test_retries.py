@@ -34,6 +34,11 @@ class Retries(unittest.TestCase):
             (_, _, first), (_, _, second) = self.server.seen
             self.assertGreaterEqual(second - first, 0.99)
 
+    def test_values_of_snapshots_say_how_old_they_are(self) -> None:
+        self.server.script = [reply(200, {**READ, "degraded_reason": "snapshot", "snapshot_age_ms": 61_000}), reply(200, READ)]
+        old, new = self.read(), self.read()
+        self.assertEqual((old.degraded_reason, old.snapshot_age_ms, new.snapshot_age_ms), ("snapshot", 61_000, None))
+
     def test_an_http_date_is_waited_for(self) -> None:
         self.server.script = [busy(retry_after=formatdate(time.time() + 2, usegmt=True)), reply(200, READ)]
         self.read()

@@ -28,6 +28,8 @@ class FeatureRow(Mapping[str, FeatureValue]):
     as_of_ms: int
     #: Why the store may lag behind what was acknowledged; None when it is whole.
     degraded_reason: str | None
+    #: Of the oldest snapshot that stood in for the store; None when the store answered.
+    snapshot_age_ms: int | None = None
 
     def __getitem__(self, name: str) -> FeatureValue:
         return self.features[name]

@@ -114,7 +114,7 @@ class Client:
             for row in answer["rows"]:
                 cells = zip(row["values"], row["statuses"], row["event_times_ms"])
                 values = {name: FeatureValue(*cell) for name, cell in zip(names, cells)}
-                found.append(FeatureRow(values, answer["as_of_ms"], answer["degraded_reason"]))
+                found.append(_row(values, answer))
         return found
 
     def features_frame(
@@ -217,7 +217,11 @@ class Client:
 
 def _feature_row(answer: Answer) -> FeatureRow:
     features = {name: FeatureValue(**value) for name, value in answer["features"].items()}
-    return FeatureRow(features, answer["as_of_ms"], answer["degraded_reason"])
+    return _row(features, answer)
+
+
+def _row(features: Mapping[str, FeatureValue], answer: Answer) -> FeatureRow:
+    return FeatureRow(features, answer["as_of_ms"], answer["degraded_reason"], answer.get("snapshot_age_ms"))
 
 
 def _rows(given: Any) -> list[Any]:
