@@ -62,7 +62,13 @@ describe("commands of a running laptop", () => {
     const { applied, duplicates, late, quarantined } = transactions;
     expect(transactions.in).toBe(applied + duplicates + late + quarantined);
     expect(transactions).toMatchObject({ waiting: 0, lagMs: 0, freshnessMs: expect.any(Number) });
-    expect(entities.map((each: { entity: string }) => each.entity)).toEqual(["card", "device", "item", "merchant", "user"]);
+    expect(entities.map((each: { entity: string }) => each.entity)).toEqual([
+      "card",
+      "device",
+      "item",
+      "merchant",
+      "user",
+    ]);
     expect(Object.keys(entities[0].features)).toContain("card_activity:tx_count_7d");
     expect(freshet("inspect", "--once").out).toMatch(/stream +events\/s +in +applied/);
     expect(code).toBe(0);
