@@ -121,6 +121,21 @@ export class PackedWriter {
 
 /** @throws FreshetError `packed_version` for bytes of a newer release */
 export function unpackValues(bytes: Buffer): Map<number, UnpackedValue> {
+  const values = new Map<number, UnpackedValue>();
+  visitValues(bytes, null, (id, value, eventTimeMs) => values.set(id, { value, eventTimeMs }));
+  return values;
+}
+
+/**
+ * Calls `visit` for the values of `ids`, in their order, without taking the others apart.
+ * @param ids ascending, each once; null for all
+ * @throws FreshetError `packed_version` for bytes of a newer release
+ */
+export function visitValues(
+  bytes: Buffer,
+  ids: readonly number[] | null,
+  visit: (id: number, value: Scalar, eventTimeMs: number) => void,
+): void {
   if (bytes[0] !== PACKED_VERSION) {
     throw new FreshetError(
       "packed_version",
@@ -130,20 +145,24 @@ export function unpackValues(bytes: Buffer): Map<number, UnpackedValue> {
       },
     );
   }
-  const values = new Map<number, UnpackedValue>();
+  let next = 0;
   for (let at = 1; at < bytes.length; ) {
     const eventTimeMs = bytes.readUIntLE(at, 6);
     const first = bytes.readUInt16LE(at + 6);
-    const count = bytes[at + 8];
+    const end = first + bytes[at + 8];
     const tag = bytes[at + 9];
     at += RUN_HEADER;
-    for (let i = 0; i < count; i++) {
+    for (let id = first; id < end; id++) {
       const size = tag === TAG.string ? 2 + bytes.readUInt16LE(at) : SIZES[tag];
-      values.set(first + i, { value: decodeValue(tag, bytes, at, size), eventTimeMs });
+      if (ids === null) visit(id, decodeValue(tag, bytes, at, size), eventTimeMs);
+      else {
+        while (next < ids.length && ids[next] < id) next++;
+        if (next === ids.length) return;
+        if (ids[next] === id) visit(id, decodeValue(tag, bytes, at, size), eventTimeMs);
+      }
       at += size;
     }
   }
-  return values;
 }
 
 const SIZES = [0, 1, 8, 8] as const;

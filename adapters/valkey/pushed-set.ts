@@ -1,19 +1,30 @@
 /** Features of an entity's batch views, and those that its tenant has registered: which fields they need, and their values from those. */
-import type { FeatureValue, Plan } from "../../core/plan.ts";
+import type { FeatureValue, Plan, Scalar } from "../../core/plan.ts";
 import { withStatus } from "../../core/tiles.ts";
 import type { RegisteredRead } from "../online-store.ts";
-import { unpackValues } from "./packed.ts";
+import { visitValues } from "./packed.ts";
 import { type EncodedArguments, encodeArguments } from "./trip.ts";
+
+/** What is read of one field. */
+interface Field {
+  /** Ascending by id; the same id may be wanted in two places. */
+  readonly members: readonly Omit<RegisteredRead, "field">[];
+  /** Of the members, each once. */
+  readonly ids: readonly number[];
+}
 
 export class PushedSet {
   /** Fields of the entity's hash: one a view. */
   readonly encoded: EncodedArguments;
   /** The same, as text. */
   readonly names: readonly string[];
-  private readonly fields: readonly (readonly Omit<RegisteredRead, "field">[])[];
+  private readonly fields: readonly Field[];
 
   private constructor(byField: ReadonlyMap<string, readonly RegisteredRead[]>) {
-    this.fields = [...byField.values()];
+    this.fields = [...byField.values()].map((reads) => {
+      const members = reads.toSorted((a, b) => a.id - b.id);
+      return { members, ids: [...new Set(members.map(({ id }) => id))] };
+    });
     this.names = [...byField.keys()];
     this.encoded = encodeArguments(this.names);
   }
@@ -45,12 +56,18 @@ export class PushedSet {
 
   /** @param fields aligned with `encoded`; empty for none */
   evaluate(fields: readonly (Buffer | null)[], asOfMs: number, into: FeatureValue[]): void {
-    this.fields.forEach((members, f) => {
-      const values = fields[f] ? unpackValues(fields[f]) : null;
-      for (const member of members) {
-        const found = values?.get(member.id);
-        into[member.position] = withStatus(member, found?.value ?? null, found?.eventTimeMs ?? null, asOfMs, true);
-      }
+    this.fields.forEach(({ members, ids }, f) => {
+      let next = 0;
+      // Members that come before `id` in their order have no value.
+      const take = (id: number, value: Scalar, eventTimeMs: number | null) => {
+        for (; next < members.length && members[next].id <= id; next++) {
+          const member = members[next];
+          const found = member.id === id;
+          into[member.position] = withStatus(member, found ? value : null, found ? eventTimeMs : null, asOfMs, true);
+        }
+      };
+      if (fields[f]) visitValues(fields[f], ids, take);
+      take(Number.POSITIVE_INFINITY, null, null);
     });
   }
 }

@@ -1,6 +1,6 @@
 /** Online features: one entity set, many rows, or everything known of one entity. Answers are written as JSON text directly. */
 import type { OnlineReader } from "../../adapters/online-store.ts";
-import type { FeatureValue, Scalar } from "../../core/plan.ts";
+import type { FeatureValue, Scalar, Status } from "../../core/plan.ts";
 import type { Scorer } from "../../core/scoring.ts";
 import { type JsonObject, readObject } from "./body.ts";
 import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "./limits.ts";
@@ -191,16 +191,32 @@ function onDemandJson(scorer: Scorer, request: Record<string, Scalar>, stored: r
     .join("");
 }
 
+const STATUS_JSON: Readonly<Record<Status, string>> = {
+  PRESENT: '"PRESENT"',
+  NULL_VALUE: '"NULL_VALUE"',
+  NOT_FOUND: '"NOT_FOUND"',
+  OUTSIDE_MAX_AGE: '"OUTSIDE_MAX_AGE"',
+  NOT_READY: '"NOT_READY"',
+};
+
 /** A row of a batch, as arrays aligned with the answer's `features`: names are sent once, not once a row. */
 function columnsJson(row: readonly FeatureValue[]): string {
   let values = "";
   let statuses = "";
   let times = "";
+  // Features of a view mostly share their time, and a number becomes text slowly.
+  let timeMs: number | null = null;
+  let time = "null";
   for (let i = 0; i < row.length; i++) {
+    const { value, status, eventTimeMs } = row[i];
     const comma = i === 0 ? "" : ",";
-    values += comma + valueJson(row[i].value);
-    statuses += `${comma}"${row[i].status}"`;
-    times += `${comma}${row[i].eventTimeMs}`;
+    values += comma + valueJson(value);
+    statuses += comma + STATUS_JSON[status];
+    if (eventTimeMs !== timeMs) {
+      timeMs = eventTimeMs;
+      time = `${eventTimeMs}`;
+    }
+    times += comma + time;
   }
   return `{"values":[${values}],"statuses":[${statuses}],"event_times_ms":[${times}]}`;
 }
