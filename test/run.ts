@@ -1,23 +1,32 @@
 /**
  * Every suite, with one line at the end that sums them up: `N passed, N failed`. Checks of the source (format, lint, types)
- * count as one test each. Everything is run even when something has failed.
+ * count as one test each. Everything is run even when something has failed, and what failed is named again at the end, where
+ * it is looked for.
  */
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
+import { stripVTControlCharacters } from "node:util";
 
 interface Tally {
   readonly passed: number;
-  readonly failed: number;
+  /** One entry for each failure: which test, and the beginning of its message. */
+  readonly failures: readonly string[];
   readonly skipped: number;
 }
 
 /** What vitest's JSON report says, as far as it is read here. */
 interface Report {
   readonly testResults: readonly {
+    readonly name: string;
     readonly status: string;
-    readonly assertionResults: readonly { readonly status: string }[];
+    readonly message: string;
+    readonly assertionResults: readonly {
+      readonly fullName: string;
+      readonly status: string;
+      readonly failureMessages: readonly string[] | null;
+    }[];
   }[];
 }
 
@@ -38,7 +47,7 @@ function run(command: string, args: readonly string[]): Promise<number> {
 async function sourceCheck(name: string, command: string, args: readonly string[]): Promise<Tally> {
   const code = await run(command, args);
   console.log(`${code === 0 ? " ✓" : " ✗"} ${name}`);
-  return { passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1, skipped: 0 };
+  return { passed: code === 0 ? 1 : 0, failures: code === 0 ? [] : [name], skipped: 0 };
 }
 
 async function vitest(projects: readonly string[]): Promise<Tally> {
@@ -53,23 +62,36 @@ async function vitest(projects: readonly string[]): Promise<Tally> {
   ]);
   const tally = readTally(file);
   // A failed hook, an unhandled rejection or a crash has no test of its own, and must not pass for success.
-  return code !== 0 && tally.failed === 0 ? { ...tally, failed: 1 } : tally;
+  return code !== 0 && tally.failures.length === 0
+    ? { ...tally, failures: [`${projects.join(", ")}: vitest ended with code ${code} (see its output above)`] }
+    : tally;
 }
 
 function readTally(file: string): Tally {
   let report: Report;
   try {
     report = JSON.parse(readFileSync(file, "utf8")) as Report;
-  } catch {
-    return { passed: 0, failed: 1, skipped: 0 };
+  } catch (error) {
+    return { passed: 0, failures: [`no report was written: ${String(error)}`], skipped: 0 };
   }
-  const statuses = report.testResults.flatMap((suite) => suite.assertionResults.map((test) => test.status));
+  const tests = report.testResults.flatMap((suite) =>
+    suite.assertionResults.map((test) => ({ ...test, file: relative(root, suite.name) })),
+  );
   // A file that does not load has no tests in it.
   const broken = report.testResults.filter((suite) => suite.status === "failed" && suite.assertionResults.length === 0);
-  const passed = statuses.filter((status) => status === "passed").length;
-  const failed = statuses.filter((status) => status === "failed").length;
-  return { passed, failed: failed + broken.length, skipped: statuses.length - passed - failed };
+  const failed = tests.filter((test) => test.status === "failed");
+  const passed = tests.filter((test) => test.status === "passed").length;
+  return {
+    passed,
+    failures: [
+      ...failed.map((test) => `${test.file}: ${test.fullName}\n    ${beginning(test.failureMessages?.[0] ?? "")}`),
+      ...broken.map((suite) => `${relative(root, suite.name)}: ${beginning(suite.message)}`),
+    ],
+    skipped: tests.length - passed - failed.length,
+  };
 }
+
+const beginning = (message: string): string => stripVTControlCharacters(message).split("\n").slice(0, 6).join("\n    ");
 
 const started = performance.now();
 const tallies = [
@@ -80,9 +102,11 @@ const tallies = [
 ];
 rmSync(scratch, { recursive: true, force: true });
 
-const sum = (field: keyof Tally): number => tallies.reduce((total, tally) => total + tally[field], 0);
+const sum = (field: "passed" | "skipped"): number => tallies.reduce((total, tally) => total + tally[field], 0);
+const failures = tallies.flatMap((tally) => tally.failures);
+for (const failure of failures) console.log(`\n ✗ ${failure}`);
 console.log(`\n${((performance.now() - started) / 1000).toFixed(0)} s`);
 console.log(
-  `${sum("passed")} passed, ${sum("failed")} failed${sum("skipped") > 0 ? `, ${sum("skipped")} skipped` : ""}`,
+  `${sum("passed")} passed, ${failures.length} failed${sum("skipped") > 0 ? `, ${sum("skipped")} skipped` : ""}`,
 );
-process.exitCode = sum("failed") === 0 ? 0 : 1;
+process.exitCode = failures.length === 0 ? 0 : 1;
