@@ -23,6 +23,17 @@ export interface AuditRecord {
   readonly requestId: string | null;
 }
 
+/** A record as people and programs are told of it. Whose it is they have asked for. */
+export const auditJson = ({ id, atMs, who, action, target, outcome, requestId }: AuditRecord) => ({
+  id,
+  at_ms: atMs,
+  who,
+  action,
+  target,
+  outcome,
+  request_id: requestId,
+});
+
 export interface AuditPage {
   /** Newest first. */
   readonly records: readonly AuditRecord[];

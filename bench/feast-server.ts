@@ -5,11 +5,10 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { anyFreePort, LOOPBACK } from "../local/ports.ts";
-import { feastPython } from "../test/support/feast-environment.ts";
+import { feastPython } from "../test/support/python-environment.ts";
 import { feastSpec } from "./feast-data.ts";
+import { answering, cpuOf } from "./python-server.ts";
 
-/** Ticks of /proc are hundredths of a second on every Linux that Node runs on. */
-const TICK_US = 10_000;
 const START_MS = 90_000;
 
 export interface FeastServer {
@@ -59,7 +58,7 @@ export async function openFeast(valkeyPort: number, say: (text: string) => void)
           detached: true,
         });
         started.push(child);
-        await answering(child, port);
+        await answering(child, `http://${LOOPBACK}:${port}/health`, START_MS);
         return { port, cpuUs: async () => treeCpuUs(child.pid!) };
       },
     };
@@ -69,22 +68,8 @@ export async function openFeast(valkeyPort: number, say: (text: string) => void)
   }
 }
 
-async function answering(child: ChildProcess, port: number): Promise<void> {
-  for (const until = Date.now() + START_MS; ; ) {
-    const isUp = await fetch(`http://${LOOPBACK}:${port}/health`).then(
-      ({ ok }) => ok,
-      () => false,
-    );
-    if (isUp) return;
-    if (child.exitCode !== null || Date.now() > until) throw new Error("Feast's server did not start");
-    await new Promise((resolve) => setTimeout(resolve, 200));
-  }
-}
-
 /** User and system time of a process and those that it has started, in µs. */
 function treeCpuUs(pid: number): number {
-  const after = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1].split(" ");
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean);
-  const own = (Number(after[11]) + Number(after[12])) * TICK_US;
-  return children.reduce((sum, child) => sum + treeCpuUs(Number(child)), own);
+  return children.reduce((sum, child) => sum + treeCpuUs(Number(child)), cpuOf(pid));
 }

@@ -142,9 +142,9 @@ function checkSql(
   for (const [pattern, what, repair] of REFUSED) {
     if (pattern.test(bare)) refuse("sql_invalid", `sql of ${where} ${what}`, repair, "sql");
   }
-  for (const [placeholder] of bare.matchAll(/\{[^}]*\}?/g)) {
-    if (placeholder === "{from_ms}" || placeholder === "{to_ms}") continue;
-    refuse("sql_invalid", `sql of ${where} has the parameter ${placeholder}`, "use {from_ms} or {to_ms}", "sql");
+  for (const [parameter] of bare.matchAll(/\{[^}]*\}?/g)) {
+    if (parameter === "{from_ms}" || parameter === "{to_ms}") continue;
+    refuse("sql_invalid", `sql of ${where} has the parameter ${parameter}`, "use {from_ms} or {to_ms}", "sql");
   }
   const has = (name: string) => new RegExp(`\\b${name}\\b`).test(bare);
   for (const column of [joinKey, "event_time_ms", ...columns]) {

@@ -1,6 +1,6 @@
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import type { Command } from "commander";
-import { type AuditRecord, createAuditLog } from "../../adapters/audit-log.ts";
+import { type AuditRecord, auditJson, createAuditLog } from "../../adapters/audit-log.ts";
 import { time, whole } from "../arguments.ts";
 import { ALL_TENANTS, withRecord } from "../audited.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
@@ -12,16 +12,6 @@ interface AuditOptions extends StageOption {
   readonly before?: number;
   readonly json?: boolean;
 }
-
-const json = ({ id, atMs, who, action, target, outcome, requestId }: AuditRecord) => ({
-  id,
-  at_ms: atMs,
-  who,
-  action,
-  target,
-  outcome,
-  request_id: requestId,
-});
 
 export function register(program: Command): void {
   program
@@ -68,7 +58,7 @@ export function register(program: Command): void {
         ]);
         process.stdout.write(
           options.json
-            ? `${JSON.stringify(records.map(json), null, 2)}\n`
+            ? `${JSON.stringify(records.map(auditJson), null, 2)}\n`
             : `${formatTable([["at", "who", "action", "target", "outcome", "request"], ...rows])}\n`,
         );
       } finally {

@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import { FreshetError } from "../../core/errors.ts";
 import { freshetHome } from "../../local/home.ts";
 import { serveUrl } from "../../local/parts.ts";
+import { callApi } from "../api-call.ts";
 import { requireRunning } from "../running.ts";
 import { formatTable } from "../table.ts";
 
@@ -123,21 +124,8 @@ function parseValue(field: string): [name: string, value: unknown] {
   }
 }
 
-/** Calls the API of this machine. @throws FreshetError `not_running`, `api_unreachable`, those of the API */
-async function call(path: string, body?: unknown): Promise<any> {
-  const running = requireRunning(freshetHome());
-  const url = serveUrl(running.ports.serve);
-  const response = await fetch(url + path, {
-    method: body === undefined ? "GET" : "POST",
-    headers: { "content-type": "application/json", "x-api-key": running.apiKey },
-    body: body === undefined ? undefined : JSON.stringify(body),
-  }).catch((cause: unknown) => {
-    throw new FreshetError("api_unreachable", `no answer from ${url}`, { repair: "run `freshet health`", cause });
-  });
-  const answer = (await response.json()) as any;
-  if (response.ok) return answer;
-  throw new FreshetError(answer.code ?? "api_failed", answer.detail ?? `the API answered ${response.status}`, {
-    field: answer.field,
-    repair: answer.repair,
-  });
+/** @throws FreshetError `not_running`, those of `callApi` */
+function call(path: string, body?: unknown): Promise<any> {
+  const { ports, apiKey } = requireRunning(freshetHome());
+  return callApi(serveUrl(ports.serve) + path, apiKey, body);
 }

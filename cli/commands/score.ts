@@ -4,6 +4,7 @@ import type { Plan, Scalar, Service } from "../../core/plan.ts";
 import { openFlow } from "../../local/flow.ts";
 import { freshetHome } from "../../local/home.ts";
 import { serveUrl } from "../../local/parts.ts";
+import { callApi } from "../api-call.ts";
 import { type Running, requireRunning } from "../running.ts";
 import { formatTable } from "../table.ts";
 
@@ -62,10 +63,8 @@ export function register(program: Command): void {
       const body = fields.length > 0 ? parseFields(service, fields) : await sampleRequest(plan, service, running);
       const url = options.gateway ? running.deployment.apiUrl : serveUrl(running.ports.serve);
       const startedAt = performance.now();
-      const answer = await post(`${url}/v1/score/${service.name}`, running.apiKey, {
-        ...body,
-        explain: options.explain,
-      });
+      const path = `${url}/v1/score/${service.name}`;
+      const answer: ScoreAnswer = await callApi(path, running.apiKey, { ...body, explain: options.explain });
       const roundTripMs = performance.now() - startedAt;
       process.stdout.write(
         options.json
@@ -129,22 +128,6 @@ async function sampleRequest(plan: Plan, service: Service, running: Running): Pr
   } finally {
     flow.close();
   }
-}
-
-async function post(url: string, key: string, body: Row): Promise<ScoreAnswer> {
-  const response = await fetch(url, {
-    method: "POST",
-    headers: { "content-type": "application/json", "x-api-key": key },
-    body: JSON.stringify(body),
-  }).catch((cause: unknown) => {
-    throw new FreshetError("api_unreachable", `no answer from ${url}`, { repair: "run `freshet health`", cause });
-  });
-  const answer = (await response.json()) as any;
-  if (response.ok) return answer;
-  throw new FreshetError(answer.code ?? "api_failed", answer.detail ?? `the API answered ${response.status}`, {
-    field: answer.field,
-    repair: answer.repair,
-  });
 }
 
 export function formatScore(request: Row, answer: ScoreAnswer, roundTripMs: number): string {

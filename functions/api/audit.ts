@@ -1,17 +1,17 @@
 /** `GET /v1/audit`: what was done in the key's tenant, newest first. */
-import type { AuditLog } from "../../adapters/audit-log.ts";
+import { type AuditLog, auditJson } from "../../adapters/audit-log.ts";
 import { InfrastructureError } from "../../core/errors.ts";
 import { Problem } from "./problems.ts";
+import { limitOf } from "./query.ts";
 import type { Call, Handle } from "./router.ts";
 import { shorten } from "./selection.ts";
 
 const DEFAULT_LIMIT = 100;
-const MAX_LIMIT = 500;
 const CURSOR = /^\d{13}(-[0-9a-f]{12})?$/;
 
 export function createAuditHandler(log: AuditLog): Handle {
   return async ({ c, principal, requestId }: Call) => {
-    const limit = limitOf(c.req.query("limit"));
+    const limit = limitOf(c.req.query("limit"), DEFAULT_LIMIT);
     const before = beforeOf(c.req.query("before"));
     const { records, next } = await log.page(principal.tenant, { before, limit }).catch((cause) => {
       if (!(cause instanceof InfrastructureError)) throw cause;
@@ -22,30 +22,12 @@ export function createAuditHandler(log: AuditLog): Handle {
       });
     });
     const body = {
-      records: records.map(({ id, atMs, who, action, target, outcome, requestId: of }) => ({
-        id,
-        at_ms: atMs,
-        who,
-        action,
-        target,
-        outcome,
-        request_id: of,
-      })),
+      records: records.map(auditJson),
       next,
       request_id: requestId,
     };
     return { status: 200, body: JSON.stringify(body), headers: { "cache-control": "no-store" } };
   };
-}
-
-function limitOf(given: string | undefined): number {
-  if (given === undefined) return DEFAULT_LIMIT;
-  const limit = /^\d{1,4}$/.test(given) ? Number(given) : 0;
-  if (limit >= 1 && limit <= MAX_LIMIT) return limit;
-  throw new Problem("wrong_type", `limit is a whole number from 1 to ${MAX_LIMIT}, given "${shorten(given)}"`, {
-    field: "limit",
-    repair: `leave it out for ${DEFAULT_LIMIT}`,
-  });
 }
 
 /** A record's id, or epoch milliseconds. */

@@ -5,12 +5,12 @@ import type { Plan } from "../../core/plan.ts";
 import { declaredEntries, definitionJson, type Entry, entryOf, registeredEntries } from "./catalogue-entries.ts";
 import { type Observations, observedJson } from "./observations.ts";
 import { Problem, suggest } from "./problems.ts";
+import { checkParameters, limitOf } from "./query.ts";
 import type { Answer, Call, Handle } from "./router.ts";
 import { shorten } from "./selection.ts";
 import type { RegisteredFeatures, TenantFeatures } from "./tenant-features.ts";
 
 const DEFAULT_LIMIT = 50;
-const MAX_LIMIT = 500;
 /** Each word is looked for in every feature that the tenant has. */
 const MAX_SEARCH = 200;
 const PARAMETERS = ["q", "entity", "view", "owner", "tag", "kind", "deprecated", "limit", "cursor"];
@@ -58,12 +58,12 @@ export function createCatalogueHandlers(deps: {
   return {
     async list({ c, principal, requestId }: Call): Promise<Answer> {
       const query = c.req.query();
-      checkParameters(query);
+      checkQuery(query);
       const own = await ownOf(principal.tenant);
       const all = [...declared.values(), ...(own === null ? [] : registeredEntries(own, declared))];
       const { cursor = "" } = query;
       const found = all.filter((entry) => entry.name > cursor && matches(entry, query)).sort(byName);
-      const limit = limitOf(query["limit"]);
+      const limit = limitOf(query["limit"], DEFAULT_LIMIT);
       const page = found.slice(0, limit);
       const body = {
         features: page.map(entryJson),
@@ -95,14 +95,8 @@ function entryJson(entry: Entry): Record<string, unknown> {
 
 const byName = (a: Entry, b: Entry) => (a.name < b.name ? -1 : 1);
 
-function checkParameters(query: Readonly<Record<string, string>>): void {
-  for (const name in query) {
-    if (PARAMETERS.includes(name)) continue;
-    throw new Problem("field_unknown", `the catalogue has no parameter ${shorten(name)}`, {
-      field: shorten(name),
-      repair: suggest(name, PARAMETERS),
-    });
-  }
+function checkQuery(query: Readonly<Record<string, string>>): void {
+  checkParameters(query, PARAMETERS, "the catalogue");
   const { kind, deprecated, q = "" } = query;
   if (q.length > MAX_SEARCH) {
     throw new Problem("value_too_long", `q is at most ${MAX_SEARCH} characters, given ${q.length}`, {
@@ -122,16 +116,6 @@ function checkParameters(query: Readonly<Record<string, string>>): void {
       repair: "leave it out for all",
     });
   }
-}
-
-function limitOf(given: string | undefined): number {
-  if (given === undefined) return DEFAULT_LIMIT;
-  const limit = /^\d{1,4}$/.test(given) ? Number(given) : 0;
-  if (limit >= 1 && limit <= MAX_LIMIT) return limit;
-  throw new Problem("wrong_type", `limit is a whole number from 1 to ${MAX_LIMIT}, given "${shorten(given)}"`, {
-    field: "limit",
-    repair: `leave it out for ${DEFAULT_LIMIT}`,
-  });
 }
 
 /** Each word of `q` is somewhere in the name, description, owner or tags; filters are exact. */

@@ -4,7 +4,8 @@ import { ageInWords, byInformation, type ContextFeature, writeContext } from "..
 import type { Plan } from "../../core/plan.ts";
 import { declaredEntries, entryOf } from "./catalogue-entries.ts";
 import type { Observations } from "./observations.ts";
-import { Problem, suggest } from "./problems.ts";
+import { Problem } from "./problems.ts";
+import { checkParameters } from "./query.ts";
 import { createRowReader } from "./read-rows.ts";
 import type { Answer, Call, Handle } from "./router.ts";
 import { type Catalogue, checkKey, type Selection, selectFeatures, shorten } from "./selection.ts";
@@ -137,13 +138,7 @@ interface Query {
 }
 
 function readQuery(query: Readonly<Record<string, string>>): Query {
-  for (const name in query) {
-    if (PARAMETERS.includes(name)) continue;
-    throw new Problem("field_unknown", `this call has no parameter ${shorten(name)}`, {
-      field: shorten(name),
-      repair: suggest(name, PARAMETERS),
-    });
-  }
+  checkParameters(query, PARAMETERS, "this call");
   const { format = "text", max_tokens, service = null, features } = query;
   const known = FORMATS.find((one) => one === format);
   if (known === undefined) {

@@ -4,32 +4,22 @@
  * values again, which changes nothing.
  */
 import type { S3Client } from "@aws-sdk/client-s3";
-import type { BatchRunRecord, BatchRuns } from "../../adapters/batch-runs.ts";
-import type { ControlTable } from "../../adapters/control-table.ts";
+import type { BatchRunRecord } from "../../adapters/batch-runs.ts";
 import { mountArchive } from "../../adapters/offline/archive-view.ts";
 import { batchRows, keyOf, runBatchQuery, runRange, streamRelationSql } from "../../adapters/offline/batch-query.ts";
 import { type DuckOptions, DuckSession } from "../../adapters/offline/duckdb.ts";
-import type { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
-import type { ValkeyConnection } from "../../adapters/valkey/connection.ts";
 import { packValues } from "../../adapters/valkey/packed.ts";
 import { type PushRow, pushRows } from "../../adapters/valkey/push.ts";
 import { readValues, type ValuesRow, valuesFolder, writeValues } from "../../adapters/values-format.ts";
-import type { Lock } from "../../core/compile.ts";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import { FUTURE_LIMIT_MS } from "../../core/event.ts";
 import type { BatchView, Plan, Scalar } from "../../core/plan.ts";
 import { floorTo } from "../../core/window.ts";
 import { currentEpoch } from "./current-store.ts";
-import { REGISTERED, restoreRegistered } from "./restore-registered.ts";
+import { REGISTERED, type RestorePorts, restoreRegistered } from "./restore-registered.ts";
 
-export interface MaterializePorts {
-  readonly plan: Plan;
-  readonly lock: Lock;
-  readonly connection: ValkeyConnection;
-  readonly table: ControlTable;
-  readonly runs: BatchRuns;
-  readonly mirror: ArchiveMirror;
+export interface MaterializePorts extends RestorePorts {
   readonly s3: Pick<S3Client, "send">;
   readonly duck: DuckOptions;
   /** Tenants that have anything in a stream's archive. */

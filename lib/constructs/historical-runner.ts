@@ -1,8 +1,8 @@
 import { Duration } from "aws-cdk-lib";
-import { EventSourceMapping, FilterCriteria, FilterRule, StartingPosition } from "aws-cdk-lib/aws-lambda";
 import { Construct } from "constructs";
 import type { Deployment } from "../deployment.ts";
 import type { Archive } from "./archive.ts";
+import { wakeByJobs } from "./job-source.ts";
 import { NodeFunction } from "./node-function.ts";
 import type { SecureTable } from "./secure-table.ts";
 
@@ -13,8 +13,7 @@ export interface HistoricalRunnerProps {
 }
 
 /**
- * Runs the jobs of `POST /v1/features/historical`. The table wakes it, since the function that takes a job is in the VPC, from
- * where Lambda cannot be called. Out of the VPC itself: it reads S3 and writes S3.
+ * Runs the jobs of `POST /v1/features/historical`. Out of the VPC: it reads S3 and writes S3.
  */
 export class HistoricalRunner extends Construct {
   readonly fn: NodeFunction;
@@ -33,18 +32,7 @@ export class HistoricalRunner extends Construct {
     });
     archive.grantRead(this.fn);
     archive.grantHistorical(this.fn);
-    jobs.grantReadWrite(this.fn);
-    jobs.grantChanges(this.fn);
-    new EventSourceMapping(this, "FromJobs", {
-      target: this.fn.lambda,
-      eventSourceArn: jobs.changesArn,
-      startingPosition: StartingPosition.TRIM_HORIZON,
-      // One at a time: a job may need the whole function. A tenant's next one runs beside it, in another.
-      batchSize: 1,
-      parallelizationFactor: 4,
-      // What fails is the job's state, so a retry is for a function that died before it could take the job.
-      retryAttempts: 2,
-      filters: [FilterCriteria.filter({ eventName: FilterRule.isEqual("INSERT") })],
-    });
+    // A tenant's next job runs beside the one that it has.
+    wakeByJobs(this, jobs, this.fn, 4);
   }
 }

@@ -1,10 +1,10 @@
 import { Duration } from "aws-cdk-lib";
 import { ComparisonOperator, TreatMissingData } from "aws-cdk-lib/aws-cloudwatch";
-import { EventSourceMapping, FilterCriteria, FilterRule, StartingPosition } from "aws-cdk-lib/aws-lambda";
 import { Construct } from "constructs";
 import type { Deployment } from "../deployment.ts";
 import type { Archive } from "./archive.ts";
 import { type Board, graph } from "./board.ts";
+import { wakeByJobs } from "./job-source.ts";
 import { labelled, viewMetric } from "./metrics.ts";
 import { NodeFunction } from "./node-function.ts";
 import type { OnlineStore } from "./online-store.ts";
@@ -49,18 +49,7 @@ export class Materializer extends Construct {
     archive.grantRead(this.fn);
     archive.grantValues(this.fn);
     controlTable.grantReadWrite(this.fn);
-    jobs.grantReadWrite(this.fn);
-    jobs.grantChanges(this.fn);
-    // As for historical jobs: who takes a request is in the VPC, from where Lambda cannot be called.
-    new EventSourceMapping(this, "FromJobs", {
-      target: this.fn.lambda,
-      eventSourceArn: jobs.changesArn,
-      startingPosition: StartingPosition.TRIM_HORIZON,
-      batchSize: 1,
-      parallelizationFactor: 2,
-      retryAttempts: 2,
-      filters: [FilterCriteria.filter({ eventName: FilterRule.isEqual("INSERT") })],
-    });
+    wakeByJobs(this, jobs, this.fn, 2);
     new Schedule(this, "EveryFiveMinutes", { deployment, fn: this.fn, every: Duration.minutes(5) });
   }
 

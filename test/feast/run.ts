@@ -8,7 +8,7 @@ import { interruptible } from "../../local/interrupt.ts";
 import { down, up } from "../../local/laptop.ts";
 import { describe } from "../../local/status.ts";
 import { Steps } from "../../local/steps.ts";
-import { feastPython } from "../support/feast-environment.ts";
+import { feastPython } from "../support/python-environment.ts";
 
 function suite(python: string, environment: Record<string, string>, signal: AbortSignal): Promise<number> {
   return new Promise((settle, fail) => {

@@ -3,19 +3,17 @@
  * which no other target installs, hence not in `make test`. Runs against the laptop that is up, or one of its own.
  */
 import { spawnSync } from "node:child_process";
-import { createHash } from "node:crypto";
-import { existsSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
-import { freshetHome, ROOT, venvPython } from "../../local/home.ts";
+import { freshetHome, ROOT } from "../../local/home.ts";
 import { interruptible } from "../../local/interrupt.ts";
 import { down, up } from "../../local/laptop.ts";
 import { describe, isUp } from "../../local/status.ts";
 import { Steps } from "../../local/steps.ts";
 import type { DeployedStatus } from "../support/deployed.ts";
+import { pythonEnvironment } from "../support/python-environment.ts";
 
-const REQUIREMENTS = join(import.meta.dirname, "requirements.txt");
-const VENV = join(ROOT, ".freshet", "outside");
 const CLIENT = join(ROOT, "clients", "python");
 
 function run(
@@ -26,19 +24,6 @@ function run(
   const env = { ...process.env, ...options.env };
   const { status } = spawnSync(command, args, { cwd: options.cwd ?? ROOT, env, stdio: "inherit" });
   if (status !== 0) process.exitCode = 1;
-}
-
-/** The Python of the suites' own environment, made when its list has changed. */
-function outsidePython(): string {
-  const python = join(VENV, "bin", "python");
-  const stampFile = join(VENV, ".freshet-installed");
-  const stamp = createHash("sha256").update(readFileSync(REQUIREMENTS)).digest("hex");
-  if (existsSync(stampFile) && readFileSync(stampFile, "utf8") === stamp) return python;
-  rmSync(VENV, { recursive: true, force: true });
-  run(venvPython(), ["-m", "venv", VENV]);
-  run(python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "-r", REQUIREMENTS]);
-  if (process.exitCode === undefined) writeFileSync(stampFile, stamp);
-  return python;
 }
 
 const SUITES: Readonly<Record<string, (python: string, url: string, key: string) => void>> = {
@@ -74,7 +59,12 @@ if (suite === undefined) {
   process.stderr.write(`usage: node test/outside/run.ts ${Object.keys(SUITES).join("|")}\n`);
   process.exit(2);
 }
-const python = outsidePython();
+const python = pythonEnvironment({
+  name: "outside",
+  what: "schemathesis, pytest, mypy and pandas (300 MB)",
+  requirements: join(import.meta.dirname, "requirements.txt"),
+  say: (text) => process.stdout.write(`  ${text}\n`),
+});
 const running = isUp(freshetHome());
 const home = running ? freshetHome() : realpathSync(mkdtempSync(join(tmpdir(), "freshet-outside-")));
 const steps = new Steps();

@@ -73,6 +73,15 @@ export function caller(target: ContractTarget) {
   };
 }
 
+/** Calls a test's own server with its only key; both come about before the first call. */
+export const callerOf = (plan: Plan, server: () => { readonly url: string }, key: () => string) =>
+  caller({
+    baseUrl: () => server().url,
+    keys: () => ({ first: key(), second: "", readOnly: "", expired: "" }),
+    plan,
+    exactBytes: true,
+  });
+
 /** Parses strictly: a member that the contract does not name fails. */
 export function conforming<S extends z.ZodType>(schema: S, { body }: Reply): z.infer<S> {
   const parsed = schema.safeParse(body);

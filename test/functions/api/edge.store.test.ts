@@ -12,7 +12,7 @@ import { PROBLEMS } from "../../../functions/api/problems.ts";
 import { listen, type RunningServer } from "../../../functions/api/server.ts";
 import { openStore } from "../../support/store.ts";
 import { startValkey, type TestValkey } from "../../support/valkey.ts";
-import { caller, scorable, transaction } from "./contract-calls.ts";
+import { callerOf, scorable, transaction } from "./contract-calls.ts";
 import { plan, testDependencies } from "./doubles.ts";
 
 let valkey: TestValkey;
@@ -20,12 +20,11 @@ let server: RunningServer;
 let port: number;
 let key: string;
 const { dependencies, keys, lines } = testDependencies();
-const call = caller({
-  baseUrl: () => server.url,
-  keys: () => ({ first: key, second: "", readOnly: "", expired: "" }),
+const call = callerOf(
   plan,
-  exactBytes: true,
-});
+  () => server,
+  () => key,
+);
 /** Shorter than the server's 30 s for a request, so that it can be seen to end one. */
 const REQUEST_MS = 1_500;
 

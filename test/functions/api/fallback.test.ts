@@ -6,7 +6,7 @@ import { contextAnswer } from "../../../functions/api/catalogue-schemas.ts";
 import { createKey } from "../../../functions/api/keys.ts";
 import * as schemas from "../../../functions/api/schemas.ts";
 import { listen, type RunningServer } from "../../../functions/api/server.ts";
-import { caller, conforming, scorable } from "./contract-calls.ts";
+import { callerOf, conforming, scorable } from "./contract-calls.ts";
 import { plan, testDependencies } from "./doubles.ts";
 
 const ports = testDependencies();
@@ -20,13 +20,11 @@ const snapshots: SnapshotSource = {
 };
 let server: RunningServer;
 let key: string;
-const target = {
-  baseUrl: () => server.url,
-  keys: () => ({ first: key, second: "", readOnly: "", expired: "" }),
+const call = callerOf(
   plan,
-  exactBytes: true,
-};
-const call = caller(target);
+  () => server,
+  () => key,
+);
 const featuresOf = (entity: string) =>
   plan.views.filter((view) => view.entity === entity).flatMap(({ features }) => features.map(({ name }) => name));
 const fraudOf = (entity: string) => plan.services[0].features.filter((name) => featuresOf(entity).includes(name));

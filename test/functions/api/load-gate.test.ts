@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { createKey } from "../../../functions/api/keys.ts";
 import { LoadGate } from "../../../functions/api/load-gate.ts";
 import { listen, type RunningServer } from "../../../functions/api/server.ts";
-import { caller, scorable } from "./contract-calls.ts";
+import { callerOf, scorable } from "./contract-calls.ts";
 import { plan, testDependencies } from "./doubles.ts";
 
 describe("the gate", () => {
@@ -48,13 +48,11 @@ describe("a server", () => {
   const ports = testDependencies();
   let server: RunningServer;
   let key: string;
-  const target = {
-    baseUrl: () => server.url,
-    keys: () => ({ first: key, second: "", readOnly: "", expired: "" }),
+  const call = callerOf(
     plan,
-    exactBytes: true,
-  };
-  const call = caller(target);
+    () => server,
+    () => key,
+  );
   const answer = ports.reader.read.bind(ports.reader);
 
   beforeEach(async () => {

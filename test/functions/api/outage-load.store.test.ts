@@ -14,7 +14,7 @@ import { listen, type RunningServer } from "../../../functions/api/server.ts";
 import { startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
 import { openSnapshotWorld, type SnapshotWorld } from "../../support/snapshot-world.ts";
 import { startValkey, type TestValkey } from "../../support/valkey.ts";
-import { caller, scorable, transaction } from "./contract-calls.ts";
+import { callerOf, scorable, transaction } from "./contract-calls.ts";
 import { plan, testDependencies } from "./doubles.ts";
 
 const TOTAL_MS = 1_000;
@@ -28,13 +28,11 @@ let server: RunningServer;
 let key: string;
 /** Reads that have reached the store's own reader. */
 let asked = 0;
-const target = {
-  baseUrl: () => server.url,
-  keys: () => ({ first: key, second: "", readOnly: "", expired: "" }),
+const call = callerOf(
   plan,
-  exactBytes: true,
-};
-const call = caller(target);
+  () => server,
+  () => key,
+);
 
 interface Seen {
   readonly status: number;

@@ -5,19 +5,17 @@ import { createKey } from "../../../functions/api/keys.ts";
 import { listen, type RunningServer } from "../../../functions/api/server.ts";
 import { openStore } from "../../support/store.ts";
 import { startValkey, type TestValkey } from "../../support/valkey.ts";
-import { caller, scorable } from "./contract-calls.ts";
+import { callerOf, scorable } from "./contract-calls.ts";
 import { plan, testDependencies } from "./doubles.ts";
 
 let valkey: TestValkey;
 let server: RunningServer;
 let key: string;
-const target = {
-  baseUrl: () => server.url,
-  keys: () => ({ first: key, second: "", readOnly: "", expired: "" }),
+const call = callerOf(
   plan,
-  exactBytes: true,
-};
-const call = caller(target);
+  () => server,
+  () => key,
+);
 const online = { entities: { card_id: "c1" }, features: ["card_activity:tx_count_1h"] };
 
 beforeAll(async () => {

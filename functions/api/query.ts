@@ -1,0 +1,28 @@
+/** Parameters of a URL, for calls that list and search. */
+import { Problem, suggest } from "./problems.ts";
+import { shorten } from "./selection.ts";
+
+/** @param what takes the parameters, as it begins the message. @throws Problem `field_unknown` */
+export function checkParameters(query: Readonly<Record<string, string>>, known: readonly string[], what: string): void {
+  for (const name in query) {
+    if (known.includes(name)) continue;
+    throw new Problem("field_unknown", `${what} has no parameter ${shorten(name)}`, {
+      field: shorten(name),
+      repair: suggest(name, known),
+    });
+  }
+}
+
+/** How long a page may be that nobody asks otherwise for is the caller's to say; none is longer than this. */
+const MAX_LIMIT = 500;
+
+/** The parameter `limit`. @throws Problem `wrong_type` */
+export function limitOf(given: string | undefined, usual: number): number {
+  if (given === undefined) return usual;
+  const limit = /^\d{1,4}$/.test(given) ? Number(given) : 0;
+  if (limit >= 1 && limit <= MAX_LIMIT) return limit;
+  throw new Problem("wrong_type", `limit is a whole number from 1 to ${MAX_LIMIT}, given "${shorten(given)}"`, {
+    field: "limit",
+    repair: `leave it out for ${usual}`,
+  });
+}
