@@ -104,18 +104,20 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
   });
   state.gate.start();
   const { port } = server.address() as AddressInfo;
+  const endAfter = async (lingerMs: number) => {
+    // Not even one turn where there is nothing to wait for: a connection would be taken in it.
+    if (lingerMs > 0) await sleep(lingerMs);
+    await drain(server);
+    state.gate.stop();
+    // The log last: requests under way have added to it.
+    await closePorts();
+  };
   let closing: Promise<void> | undefined;
   return {
     url: `http://${host.includes(":") ? `[${host}]` : host}:${port}`,
     close() {
       state.isDraining = true;
-      closing ??= sleep(options.lingerMs ?? 0)
-        .then(() => drain(server))
-        .then(async () => {
-          state.gate.stop();
-          // The log last: requests under way have added to it.
-          await closePorts();
-        });
+      closing ??= endAfter(options.lingerMs ?? 0);
       return closing;
     },
   };
