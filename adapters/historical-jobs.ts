@@ -19,6 +19,8 @@ export interface HistoricalRequest {
   /** Stream of labels; null when the request brought rows. */
   readonly labels: string | null;
   readonly asOf: AsOfRule;
+  /** Rows are what was scored, with the outcomes of `labels`. @default false: all labelled events */
+  readonly fromLog?: boolean;
   readonly fromMs: number | null;
   readonly toMs: number | null;
   /** Registered features that are joined beside the service's own. @default none */

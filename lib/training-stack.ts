@@ -38,6 +38,7 @@ export class TrainingStack extends FreshetStack {
       diskMb: 10_240,
     });
     props.archive.grantRead(build);
+    props.archive.grantReadScores(build);
     data.grantBuild(build);
     const steps = new NodeFunction(this, "Steps", {
       deployment,

@@ -6,8 +6,18 @@ import type { InferenceRow } from "../inference-log-format.ts";
 import type { DuckSession } from "./duckdb.ts";
 import { declaredOutcomes, outcomesByEvent } from "./outcomes.ts";
 import { keyColumn } from "./point-in-time-sql.ts";
-import { newestLabels } from "./scored-outcomes.ts";
+import { newestLabels, readScores } from "./scored-outcomes.ts";
 import { entitiesOf, labelJoin, measured, REQUEST_TYPES, requestColumn, type SpineTable } from "./spine.ts";
+import type { SpineSource } from "./training-set.ts";
+
+/** What was scored of a service, as the source of a training set. @param of `stream` is that of the outcomes */
+export function loggedScores(
+  s3: Parameters<typeof readScores>[0],
+  bucket: string,
+  { stream, ...log }: { readonly tenant: string; readonly service: string; readonly stream: string },
+): SpineSource {
+  return { kind: "log", stream, rows: (range) => readScores(s3, bucket, { ...log, ...range }) };
+}
 
 export interface LoggedSpineOptions {
   readonly plan: Plan;

@@ -35,6 +35,7 @@ interface Options extends StageOption {
   readonly trainingSet?: string;
   readonly from?: number;
   readonly to?: number;
+  readonly fromLog?: boolean;
   readonly memory: number;
   readonly set?: Record<string, string>;
   readonly name?: string;
@@ -57,10 +58,11 @@ export function register(program: Command): void {
       new Option(
         "--training-set <folder>",
         "what freshet training-set has written; without it, one is built",
-      ).conflicts(["from", "to"]),
+      ).conflicts(["from", "to", "fromLog"]),
     )
     .option("--from <time>", "of the set that is built: first event time; all when left out", time)
     .option("--to <time>", "of the set that is built: end of event times, exclusive", time)
+    .option("--from-log", "of the set that is built: what was scored, at its instant, instead of all labelled events")
     .option("--memory <MB>", "for building the set", whole(256, 1_000_000), 4096)
     .option("--set <name=value>", "a hyperparameter; may be repeated (training/README.md lists them)", setting)
     .option("--name <job>", "name of the job, and of its folder under .freshet/training")
@@ -71,6 +73,7 @@ export function register(program: Command): void {
     .addHelpText(
       "after",
       "\nExamples:\n  freshet train --service fraud --from 2026-10-01 --to 2026-11-01" +
+        "\n  freshet train --service fraud --from-log --from 2026-11-01" +
         "\n  freshet train --service fraud --training-set ./set --set num_trees=500 --set class_weight=balanced" +
         "\n  freshet models promote 1 --service fraud",
     )

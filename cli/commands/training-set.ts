@@ -3,10 +3,10 @@ import { S3Client } from "@aws-sdk/client-s3";
 import { type Command, Option } from "commander";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { spineFile } from "../../adapters/offline/given-spine.ts";
+import { loggedScores } from "../../adapters/offline/logged-spine.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { archiveMount } from "../../adapters/offline/mount.ts";
 import { valuesMount } from "../../adapters/offline/pushed-in-time.ts";
-import { readScores } from "../../adapters/offline/scored-outcomes.ts";
 import type { AsOfRule, TrainingManifest } from "../../adapters/offline/training-manifest.ts";
 import { buildTrainingSet, type SpineSource } from "../../adapters/offline/training-set.ts";
 import { parseDuration } from "../../core/duration.ts";
@@ -106,14 +106,10 @@ export async function buildSet(options: SetOptions, signal: AbortSignal): Promis
   const asked = spineOf(options, definition.labels?.stream.name);
   const deployment = await openDeployment(options);
   const s3 = new S3Client({ ...deployment.clientConfig, forcePathStyle: options.stage === undefined });
-  const log = { tenant: options.tenant, service: service.name };
-  const spine: SpineSource =
+  const { tenant } = options;
+  const spine =
     options.fromLog && asked.kind === "labels"
-      ? {
-          kind: "log",
-          stream: asked.stream,
-          rows: (range) => readScores(s3, deployment.archiveBucket, { ...log, ...range }),
-        }
+      ? loggedScores(s3, deployment.archiveBucket, { tenant, service: service.name, stream: asked.stream })
       : asked;
   const home = freshetHome();
   const session = await DuckSession.open({ folder: homeFolder(home, "offline"), memoryMb: options.memory });

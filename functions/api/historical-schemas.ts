@@ -23,6 +23,13 @@ export const historicalRequest = z
       .nullable()
       .optional()
       .describe("Instant of an event at which its row is read."),
+    from_log: z
+      .boolean()
+      .nullable()
+      .optional()
+      .describe(
+        "Rows are what was scored, at its instant, instead of all labelled events. Without `as_of` and `rows`.",
+      ),
     rows: z
       .array(z.record(z.string(), z.unknown()))
       .min(1)

@@ -33,7 +33,7 @@ const URL_LIFE_MS = 3_600_000;
 /** Of one tenant: jobs of all tenants wait in the same few queues. */
 const MAX_OPEN_JOBS = 10;
 const MAX_ROWS = 5_000;
-const FIELDS = ["service", "features", "labels", "from", "to", "as_of", "rows"];
+const FIELDS = ["service", "features", "labels", "from", "to", "as_of", "from_log", "rows"];
 
 export function createHistoricalHandlers(deps: {
   plan: Plan;
@@ -176,6 +176,14 @@ function readRequest(
       repair: "leave it out for the event time",
     });
   }
+  const fromLog = flag(body, "from_log");
+  const other = ["rows", "as_of"].find((field) => body[field] !== undefined && body[field] !== null);
+  if (fromLog && other !== undefined) {
+    throw new Problem("selection_invalid", `from_log takes rows and instants from the log, and ${other} is given`, {
+      field: other,
+      repair: `leave out ${other}, or from_log`,
+    });
+  }
   const [fromMs, toMs] = [timeOf(body, "from"), timeOf(body, "to")];
   if (fromMs !== null && toMs !== null && fromMs >= toMs) {
     throw new Problem("selection_invalid", "the range from `from` to `to` is empty", {
@@ -183,7 +191,7 @@ function readRequest(
       repair: "give a later `to`",
     });
   }
-  return { service, labels, asOf, fromMs, toMs, rows };
+  return { service, labels, asOf, fromLog, fromMs, toMs, rows };
 }
 
 /** Registered features, to be joined beside what the service takes: of its entities, whose keys the rows have. */
@@ -224,6 +232,15 @@ function text(body: JsonObject, field: string): string | null {
   throw new Problem("wrong_type", `${field} is a string, given ${typeName(value)}`, {
     field,
     repair: "send it in quotes",
+  });
+}
+
+function flag(body: JsonObject, field: string): boolean {
+  const value = body[field] ?? false;
+  if (typeof value === "boolean") return value;
+  throw new Problem("wrong_type", `${field} is true or false, given ${typeName(value)}`, {
+    field,
+    repair: "send it without quotes, or leave it out",
   });
 }
 

@@ -7,10 +7,11 @@ import { durably } from "../../adapters/durable-call.ts";
 import type { HistoricalJob, HistoricalJobs } from "../../adapters/historical-jobs.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import type { GivenSpine } from "../../adapters/offline/given-spine.ts";
+import { loggedScores } from "../../adapters/offline/logged-spine.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { archiveMount } from "../../adapters/offline/mount.ts";
 import { valuesMount } from "../../adapters/offline/pushed-in-time.ts";
-import { buildTrainingSet } from "../../adapters/offline/training-set.ts";
+import { buildTrainingSet, type SpineSource } from "../../adapters/offline/training-set.ts";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
@@ -80,10 +81,7 @@ async function build(options: RunHistorical, job: HistoricalJob, report: (progre
       service,
       definition,
       tenant,
-      spine:
-        request.spineKey === null
-          ? { kind: "labels", stream: request.labels!, asOf: request.asOf }
-          : await fetchSpine(options, request.spineKey, folder),
+      spine: await spineOf(options, job, folder),
       fromMs: request.fromMs,
       toMs: request.toMs,
       labelDelayMs: definition.labels === null ? null : parseDuration(definition.labels.delay),
@@ -106,6 +104,17 @@ async function build(options: RunHistorical, job: HistoricalJob, report: (progre
     session.close();
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+async function spineOf(
+  options: RunHistorical,
+  { tenant, request }: HistoricalJob,
+  folder: string,
+): Promise<SpineSource> {
+  const { service, labels, asOf, spineKey, fromLog } = request;
+  if (spineKey !== null) return fetchSpine(options, spineKey, folder);
+  if (fromLog) return loggedScores(options.s3, options.bucket, { tenant, service, stream: labels! });
+  return { kind: "labels", stream: labels!, asOf };
 }
 
 /** The request's rows as a file of this machine. */

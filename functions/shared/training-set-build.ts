@@ -3,6 +3,7 @@ import { createReadStream, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
+import { loggedScores } from "../../adapters/offline/logged-spine.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { archiveMount } from "../../adapters/offline/mount.ts";
 import { valuesMount } from "../../adapters/offline/pushed-in-time.ts";
@@ -31,6 +32,8 @@ export interface BuildInput extends Omit<TrainingInput, "training_set"> {
   /** `2026-11-01` or `2026-11-01T06:00:00Z`; all when left out. */
   readonly from?: string;
   readonly to?: string;
+  /** Rows are what was scored, at its instant, instead of all labelled events. @default false */
+  readonly from_log?: boolean;
 }
 
 /**
@@ -57,6 +60,13 @@ export async function buildForTraining(
       repair: "declare them, or give training_set",
     });
   }
+  if (typeof (input.from_log ?? false) !== "boolean") {
+    throw new FreshetError("from_log_invalid", `from_log is true or false (given: ${input.from_log})`, {
+      field: "from_log",
+      repair: "give it without quotes, or leave it out",
+    });
+  }
+  const stream = definition.labels.stream.name;
   const [fromMs, toMs] = [instant("from", input.from), instant("to", input.to)];
   const out = join(folder, "set");
   const session = await DuckSession.open({ folder: join(folder, "duckdb"), memoryMb: ports.memoryMb });
@@ -67,7 +77,9 @@ export async function buildForTraining(
       service,
       definition,
       tenant,
-      spine: { kind: "labels", stream: definition.labels.stream.name, asOf: "event_time" },
+      spine: input.from_log
+        ? loggedScores(s3, ports.archiveBucket, { tenant, service: service.name, stream })
+        : { kind: "labels", stream, asOf: "event_time" },
       fromMs,
       toMs,
       labelDelayMs: parseDuration(definition.labels.delay),

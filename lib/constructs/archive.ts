@@ -54,6 +54,11 @@ export class Archive extends Construct {
     fn.set("archiveBucket", this.bucket.bucketName);
   }
 
+  /** To read what was scored: beside `grantRead`. */
+  grantReadScores(fn: NodeFunction): void {
+    fn.allow(["s3:GetObject"], [this.bucket.arnForObjects("inference-log/*")]);
+  }
+
   /** To read the records, raw and compacted. */
   grantRead(fn: NodeFunction): void {
     fn.allow(["s3:ListBucket"], [this.bucket.bucketArn]);

@@ -31,6 +31,7 @@ export class HistoricalRunner extends Construct {
       diskMb: 10_240,
     });
     archive.grantRead(this.fn);
+    archive.grantReadScores(this.fn);
     archive.grantHistorical(this.fn);
     // A tenant's next job runs beside the one that it has.
     wakeByJobs(this, jobs, this.fn, 4);

@@ -88,6 +88,10 @@ describe("the freshet command", () => {
       "training-set --service fraud --out x --from-log --spine s.csv",
       "'--from-log' cannot be used with option '--spine <file>'",
     ],
+    [
+      "train --service fraud --from-log --training-set s",
+      "'--training-set <folder>' cannot be used with option '--from-log'",
+    ],
     ["training-set --from 2026-01-01T00:00 --out x", "a time with its zone, as 2026-11-01T06:00:00Z"],
     ["generate --to 2026-01-01", "--from and --to go together"],
     ["schemas show none.v1", "there is no contract none.v1"],

@@ -46,7 +46,7 @@ const accepted: readonly Accepted[] = [
       "versions of models, logged scores and pushed values come under fresh names: a prefix is as exact as it gets",
   },
   {
-    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|training-sets|training-sets\/champions|jobs|raw|compacted|compaction|values)\/\*\]$/,
+    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|training-sets|training-sets\/champions|jobs|raw|compacted|compaction|values|inference-log)\/\*\]$/,
     at: /training\/((Build|Steps)\/Role|Job\/JobRole)\/DefaultPolicy/,
     reason: "training sets, jobs and versions come under fresh names: a prefix is as exact as it gets",
   },
@@ -61,7 +61,7 @@ const accepted: readonly Accepted[] = [
     reason: "a job and its log are named after the execution that asks for it",
   },
   {
-    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|compacted|compaction|values|historical)\/\*\]$/,
+    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|compacted|compaction|values|inference-log|historical)\/\*\]$/,
     at: /Historical\/Role\/DefaultPolicy/,
     reason: "a job reads the archive of its tenant, which the request names, and writes under its own fresh id",
   },

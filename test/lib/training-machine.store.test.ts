@@ -210,6 +210,12 @@ describe("the training machine, executed", () => {
       expect.stringContaining("no labelled event of transactions lies between"),
     ]);
     expect(await registered()).toEqual({ versions: [1], champion: 1 });
+    // Nothing was scored yet.
+    const logged = await execute("logged", { service: "fraud", ...range, from_log: true });
+    expect([logged.status, logged.cause]).toEqual([
+      "FAILED",
+      expect.stringContaining("no score of the range has a label (0 no_event_id, "),
+    ]);
     const input = { service: "fraud", ...range, hyperparameters: QUICK, promote: false };
     const execution = await execute("built", input);
     expect([execution.status, execution.cause]).toEqual(["SUCCEEDED", undefined]);

@@ -9,6 +9,7 @@ import { PutObjectCommand } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { encodeArchive } from "../../../adapters/archive-format.ts";
 import { type HistoricalJob, HistoricalJobs, jobId } from "../../../adapters/historical-jobs.ts";
+import { encodeInferenceLog, type InferenceRow, inferenceLine } from "../../../adapters/inference-log-format.ts";
 import { hourPath } from "../../../adapters/object-path.ts";
 import { DuckSession } from "../../../adapters/offline/duckdb.ts";
 import { packValues } from "../../../adapters/valkey/packed.ts";
@@ -22,6 +23,7 @@ import { listen, type RunningServer } from "../../../functions/api/server.ts";
 import { ENVIRONMENT } from "../../../functions/shared/environment.ts";
 import { createBucket, createTable, startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
 import { FRAUD_START, labelRow, paymentRow } from "../../support/fraud-archive.ts";
+import { inferenceRow } from "../../support/inference-row.ts";
 import { type ContractTarget, caller } from "./contract-calls.ts";
 import { describeHistorical, ended } from "./contract-historical.ts";
 import { plan, testDependencies } from "./doubles.ts";
@@ -169,6 +171,34 @@ describe("a job over the archive", () => {
       },
     ]);
   });
+});
+
+it("a job from the log has a row for what was scored, of its own tenant alone, at the instant of the score", async () => {
+  const { s3 } = testClients(emulator.url);
+  const asOfMs = FRAUD_START + 110_000;
+  const score = (tenant: string, more: Partial<InferenceRow>) =>
+    inferenceRow({
+      ...{ tenant, eventId: "p2", asOfMs, keys: { card_id: "c1" }, request: { amount: 21, country: "NO" } },
+      ...more,
+    });
+  for (const row of [score("team-a", { requestId: "mine" }), score("team-b", { asOfMs: asOfMs - 1 })]) {
+    const Key = `inference-log/tenant=${row.tenant}/service=fraud/${hourPath(asOfMs)}/${row.requestId}.ndjson.zst`;
+    const Body = await encodeInferenceLog(Buffer.from(inferenceLine(row)));
+    await s3.send(new PutObjectCommand({ Bucket: BUCKET, Key, Body }));
+  }
+  const body = { service: "fraud", from_log: true, from: FRAUD_START, to: FRAUD_START + 86_400_000 };
+  const job = await ended(target, (await caller(target)("/v1/features/historical", { body })).body.job_id);
+  expect(job).toMatchObject({
+    error: null,
+    state: "done",
+    manifest: { row_count: 1, positives: 1, as_of_rule: "log" },
+  });
+  const file = join(folder, "logged.parquet");
+  writeFileSync(file, Buffer.from(await (await fetch(job.files[1].url)).arrayBuffer()));
+  const session = await DuckSession.open({ folder });
+  const rows = await session.rows(`SELECT * FROM read_parquet('${file}')`);
+  session.close();
+  expect(rows).toMatchObject([{ event_id: "p2", as_of_ms: BigInt(asOfMs), "request:amount": 21, label: 1 }]);
 });
 
 describe("the function that the table wakes", () => {

@@ -15,3 +15,13 @@ it.each([
     repair: "give it as 2026-11-01 or 2026-11-01T06:00:00Z",
   });
 });
+
+it("a training set is not begun when from_log is neither true nor false", async () => {
+  const { services } = definitions;
+  const ports = { plan: { services }, services } as unknown as BuildPorts;
+  const input = { service: "fraud", from_log: "false" } as never;
+  await expect(buildForTraining(ports, input, "e1")).rejects.toMatchObject({
+    code: "from_log_invalid",
+    message: "from_log is true or false (given: false)",
+  });
+});
