@@ -1,6 +1,6 @@
 /** What a benchmark is: a module that measures in rounds and hands back rows, each beside its baselines. */
 
-export type Unit = "rows/s" | "events/s" | "requests/s" | "µs" | "ms" | "bytes" | "%";
+export type Unit = "rows/s" | "events/s" | "requests/s" | "µs" | "ms" | "bytes" | "keys" | "×" | "%";
 
 export interface Baseline {
   readonly name: string;
@@ -56,5 +56,6 @@ export const BENCHMARKS: Readonly<
   score: { limitS: 600, load: () => import("./score.ts") },
   rank: { limitS: 600, load: () => import("./rank.ts") },
   memory: { limitS: 600, load: () => import("./memory.ts") },
+  soak: { limitS: 1_800, load: () => import("./soak.ts") },
   feast: { limitS: 600, apart: true, load: () => import("./feast.ts") },
 };

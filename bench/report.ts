@@ -23,6 +23,8 @@ const DIGITS: Readonly<Record<Unit, number>> = {
   µs: 1,
   ms: 3,
   bytes: 0,
+  keys: 0,
+  "×": 3,
   "%": 1,
 };
 
