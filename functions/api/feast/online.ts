@@ -3,13 +3,13 @@
  * written as JSON text directly.
  */
 import type { OnlineReader } from "../../../adapters/online-store.ts";
-import type { FeatureValue, Scalar, Status } from "../../../core/plan.ts";
+import type { FeatureValue, Scalar, Status, Value } from "../../../core/plan.ts";
 import type { Scorer } from "../../../core/scoring.ts";
 import { type JsonObject, readObjectOfAnyType } from "../body.ts";
 import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "../limits.ts";
 import type { Observations } from "../observations.ts";
 import { Problem } from "../problems.ts";
-import { createRowReader, type Row, scalarJson, valueJson } from "../read-rows.ts";
+import { createRowReader, type Row, RunJson, scalarJson } from "../read-rows.ts";
 import { readRequestFields } from "../request-fields.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import { type Catalogue, shorten, typeName } from "../selection.ts";
@@ -189,27 +189,28 @@ function columnsJson({ columns }: FeastSelection, rows: readonly (readonly Featu
     }
     return text;
   };
+  const statuses = new RunJson();
+  const times = new RunJson();
   let json = "";
   for (const { position, isDouble } of columns) {
-    let values = "";
-    let statuses = "";
-    let times = "";
+    const values = new Array<Value>(rows.length);
+    let integers = 0;
     for (let row = 0; row < rows.length; row++) {
       const { value, status, eventTimeMs } = rows[row][position];
-      const comma = row === 0 ? "" : ",";
-      values += comma + (isDouble && typeof value === "number" ? doubleJson(value) : valueJson(value));
-      statuses += comma + STATUSES[status];
-      times += comma + (status === "NOT_FOUND" ? NEVER : timeOf(eventTimeMs));
+      values[row] = value;
+      if (isDouble && Number.isInteger(value)) integers++;
+      statuses.add(STATUSES[status]);
+      times.add(status === "NOT_FOUND" ? NEVER : timeOf(eventTimeMs));
     }
-    json += `,{"values":[${values}],"statuses":[${statuses}],"event_timestamps":[${times}]}`;
+    const list = JSON.stringify(values);
+    const written = integers === 0 ? list : list.replace(WHOLE, "$&.0");
+    json += `,{"values":${written},"statuses":${statuses.end()},"event_timestamps":${times.end()}}`;
   }
   return json;
 }
 
-function doubleJson(value: number): string {
-  const text = scalarJson(value);
-  return Number.isInteger(value) && Math.abs(value) < 1e21 ? `${text}.0` : text;
-}
+/** A whole number in a list of numbers; Python writes one of type double with a decimal point. */
+const WHOLE = /(?<=[[,])-?\d+(?=[,\]])/g;
 
 function onDemandJson(
   { scorer, inputs, outputs }: OnDemand,
