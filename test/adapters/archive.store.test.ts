@@ -2,7 +2,7 @@ import { GetObjectCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/clien
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type ArchiveRow, ArchiveWriter, readArchive } from "../../adapters/archive.ts";
 import { DURABLE_CLIENT } from "../../adapters/durable-call.ts";
-import { type FaultProxy, startAwsFaultProxy } from "../harness/aws-fault-proxy.ts";
+import { type FaultProxy, startAwsFaultProxy } from "../../local/faults/aws-proxy.ts";
 import { createBucket, startEmulator, type TestEmulator, testClients } from "../harness/emulator.ts";
 
 const BUCKET = "archive-test";

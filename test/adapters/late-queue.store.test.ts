@@ -1,7 +1,7 @@
 import { QueryCommand } from "@aws-sdk/client-dynamodb";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type LateItem, LateQueue, lateKey } from "../../adapters/late-queue.ts";
-import { type FaultProxy, startAwsFaultProxy } from "../harness/aws-fault-proxy.ts";
+import { type FaultProxy, startAwsFaultProxy } from "../../local/faults/aws-proxy.ts";
 import { createTable, startEmulator, type TestEmulator, testClients } from "../harness/emulator.ts";
 
 const TABLE = "late-test";

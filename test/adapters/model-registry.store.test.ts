@@ -6,7 +6,7 @@ import { promote, retire, rollback } from "../../adapters/model/promotion.ts";
 import { registerModel } from "../../adapters/model/register.ts";
 import { servableCheck } from "../../adapters/model/servable.ts";
 import { ModelRegistry } from "../../adapters/model-registry.ts";
-import { type FaultProxy, startAwsFaultProxy } from "../harness/aws-fault-proxy.ts";
+import { type FaultProxy, startAwsFaultProxy } from "../../local/faults/aws-proxy.ts";
 import { createBucket, createTable, startEmulator, type TestEmulator, testClients } from "../harness/emulator.ts";
 import { alteredFolder, MODEL_FOLDER, modelPlan } from "../support/model-fixture.ts";
 

@@ -7,7 +7,7 @@ import {
   quarantineId,
   quarantinePartitions,
 } from "../../adapters/quarantine.ts";
-import { type FaultProxy, startAwsFaultProxy } from "../harness/aws-fault-proxy.ts";
+import { type FaultProxy, startAwsFaultProxy } from "../../local/faults/aws-proxy.ts";
 import { createBucket, createTable, startEmulator, type TestEmulator, testClients } from "../harness/emulator.ts";
 
 const BUCKET = "quarantine-test";

@@ -6,12 +6,12 @@ import { GetObjectCommand, ListObjectsV2Command } from "@aws-sdk/client-s3";
 import { type ArchiveRow, readArchive } from "../../adapters/archive.ts";
 import { EventCodec, type EventFields } from "../../adapters/avro/event-codec.ts";
 import { plan } from "../../features/plan.ts";
+import { type FaultProxy, startAwsFaultProxy } from "../../local/faults/aws-proxy.ts";
+import { startTcpFaultProxy, type TcpFaultProxy } from "../../local/faults/tcp-proxy.ts";
 import { startValkey, type TestValkey } from "../support/valkey.ts";
-import { type FaultProxy, startAwsFaultProxy } from "./aws-fault-proxy.ts";
 import { createBucket, createTable, startEmulator, type TestEmulator, testClients } from "./emulator.ts";
 import { bundleHandler, type FunctionBundle, type FunctionHost, processHost } from "./function-host.ts";
 import { InMemoryStream } from "./kinesis-stream.ts";
-import { startTcpFaultProxy, type TcpFaultProxy } from "./tcp-fault-proxy.ts";
 import { VirtualClock } from "./virtual-clock.ts";
 
 export const BUCKETS = { archive: "freshet-archive", quarantine: "freshet-quarantine" };

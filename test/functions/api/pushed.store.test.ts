@@ -18,7 +18,7 @@ import { type PackedRow, readValues, valuesFolder } from "../../../adapters/valu
 import type { BatchView, Scalar } from "../../../core/plan.ts";
 import { fullName, type PushedFeature, type Registration, storedView } from "../../../core/pushed-feature.ts";
 import { createPusher, createPushStore, type Pusher } from "../../../functions/api/pusher.ts";
-import { type FaultProxy, startAwsFaultProxy } from "../../harness/aws-fault-proxy.ts";
+import { type FaultProxy, startAwsFaultProxy } from "../../../local/faults/aws-proxy.ts";
 import { createBucket, createTable, startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
 import { type NaivePush, naiveRead } from "../../support/naive-pushed.ts";
 import { spineTable } from "../../support/offline-tables.ts";

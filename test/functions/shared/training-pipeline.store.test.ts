@@ -12,7 +12,7 @@ import {
   type Trained,
   type TrainingPorts,
 } from "../../../functions/shared/training-pipeline.ts";
-import { type FaultProxy, startAwsFaultProxy } from "../../harness/aws-fault-proxy.ts";
+import { type FaultProxy, startAwsFaultProxy } from "../../../local/faults/aws-proxy.ts";
 import { createBucket, createTable, startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
 import { alteredFolder, MODEL_FOLDER, modelPlan } from "../../support/model-fixture.ts";
 

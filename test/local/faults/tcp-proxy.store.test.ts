@@ -1,7 +1,7 @@
 import { Valkey } from "iovalkey";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { startValkey, type TestValkey } from "../support/valkey.ts";
-import { startTcpFaultProxy, type TcpFaultProxy } from "./tcp-fault-proxy.ts";
+import { startTcpFaultProxy, type TcpFaultProxy } from "../../../local/faults/tcp-proxy.ts";
+import { startValkey, type TestValkey } from "../../support/valkey.ts";
 
 let valkey: TestValkey;
 let direct: Valkey;

@@ -3,7 +3,7 @@
  * answer (the caller cannot know whether it was done), in the middle of a pipeline, or for good.
  */
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
-import { LOOPBACK } from "../../local/ports.ts";
+import { LOOPBACK } from "../ports.ts";
 
 export interface TcpFaultProxy {
   readonly host: string;
@@ -21,7 +21,8 @@ export interface TcpFaultProxy {
   stop(): Promise<void>;
 }
 
-export async function startTcpFaultProxy(target: { host: string; port: number }): Promise<TcpFaultProxy> {
+/** @param port to listen on. @default any that is free */
+export async function startTcpFaultProxy(target: { host: string; port: number }, port = 0): Promise<TcpFaultProxy> {
   const pairs = new Set<{ near: Socket; far: Socket; held: Buffer[] }>();
   let refusing = false;
   let muted = false;
@@ -61,7 +62,10 @@ export async function startTcpFaultProxy(target: { host: string; port: number })
       socket.on("close", end);
     }
   });
-  await new Promise<void>((resolve) => server.listen(0, LOOPBACK, resolve));
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, LOOPBACK, resolve);
+  });
 
   const cut = (): void => {
     for (const { near, far } of pairs) {

@@ -4,7 +4,7 @@
  */
 import { createServer, type IncomingMessage, request, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { LOOPBACK } from "../../local/ports.ts";
+import { LOOPBACK } from "../ports.ts";
 
 /** One request, as the test sees it. */
 export interface Exchange {
@@ -40,6 +40,7 @@ export interface FaultProxy {
 export async function startAwsFaultProxy(targetUrl: string): Promise<FaultProxy> {
   const target = new URL(targetUrl);
   const exchanges: Exchange[] = [];
+  const counts = new Map<string, number>();
   let decide: ((exchange: Exchange) => Fault | null) | null = null;
 
   const forward = (incoming: IncomingMessage, body: Buffer): Promise<{ status: number; headers: any; body: Buffer }> =>
@@ -68,7 +69,8 @@ export async function startAwsFaultProxy(targetUrl: string): Promise<FaultProxy>
 
   async function handle(incoming: IncomingMessage, answer: ServerResponse): Promise<void> {
     const operation = operationOf(incoming);
-    const exchange = { operation, index: exchanges.filter((earlier) => earlier.operation === operation).length };
+    const exchange = { operation, index: counts.get(operation) ?? 0 };
+    counts.set(operation, exchange.index + 1);
     exchanges.push(exchange);
     const body = await collect(incoming);
     const fault = decide?.(exchange) ?? null;
