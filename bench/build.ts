@@ -96,7 +96,8 @@ async function build(folder: string, file: string, sealMs: number, store: TestSt
       const { joinKey } = plan.entities.find(({ name }) => name === group.entity)!;
       await session.run(`CREATE OR REPLACE VIEW lean AS ${leanArchiveSql(group, joinKey, "archive")}`);
       const events = entityEventsSql(plan, group.entity, { archive: "lean", older: false });
-      const target = { group, epoch: 1, sealMs, generation: Date.now() * 1000, fromMs: 0, completes: true };
+      const listedUs = Date.now() * 1000;
+      const target = { group, epoch: 1, sealMs, generation: listedUs, listedUs, fromMs: 0, completes: true };
       const writer = store === null ? null : new BucketWriter(store, target, ALL);
       for await (const entity of buildEntities(session, { group, sources: [{ tenant: "default", events }], sealMs })) {
         await writer?.add(entity);

@@ -6,6 +6,7 @@ import { Batch, touchCall } from "./calls.ts";
 import { type Command, commandError, type ValkeyConnection } from "./connection.ts";
 import { type FunctionSource, functionSource, type Procedure } from "./function-source.ts";
 import { controlKey, runBytes } from "./layout.ts";
+import { type MendAnswer, readMendAnswer } from "./mend.ts";
 import { encodePushCall, type PushCall } from "./push.ts";
 import { encodePutCall, type PutCall, type PutFate, readPutFates } from "./put.ts";
 import type { PreparedEvent } from "./record.ts";
@@ -146,6 +147,20 @@ export class StoreApplier {
     return answers.map((answer, c) => {
       if (answer instanceof Error) throw commandError(answer);
       return readPutFates(readReply(answer as unknown[]).outcomes, calls[c].puts.length);
+    });
+  }
+
+  /**
+   * Repairs entities (`encodeMend`), in one round trip.
+   * @returns for each call what became of each of its entities, in order
+   * @throws InfrastructureError when a call was refused or failed: some of the others may have been done
+   */
+  async mend(calls: readonly PutCall[]): Promise<MendAnswer[][]> {
+    const answers = await this.send("mend", calls, encodePutCall);
+    return answers.map((answer, c) => {
+      if (answer instanceof Error) throw commandError(answer);
+      const { nowMs, outcomes } = readReply(answer as unknown[]);
+      return calls[c].puts.map((_, i) => readMendAnswer(outcomes?.[i] ?? null, nowMs));
     });
   }
 

@@ -73,7 +73,7 @@ function groupSpec(group: Group) {
   };
 }
 
-const PROCEDURES = ["apply", "touch", "put", "push"] as const;
+const PROCEDURES = ["apply", "touch", "put", "mend", "push"] as const;
 export type Procedure = (typeof PROCEDURES)[number];
 
 export interface FunctionSource {
@@ -81,6 +81,7 @@ export interface FunctionSource {
   readonly apply: string;
   readonly touch: string;
   readonly put: string;
+  readonly mend: string;
   readonly push: string;
   readonly source: string;
   /** The same as a script, for a server that refuses functions: the last argument is the procedure's name. */
@@ -99,12 +100,13 @@ export function functionSource(plan: Plan): FunctionSource {
   ).join("\n");
   const dispatch = `return ({ ${PROCEDURES.map((name) => `${name} = ${name}`).join(", ")} })[table.remove(ARGV)](KEYS, ARGV)`;
   const ending = (text: string) => body.replace(/^--@REGISTER@$/m, () => text);
-  const { apply, touch, put, push } = names as Record<Procedure, string>;
+  const { apply, touch, put, mend, push } = names as Record<Procedure, string>;
   return {
     library,
     apply,
     touch,
     put,
+    mend,
     push,
     source: `#!lua name=${library}\n${ending(register)}`,
     script: ending(dispatch),

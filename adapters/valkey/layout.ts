@@ -27,7 +27,8 @@
  *   i <u32> <u8>              one such chunk, by the identity's first k bits
  *   A, A<slot>                lifetime: absorbed tile and objects     P, P<slot>  lifetime before the slots' births (bulk)
  *   g                         f64 generation of the newest put: the store's clock (µs) before its archive was listed
- *   R <u32>                   identities repaired into the lifetime
+ *   R                         f64 clock (µs) of the newest repair, then what was repaired and may not be in the archive yet: 8
+ *                             bytes identity, u32 fingerprint of the payload, f64 visible time (ms)
  */
 import type { Scalar } from "../../core/plan.ts";
 import { hash64 } from "../hash.ts";
@@ -152,6 +153,8 @@ export function objectField(slotId: number, levelId: number, index: number): Buf
 export const META_FIELD = Buffer.from("m");
 /** Of what was pushed: no view has such a name. */
 export const PUSHED_REV_FIELD = "#";
+export const GENERATION_FIELD = Buffer.from("g");
+export const REPAIRS_FIELD = Buffer.from("R");
 export const ABSORBED_FIELD = Buffer.from("A");
 export const PRE_FIELD = Buffer.from("P");
 export const absorbedObjectField = (slotId: number): Buffer => Buffer.from([0x41, slotId]);

@@ -19,16 +19,18 @@ export interface PutCall {
 
 /**
  * `moved`: the bucket's seal is not the one that this was built for; build anew. `older`: what stands there was built from
- * as new a listing of the archive, or a newer one. `held`: the entity is not folded up to the seal, since a failover is not cleared, a newer plan's
- * slots are being born, or the seal stood so long that folding takes further calls; try again.
+ * as new a listing of the archive, or a newer one, or an event was repaired since this one's listing. `held`: the entity is not folded up to the seal, since a failover is not cleared, a newer plan's
+ * slots are being born, a repair is not in the archive yet, or the seal stood so long that folding takes further calls; try again.
  */
 export type PutFate = "put" | "moved" | "older" | "held";
 const FATES: readonly PutFate[] = ["put", "moved", "older", "held"];
 
 export interface PutHeader {
   readonly sealIndex: number;
-  /** The store's clock (µs), taken before the archive was listed. */
+  /** The store's clock (µs), taken before the archive was listed; greater where an earlier put's was ahead. */
   readonly generation: number;
+  /** That clock as it was. @default generation */
+  readonly listedUs?: number;
   /** True when the archive goes back to the stream's beginning: then what is absorbed is replaced too. */
   readonly whole: boolean;
   /** Tiles that start before this base index are left as they are. */
@@ -37,7 +39,7 @@ export interface PutHeader {
   readonly newestMs: number | null;
 }
 
-const HEADER_BYTES = 26;
+const HEADER_BYTES = 34;
 
 /** @param fields names and values of every tile and object that any window still needs, in turn */
 export function encodePut(group: Group, header: PutHeader, fields: readonly Buffer[]): Buffer {
@@ -50,6 +52,7 @@ export function encodePut(group: Group, header: PutHeader, fields: readonly Buff
   bytes[13] = header.whole ? 1 : 0;
   bytes.writeUInt32LE(header.fromIndex, 14);
   bytes.writeDoubleLE(header.newestMs ?? -1, 18);
+  bytes.writeDoubleLE(header.listedUs ?? header.generation, 26);
   let at = HEADER_BYTES;
   for (let i = 0; i < fields.length; i += 2) {
     at = bytes.writeUInt8(fields[i].length, at);

@@ -24,6 +24,7 @@ export interface WriterTarget {
   readonly sealMs: number;
   /** The store's clock (µs), taken before the archive was listed. */
   readonly generation: number;
+  readonly listedUs: number;
   /** Event time at which the archive begins; 0 when it is whole. */
   readonly fromMs: number;
   /** Whether all tenants are built, so that a bucket that is done is complete. */
@@ -78,10 +79,11 @@ export class BucketWriter {
    */
   async add(entity: BuiltEntity): Promise<number[]> {
     const done = this.full() ? await this.flush(entity.bucket) : [];
-    const { group, sealMs, generation, fromMs } = this.target;
+    const { group, sealMs, generation, listedUs, fromMs } = this.target;
     const header = {
       sealIndex: sealMs / group.baseMs,
       generation,
+      listedUs,
       whole: fromMs <= 0,
       fromIndex: Math.ceil(fromMs / group.baseMs),
       newestMs: entity.newestMs,
@@ -133,7 +135,7 @@ export class BucketWriter {
       if (tries > 0) await sleep(tries < 3 ? 5 : HELD_DELAY_MS);
       const fates = await this.applier.put(left);
       if (fates.some((of) => of.includes("moved"))) throw new Interrupted("moved");
-      // Nobody else builds here, or knows of what this one has listed: a clock that ran ahead, before a failover.
+      // A repair since the listing; or, since nobody else builds here, a clock that ran ahead, before a failover.
       if (fates.some((of) => of.includes("older"))) throw new Interrupted("older");
       left = left.flatMap(({ bucket, puts }, c) => {
         const held = puts.filter((_, i) => fates[c][i] === "held");

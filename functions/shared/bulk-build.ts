@@ -166,7 +166,10 @@ class Build {
         if (error.kind === "taken") return this.report("waiting", `another build of ${this.stream.name} has begun`);
         if (error.kind === "held") {
           await this.ports.progress.put(this.stream.name, this.record, this.replaces);
-          return this.report("waiting", "the store folds nothing: look at `freshet status`, then `freshet recover`");
+          return this.report(
+            "waiting",
+            "the store folds nothing, or a repair is not finished: look at `freshet status`, then `freshet recover`",
+          );
         }
         if (error.kind === "anew") {
           this.replaces = (await this.ports.progress.get(this.stream.name))?.id ?? null;
@@ -191,7 +194,8 @@ class Build {
     if (epoch === null) throw new Interrupted("held");
     const applier = new StoreApplier(connection, plan, epoch);
     // Above all that was put before, whichever node's clock that was.
-    const generation = Math.max(await storeClockUs(connection), this.record.generation + 1);
+    const listedUs = await storeClockUs(connection);
+    const generation = Math.max(listedUs, this.record.generation + 1);
     const { split } = this.record;
     if (split > MAX_SPLIT) throw this.tooLarge();
     // Until a bucket is done: a call that is killed before, by its memory or its time, has the next one take fewer at once.
@@ -212,6 +216,7 @@ class Build {
           epoch,
           sealMs,
           generation,
+          listedUs,
           fromMs,
           completes,
           ratePerS: this.request.ratePerS,
@@ -299,7 +304,7 @@ class Build {
 }
 
 /** Microseconds of one primary, always the same while it lives: generations are compared with each other alone. */
-async function storeClockUs(connection: ValkeyConnection): Promise<number> {
+export async function storeClockUs(connection: ValkeyConnection): Promise<number> {
   const [node] = await connection.primaries();
   const [seconds, micros] = await node.time();
   return Number(seconds) * 1_000_000 + Number(micros);

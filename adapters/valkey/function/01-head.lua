@@ -25,7 +25,9 @@
 -- Result of all: { code, detail, outcome for each key ... }. code > 0 is the store's clock in ms, detail is 1 while
 -- a failover is not cleared or the store is being restored. Outcomes are left out when every record was applied; else, for each record: 0 applied,
 -- 1 and u32 (first apply time modulo 2^32) duplicate, 2 sealed. Of a put, for each key: empty when it was put, 1 the bucket's seal is another one, 2 something as new
--- has been put already, 3 nothing may be folded now. Of a push, for each key: empty, or 1 when it is
+-- has been put or repaired already, 3 nothing may be folded now. Of a mend, for each key: empty when there were identities alone, 1 somebody
+-- has put or repaired since, 2 nothing may be folded now; else 0, and for each record 0 repaired, 1 and fingerprint and visible time
+-- (4, f64) repaired before, 2 not sealed, 3 left to a build that is not complete. Of a push, for each key: empty, or 1 when it is
 -- too far ahead of the store's clock. Negative codes are in adapters/valkey/replies.ts.
 
 --@SPEC@

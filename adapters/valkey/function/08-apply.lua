@@ -50,6 +50,41 @@ local function programOf(g, layout, mask)
 end
 
 local x = {} -- values of one record's payload
+
+-- The record at a place of a blob, its values in `x`, and where the next one begins.
+local function readRecord(g, blob, at)
+  local id, offset, mask = unpackStruct("<c8I4I4", blob, at)
+  local payload = payloadOf(g, mask)
+  local count, next_ = payload.values, at + 16
+  if count == 1 then x[1], next_ = unpackStruct(payload.format, blob, next_)
+  elseif count > 0 then
+    local all = { unpackStruct(payload.format, blob, next_) }
+    for i = 1, count do x[i] = all[i] end
+    next_ = all[count + 1]
+  end
+  return id, offset, mask, payload, next_
+end
+
+-- Folds the record in `x` into cells.
+local function addToCells(g, layout, v, mask)
+  local program = programOf(g, layout, mask)
+  for p = 1, #program, 3 do
+    local kind, cell = program[p], program[p + 1]
+    if kind == COUNT then
+      v[cell] = v[cell] + 1
+    else
+      local value = x[program[p + 2]]
+      if kind == SUM then v[cell + 1] = v[cell + 1] + value
+      elseif kind == MINIMUM then if value < v[cell] then v[cell] = value end
+      elseif kind == MAXIMUM then if value > v[cell] then v[cell] = value end
+      else
+        v[cell] = v[cell] + value
+        v[cell + 1] = v[cell + 1] + x[program[p + 2] + 1]
+      end
+    end
+  end
+end
+
 local names, out = {}, {}
 local outcome, outcomes = {}, 0
 
@@ -112,16 +147,8 @@ local function applyEntity(key, blob, g, seal, births, nowMs, nowUs, frozen)
       end
       for _ = 1, count do
         record = record + 1
-        local id, offset, mask = unpackStruct("<c8I4I4", blob, at)
-        local payload = payloadOf(g, mask)
-        local values_, next_ = payload.values, at + 16
-        if values_ == 1 then x[1], next_ = unpackStruct(payload.format, blob, next_)
-        elseif values_ > 0 then
-          local all = { unpackStruct(payload.format, blob, next_) }
-          for i = 1, values_ do x[i] = all[i] end
-          next_ = all[values_ + 1]
-        end
-        at = next_
+        local id, offset, mask, payload
+        id, offset, mask, payload, at = readRecord(g, blob, at)
         local known
         if chunks then known = findId(loadChunk(chunks, chunkOf(chunks, id)), id)
         elseif ids ~= "" then known = findId(ids, id) end
@@ -143,22 +170,7 @@ local function applyEntity(key, blob, g, seal, births, nowMs, nowUs, frozen)
               if meta.flags % 2 == 0 then meta.flags = meta.flags + 1 end
             end
           end
-          local program = programOf(g, layout, mask)
-          for p = 1, #program, 3 do
-            local kind, cell = program[p], program[p + 1]
-            if kind == COUNT then
-              v[cell] = v[cell] + 1
-            else
-              local value = x[program[p + 2]]
-              if kind == SUM then v[cell + 1] = v[cell + 1] + value
-              elseif kind == MINIMUM then if value < v[cell] then v[cell] = value end
-              elseif kind == MAXIMUM then if value > v[cell] then v[cell] = value end
-              else
-                v[cell] = v[cell] + value
-                v[cell + 1] = v[cell + 1] + x[program[p + 2] + 1]
-              end
-            end
-          end
+          addToCells(g, layout, v, mask)
           local time = index * base + offset
           for o = 1, #objects do
             local object = objects[o]

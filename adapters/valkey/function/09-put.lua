@@ -72,13 +72,19 @@ local function replace(key, g, seal, from, whole, out)
 end
 
 local function putEntity(key, blob, g, seal, births, nowMs, nowUs, held)
-  local _, expected, generation, whole, from, newest, at = unpackStruct("<BI4dBI4d", blob)
+  local _, expected, generation, whole, from, newest, listed, at = unpackStruct("<BI4dBI4dd", blob)
   if held then return HELD end
   if expected ~= seal then return MOVED end
-  local raw = redis.call("HMGET", key, "m", "g")
+  local raw = redis.call("HMGET", key, "m", "g", "R")
   local meta = readMeta(raw[1], seal)
   if meta.folded > seal then return MOVED end
   if raw[2] and unpackStruct("<d", raw[2]) >= generation then return OLDER end
+  if raw[3] then
+    -- A repair that the listing may lack; or one whose archive row is still being written.
+    local clock, unsettled = readRepairs(raw[3])
+    if clock >= listed then return OLDER end
+    if isRecent(unsettled, nowMs) then return HELD end
+  end
   local born = not raw[1]
   if seal > meta.folded then
     local folded = fold(key, g, meta, seal, births, newestBelow(g, meta, seal))
@@ -96,15 +102,11 @@ local function putEntity(key, blob, g, seal, births, nowMs, nowUs, held)
   end
   if not born then
     local stale = replace(key, g, seal, from, whole == 1, out)
+    -- What was repaired is in the archive, or is not in these tiles any more.
+    if raw[3] and whole == 1 then stale[#stale + 1] = "R" end
     if #stale > 0 then deleteMany(key, stale) end
   end
   if newest >= 0 then keepNewest(meta.newest, newest, g.base, g.newestKept) end
-  local stays = floor(meta.flags / 2) % 2 == 1
-  if g.expire and stays then meta.flags = meta.flags - 2 end
-  if not g.expire and not stays then meta.flags = meta.flags + 2 end
-  out[2] = writeMeta(meta, nowUs)
-  writeMany(key, out)
-  if g.expire then redis.call("PEXPIREAT", key, max(meta.newest[1] or 0, nowMs) + g.expire)
-  elseif not stays and not born then redis.call("PERSIST", key) end
+  writeBelow(key, g, meta, born, out, nowMs, nowUs)
   return nil
 end

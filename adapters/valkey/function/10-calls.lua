@@ -63,6 +63,7 @@ end
 local function apply(keys, args) return each(keys, args, applyEntity) end
 local function touch(keys, args) return each(keys, args, touchEntity) end
 local function put(keys, args) return each(keys, args, putEntity) end
+local function mend(keys, args) return each(keys, args, mendEntity) end
 
 local function push(keys, args)
   if not pack then bind() end
