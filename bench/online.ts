@@ -94,7 +94,7 @@ export async function measureCase(
       signal.throwIfAborted();
       await moveSeal(stage);
       for (const [kept, server, order] of orders) {
-        const result = await timed(stage, server, order, round === 0 ? durationMs / 2 : durationMs);
+        const result = await timed(stage, server, order, round === 0 ? 2 * durationMs : durationMs);
         if (round > 0) kept.push(result);
       }
     }

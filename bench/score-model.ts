@@ -64,7 +64,7 @@ export async function measureModel(stage: Stage, { quick, signal, say }: Benchma
         signal.throwIfAborted();
         await moveSeal(stage);
         for (const [kept, server, order] of orders) {
-          const result = await timed(stage, server, order, round === 0 ? durationMs / 2 : durationMs);
+          const result = await timed(stage, server, order, round === 0 ? 2 * durationMs : durationMs);
           if (round > 0) kept.push(result);
         }
       }
