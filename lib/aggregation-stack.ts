@@ -3,6 +3,7 @@ import type { Construct } from "constructs";
 import { Aggregator, type AggregatorProps } from "./constructs/aggregator.ts";
 import { Builder } from "./constructs/builder.ts";
 import { Materializer } from "./constructs/materializer.ts";
+import { Replayer } from "./constructs/replayer.ts";
 import type { SecureTable } from "./constructs/secure-table.ts";
 import { Snapshotter, type SnapshotterProps } from "./constructs/snapshotter.ts";
 import { Sweeper } from "./constructs/sweeper.ts";
@@ -14,7 +15,7 @@ export interface AggregationStackProps extends Omit<AggregatorProps & Snapshotte
   readonly jobs: SecureTable;
 }
 
-/** Streams to online store: apply, advance the seal, sweep, keep snapshots, build from the archive, run batch views. Stateless. */
+/** Streams to online store: apply, advance the seal, sweep, keep snapshots, build from the archive, run batch views, replay. Stateless. */
 export class AggregationStack extends FreshetStack {
   readonly aggregator: Aggregator;
   readonly watchkeeper: Watchkeeper;
@@ -22,6 +23,7 @@ export class AggregationStack extends FreshetStack {
   readonly snapshotter: Snapshotter;
   readonly builder: Builder;
   readonly materializer: Materializer;
+  readonly replayer: Replayer;
 
   constructor(scope: Construct, deployment: Deployment, props: AggregationStackProps) {
     super(scope, "aggregation", { deployment, description: "Freshet: exactly-once aggregation" });
@@ -33,6 +35,7 @@ export class AggregationStack extends FreshetStack {
     this.snapshotter = new Snapshotter(this, "Snapshotter", { deployment, ...props });
     this.builder = new Builder(this, "Builder", { deployment, ...props });
     this.materializer = new Materializer(this, "Materializer", { deployment, ...props });
+    this.replayer = new Replayer(this, "Replayer", { deployment, ...props });
     for (const [name, { lambda }] of Object.entries({
       AggregateFunction: this.aggregator.fn,
       ControlFunction: this.watchkeeper.control,
@@ -41,6 +44,7 @@ export class AggregationStack extends FreshetStack {
       SnapshotFunction: this.snapshotter.fn,
       BuildFunction: this.builder.fn,
       MaterializeFunction: this.materializer.fn,
+      ReplayFunction: this.replayer.fn,
     })) {
       new CfnOutput(this, name, { value: lambda.functionName });
     }

@@ -17,16 +17,20 @@ export function addStacks(app: App, deployment: Deployment): void {
   const { store } = new OnlineStoreStack(app, deployment);
   const { archive, quarantine, lateQueue, controlTable, keys, models, jobs, audit, features } = storage;
   const ingest = new IngestStack(app, deployment, { streams, keys: storage.keys, store });
-  const { aggregator, watchkeeper, sweeper, snapshotter, materializer } = new AggregationStack(app, deployment, {
-    streams,
-    store,
-    archive,
-    quarantine,
-    lateQueue,
-    controlTable,
-    snapshots: storage.snapshots,
-    jobs,
-  });
+  const { aggregator, watchkeeper, sweeper, snapshotter, materializer, replayer } = new AggregationStack(
+    app,
+    deployment,
+    {
+      streams,
+      store,
+      archive,
+      quarantine,
+      lateQueue,
+      controlTable,
+      snapshots: storage.snapshots,
+      jobs,
+    },
+  );
   const serving = new ServingStack(app, deployment, {
     store,
     keys,
@@ -46,7 +50,7 @@ export function addStacks(app: App, deployment: Deployment): void {
       ? []
       : [new TrainingStack(app, deployment, { archive, data: storage.training, models, training })];
   new MonitoringStack(app, deployment, {
-    watched: [aggregator, watchkeeper, store, compactor, materializer, snapshotter, ...machines, serving.api],
+    watched: [aggregator, watchkeeper, store, compactor, materializer, snapshotter, replayer, ...machines, serving.api],
     functions: [
       ingest.fn,
       aggregator.fn,
@@ -57,6 +61,7 @@ export function addStacks(app: App, deployment: Deployment): void {
       compactor.fn,
       historical.fn,
       materializer.fn,
+      replayer.fn,
       serving.fn,
       serving.authorizer,
     ],

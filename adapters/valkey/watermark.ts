@@ -198,12 +198,15 @@ export class Watermark {
     await this.connection.demand([{ key, name: "EVAL", args: [RESTART, 1, key, nowMs] }]);
   }
 
-  /** Forgets shards that the stream lists no more (they were closed, read, and have expired), and batches given up. */
+  /**
+   * Forgets shards that the stream lists no more (they were closed, read, and have expired), and batches given up. A batch of
+   * no listed shard stays until then: it may be one that was given up and is delivered again.
+   */
   async forget(stream: string, state: Registrations, shards: readonly ShardInfo[], nowMs: number): Promise<void> {
     const listed = new Set(shards.map(({ id }) => id));
     const gone = [...state.committed].filter(([shard]) => !listed.has(shard));
-    const spans = state.outstanding.filter((span) => !listed.has(span.shard) || isGivenUp(span, nowMs));
-    const bounds = state.bounds.filter((bound) => !listed.has(bound.shard) || isGivenUp(bound, nowMs));
+    const spans = state.outstanding.filter((span) => isGivenUp(span, nowMs));
+    const bounds = state.bounds.filter((bound) => isGivenUp(bound, nowMs));
     const pairs = [
       ...gone.map(([shard, arrivalMs]) => [`c:${shard}`, String(arrivalMs)]),
       ...spans.map((span) => [spanField(span), spanValue(span)]),

@@ -6,7 +6,7 @@ import type { ArchiveRow, ArchiveWriter } from "../../adapters/archive.ts";
 import { type EventCodec, isHeartbeat } from "../../adapters/avro/event-codec.ts";
 import { deaggregate } from "../../adapters/kpl.ts";
 import type { LateItem, LateQueue } from "../../adapters/late-queue.ts";
-import type { QuarantinedRecord, QuarantineWriter } from "../../adapters/quarantine.ts";
+import type { QuarantineWriter } from "../../adapters/quarantine.ts";
 import type { ApplyResult, EntityFate, StoreApplier } from "../../adapters/valkey/applier.ts";
 import type { PreparedEvent, RecordPacker } from "../../adapters/valkey/record.ts";
 import type { StatsUpdate } from "../../adapters/valkey/stats.ts";
@@ -16,12 +16,24 @@ import { checkEvent } from "../../core/event.ts";
 import type { Stream } from "../../core/plan.ts";
 import { floorTo } from "../../core/window.ts";
 import { type Conflicts, findConflicts } from "./identity-conflicts.ts";
+import { type Refused, refuse } from "./refusal.ts";
 
 /** One record as the mapping delivers it. */
 export interface StreamRecord {
   readonly sequence: string;
   readonly arrivalMs: number;
   readonly bytes: Buffer;
+  /** Index within its KPL-aggregated record, of an event that was taken out of one. @default 0 */
+  readonly subSequence?: number;
+}
+
+/** Records that the mapping delivers no more: it gave them up, or they were set aside. Their arrival keeps nothing above the seal. */
+export interface Again {
+  /**
+   * What the batch is registered under: its shard, when it is what the mapping gave up, so that the registrations of those
+   * deliveries go too; else a name that no shard has, so that nobody else's do.
+   */
+  readonly registeredAs: string;
 }
 
 export interface AggregationPorts {
@@ -45,16 +57,13 @@ export interface BatchResult extends StatsUpdate {
 interface Candidate {
   readonly record: StreamRecord;
   readonly subSequence: number;
+  /** Of this event alone. */
+  readonly bytes: Buffer;
   readonly tenant: string;
   readonly eventId: string;
   readonly eventTimeMs: number;
   readonly fields: Readonly<Record<string, unknown>>;
   readonly prepared: PreparedEvent;
-}
-
-interface Refused {
-  readonly quarantined: QuarantinedRecord;
-  readonly row: ArchiveRow;
 }
 
 /**
@@ -65,11 +74,13 @@ export async function aggregateBatch(
   ports: AggregationPorts,
   shard: string,
   records: readonly StreamRecord[],
+  again: Again | null = null,
 ): Promise<BatchResult> {
   const { stream, watermark } = ports;
-  const span = spanOf(shard, records);
+  const span = spanOf(again?.registeredAs ?? shard, records);
   const { candidates, refused } = decodeBatch(ports, shard, records);
-  const stamp = await watermark.register(stream.name, span, lateStarts(stream, candidates, span.firstArrivalMs));
+  const protectedMs = again === null ? span.firstArrivalMs - stream.allowedLatenessMs : Number.POSITIVE_INFINITY;
+  const stamp = await watermark.register(stream.name, span, lateStarts(stream, candidates, protectedMs));
   const { fates, nowMs, failover, refusedLater } = await applyAll(ports, shard, candidates);
   refused.push(...refusedLater);
   const rows: ArchiveRow[] = [];
@@ -97,7 +108,7 @@ export async function aggregateBatch(
   const arrivalMs = Math.max(...records.map((record) => record.arrivalMs));
   await watermark.clear(
     stream.name,
-    shard,
+    span.shard,
     records.map(({ sequence }) => sequence),
     arrivalMs,
     null,
@@ -143,8 +154,7 @@ const spanOf = (shard: string, records: readonly StreamRecord[]): BatchSpan => (
 });
 
 /** Base tiles of events that the batch's arrival does not keep above the seal, ascending. Nearly always none. */
-function lateStarts(stream: Stream, candidates: readonly Candidate[], firstArrivalMs: number): number[] {
-  const protectedMs = firstArrivalMs - stream.allowedLatenessMs;
+function lateStarts(stream: Stream, candidates: readonly Candidate[], protectedMs: number): number[] {
   const starts = new Set<number>();
   for (const { eventTimeMs } of candidates) {
     if (eventTimeMs < protectedMs) starts.add(floorTo(eventTimeMs, stream.baseMs));
@@ -161,10 +171,11 @@ function decodeBatch(ports: AggregationPorts, shard: string, records: readonly S
     try {
       parts = deaggregate(record.bytes) ?? [record.bytes];
     } catch (error) {
-      refused.push(refuse(ports.stream, shard, record, 0, record.bytes, null, error));
+      refused.push(refuse(ports.stream, shard, record, record.subSequence ?? 0, record.bytes, null, error));
       continue;
     }
-    parts.forEach((part, subSequence) => {
+    parts.forEach((part, i) => {
+      const subSequence = (record.subSequence ?? 0) + i;
       const bytes = part as Buffer;
       if (isHeartbeat(bytes)) return;
       let fields: Record<string, unknown> | null = null;
@@ -173,7 +184,7 @@ function decodeBatch(ports: AggregationPorts, shard: string, records: readonly S
         const checked = checkEvent(ports.stream, fields, record.arrivalMs);
         const { tenant, eventId, eventTimeMs } = checked;
         const prepared = ports.packer.prepare(tenant, eventId, eventTimeMs, fields);
-        candidates.push({ record, subSequence, tenant, eventId, eventTimeMs, fields, prepared });
+        candidates.push({ record, subSequence, bytes, tenant, eventId, eventTimeMs, fields, prepared });
       } catch (error) {
         if (error instanceof InfrastructureError) throw error;
         refused.push(refuse(ports.stream, shard, record, subSequence, bytes, fields, error));
@@ -206,9 +217,9 @@ async function applyAll(ports: AggregationPorts, shard: string, candidates: read
       failover ||= one.failover;
     } catch (error) {
       if (!isFunctionError(error)) throw error;
-      const { record, subSequence, fields } = candidate;
+      const { record, subSequence, bytes, fields } = candidate;
       fates.push(null);
-      refusedLater.push(refuse(ports.stream, shard, record, subSequence, record.bytes, fields, error));
+      refusedLater.push(refuse(ports.stream, shard, record, subSequence, bytes, fields, error));
     }
   }
   return { fates, nowMs, failover, refusedLater };
@@ -216,46 +227,6 @@ async function applyAll(ports: AggregationPorts, shard: string, candidates: read
 
 const isFunctionError = (error: unknown): boolean =>
   error instanceof FreshetError && error.code === "store_function_failed";
-
-function refuse(
-  stream: Stream,
-  shard: string,
-  { sequence, arrivalMs }: StreamRecord,
-  subSequence: number,
-  bytes: Uint8Array,
-  fields: Readonly<Record<string, unknown>> | null,
-  error: unknown,
-): Refused {
-  // Anything but our own error is a bug that this record brought to light: it must not stop the shard.
-  const known = error instanceof FreshetError;
-  const reason = known ? error.code : "processing_failed";
-  const tenant = typeof fields?.["tenant"] === "string" ? fields["tenant"] : null;
-  const delivery = { stream: stream.name, arrivalMs, shard, sequence, subSequence };
-  const eventId = fields?.[stream.eventId];
-  const eventTimeMs = fields?.[stream.eventTime];
-  const singleObject = bytes.length >= 10 && bytes[0] === 0xc3 && bytes[1] === 0x01;
-  return {
-    quarantined: {
-      ...delivery,
-      tenant,
-      reason,
-      field: known ? (error.field ?? null) : null,
-      message: known ? error.message : "an unexpected error; the function's log has it",
-      fingerprint: singleObject ? Buffer.from(bytes.subarray(2, 10)).toString("hex") : null,
-      bytes,
-    },
-    row: {
-      ...delivery,
-      tenant,
-      eventId: typeof eventId === "string" ? eventId : null,
-      eventTimeMs: typeof eventTimeMs === "number" && Number.isSafeInteger(eventTimeMs) ? eventTimeMs : null,
-      identity: null,
-      fields,
-      fates: [],
-      reason,
-    },
-  };
-}
 
 const isSealed = ({ fate }: EntityFate): boolean => fate === "sealed";
 const isDuplicate = ({ fate }: EntityFate): boolean => fate === "duplicate";

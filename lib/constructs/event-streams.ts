@@ -73,6 +73,11 @@ export class EventStreams extends Construct {
     fn.set("streams", this.namesJson(fn));
   }
 
+  /** To know which stream an ARN is of. */
+  tellNames(fn: NodeFunction): void {
+    fn.set("streams", this.namesJson(fn));
+  }
+
   private arns(): string[] {
     return [...this.byName.values()].map((stream) => stream.streamArn);
   }

@@ -27,6 +27,8 @@ export type ServiceMetric = "ScoreLatencyMs" | "FeaturesMissing" | "Degraded";
 export type StoreMetric = "BucketsNotOk";
 /** What the snapshot function writes each round. */
 export type SnapshotMetric = "SnapshotAgeMs" | "SnapshotsWritten" | "SnapshotsTooLarge";
+/** What the replay function writes each five minutes. */
+export type ReplayMetric = "FailedBatches" | "FailedBatchesParked" | "FailedBatchesReplayed";
 export type RouterMetric =
   | "ModelsRefused"
   | "RequestCount"
@@ -46,9 +48,9 @@ export function streamMetric(name: StreamMetric, stream: string, statistic: stri
   return metric(name, { stream }, statistic, period);
 }
 
-/** @param service a feature service of the plan, or the function `api`, `ingest`, `control` or `snapshot` */
+/** @param service a feature service of the plan, or the function `api`, `ingest`, `control`, `snapshot` or `replay` */
 export function serviceMetric(
-  name: ServiceMetric | RouterMetric | StoreMetric | SnapshotMetric,
+  name: ServiceMetric | RouterMetric | StoreMetric | SnapshotMetric | ReplayMetric,
   service: string,
   statistic: string,
 ): Metric {

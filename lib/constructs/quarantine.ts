@@ -41,6 +41,17 @@ export class Quarantine extends Construct {
     this.index.grantWrite(fn);
   }
 
+  /** To deliver again what is kept here, and to remove what was given up once it is delivered. */
+  grantReplay(fn: NodeFunction): void {
+    const givenUp = this.bucket.arnForObjects("aws/lambda/*");
+    this.grantWrite(fn);
+    this.index.grantRead(fn);
+    fn.allow(["s3:ListBucket"], [this.bucket.bucketArn]);
+    fn.allow(["s3:GetObject"], [this.bucket.arnForObjects("quarantine/*"), givenUp]);
+    fn.allow(["s3:DeleteObject"], [givenUp]);
+    fn.allow(["kms:Decrypt"], [this.key.keyArn]);
+  }
+
   /** S3, because there Lambda stores the records themselves; a queue would get positions that retention outlives. */
   failureDestination(fn: NodeFunction): IEventSourceDlq {
     return {

@@ -25,6 +25,8 @@ export interface TestAggregation {
   readonly emulator: TestEmulator;
   /** Between the functions and S3 and DynamoDB. */
   readonly awsFaults: FaultProxy;
+  /** Of the functions: for a host of another one. */
+  readonly environment: Readonly<Record<string, string>>;
   /** The aggregate function, each invocation in a process of its own. */
   readonly aggregate: FunctionHost;
   readonly clock: VirtualClock;
@@ -63,6 +65,7 @@ export async function startAggregation(streamName: string, shards = 2): Promise<
     valkeyFaults,
     emulator,
     awsFaults,
+    environment,
     aggregate,
     clock,
     stream,

@@ -107,6 +107,7 @@ test("an alarm's dimensions are those that the functions' metrics have", () => {
     [{ Name: "view", Value: "merchant_risk" }],
     [{ Name: "view", Value: "merchant_risk" }],
     [{ Name: "service", Value: "snapshot" }],
+    [{ Name: "service", Value: "replay" }],
     [{ Name: "service", Value: "api" }],
     [{ Name: "service", Value: "api" }],
   ]);

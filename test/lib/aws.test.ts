@@ -170,13 +170,13 @@ describe("functions in the VPC need gateway endpoints, and ingest that of Kinesi
       .filter(([, { Properties }]) => Properties["VpcConfig"])
       .map(([, { Properties }]) => Properties["FunctionName"]);
     expect(inside.sort()).toEqual(
-      ["aggregate", "api", "build", "control", "ingest", "materialize", "snapshot", "sweep"].map(
+      ["aggregate", "api", "build", "control", "ingest", "materialize", "replay", "snapshot", "sweep"].map(
         (name) => `freshet-prod-${name}`,
       ),
     );
   });
 
-  test.each(["aggregate", "api", "build", "control", "materialize", "snapshot", "sweep"])(
+  test.each(["aggregate", "api", "build", "control", "materialize", "replay", "snapshot", "sweep"])(
     "%s calls nothing but S3, DynamoDB and the store",
     (name) => {
       // Kinesis and KMS stay in the list of `aggregate`: Lambda's poller and S3 use them, in the role's name, from outside.
@@ -233,7 +233,7 @@ describe("everything on the wire is encrypted", () => {
     expect([group["TransitEncryptionEnabled"], group["TransitEncryptionMode"]]).toEqual([true, "required"]);
   });
 
-  test.each(["aggregate", "api", "control", "snapshot", "sweep"])(
+  test.each(["aggregate", "api", "control", "replay", "snapshot", "sweep"])(
     "%s is told to use TLS, cluster mode and IAM",
     (name) => {
       const variables = functionNamed(name).Properties["Environment"].Variables;
@@ -446,6 +446,14 @@ describe("least privilege", () => {
     expect(actionsOf("aggregate").filter((action) => /Delete/.test(action))).toEqual([]);
   });
 
+  test("the replay function may remove what the mapping gave up, and nothing else that it reads or writes", () => {
+    const deleting = statementsOf("replay").filter(({ Action }) =>
+      Action.some((action) => /^(s3|dynamodb):Delete/.test(action)),
+    );
+    expect(deleting.map(({ Action }) => Action)).toEqual([["s3:DeleteObject"]]);
+    expect(JSON.stringify(deleting[0].Resource)).toContain("/aws/lambda/*");
+  });
+
   test("no function has a wildcard in an action", () => {
     const wild = functions.flatMap(([id, { Properties }]) =>
       statementsOf(Properties["FunctionName"].replace("freshet-prod-", "")).flatMap(({ Action }) =>
@@ -568,6 +576,7 @@ describe("schedules", () => {
       "freshet-prod-compact": "rate(1 hour)",
       "freshet-prod-heartbeat": "rate(1 minute)",
       "freshet-prod-materialize": "rate(5 minutes)",
+      "freshet-prod-replay": "rate(5 minutes)",
       "freshet-prod-snapshot": "rate(15 minutes)",
       "freshet-prod-sweep": "rate(1 hour)",
     });

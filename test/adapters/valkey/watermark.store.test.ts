@@ -234,7 +234,7 @@ describe("batches that are cut anew", () => {
 });
 
 describe("what nobody will clear", () => {
-  it("is forgotten when it was given up, or its shard is listed no more; the rest stays", async () => {
+  it("is forgotten when it was given up, and what a shard has acknowledged that is listed no more; the rest stays", async () => {
     const shard = shardOf();
     await shard.begin(1, 10);
     await watermark.register(shard.stream, { shard: "gone", firstSequence: "1", firstArrivalMs: 1, lastSequence: "2" });
@@ -243,7 +243,8 @@ describe("what nobody will clear", () => {
     const forget = async (nowMs: number) =>
       watermark.forget(shard.stream, await watermark.read(shard.stream), shards, nowMs);
     await forget(Date.now() + 5 * HOUR);
-    expect(await admin.hkeys(watermarkKey(shard.stream))).toEqual(["o:shard-0:0001"]);
+    // A batch of a shard that is gone may be delivered again by a replay: it holds the seal until that is over.
+    expect((await admin.hkeys(watermarkKey(shard.stream))).sort()).toEqual(["o:gone:1", "o:shard-0:0001"]);
     await forget(Date.now() + 7 * HOUR);
     expect(await admin.hkeys(watermarkKey(shard.stream))).toEqual([]);
   });

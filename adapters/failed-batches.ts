@@ -1,0 +1,181 @@
+/**
+ * Batches that Lambda's mapping gave up: it leaves one object for each in S3, the records themselves included. They are
+ * delivered again from there. Objects are named `aws/lambda/<mapping>/<shard>/<day>/…`, which is Lambda's choice.
+ *
+ * How often one was tried is in the quarantine's index table: pk `_failed-batches` (no key part looks so), sk the object's key.
+ */
+import { type DynamoDBClient, PutItemCommand, QueryCommand } from "@aws-sdk/client-dynamodb";
+import {
+  DeleteObjectCommand,
+  GetObjectCommand,
+  ListObjectsV2Command,
+  NoSuchKey,
+  type S3Client,
+} from "@aws-sdk/client-s3";
+import { RecordError } from "../core/errors.ts";
+import { durably } from "./durable-call.ts";
+
+const PREFIX = "aws/lambda/";
+const PARTITION = "_failed-batches";
+
+export interface FailedBatch {
+  readonly streamArn: string;
+  readonly shard: string;
+  /** In order, at least one. */
+  readonly records: readonly { readonly sequence: string; readonly arrivalMs: number; readonly bytes: Buffer }[];
+}
+
+export interface Attempts {
+  readonly attempts: number;
+  /** True when it is tried no more until somebody asks for it. */
+  readonly parked: boolean;
+  /** Code and message of the last failure. */
+  readonly code: string;
+  readonly message: string;
+}
+
+export class FailedBatches {
+  readonly #bucket: string;
+  readonly #table: string;
+  readonly #s3: Pick<S3Client, "send">;
+  readonly #dynamodb: Pick<DynamoDBClient, "send">;
+
+  constructor(options: {
+    bucket: string;
+    table: string;
+    s3: Pick<S3Client, "send">;
+    dynamodb: Pick<DynamoDBClient, "send">;
+  }) {
+    this.#bucket = options.bucket;
+    this.#table = options.table;
+    this.#s3 = options.s3;
+    this.#dynamodb = options.dynamodb;
+  }
+
+  /** Keys of all objects, oldest name first. @throws InfrastructureError `quarantine_unavailable`, as do all here */
+  async list(): Promise<string[]> {
+    const keys: string[] = [];
+    let token: string | undefined;
+    do {
+      const page = await this.#call("listing failed batches", () =>
+        this.#s3.send(new ListObjectsV2Command({ Bucket: this.#bucket, Prefix: PREFIX, ContinuationToken: token })),
+      );
+      keys.push(...(page.Contents ?? []).map(({ Key }) => Key!));
+      token = page.NextContinuationToken;
+    } while (token !== undefined);
+    return keys;
+  }
+
+  /** @returns null when another run has removed it. @throws RecordError `failed_batch_invalid` when it is not what Lambda writes */
+  async read(key: string): Promise<FailedBatch | null> {
+    const text = await this.#call(`reading failed batch ${key}`, async () => {
+      try {
+        const { Body } = await this.#s3.send(new GetObjectCommand({ Bucket: this.#bucket, Key: key }));
+        return await Body!.transformToString();
+      } catch (error) {
+        if (error instanceof NoSuchKey) return null;
+        throw error;
+      }
+    });
+    return text === null ? null : parseFailedBatch(text);
+  }
+
+  async remove(key: string): Promise<void> {
+    await this.#call(`removing failed batch ${key}`, () =>
+      this.#s3.send(new DeleteObjectCommand({ Bucket: this.#bucket, Key: key })),
+    );
+  }
+
+  /** By key, of those that have failed here before. */
+  async attempts(): Promise<Map<string, Attempts>> {
+    const found = new Map<string, Attempts>();
+    let from: Record<string, any> | undefined;
+    do {
+      const page = await this.#call("reading how often failed batches were tried", () =>
+        this.#dynamodb.send(
+          new QueryCommand({
+            TableName: this.#table,
+            KeyConditionExpression: "pk = :pk",
+            ExpressionAttributeValues: { ":pk": { S: PARTITION } },
+            ExclusiveStartKey: from,
+            ConsistentRead: true,
+          }),
+        ),
+      );
+      for (const item of page.Items ?? []) {
+        found.set(item["sk"]!.S!, {
+          attempts: Number(item["attempts"]!.N),
+          parked: item["parked"]!.BOOL!,
+          code: item["code"]!.S!,
+          message: item["message"]!.S!,
+        });
+      }
+      from = page.LastEvaluatedKey;
+    } while (from !== undefined);
+    return found;
+  }
+
+  async note(key: string, { attempts, parked, code, message }: Attempts): Promise<void> {
+    await this.#call(`noting an attempt at failed batch ${key}`, () =>
+      this.#dynamodb.send(
+        new PutItemCommand({
+          TableName: this.#table,
+          Item: {
+            pk: { S: PARTITION },
+            sk: { S: key },
+            attempts: { N: String(attempts) },
+            parked: { BOOL: parked },
+            code: { S: code },
+            message: { S: message },
+          },
+        }),
+      ),
+    );
+  }
+
+  #call<T>(what: string, call: () => Promise<T>): Promise<T> {
+    return durably("quarantine_unavailable", what, call);
+  }
+}
+
+/**
+ * The invocation record that Lambda writes for a Kinesis mapping: the event of the invocation is its member `payload`, as text.
+ * @throws RecordError `failed_batch_invalid`; never quotes what the object holds
+ */
+export function parseFailedBatch(text: string): FailedBatch {
+  const record = jsonOf(text, "the object");
+  const payload = (record as { payload?: unknown } | null)?.payload;
+  const event = typeof payload === "string" ? jsonOf(payload, "its payload") : payload;
+  const given = (event as { Records?: unknown } | null | undefined)?.Records;
+  if (!Array.isArray(given) || given.length === 0) throw invalid("its payload has no records");
+  const records = given.map((one, i) => {
+    const { sequenceNumber, approximateArrivalTimestamp, data } = one?.kinesis ?? {};
+    const arrivalMs = Math.round(approximateArrivalTimestamp * 1000);
+    if (typeof sequenceNumber !== "string" || typeof data !== "string" || !Number.isSafeInteger(arrivalMs)) {
+      throw invalid(`record ${i} is none of Kinesis`);
+    }
+    return { sequence: sequenceNumber, arrivalMs, bytes: Buffer.from(data, "base64") };
+  });
+  const { eventSourceARN, eventID } = given[0];
+  if (typeof eventSourceARN !== "string" || typeof eventID !== "string" || !eventID.includes(":")) {
+    throw invalid("its records do not name stream and shard");
+  }
+  const shard = eventID.slice(0, eventID.lastIndexOf(":"));
+  if (given.some((one) => one.eventSourceARN !== eventSourceARN || !one.eventID?.startsWith(`${shard}:`))) {
+    throw invalid("its records are of several shards");
+  }
+  return { streamArn: eventSourceARN, shard, records };
+}
+
+function jsonOf(text: string, what: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw invalid(`${what} is no JSON`);
+  }
+}
+
+const invalid = (why: string): RecordError =>
+  new RecordError("failed_batch_invalid", `a failed batch is an invocation record of Lambda: ${why}`, {
+    repair: "look at the object; if it is not Lambda's, remove it",
+  });
