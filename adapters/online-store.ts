@@ -91,6 +91,6 @@ export interface SnapshotSource {
 export interface StoreState {
   readonly reachable: boolean;
   /** The worst of all buckets; `STORE_STATES` says what each means. `unknown` when it is not reachable. */
-  readonly control: "ok" | "new" | "lost" | "restoring" | "failover" | "unknown";
+  readonly control: "ok" | "new" | "lost" | "restoring" | "failover" | "restoring_pushed" | "unknown";
   readonly seals: Readonly<Record<string, number>>;
 }

@@ -42,4 +42,10 @@ export const STORE_STATES = {
     sentence: "the online store is being restored: only replays are applied, other events wait in the stream",
     repair: "wait until it is done; run `freshet recover` again if that was interrupted",
   },
+  restoring_pushed: {
+    code: null,
+    ready: true,
+    sentence: "the online store was begun anew, and values that were pushed or materialized before are not all back",
+    repair: "none needed: `materialize` pushes them again each five minutes; see its log and alarms if this stays",
+  },
 } as const satisfies Readonly<Record<string, StoreCondition>>;

@@ -16,6 +16,7 @@ import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
 import { lock, plan } from "../features/plan.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import {
+  type DueReport,
   materialize,
   materializeDue,
   type RunReport,
@@ -61,8 +62,20 @@ export async function handler(
       throw error;
     }
   }
-  const states = await materializeDue(ports, deadlineMs);
-  return states.map(report);
+  const { restored, views } = await materializeDue(ports, deadlineMs);
+  reportRestore(restored);
+  return views.map(report);
+}
+
+function reportRestore(restored: DueReport["restored"]): void {
+  if ("error" in restored) logger.error("restoring pushed values failed", describeError(restored.error));
+  else if (restored.rows > 0) logger.info("pushed values again", { rows: restored.rows, isWhole: restored.isWhole });
+  const damaged = "error" in restored ? [] : restored.damaged;
+  for (const { key, error } of damaged) logger.error("values object left out", { key, ...describeError(error) });
+  metrics.addDimension("service", "materialize");
+  metrics.addMetric("PushedMissing", MetricUnit.Count, "error" in restored || !restored.isWhole ? 1 : 0);
+  metrics.addMetric("ValuesDamaged", MetricUnit.Count, damaged.length);
+  metrics.publishStoredMetrics();
 }
 
 /** What callers have asked for, told by the table of jobs. A failure is the request's state; it is not tried again. */

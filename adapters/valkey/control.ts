@@ -14,6 +14,7 @@ import {
   encodeControl,
   encodeGroupControl,
   groupField,
+  PUSHED_MISSING_FIELD,
   parseEntityKey,
   runBytes,
 } from "./layout.ts";
@@ -58,8 +59,16 @@ export class ControlHashes {
     return { epoch: found[0]?.epoch ?? null, present: found.length, ok, state };
   }
 
-  /** Creates the buckets that are missing, blocked (`new`) until `open`. */
-  async create(epoch: number, groups: ReadonlyMap<string, GroupControl>): Promise<void> {
+  /**
+   * Creates the buckets that are missing, blocked (`new`) until `open`.
+   * @param pushedMissing what was pushed into an older epoch is still to come, until `pushedIsBack`
+   */
+  async create(
+    epoch: number,
+    groups: ReadonlyMap<string, GroupControl>,
+    { pushedMissing = false }: { readonly pushedMissing?: boolean } = {},
+  ): Promise<void> {
+    const mark = pushedMissing ? [PUSHED_MISSING_FIELD, epochBytes(epoch)] : [];
     await this.connection.demand(
       await Promise.all(
         everyBucket.map(async (key): Promise<Command> => {
@@ -68,7 +77,7 @@ export class ControlHashes {
             return control ? [groupField(group.name), encodeGroup(group, control)] : [];
           });
           const head = encodeControl(epoch, "new", await this.connection.runId(key));
-          return { key, name: "EVAL", args: [CREATE, 1, key, CONTROL_FIELD, head, ...fields] };
+          return { key, name: "EVAL", args: [CREATE, 1, key, CONTROL_FIELD, head, ...mark, ...fields] };
         }),
       ),
     );
@@ -144,6 +153,26 @@ export class ControlHashes {
       ),
     );
     return answers.filter((marked) => marked === 1).length;
+  }
+
+  /** Whether what was pushed before this epoch is still missing in some bucket. */
+  async lacksPushed(): Promise<boolean> {
+    const key = PUSHED_MISSING_FIELD;
+    const answers = await this.connection.demand(
+      everyBucket.map((bucket) => ({ key: bucket, name: "HEXISTS", args: [bucket, key] })),
+    );
+    return answers.some((there) => there === 1);
+  }
+
+  /** All that was pushed before an epoch is in it again. Marks of another epoch stay. */
+  async pushedIsBack(epoch: number): Promise<void> {
+    await this.connection.demand(
+      everyBucket.map((key) => ({
+        key,
+        name: "EVAL",
+        args: [PUSHED_IS_BACK, 1, key, PUSHED_MISSING_FIELD, epochBytes(epoch)],
+      })),
+    );
   }
 
   /** A group's control in each bucket that is there. */
@@ -229,6 +258,8 @@ export class ControlHashes {
   }
 }
 
+const epochBytes = (epoch: number): Buffer => encodeControl(epoch, "ok", "").subarray(0, 4);
+
 const birthBytes = (births: readonly Birth[]): Buffer => encodeGroupControl(0, births).subarray(4);
 
 /** Every slot of a group, born at one base index. */
@@ -264,6 +295,11 @@ local head = redis.call("HGET", KEYS[1], ARGV[1])
 if not head or string.byte(head, 5) ~= 1 or string.sub(head, 6) == ARGV[2] then return 0 end
 redis.call("HSET", KEYS[1], ARGV[1], string.sub(head, 1, 4) .. string.char(3) .. string.sub(head, 6))
 return 1`;
+
+// KEYS[1] control hash; ARGV[1] field, ARGV[2] epoch that must stand in it.
+const PUSHED_IS_BACK = `
+if redis.call("HGET", KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+return redis.call("HDEL", KEYS[1], ARGV[1])`;
 
 // KEYS[1] control hash; ARGV[1] head field, ARGV[2] group field, ARGV[3] u32 seal and births. The seal never goes back and
 // stands still while a failover is not cleared.

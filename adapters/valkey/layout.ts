@@ -8,6 +8,7 @@
  *                                            f64 rev (µs)
  *
  * Control hash. `c`: u32 epoch, u8 state, 8 bytes of the run id of the primary that took the last write.
+ *   `p`, while it is there: values that were pushed before this epoch are not all back; u32 epoch.
  *   `g:<group>`: u32 seal (base index), then for each slot with a birth: u8 0 cell | 1 object, u8 slot id, u32 base index.
  *
  * Entity hash (integers in field names are big-endian, in values little-endian; an index counts tiles since 1970):
@@ -50,6 +51,7 @@ export const pushedKey = (bucket: number, tenant: string, entity: string, id: st
 
 export const controlKey = (bucket: number): string => `{${bucket}}ctl`;
 export const CONTROL_FIELD = "c";
+export const PUSHED_MISSING_FIELD = "p";
 export const groupField = (group: string): string => `g:${group}`;
 
 export interface KeyParts {

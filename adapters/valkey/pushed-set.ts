@@ -13,6 +13,8 @@ interface Field {
   readonly ids: readonly number[];
 }
 
+const NOT_READY: FeatureValue = { value: null, status: "NOT_READY", eventTimeMs: null };
+
 export class PushedSet {
   /** Fields of the entity's hash: one a view. */
   readonly encoded: EncodedArguments;
@@ -54,8 +56,11 @@ export class PushedSet {
     return byField.size === 0 ? null : new PushedSet(byField);
   }
 
-  /** @param fields aligned with `encoded`; empty for none */
-  evaluate(fields: readonly (Buffer | null)[], asOfMs: number, into: FeatureValue[]): void {
+  /**
+   * @param fields aligned with `encoded`; empty for none
+   * @param isWhole false while values that were pushed may not be back: one that is not found is not ready then
+   */
+  evaluate(fields: readonly (Buffer | null)[], asOfMs: number, into: FeatureValue[], isWhole = true): void {
     this.fields.forEach(({ members, ids }, f) => {
       let next = 0;
       // Members that come before `id` in their order have no value.
@@ -63,7 +68,8 @@ export class PushedSet {
         for (; next < members.length && members[next].id <= id; next++) {
           const member = members[next];
           const found = member.id === id;
-          into[member.position] = withStatus(member, found ? value : null, found ? eventTimeMs : null, asOfMs, true);
+          const answer = withStatus(member, found ? value : null, found ? eventTimeMs : null, asOfMs, true);
+          into[member.position] = isWhole || answer.status !== "NOT_FOUND" ? answer : NOT_READY;
         }
       };
       if (fields[f]) visitValues(fields[f], ids, take);

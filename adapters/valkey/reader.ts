@@ -22,6 +22,7 @@ import {
   entityKey,
   groupField,
   type Meta,
+  PUSHED_MISSING_FIELD,
   pushedKey,
   runBytes,
 } from "./layout.ts";
@@ -96,7 +97,7 @@ class ValkeyReader implements OnlineReader {
     this.connection = connection;
     this.sets = new FeatureSets(plan);
     this.latenessMs = new Map(plan.streams.map(({ name, allowedLatenessMs }) => [name, allowedLatenessMs]));
-    this.controlFields = encodeArguments([CONTROL_FIELD, ...plan.groups.map(({ name }) => groupField(name))]);
+    this.controlFields = encodeArguments(controlFields(plan));
   }
 
   async read(requests: readonly EntityRequest[], asOfMs: number): Promise<readonly EntityAnswer[]> {
@@ -141,7 +142,7 @@ class ValkeyReader implements OnlineReader {
   }
 
   async state(): Promise<StoreState> {
-    const fields = [CONTROL_FIELD, ...this.plan.groups.map(({ name }) => groupField(name))];
+    const fields = controlFields(this.plan);
     try {
       // All buckets, since a node may have lost its part of them: one pipeline, a few ms.
       const answers = await this.connection.demand(
@@ -153,16 +154,17 @@ class ValkeyReader implements OnlineReader {
       const seals: Record<string, number> = {};
       const found = new Set<StoreState["control"]>();
       for (const [bucket, answer] of answers.entries()) {
-        const [control, ...groups] = answer as (Buffer | null)[];
-        groups.forEach((raw, i) => {
-          const { stream, baseMs } = this.plan.groups[i];
+        const [control, ...rest] = answer as (Buffer | null)[];
+        this.plan.groups.forEach(({ stream, baseMs }, i) => {
+          const raw = rest[i];
           // The least of all buckets: what the whole store has sealed.
           if (raw) seals[stream] = Math.min(seals[stream] ?? Number.POSITIVE_INFINITY, raw.readUInt32LE(0) * baseMs);
         });
         if (control) found.add(await this.controlOf(bucket, control));
         else found.add("lost");
+        if (rest[this.plan.groups.length]) found.add("restoring_pushed");
       }
-      const worst = (["lost", "new", "restoring", "failover"] as const).find((state) => found.has(state)) ?? "ok";
+      const worst = WORST_FIRST.find((state) => found.has(state)) ?? "ok";
       return { reachable: true, control: worst, seals };
     } catch {
       return { reachable: false, control: "unknown", seals: {} };
@@ -247,10 +249,20 @@ class ValkeyReader implements OnlineReader {
       const eventTimeMs = meta === null ? null : newestVisible(meta.newest, set.group.baseMs, asOfMs);
       set.evaluate(plan, fields, eventTimeMs, asOfMs, raw, values);
     }
-    pushed?.set.evaluate(pushed.fields, asOfMs, values);
-    return { values, degraded: degradedBy(control) };
+    const isWhole = control?.fields[0] !== null && !control?.fields[this.plan.groups.length + 1];
+    pushed?.set.evaluate(pushed.fields, asOfMs, values, isWhole);
+    return { values, degraded: degradedBy(control) ?? (pushed === null || isWhole ? null : "restoring_pushed") };
   }
 }
+
+/** What is read of a control hash: its head, the groups' in the plan's order, and the mark of what is missing. */
+const controlFields = ({ groups }: Plan): string[] => [
+  CONTROL_FIELD,
+  ...groups.map(({ name }) => groupField(name)),
+  PUSHED_MISSING_FIELD,
+];
+
+const WORST_FIRST = ["lost", "new", "restoring", "failover", "restoring_pushed"] as const;
 
 /** The cursor of a scan that has seen everything. */
 const ZERO = "0".charCodeAt(0);

@@ -136,7 +136,7 @@ export async function beginRestore(ports: ControlPorts, nowMs: number): Promise<
     const births = birthsOf(group, Math.ceil(nowMs / group.baseMs));
     initial.set(group.name, { ...initial.get(group.name)!, births });
   }
-  await controls.create(epoch, initial);
+  await controls.create(epoch, initial, { pushedMissing: true });
   await controls.setState(epoch, ["new"], "restoring");
   // Nothing is stored any more that an id could mean otherwise.
   await table.putLock(ports.lock, await table.getLock());

@@ -8,18 +8,20 @@ import type { BatchRunRecord } from "../../adapters/batch-runs.ts";
 import { mountArchive } from "../../adapters/offline/archive-view.ts";
 import { batchRows, keyOf, runBatchQuery, runRange, streamRelationSql } from "../../adapters/offline/batch-query.ts";
 import { type DuckOptions, DuckSession } from "../../adapters/offline/duckdb.ts";
+import type { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import { packValues } from "../../adapters/valkey/packed.ts";
 import { type PushRow, pushRows } from "../../adapters/valkey/push.ts";
-import { readValues, type ValuesRow, valuesFolder, writeValues } from "../../adapters/values-format.ts";
+import { type ValuesRow, writeValues } from "../../adapters/values-format.ts";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import { FUTURE_LIMIT_MS } from "../../core/event.ts";
 import type { BatchView, Plan, Scalar } from "../../core/plan.ts";
 import { floorTo } from "../../core/window.ts";
 import { currentEpoch } from "./current-store.ts";
-import { REGISTERED, type RestorePorts, restoreRegistered } from "./restore-registered.ts";
+import { type RestorePorts, type RestoreReport, restorePushed } from "./restore-pushed.ts";
 
 export interface MaterializePorts extends RestorePorts {
+  readonly mirror: ArchiveMirror;
   readonly s3: Pick<S3Client, "send">;
   readonly duck: DuckOptions;
   /** Tenants that have anything in a stream's archive. */
@@ -207,21 +209,24 @@ export function dueRun(view: BatchView, record: Pick<BatchRunRecord, "toMs"> | n
   return fromMs >= end ? null : { fromMs, toMs: floorTo(fromMs, view.everyMs) + view.everyMs };
 }
 
+/** What one look for due work has done. */
+export interface DueReport {
+  /** Of what a lost store held; its failure, which keeps no view from running. */
+  readonly restored: RestoreReport | { readonly error: unknown };
+  readonly views: readonly ViewState[];
+}
+
 /** Runs all that is due, one period after another, until `deadlineMs`. A view that fails keeps none of the others from running. */
-export async function materializeDue(ports: MaterializePorts, deadlineMs: number): Promise<ViewState[]> {
-  const states: ViewState[] = [];
-  try {
-    // Views that are due have the other half of the time, however long the restore takes.
-    await restoreRegistered(ports, Date.now() + Math.max(0, (deadlineMs - Date.now()) / 2));
-  } catch (error) {
-    states.push({ view: REGISTERED, runs: 0, rows: 0, lagMs: null, lateMs: 0, error });
-  }
+export async function materializeDue(ports: MaterializePorts, deadlineMs: number): Promise<DueReport> {
+  // Views that are due have the other half of the time, however long the restore takes.
+  const halfMs = Date.now() + Math.max(0, (deadlineMs - Date.now()) / 2);
+  const restored = await restorePushed(ports, halfMs).catch((error: unknown) => ({ error }));
+  const views: ViewState[] = [];
   for (const view of ports.plan.batchViews) {
     let runs = 0;
     let rows = 0;
     let error: unknown = null;
     try {
-      await restoreLost(ports, view);
       for (;;) {
         const due = dueRun(view, await ports.runs.get(view.name), Date.now());
         if (due === null || Date.now() >= deadlineMs) break;
@@ -235,36 +240,7 @@ export async function materializeDue(ports: MaterializePorts, deadlineMs: number
     const nowMs = Date.now();
     const lagMs = record === null ? null : nowMs - record.toMs;
     const lateMs = Math.max(0, (lagMs ?? 2 * view.everyMs) - view.everyMs - SETTLE_MS);
-    states.push({ view: view.name, runs, rows, lagMs, lateMs, error });
+    views.push({ view: view.name, runs, rows, lagMs, lateMs, error });
   }
-  return states;
-}
-
-/** A store of another epoch may have lost what was pushed: what is not too old is pushed again from its archive. */
-async function restoreLost(ports: MaterializePorts, view: BatchView): Promise<void> {
-  const { plan, table, lock, runs, mirror } = ports;
-  const [record, epoch] = [await runs.get(view.name), await currentEpoch(table, lock)];
-  if (record === null || epoch === null || record.epoch === epoch) return;
-  const applier = new StoreApplier(ports.connection, plan, epoch);
-  for (const tenant of await tenantsOf(ports, view)) {
-    for (const { key } of await mirror.list(valuesFolder(tenant, view.name))) {
-      const bytes = await mirror.get(key);
-      if (bytes !== null)
-        await pushRows(
-          applier,
-          readValues(bytes).flatMap((row) => ("values" in row ? pushOf(view, row) : [])),
-        );
-    }
-  }
-  await runs.complete(view.name, { ...record, epoch });
-}
-
-function pushOf(view: BatchView, { tenant, entity, id, eventTimeMs, values }: ValuesRow): PushRow[] {
-  const known = view.features.flatMap((feature) => {
-    const value = values[`${keyOf(feature)}:${feature.dtype}`];
-    return value === undefined ? [] : [{ id: feature.id, dtype: feature.dtype, value }];
-  });
-  if (known.length === 0 || eventTimeMs <= Date.now() - view.reachMs) return [];
-  const packed = packValues(known, eventTimeMs);
-  return [{ tenant, entity, id, view: view.name, eventTimeMs, packed, reachMs: view.reachMs }];
+  return { restored, views };
 }

@@ -23,7 +23,7 @@ import type { Group, Plan } from "../../core/plan.ts";
 export interface RoundPorts {
   readonly plan: Plan;
   readonly connection: ValkeyConnection;
-  readonly controls: Pick<ControlHashes, "summary" | "group">;
+  readonly controls: Pick<ControlHashes, "summary" | "group" | "lacksPushed">;
   readonly table: SnapshotTable;
   /** Epoch milliseconds. */
   readonly clock: () => number;
@@ -62,6 +62,8 @@ export async function snapshotRound(ports: RoundPorts, deadlineMs: number): Prom
   if (kept.size === 0) return report("nothing to keep", before);
   const { epoch, present, state } = await controls.summary();
   if (epoch === null || present < BUCKETS || (state !== "ok" && state !== "failover")) return report("held", before);
+  // A round would tell of values that are still to come back that they were never there.
+  if (await controls.lacksPushed()) return report("held", before);
   const groups = plan.groups.filter(({ entity }) => kept.has(entity));
   const begun = await table.putRound(await begin(ports, groups, [...kept], epoch, before));
   if (begun === null) return report("taken over", before);

@@ -5,7 +5,7 @@ import type { Deployment } from "../deployment.ts";
 import type { Archive } from "./archive.ts";
 import { type Board, graph } from "./board.ts";
 import { wakeByJobs } from "./job-source.ts";
-import { labelled, viewMetric } from "./metrics.ts";
+import { labelled, pushedMetric, viewMetric } from "./metrics.ts";
 import { NodeFunction } from "./node-function.ts";
 import type { OnlineStore } from "./online-store.ts";
 import { Schedule } from "./schedule.ts";
@@ -55,6 +55,35 @@ export class Materializer extends Construct {
 
   watch(board: Board): void {
     const views = this.deployment.plan.batchViews.map(({ name }) => name);
+    board.alarm({
+      runbook: "pushed-missing",
+      meaning:
+        "The store was begun anew, and values that were pushed into it before have not come back for half an hour.",
+      // The least of a quarter of an hour: runs that make headway are over it as well.
+      metric: pushedMetric("PushedMissing", "Minimum"),
+      comparison: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+      threshold: 1,
+      periods: 2,
+      missingData: TreatMissingData.BREACHING,
+      missingDataReason: "the function writes it each five minutes, so silence means that it does not run",
+    });
+    board.alarm({
+      runbook: "values-damaged",
+      meaning: "Objects of pushed values cannot be read: what is in them alone was left out of a restore.",
+      metric: pushedMetric("ValuesDamaged", "Sum"),
+      comparison: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+      threshold: 1,
+      periods: 1,
+      missingData: TreatMissingData.NOT_BREACHING,
+      missingDataReason: "a function that does not run raises pushed-missing",
+    });
+    board.row("Pushed values", [
+      graph(
+        "Values still missing after a loss (1: yes); objects that cannot be read",
+        [pushedMetric("PushedMissing", "Maximum")],
+        [pushedMetric("ValuesDamaged", "Sum")],
+      ),
+    ]);
     if (views.length === 0) return;
     const each = (name: Parameters<typeof viewMetric>[0], statistic: string) =>
       views.map((view) => labelled(view, viewMetric(name, view, statistic)));

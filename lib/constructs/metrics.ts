@@ -41,7 +41,8 @@ export type RouterMetric =
   | "SnapshotLosses"
   | "BreakersOpened"
   | "RateLimited"
-  | "LimiterFallback";
+  | "LimiterFallback"
+  | "EnrichmentsUnavailable";
 
 /** Without a label, since CloudFormation takes a labelled metric for metric math, which not every emulator's alarms know. */
 export function streamMetric(name: StreamMetric, stream: string, statistic: string, period = PERIOD): Metric {
@@ -62,6 +63,12 @@ type ViewMetric = "ViewLateMs" | "ViewLagMs" | "ViewRunFailures" | "ViewRows";
 
 export const viewMetric = (name: ViewMetric, view: string, statistic: string): Metric =>
   metric(name, { view }, statistic, Duration.minutes(15));
+
+/** What it writes of all that was pushed, each five minutes. */
+type PushedMetric = "PushedMissing" | "ValuesDamaged";
+
+export const pushedMetric = (name: PushedMetric, statistic: string): Metric =>
+  metric(name, { service: "materialize" }, statistic, Duration.minutes(15));
 
 /** For a graph, which shows several. */
 export const labelled = (of: string, shown: Metric): Metric =>

@@ -1,9 +1,10 @@
 /** Batch views against a real store, archive and control table: runs, repeated and in any order, and what they leave. */
+import { DeleteObjectCommand, PutObjectCommand } from "@aws-sdk/client-s3";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { BatchRuns } from "../../adapters/batch-runs.ts";
 import { forEachLimited } from "../../adapters/durable-call.ts";
 import { hash64 } from "../../adapters/hash.ts";
-import { bucketOf, pushedKey } from "../../adapters/valkey/layout.ts";
+import { bucketOf, controlKey, pushedKey } from "../../adapters/valkey/layout.ts";
 import { packValues } from "../../adapters/valkey/packed.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import {
@@ -24,7 +25,7 @@ import {
   materializeDue,
   stepsOf,
 } from "../../functions/shared/materialization.ts";
-import { REGISTERED, restoreRegistered } from "../../functions/shared/restore-registered.ts";
+import { PUSHED, restorePushed } from "../../functions/shared/restore-pushed.ts";
 import { NOW, older, openWorld, type Payment, type World } from "../support/build-world.ts";
 import { card, contracts, payments, shop } from "../support/fixture-plan.ts";
 
@@ -76,6 +77,8 @@ const portsOf = (compiled: typeof spending): MaterializePorts => ({
   runs: new BatchRuns({ table: stream.tableName, dynamodb: stream.dynamodb }),
   s3: stream.s3,
 });
+
+const epochBytes = (epoch: number) => Buffer.from(new Uint32Array([epoch]).buffer);
 
 async function read({ plan }: typeof spending, tenant: string, id: string, t = NOW) {
   const reader = createReader(plan, { host: world.valkey.host, port: world.valkey.port, timeoutMs: 10_000 });
@@ -200,12 +203,12 @@ describe("the schedule", () => {
     const both = planOf(batch("broken", SQL.replace("p.amount", "p.amounts")), batch("spending"));
     const ports = portsOf(both);
     await ports.runs.complete("spending", { toMs: END - 3 * DAY, finishedMs: 0, rows: 0, epoch: 1 });
-    const [broken, good] = await materializeDue(ports, Number.POSITIVE_INFINITY);
+    const [broken, good] = (await materializeDue(ports, Number.POSITIVE_INFINITY)).views;
     expect(good).toMatchObject({ view: "spending", runs: 3, rows: 1, lateMs: 0, error: null });
     expect(good.lagMs).toBeLessThan(DAY + HOUR);
     expect(broken).toMatchObject({ view: "broken", runs: 0, lagMs: null, error: { code: "offline_query" } });
     expect(broken.lateMs).toBeGreaterThan(0);
-    expect((await materializeDue(ports, Number.POSITIVE_INFINITY))[1]).toMatchObject({ runs: 0, error: null });
+    expect((await materializeDue(ports, Number.POSITIVE_INFINITY)).views[1]).toMatchObject({ runs: 0, error: null });
   });
 
   it("pushes the archive's values again when the store is another one", async () => {
@@ -216,15 +219,16 @@ describe("the schedule", () => {
     const values = await read(spending, a, "c1");
     const key = pushedKey(bucketOf(a, "card", "c1"), a, "card", "c1");
     await stream.connection.demand([{ key, name: "DEL", args: [key] }]);
-    await ports.runs.complete("spending", { toMs: END, finishedMs: 0, rows: 1, epoch: 0 });
-    expect((await materializeDue(ports, Number.POSITIVE_INFINITY))[0]).toMatchObject({ runs: 0, error: null });
+    await ports.runs.complete(PUSHED, { toMs: Date.now(), finishedMs: 0, rows: 0, epoch: 0 });
+    expect((await materializeDue(ports, Number.POSITIVE_INFINITY)).views[0]).toMatchObject({ runs: 0, error: null });
     expect(await read(spending, a, "c1")).toEqual(values);
-    expect(await ports.runs.get("spending")).toMatchObject({ epoch: 1 });
+    expect(await ports.runs.get(PUSHED)).toMatchObject({ epoch: 1 });
   });
 
   it("pushes again what tenants have pushed, once for each store, and nothing that is forgotten by now", async () => {
     const [a, b] = await begin();
-    const ports = portsOf(spending);
+    // A plan without the view whose values other tests have left.
+    const ports = portsOf(older);
     const now = Date.now();
     const row = (tenant: string, id: string, ageMs: number, value: number) => ({
       ...{ tenant, entity: "card", id, view: "_profile", eventTimeMs: now - ageMs, visibleMs: now, reachMs: DAY },
@@ -239,8 +243,8 @@ describe("the schedule", () => {
     ]) {
       await writeLines(to, rows[0], now, rows.map(packedLine));
     }
-    await ports.runs.complete(REGISTERED, { toMs: 0, finishedMs: 0, rows: 0, epoch: 0 });
-    expect(await restoreRegistered(ports)).toBe(3);
+    await ports.runs.complete(PUSHED, { toMs: 0, finishedMs: 0, rows: 0, epoch: 0 });
+    expect(await restorePushed(ports)).toEqual({ rows: 3, isWhole: true, damaged: [] });
     const reader = createReader(spending.plan, { host: world.valkey.host, port: world.valkey.port, timeoutMs: 10_000 });
     const registered = [{ position: 0, field: "_profile", id: 0, ttlMs: DAY, reachMs: DAY }];
     const readValue = async (tenant: string, id: string) => {
@@ -249,20 +253,20 @@ describe("the schedule", () => {
     };
     expect([await readValue(a, "c1"), await readValue(b, "c1"), await readValue(a, "old")]).toEqual([2, 3, null]);
     await reader.close();
-    expect(await restoreRegistered(ports)).toBe(0);
-    expect(await ports.runs.get(REGISTERED)).toMatchObject({ epoch: 1, rows: 3 });
+    expect(await restorePushed(ports)).toEqual({ rows: 0, isWhole: true, damaged: [] });
+    expect(await ports.runs.get(PUSHED)).toMatchObject({ epoch: 1, rows: 3 });
     // The function that looks for due runs does so first.
-    await ports.runs.complete(REGISTERED, { toMs: Date.now(), finishedMs: 0, rows: 0, epoch: 0 });
+    await ports.runs.complete(PUSHED, { toMs: Date.now(), finishedMs: 0, rows: 0, epoch: 0 });
     await materializeDue(ports, Number.NEGATIVE_INFINITY);
-    expect(await ports.runs.get(REGISTERED)).toMatchObject({ epoch: 1, rows: 3 });
+    expect(await ports.runs.get(PUSHED)).toMatchObject({ epoch: 1, rows: 3 });
   });
 
   it("pushes again in steps: what one run has no time for, the next one goes on with, for another store from the beginning", async () => {
     const [a] = await begin();
-    const ports = portsOf(spending);
+    const ports = portsOf(older);
     const now = Date.now();
     const to = { s3: ports.s3, bucket: ports.mirror.bucket };
-    const before = (await ports.mirror.list(VALUES_PREFIX)).filter(({ key }) => key.includes("/view=_"));
+    const before = await ports.mirror.list(VALUES_PREFIX);
     const count = 300;
     await forEachLimited([...Array(count).keys()], 16, async (n) => {
       const row = {
@@ -280,17 +284,17 @@ describe("the schedule", () => {
       await writeLines(to, row, now, [packedLine(row)]);
     });
     const total = before.length + count;
-    await ports.runs.complete(REGISTERED, { toMs: Date.now(), finishedMs: 0, rows: 0, epoch: 0 });
+    await ports.runs.complete(PUSHED, { toMs: Date.now(), finishedMs: 0, rows: 0, epoch: 0 });
     // Of a store that was before this one: not gone on with.
-    await ports.runs.keepPlace(REGISTERED, { epoch: 0, after: "values/~", rows: 7 });
+    await ports.runs.keepPlace(PUSHED, { epoch: 0, after: "values/~", rows: 7 });
     const steps: number[] = [];
-    while ((await ports.runs.get(REGISTERED))!.epoch !== 1 && steps.length < 10) {
-      steps.push(await restoreRegistered(ports, Number.NEGATIVE_INFINITY));
+    while ((await ports.runs.get(PUSHED))!.epoch !== 1 && steps.length < 10) {
+      steps.push((await restorePushed(ports, Number.NEGATIVE_INFINITY)).rows);
     }
     expect(steps).toHaveLength(Math.ceil(total / 256));
     const pushed = steps.reduce((sum, rows) => sum + rows, 0);
     expect(pushed).toBeGreaterThanOrEqual(count);
-    expect(await ports.runs.get(REGISTERED)).toMatchObject({ epoch: 1, rows: pushed });
+    expect(await ports.runs.get(PUSHED)).toMatchObject({ epoch: 1, rows: pushed });
     const reader = createReader(spending.plan, { host: world.valkey.host, port: world.valkey.port, timeoutMs: 10_000 });
     const registered = [{ position: 0, field: "_profile", id: 0, ttlMs: DAY, reachMs: DAY }];
     const requests = [...Array(count).keys()].map((n) => ({
@@ -299,6 +303,43 @@ describe("the schedule", () => {
     const answers = await reader.read(requests, now);
     expect(answers.map(({ values }) => values[0].value)).toEqual([...Array(count).keys()]);
     await reader.close();
+  });
+
+  it("says what is missing until all of it is back, and leaves out and names what it cannot read", async () => {
+    const [a] = await begin();
+    await stream.imports(a, [payment("c1", END - HOUR, 6)]);
+    const ports = portsOf(spending);
+    await materializeDue(ports, Number.POSITIVE_INFINITY);
+    const whole = await read(spending, a, "c1");
+    const damagedKey = `${valuesFolder(a, "spending")}dt=2020-01-01/damaged.ndjson.zst`;
+    await ports.s3.send(new PutObjectCommand({ Bucket: ports.mirror.bucket, Key: damagedKey, Body: "no frame" }));
+    await stream.lose(older, NOW);
+    const reader = createReader(spending.plan, { host: world.valkey.host, port: world.valkey.port, timeoutMs: 10_000 });
+    const features = ["spending:n", "cards:n_lifetime"];
+    const look = async (id: string, of = features) => {
+      const [answer] = await reader.read([{ tenant: a, entity: "card", id, features: of }], NOW);
+      return [answer.degraded, ...answer.values.map(({ status }) => status)];
+    };
+    expect(await look("c1")).toEqual(["restoring_pushed", "NOT_READY", "NOT_FOUND"]);
+    // Windows alone are as whole as the store is.
+    expect(await look("c1", features.slice(1))).toEqual([null, "NOT_FOUND"]);
+    expect(await reader.state()).toMatchObject({ control: "restoring_pushed" });
+    const { restored } = await materializeDue(ports, Number.POSITIVE_INFINITY);
+    expect(restored).toMatchObject({
+      isWhole: true,
+      damaged: [{ key: damagedKey, error: { code: "values_corrupt" } }],
+    });
+    expect(await look("c1")).toEqual([null, "PRESENT", "NOT_FOUND"]);
+    expect(await look("never")).toEqual([null, "NOT_FOUND", "NOT_FOUND"]);
+    expect(await reader.state()).toMatchObject({ control: "ok" });
+    expect(await read(spending, a, "c1")).toEqual(whole);
+    // Killed after the last row, before the marks: the next run takes them away.
+    await stream.connection.demand([{ key: controlKey(7), name: "HSET", args: [controlKey(7), "p", epochBytes(2)] }]);
+    expect(await reader.state()).toMatchObject({ control: "restoring_pushed" });
+    expect(await restorePushed(ports)).toEqual({ rows: 0, isWhole: true, damaged: [] });
+    expect(await reader.state()).toMatchObject({ control: "ok" });
+    await reader.close();
+    await ports.s3.send(new DeleteObjectCommand({ Bucket: ports.mirror.bucket, Key: damagedKey }));
   });
 
   it("is in whole periods", () => {

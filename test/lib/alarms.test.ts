@@ -16,8 +16,9 @@ test("every alarm has a heading in the runbook, and every heading an alarm", () 
   );
 });
 
-test("an alarm's name is the deployment, its heading and its stream", () => {
-  const streams = [...fixturePlan.streams, ...fixturePlan.batchViews].map(({ name }) => name.replaceAll("_", "-"));
+test("an alarm's name is the deployment, its heading and its stream, view or function", () => {
+  const own = [...fixturePlan.streams, ...fixturePlan.batchViews].map(({ name }) => name.replaceAll("_", "-"));
+  const streams = [...own, "api", "ingest"];
   for (const alarm of alarms) {
     const heading = headingOf(alarm["AlarmDescription"]);
     const names = [`freshet-dev-${heading}`, ...streams.map((stream) => `freshet-dev-${heading}-${stream}`)];
@@ -93,6 +94,29 @@ test("snapshots that have missed three rounds raise an alarm, and so do reads th
   expect(of("reads-without-store")).toMatchObject({ MetricName: "ReadsWithoutStore", DatapointsToAlarm: 2 });
 });
 
+test("pushed values that stay away for half an hour raise an alarm, and so does one object that cannot be read", () => {
+  const of = (name: string) => alarms.find(({ AlarmName }) => AlarmName === `freshet-dev-${name}`);
+  expect(of("pushed-missing")).toMatchObject({
+    ...{ MetricName: "PushedMissing", Statistic: "Minimum", Threshold: 1, Period: 900, EvaluationPeriods: 2 },
+    TreatMissingData: "breaching",
+  });
+  expect(of("values-damaged")).toMatchObject({ MetricName: "ValuesDamaged", Statistic: "Sum", EvaluationPeriods: 1 });
+});
+
+test("limits that hosts decide alone raise an alarm for each function, lookups without a store one for ingest", () => {
+  const of = (name: string) => alarms.find(({ AlarmName }) => AlarmName === `freshet-dev-${name}`);
+  for (const name of ["api", "ingest"]) {
+    expect(of(`limits-alone-${name}`)).toMatchObject({
+      ...{ MetricName: "LimiterFallback", EvaluationPeriods: 3, DatapointsToAlarm: 3 },
+      Dimensions: [{ Name: "service", Value: name }],
+    });
+  }
+  expect(of("enrichment-unavailable")).toMatchObject({
+    ...{ MetricName: "EnrichmentsUnavailable", DatapointsToAlarm: 3 },
+    Dimensions: [{ Name: "service", Value: "ingest" }],
+  });
+});
+
 test("an alarm's dimensions are those that the functions' metrics have", () => {
   metrics.addDimension("stream", "transactions");
   metrics.addMetric("ApplyBlocked", "Count", 1);
@@ -102,14 +126,15 @@ test("an alarm's dimensions are those that the functions' metrics have", () => {
   const [{ Namespace, Dimensions }] = _aws.CloudWatchMetrics;
   expect([Namespace, Dimensions]).toEqual(["Freshet", [["stream"]]]);
   // Control writes of the store as a whole, the API of its models, each under its own name.
-  expect(own.map((alarm) => alarm["Dimensions"]).filter((dimensions) => dimensions[0].Name !== "stream")).toEqual([
-    [{ Name: "service", Value: "control" }],
-    [{ Name: "view", Value: "merchant_risk" }],
-    [{ Name: "view", Value: "merchant_risk" }],
-    [{ Name: "service", Value: "snapshot" }],
-    [{ Name: "service", Value: "replay" }],
-    [{ Name: "service", Value: "api" }],
-    [{ Name: "service", Value: "api" }],
+  const others = own.flatMap(({ Dimensions: [{ Name, Value }] }) => (Name === "stream" ? [] : [`${Name} ${Value}`]));
+  expect([...new Set(others)].sort()).toEqual([
+    "service api",
+    "service control",
+    "service ingest",
+    "service materialize",
+    "service replay",
+    "service snapshot",
+    "view merchant_risk",
   ]);
   for (const alarm of own) expect(alarm["Dimensions"]).toHaveLength(1);
   expect(own).not.toEqual([]);
@@ -122,7 +147,7 @@ test("the dashboard shows every metric that functions write, and all alarms", ()
     ...["IdentityConflicts", "BucketsNotOk", "SealLagMs", "ScoreLatencyMs", "FeaturesMissing", "Degraded"],
     ...["ViewLagMs", "ViewRows", "ViewRunFailures"],
     ...["SnapshotAgeMs", "SnapshotsWritten", "ReadsWithoutStore", "FallbackMs", "BreakersOpened"],
-    ...["RateLimited", "LimiterFallback"],
+    ...["RateLimited", "LimiterFallback", "EnrichmentsUnavailable", "PushedMissing", "ValuesDamaged"],
   ]) {
     expect(body).toContain(`Freshet\\\\\\",\\\\\\"${metric}`.replaceAll("\\\\\\", "\\"));
   }

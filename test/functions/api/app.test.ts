@@ -111,6 +111,7 @@ describe("a store that may lag behind", () => {
     ["new", 503],
     ["restoring", 503],
     ["failover", 200],
+    ["restoring_pushed", 200],
   ] as const)("in state %s /ready answers %d, with the state's sentence and repair", async (control, status) => {
     reader.control = control;
     const reply = await call("/ready", { key: null });
