@@ -132,6 +132,7 @@ async function applyAll(
     throw new Error(`no event of this workload is ${what}`);
   };
   const ports: AggregationPorts = {
+    plan: aggregatePlan,
     stream,
     codec: EventCodec.for(stream.contract),
     packer: packer(),

@@ -68,6 +68,7 @@ function report(stream: string, shard: string, records: number, result: BatchRes
   metrics.addMetric("IteratorLagMs", MetricUnit.Milliseconds, Math.max(0, nowMs - result.arrivalMs));
   if (result.late > 0) metrics.addMetric("Late", MetricUnit.Count, result.late);
   if (result.quarantined > 0) metrics.addMetric("Quarantined", MetricUnit.Count, result.quarantined);
+  if (result.erased > 0) metrics.addMetric("Erased", MetricUnit.Count, result.erased);
   const { times, payloads } = result.conflicts;
   if (times + payloads > 0) {
     metrics.addMetric("IdentityConflicts", MetricUnit.Count, times + payloads);

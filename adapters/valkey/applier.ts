@@ -4,6 +4,7 @@ import { InfrastructureError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
 import { Batch, touchCall } from "./calls.ts";
 import { type Command, commandError, type ValkeyConnection } from "./connection.ts";
+import { type EraseCall, encodeEraseCall } from "./erase.ts";
 import { type FunctionSource, functionSource, type Procedure } from "./function-source.ts";
 import { controlKey, runBytes } from "./layout.ts";
 import { type MendAnswer, readMendAnswer } from "./mend.ts";
@@ -19,6 +20,8 @@ import type { EncodedArguments } from "./trip.ts";
  */
 const EVENTS_PER_TRIP = 8_000;
 const TRIPS_IN_FLIGHT = 2;
+/** Of a push. */
+const REFUSED_ERASED = 2;
 
 export interface EntityFate {
   readonly entity: string;
@@ -166,7 +169,8 @@ export class StoreApplier {
 
   /**
    * Pushes values that are given as they are; the newest of each feature wins. Pushing the same again changes nothing.
-   * @returns for each call and entity when it became visible, by the store's clock; null where it was refused as too far ahead
+   * @returns for each call and entity when it became visible, by the store's clock; null where it was refused as too far ahead, 0 where it is
+   *   of a time before the entity was erased: nothing was stored
    * @throws InfrastructureError when a call was refused or failed: some of the others may have been done
    */
   async push(calls: readonly PushCall[]): Promise<(number | null)[][]> {
@@ -174,7 +178,24 @@ export class StoreApplier {
     return answers.map((answer, c) => {
       if (answer instanceof Error) throw commandError(answer);
       const { nowMs, outcomes } = readReply(answer as unknown[]);
-      return calls[c].pushes.map((_, k) => ((outcomes?.[k]?.length ?? 0) > 0 ? null : nowMs));
+      return calls[c].pushes.map((_, k) => {
+        const refusal = outcomes?.[k]?.[0];
+        return refusal === undefined ? nowMs : refusal === REFUSED_ERASED ? 0 : null;
+      });
+    });
+  }
+
+  /**
+   * Erases entities; doing so again changes nothing. A caller that replays may do so while the store is being restored.
+   * @returns for each call and key how many fields went
+   * @throws InfrastructureError when a call was refused or failed: some of the others may have been done
+   */
+  async erase(calls: readonly EraseCall[]): Promise<number[][]> {
+    const answers = await this.send("erase", calls, encodeEraseCall);
+    return answers.map((answer, c) => {
+      if (answer instanceof Error) throw commandError(answer);
+      const { outcomes } = readReply(answer as unknown[]);
+      return calls[c].keys.map((_, k) => outcomes![k].readUInt32LE(0));
     });
   }
 

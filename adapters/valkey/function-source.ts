@@ -73,7 +73,7 @@ function groupSpec(group: Group) {
   };
 }
 
-const PROCEDURES = ["apply", "touch", "put", "mend", "push"] as const;
+const PROCEDURES = ["apply", "touch", "put", "mend", "push", "erase"] as const;
 export type Procedure = (typeof PROCEDURES)[number];
 
 export interface FunctionSource {
@@ -83,6 +83,7 @@ export interface FunctionSource {
   readonly put: string;
   readonly mend: string;
   readonly push: string;
+  readonly erase: string;
   readonly source: string;
   /** The same as a script, for a server that refuses functions: the last argument is the procedure's name. */
   readonly script: string;
@@ -100,7 +101,7 @@ export function functionSource(plan: Plan): FunctionSource {
   ).join("\n");
   const dispatch = `return ({ ${PROCEDURES.map((name) => `${name} = ${name}`).join(", ")} })[table.remove(ARGV)](KEYS, ARGV)`;
   const ending = (text: string) => body.replace(/^--@REGISTER@$/m, () => text);
-  const { apply, touch, put, mend, push } = names as Record<Procedure, string>;
+  const { apply, touch, put, mend, push, erase } = names as Record<Procedure, string>;
   return {
     library,
     apply,
@@ -108,6 +109,7 @@ export function functionSource(plan: Plan): FunctionSource {
     put,
     mend,
     push,
+    erase,
     source: `#!lua name=${library}\n${ending(register)}`,
     script: ending(dispatch),
   };

@@ -4,15 +4,15 @@
  * Keys. `{b}` is one of 1,024 hash tags, so that a call and its control hash lie in one slot; the parts are length-prefixed.
  *   {b}ctl                                   control hash of a bucket
  *   {b}7:default4:card12:transactions6:card_1   one entity and stream of one tenant
- *   {b}7:default4:card6:card_1               what was pushed for an entity: a field for each view (packed.ts), and `#`,
- *                                            f64 rev (µs)
+ *   {b}7:default4:card6:card_1               what was pushed for an entity: a field for each view (packed.ts), `#`,
+ *                                            f64 rev (µs), and `!` as `e` below
  *
  * Control hash. `c`: u32 epoch, u8 state, 8 bytes of the run id of the primary that took the last write.
  *   `p`, while it is there: values that were pushed before this epoch are not all back; u32 epoch.
  *   `g:<group>`: u32 seal (base index), then for each slot with a birth: u8 0 cell | 1 object, u8 slot id, u32 base index.
  *
  * Entity hash (integers in field names are big-endian, in values little-endian; an index counts tiles since 1970):
- *   m                         u8 version, u8 flags (1: some identities are in chunks, 2: the key was made to stay for ever),
+ *   m                         u8 version, u8 flags (1: some identities are in chunks, 2: the key was made to stay for ever, 4: has `e`),
  *                             f64 rev (µs), u32 folded (base index), f64 newest event time of each of the newest base
  *                             tiles, descending
  *   <level id> <u32 index>    tile: u8 n, n slot ids ascending, n cells. Slot id / 64 gives the cell: 0 count u40;
@@ -30,6 +30,8 @@
  *   g                         f64 generation of the newest put: the store's clock (µs) before its archive was listed
  *   R                         f64 clock (µs) of the newest repair, then what was repaired and may not be in the archive yet: 8
  *                             bytes identity, u32 fingerprint of the payload, f64 visible time (ms)
+ *   e                         of an erased entity: f64 time before which nothing counts any more (ms), f64 clock (µs) from which on the
+ *                             archive is rid of it, 0 until then, u8 1 when this stays for ever
  */
 import type { Scalar } from "../../core/plan.ts";
 import { hash64 } from "../hash.ts";

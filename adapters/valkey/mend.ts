@@ -31,13 +31,15 @@ export interface MendRecord {
  */
 export type MendOutcome =
   | { readonly fate: "mended"; readonly visibleMs: number; readonly fingerprint: number | null }
-  | { readonly fate: "open" | "unborn" };
+  | { readonly fate: "open" | "unborn" | "erased" };
 
 /** `raced`: somebody has put or repaired since the token was read. `held`: the store folds nothing now, or needs a newer plan's code. */
 export type MendAnswer =
   | { readonly kind: "done"; readonly outcomes: readonly MendOutcome[] }
   | { readonly kind: "raced" | "held" };
 
+/** By the code that the store answers. */
+const REFUSED: Readonly<Record<number, "open" | "unborn" | "erased">> = { 2: "open", 3: "unborn", 4: "erased" };
 const HEADER_BYTES = 19;
 const TILE_BYTES = 10;
 const FINGERPRINT_BYTES = 4;
@@ -102,7 +104,7 @@ export function readMendAnswer(outcome: Buffer | null, nowMs: number): MendAnswe
   for (let at = 1; at < outcome.length; at++) {
     const code = outcome[at];
     if (code === 0) outcomes.push({ fate: "mended", visibleMs: nowMs, fingerprint: null });
-    else if (code !== 1) outcomes.push({ fate: code === 2 ? "open" : "unborn" });
+    else if (code !== 1) outcomes.push({ fate: REFUSED[code]! });
     else {
       const fingerprint = outcome.readUInt32LE(at + 1);
       outcomes.push({ fate: "mended", visibleMs: outcome.readDoubleLE(at + 5), fingerprint });

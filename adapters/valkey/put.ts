@@ -20,10 +20,11 @@ export interface PutCall {
 /**
  * `moved`: the bucket's seal is not the one that this was built for; build anew. `older`: what stands there was built from
  * as new a listing of the archive, or a newer one, or an event was repaired since this one's listing. `held`: the entity is not folded up to the seal, since a failover is not cleared, a newer plan's
- * slots are being born, a repair is not in the archive yet, or the seal stood so long that folding takes further calls; try again.
+ * slots are being born, a repair is not in the archive yet, or the seal stood so long that folding takes further calls; try again. `erased`:
+ * the entity is being erased, and what was listed may hold it still; nothing was put, and nothing is missing.
  */
-export type PutFate = "put" | "moved" | "older" | "held";
-const FATES: readonly PutFate[] = ["put", "moved", "older", "held"];
+export type PutFate = "put" | "moved" | "older" | "held" | "erased";
+const FATES: readonly PutFate[] = ["put", "moved", "older", "held", "erased"];
 
 export interface PutHeader {
   readonly sealIndex: number;

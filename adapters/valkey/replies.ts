@@ -39,7 +39,7 @@ export function readReply(reply: readonly unknown[]): Reply {
   return { nowMs: code, failover: reply[1] === 1, outcomes: reply.length > 2 ? (reply.slice(2) as Buffer[]) : null };
 }
 
-export type Fate = "applied" | "duplicate" | "sealed";
+export type Fate = "applied" | "duplicate" | "sealed" | "erased";
 
 /**
  * Fates of one key's records, in order. The first apply time of a duplicate is given modulo 2^32 and lies within 24 days of
@@ -55,6 +55,7 @@ export function readOutcomes(
     const code = bytes.length === 0 ? 0 : bytes[at++];
     if (code === 0) out.push({ fate: "applied", visibleMs: nowMs });
     else if (code === 2) out.push({ fate: "sealed", visibleMs: null });
+    else if (code === 3) out.push({ fate: "erased", visibleMs: null });
     else {
       // Int32: the difference of two numbers modulo 2^32, with its sign.
       const age = (nowMs - bytes.readUInt32LE(at)) | 0;

@@ -30,6 +30,7 @@ export const PROBLEMS = {
   value_type: { status: 400, title: "A value has another type than its feature" },
   value_range: { status: 400, title: "A value is out of range" },
   row_shape: { status: 400, title: "A row has another shape" },
+  entity_erased: { status: 400, title: "The entity has been erased" },
   entities_differ: { status: 400, title: "Features of several entities cannot be pushed together" },
   value_too_long: { status: 400, title: "A text is too long" },
   selection_invalid: { status: 400, title: "Which features to read is not clear" },

@@ -84,17 +84,17 @@ export function createPusher({ store, archive, clock }: PusherPorts): Pusher {
         }
       });
       const visible = pushes.length === 0 ? [] : await store.push(pushes);
-      const ahead = new Set<number>();
+      const refused = new Map<number, Problem>();
       visible.forEach((ms, p) => {
-        if (ms === null) ahead.add(rowOf[p]);
+        if (!isStored(ms)) refused.set(rowOf[p], ms === null ? tooFarAhead() : erased());
       });
-      for (const index of ahead) refusals.push(refusalOf(index, tooFarAhead()));
+      for (const [index, problem] of refused) refusals.push(refusalOf(index, problem));
       await archiveRows(archive, pushes, visible);
       return {
         accepted: rows.length - refusals.length,
         refusals: refusals.sort((a, b) => a.index - b.index),
         visibleMs: visible.reduce<number | null>(
-          (newest, ms) => (ms === null ? newest : Math.max(newest ?? 0, ms)),
+          (newest, ms) => (isStored(ms) ? Math.max(newest ?? 0, ms) : newest),
           null,
         ),
       };
@@ -183,6 +183,16 @@ const tooFarAhead = () =>
     repair: "set the producer's clock, or push the values when they are true",
   });
 
+const erased = () =>
+  new Problem("entity_erased", "the entity has been erased, and the values are of a time before that", {
+    field: "event_time_ms",
+    repair:
+      "push what became true since, a few minutes after the erasure; GET /v1/erasures tells whether it is refused for ever",
+  });
+
+/** As the store answers: null for one too far ahead, 0 for one of an erased time. */
+const isStored = (visibleMs: number | null): visibleMs is number => visibleMs !== null && visibleMs > 0;
+
 function refusalOf(index: number, error: unknown): PushRefusal {
   if (!(error instanceof FreshetError) || error instanceof InfrastructureError) throw error;
   const { code, field, message, repair } = error;
@@ -198,7 +208,7 @@ async function archiveRows(
   const byView = new Map<string, { tenant: string; lines: string; firstMs: number }>();
   pushes.forEach((push, p) => {
     const visibleMs = visible[p];
-    if (visibleMs === null) return;
+    if (!isStored(visibleMs)) return;
     const open = byView.get(push.view) ?? { tenant: push.tenant, lines: "", firstMs: visibleMs };
     open.lines += packedLine({ ...push, visibleMs });
     open.firstMs = Math.min(open.firstMs, visibleMs);

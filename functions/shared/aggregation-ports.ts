@@ -62,7 +62,7 @@ export function aggregationClients(): AggregationClients {
         packers.set(stream.name, packer);
       }
       const codec = EventCodec.for(stream.contract);
-      return { stream, codec, packer, applier, watermark, archive, quarantine, late };
+      return { plan, stream, codec, packer, applier, watermark, archive, quarantine, late };
     },
   };
 }

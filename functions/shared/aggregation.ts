@@ -11,9 +11,10 @@ import type { ApplyResult, EntityFate, StoreApplier } from "../../adapters/valke
 import type { PreparedEvent, RecordPacker } from "../../adapters/valkey/record.ts";
 import type { StatsUpdate } from "../../adapters/valkey/stats.ts";
 import type { BatchSpan, Watermark } from "../../adapters/valkey/watermark.ts";
+import { rowEraser } from "../../core/erasure.ts";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import { checkEvent } from "../../core/event.ts";
-import type { Stream } from "../../core/plan.ts";
+import type { Plan, Stream } from "../../core/plan.ts";
 import { floorTo } from "../../core/window.ts";
 import { type Conflicts, findConflicts } from "./identity-conflicts.ts";
 import { type Refused, refuse } from "./refusal.ts";
@@ -37,6 +38,7 @@ export interface Again {
 }
 
 export interface AggregationPorts {
+  readonly plan: Plan;
   readonly stream: Stream;
   readonly codec: EventCodec;
   readonly packer: RecordPacker;
@@ -52,6 +54,8 @@ export interface BatchResult extends StatsUpdate {
   readonly failover: boolean;
   readonly archivedBytes: number;
   readonly conflicts: Conflicts;
+  /** Events of which an entity has been erased since: they count for the others alone. */
+  readonly erased: number;
 }
 
 interface Candidate {
@@ -85,10 +89,19 @@ export async function aggregateBatch(
   refused.push(...refusedLater);
   const rows: ArchiveRow[] = [];
   const late: LateItem[] = [];
-  const counts = { applied: 0, duplicates: 0, late: 0 };
+  const counts = { applied: 0, duplicates: 0, late: 0, erased: 0 };
   candidates.forEach((candidate, i) => {
     const own = fates[i];
     if (own === null) return;
+    if (own.some(isErased)) {
+      const left = withoutErased(ports, archiveRow(stream, shard, candidate, own.map(asArchived)), own);
+      if (left !== null) rows.push(left);
+      // What waits for others waits under the name that the event goes by now.
+      const eventId = left?.eventId ?? candidate.prepared.identity;
+      late.push(...own.filter(isSealed).map((fate) => ({ ...lateItem(stream, candidate, fate), eventId })));
+      counts.erased++;
+      return;
+    }
     if (noneSealed(own)) {
       rows.push(archiveRow(stream, shard, candidate, own));
       if (own.length > 0 && own.every(isDuplicate)) counts.duplicates++;
@@ -229,15 +242,23 @@ const isFunctionError = (error: unknown): boolean =>
   error instanceof FreshetError && error.code === "store_function_failed";
 
 const isSealed = ({ fate }: EntityFate): boolean => fate === "sealed";
+const isErased = ({ fate }: EntityFate): boolean => fate === "erased";
 const isDuplicate = ({ fate }: EntityFate): boolean => fate === "duplicate";
 /** Nearly all events: their fates go into the archive as they are. */
 const noneSealed = (fates: readonly EntityFate[]): fates is ArchiveRow["fates"] & typeof fates => !fates.some(isSealed);
+/** What is erased leaves no fate behind: `late` stands for it until the row is rid of it. */
 const asArchived = ({ entity, id, fate, visibleMs }: EntityFate): ArchiveRow["fates"][number] => ({
   entity,
   id,
-  fate: fate === "sealed" ? "late" : fate,
+  fate: fate === "sealed" || fate === "erased" ? "late" : fate,
   visibleMs,
 });
+
+/** The row as the archive may hold it; null where it told of the erased alone. */
+function withoutErased({ plan, stream }: AggregationPorts, row: ArchiveRow, fates: readonly EntityFate[]) {
+  const subjects = fates.filter(isErased).map(({ entity, id }) => ({ entity, id }));
+  return rowEraser(plan, stream, { subjects, beforeMs: Number.POSITIVE_INFINITY })(row);
+}
 
 const archiveRow = (stream: Stream, shard: string, candidate: Candidate, fates: ArchiveRow["fates"]): ArchiveRow => ({
   stream: stream.name,

@@ -188,15 +188,17 @@ async function pushAndArchive(
     return { tenant, entity, id, view: name, eventTimeMs, packed: packValues(named, eventTimeMs), reachMs };
   });
   const visible = await pushRows(applier, pushes);
-  const archived = rows.map(({ id, eventTimeMs, values }, i): ValuesRow => {
+  const archived = rows.flatMap(({ id, eventTimeMs, values }, i): ValuesRow[] => {
     const visibleMs = visible[i];
+    // Of an entity that has been erased since the query read the archive.
+    if (visibleMs === 0) return [];
     // Its time was checked by this machine's clock: the store's is more than a minute behind.
     if (visibleMs === null)
       throw new InfrastructureError("store_clock", "the online store's clock is behind this machine's", {});
     const typed = values.map((value, f) => [`${keyOf(view.features[f])}:${view.features[f].dtype}`, value] as const);
-    return { tenant, entity, id, view: name, eventTimeMs, visibleMs, values: Object.fromEntries(typed) };
+    return [{ tenant, entity, id, view: name, eventTimeMs, visibleMs, values: Object.fromEntries(typed) }];
   });
-  await writeValues({ s3, bucket: mirror.bucket }, archived);
+  if (archived.length > 0) await writeValues({ s3, bucket: mirror.bucket }, archived);
 }
 
 /** What was visible by a run's end is in the archive by then: an invocation writes there last, within its timeout. */

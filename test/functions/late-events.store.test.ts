@@ -63,6 +63,7 @@ const tick = () =>
   );
 const sealMs = async () => (await tick()).seals["payments"];
 const ports = (): AggregationPorts => ({
+  plan,
   stream,
   // The fixture's contract is none of the app's own.
   codec: {

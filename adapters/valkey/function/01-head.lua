@@ -21,14 +21,19 @@
 --           ARGV  [1] as for apply
 --                 [k] when the key may go (f64, ms), newest event time in it (f64), then for each view its name (u8
 --                     length, bytes) and its values packed (u32 length, bytes)
+--   erase   KEYS  as for apply, of windows and of pushed values
+--           ARGV  [1] as for apply
+--                 [k] group id (u8, 0 for pushed values), time before which nothing may count any more (f64, ms), when the
+--                     tombstone may go (f64, ms; -1: never), u8 1 when the archive holds nothing of it any more
 --
 -- Result of all: { code, detail, outcome for each key ... }. code > 0 is the store's clock in ms, detail is 1 while
 -- a failover is not cleared or the store is being restored. Outcomes are left out when every record was applied; else, for each record: 0 applied,
--- 1 and u32 (first apply time modulo 2^32) duplicate, 2 sealed. Of a put, for each key: empty when it was put, 1 the bucket's seal is another one, 2 something as new
--- has been put or repaired already, 3 nothing may be folded now. Of a mend, for each key: empty when there were identities alone, 1 somebody
+-- 1 and u32 (first apply time modulo 2^32) duplicate, 2 sealed, 3 erased. Of a put, for each key: empty when it was put, 1 the bucket's seal is another one, 2 something as new
+-- has been put or repaired already, 3 nothing may be folded now, 4 erased, and the archive may still hold it. Of a mend, for each key: empty when there were identities alone, 1 somebody
 -- has put or repaired since, 2 nothing may be folded now; else 0, and for each record 0 repaired, 1 and fingerprint and visible time
--- (4, f64) repaired before, 2 not sealed, 3 left to a build that is not complete. Of a push, for each key: empty, or 1 when it is
--- too far ahead of the store's clock. Negative codes are in adapters/valkey/replies.ts.
+-- (4, f64) repaired before, 2 not sealed, 3 left to a build that is not complete, 4 erased. Of a push, for each key: empty, 1 when it is
+-- too far ahead of the store's clock, or 2 when it is erased. Of an erasure, for each key: the number of fields that went (u32). Negative codes are in
+-- adapters/valkey/replies.ts.
 
 --@SPEC@
 

@@ -44,3 +44,28 @@ local function keepNewest(newest, time, base, kept)
   end
   if #newest < kept then newest[#newest + 1] = time end
 end
+
+-- Field `e` of an erased entity: f64 time before which nothing counts any more (ms), f64 clock (µs) from which on the archive is
+-- rid of it, 0 until then, u8 1 when it stays for ever.
+local ERASED_FLAG = 4
+local ERASED_FIELD, ERASED_PUSHED = "e", "!"
+local function readTombstone(raw)
+  if not raw then return -1, 0, false end
+  local before, clean, lasting = unpackStruct("<ddB", raw)
+  return before, clean, lasting == 1
+end
+local function erasedBefore(key) return (readTombstone(redis.call("HGET", key, ERASED_FIELD))) end
+local function cleanSince(key)
+  local _, clean = readTombstone(redis.call("HGET", key, ERASED_FIELD))
+  return clean
+end
+
+-- A tombstone stays at least as long as the erasure asked for, whatever the entity's own end.
+local function expireAt(key, meta, ms)
+  if meta.flags >= ERASED_FLAG then
+    local _, _, lasting = readTombstone(redis.call("HGET", key, ERASED_FIELD))
+    if lasting then return end
+    ms = max(ms, redis.call("PEXPIRETIME", key))
+  end
+  redis.call("PEXPIREAT", key, ms)
+end

@@ -118,6 +118,7 @@ local function applyEntity(key, blob, g, seal, births, nowMs, nowUs, frozen)
   local values = n <= 200 and redis.call("HMGET", key, unpack(names)) or readMany(key, names)
   local meta = readMeta(values[1], seal)
   local born = not values[1]
+  local erased = meta.flags >= ERASED_FLAG and erasedBefore(key) or 0
   local newestBefore, newestEnd = meta.newest[1], newestBelow(g, meta, seal)
   local stamp = pack("<I4", nowMs % 4294967296)
   local record, applied, written, cursor, stale = 0, 0, 2, 2, nil
@@ -126,12 +127,15 @@ local function applyEntity(key, blob, g, seal, births, nowMs, nowUs, frozen)
   while at < size do
     local index, count, bytes = unpackStruct("<I4HI4", blob, at)
     at = at + 10
-    if index < seal then
+    if index < seal or index * base < erased then
+      -- What is erased is neither late nor waits for repair.
+      local code = index * base < erased and "\3" or "\2"
       for _ = 1, count do
         record = record + 1
-        except(record, "\2")
+        except(record, code)
       end
       at = at + bytes
+      if index >= seal then cursor = cursor + 2 + #objects end
     else
       local raw, ids, chunks = values[cursor], values[cursor + 1] or "", nil
       local first, fresh, states = cursor + 2, 0, nil
@@ -231,7 +235,7 @@ local function applyEntity(key, blob, g, seal, births, nowMs, nowUs, frozen)
     for i = #out, written + 1, -1 do out[i] = nil end
     if stale then deleteMany(key, stale) end
     if written <= 200 then redis.call("HSET", key, unpack(out)) else writeMany(key, out) end
-    if g.expire and hour then redis.call("PEXPIREAT", key, max(meta.newest[1], nowMs) + g.expire) end
+    if g.expire and hour then expireAt(key, meta, max(meta.newest[1], nowMs) + g.expire) end
   end
   if not frozen and not born and foldDue(g, meta, seal) and fold(key, g, meta, seal, births, newestEnd) then
     redis.call("HSET", key, "m", writeMeta(meta, nowUs))

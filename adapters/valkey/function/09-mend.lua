@@ -35,7 +35,7 @@ local function writeBelow(key, g, meta, born, out, nowMs, nowUs)
   if not g.expire and not stays then meta.flags = meta.flags + 2 end
   out[2] = writeMeta(meta, nowUs)
   writeMany(key, out)
-  if g.expire then redis.call("PEXPIREAT", key, max(meta.newest[1] or 0, nowMs) + g.expire)
+  if g.expire then expireAt(key, meta, max(meta.newest[1] or 0, nowMs) + g.expire)
   elseif not stays and not born then redis.call("PERSIST", key) end
 end
 
@@ -146,12 +146,13 @@ local function mendEntity(key, blob, g, seal, births, nowMs, nowUs, held)
   local meta = readMeta(raw[1], seal)
   local size = g.lifetime and g.levels[g.absorbing].size / g.base or 1
   local folded = meta.folded * g.base
+  local erased = meta.flags >= ERASED_FLAG and erasedBefore(key) or 0
   local repairs, replies, tiles, states = { unsettled = unsettled }, {}, {}, {}
   local fresh = false
   while at <= #blob do
     local index, count, bytes = unpackStruct("<I4HI4", blob, at)
     at = at + 10
-    local refused = index >= seal and "\2" or youngestBirth(g, births) > floor(index / size) * size and "\3"
+    local refused = index * g.base < erased and "\4" or index >= seal and "\2" or youngestBirth(g, births) > floor(index / size) * size and "\3"
     if refused then
       for _ = 1, count do replies[#replies + 1] = refused end
       at = at + bytes

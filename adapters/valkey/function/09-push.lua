@@ -124,6 +124,8 @@ end
 local function pushEntity(key, blob, nowMs, nowUs)
   local expire, newest = unpackStruct("<dd", blob)
   if newest > nowMs + 60000 then return char(1) end
+  local erased, _, lasting = readTombstone(redis.call("HGET", key, ERASED_PUSHED))
+  if newest < erased then return char(2) end
   local at, changed = 17, false
   while at <= #blob do
     local name, after = unpackStruct("Bc0", blob, at)
@@ -140,6 +142,6 @@ local function pushEntity(key, blob, nowMs, nowUs)
     redis.call("HSET", key, "#", pack("<d", max(rev and unpackStruct("<d", rev) + 1 or 0, nowUs)))
   end
   -- A key without an expiry has just been made.
-  if redis.call("PEXPIRETIME", key) < expire then redis.call("PEXPIREAT", key, string.format("%.0f", expire)) end
+  if not lasting and redis.call("PEXPIRETIME", key) < expire then redis.call("PEXPIREAT", key, string.format("%.0f", expire)) end
   return ""
 end

@@ -1,6 +1,6 @@
 -- A put: tiles that were built from the archive take the place of those below the seal, all of an entity in one step.
 
-local MOVED, OLDER, HELD = "\1", "\2", "\3"
+local MOVED, OLDER, HELD, ERASED = "\1", "\2", "\3", "\4"
 
 -- Fields of a hash that a put answers for: tiles (a list of names), and a set of objects. Tiles that end at or below the seal
 -- and start at or after `from`; the lifetime too, if it is given whole.
@@ -78,6 +78,12 @@ local function putEntity(key, blob, g, seal, births, nowMs, nowUs, held)
   local raw = redis.call("HMGET", key, "m", "g", "R")
   local meta = readMeta(raw[1], seal)
   if meta.folded > seal then return MOVED end
+  if meta.flags >= ERASED_FLAG then
+    -- What was listed before the archive was rid of the entity holds it still.
+    local clean = cleanSince(key)
+    if clean == 0 then return ERASED end
+    if clean >= listed then return OLDER end
+  end
   if raw[2] and unpackStruct("<d", raw[2]) >= generation then return OLDER end
   if raw[3] then
     -- A repair that the listing may lack; or one whose archive row is still being written.

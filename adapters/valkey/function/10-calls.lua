@@ -76,4 +76,28 @@ local function push(keys, args)
   for k = 2, #keys do reply[k + 1] = pushEntity(keys[k], args[k], nowMs, nowUs) end
   return reply
 end
+
+-- Allowed while the store is being restored, to a caller that replays: what is erased must not be seen when it opens.
+local function erase(keys, args)
+  if not pack then bind() end
+  local refused, frozen = begin(keys, args)
+  if refused then return refused end
+  local clock = redis.call("TIME")
+  local nowUs = clock[1] * 1000000 + clock[2]
+  local reply = { floor(nowUs / 1000), frozen and 1 or 0 }
+  for k = 2, #keys do
+    local id, before, keep, clean = unpackStruct("<BddB", args[k])
+    local gone
+    if id == 0 then gone = erasePushed(keys[k], before, keep, clean, nowUs)
+    else
+      local g = SPEC[id]
+      if not g then return { GROUP_UNKNOWN, id } end
+      local raw = redis.call("HGET", keys[1], "g:" .. g.name)
+      if not raw then return { GROUP_NEW, id } end
+      gone = eraseEntity(keys[k], g, (readGroupControl(raw, g)), before, keep, clean, nowUs)
+    end
+    reply[k + 1] = pack("<I4", gone)
+  end
+  return reply
+end
 --@REGISTER@

@@ -492,7 +492,15 @@ it("every code that a request can cause is caused by a test", () => {
     ...["key_not_live", "key_rotated", "rotation_pending", "last_admin_key", "too_many_keys"],
     // contract-pushed.ts; the last three in pushed.store.test.ts and tenant-features.test.ts.
     ...["feature_name_invalid", "feature_version_invalid", "dtype_unknown", "ttl_invalid", "deprecation_invalid"],
-    ...["value_type", "value_range", "row_shape", "entities_differ", "feature_conflict", "feature_declared"],
+    ...[
+      "value_type",
+      "value_range",
+      "row_shape",
+      "entities_differ",
+      "entity_erased",
+      "feature_conflict",
+      "feature_declared",
+    ],
     ...["feature_limit", "archive_unavailable", "catalogue_unavailable"],
     // Of models: models.store.test.ts; registry_unavailable below, alias_conflict in the registry's own test.
     ...["share_invalid", "alias_unknown", "model_version_unknown", "variant_absent", "gate_refused", "alias_conflict"],

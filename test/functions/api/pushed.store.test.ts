@@ -12,6 +12,7 @@ import { ArchiveMirror } from "../../../adapters/offline/mirror.ts";
 import { featureAt } from "../../../adapters/offline/point-in-time.ts";
 import { joinRegistered, valuesMount } from "../../../adapters/offline/pushed-in-time.ts";
 import { isEpochChange, StoreApplier } from "../../../adapters/valkey/applier.ts";
+import { eraseCall } from "../../../adapters/valkey/erase.ts";
 import { createReader } from "../../../adapters/valkey/reader.ts";
 import { ValuesArchive } from "../../../adapters/values-archive.ts";
 import { type PackedRow, readValues, valuesFolder } from "../../../adapters/values-format.ts";
@@ -264,5 +265,19 @@ describe("pushed values", () => {
     expect(await stale.push("epoch", features, [row])).toMatchObject({ accepted: 1 });
     expect(await stale.push("epoch", features, [row])).toMatchObject({ accepted: 1 });
     expect(opened).toBe(2);
+  });
+
+  it("are refused for an erased entity where they are of a time before, and not archived", async () => {
+    const features = [(await register("erased", "n")).feature];
+    const beforeMs = Date.now();
+    const terms = { beforeMs, keepUntilMs: beforeMs + HOUR, clean: false };
+    const { bucket, keys } = eraseCall(pushedPlan, { tenant: "erased", entity: "shop", id: "s1" }, terms);
+    await store.applier.erase([{ bucket, keys, ...terms }]);
+    const rows = [beforeMs - 1, beforeMs].map((eventTimeMs) => ({ id: "s1", eventTimeMs, values: [1] }));
+    expect(await pusher.push("erased", features, rows)).toMatchObject({
+      accepted: 1,
+      refusals: [{ index: 0, code: "entity_erased", field: "rows[0].event_time_ms" }],
+    });
+    expect((await archivedRows("erased", "risk2")).flat().map(({ eventTimeMs }) => eventTimeMs)).toEqual([beforeMs]);
   });
 });
