@@ -47,7 +47,7 @@ export function encodeValues(rows: readonly ValuesRow[]): Buffer {
     ({ tenant, entity, id, view, eventTimeMs, visibleMs, values }) =>
       `${JSON.stringify({ v: VALUES_VERSION, tenant, entity, id, view, event_time_ms: eventTimeMs, visible_ms: visibleMs, values })}\n`,
   );
-  return compressed(lines.join(""));
+  return compressedValues(lines);
 }
 
 /** Lines of rows of one tenant, entity and view. */
@@ -56,25 +56,27 @@ export function packedLine({ tenant, entity, view, id, eventTimeMs, visibleMs, r
   return `{"v":${PACKED_ROWS_VERSION},"tenant":"${tenant}","entity":"${entity}","id":${JSON.stringify(id)},"view":"${view}","event_time_ms":${eventTimeMs},"visible_ms":${visibleMs},"reach_ms":${reachMs},"packed":"${packed.toString("base64")}"}\n`;
 }
 
-const compressed = (text: string): Buffer =>
-  zstdCompressSync(Buffer.from(text), {
+/** Lines, each with its end, as an object. */
+export const compressedValues = (lines: readonly string[]): Buffer =>
+  zstdCompressSync(Buffer.from(lines.join("")), {
     params: { [constants.ZSTD_c_compressionLevel]: 1, [constants.ZSTD_c_checksumFlag]: 1 },
   });
 
 /** Rows of an object, in its order. @throws RecordError `values_corrupt`, `values_version` */
 export function readValues(bytes: Uint8Array): (ValuesRow | PackedRow)[] {
-  return linesOf(bytes).map((line, i) => parseRow(line, i + 1));
+  return valuesLines(bytes).map((line, i) => parseRow(line, i + 1));
 }
 
 /** Checks an object without taking its rows apart, as other readers than ours need it. @throws RecordError as `readValues` */
 export function verifyValues(bytes: Uint8Array): void {
   const known = [VALUES_VERSION, PACKED_ROWS_VERSION].map((version) => `{"v":${version},`);
-  linesOf(bytes).forEach((line, i) => {
+  valuesLines(bytes).forEach((line, i) => {
     if (!known.some((start) => line.startsWith(start))) parseRow(line, i + 1);
   });
 }
 
-function linesOf(bytes: Uint8Array): string[] {
+/** Lines of an object, without their ends. @throws RecordError `values_corrupt` */
+export function valuesLines(bytes: Uint8Array): string[] {
   let text: string;
   try {
     text = zstdDecompressSync(bytes).toString("utf8");
@@ -134,7 +136,7 @@ export function writeLines(
   firstMs: number,
   lines: readonly string[],
 ): Promise<string> {
-  return put(to, of, firstMs, compressed(lines.join("")));
+  return put(to, of, firstMs, compressedValues(lines));
 }
 
 async function put(

@@ -3,6 +3,8 @@ import { DefinitionError } from "./errors.ts";
 import type { Plan } from "./plan.ts";
 
 const DAY_MS = 86_400_000;
+/** What all pushed values are called where the archive's upkeep speaks of streams. No stream is called so. */
+export const PUSHED_VALUES = "_values";
 
 /**
  * Tiles are rebuilt from the archive: repair and builds need every event that a window may still hold, and as much later as

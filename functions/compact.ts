@@ -11,12 +11,14 @@ import type { CompactionReport } from "../adapters/offline/compaction.ts";
 import { DuckSession } from "../adapters/offline/duckdb.ts";
 import { ArchiveMirror } from "../adapters/offline/mirror.ts";
 import { plan } from "../features/plan.ts";
-import { requireEnvironment } from "./shared/environment.ts";
+import { optionalEnvironment, requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 
 const s3 = new S3Client(DURABLE_CLIENT);
 const bucket = requireEnvironment("archiveBucket");
+const retention = optionalEnvironment("archiveRetentionDays");
 const graceMs = Number(requireEnvironment("archiveGraceMs"));
+const DAY_MS = 86_400_000;
 /** A batch that has begun is ended: it takes seconds, its hours' rewriting included. */
 const RESERVE_MS = 180_000;
 /** The rest is for Node, for the objects that are being fetched, and for the file that is being put. */
@@ -33,6 +35,7 @@ export async function handler(
   try {
     return await compactArchive({
       ...{ plan, session, s3, folder, graceMs, mirror: new ArchiveMirror({ s3, bucket, folder }) },
+      retentionMs: retention === undefined ? null : Number(retention) * DAY_MS,
       nowMs: Date.now(),
       outOfTime: () => context.getRemainingTimeInMillis() < RESERVE_MS,
       onStream: report,

@@ -1,11 +1,15 @@
-/** Compaction of a whole archive: each stream of the plan, each tenant that has rows of it. */
+/** Compaction of a whole archive: each stream of the plan, each tenant that has rows of it, and what was pushed. */
 import { FreshetError } from "../../core/errors.ts";
 import type { Plan, Stream } from "../../core/plan.ts";
-import { type CompactionOptions, type CompactionReport, compactStream } from "./compaction.ts";
+import { PUSHED_VALUES } from "../../core/retention.ts";
+import { type CompactionOptions, type CompactionReport, compactStream, nothingCompacted } from "./compaction.ts";
+import { compactValues } from "./values-compaction.ts";
 
 export interface ArchiveCompactionOptions extends Omit<CompactionOptions, "tenant" | "stream" | "onProgress"> {
   readonly plan: Plan;
-  /** @default all of the plan */
+  /** Of training sets: decides how long pushed values are kept after their last use. @default for ever */
+  readonly retentionMs?: number | null;
+  /** Or `PUSHED_VALUES`. @default all of the plan, and these */
   readonly stream?: string;
   readonly onProgress?: (stream: string, tenant: string, share: number) => void;
   /** What became of a stream, all tenants together; called as each is done. */
@@ -19,24 +23,29 @@ export interface ArchiveCompactionOptions extends Omit<CompactionOptions, "tenan
  * @throws FreshetError `stream_unknown`, and as `compactStream`
  */
 export async function compactArchive(options: ArchiveCompactionOptions): Promise<Record<string, CompactionReport>> {
-  const streams = options.plan.streams.filter(({ name }) => options.stream === undefined || name === options.stream);
-  if (streams.length === 0) {
+  const wanted = (name: string) => options.stream === undefined || name === options.stream;
+  const streams = options.plan.streams.filter(({ name }) => wanted(name));
+  if (streams.length === 0 && !wanted(PUSHED_VALUES)) {
     throw new FreshetError("stream_unknown", `the plan has no stream ${options.stream}`, {
       field: "stream",
-      repair: `use one of ${options.plan.streams.map(({ name }) => name).join(", ")}`,
+      repair: `use one of ${[...options.plan.streams.map(({ name }) => name), PUSHED_VALUES].join(", ")}`,
     });
   }
   const tenants = (await options.mirror.folders("raw/")).map((folder) => folder.slice("tenant=".length));
   const reports: Record<string, CompactionReport> = {};
   const failures: unknown[] = [];
-  for (const stream of streams) {
+  const run = async (name: string, compact: () => Promise<CompactionReport>) => {
     try {
-      reports[stream.name] = await allTenants(options, stream, tenants);
-      options.onStream?.(stream.name, reports[stream.name]!);
+      reports[name] = await compact();
+      options.onStream?.(name, reports[name]);
     } catch (error) {
-      options.onFailure?.(stream.name, error);
+      options.onFailure?.(name, error);
       failures.push(error);
     }
+  };
+  for (const stream of streams) await run(stream.name, () => allTenants(options, stream, tenants));
+  if (wanted(PUSHED_VALUES)) {
+    await run(PUSHED_VALUES, () => compactValues({ ...options, retentionMs: options.retentionMs ?? null }));
   }
   if (failures.length > 0) throw failures[0];
   return reports;
@@ -57,13 +66,8 @@ async function allTenants(
     });
     total = total === null ? report : added(total, report);
   }
-  return total ?? NOTHING;
+  return total ?? nothingCompacted();
 }
-
-const NOTHING: CompactionReport = {
-  ...{ rawObjects: 0, rows: 0, hours: 0, writtenBytes: 0, payloadConflicts: 0, timeConflicts: 0 },
-  ...{ corrupt: 0, removed: 0, left: 0 },
-};
 
 function added(a: CompactionReport, b: CompactionReport): CompactionReport {
   const names = Object.keys(a) as (keyof CompactionReport)[];

@@ -10,18 +10,19 @@
 import { randomUUID } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
-import { DeleteObjectsCommand, PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
+import { PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import type { Stream } from "../../core/plan.ts";
 import { durably } from "../durable-call.ts";
 import { hourPath } from "../object-path.ts";
 import { archiveSelect, hourOfKey } from "./archive-view.ts";
 import {
-  COMPACTION_LOG_VERSION,
-  type CompactionRecord,
   compactionLogFolder,
   type LoggedCompaction,
+  type LogPort,
   readCompactionLog,
+  removeReplaced,
   replacedBy,
+  writeRecord,
 } from "./compaction-log.ts";
 import { loadFresh, mergeHour, timeConflicts } from "./compaction-merge.ts";
 import type { DuckSession } from "./duckdb.ts";
@@ -30,7 +31,6 @@ import { type ArchiveMirror, type ArchiveObjectInfo, corruptObject } from "./mir
 /** Stored bytes of raw objects in one batch: some 300,000 rows. What the rows need is spilled beyond the session's memory. */
 const BATCH_BYTES = 32 * 1024 * 1024;
 const BATCH_OBJECTS = 2_000;
-const DELETES_PER_CALL = 1_000;
 /** Listings that found objects gone at once: another compactor's clean-up, which is rare and short. */
 const MAX_LISTINGS = 5;
 
@@ -67,6 +67,16 @@ export interface CompactionReport {
   left: number;
 }
 
+export const nothingCompacted = (): CompactionReport => ({
+  ...{ rawObjects: 0, rows: 0, hours: 0, writtenBytes: 0, payloadConflicts: 0, timeConflicts: 0 },
+  ...{ corrupt: 0, removed: 0, left: 0 },
+});
+
+const logOf = ({ s3, mirror, tenant, stream, nowMs }: CompactionOptions): LogPort => ({
+  ...{ s3, mirror, nowMs },
+  folder: compactionLogFolder(tenant, stream.name),
+});
+
 interface Listing {
   readonly waiting: readonly ArchiveObjectInfo[];
   readonly compacted: readonly ArchiveObjectInfo[];
@@ -79,10 +89,7 @@ interface Listing {
  *   InfrastructureError `archive_unavailable`
  */
 export async function compactStream(options: CompactionOptions): Promise<CompactionReport> {
-  const report: CompactionReport = {
-    ...{ rawObjects: 0, rows: 0, hours: 0, writtenBytes: 0, payloadConflicts: 0, timeConflicts: 0 },
-    ...{ corrupt: 0, removed: 0, left: 0 },
-  };
+  const report = nothingCompacted();
   const skipped = new Set<string>();
   let changed = 0;
   let total: number | null = null;
@@ -106,7 +113,7 @@ export async function compactStream(options: CompactionOptions): Promise<Compact
       throw corruptObject("", "objects are removed faster than they are read");
     for (const [name, count] of Object.entries(done ?? {})) report[name as keyof CompactionReport] += count;
   }
-  report.removed = await removeReplaced(options);
+  report.removed = await removeReplaced(logOf(options), (await list(options)).log, options.graceMs);
   return report;
 }
 
@@ -153,7 +160,7 @@ async function compactBatch(
       await mirror.forget(before);
     }
     done.timeConflicts = await timeConflicts(session);
-    await putRecord(options, { raw: batch.map(({ key }) => key), superseded });
+    await writeRecord(logOf(options), { raw: batch.map(({ key }) => key), superseded });
     await mirror.forget(batch);
     return done;
   } finally {
@@ -173,38 +180,6 @@ async function putCompacted(
     s3.send(new PutObjectCommand({ Bucket: mirror.bucket, Key: key, Body })),
   );
   return Body.length;
-}
-
-async function putRecord(
-  { s3, mirror, tenant, stream, nowMs }: CompactionOptions,
-  what: Pick<CompactionRecord, "raw" | "superseded">,
-): Promise<void> {
-  const key = `${compactionLogFolder(tenant, stream.name)}${String(nowMs).padStart(13, "0")}-${randomUUID()}.json`;
-  const record: CompactionRecord = { v: COMPACTION_LOG_VERSION, writtenMs: nowMs, ...what };
-  await durably("archive_unavailable", `writing ${key} to bucket ${mirror.bucket}`, () =>
-    s3.send(new PutObjectCommand({ Bucket: mirror.bucket, Key: key, Body: JSON.stringify(record) })),
-  );
-}
-
-/** Objects first, then the record: without it they would count as waiting. */
-async function removeReplaced(options: CompactionOptions): Promise<number> {
-  const { log } = await list(options);
-  let removed = 0;
-  for (const { key, record } of log.filter(({ record }) => record.writtenMs + options.graceMs <= options.nowMs)) {
-    const old = [...record.raw, ...record.superseded];
-    for (let i = 0; i < old.length; i += DELETES_PER_CALL) await remove(options, old.slice(i, i + DELETES_PER_CALL));
-    await remove(options, [key]);
-    removed += old.length;
-  }
-  return removed;
-}
-
-async function remove({ s3, mirror }: CompactionOptions, keys: readonly string[]): Promise<void> {
-  await durably("archive_unavailable", `removing compacted objects from bucket ${mirror.bucket}`, async () => {
-    const Objects = keys.map((Key) => ({ Key }));
-    const answer = await s3.send(new DeleteObjectsCommand({ Bucket: mirror.bucket, Delete: { Objects, Quiet: true } }));
-    if (answer.Errors?.length) throw new Error(answer.Errors[0]!.Code ?? "DeleteObjects");
-  });
 }
 
 async function list({ mirror, tenant, stream }: CompactionOptions): Promise<Listing> {

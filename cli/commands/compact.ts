@@ -6,6 +6,7 @@ import { compactArchive } from "../../adapters/offline/compact-archive.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { parseDuration } from "../../core/duration.ts";
+import { PUSHED_VALUES } from "../../core/retention.ts";
 import { plan } from "../../features/plan.ts";
 import { freshetHome } from "../../local/home.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
@@ -23,7 +24,7 @@ export function register(program: Command): void {
   program
     .command("compact")
     .description("Turn the archive's raw objects into Parquet by event time, as the hourly function does.")
-    .option("--stream <name>", "this stream only")
+    .option("--stream <name>", `this stream only; ${PUSHED_VALUES}: values of batch views and callers`)
     .option("--grace <time>", "how long replaced objects stay; no reader may run longer", "24h")
     .option("--skip-corrupt", "go round damaged objects, which stay where they are")
     .addOption(stageOption())
@@ -31,7 +32,8 @@ export function register(program: Command): void {
     .addHelpText(
       "after",
       `
-Safe at any time: beside the hourly function, beside readers, and after it was killed.
+Safe at any time: beside the hourly function, beside readers, and after it was killed. Pushed values of a day
+that is over become few objects; what has no use any more is removed by the function alone, which knows the stage's retention.
 
 Examples:
   freshet compact

@@ -91,13 +91,14 @@ export class Archive extends Construct {
     fn.set("archiveBucket", this.bucket.bucketName);
   }
 
-  /** To replace raw objects and compacted ones by newer ones. */
+  /** To replace raw objects and compacted ones by newer ones, and to end what was pushed. */
   grantCompact(fn: NodeFunction): void {
     const objects = (...folders: string[]) => folders.map((folder) => this.bucket.arnForObjects(`${folder}/*`));
     fn.allow(["s3:ListBucket"], [this.bucket.bucketArn]);
-    fn.allow(["s3:GetObject", "s3:DeleteObject"], objects("raw", "compacted", "compaction"));
-    fn.allow(["s3:PutObject"], objects("compacted", "compaction"));
+    fn.allow(["s3:GetObject", "s3:DeleteObject"], objects("raw", "compacted", "compaction", "values"));
+    fn.allow(["s3:PutObject"], objects("compacted", "compaction", "values"));
     fn.allow(["kms:Decrypt", "kms:GenerateDataKey"], [this.key.keyArn]);
     fn.set("archiveBucket", this.bucket.bucketName);
+    if (this.retentionDays !== null) fn.set("archiveRetentionDays", String(this.retentionDays));
   }
 }

@@ -1,6 +1,7 @@
 import { Duration } from "aws-cdk-lib";
 import { ComparisonOperator, TreatMissingData } from "aws-cdk-lib/aws-cloudwatch";
 import { Construct } from "constructs";
+import { PUSHED_VALUES } from "../../core/retention.ts";
 import type { Deployment } from "../deployment.ts";
 import type { Archive } from "./archive.ts";
 import { type Board, graph } from "./board.ts";
@@ -15,7 +16,7 @@ export interface CompactorProps {
 
 const EVERY = Duration.hours(1);
 
-/** Turns raw objects into Parquet by event time, hourly. Two at once are safe, so nothing keeps them apart. */
+/** Turns raw objects into Parquet by event time, hourly, and a day's pushed values into few objects. Two at once are safe, so nothing keeps them apart. */
 export class Compactor extends Construct {
   readonly fn: NodeFunction;
   private readonly deployment: Deployment;
@@ -50,11 +51,11 @@ export class Compactor extends Construct {
       graph("Raw objects left waiting", each("ObjectsWaiting")),
       graph("Reused event ids that compaction found", each("PayloadConflicts", "TimeConflicts")),
     ]);
-    for (const { name: of } of plan.streams) {
+    for (const of of [...plan.streams.map(({ name }) => name), PUSHED_VALUES]) {
       board.alarm({
         runbook: "compaction-blocked",
         of,
-        meaning: `Raw objects of ${of} could not be compacted: one is damaged or of an unknown version, or the archive's bucket refuses.`,
+        meaning: `Objects of ${of} could not be compacted: one is damaged or of an unknown version, or the archive's bucket refuses.`,
         metric: streamMetric("CompactionBlocked", of, "Sum", EVERY),
         comparison: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
         threshold: 1,

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
+import { PUSHED_VALUES } from "../../core/retention.ts";
 import { SEAL_MARGIN_MS } from "../../functions/shared/control-loop.ts";
 import { metrics } from "../../functions/shared/observability.ts";
 import { fixturePlan, synthesizeAws } from "./synthesized.ts";
@@ -17,8 +18,8 @@ test("every alarm has a heading in the runbook, and every heading an alarm", () 
 });
 
 test("an alarm's name is the deployment, its heading and its stream, view or function", () => {
-  const own = [...fixturePlan.streams, ...fixturePlan.batchViews].map(({ name }) => name.replaceAll("_", "-"));
-  const streams = [...own, "api", "ingest"];
+  const declared = [...fixturePlan.streams, ...fixturePlan.batchViews].map(({ name }) => name);
+  const streams = [...declared, PUSHED_VALUES, "api", "ingest"].map((name) => name.replaceAll("_", "-"));
   for (const alarm of alarms) {
     const heading = headingOf(alarm["AlarmDescription"]);
     const names = [`freshet-dev-${heading}`, ...streams.map((stream) => `freshet-dev-${heading}-${stream}`)];

@@ -120,7 +120,16 @@ describe("compaction", () => {
   test("removes from the three folders that it manages, and writes no raw object", () => {
     for (const folder of ["raw", "compacted", "compaction"]) expect(may("s3:DeleteObject")).toContain(`/${folder}/*`);
     expect(may("s3:PutObject")).not.toContain("/raw/*");
+    for (const action of ["s3:DeleteObject", "s3:PutObject"]) expect(may(action)).toContain("/values/*");
     expect(may("s3:DeleteObject")).not.toMatch(/inference-log|quarantine/);
+  });
+
+  test("knows for how long training sets may reach back, where that has an end", () => {
+    const told = (stage: "dev" | "prod") =>
+      synthesizeAws(stage).named("AWS::Lambda::Function", "FunctionName", `freshet-${stage}-compact`).Properties[
+        "Environment"
+      ].Variables["FRESHET_ARCHIVE_RETENTION_DAYS"];
+    expect([told("dev"), told("prod")]).toEqual(["400", undefined]);
   });
 
   test("is run each hour with room on the disk, and told the grace", () => {

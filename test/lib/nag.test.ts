@@ -67,7 +67,7 @@ const accepted: readonly Accepted[] = [
     reason: "a job reads the archive of its tenant, which the request names, and writes under its own fresh id",
   },
   {
-    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|compacted|compaction)\/\*\]$/,
+    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|compacted|compaction|values)\/\*\]$/,
     at: /Compact\/Role\/DefaultPolicy/,
     reason: "what is compacted and replaced is told by listing, and written under fresh names",
   },

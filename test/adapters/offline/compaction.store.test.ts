@@ -302,7 +302,7 @@ describe("compaction", () => {
       compactArchive({ ...own, plan, stream: "nothing", nowMs: NOW_MS, graceMs: GRACE_MS }),
     ).rejects.toMatchObject({
       code: "stream_unknown",
-      repair: "use one of payments",
+      repair: "use one of payments, _values",
     });
   });
 
