@@ -144,8 +144,9 @@ export async function aggregateBatch(
 }
 
 /**
- * Applies records once more after a loss. Writes no archive row and no registration: each of these records has had its own
- * delivery. What is sealed by now, or was refused then, is skipped.
+ * Applies records once more after a loss. What the store counts by this is archived as visible: its own delivery may have been
+ * late, in a store that was sealed further, or may still come, when the seal has passed it. Registers nothing: the seal stands
+ * meanwhile. What is sealed by now, or was refused then, is skipped.
  * @returns how many events the store did not have any more
  * @throws InfrastructureError
  */
@@ -156,6 +157,11 @@ export async function replayBatch(
 ): Promise<number> {
   const { candidates } = decodeBatch(ports, shard, records);
   const { fates } = await applyAll(ports, shard, candidates);
+  const rows = candidates.flatMap((candidate, i) => {
+    const own = fates[i] ?? [];
+    return own.every(isSealed) ? [] : [archiveRow(ports.stream, shard, candidate, own.map(asArchived))];
+  });
+  if (rows.length > 0) await ports.archive.write(rows, { stream: ports.stream.name, shard });
   return fates.filter((own) => own?.some(({ fate }) => fate === "applied")).length;
 }
 
