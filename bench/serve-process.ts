@@ -128,5 +128,6 @@ function keysInMemory(): KeyStore {
     listOf: async () => [...records.values()],
     rotate: async () => false,
     remove: async (id) => records.delete(id),
+    removeBeside: async () => "gone",
   };
 }

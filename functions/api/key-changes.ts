@@ -82,17 +82,27 @@ export async function rotateKey(
 /** @throws FreshetError `key_unknown`, `last_admin_key` */
 export async function revokeKey(store: KeyStore, id: string, { by, nowMs }: Change): Promise<KeyDescription> {
   const key = await find(store, id, by);
-  if (by !== null && key.scopes.includes("admin") && isLive(key, nowMs)) {
-    const stays = (other: KeyDescription) =>
-      other.id !== id && other.scopes.includes("admin") && other.rotatedTo === null && isLive(other, nowMs);
-    if (!(await store.listOf(by.tenant)).some(stays)) {
-      throw new FreshetError("last_admin_key", `without the key ${id} nobody of the tenant could manage its keys`, {
-        repair: "if it was lost, rotate it with overlap_hours 0; the operator can revoke it",
-      });
-    }
-  }
-  if (!(await store.remove(id))) throw unknown(id);
+  const isNeeded = by !== null && key.scopes.includes("admin") && isLive(key, nowMs);
+  const isGone = isNeeded ? await removeBesideOther(store, key, nowMs) : !(await store.remove(id));
+  if (isGone) throw unknown(id);
   return key;
+}
+
+/**
+ * Removes a key that can manage keys while another one of the tenant stands: two that take each other away at the same moment cannot
+ * both succeed. The list may be behind, so what it names is looked at in the step that removes.
+ * @returns true when it was gone already
+ */
+async function removeBesideOther(store: KeyStore, { id, tenant }: KeyDescription, nowMs: number): Promise<boolean> {
+  const stays = (other: KeyDescription) =>
+    other.id !== id && other.scopes.includes("admin") && other.rotatedTo === null && isLive(other, nowMs);
+  for (const other of (await store.listOf(tenant)).filter(stays).reverse()) {
+    const kept = await store.removeBeside(id, other.id, nowMs);
+    if (kept !== "other_gone") return kept === "gone";
+  }
+  throw new FreshetError("last_admin_key", `without the key ${id} nobody of the tenant could manage its keys`, {
+    repair: "if it was lost, rotate it with overlap_hours 0; the operator can revoke it",
+  });
 }
 
 /** Another tenant's key is not there. */

@@ -1,4 +1,5 @@
 /** Keys in a DynamoDB table whose partition key is `id`, with an index `tenant`; `expires_at` (seconds) is its TTL attribute. */
+import { setTimeout } from "node:timers/promises";
 import {
   DeleteItemCommand,
   type DynamoDBClient,
@@ -10,6 +11,9 @@ import {
   TransactWriteItemsCommand,
 } from "@aws-sdk/client-dynamodb";
 import type { KeyDescription, KeyRecord, KeyStore } from "./keys.ts";
+
+/** Of a transaction that meets others: each of them ends within milliseconds. */
+const MAX_ATTEMPTS = 5;
 
 type Item = Record<string, any>;
 
@@ -95,6 +99,37 @@ export function createKeyStore(client: Pick<DynamoDBClient, "send">, table: stri
         new DeleteItemCommand({ TableName: table, Key, ReturnValues: "ALL_OLD" }),
       );
       return Attributes !== undefined;
+    },
+
+    async removeBeside(id, other, nowMs) {
+      const standing = "attribute_exists(id) AND attribute_not_exists(rotated_to)";
+      const live = "(attribute_not_exists(expires_at_ms) OR expires_at_ms > :now)";
+      const TransactItems = [
+        { Delete: { TableName: table, Key: { id: { S: id } }, ConditionExpression: "attribute_exists(id)" } },
+        {
+          ConditionCheck: {
+            TableName: table,
+            Key: { id: { S: other } },
+            ConditionExpression: `${standing} AND ${live}`,
+            ExpressionAttributeValues: { ":now": { N: String(nowMs) } },
+          },
+        },
+      ];
+      for (let attempt = 1; ; attempt++) {
+        try {
+          await client.send(new TransactWriteItemsCommand({ TransactItems }));
+          return null;
+        } catch (error) {
+          const reasons = error instanceof TransactionCanceledException ? (error.CancellationReasons ?? []) : [];
+          const failed = reasons.map(({ Code }) => Code === "ConditionalCheckFailed");
+          if (failed[0]) return "gone";
+          if (failed[1]) return "other_gone";
+          // Another transaction had one of the two in its hands.
+          const isConflict = reasons.some(({ Code }) => Code === "TransactionConflict");
+          if (!isConflict || attempt === MAX_ATTEMPTS) throw error;
+          await setTimeout(attempt * 20 * Math.random());
+        }
+      }
     },
   };
 }

@@ -50,6 +50,11 @@ export interface KeyStore {
   /** Puts `next` and ends `old` at `oldExpiresAtMs`, both or neither. @returns false when `old` is gone or was rotated meanwhile */
   rotate(old: KeyRecord, oldExpiresAtMs: number, next: KeyRecord): Promise<boolean>;
   remove(id: string): Promise<boolean>;
+  /**
+   * Removes a key if another one stands at that very moment: unrotated, and not expired.
+   * @returns which of the two kept it from happening, null when it is done
+   */
+  removeBeside(id: string, other: string, nowMs: number): Promise<"gone" | "other_gone" | null>;
 }
 
 const KEY_FORMAT = /^fk_([a-z0-9]{12})_([A-Za-z0-9-]{43})$/;

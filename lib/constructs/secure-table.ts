@@ -72,7 +72,8 @@ export class SecureTable extends Construct {
   /** To do with single items whatever their owner asks for, and to list by the index. */
   grantManage(fn: NodeFunction): void {
     this.grantLookUp(fn);
-    fn.allow(["dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], [this.table.tableArn]);
+    const changes = ["ConditionCheckItem", "DeleteItem", "PutItem", "UpdateItem"].map((name) => `dynamodb:${name}`);
+    fn.allow(changes, [this.table.tableArn]);
     fn.allow(["dynamodb:Query"], [`${this.table.tableArn}/index/${this.props.index!.attribute}`]);
     this.openForWriting(fn);
   }

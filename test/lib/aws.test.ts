@@ -361,6 +361,7 @@ describe("least privilege", () => {
     expect([...new Set(actionsOf("api"))]).toEqual([
       "dynamodb:BatchGetItem",
       "dynamodb:BatchWriteItem",
+      "dynamodb:ConditionCheckItem",
       "dynamodb:DeleteItem",
       "dynamodb:GetItem",
       "dynamodb:PutItem",

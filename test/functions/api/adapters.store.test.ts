@@ -99,6 +99,40 @@ it("a rotation is both or neither: of many at once one wins, and the old key end
   expect(await keys.rotate(old, 1, newKey({ ...old, rotatedFrom: old.id, nowMs: 4 }).record)).toBe(false);
 });
 
+it("administrators who revoke each other at once leave one of them, whichever it is", async () => {
+  for (const count of [2, 2, 3, 4]) {
+    const tenant = `mutual-${crypto.randomUUID()}`;
+    const records = await Promise.all(
+      Array.from({ length: count }, () => createKey(keys, { tenant, scopes: ["admin"], nowMs: 0 })),
+    );
+    const ids = records.map(({ record }) => record.id);
+    // Each takes its neighbour away.
+    const outcomes = await Promise.allSettled(
+      ids.map((id, i) => {
+        const by = { keyId: id, tenant, scopes: new Set(["admin"]) };
+        return revokeKey(keys, ids[(i + 1) % count], { by, nowMs: 1 });
+      }),
+    );
+    const refused = outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason.code] : []));
+    const left = (await Promise.all(ids.map((id) => keys.get(id)))).filter((key) => key !== null);
+    expect([left.length, refused.length]).toEqual([refused.length, left.length]);
+    expect(left.length).toBeGreaterThan(0);
+    expect(new Set(refused)).toEqual(new Set(["last_admin_key"]));
+  }
+});
+
+it("a key that stands beside has to stand: not one that was removed, rotated or has expired", async () => {
+  const make = async (expiresAtMs: number | null = null) =>
+    (await createKey(keys, { tenant: "beside", scopes: ["admin"], nowMs: 0, expiresAtMs })).record;
+  const [first, gone, expired, rotated] = [await make(), await make(), await make(500), await make()];
+  await keys.remove(gone.id);
+  await keys.rotate(rotated, 9_000, newKey({ ...rotated, rotatedFrom: rotated.id, nowMs: 0 }).record);
+  for (const { id } of [gone, expired, rotated])
+    expect(await keys.removeBeside(first.id, id, 1_000)).toBe("other_gone");
+  expect(await keys.removeBeside(first.id, expired.id, 499)).toBeNull();
+  expect(await keys.removeBeside(first.id, expired.id, 499)).toBe("gone");
+});
+
 it("an id is never put twice", async () => {
   const { record } = await createKey(keys, { tenant: "a", scopes: ["read"], nowMs: 0 });
   await expect(keys.put(record)).rejects.toThrow("conditional request failed");
