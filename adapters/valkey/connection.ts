@@ -27,6 +27,13 @@ export interface ValkeyOptions {
 
 const PASSWORD_AGE_MS = 600_000;
 
+/**
+ * A peer that owes an answer and sends nothing for as long is gone: one that vanished without a word (its machine or the path
+ * to it died) would otherwise be waited for until the kernel gives up, a quarter of an hour, while every call on its connection times out.
+ * Far more than a call may take, so that a server that stalls for a moment is not asked for a new connection by every host.
+ */
+const silenceMs = (timeoutMs: number): number => Math.max(5_000, 2 * timeoutMs);
+
 export interface Command extends TripCommand {
   /** A key of the bucket that the command is for; decides the primary. */
   readonly key: string;
@@ -197,6 +204,7 @@ export class ValkeyConnection {
       ...(password ? { password: await password() } : {}),
       connectTimeout: timeoutMs,
       commandTimeout: timeoutMs,
+      socketTimeout: silenceMs(timeoutMs),
       // A command that was cut off may have been applied. Sending it again is the caller's decision, under a fresh run id.
       autoResendUnfulfilledCommands: false,
       enableOfflineQueue: false,

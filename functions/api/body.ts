@@ -1,6 +1,7 @@
 /** Reads request bodies within a bound, and tells apart the ways in which one can be wrong. */
 import { isUtf8 } from "node:buffer";
 import type { Context } from "hono";
+import type { LoadGate } from "./load-gate.ts";
 import { Problem } from "./problems.ts";
 import { typeName } from "./selection.ts";
 
@@ -8,6 +9,22 @@ export type JsonObject = Record<string, unknown>;
 
 /** @throws Problem `body_too_large`, before the whole body was taken in; `body_incomplete` */
 export async function readBytes(c: Context, maxBytes: number): Promise<Buffer> {
+  // Of a call that has passed the gate; others count nowhere.
+  const gate = (c.env as Partial<GatedEnvironment> | undefined)?.gate;
+  gate?.uploading();
+  try {
+    return await readBounded(c, maxBytes);
+  } finally {
+    gate?.uploaded();
+  }
+}
+
+/** What the router puts beside a request that has passed the gate. */
+export interface GatedEnvironment {
+  gate: Pick<LoadGate, "uploading" | "uploaded">;
+}
+
+async function readBounded(c: Context, maxBytes: number): Promise<Buffer> {
   const declared = c.req.header("content-length");
   // Node's parser holds the body to its declared length.
   if (declared !== undefined && Number(declared) > maxBytes) throw tooLarge(maxBytes);

@@ -66,7 +66,7 @@ export function createEventsHandler(deps: {
     await ticket.charge(records.length);
     const arrivalMs = deps.clock();
     const results: RecordResult[] = new Array(records.length);
-    let accepted: { index: number; event: ReadEvent }[] = [];
+    let accepted: { index: number; event: ReadEvent; before?: ReadEvent }[] = [];
     /** A record's own fault is its own result. */
     const attempt = <T>(index: number, eventId: () => string | null, what: () => T): T | null => {
       try {
@@ -95,19 +95,19 @@ export function createEventsHandler(deps: {
         arrivalMs,
       );
       deps.telemetry.enrichment(name, enriched.counts);
-      accepted = accepted.map(({ index }, i) => {
+      accepted = accepted.map(({ index, event: before }, i) => {
         const { event, missing } = enriched.events[i];
         results[index].enriched = missing === null;
         if (missing !== null) results[index].not_enriched = missing;
-        return { index, event };
+        return { index, event, before };
       });
     }
     const outgoing: { index: number; record: EncodedEvent }[] = [];
-    for (const { index, event } of accepted) {
+    for (const { index, event, before } of accepted) {
       const record = attempt(
         index,
         () => event.eventId,
-        () => checker.encode(event),
+        () => encodeWithin(checker, event, before, results[index]),
       );
       if (record !== null) outgoing.push({ index, record });
     }
@@ -118,6 +118,25 @@ export function createEventsHandler(deps: {
     });
     return answer(name, results, requestId, deps.telemetry);
   };
+}
+
+/** An event that only what was looked up makes too large goes without it: its producer could not mend that. */
+function encodeWithin(
+  checker: EventChecker,
+  event: ReadEvent,
+  before: ReadEvent | undefined,
+  result: RecordResult,
+): EncodedEvent {
+  try {
+    return checker.encode(event);
+  } catch (error) {
+    if (before === undefined || !(error instanceof RecordError) || error.code !== "record_too_large") throw error;
+    const record = checker.encode(before);
+    const refused = (checker.stream.enrich ?? []).map(({ field }) => [field, "VALUE_REFUSED"] as const);
+    result.enriched = false;
+    result.not_enriched = { ...Object.fromEntries(refused), ...result.not_enriched };
+    return record;
+  }
 }
 
 function requireLookups({ lookups }: { lookups: OnlineReader | null }, { name }: Stream): OnlineReader {

@@ -18,8 +18,10 @@ const MOST_CALLS = 4_096;
 const WEIGHT = 0.5;
 
 export class LoadGate {
-  /** Calls under way. */
+  /** Calls under way that have all they need. */
   calls = 0;
+  /** Calls whose body is still on its way: they take nothing of the thread's time, however slow their senders are. */
+  uploads = 0;
   /** Turned away since the start. */
   shed = 0;
   #completed = 0;
@@ -35,10 +37,22 @@ export class LoadGate {
 
   /** @returns false for a call that is turned away; else `leave` has to follow */
   enter(): boolean {
-    const isTooMuch = this.calls >= MOST_CALLS || (this.calls >= FREE_CALLS && this.waitMs > WAIT_LIMIT_MS);
+    const isTooMuch =
+      this.calls + this.uploads >= MOST_CALLS || (this.calls >= FREE_CALLS && this.waitMs > WAIT_LIMIT_MS);
     if (isTooMuch) this.shed++;
     else this.calls++;
     return !isTooMuch;
+  }
+
+  /** A call that has entered waits for its body from here on, until `uploaded`. */
+  uploading(): void {
+    this.calls--;
+    this.uploads++;
+  }
+
+  uploaded(): void {
+    this.uploads--;
+    this.calls++;
   }
 
   leave(): void {

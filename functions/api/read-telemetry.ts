@@ -60,14 +60,22 @@ export function createReadTelemetry(registry: Registry): ReadEvents {
   };
 }
 
-export function createLoadMetrics(registry: Registry, gate: Pick<LoadGate, "calls" | "shed">): void {
+export function createLoadMetrics(registry: Registry, gate: Pick<LoadGate, "calls" | "uploads" | "shed">): void {
   const registers = [registry];
   new Gauge({
     name: "freshet_calls_under_way",
-    help: "Calls with a key that have begun and are not answered.",
+    help: "Calls with a key that have begun and are not answered, without those that wait for their body.",
     registers,
     collect() {
       this.set(gate.calls);
+    },
+  });
+  new Gauge({
+    name: "freshet_calls_uploading",
+    help: "Calls with a key whose body is on its way.",
+    registers,
+    collect() {
+      this.set(gate.uploads);
     },
   });
   new Gauge({

@@ -4,6 +4,7 @@ import { FreshetError } from "../../core/errors.ts";
 import { type Audit, type AuditKind, audited } from "../shared/audited.ts";
 import { holdsKey, urlHoldsKey, withoutKeys } from "../shared/hidden-keys.ts";
 import { type Admission, FREE_TICKET, type Ticket } from "./admission.ts";
+import type { GatedEnvironment } from "./body.ts";
 import { COMPRESSED_FROM, compress } from "./compression.ts";
 import type { Authenticator, Principal, Scope } from "./keys.ts";
 import type { LoadGate } from "./load-gate.ts";
@@ -132,6 +133,7 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
           if (gate !== undefined) {
             isIn = gate.enter();
             if (!isIn) throw overloaded();
+            if (c.env !== undefined) (c.env as Partial<GatedEnvironment>).gate = gate;
           }
           const authenticated = authenticate(presentedKey(c), () => addressOf(c));
           // Known keys are checked without leaving the turn.

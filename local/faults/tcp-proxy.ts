@@ -14,6 +14,8 @@ export interface TcpFaultProxy {
   refuse(refusing: boolean): void;
   /** While mute, requests reach the server and no answer comes back; what was held is passed on afterwards. */
   mute(muted: boolean): void;
+  /** Connections that are open now stay so, and nothing comes through them any more, either way. New ones are served. */
+  strand(): void;
   /** Passes that many more bytes of requests on, then breaks the connection in the middle of what it carries. */
   cutAfterRequestBytes(bytes: number): void;
   /** Passes that many more bytes of answers on, then breaks the connection: later requests were done, unheard. */
@@ -23,7 +25,7 @@ export interface TcpFaultProxy {
 
 /** @param port to listen on. @default any that is free */
 export async function startTcpFaultProxy(target: { host: string; port: number }, port = 0): Promise<TcpFaultProxy> {
-  const pairs = new Set<{ near: Socket; far: Socket; held: Buffer[] }>();
+  const pairs = new Set<{ near: Socket; far: Socket; held: Buffer[]; isDead: boolean }>();
   let refusing = false;
   let muted = false;
   let requestBytesLeft = Number.POSITIVE_INFINITY;
@@ -32,7 +34,7 @@ export async function startTcpFaultProxy(target: { host: string; port: number },
   const server = createServer((near) => {
     if (refusing) return void near.destroy();
     const far = connect(target.port, target.host);
-    const pair = { near, far, held: [] as Buffer[] };
+    const pair = { near, far, held: [] as Buffer[], isDead: false };
     pairs.add(pair);
     near.setNoDelay(true);
     far.setNoDelay(true);
@@ -43,6 +45,7 @@ export async function startTcpFaultProxy(target: { host: string; port: number },
       pairs.delete(pair);
     };
     near.on("data", (chunk: Buffer) => {
+      if (pair.isDead) return;
       far.write(chunk.subarray(0, requestBytesLeft));
       requestBytesLeft -= chunk.length;
       if (requestBytesLeft >= 0) return;
@@ -50,6 +53,7 @@ export async function startTcpFaultProxy(target: { host: string; port: number },
       end();
     });
     far.on("data", (chunk: Buffer) => {
+      if (pair.isDead) return;
       if (muted) return void pair.held.push(chunk);
       near.write(chunk.subarray(0, answerBytesLeft));
       answerBytesLeft -= chunk.length;
@@ -86,6 +90,9 @@ export async function startTcpFaultProxy(target: { host: string; port: number },
       muted = value;
       if (value) return;
       for (const pair of pairs) for (const chunk of pair.held.splice(0)) pair.near.write(chunk);
+    },
+    strand() {
+      for (const pair of pairs) pair.isDead = true;
     },
     cutAfterRequestBytes(bytes) {
       requestBytesLeft = bytes;

@@ -164,6 +164,41 @@ class Events(unittest.TestCase):
             thread.join(10)
         self.assertEqual((told, self.ids(), sender.queued), (["the sender is closed"], [["a"]], 1))
 
+    def test_on_error_may_send_again_though_there_is_no_room(self) -> None:
+        seen: list[str] = []
+
+        def first_time_refused(id: str) -> str:
+            seen.append(id)
+            return "queued" if seen.count(id) > 1 else "throttled"
+
+        self.server.script = [events_answer(first_time_refused, 207)]
+        client = self.server.client(deadline=0.0)
+        self.addCleanup(client.close)
+        sender: Any = None
+        with client.events("s", max_batch=2, max_pending=2, on_error=lambda event, _: sender.send(event)) as sender:
+            for i in range(20):
+                sender.send({"id": f"e{i}"})
+            # Returns when what was sent again has its answer too.
+            sender.flush()
+            self.assertEqual(sender.queued, 20)
+
+    def test_on_error_can_neither_flush_nor_close(self) -> None:
+        self.server.script = [events_answer(lambda _: "invalid", 207)]
+        told: list[str] = []
+        sender: Any = None
+
+        def mistaken(*_: Any) -> None:
+            for wait in (sender.flush, sender.close):
+                try:
+                    wait()
+                except RuntimeError as error:
+                    told.append(str(error))
+
+        sender = self.client.events("s", max_batch=1, on_error=mistaken)
+        sender.send({"id": "a"})
+        sender.close()
+        self.assertEqual([text.split(":")[0] for text in told], ["on_error runs where events are sent from"] * 2)
+
     def test_a_busy_stream_is_waited_for(self) -> None:
         self.server.script = [busy(), busy(503), ALL]
         with self.client.events("s") as sender:

@@ -10,6 +10,7 @@ import { bucketOf, entityKey, tileField } from "../../../adapters/valkey/layout.
 import { createReader } from "../../../adapters/valkey/reader.ts";
 import type { PreparedEvent } from "../../../adapters/valkey/record.ts";
 import { RecordPacker } from "../../../adapters/valkey/record.ts";
+import { startTcpFaultProxy } from "../../../local/faults/tcp-proxy.ts";
 import { plan } from "../../support/fixture-plan.ts";
 import { openStore } from "../../support/store.ts";
 import { startValkey, type TestValkey } from "../../support/valkey.ts";
@@ -72,6 +73,30 @@ async function replayAll(batches: number) {
   await connection.close();
   return before.reduce((total, { counted }) => total + counted, 0);
 }
+
+describe("a path to the primary that is dead", () => {
+  it("is given up after seconds, not when the kernel does: whoever asks then is answered on another connection", async () => {
+    valkey = await startValkey();
+    await openStore(plan, valkey, START - 60 * MINUTE);
+    const proxy = await startTcpFaultProxy(valkey);
+    const connection = new ValkeyConnection({ host: proxy.host, port: proxy.port, timeoutMs: 200, waitMs: 0 });
+    const ask = () =>
+      connection.demand([{ key: "{0}ctl", name: "EXISTS", args: ["{0}ctl"] }]).then(
+        ([found]) => found,
+        ({ code }) => code,
+      );
+    try {
+      expect(await ask()).toBe(1);
+      // Nothing of what goes over this connection will ever be answered, and nobody says so.
+      proxy.strand();
+      expect(await ask()).toBe("store_unavailable");
+      await expect.poll(ask, { timeout: 60_000, interval: 100 }).toBe(1);
+    } finally {
+      await connection.close();
+      await proxy.stop();
+    }
+  });
+});
 
 describe("a primary with an append-only file", () => {
   it("that is killed in the middle of applies has all that it acknowledged, and the rest comes by replay", async () => {

@@ -9,6 +9,7 @@ import { createApp } from "../../../functions/api/app.ts";
 import { createEnrich } from "../../../functions/api/enrich.ts";
 import { createEventChecker } from "../../../functions/api/event-check.ts";
 import { createKey } from "../../../functions/api/keys.ts";
+import { MAX_EVENT_BYTES } from "../../../functions/api/limits.ts";
 import * as schemas from "../../../functions/api/schemas.ts";
 import { listen, type RunningServer } from "../../../functions/api/server.ts";
 import { contracts } from "../../../schemas/contracts.ts";
@@ -138,6 +139,24 @@ it("a value that a window over the field cannot take is dropped, not the event",
     not_enriched: { dwell_ms: "VALUE_REFUSED", session_id: "VALUE_REFUSED" },
   });
   expect(recorded()).toEqual([{ dwell_ms: null, session_id: null, position: 3 }]);
+});
+
+it("an event that only looked-up values make too large goes without them; one that is too large by itself is refused alone", async () => {
+  knowUser(present(7), present("SE".repeat(400)));
+  const near = (bytes: number) => click({ impression_id: "x".repeat(bytes) });
+  const limit = MAX_EVENT_BYTES - 500;
+  const reply = await call("/v1/events/clicks", { body: [near(limit), near(limit + 1_000), click()] });
+  expect(reply.status).toBe(207);
+  const { results } = conforming(schemas.eventsAnswer, reply);
+  expect(results.map(({ status, code, not_enriched }) => [status, code, not_enriched])).toEqual([
+    ["queued", undefined, { dwell_ms: "VALUE_REFUSED", session_id: "VALUE_REFUSED", position: "NOT_FOUND" }],
+    ["invalid", "record_too_large", undefined],
+    ["queued", undefined, { position: "NOT_FOUND" }],
+  ]);
+  expect(recorded()).toEqual([
+    { dwell_ms: null, session_id: null, position: null },
+    { dwell_ms: 7, session_id: "SE".repeat(400), position: null },
+  ]);
 });
 
 describe("a store that cannot be trusted", () => {

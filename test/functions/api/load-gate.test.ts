@@ -39,6 +39,21 @@ describe("the gate", () => {
     expect(enterAll(gate, 100).filter((isIn) => isIn)).toHaveLength(32);
   });
 
+  it("does not count those that wait for their bodies among what it has to do", () => {
+    const gate = new LoadGate();
+    enterAll(gate, 400);
+    for (let i = 0; i < 50; i++) gate.leave();
+    for (let i = 0; i < 340; i++) gate.uploading();
+    gate.look(1, 200);
+    expect([gate.calls, gate.uploads, enterAll(gate, 30)].flat()).not.toContain(false);
+    for (let i = 0; i < 340; i++) gate.uploaded();
+    expect([gate.calls, gate.uploads, gate.enter()]).toEqual([380, 0, false]);
+    // They hold memory all the same.
+    const open = new LoadGate();
+    for (let i = 0; i < 5_000; i++) if (open.enter()) open.uploading();
+    expect(open.uploads).toBe(4_096);
+  });
+
   it("takes no more than it has memory for, whatever the loop does", () => {
     expect(enterAll(new LoadGate(), 5_000).filter((isIn) => isIn)).toHaveLength(4_096);
   });
@@ -140,6 +155,25 @@ describe("a server", () => {
     const reply = await underWay;
     expect([reply.status, reply.headers.get("connection")]).toEqual([200, "close"]);
     await ended;
+  });
+
+  it("is not kept from its work by clients that are slow to send", async () => {
+    const { port } = new URL(server.url);
+    const head = `POST /v1/score/fraud HTTP/1.1\r\nhost: x\r\nx-api-key: ${key}\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{`;
+    const slow = Array.from({ length: 200 }, () => {
+      const socket = connect(Number(port), "127.0.0.1");
+      socket.on("error", () => {});
+      socket.write(head);
+      return socket;
+    });
+    const gauge = async (name: string) => {
+      const metrics = await (await fetch(`${server.url}/metrics`)).text();
+      return Number(new RegExp(`^freshet_${name} (\\d+)`, "m").exec(metrics)?.[1]);
+    };
+    await expect.poll(() => gauge("calls_uploading"), { timeout: 30_000 }).toBe(200);
+    expect(await gauge("calls_under_way")).toBe(0);
+    for (const socket of slow) socket.destroy();
+    await expect.poll(() => gauge("calls_uploading"), { timeout: 30_000 }).toBe(0);
   });
 
   it("does not wait for a client that never ends its request", async () => {

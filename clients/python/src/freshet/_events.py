@@ -66,7 +66,8 @@ class EventSender:
     """Gathers events and sends them from a thread of its own when there are `max_batch` of them, or the oldest has waited for
     `max_delay` seconds. `send` blocks while `max_pending` events wait: memory is bounded, and a slow API slows its producer.
 
-    Without `on_error`, failures are kept, and `flush` and `close` raise `EventsRefused`.
+    `on_error` is called from that thread, and may `send` again what it thinks worth it, beyond `max_pending` by a batch at most, until
+    the sender is closed; it can neither flush nor close. Without it, failures are kept, and `flush` and `close` raise `EventsRefused`.
     """
 
     def __init__(
@@ -98,8 +99,10 @@ class EventSender:
         self._thread.start()
 
     def send(self, event: Event) -> None:
+        # From `on_error` it does not wait: the thread that it runs on is the one that makes room.
+        waits = threading.current_thread() is not self._thread
         with self._changed:
-            while not self._closed and len(self._pending) + self._sending >= self._max_pending:
+            while waits and not self._closed and len(self._pending) + self._sending >= self._max_pending:
                 self._changed.wait()
             # It may have been closed meanwhile: nobody would send the event.
             if self._closed:
@@ -116,6 +119,8 @@ class EventSender:
 
         :raises EventsRefused:
         """
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("on_error runs where events are sent from: what it waited for would never come")
         with self._changed:
             self._flushing = True
             self._changed.notify_all()
@@ -129,6 +134,8 @@ class EventSender:
 
     def close(self) -> None:
         """Flushes, and ends the thread. :raises EventsRefused:"""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("on_error runs where events are sent from: close the sender elsewhere")
         with self._changed:
             self._closed = True
             self._changed.notify_all()
