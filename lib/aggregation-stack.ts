@@ -3,6 +3,7 @@ import type { Construct } from "constructs";
 import { Aggregator, type AggregatorProps } from "./constructs/aggregator.ts";
 import { Builder } from "./constructs/builder.ts";
 import { Materializer } from "./constructs/materializer.ts";
+import { Repairer } from "./constructs/repairer.ts";
 import { Replayer } from "./constructs/replayer.ts";
 import type { SecureTable } from "./constructs/secure-table.ts";
 import { Snapshotter, type SnapshotterProps } from "./constructs/snapshotter.ts";
@@ -15,13 +16,14 @@ export interface AggregationStackProps extends Omit<AggregatorProps & Snapshotte
   readonly jobs: SecureTable;
 }
 
-/** Streams to online store: apply, advance the seal, sweep, keep snapshots, build from the archive, run batch views, replay. Stateless. */
+/** Streams to online store: apply, advance the seal, sweep, keep snapshots, repair, build from the archive, run batch views, replay. Stateless. */
 export class AggregationStack extends FreshetStack {
   readonly aggregator: Aggregator;
   readonly watchkeeper: Watchkeeper;
   readonly sweeper: Sweeper;
   readonly snapshotter: Snapshotter;
   readonly builder: Builder;
+  readonly repairer: Repairer;
   readonly materializer: Materializer;
   readonly replayer: Replayer;
 
@@ -34,6 +36,7 @@ export class AggregationStack extends FreshetStack {
     this.sweeper = new Sweeper(this, "Sweeper", { deployment, ...props });
     this.snapshotter = new Snapshotter(this, "Snapshotter", { deployment, ...props });
     this.builder = new Builder(this, "Builder", { deployment, ...props });
+    this.repairer = new Repairer(this, "Repairer", { deployment, ...props });
     this.materializer = new Materializer(this, "Materializer", { deployment, ...props });
     this.replayer = new Replayer(this, "Replayer", { deployment, ...props });
     for (const [name, { lambda }] of Object.entries({
@@ -43,6 +46,7 @@ export class AggregationStack extends FreshetStack {
       SweepFunction: this.sweeper.fn,
       SnapshotFunction: this.snapshotter.fn,
       BuildFunction: this.builder.fn,
+      RepairFunction: this.repairer.fn,
       MaterializeFunction: this.materializer.fn,
       ReplayFunction: this.replayer.fn,
     })) {

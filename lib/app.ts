@@ -17,7 +17,7 @@ export function addStacks(app: App, deployment: Deployment): void {
   const { store } = new OnlineStoreStack(app, deployment);
   const { archive, quarantine, lateQueue, controlTable, keys, models, jobs, audit, features } = storage;
   const ingest = new IngestStack(app, deployment, { streams, keys: storage.keys, store });
-  const { aggregator, watchkeeper, sweeper, snapshotter, materializer, replayer } = new AggregationStack(
+  const { aggregator, watchkeeper, sweeper, snapshotter, materializer, repairer, replayer } = new AggregationStack(
     app,
     deployment,
     {
@@ -50,13 +50,14 @@ export function addStacks(app: App, deployment: Deployment): void {
       ? []
       : [new TrainingStack(app, deployment, { archive, data: storage.training, models, training })];
   new MonitoringStack(app, deployment, {
-    watched: [aggregator, watchkeeper, store, compactor, materializer, snapshotter, replayer, ...machines, serving.api],
+    watched: [aggregator, watchkeeper, store, repairer, compactor, materializer, snapshotter, replayer, ...machines, serving.api],
     functions: [
       ingest.fn,
       aggregator.fn,
       watchkeeper.heartbeat,
       watchkeeper.control,
       sweeper.fn,
+      repairer.fn,
       snapshotter.fn,
       compactor.fn,
       historical.fn,

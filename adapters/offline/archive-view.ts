@@ -29,6 +29,8 @@ export interface ArchiveRange {
   readonly stream: Stream;
   readonly fromMs: number;
   readonly toMs: number;
+  /** Hours of event time that are wanted of what is compacted, by their starts. @default all of the range */
+  readonly hours?: ReadonlySet<number>;
 }
 
 export interface ArchiveListing {
@@ -89,7 +91,8 @@ export async function listArchive(mirror: ArchiveMirror, range: ArchiveRange): P
   const [rawLive, compactedLive] = [raw.filter(live), compacted.filter(live)];
   await mirror.prune(folder("raw"), from("raw", range.fromMs - FUTURE_LIMIT_MS), rawLive);
   await mirror.prune(folder("compacted"), from("compacted", range.fromMs), compactedLive);
-  return { raw: rawLive, compacted: compactedLive.filter(({ key }) => hourOfKey(key)! < range.toMs) };
+  const isWanted = (hourMs: number) => hourMs < range.toMs && range.hours?.has(hourMs) !== false;
+  return { raw: rawLive, compacted: compactedLive.filter(({ key }) => isWanted(hourOfKey(key)!)) };
 }
 
 /**

@@ -20,7 +20,11 @@ export type StreamMetric =
   | "ObjectsWaiting"
   | "PayloadConflicts"
   | "TimeConflicts"
-  | "CompactionBlocked";
+  | "CompactionBlocked"
+  | "Repaired"
+  | "RepairPending"
+  | "RepairLagMs"
+  | "RepairFailed";
 /** What the API writes for each feature service of the plan, or of itself. */
 export type ServiceMetric = "ScoreLatencyMs" | "FeaturesMissing" | "Degraded";
 /** What control writes of the store as a whole. */

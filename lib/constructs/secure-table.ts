@@ -103,6 +103,15 @@ export class SecureTable extends Construct {
     this.openForWriting(fn);
   }
 
+  /** To work off a queue: read all of it, add, change and take out. */
+  grantWork(fn: NodeFunction): void {
+    fn.allow(
+      ["dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:Scan", "dynamodb:UpdateItem"],
+      [this.table.tableArn],
+    );
+    this.openForWriting(fn);
+  }
+
   /** DynamoDB opens a table with the caller's permission on its key, for writes as for reads. */
   private openForWriting(fn: NodeFunction): void {
     fn.allow(

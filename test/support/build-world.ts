@@ -134,6 +134,7 @@ export async function openWorld() {
       dynamodb,
       s3,
       archived,
+      identityOf,
       deploy,
       seal,
       progress,
@@ -238,6 +239,7 @@ export async function openWorld() {
 
   return {
     valkey,
+    emulatorUrl: emulator.url,
     begin,
     async close() {
       admin.disconnect();
