@@ -50,7 +50,18 @@ export function addStacks(app: App, deployment: Deployment): void {
       ? []
       : [new TrainingStack(app, deployment, { archive, data: storage.training, models, training })];
   new MonitoringStack(app, deployment, {
-    watched: [aggregator, watchkeeper, store, repairer, compactor, materializer, snapshotter, replayer, ...machines, serving.api],
+    watched: [
+      aggregator,
+      watchkeeper,
+      store,
+      repairer,
+      compactor,
+      materializer,
+      snapshotter,
+      replayer,
+      ...machines,
+      serving.api,
+    ],
     functions: [
       ingest.fn,
       aggregator.fn,

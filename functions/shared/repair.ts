@@ -1,6 +1,6 @@
 /**
  * Repair (DESIGN §6): events that came below the seal are looked up in the archive, folded into what has been made of their tiles, and
- * archived as repaired, with the store's clock of that moment as their visible time (docs/decisions/0047-repair.md).
+ * archived as repaired, with the store's clock of that moment as their visible time (docs/decisions/0049-repair.md).
  *
  * It may die, be repeated, and run beside itself between any two of its steps: look at the entity, look into the archive, fold, archive, settle,
  * take the item out. Time and I/O come through its ports.
@@ -208,7 +208,8 @@ class Pass {
       members.forEach(({ sorted }, m) => {
         const answer = answers[c]![m]!;
         if (answer.kind === "done") {
-          for (const [i, candidate] of sorted.entries()) this.note(candidate, answer.outcomes[i]!, { repaired, raced, erased });
+          for (const [i, candidate] of sorted.entries())
+            this.note(candidate, answer.outcomes[i]!, { repaired, raced, erased });
         } else if (answer.kind === "raced") raced.push(...sorted.map(({ item }) => item));
         else this.wait("the store folds nothing now", sorted.length);
       });

@@ -10,7 +10,7 @@ const app = synthesizeAws("prod");
 /** From the streams of events; a table wakes those that do jobs. */
 const mappings = app
   .resources("AWS::Lambda::EventSourceMapping")
-  .filter(([id]) => !/\/(Historical|Materializer)/.test(id));
+  .filter(([id]) => !/\/(Historical|Materializer|Repairer)/.test(id));
 
 const functions = app.resources("AWS::Lambda::Function").filter(([, { Properties }]) => Properties["FunctionName"]);
 const group = app.resources("AWS::ElastiCache::ReplicationGroup")[0][1].Properties;
@@ -170,13 +170,13 @@ describe("functions in the VPC need gateway endpoints, and ingest that of Kinesi
       .filter(([, { Properties }]) => Properties["VpcConfig"])
       .map(([, { Properties }]) => Properties["FunctionName"]);
     expect(inside.sort()).toEqual(
-      ["aggregate", "api", "build", "control", "ingest", "materialize", "replay", "snapshot", "sweep"].map(
+      ["aggregate", "api", "build", "control", "ingest", "materialize", "repair", "replay", "snapshot", "sweep"].map(
         (name) => `freshet-prod-${name}`,
       ),
     );
   });
 
-  test.each(["aggregate", "api", "build", "control", "materialize", "replay", "snapshot", "sweep"])(
+  test.each(["aggregate", "api", "build", "control", "materialize", "repair", "replay", "snapshot", "sweep"])(
     "%s calls nothing but S3, DynamoDB and the store",
     (name) => {
       // Kinesis and KMS stay in the list of `aggregate`: Lambda's poller and S3 use them, in the role's name, from outside.
@@ -386,14 +386,17 @@ describe("least privilege", () => {
       expect(resources.join()).toContain(part);
   });
 
-  test("only the API may delete items, and of keys alone", () => {
+  test("only the API may delete items, of keys, and repair, of the late queue that it works off", () => {
     const deleting = functions.flatMap(([, { Properties }]) => {
       const name = Properties["FunctionName"].replace("freshet-prod-", "");
       return statementsOf(name)
         .filter(({ Action }) => Action.includes("dynamodb:DeleteItem"))
-        .map(({ Resource }) => [name, /KeysTable/.test(JSON.stringify(Resource))]);
+        .map(({ Resource }) => [name, /KeysTable|LateQueueTable/.exec(JSON.stringify(Resource))?.[0]]);
     });
-    expect(deleting).toEqual([["api", true]]);
+    expect(deleting.sort()).toEqual([
+      ["api", "KeysTable"],
+      ["repair", "LateQueueTable"],
+    ]);
   });
 
   test("nothing may delete an audit record, not even in a batch", () => {
@@ -577,6 +580,7 @@ describe("schedules", () => {
       "freshet-prod-compact": "rate(1 hour)",
       "freshet-prod-heartbeat": "rate(1 minute)",
       "freshet-prod-materialize": "rate(5 minutes)",
+      "freshet-prod-repair": "rate(1 minute)",
       "freshet-prod-replay": "rate(5 minutes)",
       "freshet-prod-snapshot": "rate(15 minutes)",
       "freshet-prod-sweep": "rate(1 hour)",

@@ -25,18 +25,18 @@ const accepted: readonly Accepted[] = [
   },
   {
     rule: /^AwsSolutions-IAM5\[Resource::\*\]$/,
-    at: /(Aggregate|Control|Sweep|Snapshot|Build|Materialize|Replay|Read|Ingest)\/Role\/DefaultPolicy/,
+    at: /(Aggregate|Control|Sweep|Snapshot|Build|Materialize|Repair|Replay|Read|Ingest)\/Role\/DefaultPolicy/,
     reason: "Lambda asks for the network interface actions on every resource; the functions' code is denied them",
   },
   {
     rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|quarantine|aws\/lambda)\/\*\]$/,
-    at: /(Aggregate|Replay)\/Role\/DefaultPolicy/,
+    at: /(Aggregate|Repair|Replay)\/Role\/DefaultPolicy/,
     reason:
       "objects are written under fresh names, and read again by what a listing names: a prefix is as exact as it gets",
   },
   {
     rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|compacted|compaction|values)\/\*\]$/,
-    at: /(Build|Materialize)\/Role\/DefaultPolicy/,
+    at: /(Build|Materialize|Repair)\/Role\/DefaultPolicy/,
     reason:
       "a build reads the whole archive of a stream, a batch view's run adds to its values, and nothing else in its bucket",
   },
