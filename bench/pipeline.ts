@@ -2,15 +2,13 @@
  * Row "whole local pipeline" of DESIGN §13: a producer, the emulator's Kinesis, the deployed aggregate function, Valkey. What
  * became of every event, and when it was visible, is read from the archive that the function wrote.
  */
-import { spawn } from "node:child_process";
 import { mkdtempSync, realpathSync, rmSync } from "node:fs";
-import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "iovalkey";
 import { statsKey } from "../adapters/valkey/stats.ts";
-import { ROOT } from "../local/home.ts";
+import { endWithThisProcess } from "../local/end-with-process.ts";
 import { down, up } from "../local/laptop.ts";
 import { LOOPBACK } from "../local/ports.ts";
 import { type LaptopState, readState } from "../local/state.ts";
@@ -186,17 +184,4 @@ async function brokerAlone(
     const [{ startedMs }, endedMs] = await Promise.all([produced, drained]);
     return (events * 1000) / (endedMs - startedMs);
   });
-}
-
-/** Ends the deployment when this process is gone without doing so: the shell waits at a pipe that closes with us. */
-function endWithThisProcess(home: string) {
-  const script = 'read _; "$0" "$1" down; rm -rf "$FRESHET_HOME"';
-  const guard = spawn("/bin/sh", ["-c", script, process.execPath, join(ROOT, "cli", "freshet.ts")], {
-    env: { ...process.env, FRESHET_HOME: home },
-    stdio: ["pipe", "ignore", "ignore"],
-    detached: true,
-  });
-  guard.unref();
-  (guard.stdin as Socket).unref();
-  return guard;
 }

@@ -68,6 +68,8 @@ const SHARD = "shardId-000000000000";
 const STREAM = "transactions";
 /** Of an aggregate invocation; the seal stays so much, the lateness and a minute behind. */
 const TIMEOUT_MS = 60_000;
+/** A day of everything is applied between two looks, on a machine that may be doing other things. */
+const STORE_TIMEOUT_MS = 60_000;
 
 export interface SoakEvent {
   readonly id: string;
@@ -100,10 +102,10 @@ export class SoakWorld {
   private startMs = 0;
 
   constructor(valkey: TestValkey) {
-    this.connection = new ValkeyConnection({ host: valkey.host, port: valkey.port });
+    this.connection = new ValkeyConnection({ host: valkey.host, port: valkey.port, timeoutMs: STORE_TIMEOUT_MS });
     this.applier = new StoreApplier(this.connection, soakPlan, 1);
     this.watermark = new Watermark(this.connection);
-    this.reader = createReader(soakPlan, { host: valkey.host, port: valkey.port, timeoutMs: 10_000 });
+    this.reader = createReader(soakPlan, { host: valkey.host, port: valkey.port, timeoutMs: STORE_TIMEOUT_MS });
     this.ports = {
       plan: soakPlan,
       lock,

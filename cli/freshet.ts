@@ -57,6 +57,7 @@ const COMMANDS: Readonly<Record<string, { description: string; load: () => Promi
   },
   compact: { description: "turn the archive into Parquet by event time", load: () => import("./commands/compact.ts") },
   recover: { description: "bring the store back by replaying the broker", load: () => import("./commands/recover.ts") },
+  chaos: { description: "break a runtime of its own and compare", load: () => import("./commands/chaos.ts") },
   clean: { description: "end every process and remove all state", load: () => import("./commands/clean.ts") },
 };
 

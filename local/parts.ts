@@ -82,7 +82,7 @@ export function serveEnvironment(emulatorPort: number, deployment: Deployment): 
   return { ...deployment.environment, ...emulatorClientEnvironment(emulatorPort) };
 }
 
-function serveProcess(home: string, ports: LaptopPorts, deployment: Deployment): ProcessSpec {
+export function serveProcess(home: string, ports: LaptopPorts, deployment: Deployment): ProcessSpec {
   return {
     name: "serve",
     command: join(ROOT, "node_modules", ".bin", "node"),

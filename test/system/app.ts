@@ -1,11 +1,8 @@
 /** The deployed app as its operators and callers reach it: HTTP, the broker, the emulator's services, the online store. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { GetFunctionConfigurationCommand, InvokeCommand, LambdaClient } from "@aws-sdk/client-lambda";
-import { encodeHeartbeat } from "../../adapters/avro/event-codec.ts";
-import { createKinesisClient } from "../../adapters/kinesis-client.ts";
-import { listStream, putOnEveryShard } from "../../adapters/kinesis-shards.ts";
 import { ValkeyConnection } from "../../adapters/valkey/connection.ts";
-import { Watermark } from "../../adapters/valkey/watermark.ts";
+import { settle as settleStreams } from "../../local/settle.ts";
 import { type Deployment, readState } from "../../local/state.ts";
 import { deployed, deployedClientConfig } from "../support/deployed.ts";
 
@@ -102,36 +99,9 @@ export async function withStore<T>(use: (connection: ValkeyConnection) => Promis
   }
 }
 
-/**
- * Waits until all that was put before the call is applied, set aside, archived and acknowledged: puts a marker onto each
- * shard, which is read in order, and waits until the shard's committed arrival has reached it.
- */
+/** Waits until all that was put before the call is applied, set aside, archived and acknowledged. */
 export async function settle(streams: readonly string[], timeoutMs = 45_000): Promise<void> {
-  const kinesis = createKinesisClient(deployedClientConfig());
-  try {
-    const waiting = await Promise.all(
-      streams.map(async (stream) => {
-        const name = deployed().streams[stream];
-        const { shards } = await listStream(kinesis, name);
-        const markedMs = Date.now();
-        await putOnEveryShard(kinesis, name, shards, encodeHeartbeat(markedMs));
-        return { stream, shards, markedMs };
-      }),
-    );
-    await withStore(async (connection) => {
-      const watermark = new Watermark(connection);
-      for (const { stream, shards, markedMs } of waiting) {
-        await until(
-          `${stream} to be applied up to its end`,
-          async () => {
-            const { committed } = await watermark.read(stream);
-            return shards.every(({ id }) => (committed.get(id) ?? 0) >= markedMs);
-          },
-          timeoutMs,
-        );
-      }
-    });
-  } finally {
-    kinesis.destroy();
-  }
+  const { emulator, valkey } = readState(deployed().home).ports as { emulator: number; valkey: number };
+  const named = streams.map((stream) => [stream, deployed().streams[stream]] as const);
+  await settleStreams({ emulator, valkey }, Object.fromEntries(named), timeoutMs);
 }

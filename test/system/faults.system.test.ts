@@ -2,7 +2,7 @@
  * Parts of the deployed app are killed for real while events flow. After each, every acknowledged event counts exactly once;
  * where the store may lack some, answers say so until `recover` has replayed them. Scores never fail.
  */
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, truncateSync } from "node:fs";
+import { existsSync, readdirSync, rmSync, statSync, truncateSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -10,7 +10,7 @@ import { Watermark } from "../../adapters/valkey/watermark.ts";
 import { readDeployment } from "../../cli/deployment.ts";
 import { type Recovery, recover } from "../../cli/recovery.ts";
 import type { ControlReport } from "../../functions/shared/control-loop.ts";
-import { groupMembers } from "../../local/process-table.ts";
+import { functionWorkers } from "../../local/function-workers.ts";
 import { isRunning, readRecord } from "../../local/processes.ts";
 import {
   createTenant,
@@ -298,20 +298,4 @@ class ScoreWatch {
   }
 }
 
-/** Worker processes of a function: children of the emulator, told by their environment. */
-function workersOf(name: string): number[] {
-  const { pid } = readRecord(deployed().home, "emulator")!;
-  return groupMembers(pid).filter((member) => {
-    try {
-      const parent = /^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${member}/status`, "utf8"))?.[1];
-      const environment = readFileSync(`/proc/${member}/environ`, "utf8").split("\0");
-      return (
-        Number(parent) === pid &&
-        environment.some((each) => /^AWS_LAMBDA_FUNCTION_NAME=.*-/.test(each) && each.endsWith(`-${name}`))
-      );
-    } catch {
-      // It ended between the look at the group and this one.
-      return false;
-    }
-  });
-}
+const workersOf = (name: string): number[] => functionWorkers(readRecord(deployed().home, "emulator")!.pid, name);
