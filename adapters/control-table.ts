@@ -2,8 +2,8 @@
  * What must outlive the online store: whether there has ever been one, and when each stream began. A store whose control
  * hashes are gone is told from a store that never was by this table alone, so every write here is conditional.
  *
- * Table, keys `pk` and `sk` (strings): (`store`, `current`), (`stream`, name), (`lease`, stream) and (`build`, stream; see
- * build-progress.ts). No tenant: all are of the deployment.
+ * Table, keys `pk` and `sk` (strings): (`store`, `current`), (`restore`, `current`), (`stream`, name), (`lease`, stream) and
+ * (`build`, stream; see build-progress.ts). No tenant: all are of the deployment.
  */
 import {
   type AttributeValue,
@@ -37,10 +37,30 @@ export interface StreamLease {
   readonly expiresMs: number;
 }
 
+/** A restore of a bulk snapshot: what one that was cut off goes on with. */
+export interface RestoreRecord {
+  readonly id: string;
+  /** The round that is restored. */
+  readonly snapshot: string;
+  /** Null for all of them. */
+  readonly buckets: readonly number[] | null;
+  readonly epoch: number;
+  /** `begun` until the buckets are all blocked for it, then `loading` until each is written. */
+  readonly state: "begun" | "loading" | "loaded";
+  readonly startedMs: number;
+  /** Buckets whose object was damaged or gone, and the older round that was taken for each. */
+  readonly older: Readonly<Record<string, string>>;
+  readonly records: number;
+}
+
 const STORE_KEY = { pk: { S: "store" }, sk: { S: "current" } };
 const streamKey = (name: string) => ({ pk: { S: "stream" }, sk: { S: name } });
 const LOCK_KEY = { pk: { S: "plan" }, sk: { S: "lock" } };
+const RESTORE_KEY = { pk: { S: "restore" }, sk: { S: "current" } };
 const leaseKey = (stream: string) => ({ pk: { S: "lease" }, sk: { S: stream } });
+
+/** Whoever writes a snapshot into the store holds it. No stream has such a name. */
+export const RESTORE_LEASE = "*restore";
 
 export class ControlTable {
   readonly #table: string;
@@ -156,6 +176,20 @@ export class ControlTable {
               }),
         }),
       ),
+    );
+  }
+
+  /** The newest restore of a snapshot; null when there was none. */
+  async getRestore(): Promise<RestoreRecord | null> {
+    const item = await this.#get(RESTORE_KEY);
+    return item === null ? null : (JSON.parse(item["record"]!.S!) as RestoreRecord);
+  }
+
+  /** Under the lease of `RESTORE_LEASE`. */
+  async putRestore(record: RestoreRecord): Promise<void> {
+    const Item = { ...RESTORE_KEY, record: { S: JSON.stringify(record) } };
+    await durably("control_table_unavailable", `writing control table ${this.#table}`, () =>
+      this.#dynamodb.send(new PutItemCommand({ TableName: this.#table, Item })),
     );
   }
 

@@ -16,7 +16,11 @@ import {
   groupField,
   PUSHED_MISSING_FIELD,
   parseEntityKey,
+  parsePushedKey,
+  RESTORE_FIELD,
   runBytes,
+  type ToldState,
+  toldState,
 } from "./layout.ts";
 
 export interface GroupControl {
@@ -31,7 +35,15 @@ export interface ControlSummary {
   /** Buckets in state `ok`. */
   readonly ok: number;
   /** The worst state of any bucket that is there. */
-  readonly state: ControlState | null;
+  readonly state: ToldState | null;
+}
+
+/** What one bucket says. */
+export interface BucketHead {
+  readonly epoch: number;
+  readonly state: ControlState;
+  /** Of the restore that has filled it last, or is filling it; null when none has. */
+  readonly restore: string | null;
 }
 
 const everyBucket = Array.from({ length: BUCKETS }, (_, bucket) => controlKey(bucket));
@@ -53,10 +65,24 @@ export class ControlHashes {
       everyBucket.map((key) => ({ key, name: "HGET", args: [key, CONTROL_FIELD] })),
     );
     const found = answers.flatMap((raw) => (raw ? [decodeControl(raw as Buffer)] : []));
-    const order: ControlState[] = ["new", "restoring", "failover", "ok"];
-    const state = order.find((candidate) => found.some((control) => control.state === candidate)) ?? null;
+    const order: ControlState[] = ["new", "loading", "restoring", "failover", "ok"];
+    const worst = order.find((candidate) => found.some((control) => control.state === candidate));
+    const state = worst === undefined ? null : toldState(worst);
     const ok = found.filter((control) => control.state === "ok").length;
     return { epoch: found[0]?.epoch ?? null, present: found.length, ok, state };
+  }
+
+  /** Of each bucket; null where its control hash is missing. */
+  async heads(): Promise<(BucketHead | null)[]> {
+    const answers = await this.connection.demand(
+      everyBucket.map((key) => ({ key, name: "HMGET", args: [key, CONTROL_FIELD, RESTORE_FIELD] })),
+    );
+    return answers.map((answer) => {
+      const [head, restore] = answer as (Buffer | null)[];
+      if (head === null) return null;
+      const { epoch, state } = decodeControl(head);
+      return { epoch, state, restore: restore?.toString() ?? null };
+    });
   }
 
   /**
@@ -86,15 +112,17 @@ export class ControlHashes {
   /**
    * Removes every hash of the store, control hashes first, so that nothing of an older epoch is taken for the new one's.
    * The caller has made sure that all of it can be built again.
+   * @param options.pushed also what was pushed. @default false: it is merged with what is pushed again
    */
-  async drop(): Promise<void> {
+  async drop({ pushed = false } = {}): Promise<void> {
     await this.connection.demand(everyBucket.map((key) => ({ key, name: "DEL", args: [key] })));
     for (const node of await this.connection.primaries()) {
       let cursor = "0";
       do {
         const [next, keys] = await node.scanBuffer(cursor, "COUNT", 1000, "TYPE", "hash");
         cursor = next.toString();
-        const own = keys.filter((key) => parseEntityKey(key) !== null).map(String);
+        const isOwn = (key: Buffer) => parseEntityKey(key) !== null || (pushed && parsePushedKey(key) !== null);
+        const own = keys.filter(isOwn).map(String);
         await this.connection.demand(own.map((key) => ({ key, name: "UNLINK", args: [key] })));
       } while (cursor !== "0");
     }

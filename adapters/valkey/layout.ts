@@ -9,6 +9,7 @@
  *
  * Control hash. `c`: u32 epoch, u8 state, 8 bytes of the run id of the primary that took the last write.
  *   `p`, while it is there: values that were pushed before this epoch are not all back; u32 epoch.
+ *   `r`: id of the restore that has filled the bucket last, if any.
  *   `g:<group>`: u32 seal (base index), then for each slot with a birth: u8 0 cell | 1 object, u8 slot id, u32 base index.
  *
  * Entity hash (integers in field names are big-endian, in values little-endian; an index counts tiles since 1970):
@@ -54,6 +55,7 @@ export const pushedKey = (bucket: number, tenant: string, entity: string, id: st
 export const controlKey = (bucket: number): string => `{${bucket}}ctl`;
 export const CONTROL_FIELD = "c";
 export const PUSHED_MISSING_FIELD = "p";
+export const RESTORE_FIELD = "r";
 export const groupField = (group: string): string => `g:${group}`;
 
 export interface KeyParts {
@@ -92,9 +94,14 @@ function partsOf(key: Buffer): string[] | null {
   return parts;
 }
 
-export type ControlState = "new" | "ok" | "restoring" | "failover";
+/** `loading`: a snapshot is written into the bucket, and nothing else may be; then it is `restoring`, open for replays. */
+export type ControlState = "new" | "ok" | "restoring" | "failover" | "loading";
 /** By the byte that stands for each. */
-export const CONTROL_STATES: readonly ControlState[] = ["new", "ok", "restoring", "failover"];
+export const CONTROL_STATES: readonly ControlState[] = ["new", "ok", "restoring", "failover", "loading"];
+
+export type ToldState = Exclude<ControlState, "loading">;
+/** As callers are told: to them a bucket is being restored in both ways. */
+export const toldState = (state: ControlState): ToldState => (state === "loading" ? "restoring" : state);
 
 export function encodeControl(epoch: number, state: ControlState, runId: string): Buffer {
   const bytes = Buffer.alloc(13);

@@ -25,6 +25,7 @@ import {
   PUSHED_MISSING_FIELD,
   pushedKey,
   runBytes,
+  toldState,
 } from "./layout.ts";
 import type { PushedSet } from "./pushed-set.ts";
 import type { ReadPlan } from "./read-plan.ts";
@@ -173,7 +174,7 @@ class ValkeyReader implements OnlineReader {
 
   private async controlOf(bucket: number, control: Buffer): Promise<StoreState["control"]> {
     const { state, run } = decodeControl(control);
-    if (state !== "ok") return state;
+    if (state !== "ok") return toldState(state);
     return runBytes(await this.connection.runId(controlKey(bucket))).equals(run) ? "ok" : "failover";
   }
 
@@ -300,7 +301,7 @@ function degradedBy(control: BucketControl | null): string | null {
   if (control === null) return null;
   if (!control.fields[0]) return "lost";
   const { state, run } = decodeControl(control.fields[0]);
-  if (state !== "ok") return state;
+  if (state !== "ok") return toldState(state);
   // Another primary than the one that is known as whole: nothing has been applied to the bucket yet that would mark it.
   return control.run.equals(run) ? null : "failover";
 }

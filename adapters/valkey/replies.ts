@@ -13,7 +13,7 @@ const REFUSALS: Readonly<Record<number, (detail: number) => FreshetError>> = {
     new InfrastructureError("epoch_changed", `the online store is at epoch ${epoch}, this caller at another one`, {
       repair: "none needed: the caller reads the epoch anew and tries again",
     }),
-  [-3]: (state) => refusedBy(CONTROL_STATES[state] === "restoring" ? STORE_STATES.restoring : STORE_STATES.new),
+  [-3]: (state) => refusedBy(CONTROL_STATES[state] === "new" ? STORE_STATES.new : STORE_STATES.restoring),
   [-4]: (group) =>
     new InfrastructureError("group_unknown", `the loaded function knows no group ${group}`, {
       repair: "none needed: the caller loads the function of its plan and tries again",

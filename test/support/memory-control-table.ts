@@ -1,5 +1,11 @@
 /** The control table in memory, with its conditions; `failNext` makes the next write fail, as a function that dies there would. */
-import type { ControlTable, StoreRecord, StreamLease, StreamRecord } from "../../adapters/control-table.ts";
+import type {
+  ControlTable,
+  RestoreRecord,
+  StoreRecord,
+  StreamLease,
+  StreamRecord,
+} from "../../adapters/control-table.ts";
 import { canonicalJson, type Lock } from "../../core/compile.ts";
 import { InfrastructureError } from "../../core/errors.ts";
 
@@ -10,6 +16,7 @@ export class MemoryControlTable implements Table {
   readonly streams = new Map<string, StreamRecord>();
   readonly leases = new Map<string, StreamLease>();
   lock: Lock | null = null;
+  restore: RestoreRecord | null = null;
   failNext: string | null = null;
 
   /** As the port wants it, whose own class has private parts. */
@@ -55,6 +62,13 @@ export class MemoryControlTable implements Table {
     this.mayFail("putStream");
     if (!this.streams.has(name)) this.streams.set(name, record);
     return this.streams.get(name)!;
+  }
+  async getRestore() {
+    return this.restore;
+  }
+  async putRestore(record: RestoreRecord) {
+    this.mayFail("putRestore");
+    this.restore = record;
   }
   async getLease(stream: string) {
     return this.leases.get(stream) ?? null;

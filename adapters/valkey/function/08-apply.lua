@@ -122,12 +122,15 @@ local function applyEntity(key, blob, g, seal, births, nowMs, nowUs, frozen)
   local newestBefore, newestEnd = meta.newest[1], newestBelow(g, meta, seal)
   local stamp = pack("<I4", nowMs % 4294967296)
   local record, applied, written, cursor, stale = 0, 0, 2, 2, nil
+  -- A restored entity may be folded further than the seal that its bucket was restored with: its identities below are gone,
+  -- and what was applied there is in its tiles.
+  local closed = max(seal, meta.folded)
   outcomes = 0
   at = 2
   while at < size do
     local index, count, bytes = unpackStruct("<I4HI4", blob, at)
     at = at + 10
-    if index < seal or index * base < erased then
+    if index < closed or index * base < erased then
       -- What is erased is neither late nor waits for repair.
       local code = index * base < erased and "\3" or "\2"
       for _ = 1, count do
