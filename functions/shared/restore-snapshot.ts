@@ -6,7 +6,7 @@
 import { randomUUID } from "node:crypto";
 import { type ControlTable, RESTORE_LEASE, type RestoreRecord } from "../../adapters/control-table.ts";
 import { forEachLimited } from "../../adapters/durable-call.ts";
-import { readBulk } from "../../adapters/snapshot/bulk-format.ts";
+import { readBulk, readBulkHeader } from "../../adapters/snapshot/bulk-format.ts";
 import type { SnapshotManifest, SnapshotObject } from "../../adapters/snapshot/bulk-manifest.ts";
 import type { BulkStore } from "../../adapters/snapshot/bulk-store.ts";
 import { type BucketGroups, BucketLoader } from "../../adapters/valkey/bucket-load.ts";
@@ -266,7 +266,7 @@ async function loadBucket(
   for (let source: Source | null = newest; source !== null; ) {
     const object: SnapshotObject = source.manifest.objects[bucket];
     const bytes = object.key === null ? NOTHING : await snapshots.get(object.key);
-    const damage = bytes === null ? "it is not there" : bytes === NOTHING ? null : damageOf(bytes);
+    const damage = bytes === null ? "it is not there" : bytes === NOTHING ? null : damageOf(bytes, bucket);
     if (bytes === null || damage !== null) {
       reason ||= `${object.key}: ${damage}`;
       const manifest: SnapshotManifest | null = await olderRound(ports, source.manifest, object);
@@ -295,8 +295,10 @@ const overtaken = (bucket: number): InfrastructureError =>
   });
 
 /** Why an object cannot be read; null when all of it can. */
-function damageOf(bytes: Buffer): string | null {
+function damageOf(bytes: Buffer, bucket: number): string | null {
   try {
+    const { header } = readBulkHeader(bytes);
+    if (header.bucket !== bucket) return `it is of bucket ${header.bucket}`;
     for (const _ of readBulk(bytes));
     return null;
   } catch (error) {
