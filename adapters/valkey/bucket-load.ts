@@ -6,7 +6,7 @@ import { forEachLimited } from "../durable-call.ts";
 import type { BulkRecord } from "../snapshot/bulk-format.ts";
 import { keysByBucket } from "./bucket-walk.ts";
 import type { Command, ValkeyConnection } from "./connection.ts";
-import { CONTROL_FIELD, controlKey, encodeControl, groupField, RESTORE_FIELD } from "./layout.ts";
+import { CONTROL_FIELD, controlKey, encodeControl, groupField, PUSHED_MISSING_FIELD, RESTORE_FIELD } from "./layout.ts";
 
 /** One call: bounds the time for which the server answers nobody else to some ms. */
 const RECORDS_PER_CALL = 100;
@@ -30,14 +30,19 @@ export class BucketLoader {
     this.restore = restore;
   }
 
-  /** Blocks buckets for this restore and for all else, whatever their state. Those that are blocked for it, or further, stay as they are. */
+  /**
+   * Blocks buckets for this restore and for all else, whatever their state. Those that are blocked for it, or further, stay as they are.
+   * What was pushed is marked as missing until it has been pushed again: the snapshot lacks the newest.
+   */
   async block(buckets: readonly number[], groupsOf: (bucket: number) => BucketGroups): Promise<void> {
     await this.connection.demand(
       await Promise.all(
         buckets.map(async (bucket): Promise<Command> => {
           const key = controlKey(bucket);
           const head = encodeControl(this.epoch, "loading", await this.connection.runId(key));
-          const args = [BLOCK, 1, key, CONTROL_FIELD, head, RESTORE_FIELD, this.restore, ...fieldsOf(groupsOf(bucket))];
+          const mark = [PUSHED_MISSING_FIELD, head.subarray(0, 4)];
+          const fields = [CONTROL_FIELD, head, RESTORE_FIELD, this.restore, ...mark, ...fieldsOf(groupsOf(bucket))];
+          const args = [BLOCK, 1, key, ...fields];
           return { key, name: "EVAL", args };
         }),
       ),
@@ -120,8 +125,7 @@ function blobOf({ expiresMs, fields }: BulkRecord): Buffer {
   return Buffer.concat([expiry, fields]);
 }
 
-// KEYS[1] control hash; ARGV[1] head field, ARGV[2] head, ARGV[3] restore field, ARGV[4] restore, then field and value of each
-// group. A bucket that is being restored by it already stays as it is.
+// KEYS[1] control hash; ARGV[1] head field, ARGV[2] head, ARGV[3] restore field, ARGV[4] restore, then further fields and values. A bucket that is being restored by it already stays as it is.
 const BLOCK = `
 local known = redis.call("HMGET", KEYS[1], ARGV[1], ARGV[3])
 if known[1] and known[2] == ARGV[4] and string.sub(known[1], 1, 4) == string.sub(ARGV[2], 1, 4) then return 0 end

@@ -4,6 +4,17 @@ import type { Group, Plan } from "../../core/plan.ts";
 import { hash64 } from "../hash.ts";
 import type { Command, ValkeyConnection } from "./connection.ts";
 import {
+  COMPLETE,
+  CREATE,
+  MOVE_SEAL,
+  NOTICE_FAILOVER,
+  OPEN,
+  PUSHED_IS_BACK,
+  PUT_BIRTHS,
+  PUT_GROUP,
+  SET_STATE,
+} from "./control-scripts.ts";
+import {
   type Birth,
   BUCKETS,
   CONTROL_FIELD,
@@ -296,82 +307,3 @@ export const birthsOf = (group: Group, baseIndex: number): Birth[] =>
 
 const encodeGroup = (group: Group, { sealMs, births }: GroupControl): Buffer =>
   encodeGroupControl(Math.floor(sealMs / group.baseMs), births);
-
-// KEYS[1] control hash; ARGV[1] field, ARGV[2] head, then field and value of each group. Never touches a bucket that is there.
-const CREATE = `
-if redis.call("EXISTS", KEYS[1]) == 1 then return 0 end
-return redis.call("HSET", KEYS[1], unpack(ARGV))`;
-
-// KEYS[1] control hash; ARGV[1] field, ARGV[2] new head, ARGV[3..] first 5 bytes (epoch, state) of heads that may change.
-const SET_STATE = `
-local head = redis.call("HGET", KEYS[1], ARGV[1])
-if not head then return -1 end
-for i = 3, #ARGV do
-  if string.sub(head, 1, 5) == ARGV[i] then redis.call("HSET", KEYS[1], ARGV[1], ARGV[2]); return 1 end
-end
-return 0`;
-
-// KEYS[1] control hash; ARGV[1] field, ARGV[2] and ARGV[3] first 5 bytes (epoch, state) of a head before and after.
-const OPEN = `
-local head = redis.call("HGET", KEYS[1], ARGV[1])
-if not head or string.sub(head, 1, 5) ~= ARGV[2] then return 0 end
-return redis.call("HSET", KEYS[1], ARGV[1], ARGV[3] .. string.sub(head, 6))`;
-
-// KEYS[1] control hash; ARGV[1] field, ARGV[2] run id of the primary. State 1 (ok) becomes 3 (failover) when it is another.
-const NOTICE_FAILOVER = `
-local head = redis.call("HGET", KEYS[1], ARGV[1])
-if not head or string.byte(head, 5) ~= 1 or string.sub(head, 6) == ARGV[2] then return 0 end
-redis.call("HSET", KEYS[1], ARGV[1], string.sub(head, 1, 4) .. string.char(3) .. string.sub(head, 6))
-return 1`;
-
-// KEYS[1] control hash; ARGV[1] field, ARGV[2] epoch that must stand in it.
-const PUSHED_IS_BACK = `
-if redis.call("HGET", KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-return redis.call("HDEL", KEYS[1], ARGV[1])`;
-
-// KEYS[1] control hash; ARGV[1] head field, ARGV[2] group field, ARGV[3] u32 seal and births. The seal never goes back and
-// stands still while a failover is not cleared.
-const PUT_GROUP = `
-local head = redis.call("HGET", KEYS[1], ARGV[1])
-if not head then return -1 end
-local old = redis.call("HGET", KEYS[1], ARGV[2])
-local seal = struct.unpack("<I4", ARGV[3])
-if old then
-  local before = struct.unpack("<I4", old)
-  if before > seal or string.byte(head, 5) ~= 1 then seal = before end
-end
-return redis.call("HSET", KEYS[1], ARGV[2], struct.pack("<I4", seal) .. string.sub(ARGV[3], 5))`;
-
-// KEYS[1] control hash; ARGV[1] head field, ARGV[2] group field, ARGV[3] u32 seal.
-const MOVE_SEAL = `
-local head = redis.call("HGET", KEYS[1], ARGV[1])
-local old = head and redis.call("HGET", KEYS[1], ARGV[2])
-if not old then return -1 end
-if string.byte(head, 5) ~= 1 or struct.unpack("<I4", old) >= struct.unpack("<I4", ARGV[3]) then return 0 end
-return redis.call("HSET", KEYS[1], ARGV[2], ARGV[3] .. string.sub(old, 5))`;
-
-// KEYS[1] control hash; ARGV[1] head field, ARGV[2] group field, ARGV[3] u32 seal and births, ARGV[4] births that must stand
-// there, or "none".
-const PUT_BIRTHS = `
-if redis.call("HEXISTS", KEYS[1], ARGV[1]) == 0 then return -1 end
-local old = redis.call("HGET", KEYS[1], ARGV[2])
-if not old then return redis.call("HSET", KEYS[1], ARGV[2], ARGV[3]) end
-if string.sub(old, 5) ~= ARGV[4] then return 0 end
-return redis.call("HSET", KEYS[1], ARGV[2], string.sub(old, 1, 4) .. string.sub(ARGV[3], 5))`;
-
-// KEYS[1] control hash; ARGV[1] head field, ARGV[2] group field, ARGV[3] epoch and state, ARGV[4] u32 seal, ARGV[5] births of
-// the slots that are complete: those of them that lie at or below the seal now take the given one, if it is earlier.
-const COMPLETE = `
-local head = redis.call("HGET", KEYS[1], ARGV[1])
-local old = head and redis.call("HGET", KEYS[1], ARGV[2])
-if not old or string.sub(head, 1, 5) ~= ARGV[3] or string.sub(old, 1, 4) ~= ARGV[4] then return 0 end
-local seal, born, out = struct.unpack("<I4", old), {}, { ARGV[4] }
-for at = 1, #ARGV[5], 6 do born[string.sub(ARGV[5], at, at + 1)] = struct.unpack("<I4", ARGV[5], at + 2) end
-for at = 5, #old, 6 do
-  local slot, birth = string.sub(old, at, at + 1), struct.unpack("<I4", old, at + 2)
-  local from = born[slot]
-  if from and birth <= seal and from < birth then birth = from end
-  out[#out + 1] = slot .. struct.pack("<I4", birth)
-end
-redis.call("HSET", KEYS[1], ARGV[2], table.concat(out))
-return 1`;
