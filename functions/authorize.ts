@@ -4,7 +4,7 @@ import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { type AuthorizerEvent, createAuthorizer } from "./api/authorizer.ts";
 import { createKeyStore } from "./api/key-store.ts";
 import { createAuthenticator } from "./api/keys.ts";
-import { requireEnvironment } from "./shared/environment.ts";
+import { optionalEnvironment, requireEnvironment } from "./shared/environment.ts";
 import { describeError } from "./shared/observability.ts";
 
 const logger = new Logger();
@@ -12,8 +12,10 @@ const dynamodb = new DynamoDBClient({
   maxAttempts: 2,
   requestHandler: { connectionTimeout: 500, requestTimeout: 500, throwOnRequestTimeout: true },
 });
+const usageKeys = optionalEnvironment("usageKeys");
 const authorize = createAuthorizer(
   createAuthenticator(createKeyStore(dynamodb, requireEnvironment("keysTable")), Date.now),
+  usageKeys === undefined ? null : JSON.parse(usageKeys),
 );
 
 export const handler = async (event: AuthorizerEvent) => {

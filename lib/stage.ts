@@ -13,6 +13,12 @@ export interface TenantLimit {
   readonly perDay: number | null;
 }
 
+export type PlanName = "standard" | "large";
+export interface RequestLimit {
+  readonly requestsPerSecond: number;
+  readonly burst: number;
+}
+
 export interface Stage {
   readonly name: "local" | "dev" | "prod";
   /** True when data must survive a deleted stack: keys, buckets, tables, streams and the online store are then kept. */
@@ -43,14 +49,18 @@ export interface Stage {
   };
   readonly api: {
     readonly memoryMb: number;
-    /** The outer wall, for all callers together. Limits of one tenant are the router's. */
+    /** The outer wall, for all callers together. */
     readonly requestsPerSecond: number;
     readonly burst: number;
+    /** For one tenant, by its plan: a wall before any function runs. What it may ask for in rows and events is under `limits`. */
+    readonly plans: Readonly<Record<PlanName, RequestLimit>>;
     /** What a read of features may take in all, before a score goes on without. */
     readonly readBudgetMs: number;
     /** Of that, how long the online store is waited for where a snapshot may answer. */
     readonly storeBudgetMs: number;
   };
+  /** Tenants that have a usage plan's key to themselves, and of which plan. All others share sixteen keys of plan `standard`. */
+  readonly tenants: Readonly<Record<string, PlanName>>;
   readonly audit: {
     /** Days after which a record of who changed what is removed. */
     readonly retentionDays: number;
@@ -113,7 +123,14 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       timeoutSeconds: 60,
     },
     archive: { retentionDays: null, graceHours: 24, compactionMemoryMb: 1_024 },
-    api: { memoryMb: 512, requestsPerSecond: 10_000, burst: 5_000, readBudgetMs: 1000, storeBudgetMs: 500 },
+    api: {
+      ...{ memoryMb: 512, requestsPerSecond: 10_000, burst: 5_000, readBudgetMs: 1000, storeBudgetMs: 500 },
+      plans: {
+        standard: { requestsPerSecond: 10_000, burst: 5_000 },
+        large: { requestsPerSecond: 10_000, burst: 5_000 },
+      },
+    },
+    tenants: {},
     ingest: { sharesLimits: true },
     // More than one machine can do: the path is the same as elsewhere, and nothing is refused.
     limits: {
@@ -148,7 +165,14 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       timeoutSeconds: 60,
     },
     archive: { retentionDays: 400, graceHours: 24, compactionMemoryMb: 2_048 },
-    api: { memoryMb: 1_024, requestsPerSecond: 500, burst: 250, readBudgetMs: 250, storeBudgetMs: 100 },
+    api: {
+      ...{ memoryMb: 1_024, requestsPerSecond: 500, burst: 250, readBudgetMs: 250, storeBudgetMs: 100 },
+      plans: {
+        standard: { requestsPerSecond: 200, burst: 100 },
+        large: { requestsPerSecond: 400, burst: 200 },
+      },
+    },
+    tenants: {},
     ingest: { sharesLimits: false },
     limits: {
       score: { perSecond: 500, burst: 1_000, perDay: null },
@@ -185,7 +209,14 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       timeoutSeconds: 60,
     },
     archive: { retentionDays: null, graceHours: 24, compactionMemoryMb: 3_008 },
-    api: { memoryMb: 1_769, requestsPerSecond: 5_000, burst: 2_500, readBudgetMs: 250, storeBudgetMs: 100 },
+    api: {
+      ...{ memoryMb: 1_769, requestsPerSecond: 5_000, burst: 2_500, readBudgetMs: 250, storeBudgetMs: 100 },
+      plans: {
+        standard: { requestsPerSecond: 1_000, burst: 500 },
+        large: { requestsPerSecond: 3_000, burst: 1_500 },
+      },
+    },
+    tenants: {},
     ingest: { sharesLimits: true },
     limits: {
       score: { perSecond: 2_000, burst: 4_000, perDay: null },

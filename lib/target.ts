@@ -25,6 +25,8 @@ export interface Target {
   /** Account and region of the stacks; empty to take those of the credentials at deployment. */
   readonly environment: Environment;
   onlineStore(scope: Construct, id: string, deployment: Deployment): OnlineStore;
+  /** Whether the platform's gateway counts a request by the key that an authorizer names, rather than by one that callers send. */
+  readonly countsByAuthorizer: boolean;
   /** Makes the archive's streams tables of the platform's query engine. */
   catalogueArchive(scope: Construct, id: string, deployment: Deployment, archive: Archive): void;
   /** Lists each service's models where the platform's own tools look for them. */

@@ -5,6 +5,7 @@
  */
 import type { Authenticator } from "./keys.ts";
 import { Problem } from "./problems.ts";
+import { type UsageKeys, usageKeyOf } from "./usage-key.ts";
 
 /** What is read of API Gateway's REQUEST event. */
 export interface AuthorizerEvent {
@@ -22,21 +23,29 @@ export interface AuthorizerAnswer {
       { readonly Action: "execute-api:Invoke"; readonly Effect: "Allow" | "Deny"; readonly Resource: string },
     ];
   };
+  /** The key of a usage plan by which the request counts, whatever the caller has sent. */
+  readonly usageIdentifierKey?: string;
   /** For the access log. */
   readonly context?: Readonly<Record<string, string>>;
 }
 
-/** @returns rejects when keys cannot be checked, which API Gateway does not keep and answers with 503 */
-export function createAuthorizer(authenticate: Authenticator) {
+/**
+ * @param usageKeys null where API Gateway counts nobody's requests
+ * @returns rejects when keys cannot be checked, which API Gateway does not keep and answers with 503
+ */
+export function createAuthorizer(authenticate: Authenticator, usageKeys: UsageKeys | null) {
+  const counted = (tenant: string | null) =>
+    usageKeys === null ? {} : { usageIdentifierKey: usageKeyOf(usageKeys, tenant) };
   return async (event: AuthorizerEvent): Promise<AuthorizerAnswer> => {
     const presented = Object.entries(event.headers ?? {}).find(([name]) => name.toLowerCase() === "x-api-key")?.[1];
     try {
       const { keyId, tenant } = await authenticate(presented, () => event.requestContext?.identity?.sourceIp ?? "");
-      return answer("Allow", keyId, event.methodArn, { key_id: keyId, tenant });
+      const told = answer("Allow", keyId, event.methodArn, { key_id: keyId, tenant });
+      return { ...told, ...counted(tenant) };
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       // The router tells its holder that it has expired.
-      if (error.code === "api_key_expired") return answer("Allow", "expired", event.methodArn);
+      if (error.code === "api_key_expired") return { ...answer("Allow", "expired", event.methodArn), ...counted(null) };
       if (error.status === 401) return answer("Deny", "nobody", event.methodArn);
       throw error;
     }

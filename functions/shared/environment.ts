@@ -46,6 +46,8 @@ export const ENVIRONMENT = {
   aggregateTimeoutMs: "FRESHET_AGGREGATE_TIMEOUT_MS",
   /** JSON object: route class to `perSecond`, `burst` and `perDay` of a tenant that has no limits of its own. */
   limits: "FRESHET_LIMITS",
+  /** JSON object: keys of API Gateway's usage plans, of tenants that have one of their own, and those that others share. */
+  usageKeys: "FRESHET_USAGE_KEYS",
   /** JSON object: stream name in the plan to name of the Kinesis stream. */
   streams: "FRESHET_STREAMS",
 } as const;

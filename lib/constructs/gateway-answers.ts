@@ -40,6 +40,16 @@ export const OWN_ANSWERS: readonly OwnAnswer[] = [
     repair: "check that the whole key was copied (fk_, id, secret); a deleted key cannot be used again",
   },
   {
+    // The authorizer has let the caller in, and named a key that the gateway does not know: a deployment under way.
+    type: ResponseType.INVALID_API_KEY,
+    status: 503,
+    code: "keys_unavailable",
+    title: "API keys cannot be checked",
+    detail: "the gateway does not know the tenant's usage plan yet",
+    repair: "try again in a few seconds",
+    headers: { "retry-after": "'2'" },
+  },
+  {
     type: ResponseType.AUTHORIZER_FAILURE,
     status: 503,
     code: "keys_unavailable",
@@ -70,7 +80,7 @@ export const OWN_ANSWERS: readonly OwnAnswer[] = [
     status: 429,
     code: "throttled",
     title: "The stream is at its limit",
-    detail: "the API takes no more requests in this second",
+    detail: "the API takes no more requests of this tenant, or of all together, in this second",
     repair: "send it again with backoff and jitter",
   },
   {

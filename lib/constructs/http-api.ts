@@ -2,6 +2,7 @@ import { Duration, RemovalPolicy, Size } from "aws-cdk-lib";
 import {
   AccessLogField,
   AccessLogFormat,
+  ApiKeySourceType,
   AuthorizationType,
   EndpointType,
   IdentitySource,
@@ -18,6 +19,7 @@ import { watchApi } from "./api-board.ts";
 import type { Board } from "./board.ts";
 import { OWN_ANSWERS, type OwnAnswer } from "./gateway-answers.ts";
 import type { NodeFunction } from "./node-function.ts";
+import { UsagePlans } from "./usage-plans.ts";
 
 /** Content types whose bodies are bytes; API Gateway hands all others over as text, which would spoil them. */
 const BINARY_TYPES = ["application/vnd.freshet.avro", "avro/binary", "application/octet-stream"];
@@ -36,8 +38,8 @@ export interface HttpApiProps {
 }
 
 /**
- * One REST API over the two functions. It is the outer wall only: what has no key of ours does not get in, and all else about keys,
- * scopes and limits of a tenant is the router's.
+ * One REST API over the two functions. It is the outer wall only: what has no key of ours does not get in, nor more of one tenant than its
+ * usage plan lets through. All else about keys, scopes and limits of a tenant is the router's.
  */
 export class HttpApi extends Construct {
   readonly restApi: RestApi;
@@ -62,6 +64,7 @@ export class HttpApi extends Construct {
       // Account-wide and needed by the access log; kept, because other APIs of the account may have come to rely on it.
       cloudWatchRole: true,
       cloudWatchRoleRemovalPolicy: RemovalPolicy.RETAIN,
+      apiKeySourceType: ApiKeySourceType.AUTHORIZER,
       deployOptions: {
         stageName: deployment.stage.name,
         throttlingRateLimit: deployment.stage.api.requestsPerSecond,
@@ -89,7 +92,9 @@ export class HttpApi extends Construct {
     const { root } = this.restApi;
     const toApi = new LambdaIntegration(props.api.lambda, { allowTestInvoke: false });
     const toIngest = new LambdaIntegration(props.ingest.lambda, { allowTestInvoke: false });
+    const isCounted = deployment.target.countsByAuthorizer;
     const keyed = {
+      apiKeyRequired: isCounted,
       authorizationType: AuthorizationType.CUSTOM,
       authorizer: new RequestAuthorizer(this, "Keys", {
         handler: props.authorizer.lambda,
@@ -104,6 +109,9 @@ export class HttpApi extends Construct {
     v1.addResource("{proxy+}").addMethod("ANY", toApi, keyed);
     v1.addResource("events").addResource("{stream}").addMethod("ANY", toIngest, keyed);
     root.addResource("api").addResource("{proxy+}").addMethod("ANY", toApi, keyed);
+    if (isCounted) {
+      new UsagePlans(this, "Plans", { deployment, restApi: this.restApi, authorizer: props.authorizer });
+    }
     for (const answer of OWN_ANSWERS) this.answer(answer);
   }
 

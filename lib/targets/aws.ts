@@ -16,6 +16,7 @@ export const awsTarget = ({ trainingImage }: AwsTargetProps = {}): Target => ({
   name: "aws",
   environment: {},
   onlineStore: (scope, id, deployment) => new ClusterOnlineStore(scope, id, { deployment }),
+  countsByAuthorizer: true,
   catalogueArchive: (scope, id, deployment, archive) => {
     new ArchiveTables(scope, id, { deployment, archive });
   },

@@ -21,6 +21,8 @@ export function localTarget({ valkey, sagemakerEndpoint }: LocalTargetProps = {}
       valkey === undefined
         ? new EmulatedOnlineStore(scope, id, { deployment })
         : new EndpointOnlineStore(scope, id, { deployment, ...valkey }),
+    // It looks for the key of a usage plan in x-api-key, where ours are.
+    countsByAuthorizer: false,
     // DuckDB reads the objects as they are.
     catalogueArchive() {},
     catalogueModels() {},

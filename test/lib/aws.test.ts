@@ -1,9 +1,13 @@
 /** What emulators ignore is asserted here, on the template for AWS: one fact a test. */
+import { App, Stack } from "aws-cdk-lib";
+import { Template } from "aws-cdk-lib/assertions";
+import { RestApi } from "aws-cdk-lib/aws-apigateway";
 import { describe, expect, test } from "vitest";
 import { COMPRESSED_FROM } from "../../functions/api/compression.ts";
 import { PROBLEMS, type ProblemCode, problemType } from "../../functions/api/problems.ts";
 import { checkLimits } from "../../functions/api/tenants.ts";
-import { stageNamed } from "../../lib/stage.ts";
+import { UsagePlans } from "../../lib/constructs/usage-plans.ts";
+import { type Stage, stageNamed } from "../../lib/stage.ts";
 import { fixturePlan, synthesizeAws } from "./synthesized.ts";
 
 const app = synthesizeAws("prod");
@@ -488,6 +492,21 @@ describe("least privilege", () => {
   });
 });
 
+/** What the authorizer is told, and the plan of each key, for a stage. */
+function usagePlansOf(stage: Stage): [{ own: Record<string, string>; shared: string[] }, string[]] {
+  const stack = new Stack(new App(), "plans");
+  const restApi = new RestApi(stack, "Rest");
+  restApi.root.addMethod("ANY");
+  let told = "";
+  const authorizer = { set: (_: string, value: string) => (told = value) } as never;
+  new UsagePlans(stack, "Plans", { deployment: { stage } as never, restApi, authorizer });
+  const placed = Object.values(Template.fromStack(stack).findResources("AWS::ApiGateway::UsagePlanKey"));
+  return [
+    JSON.parse(told),
+    placed.map(({ Properties }) => (/large/.test(Properties.UsagePlanId.Ref) ? "large" : "standard")),
+  ];
+}
+
 describe("the API", () => {
   const methods = app.resources("AWS::ApiGateway::Method");
 
@@ -519,6 +538,46 @@ describe("the API", () => {
       IdentitySource: "method.request.header.x-api-key",
       AuthorizerResultTtlInSeconds: 300,
     });
+  });
+
+  test("requests of a tenant count by the key that the authorizer names, on every path that asks it, and each key has a plan", () => {
+    const { Properties: api } = app.resources("AWS::ApiGateway::RestApi")[0][1];
+    expect(api["ApiKeySourceType"]).toBe("AUTHORIZER");
+    for (const [, { Properties }] of methods) {
+      expect(Properties["ApiKeyRequired"] ?? false).toBe(Properties["AuthorizationType"] === "CUSTOM");
+    }
+    const plans = app.resources("AWS::ApiGateway::UsagePlan").map(([id, { Properties }]) => [id, Properties] as const);
+    const { large, standard } = stageNamed("prod").api.plans;
+    expect(plans.map(([, { UsagePlanName, Throttle }]) => [UsagePlanName, Throttle])).toEqual([
+      ["freshet-prod-tenant-standard", { RateLimit: standard.requestsPerSecond, BurstLimit: standard.burst }],
+      ["freshet-prod-tenant-large", { RateLimit: large.requestsPerSecond, BurstLimit: large.burst }],
+    ]);
+    for (const [, { ApiStages }] of plans)
+      expect(ApiStages).toEqual([
+        { ApiId: expect.anything(), Stage: { Ref: expect.stringContaining("DeploymentStage") } },
+      ]);
+    const { own, shared } = JSON.parse(
+      functionNamed("authorize").Properties["Environment"].Variables.FRESHET_USAGE_KEYS,
+    );
+    const keys = app.resources("AWS::ApiGateway::ApiKey").map(([, { Properties }]) => Properties);
+    expect(keys.map(({ Value, Enabled }) => [Value, Enabled]).sort()).toEqual(
+      [...Object.values(own), ...shared].map((value) => [value, true]).sort(),
+    );
+    // What API Gateway takes for a value.
+    for (const { Value } of keys) expect(Value).toMatch(/^[a-zA-Z0-9]{20,128}$/);
+    expect(app.resources("AWS::ApiGateway::UsagePlanKey")).toHaveLength(keys.length);
+  });
+
+  test("tenants in the stage table have a key of their plan to themselves", () => {
+    const stage = { ...stageNamed("prod"), tenants: { "team-a": "large", "team-b": "standard" } as const };
+    const [{ own, shared }, placed] = usagePlansOf(stage);
+    expect(Object.keys(own)).toEqual(["team-a", "team-b"]);
+    expect(new Set([...Object.values(own), ...shared]).size).toBe(18);
+    expect(placed.filter((plan) => plan === "large")).toHaveLength(1);
+    const many = Object.fromEntries(Array.from({ length: 100 }, (_, i) => [`team-${i}`, "standard"] as const));
+    expect(() => usagePlansOf({ ...stage, tenants: many })).toThrow(
+      /^keys of 100 tenants take \d+ bytes of the authorizer's environment, of 3072$/,
+    );
   });
 
   test("bytes arrive as bytes, and long answers are compressed for who asks", () => {
@@ -560,6 +619,7 @@ describe("the API", () => {
       UNAUTHORIZED: "api_key_missing",
       ACCESS_DENIED: "api_key_invalid",
       AUTHORIZER_FAILURE: "keys_unavailable",
+      INVALID_API_KEY: "keys_unavailable",
       MISSING_AUTHENTICATION_TOKEN: "not_found",
       REQUEST_TOO_LARGE: "body_too_large",
       THROTTLED: "throttled",

@@ -7,11 +7,16 @@ import { memoryKeyStore } from "./doubles.ts";
 const API = "arn:aws:execute-api:eu-west-1:000000000000:a1b2c3";
 const unknown = `fk_${"z".repeat(12)}_${"A".repeat(43)}`;
 
-async function setUp(expiresAtMs?: number) {
+const usageKeys = { own: { "team-a": "key-of-team-a" }, shared: ["s0", "s1", "s2"] };
+
+async function setUp(expiresAtMs?: number, tenant = "team-a") {
   const store = memoryKeyStore();
   const time = { ms: 1_000 };
-  const { key, record } = await createKey(store, { tenant: "team-a", scopes: ["read"], nowMs: 0, expiresAtMs });
-  const authorize = createAuthorizer(createAuthenticator(store, () => time.ms));
+  const { key, record } = await createKey(store, { tenant, scopes: ["read"], nowMs: 0, expiresAtMs });
+  const authorize = createAuthorizer(
+    createAuthenticator(store, () => time.ms),
+    usageKeys,
+  );
   const ask = (headers: Record<string, string>) =>
     authorize({ methodArn: `${API}/prod/GET/v1/features/card/c1`, headers });
   return { store, time, key, record, ask };
@@ -27,6 +32,7 @@ describe("the authorizer", () => {
         Version: "2012-10-17",
         Statement: [{ Action: "execute-api:Invoke", Effect: "Allow", Resource: `${API}/prod/*` }],
       },
+      usageIdentifierKey: "key-of-team-a",
       context: { key_id: record.id, tenant: "team-a" },
     });
     expect(JSON.stringify(answer)).not.toContain(key.split("_")[2]);
@@ -48,6 +54,19 @@ describe("the authorizer", () => {
       expect((await ask({ "x-api-key": wrong })).policyDocument.Statement[0].Effect).toBe("Deny");
       expect((await ask({ "x-api-key": key })).policyDocument.Statement[0].Effect).toBe("Allow");
     }
+  });
+
+  it("names a key of the gateway for every caller that it lets in: a tenant's own, or one by its name that it shares", async () => {
+    const keyOf = async (tenant: string, expiresAtMs?: number) => {
+      const { key, ask } = await setUp(expiresAtMs, tenant);
+      return (await ask({ "x-api-key": key })).usageIdentifierKey;
+    };
+    const others = await Promise.all(Array.from({ length: 30 }, (_, i) => keyOf(`team-${i}`)));
+    expect(new Set(others)).toEqual(new Set(usageKeys.shared));
+    expect(await keyOf("team-7")).toBe(others[7]);
+    // Names that every object has are tenants like others.
+    expect(usageKeys.shared).toContain(await keyOf("constructor"));
+    expect(usageKeys.shared).toContain(await keyOf("team-a", 500));
   });
 
   it("leaves an expired key to the router, which tells its holder", async () => {
