@@ -98,13 +98,16 @@ export function quarantineId({ stream, shard, sequence, subSequence }: Omit<Deli
 
 /** The partition keys that hold all items of a tenant and stream. @param tenant null for unattributed records */
 export function quarantinePartitions(tenant: string | null, stream: string): string[] {
-  return Array.from("0123456789abcdef", (digit) => joinKeyParts(tenantPartition(tenant), stream, digit));
+  return Array.from("0123456789abcdef", (digit) => quarantinePartition(tenant, stream, digit));
 }
+
+export const quarantinePartition = (tenant: string | null, stream: string, id: string): string =>
+  joinKeyParts(tenantPartition(tenant), stream, id[0]!);
 
 function indexItem(record: QuarantinedRecord, objectKey: string, objectLine: number) {
   const id = quarantineId(record);
   return {
-    pk: { S: joinKeyParts(tenantPartition(record.tenant), record.stream, id[0]!) },
+    pk: { S: quarantinePartition(record.tenant, record.stream, id) },
     sk: { S: id },
     status: { S: "open" },
     ...(record.tenant === null ? {} : { tenant: { S: record.tenant } }),

@@ -113,6 +113,9 @@ function fieldsOfWhere(where: Where): string[] {
   return (where.op === "not" ? [where.of] : where.of).flatMap(fieldsOfWhere);
 }
 
+/** A cut-off that nothing comes after: the end of the year 9999. */
+export const FOR_EVER_MS = 253_402_300_799_999;
+
 /**
  * The instant before which events of an erased entity count no more: the next base tile of every stream that begins after all that may have
  * happened by then, since an event may be a minute ahead of its arrival. So a tile holds either what is erased or what is not.
