@@ -61,9 +61,12 @@ export class RecordPacker {
     }));
   }
 
-  /** @throws RecordError `number_too_large`, `value_too_long`, `key_too_long` */
-  prepare(tenant: string, eventId: string, eventTimeMs: number, fields: Fields): PreparedEvent {
-    const identity = hash64(identityText(tenant, this.stream, eventTimeMs, eventId));
+  /**
+   * @param known the event's identity, where it is known: its id may have been erased since
+   * @throws RecordError `number_too_large`, `value_too_long`, `key_too_long`
+   */
+  prepare(tenant: string, eventId: string, eventTimeMs: number, fields: Fields, known?: string): PreparedEvent {
+    const identity = known ?? hash64(identityText(tenant, this.stream, eventTimeMs, eventId));
     const updates: EntityUpdate[] = [];
     for (const reader of this.groups) {
       const id = entityId(fields, reader.joinKey);

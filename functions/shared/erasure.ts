@@ -29,7 +29,7 @@ export interface ErasureRequest {
 }
 
 /** Ids of one request: the archive is looked through once for all of them. */
-export const MAX_SUBJECTS = 100;
+const MAX_SUBJECTS = 100;
 /** Longer than any function or compaction runs that had begun before. */
 export const CONFIRM_MS = 20 * 60_000;
 

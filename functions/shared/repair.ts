@@ -158,7 +158,8 @@ class Pass {
     let reason: unknown = null;
     try {
       for (const row of found.rows.get(item.identity) ?? []) {
-        const { updates } = this.packer.prepare(item.tenant, row.eventId!, row.eventTimeMs!, row.fields as never);
+        const fields = row.fields as never;
+        const { updates } = this.packer.prepare(item.tenant, row.eventId!, row.eventTimeMs!, fields, item.identity);
         const update = updates.find(({ entity, id }) => entity === item.entity && id === item.id);
         const fingerprint = fingerprintOf(row);
         // One that was folded by a repair that died is to be archived with the payload that it was folded with.
