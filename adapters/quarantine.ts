@@ -7,7 +7,8 @@
  *   pk  key parts (tenant or `_unattributed`, stream, first hex digit of the id): sixteen partitions a tenant and stream, so that a
  *       flood of bad records is not held back by the 1,000 writes a second of one partition, and holds back no good ones
  *   sk  id: first 128 bits of SHA-256 over (stream, shard, sequence, sub-sequence), in hex; the same delivery is one item
- *   status `open`; whoever replays or drops a record changes it, and a later redelivery leaves it as it is
+ *   status `open`; whoever replays or drops a record changes it (quarantine-index.ts), and a later redelivery leaves it as it is
+ * Others keep items in the same table: failed-batches.ts, quarantine-jobs.ts. Their pk begins with `_`, which no key part does.
  */
 import { createHash, hash, randomUUID } from "node:crypto";
 import { ConditionalCheckFailedException, type DynamoDBClient, PutItemCommand } from "@aws-sdk/client-dynamodb";
@@ -147,7 +148,7 @@ function envelope(record: QuarantinedRecord) {
   };
 }
 
-const digest = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
+export const digest = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 
 function objectKey(first: QuarantinedRecord): string {
   const folder = `quarantine/tenant=${tenantPartition(first.tenant)}/stream=${first.stream}/dt=${dayOf(first.arrivalMs)}`;

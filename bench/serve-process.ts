@@ -74,6 +74,7 @@ async function dependencies(order: ListenOrder, keys: KeyStore): Promise<ApiDepe
     keys,
     audit: { write: async () => {}, page: async () => ({ records: [], next: null }) },
     historical: null,
+    quarantine: null,
     pushed: order.definitions === "feast" ? pushedFrom(order.valkeyPort) : null,
     materialize: null,
     scoring: order.model === undefined ? null : await scoringWith(order.model),

@@ -41,6 +41,7 @@ export function addStacks(app: App, deployment: Deployment): void {
     controlTable,
     snapshots: storage.snapshots,
     archive,
+    quarantine,
     ingest: ingest.fn,
   });
   const { compactor, historical } = new OfflineStack(app, deployment, { archive, jobs });

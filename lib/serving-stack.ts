@@ -6,6 +6,7 @@ import { HttpApi } from "./constructs/http-api.ts";
 import type { Models } from "./constructs/models.ts";
 import { NodeFunction } from "./constructs/node-function.ts";
 import type { OnlineStore } from "./constructs/online-store.ts";
+import type { Quarantine } from "./constructs/quarantine.ts";
 import type { SecureTable } from "./constructs/secure-table.ts";
 import type { Deployment } from "./deployment.ts";
 import { FreshetStack } from "./freshet-stack.ts";
@@ -21,6 +22,7 @@ export interface ServingStackProps {
   readonly controlTable: SecureTable;
   readonly snapshots: SecureTable;
   readonly archive: Archive;
+  readonly quarantine: Quarantine;
   readonly ingest: NodeFunction;
 }
 
@@ -53,6 +55,7 @@ export class ServingStack extends FreshetStack {
     props.archive.grantLogScores(this.fn);
     props.jobs.grantReadWrite(this.fn);
     props.audit.grantRecord(this.fn);
+    props.quarantine.grantInspect(this.fn);
     props.archive.grantHistorical(this.fn);
     this.authorizer = new NodeFunction(this, "Authorizer", {
       deployment,

@@ -33,6 +33,7 @@ import { PROBLEMS } from "./problems.ts";
 import { createPushHandler } from "./push.ts";
 import type { PushedPorts } from "./pushed-ports.ts";
 import { createPusher } from "./pusher.ts";
+import { createQuarantineHandlers, type QuarantinePorts } from "./quarantine.ts";
 import { createRankHandler } from "./rank.ts";
 import { createRegisterHandler } from "./register.ts";
 import { createRouter, type RouterOptions } from "./router.ts";
@@ -85,6 +86,8 @@ export interface ApiDependencies {
   readonly pushed: PushedPorts | null;
   /** Null for a host that cannot have batch views run. */
   readonly materialize: MaterializePorts | null;
+  /** Null for a host that does not reach the quarantine. */
+  readonly quarantine: QuarantinePorts | null;
   /** Null for a host without historical jobs. */
   readonly historical: HistoricalPorts | null;
   /** What a tenant may ask for. @default no limits */
@@ -160,6 +163,16 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
       register("GET", "/v1/keys", "admin", keys.list, { audit: "keys.list" });
       register("POST", "/v1/keys/:id/rotate", "admin", keys.rotate, { audit: "keys.rotate" });
       register("DELETE", "/v1/keys/:id", "admin", keys.revoke, { audit: "keys.revoke", auditKind: "urgent" });
+    }
+    if (deps.quarantine !== null) {
+      const quarantine = createQuarantineHandlers({ plan, ports: deps.quarantine, clock });
+      register("GET", "/v1/quarantine", "admin", quarantine.groups, { audit: "quarantine.list" });
+      register("GET", "/v1/quarantine/records", "admin", quarantine.records, { audit: "quarantine.list" });
+      register("GET", "/v1/quarantine/jobs/:job", "admin", quarantine.job, { audit: "quarantine.job" });
+      // After the two above, whose paths fit too.
+      register("GET", "/v1/quarantine/:id", "admin", quarantine.show, { audit: "quarantine.show" });
+      register("POST", "/v1/quarantine/replay", "admin", quarantine.replay, { audit: "quarantine.replay" });
+      register("POST", "/v1/quarantine/drop", "admin", quarantine.drop, { audit: "quarantine.drop" });
     }
     register("POST", "/get-online-features", "read", createFeastOnline(shared), { errors: feastError, ...ITSELF });
     register("POST", "/v1/features/online", "read", features.online, ITSELF);

@@ -1,6 +1,7 @@
 /** The API's ports, made from the environment: one place for Lambda functions and the plain server. */
 
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
+import { S3Client } from "@aws-sdk/client-s3";
 import { createAuditLog } from "../../adapters/audit-log.ts";
 import { EventCodec } from "../../adapters/avro/event-codec.ts";
 import { createKinesisClient } from "../../adapters/kinesis-client.ts";
@@ -8,6 +9,8 @@ import { createKinesisPublisher } from "../../adapters/kinesis-publisher.ts";
 import { deaggregate } from "../../adapters/kpl.ts";
 import { MaterializeRequests } from "../../adapters/materialize-requests.ts";
 import type { OnlineReader } from "../../adapters/online-store.ts";
+import { QuarantineIndex } from "../../adapters/quarantine-index.ts";
+import { QuarantineJobs } from "../../adapters/quarantine-jobs.ts";
 import { createSnapshotReader } from "../../adapters/snapshot/snapshot-reader.ts";
 import { SnapshotTable } from "../../adapters/snapshot/snapshot-table.ts";
 import { createBucketStore } from "../../adapters/valkey/bucket-store.ts";
@@ -21,6 +24,7 @@ import type { ApiDependencies, FallbackPorts, IngestPorts, Log } from "./app.ts"
 import type { HistoricalPorts } from "./historical.ts";
 import { createKeyStore } from "./key-store.ts";
 import type { PushedPorts } from "./pushed-ports.ts";
+import type { QuarantinePorts } from "./quarantine.ts";
 import type { ScoringPorts } from "./scoring-ports.ts";
 import type { Telemetry } from "./telemetry.ts";
 import { checkLimits, createTenantStore } from "./tenants.ts";
@@ -81,10 +85,22 @@ export function createDependencies(options: {
           }),
         }
       : null,
+    quarantine: options.serve.read ? quarantinePorts() : null,
     clock: Date.now,
     telemetry: options.telemetry,
     log: options.log,
     version: packageFile.version,
+  };
+}
+
+function quarantinePorts(): QuarantinePorts {
+  const table = requireEnvironment("quarantineTable");
+  const dynamodb = new DynamoDBClient({ maxAttempts: 2, ...impatient(2_000) });
+  const s3 = new S3Client({ maxAttempts: 2, ...impatient(5_000) });
+  return {
+    index: new QuarantineIndex({ bucket: requireEnvironment("quarantineBucket"), table, s3, dynamodb }),
+    jobs: new QuarantineJobs({ table, dynamodb }),
+    decode: (contract, bytes) => EventCodec.for(contract).decode(bytes).fields,
   };
 }
 

@@ -9,6 +9,7 @@ import { historicalRequest, jobAnswer } from "./historical-schemas.ts";
 import { limitHeaders } from "./limit-headers.ts";
 import { PROBLEMS } from "./problems.ts";
 import { pushAnswer, pushRequest, registeredAnswer, registerRequest } from "./pushed-schemas.ts";
+import { quarantineRoutes } from "./quarantine-openapi.ts";
 import { rankAnswer, rankRequest } from "./rank-schemas.ts";
 import * as schemas from "./schemas.ts";
 
@@ -278,7 +279,7 @@ export function createOpenApiDocument(plan: Plan, version: string): object {
     },
   });
   for (const route of feastRoutes(plan, keyed)) add(route);
-  for (const route of adminRoutes(keyed, FAILURES)) add(route);
+  for (const route of [...adminRoutes(keyed, FAILURES), ...quarantineRoutes(keyed, FAILURES)]) add(route);
   const open = (path: string, summary: string, responses: Parameters<typeof createRoute>[0]["responses"]) =>
     add({ method: "get", path, tags: ["Operations"], summary, responses });
   open("/health", "Is the process alive?", { 200: json(schemas.healthAnswer, "It is.") });

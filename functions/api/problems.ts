@@ -77,6 +77,7 @@ export const PROBLEMS = {
   alias_unknown: { status: 404, title: "The alias does not exist" },
   model_version_unknown: { status: 404, title: "The model version does not exist" },
   job_unknown: { status: 404, title: "The job does not exist" },
+  record_unknown: { status: 404, title: "The quarantine has no such record" },
   key_unknown: { status: 404, title: "The key does not exist" },
   method_not_allowed: { status: 405, title: "The method is not allowed here" },
   feature_conflict: { status: 409, title: "The feature is registered otherwise" },
@@ -116,6 +117,7 @@ export const PROBLEMS = {
   catalogue_unavailable: { status: 503, title: "Registered features cannot be read" },
   jobs_unavailable: { status: 503, title: "Jobs cannot be kept" },
   registry_unavailable: { status: 503, title: "The model registry does not answer" },
+  quarantine_unavailable: { status: 503, title: "The quarantine does not answer" },
   audit_unavailable: { status: 503, title: "The audit log does not answer" },
   keys_unavailable: { status: 503, title: "API keys cannot be checked" },
   overloaded: { status: 503, title: "Too many calls at once" },
@@ -165,6 +167,13 @@ export function toProblem(error: unknown): Problem {
   if (error instanceof InfrastructureError) {
     if (error.code === "jobs_unavailable" || error.code === "historical_unavailable") {
       return new Problem("jobs_unavailable", "the table or the bucket of jobs does not answer", {
+        repair: "send the request again in a few seconds",
+        headers: { "retry-after": "2" },
+        cause: error,
+      });
+    }
+    if (error.code === "quarantine_unavailable") {
+      return new Problem("quarantine_unavailable", "the table or the bucket of the quarantine does not answer", {
         repair: "send the request again in a few seconds",
         headers: { "retry-after": "2" },
         cause: error,

@@ -31,7 +31,7 @@ export type ServiceMetric = "ScoreLatencyMs" | "FeaturesMissing" | "Degraded";
 export type StoreMetric = "BucketsNotOk";
 /** What the snapshot function writes each round. */
 export type SnapshotMetric = "SnapshotAgeMs" | "SnapshotsWritten" | "SnapshotsTooLarge";
-/** What the replay function writes each five minutes. */
+/** What the replay function writes each minute. */
 export type ReplayMetric = "FailedBatches" | "FailedBatchesParked" | "FailedBatchesReplayed";
 export type RouterMetric =
   | "ModelsRefused"

@@ -52,6 +52,15 @@ export class Quarantine extends Construct {
     fn.allow(["kms:Decrypt"], [this.key.keyArn]);
   }
 
+  /** To show records to administrators, and to write down what they ask for. */
+  grantInspect(fn: NodeFunction): void {
+    fn.allow(["s3:GetObject"], [this.bucket.arnForObjects("quarantine/*")]);
+    fn.allow(["kms:Decrypt"], [this.key.keyArn]);
+    fn.set("quarantineBucket", this.bucket.bucketName);
+    this.index.grantPutAndQuery(fn);
+    this.index.grantLookUp(fn);
+  }
+
   /** S3, because there Lambda stores the records themselves; a queue would get positions that retention outlives. */
   failureDestination(fn: NodeFunction): IEventSourceDlq {
     return {

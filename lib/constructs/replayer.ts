@@ -23,7 +23,7 @@ export interface ReplayerProps {
   readonly controlTable: SecureTable;
 }
 
-const EVERY = Duration.minutes(5);
+const EVERY = Duration.minutes(1);
 
 /** Delivers again what the mapping gave up, or what was set aside, by the aggregate function's own path. */
 export class Replayer extends Construct {
@@ -47,7 +47,7 @@ export class Replayer extends Construct {
     lateQueue.grantWrite(this.fn);
     controlTable.grantRead(this.fn);
     streams.tellNames(this.fn);
-    new Schedule(this, "EveryFiveMinutes", { deployment, fn: this.fn, every: EVERY });
+    new Schedule(this, "EveryMinute", { deployment, fn: this.fn, every: EVERY });
   }
 
   watch(board: Board): void {
@@ -63,12 +63,12 @@ export class Replayer extends Construct {
       runbook: "failed-batches",
       meaning:
         "Batches that the mapping gave up have not been brought back for half an hour: their events are in no feature.",
-      metric: waiting.with({ period: EVERY }),
+      metric: waiting.with({ period: Duration.minutes(5) }),
       comparison: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
       threshold: 1,
       periods: 6,
       missingData: TreatMissingData.BREACHING,
-      missingDataReason: "the function writes it each five minutes, so silence means that nobody looks",
+      missingDataReason: "the function writes it each minute, so silence means that nobody looks",
     });
   }
 }

@@ -41,10 +41,10 @@ const accepted: readonly Accepted[] = [
       "a build reads the whole archive of a stream, a batch view's run adds to its values, and nothing else in its bucket",
   },
   {
-    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|inference-log|historical|values)\/\*\]$/,
+    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|inference-log|historical|values|quarantine)\/\*\]$/,
     at: /Read\/Role\/DefaultPolicy/,
     reason:
-      "versions of models, logged scores and pushed values come under fresh names: a prefix is as exact as it gets",
+      "versions of models, logged scores, pushed values and refused records come under fresh names: a prefix is as exact as it gets",
   },
   {
     rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|training-sets|training-sets\/champions|jobs|raw|compacted|compaction|values|inference-log)\/\*\]$/,

@@ -483,6 +483,8 @@ it("every code that a request can cause is caused by a test", () => {
     "not_implemented",
     // contract-historical.ts.
     "job_unknown",
+    // quarantine.store.test.ts, quarantine.test.ts.
+    ...["record_unknown", "quarantine_unavailable"],
     // Above and in historical.store.test.ts.
     ...["jobs_unavailable", "too_many_jobs"],
     // admission.store.test.ts.

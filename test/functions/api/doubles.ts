@@ -7,6 +7,7 @@ import type { OutgoingRecord, Publisher, PublishOutcome } from "../../../adapter
 import { deaggregate } from "../../../adapters/kpl.ts";
 import { isEnded, type MaterializeRequest } from "../../../adapters/materialize-requests.ts";
 import type { EntityRequest, OnlineReader, StoreState } from "../../../adapters/online-store.ts";
+import type { QuarantineJob } from "../../../adapters/quarantine-jobs.ts";
 import { compile, EMPTY_LOCK } from "../../../core/compile.ts";
 import { InfrastructureError } from "../../../core/errors.ts";
 import type { FeatureValue } from "../../../core/plan.ts";
@@ -14,6 +15,7 @@ import { definitions } from "../../../features/index.ts";
 import type { ApiDependencies } from "../../../functions/api/app.ts";
 import type { MaterializePorts } from "../../../functions/api/feast/materialize.ts";
 import type { KeyRecord, KeyStore } from "../../../functions/api/keys.ts";
+import type { QuarantinePorts } from "../../../functions/api/quarantine.ts";
 import { contracts } from "../../../schemas/contracts.ts";
 
 export const { plan } = compile(definitions, contracts, EMPTY_LOCK, hash64);
@@ -160,6 +162,33 @@ export function memoryRequests(
   };
 }
 
+/** A quarantine with nothing in it. */
+export function memoryQuarantine(): QuarantinePorts & {
+  readonly asked: QuarantineJob[];
+  readonly broken: { it: boolean };
+} {
+  const asked: QuarantineJob[] = [];
+  const broken = { it: false };
+  return {
+    asked,
+    broken,
+    index: {
+      page: async () => {
+        if (broken.it) throw new InfrastructureError("quarantine_unavailable", "reading the quarantine failed");
+        return { items: [], examined: 0, next: null };
+      },
+      get: async () => null,
+      bytes: async () => new Map(),
+    },
+    jobs: {
+      put: async (job) => void asked.push(job),
+      get: async (tenant, id) => asked.find((job) => job.tenant === tenant && job.id === id) ?? null,
+      open: async (tenant) => asked.filter((job) => job.tenant === tenant),
+    },
+    decode: () => ({}),
+  };
+}
+
 export interface LogLine {
   readonly message: string;
   readonly details: Readonly<Record<string, unknown>>;
@@ -180,6 +209,7 @@ export function testDependencies() {
     reader,
     scoring: null,
     historical: null,
+    quarantine: memoryQuarantine(),
     audit,
     pushed: null,
     materialize: { requests: memoryRequests("done"), waitMs: 1_000 },

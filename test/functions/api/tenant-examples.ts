@@ -142,6 +142,13 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
   "GET /v1/keys": {},
   "POST /v1/keys/{id}/rotate": { path: ({ key }) => ({ id: key }) },
   "DELETE /v1/keys/{id}": { path: ({ key }) => ({ id: key }) },
+  "GET /v1/quarantine": {},
+  "GET /v1/quarantine/records": {},
+  // Whose records are whose: test/functions/quarantine.store.test.ts.
+  "GET /v1/quarantine/{id}": { path: () => ({ id: "0".repeat(32) }), status: 404 },
+  "POST /v1/quarantine/replay": { body: () => ({ all: true }) },
+  "POST /v1/quarantine/drop": { body: () => ({ all: true }) },
+  "GET /v1/quarantine/jobs/{job}": { path: ({ job }) => ({ job }), tells: false, status: 404 },
   "GET /v1/audit": { grows: true },
   "GET /health": {},
   "GET /ready": {},
