@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 FRESHET := node cli/freshet.ts
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down status health inspect logs demo deploy generate stream seed plan score serve test-api bench benchmark bench-feast test test-api-contract test-feast test-python chaos check clean
+.PHONY: help install up down status health inspect logs demo deploy generate stream seed plan score serve test-api bench benchmark bench-feast test simulate test-api-contract test-feast test-python chaos check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ bench-feast: install ## measure reads, pushes and memory beside Feast's own serv
 
 test: install ## every test
 	@node test/run.ts
+
+simulate: install ## faults without end on the path of events, until a run fails: ARGS="--minutes 60"
+	@npm run --silent simulate -- $(ARGS)
 
 test-feast: install ## Feast's own client against a Freshet of its own (installs Feast, once)
 	@node test/feast/run.ts

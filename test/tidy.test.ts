@@ -184,7 +184,7 @@ describe("tests", () => {
 
   it("lie where the code lies that they are about", () => {
     const folders = new Set(tests.map((path) => path.split("/")[1]).filter((name) => !name.endsWith(".test.ts")));
-    const own = new Set(["harness", "system", "fixtures", "support", "generator"]);
+    const own = new Set(["harness", "simulation", "system", "fixtures", "support", "generator"]);
     expect([...folders].filter((folder) => !own.has(folder) && !existsSync(join(ROOT, folder)))).toEqual([]);
   });
 

@@ -1,0 +1,216 @@
+/** The functions of a simulated deployment: what their handlers do, over the product's own code and the run's ports. */
+import { EventCodec } from "../../adapters/avro/event-codec.ts";
+import { type ApplyResult, isEpochChange, StoreApplier } from "../../adapters/valkey/applier.ts";
+import { ControlHashes } from "../../adapters/valkey/control.ts";
+import { type PreparedEvent, RecordPacker } from "../../adapters/valkey/record.ts";
+import { sweep } from "../../adapters/valkey/sweeper.ts";
+import { Watermark } from "../../adapters/valkey/watermark.ts";
+import { InfrastructureError } from "../../core/errors.ts";
+import {
+  type AggregationPorts,
+  aggregateBatch,
+  replayBatch,
+  type StreamRecord,
+} from "../../functions/shared/aggregation.ts";
+import {
+  accept,
+  beginRestore,
+  type ControlPorts,
+  type ControlReport,
+  controlStep,
+  type StreamShards,
+} from "../../functions/shared/control-loop.ts";
+import { currentEpoch } from "../../functions/shared/current-store.ts";
+import { SimulatedConnection, type SimulatedServer } from "./connection.ts";
+import { type Deployed, STREAM, TIMEOUT_MS } from "./plans.ts";
+import type { Actor } from "./scheduler.ts";
+import type { SideStores } from "./side-stores.ts";
+import type { Expected } from "./spec.ts";
+
+/** What a fixture may put in the place of the product's parts. */
+export interface Design {
+  /** @default the product's, watched beside the specification */
+  readonly applier?: (
+    server: SimulatedServer,
+    actor: Actor,
+    inner: StoreApplier,
+    shard: string,
+    records: readonly StreamRecord[],
+  ) => Pick<StoreApplier, "apply">;
+  readonly watermark?: (watermark: Watermark) => Watermark;
+  readonly aggregate?: typeof aggregateBatch;
+  /** Of the control function. @default the aggregate function's */
+  readonly timeoutMs?: number;
+  /** Of the server-side function. */
+  readonly source?: (text: string) => string;
+  /** Whether fates and seals are held against the specification at every step. @default true */
+  readonly stepwise?: boolean;
+}
+
+interface Container {
+  readonly connection: SimulatedConnection;
+  readonly of: Deployed;
+  applier: StoreApplier | null;
+}
+
+const packers = new Map<string, RecordPacker>();
+function packerOf({ plan }: Deployed): RecordPacker {
+  let packer = packers.get(plan.hash);
+  if (packer === undefined) packers.set(plan.hash, (packer = new RecordPacker(plan, STREAM)));
+  return packer;
+}
+
+/** Making one costs a hash over the function's source; the rest of it is plain fields. */
+const appliers = new Map<string, StoreApplier>();
+function applierOf(
+  connection: SimulatedConnection,
+  { plan }: Deployed,
+  epoch: number,
+  replaying: boolean,
+): StoreApplier {
+  let made = appliers.get(plan.hash);
+  if (made === undefined) appliers.set(plan.hash, (made = new StoreApplier(connection, plan, epoch)));
+  return Object.assign(Object.create(StoreApplier.prototype), made, { connection, epoch, replaying }) as StoreApplier;
+}
+
+export class Functions {
+  private readonly server: SimulatedServer;
+  private readonly side: SideStores;
+  private readonly design: Design;
+  private readonly warm: Container[] = [];
+
+  constructor(server: SimulatedServer, side: SideStores, design: Design) {
+    this.server = server;
+    this.side = side;
+    this.design = design;
+  }
+
+  /** One invocation of the aggregate function, as in functions/aggregate.ts. */
+  async aggregate(of: Deployed, actor: Actor, shard: string, records: readonly StreamRecord[]): Promise<void> {
+    const container = this.container(of);
+    container.connection.actor = actor;
+    try {
+      container.applier ??= applierOf(container.connection, of, await this.epoch(of, actor), false);
+      const ports = this.ports(container, actor, container.applier, shard, records);
+      await (this.design.aggregate ?? aggregateBatch)(ports, shard, records);
+    } catch (error) {
+      if (isEpochChange(error)) container.applier = null;
+      throw error;
+    } finally {
+      // One that was killed does not come here.
+      this.warm.push(container);
+    }
+  }
+
+  /** One invocation that replays. @returns how many events were missing */
+  async replay(of: Deployed, actor: Actor, shard: string, records: readonly StreamRecord[]): Promise<number> {
+    const container: Container = { connection: new SimulatedConnection(this.server, actor), of, applier: null };
+    const applier = applierOf(container.connection, of, await this.epoch(of, actor), true);
+    return replayBatch(this.ports(container, actor, applier, shard, records), shard, records);
+  }
+
+  /** The control function's tick. */
+  control(of: Deployed, actor: Actor, shards: StreamShards | null): Promise<ControlReport> {
+    const streams: Record<string, StreamShards> = shards === null ? {} : { [STREAM]: shards };
+    return controlStep(this.controlPorts(of, actor), streams, Math.floor(this.server.scheduler.nowMs));
+  }
+
+  restore(of: Deployed, actor: Actor): Promise<number> {
+    return beginRestore(this.controlPorts(of, actor), Math.floor(this.server.scheduler.nowMs));
+  }
+
+  accept(of: Deployed, actor: Actor, runs: string | undefined): Promise<void> {
+    return accept(this.controlPorts(of, actor), runs, Math.floor(this.server.scheduler.nowMs));
+  }
+
+  async sweep(of: Deployed, actor: Actor): Promise<void> {
+    const connection = new SimulatedConnection(this.server, actor);
+    const applier = applierOf(connection, of, await this.epoch(of, actor), false);
+    await sweep(connection, applier, of.plan, this.server.scheduler.nowMs + TIMEOUT_MS);
+  }
+
+  private controlPorts({ plan, lock }: Deployed, actor: Actor): ControlPorts {
+    const connection = new SimulatedConnection(this.server, actor);
+    return {
+      plan,
+      lock,
+      controls: new ControlHashes(connection, plan),
+      watermark: new Watermark(connection),
+      table: this.side.tableOf(actor),
+      imports: async () => 0,
+      timeoutMs: this.design.timeoutMs ?? TIMEOUT_MS,
+      loadFunction: () => applierOf(connection, { plan, lock }, 0, false).loadFunction(),
+    };
+  }
+
+  private ports(
+    { connection, of }: Container,
+    actor: Actor,
+    inner: StoreApplier,
+    shard: string,
+    records: readonly StreamRecord[],
+  ): AggregationPorts {
+    const { design, server, side } = this;
+    const watermark = new Watermark(connection);
+    const applier =
+      design.applier?.(server, actor, inner, shard, records) ?? watched(server, connection, inner, design);
+    return {
+      plan: of.plan,
+      stream: of.plan.streams[0],
+      codec: EventCodec.for(of.plan.streams[0].contract),
+      packer: packerOf(of),
+      applier: applier as StoreApplier,
+      watermark: design.watermark?.(watermark) ?? watermark,
+      archive: side.archiveOf(actor),
+      quarantine: side.quarantineOf(actor),
+      late: side.lateOf(actor),
+    };
+  }
+
+  private container(of: Deployed): Container {
+    const at = this.warm.findLastIndex((container) => container.of === of);
+    if (at >= 0) return this.warm.splice(at, 1)[0];
+    return { connection: new SimulatedConnection(this.server, null), of, applier: null };
+  }
+
+  private async epoch({ lock }: Deployed, actor: Actor): Promise<number> {
+    const epoch = await currentEpoch(this.side.tableOf(actor), lock);
+    if (epoch === null) throw new InfrastructureError("store_not_ready", "control has not run yet");
+    return epoch;
+  }
+}
+
+/** The product's applier, whose every answer must be the specification's. */
+function watched(
+  server: SimulatedServer,
+  connection: SimulatedConnection,
+  inner: StoreApplier,
+  design: Design,
+): Pick<StoreApplier, "apply"> {
+  return {
+    async apply(events: readonly PreparedEvent[]): Promise<ApplyResult> {
+      const expected = connection.expect(events);
+      const result = await inner.apply(events);
+      if (design.stepwise !== false) compare(server, events, result, expected);
+      return result;
+    },
+  };
+}
+
+function compare(
+  server: SimulatedServer,
+  events: readonly PreparedEvent[],
+  { fates }: ApplyResult,
+  expected: Expected,
+): void {
+  for (let e = 0; e < events.length; e++) {
+    for (let u = 0; u < fates[e].length; u++) {
+      const [given, wanted] = [fates[e][u], expected[e][u]];
+      if (given.fate === wanted?.fate && given.visibleMs === wanted.visibleMs) continue;
+      server.violated(
+        `event ${events[e].identity} of ${given.entity} ${given.id}: the function answered ${given.fate} ${given.visibleMs}, ` +
+          `the specification ${wanted?.fate ?? "nothing"} ${wanted?.visibleMs ?? ""}`,
+      );
+    }
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * The online store of a run: a real Valkey, in which the clock is the run's, and which can fail over to a replica that lacks a
+ * suffix, or lose everything, at any step.
+ */
+import type { Redis } from "iovalkey";
+import { type Answer, type Command, ValkeyConnection } from "../../adapters/valkey/connection.ts";
+import { controlKey, decodeControl, decodeGroupControl } from "../../adapters/valkey/layout.ts";
+import type { Scheduler } from "./scheduler.ts";
+
+/** What a call of the server's clock is replaced by: the run's time, which every trip sets. */
+const CLOCK = 'redis.call("TIME")';
+const VIRTUAL_CLOCK = 'redis.call("MGET", "sim:s", "sim:us")';
+// A replica as of now, in the server's other database.
+const COPY_ALL = `
+redis.call("SELECT", "1"); redis.call("FLUSHDB"); redis.call("SELECT", "0")
+for _, key in ipairs(redis.call("KEYS", "*")) do redis.call("COPY", key, key, "DB", "1") end
+return 1`;
+
+export interface BucketState {
+  readonly epoch: number;
+  readonly state: string;
+  /** Base index of the seal, by group. */
+  readonly seals: ReadonlyMap<string, number>;
+}
+
+export class SimulatedStore {
+  readonly raw: ValkeyConnection;
+  readonly buckets: number;
+  private scheduler!: Scheduler;
+  private readonly scripts = new Map<string, string>();
+  /** Libraries that the server holds. */
+  private readonly libraries = new Set<string>();
+  /** Which primary answers: another one after each failover, restart or loss. */
+  incarnation = 0;
+  /** What was cached of the control hashes, until something writes one. */
+  private controls: BucketState[] | null = null;
+
+  constructor(at: { host: string; port: number }, buckets: number) {
+    this.raw = new ValkeyConnection({ ...at, timeoutMs: 30_000 });
+    this.buckets = buckets;
+  }
+
+  /** An empty store for another run. */
+  async begin(scheduler: Scheduler): Promise<void> {
+    this.scheduler = scheduler;
+    this.incarnation = 1;
+    this.controls = null;
+    await this.empty();
+  }
+
+  get runId(): string {
+    return this.incarnation.toString(16).padStart(16, "0").padEnd(40, "a");
+  }
+
+  /** Commands as they are written by the product, at once, in order, at the run's time. */
+  async trip(commands: readonly Command[]): Promise<Answer[]> {
+    const us = Math.floor(this.scheduler.nowMs * 1_000);
+    const sent: Command[] = [{ key: "", name: "MSET", args: ["sim:s", Math.floor(us / 1e6), "sim:us", us % 1e6] }];
+    for (const command of commands) {
+      if (command.key.endsWith("ctl") && command.name !== "FCALL" && command.name !== "HGET") this.controls = null;
+      const [script, ...rest] = command.args;
+      sent.push(command.name === "EVAL" ? { ...command, args: [this.withClock(script as string), ...rest] } : command);
+    }
+    const answers = await this.raw.run(sent);
+    answers.shift();
+    return answers;
+  }
+
+  /** As `FUNCTION LOAD`. */
+  async load(source: string): Promise<void> {
+    if (this.libraries.has(source)) throw new Error("ERR Library already exists");
+    this.libraries.add(source);
+    const node = await this.node();
+    await node.call("FUNCTION", "LOAD", "REPLACE", this.withClock(source));
+  }
+
+  async node(): Promise<Redis> {
+    return (await this.raw.primaries())[0];
+  }
+
+  /** What each bucket's control hash says; null for one that is gone. */
+  async controlStates(): Promise<readonly (BucketState | null)[]> {
+    if (this.controls !== null) return this.controls;
+    const answers = await this.raw.demand(
+      Array.from({ length: this.buckets }, (_, bucket) => {
+        const key = controlKey(bucket);
+        return { key, name: "HGETALL", args: [key] };
+      }),
+    );
+    const states = answers.map((answer): BucketState | null => {
+      const flat = answer as Buffer[];
+      const seals = new Map<string, number>();
+      let head: ReturnType<typeof decodeControl> | null = null;
+      for (let i = 0; i < flat.length; i += 2) {
+        const name = flat[i].toString();
+        if (name === "c") head = decodeControl(flat[i + 1]);
+        else if (name.startsWith("g:")) seals.set(name.slice(2), decodeGroupControl(flat[i + 1]).sealIndex);
+      }
+      return head === null ? null : { epoch: head.epoch, state: head.state, seals };
+    });
+    this.controls = states as BucketState[];
+    return states;
+  }
+
+  /** A replica has come as far as this. */
+  async checkpoint(): Promise<void> {
+    await this.direct("EVAL", COPY_ALL, 0);
+  }
+
+  /** The replica takes over: what was written since the checkpoint is lost, and every connection is cut. */
+  async failover(): Promise<void> {
+    await this.direct("FLUSHDB");
+    await this.direct("SWAPDB", 0, 1);
+    this.incarnation++;
+    this.controls = null;
+  }
+
+  /** The same server, ended and started again with all that it had. */
+  restart(): void {
+    this.incarnation++;
+  }
+
+  /** Everything is gone, the function too. */
+  async lose(): Promise<void> {
+    await this.empty();
+    this.incarnation++;
+    this.controls = null;
+  }
+
+  private async empty(): Promise<void> {
+    await this.direct("FLUSHALL");
+    await this.direct("FUNCTION", "FLUSH");
+    this.libraries.clear();
+  }
+
+  /** Keys whose time has come by the run's clock. The server's own is far behind, and ends none of them. */
+  async expire(): Promise<number> {
+    const node = await this.node();
+    const keys = await node.keys("{*");
+    const ends = await this.raw.demand(keys.map((key) => ({ key, name: "PEXPIRETIME", args: [key] })));
+    const over = keys.filter((_, i) => (ends[i] as number) >= 0 && (ends[i] as number) <= this.scheduler.nowMs);
+    for (const key of over) await this.direct("DEL", key);
+    return over.length;
+  }
+
+  private async direct(name: string, ...args: (string | number)[]): Promise<void> {
+    await (await this.node()).call(name, ...args.map(String));
+  }
+
+  private withClock(text: string): string {
+    let rewritten = this.scripts.get(text);
+    if (rewritten === undefined) {
+      rewritten = text.replaceAll(CLOCK, VIRTUAL_CLOCK);
+      this.scripts.set(text, rewritten);
+    }
+    return rewritten;
+  }
+}
