@@ -47,11 +47,35 @@ export interface ArchiveRow extends Delivery {
 
 /** Strings that are their own JSON form: no control character, quote, backslash or surrogate (a lone one is escaped). */
 const PLAIN = /^[ !#-[\]-\ud7ff\ue000-\uffff]*$/;
-const text = (value: string): string => (PLAIN.test(value) ? `"${value}"` : JSON.stringify(value));
-const textOrNull = (value: string | null): string => (value === null ? "null" : text(value));
+/** What stands between the quotes: these are then part of what a row's neighbours share, and a row is made of half as many pieces. */
+const inner = (value: string): string => (PLAIN.test(value) ? value : JSON.stringify(value).slice(1, -1));
+const textOrNull = (value: string | null): string => (value === null ? "null" : `"${inner(value)}"`);
+
+/** More visible times than a batch has; an import has one for each row. */
+const KEPT_ENDS = 4_096;
+
+/** What follows a fate's id. Few visible times are told by many rows, and each number costs as much as an id to write. */
+function fateEnds(): (fate: Fate, visibleMs: number | null) => string {
+  const kept = new Map<Fate, Map<number | null, string>>();
+  let last: Fate | undefined;
+  let ends!: Map<number | null, string>;
+  return (fate, visibleMs) => {
+    if (fate !== last) {
+      last = fate;
+      ends = kept.get(fate) ?? new Map();
+      kept.set(fate, ends);
+    }
+    const known = ends.get(visibleMs);
+    if (known !== undefined) return known;
+    if (ends.size === KEPT_ENDS) ends.clear();
+    const end = `","fate":"${fate}","visible_ms":${visibleMs}}`;
+    ends.set(visibleMs, end);
+    return end;
+  };
+}
 
 /**
- * Makes the function that formats one row as a line, newline included. What all rows of a batch share is formatted once, and
+ * Makes the function that formats one row as a line, newline included. What rows of a batch share is formatted once, and
  * no object in the line's shape is built; only the fields, whose names are the contract's, go through JSON.stringify.
  * It writes NaN and the infinities as null; the quarantine holds such a record's exact bytes.
  */
@@ -60,21 +84,37 @@ export function archiveRowFormatter(): (row: ArchiveRow) => string {
   let stream: string | undefined;
   let shard: string | undefined;
   let head = "";
+  let arrivalMs: number | undefined;
+  let subSequence: number | undefined;
+  let middle = "";
+  const entities: string[] = [];
+  const begins: string[] = [];
+  const endOf = fateEnds();
   return (row) => {
     if (row.tenant !== tenant || row.stream !== stream || row.shard !== shard) {
       ({ tenant, stream, shard } = row);
-      head = `{"v":${ARCHIVE_VERSION},"tenant":${textOrNull(tenant)},"stream":${text(stream)},"shard":${text(shard)},"sequence":`;
+      head = `{"v":${ARCHIVE_VERSION},"tenant":${textOrNull(tenant)},"stream":"${inner(stream)}","shard":"${inner(shard)}","sequence":"`;
     }
-    let line =
-      head +
-      `${text(row.sequence)},"sub_sequence":${row.subSequence},"arrival_ms":${row.arrivalMs},"event_id":` +
-      `${textOrNull(row.eventId)},"event_time_ms":${row.eventTimeMs},"identity":${textOrNull(row.identity)},`;
-    if (row.reason !== undefined) line += `"reason":${text(row.reason)},`;
+    if (row.arrivalMs !== arrivalMs || row.subSequence !== subSequence) {
+      ({ arrivalMs, subSequence } = row);
+      middle = `","sub_sequence":${subSequence},"arrival_ms":${arrivalMs},"event_id":`;
+    }
+    const { eventId, identity, fates } = row;
+    let line = head + inner(row.sequence) + middle;
+    line +=
+      eventId === null || identity === null
+        ? `${textOrNull(eventId)},"event_time_ms":${row.eventTimeMs},"identity":${textOrNull(identity)},`
+        : `"${inner(eventId)}","event_time_ms":${row.eventTimeMs},"identity":"${inner(identity)}",`;
+    if (row.reason !== undefined) line += `"reason":"${inner(row.reason)}",`;
     line += `"fields":${JSON.stringify(row.fields)},"fates":[`;
-    for (let i = 0; i < row.fates.length; i++) {
+    for (let i = 0; i < fates.length; i++) {
       // Entities and fates are the plan's words and ours: plain letters, nothing to escape.
-      const { entity, id, fate, visibleMs } = row.fates[i]!;
-      line += `${i === 0 ? "" : ","}{"entity":"${entity}","id":${text(id)},"fate":"${fate}","visible_ms":${visibleMs}}`;
+      const { entity, id, fate, visibleMs } = fates[i]!;
+      if (entities[i] !== entity) {
+        entities[i] = entity;
+        begins[i] = `${i === 0 ? "" : ","}{"entity":"${entity}","id":"`;
+      }
+      line += begins[i]! + inner(id) + endOf(fate, visibleMs);
     }
     return line + "]}\n";
   };
@@ -82,6 +122,13 @@ export function archiveRowFormatter(): (row: ArchiveRow) => string {
 
 /** Where rows become bytes before compression, kept between calls: fresh megabytes would be faulted in page by page. */
 let scratch = Buffer.allocUnsafeSlow(1 << 20);
+
+/** Rows repeat their neighbours: a window that stays in the CPU's cache finds as much, in a fifth less time. */
+const ZSTD = {
+  [constants.ZSTD_c_compressionLevel]: 1,
+  [constants.ZSTD_c_windowLog]: 17,
+  [constants.ZSTD_c_checksumFlag]: 1,
+};
 
 /** Rows to bytes of one object. @returns the compressed object; about 100 B for a row of 900 B */
 export function encodeArchive(rows: readonly ArchiveRow[]): Buffer {
@@ -105,9 +152,7 @@ export function encodeArchive(rows: readonly ArchiveRow[]): Buffer {
     if (pending.length > 32_768) flush();
   }
   flush();
-  return zstdCompressSync(scratch.subarray(0, length), {
-    params: { [constants.ZSTD_c_compressionLevel]: 1, [constants.ZSTD_c_checksumFlag]: 1 },
-  });
+  return zstdCompressSync(scratch.subarray(0, length), { params: ZSTD });
 }
 
 /**

@@ -81,6 +81,52 @@ describe("archive format, version 1", () => {
     expect([...readArchive(encodeArchive(rows))]).toEqual(rows);
   });
 
+  test("a line is the row's own JSON, whatever rows one formatter has written before", () => {
+    // Few of each, so that neighbours share some and not others.
+    const word = fc.constantFrom("a", 'b"', "c\n", "\ud800", "ü");
+    const orNull = <T>(of: fc.Arbitrary<T>) => fc.option(of, { nil: null, freq: 5 });
+    const fate = fc.record({
+      entity: fc.constantFrom("card", "merchant", "device"),
+      id: word,
+      fate: fc.constantFrom("applied" as const, "duplicate" as const, "late" as const),
+      visibleMs: orNull(fc.integer({ min: 1, max: 5_000 })),
+    });
+    const row: fc.Arbitrary<ArchiveRow> = fc.record(
+      {
+        ...{ tenant: orNull(word), stream: word, shard: word, sequence: word, subSequence: fc.nat(2) },
+        ...{ arrivalMs: fc.nat(3), eventId: orNull(word), eventTimeMs: orNull(fc.nat(3)), identity: orNull(word) },
+        ...{ fields: orNull(fc.record({ x: word })), fates: fc.array(fate, { maxLength: 4 }), reason: word },
+      },
+      {
+        requiredKeys: [
+          ...(["tenant", "stream", "shard", "sequence", "subSequence", "arrivalMs", "eventId", "eventTimeMs"] as const),
+          ...(["identity", "fields", "fates"] as const),
+        ],
+      },
+    );
+    const json = (one: ArchiveRow): string => {
+      const { tenant, stream, shard, sequence, reason, fields } = one;
+      const fates = one.fates.map(({ entity, id, fate, visibleMs }) => ({ entity, id, fate, visible_ms: visibleMs }));
+      const delivery = { sub_sequence: one.subSequence, arrival_ms: one.arrivalMs };
+      const event = { event_id: one.eventId, event_time_ms: one.eventTimeMs, identity: one.identity };
+      return `${JSON.stringify({ v: 1, tenant, stream, shard, sequence, ...delivery, ...event, reason, fields, fates })}\n`;
+    };
+    fc.assert(
+      fc.property(fc.array(row, { minLength: 1, maxLength: 40 }), (rows) => {
+        expect(rows.map(archiveRowFormatter())).toEqual(rows.map(json));
+      }),
+      { seed: 20261121 },
+    );
+    // More visible times than are kept.
+    const many = Array.from({ length: 10_000 }, (_, i) => ({
+      ...APPLIED,
+      fates: [{ ...APPLIED.fates[0]!, visibleMs: i % 7_000 }],
+    }));
+    const format = archiveRowFormatter();
+    const wrong = many.filter((one) => format(one) !== json(one));
+    expect(wrong).toEqual([]);
+  });
+
   test("whatever a contract's fields hold comes back", () => {
     const scalar = fc.oneof(
       fc.string({ unit: "binary" }),
