@@ -16,7 +16,7 @@ export function addStacks(app: App, deployment: Deployment): void {
   const storage = new StorageStack(app, deployment);
   const { store } = new OnlineStoreStack(app, deployment);
   const { archive, quarantine, lateQueue, controlTable, keys, models, jobs, audit, features } = storage;
-  const ingest = new IngestStack(app, deployment, { streams, keys: storage.keys, store });
+  const ingest = new IngestStack(app, deployment, { streams, keys: storage.keys, store, audit });
   const { aggregator, watchkeeper, sweeper, snapshotter, materializer, repairer, replayer } = new AggregationStack(
     app,
     deployment,

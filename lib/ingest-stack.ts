@@ -1,5 +1,6 @@
 import { CfnOutput } from "aws-cdk-lib";
 import type { Construct } from "constructs";
+import type { AuditTrail } from "./constructs/audit-trail.ts";
 import type { EventStreams } from "./constructs/event-streams.ts";
 import { NodeFunction } from "./constructs/node-function.ts";
 import type { OnlineStore } from "./constructs/online-store.ts";
@@ -12,6 +13,7 @@ export interface IngestStackProps {
   readonly streams: EventStreams;
   readonly keys: SecureTable;
   readonly store: OnlineStore;
+  readonly audit: AuditTrail;
 }
 
 /** HTTP events to Kinesis: from outside of the VPC, which has no way to Kinesis, unless it needs the store itself. Stateless. */
@@ -32,6 +34,7 @@ export class IngestStack extends FreshetStack {
     props.keys.grantLookUp(this.fn);
     this.fn.set("limits", JSON.stringify(deployment.stage.limits));
     props.streams.grantPut(this.fn);
+    props.audit.grantAdd(this.fn);
     new CfnOutput(this, "IngestFunction", { value: this.fn.lambda.functionName });
   }
 }

@@ -43,6 +43,7 @@ import type { ScoringPorts } from "./scoring-ports.ts";
 import { createCatalogue } from "./selection.ts";
 import { bothTelemetries, createPrometheusTelemetry, type Telemetry } from "./telemetry.ts";
 import { createRegisteredFeatures } from "./tenant-features.ts";
+import type { WriteLedger } from "./write-ledger.ts";
 
 export interface IngestPorts {
   readonly publisher: Publisher;
@@ -82,6 +83,8 @@ export interface ApiDependencies {
   readonly scoring: ScoringPorts | null;
   /** Where changes and what administrators read are recorded. Null for a host that has neither. */
   readonly audit: AuditLog | null;
+  /** Counts who writes what, for the audit log. @default nobody does */
+  readonly writes?: WriteLedger;
   /** Null for a host without registered features. */
   readonly pushed: PushedPorts | null;
   /** Null for a host that cannot have batch views run. */
@@ -106,7 +109,7 @@ const ITSELF = { charges: "itself" } as const;
 
 /** @throws DefinitionError when a service's functions do not fit the plan */
 export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
-  const { plan, ingest, clock, log } = deps;
+  const { plan, ingest, clock, log, writes } = deps;
   const prometheus = createPrometheusTelemetry();
   const telemetry = deps.telemetry === undefined ? prometheus : bothTelemetries(prometheus, deps.telemetry);
   const reader = deps.reader === null ? null : readerOf(deps, deps.reader, telemetry);
@@ -183,8 +186,14 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
       register("POST", "/v1/features/register", "admin", createRegisterHandler({ plan, registry, registered, clock }), {
         audit: "features.register",
       });
-      register("POST", "/v1/features/push", "write", createPushHandler({ catalogue, registered, pusher }), ITSELF);
-      const feast = createFeastWrites({ catalogue, registered, pusher });
+      register(
+        "POST",
+        "/v1/features/push",
+        "write",
+        createPushHandler({ catalogue, registered, pusher, writes }),
+        ITSELF,
+      );
+      const feast = createFeastWrites({ catalogue, registered, pusher, writes });
       register("POST", "/push", "write", feast.push, { errors: feastError, ...ITSELF });
       register("POST", "/write-to-online-store", "write", feast.write, { errors: feastError, ...ITSELF });
     }
@@ -196,7 +205,7 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
     }
     if (deps.historical !== null) {
       const jobs = createHistoricalHandlers({ plan, services, registered, historical: deps.historical, clock });
-      register("POST", "/v1/features/historical", "read", jobs.start);
+      register("POST", "/v1/features/historical", "read", jobs.start, { audit: "features.historical" });
       // Before the entity route, whose path fits too.
       register("GET", "/v1/features/historical/:job", "read", jobs.get);
     }
@@ -225,7 +234,13 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
     );
   }
   if (ingest !== null) {
-    register("POST", "/v1/events/:stream", "write", createEventsHandler({ plan, telemetry, clock, ...ingest }), ITSELF);
+    register(
+      "POST",
+      "/v1/events/:stream",
+      "write",
+      createEventsHandler({ plan, telemetry, clock, writes, ...ingest }),
+      ITSELF,
+    );
   }
   register("GET", "/health", null, health);
   register("GET", "/metrics", null, createMetricsHandler(prometheus, deps.telemetry !== undefined));

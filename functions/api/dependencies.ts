@@ -28,6 +28,7 @@ import type { QuarantinePorts } from "./quarantine.ts";
 import type { ScoringPorts } from "./scoring-ports.ts";
 import type { Telemetry } from "./telemetry.ts";
 import { checkLimits, createTenantStore } from "./tenants.ts";
+import { WriteLedger } from "./write-ledger.ts";
 
 /**
  * @param options.serve which routes this host has
@@ -54,6 +55,11 @@ export function createDependencies(options: {
   // Opened while the host starts and not by its first request; a store that is away is looked for again by each.
   connection?.primaries().catch(() => {});
   const reader = connection === null ? null : createReader(plan, connection);
+  const auditLog = createAuditLog({
+    table: requireEnvironment("auditTable"),
+    retentionDays: Number(requireEnvironment("auditRetentionDays")),
+    dynamodb: new DynamoDBClient({ maxAttempts: 2, ...impatient(1_000) }),
+  });
   return {
     plan,
     services: definitions.services,
@@ -68,14 +74,13 @@ export function createDependencies(options: {
     fallback: options.serve.read ? fallbackPorts() : undefined,
     scoring: options.scoring,
     historical: options.historical,
-    // Ingest takes events alone: it has no administrators, and no permission on the table.
-    audit: options.serve.read
-      ? createAuditLog({
-          table: requireEnvironment("auditTable"),
-          retentionDays: Number(requireEnvironment("auditRetentionDays")),
-          dynamodb: new DynamoDBClient({ maxAttempts: 2, ...impatient(1_000) }),
-        })
-      : null,
+    // Ingest takes events alone: it has no administrators, and may only add records.
+    audit: options.serve.read ? auditLog : null,
+    writes: new WriteLedger({
+      log: auditLog,
+      clock: Date.now,
+      onUnrecorded: (record, error) => options.log("audit record not written", { ...record }, error),
+    }),
     pushed: options.pushed,
     materialize: options.serve.read
       ? {

@@ -18,6 +18,7 @@ import { PROBLEMS, Problem, type ProblemCode, suggest } from "./problems.ts";
 import type { Answer, Call } from "./router.ts";
 import { shorten } from "./selection.ts";
 import type { Telemetry } from "./telemetry.ts";
+import type { WriteLedger } from "./write-ledger.ts";
 
 const AVRO_TYPES = ["application/vnd.freshet.avro", "avro/binary", "application/octet-stream"];
 
@@ -43,6 +44,7 @@ export function createEventsHandler(deps: {
   /** Where enriched streams look their fields up; null where the plan has none. */
   lookups: OnlineReader | null;
   telemetry: Telemetry;
+  writes?: WriteLedger;
   clock: () => number;
 }): (call: Call) => Promise<Answer> {
   const checkers = new Map<string, EventChecker>();
@@ -116,7 +118,11 @@ export function createEventsHandler(deps: {
     outcomes.forEach((outcome, i) => {
       if (outcome !== "queued") Object.assign(results[outgoing[i].index], NOT_QUEUED[outcome]);
     });
-    return answer(name, results, requestId, deps.telemetry);
+    const counts = { queued: 0, invalid: 0, throttled: 0 };
+    for (const { status } of results) counts[status]++;
+    deps.telemetry.events(name, counts);
+    deps.writes?.note(principal, "events.write", name, counts.queued, results.length - counts.queued);
+    return answer(name, results, counts, requestId);
   };
 }
 
@@ -222,10 +228,9 @@ const NOT_QUEUED: Record<Exclude<PublishOutcome, "queued">, Partial<RecordResult
   },
 };
 
-function answer(stream: string, results: RecordResult[], requestId: string, telemetry: Telemetry): Answer {
-  const counts = { queued: 0, invalid: 0, throttled: 0 };
-  for (const { status } of results) counts[status]++;
-  telemetry.events(stream, counts);
+type Counts = Readonly<Record<RecordResult["status"], number>>;
+
+function answer(stream: string, results: RecordResult[], counts: Counts, requestId: string): Answer {
   const body = { stream, ...counts, results };
   if (counts.queued > 0) {
     const status = counts.queued === results.length ? 202 : 207;

@@ -42,7 +42,7 @@ export function createLambdaHandler(service: string, dependencies: (host: Lambda
       return await respond(event, context);
     } finally {
       // What is not done now may never be: an environment is frozen when it has answered, and may be thrown away.
-      await within(PATIENCE_MS, Promise.all([polled, scoring?.logger.settle()]));
+      await within(PATIENCE_MS, Promise.all([polled, scoring?.logger.settle(), deps.writes?.settle()]));
       if (scoring !== null) telemetry.models(scoring.serving.state().refused.length);
       // Always a line, also for a probe: it carries the request count, and a silent handler is slow on the emulator.
       telemetry.publish();

@@ -8,13 +8,15 @@ import type { Pusher, PushInput, PushOutcome } from "./pusher.ts";
 import type { Answer, Call, Handle } from "./router.ts";
 import { type Catalogue, shorten, typeName } from "./selection.ts";
 import type { RegisteredFeatures, TenantFeatures } from "./tenant-features.ts";
+import type { WriteLedger } from "./write-ledger.ts";
 
 export function createPushHandler(deps: {
   readonly catalogue: Catalogue;
   readonly registered: RegisteredFeatures;
   readonly pusher: Pusher;
+  readonly writes: WriteLedger | undefined;
 }): Handle {
-  const { catalogue, registered, pusher } = deps;
+  const { catalogue, registered, pusher, writes } = deps;
   return async ({ c, principal, requestId, ticket }: Call): Promise<Answer> => {
     const body = await readObject(c, MAX_BODY_BYTES);
     const rows = rowsOf(body["rows"]);
@@ -25,6 +27,9 @@ export function createPushHandler(deps: {
     const joinKey = catalogue.plan.entities.find(({ name }) => name === entity)!.joinKey;
     await ticket.charge(rows.length);
     const outcome = await pusher.push(principal.tenant, features, inputsOf(rows, names, listed.length, joinKey, body));
+    for (const view of new Set(features.map((feature) => feature.view))) {
+      writes?.note(principal, "features.push", view, outcome.accepted, outcome.refusals.length);
+    }
     return answer(outcome, rows, joinKey, requestId);
   };
 }

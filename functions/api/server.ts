@@ -79,6 +79,7 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
   }) as import("node:http").Server;
   const closePorts = () =>
     Promise.all([
+      dependencies.writes?.stop(),
       dependencies.reader?.close(),
       dependencies.scoring?.close(),
       dependencies.historical?.close(),
@@ -103,6 +104,7 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
     throw error;
   });
   state.gate.start();
+  dependencies.writes?.start();
   const { port } = server.address() as AddressInfo;
   const endAfter = async (lingerMs: number) => {
     // Not even one turn where there is nothing to wait for: a connection would be taken in it.

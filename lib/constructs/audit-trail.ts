@@ -28,6 +28,16 @@ export class AuditTrail extends Construct {
   /** To add records and to read a tenant's; not to remove one. */
   grantRecord(fn: NodeFunction): void {
     this.table.grantPutAndQuery(fn);
+    this.tellRetention(fn);
+  }
+
+  /** To add records alone. */
+  grantAdd(fn: NodeFunction): void {
+    this.table.grantPut(fn);
+    this.tellRetention(fn);
+  }
+
+  private tellRetention(fn: NodeFunction): void {
     fn.set("auditRetentionDays", String(this.deployment.stage.audit.retentionDays));
   }
 }

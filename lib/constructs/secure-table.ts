@@ -97,6 +97,12 @@ export class SecureTable extends Construct {
     this.openForWriting(fn);
   }
 
+  /** To put items one by one. */
+  grantPut(fn: NodeFunction): void {
+    fn.allow(["dynamodb:PutItem"], [this.table.tableArn]);
+    this.openForWriting(fn);
+  }
+
   /** To put items one by one and to read a partition: a batch could delete, too. */
   grantPutAndQuery(fn: NodeFunction): void {
     fn.allow(["dynamodb:PutItem", "dynamodb:Query"], [this.table.tableArn]);

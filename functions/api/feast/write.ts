@@ -7,6 +7,7 @@ import type { Pusher, PushInput, PushOutcome } from "../pusher.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import { type Catalogue, shorten, typeName } from "../selection.ts";
 import type { RegisteredFeatures, TenantFeatures } from "../tenant-features.ts";
+import type { WriteLedger } from "../write-ledger.ts";
 import { keyText } from "./keys.ts";
 import { parseTime } from "./times.ts";
 
@@ -14,6 +15,7 @@ interface WriteDependencies {
   readonly catalogue: Catalogue;
   readonly registered: RegisteredFeatures;
   readonly pusher: Pusher;
+  readonly writes: WriteLedger | undefined;
 }
 
 const TIME = "event_timestamp";
@@ -58,11 +60,12 @@ interface WrittenView {
 }
 
 async function write(
-  { catalogue, registered, pusher }: WriteDependencies,
-  { principal: { tenant }, ticket }: Call,
+  { catalogue, registered, pusher, writes }: WriteDependencies,
+  { principal, ticket }: Call,
   body: JsonObject,
   find: (own: TenantFeatures) => WrittenView,
 ): Promise<void> {
+  const { tenant } = principal;
   const columns = columnsOf(body["df"]);
   const [first] = Object.values(columns);
   const known = await registered.of(tenant);
@@ -82,6 +85,7 @@ async function write(
   const rows = inputsOf(catalogue, view, columns);
   await ticket.charge(rows.length);
   const outcome = await pusher.push(tenant, features, rows);
+  writes?.note(principal, "features.push", view.name, outcome.accepted, outcome.refusals.length);
   refuse(outcome, first.length);
 }
 
