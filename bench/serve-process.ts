@@ -77,6 +77,7 @@ async function dependencies(order: ListenOrder, keys: KeyStore): Promise<ApiDepe
     quarantine: null,
     pushed: order.definitions === "feast" ? pushedFrom(order.valkeyPort) : null,
     materialize: null,
+    rebuild: null,
     scoring: order.model === undefined ? null : await scoringWith(order.model),
     ingest: null,
     reader: createReader(DEFINITIONS[order.definitions ?? "windows"].plan, connection),

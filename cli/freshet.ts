@@ -30,6 +30,10 @@ const COMMANDS: Readonly<Record<string, { description: string; load: () => Promi
     description: "hold what was served against the archive",
     load: () => import("./commands/consistency.ts"),
   },
+  rebuild: {
+    description: "build one entity anew from the archive",
+    load: () => import("./commands/rebuild.ts"),
+  },
   train: { description: "train a model and register it", load: () => import("./commands/train.ts") },
   models: {
     description: "versions of models, who is champion, and the gate",

@@ -3,12 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { S3Client } from "@aws-sdk/client-s3";
-import type { Context } from "aws-lambda";
+import type { Context, DynamoDBStreamEvent } from "aws-lambda";
 import { BuildProgress } from "../adapters/build-progress.ts";
 import { ControlTable } from "../adapters/control-table.ts";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
 import { archiveTenants } from "../adapters/offline/archive-tenants.ts";
 import { ArchiveMirror } from "../adapters/offline/mirror.ts";
+import { REBUILD_RUNNER, RebuildRequests } from "../adapters/rebuild-requests.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { ControlHashes } from "../adapters/valkey/control.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
@@ -16,8 +17,10 @@ import { lock, plan } from "../features/plan.ts";
 import { archiveBeginsMs } from "./shared/archive-extent.ts";
 import { readinessOf, type ViewReadiness } from "./shared/build-readiness.ts";
 import { type BuildReport, type BuildRequest, runBuild } from "./shared/bulk-build.ts";
+import { type EntityBuildReport, type EntityOf, rebuildEntity } from "./shared/entity-build.ts";
 import { optionalEnvironment, requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger } from "./shared/observability.ts";
+import { runRebuildRequest } from "./shared/rebuild-request.ts";
 
 const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
 const controls = new ControlHashes(connection, plan);
@@ -38,34 +41,56 @@ const memoryMb = Math.max(512, Math.floor(Number(process.env["AWS_LAMBDA_FUNCTIO
 /** Left to write what has been built, and to answer. */
 const RESERVE_MS = 30_000;
 
+const requests = new RebuildRequests({ table: requireEnvironment("jobsTable"), dynamodb });
+const ports = {
+  ...{ plan, lock, connection, controls, mirror, table: controlTable },
+  progress: new BuildProgress({ table, dynamodb }),
+  duck: { folder, memoryMb },
+  tenants: (stream: string) => archiveTenants(mirror, stream),
+  archiveFromMs: async (stream: string, nowMs: number) =>
+    archiveBeginsMs((await controlTable.getStream(stream))?.createdAtMs ?? 0, retentionDays, nowMs),
+};
+
 export type BuildEvent =
   | (BuildRequest & { readonly kind?: "build" /** Of this call, in ms. */; readonly budgetMs?: number })
-  | { readonly kind: "readiness" };
+  | { readonly kind: "readiness" }
+  | ({ readonly kind: "entity" } & EntityOf);
 
 export async function handler(
-  event: BuildEvent,
+  event: BuildEvent | DynamoDBStreamEvent,
   context: Pick<Context, "getRemainingTimeInMillis">,
-): Promise<BuildReport | readonly ViewReadiness[]> {
+): Promise<BuildReport | readonly ViewReadiness[] | readonly EntityBuildReport[] | null> {
+  const leftMs = context.getRemainingTimeInMillis() - RESERVE_MS;
+  if ("Records" in event) return runRequested(event, Date.now() + leftMs);
   try {
     if (event.kind === "readiness") return await readinessOf(controls, plan);
-    const ports = {
-      ...{ plan, lock, connection, controls, mirror },
-      table: controlTable,
-      progress: new BuildProgress({ table, dynamodb }),
-      duck: { folder, memoryMb },
-      tenants: (stream: string) => archiveTenants(mirror, stream),
-      archiveFromMs: async (stream: string, nowMs: number) =>
-        archiveBeginsMs((await controlTable.getStream(stream))?.createdAtMs ?? 0, retentionDays, nowMs),
-    };
-    const timeMs = Math.min(
-      event.budgetMs ?? Number.POSITIVE_INFINITY,
-      context.getRemainingTimeInMillis() - RESERVE_MS,
-    );
-    const report = await runBuild(ports, event, Date.now() + timeMs);
+    if (event.kind === "entity") return await rebuild(event);
+    const report = await runBuild(ports, event, Date.now() + Math.min(event.budgetMs ?? leftMs, leftMs));
     logger.info("built", { ...report });
     return report;
   } catch (error) {
     logger.error("build failed", describeError(error));
     throw error;
   }
+}
+
+async function rebuild(of: EntityOf, streams?: readonly string[]): Promise<EntityBuildReport[]> {
+  const reports = await rebuildEntity(ports, of, streams);
+  logger.info("rebuilt", { tenant: of.tenant, entity: of.entity, reports });
+  return reports;
+}
+
+/** What callers have asked for, told by the table of jobs. A failure is the request's state; it is not tried again. */
+async function runRequested({ Records }: DynamoDBStreamEvent, deadlineMs: number): Promise<null> {
+  for (const { eventName, dynamodb: change } of Records) {
+    const { pk, sk, runner } = change?.NewImage ?? {};
+    if (eventName !== "INSERT" || runner?.S !== REBUILD_RUNNER) continue;
+    const of = { tenant: pk!.S!.slice(pk!.S!.indexOf("#") + 1), id: sk!.S! };
+    try {
+      await runRebuildRequest({ requests, rebuild, clock: Date.now }, of, deadlineMs);
+    } catch (error) {
+      logger.error("rebuild failed", { ...of, ...describeError(error) });
+    }
+  }
+  return null;
 }

@@ -16,7 +16,7 @@ import { createCatalogueHandlers } from "./catalogue.ts";
 import { createContextHandler } from "./context.ts";
 import type { EventCodec } from "./event-check.ts";
 import { createEventsHandler } from "./events.ts";
-import { invalidate, registerFamiliar } from "./familiar.ts";
+import { registerFamiliar } from "./familiar.ts";
 import { feastError } from "./feast/errors.ts";
 import { createFeastMaterialize, type MaterializePorts } from "./feast/materialize.ts";
 import { createFeastOnline } from "./feast/online.ts";
@@ -35,6 +35,7 @@ import type { PushedPorts } from "./pushed-ports.ts";
 import { createPusher } from "./pusher.ts";
 import { createQuarantineHandlers, type QuarantinePorts } from "./quarantine.ts";
 import { createRankHandler } from "./rank.ts";
+import { createRebuildHandlers, type RebuildPorts } from "./rebuild.ts";
 import { createRegisterHandler } from "./register.ts";
 import { createRouter, type RouterOptions } from "./router.ts";
 import { createScoreHandlers } from "./score.ts";
@@ -91,6 +92,8 @@ export interface ApiDependencies {
   readonly materialize: MaterializePorts | null;
   /** Null for a host that does not reach the quarantine. */
   readonly quarantine: QuarantinePorts | null;
+  /** Null for a host that takes no rebuilds of single entities. */
+  readonly rebuild: RebuildPorts | null;
   /** Null for a host without historical jobs. */
   readonly historical: HistoricalPorts | null;
   /** What a tenant may ask for. @default no limits */
@@ -218,9 +221,10 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
         ? null
         : createRegisterHandler({ plan, registry: pushed.registry, registered, clock });
     registerFamiliar(register, { ...features, ...told, score: score.familiar, register: registering });
-    if (deps.audit !== null) {
-      register("DELETE", "/v1/cache/:entity/:id", "admin", invalidate, { audit: "cache.rebuild" });
-      register("DELETE", "/api/v1/cache/invalidate/:id", "admin", invalidate, { audit: "cache.rebuild" });
+    if (deps.rebuild !== null) {
+      const rebuild = createRebuildHandlers({ plan, ports: deps.rebuild, clock });
+      register("DELETE", "/v1/cache/:entity/:id", "admin", rebuild.one, { audit: "cache.rebuild" });
+      register("DELETE", "/api/v1/cache/invalidate/:id", "admin", rebuild.every, { audit: "cache.rebuild" });
     }
     register("GET", "/v1/context/:entity/:id", "read", createContextHandler({ plan, ...shared }), ITSELF);
     register(

@@ -11,6 +11,7 @@ import { MaterializeRequests } from "../../adapters/materialize-requests.ts";
 import type { OnlineReader } from "../../adapters/online-store.ts";
 import { QuarantineIndex } from "../../adapters/quarantine-index.ts";
 import { QuarantineJobs } from "../../adapters/quarantine-jobs.ts";
+import { RebuildRequests } from "../../adapters/rebuild-requests.ts";
 import { createSnapshotReader } from "../../adapters/snapshot/snapshot-reader.ts";
 import { SnapshotTable } from "../../adapters/snapshot/snapshot-table.ts";
 import { createBucketStore } from "../../adapters/valkey/bucket-store.ts";
@@ -91,6 +92,14 @@ export function createDependencies(options: {
         }
       : null,
     quarantine: options.serve.read ? quarantinePorts() : null,
+    rebuild: options.serve.read
+      ? {
+          requests: new RebuildRequests({
+            table: requireEnvironment("jobsTable"),
+            dynamodb: new DynamoDBClient({ maxAttempts: 2, ...impatient(1_000) }),
+          }),
+        }
+      : null,
     clock: Date.now,
     telemetry: options.telemetry,
     log: options.log,

@@ -5,6 +5,14 @@ import { catalogueAnswer, catalogueQuery, featureAnswer } from "./catalogue-sche
 import { registeredAnswer, registerRequest } from "./pushed-schemas.ts";
 import * as schemas from "./schemas.ts";
 
+export const rebuildAnswer = z.object({
+  job: z.string(),
+  state: z.enum(["queued", "running"]),
+  entities: z.array(z.string()),
+  id: z.string(),
+  request_id: z.string(),
+});
+
 interface Words {
   readonly json: (schema: z.ZodType, description: string) => object;
   readonly problem: (description: string) => object;
@@ -20,11 +28,12 @@ export function familiarRoutes(plan: Plan, words: Words): object[] {
   const entity = z.enum(plan.entities.map(({ name }) => name) as [string, ...string[]]);
   const rebuild = {
     tags: ["Features"],
-    summary: "Rebuild an entity's sealed tiles: not there yet",
+    summary: "Rebuild an entity's sealed tiles from the archive",
     description:
-      "Answers 501: values are no cached copies, so a read after an acknowledged write needs no invalidation.",
+      "Values are no cached copies, so a read after an acknowledged write needs no invalidation; this mends an entity that is wrong. " +
+      "A function does it, in seconds to minutes. While one is under way the same job is answered.",
     ...keyed("admin"),
-    responses: { ...failures, 501: problem("Tiles of one entity are not rebuilt on request.") },
+    responses: { 202: json(rebuildAnswer, "It is queued, or under way."), ...failures },
   };
   return [
     {

@@ -4,7 +4,6 @@
  */
 import type { Service } from "../../core/plan.ts";
 import type { JsonObject } from "./body.ts";
-import { Problem } from "./problems.ts";
 import type { Handle, Register } from "./router.ts";
 
 interface Handlers {
@@ -30,18 +29,6 @@ export function registerFamiliar(register: Register, handlers: Handlers): void {
   register("GET", "/api/v1/features/:name", "read", handlers.one);
   register("GET", "/api/v1/features/:entity/:id", "read", handlers.entity, itself);
 }
-
-/** `DELETE /v1/cache/{entity}/{id}`, and by another's address: there is no cache that could be stale. */
-export const invalidate: Handle = () => {
-  throw new Problem(
-    "not_implemented",
-    "values are not cached copies, and tiles of one entity are not rebuilt on request",
-    {
-      repair:
-        "read again: what is acknowledged is read; freshet backfill rebuilds what is sealed, for all entities of a stream",
-    },
-  );
-};
 
 /** A request's fields under the service's own names; a field that is there by its own name stays as it is. */
 export function withOwnNames(aliases: Readonly<Record<string, string>>, body: JsonObject): JsonObject {

@@ -108,7 +108,6 @@ export const PROBLEMS = {
   too_many_jobs: { status: 429, title: "The tenant has too many jobs" },
   materialization_failed: { status: 500, title: "The materialization failed" },
   internal: { status: 500, title: "Something failed on our side" },
-  not_implemented: { status: 501, title: "This is not there yet" },
   integration_failure: { status: 502, title: "The function could not answer" },
   broker_unavailable: { status: 503, title: "The broker does not answer" },
   read_overtaken: { status: 503, title: "The read was overtaken by writes" },

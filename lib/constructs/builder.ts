@@ -2,6 +2,7 @@ import { Duration } from "aws-cdk-lib";
 import { Construct } from "constructs";
 import type { Deployment } from "../deployment.ts";
 import type { Archive } from "./archive.ts";
+import { wakeByJobs } from "./job-source.ts";
 import { NodeFunction } from "./node-function.ts";
 import type { OnlineStore } from "./online-store.ts";
 import type { SecureTable } from "./secure-table.ts";
@@ -12,10 +13,12 @@ export interface BuilderProps {
   readonly archive: Archive;
   /** The stream's lease, and how far a build has come. */
   readonly controlTable: SecureTable;
+  /** Rebuilds of single entities that callers ask for. */
+  readonly jobs: SecureTable;
 }
 
 /**
- * Builds tiles in bulk from the archive, when somebody runs `freshet backfill`. Beside the store, since the store cannot be
+ * Builds tiles from the archive: in bulk, when somebody runs `freshet backfill`; of one entity, when somebody asks for that. Beside the store, since the store cannot be
  * reached from elsewhere; a function rather than a task, since it is needed now and then, and goes on where it was ended.
  */
 export class Builder extends Construct {
@@ -23,7 +26,7 @@ export class Builder extends Construct {
 
   constructor(scope: Construct, id: string, props: BuilderProps) {
     super(scope, id);
-    const { deployment, store, archive, controlTable } = props;
+    const { deployment, store, archive, controlTable, jobs } = props;
     this.fn = new NodeFunction(this, "Build", {
       deployment,
       name: "build",
@@ -37,5 +40,6 @@ export class Builder extends Construct {
     store.grantReadWrite(this.fn);
     archive.grantRead(this.fn);
     controlTable.grantReadWrite(this.fn);
+    wakeByJobs(this, jobs, this.fn, 1);
   }
 }

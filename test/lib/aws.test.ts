@@ -6,7 +6,7 @@ const app = synthesizeAws("prod");
 /** From the streams of events; a table wakes those that do jobs. */
 const mappings = app
   .resources("AWS::Lambda::EventSourceMapping")
-  .filter(([id]) => !/\/(Historical|Materializer|Repairer)/.test(id));
+  .filter(([id]) => !/\/(Historical|Materializer|Repairer|Builder)/.test(id));
 
 const functions = app.resources("AWS::Lambda::Function").filter(([, { Properties }]) => Properties["FunctionName"]);
 const group = app.resources("AWS::ElastiCache::ReplicationGroup")[0][1].Properties;

@@ -479,8 +479,6 @@ it("every code that a request can cause is caused by a test", () => {
     "body_incomplete",
     // enrich.test.ts.
     "field_enriched",
-    // contract-catalogue.ts.
-    "not_implemented",
     // contract-historical.ts.
     "job_unknown",
     // quarantine.store.test.ts, quarantine.test.ts.

@@ -1,7 +1,9 @@
 /** The catalogue and contexts for language models, asked over HTTP alone. */
+
 import { randomUUID } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { catalogueAnswer, contextAnswer, featureAnswer } from "../../../functions/api/catalogue-schemas.ts";
+import { rebuildAnswer } from "../../../functions/api/familiar-openapi.ts";
 import * as schemas from "../../../functions/api/schemas.ts";
 import { type ContractTarget, conforming } from "./contract-calls.ts";
 import { pushedCalls } from "./contract-pushed.ts";
@@ -242,14 +244,27 @@ export function describeCatalogue(target: ContractTarget): void {
       expect((await call("/v1/score/fraud", { body: both })).status).toBe(200);
     });
 
-    it.each(["/v1/cache/card/c1", "/api/v1/cache/invalidate/c1"])(
-      "DELETE %s says that it is not there yet",
-      async (path) => {
-        const reply = await call(path, { method: "DELETE", key: target.keys().firstAdmin });
-        expect([reply.status, reply.body.code]).toEqual([501, "not_implemented"]);
-        expect(reply.body.repair).toContain("freshet backfill");
-        expect((await call(path, { method: "DELETE", key: target.keys().readOnly })).body.code).toBe("scope_missing");
-      },
-    );
+    it.each([
+      ["/v1/cache/card/c1", ["card"]],
+      ["/api/v1/cache/invalidate/c1", [...new Set(target.plan.groups.map(({ entity }) => entity))]],
+    ])("DELETE %s queues a rebuild, once while it is under way", async (path, entities) => {
+      const ask = () => call(path, { method: "DELETE", key: target.keys().firstAdmin });
+      const answer = conforming(rebuildAnswer, await ask());
+      expect(answer).toMatchObject({ entities, id: "c1" });
+      const again = await ask();
+      expect([again.status, conforming(rebuildAnswer, again).id]).toEqual([202, "c1"]);
+      expect((await call(path, { method: "DELETE", key: target.keys().readOnly })).body.code).toBe("scope_missing");
+    });
+
+    it("a rebuild names an entity that has features of events", async () => {
+      const wrong = await call("/v1/cache/cards/c1", { method: "DELETE", key: target.keys().firstAdmin });
+      expect([wrong.status, wrong.body.code, wrong.body.field]).toEqual([404, "entity_unknown", "entity"]);
+      expect(wrong.body.detail).toBe('no entity with features of events is named "cards"');
+      const long = await call(`/v1/cache/card/${"x".repeat(257)}`, {
+        method: "DELETE",
+        key: target.keys().firstAdmin,
+      });
+      expect([long.status, long.body.code]).toEqual([400, "key_too_long"]);
+    });
   });
 }

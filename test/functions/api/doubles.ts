@@ -8,6 +8,7 @@ import { deaggregate } from "../../../adapters/kpl.ts";
 import { isEnded, type MaterializeRequest } from "../../../adapters/materialize-requests.ts";
 import type { EntityRequest, OnlineReader, StoreState } from "../../../adapters/online-store.ts";
 import type { QuarantineJob } from "../../../adapters/quarantine-jobs.ts";
+import type { RebuildRequest } from "../../../adapters/rebuild-requests.ts";
 import { compile, EMPTY_LOCK } from "../../../core/compile.ts";
 import { InfrastructureError } from "../../../core/errors.ts";
 import type { FeatureValue } from "../../../core/plan.ts";
@@ -16,6 +17,7 @@ import type { ApiDependencies } from "../../../functions/api/app.ts";
 import type { MaterializePorts } from "../../../functions/api/feast/materialize.ts";
 import type { KeyRecord, KeyStore } from "../../../functions/api/keys.ts";
 import type { QuarantinePorts } from "../../../functions/api/quarantine.ts";
+import type { RebuildPorts } from "../../../functions/api/rebuild.ts";
 import { contracts } from "../../../schemas/contracts.ts";
 
 export const { plan } = compile(definitions, contracts, EMPTY_LOCK, hash64);
@@ -189,6 +191,16 @@ export function memoryQuarantine(): QuarantinePorts & {
   };
 }
 
+/** Of a function that never comes to them. */
+export function memoryRebuilds(): RebuildPorts["requests"] & { readonly all: RebuildRequest[] } {
+  const all: RebuildRequest[] = [];
+  return {
+    all,
+    put: async (request) => void all.push(request),
+    open: async (tenant) => all.filter((one) => one.tenant === tenant),
+  };
+}
+
 export interface LogLine {
   readonly message: string;
   readonly details: Readonly<Record<string, unknown>>;
@@ -213,6 +225,7 @@ export function testDependencies() {
     audit,
     pushed: null,
     materialize: { requests: memoryRequests("done"), waitMs: 1_000 },
+    rebuild: { requests: memoryRebuilds() },
     clock: Date.now,
     log: (message, details, error) => lines.push({ message, details, error }),
     version: "0.0.0",

@@ -93,8 +93,8 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
   "GET /api/v1/features": {},
   "GET /api/v1/features/{name}": { path: ({ feature }) => ({ name: feature }) },
   "GET /api/v1/features/{entity}/{id}": { path: ({ card }) => ({ entity: "card", id: card }) },
-  "DELETE /v1/cache/{entity}/{id}": { path: ({ card }) => ({ entity: "card", id: card }), tells: false, status: 501 },
-  "DELETE /api/v1/cache/invalidate/{id}": { path: ({ card }) => ({ id: card }), tells: false, status: 501 },
+  "DELETE /v1/cache/{entity}/{id}": { path: ({ card }) => ({ entity: "card", id: card }), tells: false },
+  "DELETE /api/v1/cache/invalidate/{id}": { path: ({ card }) => ({ id: card }), tells: false },
   "POST /score/{service}": { body: scorable, changes: false },
   "POST /v1/features/register": {
     body: ({ feature }) => ({ name: feature, entity: "card", dtype: "double" }),

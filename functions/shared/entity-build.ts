@@ -1,0 +1,181 @@
+/**
+ * One entity from the archive: every tile below the seal is put anew, as a bulk build does for all. It mends what is wrong in the store for whatever
+ * reason; open tiles and their identities stay, and doing it again changes nothing.
+ */
+import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { mountArchive } from "../../adapters/offline/archive-view.ts";
+import { buildEntities } from "../../adapters/offline/build.ts";
+import { DuckSession, sqlName, sqlText } from "../../adapters/offline/duckdb.ts";
+import { entityEventsSql } from "../../adapters/offline/entity-events.ts";
+import { leanArchiveSql, neededFromMs } from "../../adapters/offline/tile-states.ts";
+import { StoreApplier } from "../../adapters/valkey/applier.ts";
+import { bucketOf, entityKey } from "../../adapters/valkey/layout.ts";
+import { readMendTokens } from "../../adapters/valkey/mend.ts";
+import { encodePut, type PutFate } from "../../adapters/valkey/put.ts";
+import { isObject } from "../../core/accumulators.ts";
+import { FreshetError } from "../../core/errors.ts";
+import type { Group, Stream } from "../../core/plan.ts";
+import { type BuildPorts, storeClockUs } from "./bulk-build.ts";
+import { currentEpoch } from "./current-store.ts";
+
+export type EntityBuildPorts = Pick<
+  BuildPorts,
+  "plan" | "lock" | "connection" | "controls" | "table" | "mirror" | "duck" | "archiveFromMs"
+>;
+
+export interface EntityOf {
+  readonly tenant: string;
+  readonly entity: string;
+  readonly id: string;
+}
+
+/** Of one stream: `rebuilt`, with the events below the seal that windows still need or that a lifetime counts; or why it has to wait. */
+export interface EntityBuildReport {
+  readonly stream: string;
+  readonly state: "rebuilt" | "waiting";
+  readonly reason: string | null;
+  readonly events: number;
+}
+
+const LEASE_MS = 60_000;
+const RENEW_MS = 20_000;
+const RETRY_MS = 250;
+/** Seals move each minute, repairs are settled within seconds. */
+const MAX_TRIES = 40;
+
+/**
+ * @param streams the only ones wanted. @default all that the entity has features of
+ * @throws FreshetError `entity_unknown`; what reading the archive and the store throw
+ */
+export async function rebuildEntity(
+  ports: EntityBuildPorts,
+  of: EntityOf,
+  streams?: readonly string[],
+): Promise<EntityBuildReport[]> {
+  const groups = ports.plan.groups.filter(
+    ({ entity, stream }) => entity === of.entity && streams?.includes(stream) !== false,
+  );
+  if (groups.length === 0) {
+    const known = [...new Set(ports.plan.groups.map(({ entity }) => entity))];
+    throw new FreshetError("entity_unknown", `no entity with features of events is named ${of.entity}`, {
+      field: "entity",
+      repair: `use ${known.join(", ")}`,
+    });
+  }
+  const reports: EntityBuildReport[] = [];
+  for (const group of groups) reports.push(await underLease(ports, group, () => rebuildGroup(ports, group, of)));
+  return reports;
+}
+
+async function underLease(
+  { table }: EntityBuildPorts,
+  { stream }: Group,
+  work: () => Promise<EntityBuildReport>,
+): Promise<EntityBuildReport> {
+  const holder = `rebuild ${randomUUID().slice(0, 8)}`;
+  const renew = () => table.takeLease(stream, { holder, expiresMs: Date.now() + LEASE_MS }, Date.now());
+  if (!(await renew())) {
+    const lease = await table.getLease(stream);
+    return waiting(stream, `${lease?.holder ?? "somebody else"} works below the seal of ${stream}`);
+  }
+  const timer = setInterval(() => void renew().catch(() => {}), RENEW_MS);
+  try {
+    return await work();
+  } finally {
+    clearInterval(timer);
+    await table.releaseLease(stream, holder);
+  }
+}
+
+const waiting = (stream: string, reason: string): EntityBuildReport => ({
+  stream,
+  state: "waiting",
+  reason,
+  events: 0,
+});
+
+const REASONS: Readonly<Record<Exclude<PutFate, "put">, string>> = {
+  moved: "the seal moves on",
+  older: "somebody else puts or repairs the entity",
+  held: "the store folds nothing now, or a repair is not finished",
+  erased: "the entity is being erased",
+};
+
+async function rebuildGroup(ports: EntityBuildPorts, group: Group, of: EntityOf): Promise<EntityBuildReport> {
+  const { plan, lock, connection, table } = ports;
+  const stream = plan.streams.find(({ name }) => name === group.stream)!;
+  const bucket = bucketOf(of.tenant, of.entity, of.id);
+  const key = entityKey(bucket, of.tenant, of.entity, group.stream, of.id);
+  let fate: PutFate = "held";
+  for (let tries = 0; tries < MAX_TRIES; tries++) {
+    if (tries > 0) await sleep(RETRY_MS);
+    const epoch = await currentEpoch(table, lock);
+    const control = (await ports.controls.group(group))[bucket];
+    if (epoch === null || !control) return waiting(group.stream, "the store does not know the stream yet");
+    const { sealMs } = control;
+    const isBorn = ({ id, kind }: Group["slots"][number]) =>
+      control.births.some((b) => b.slot === id && b.object === isObject(kind) && b.baseIndex * group.baseMs <= sealMs);
+    if (!group.slots.every(isBorn)) return waiting(group.stream, "features that were added later are not born yet");
+    const [token] = await readMendTokens(connection, [key]);
+    // Before the archive is listed.
+    const listedUs = await storeClockUs(connection);
+    const fromMs = await ports.archiveFromMs(group.stream, Date.now());
+    const built = await buildOne(ports, group, stream, of, sealMs, fromMs);
+    const header = {
+      sealIndex: sealMs / group.baseMs,
+      generation: Math.max(listedUs, token!.generation + 1),
+      listedUs,
+      whole: fromMs <= 0,
+      fromIndex: Math.ceil(fromMs / group.baseMs),
+      newestMs: built.newestMs,
+    };
+    const isThere = await connection.demand([{ key, name: "EXISTS", args: [key] }]);
+    if (built.newestMs === null && isThere[0] === 0) return rebuilt(group.stream, 0);
+    const applier = new StoreApplier(connection, plan, epoch);
+    const blob = encodePut(group, header, built.fields);
+    [[fate]] = (await applier.put([{ bucket, puts: [{ key, blob }] }])) as [[PutFate]];
+    if (fate === "put") return rebuilt(group.stream, built.events);
+  }
+  return waiting(group.stream, REASONS[fate as Exclude<PutFate, "put">]);
+}
+
+const rebuilt = (stream: string, events: number): EntityBuildReport => ({
+  stream,
+  state: "rebuilt",
+  reason: null,
+  events,
+});
+
+async function buildOne(
+  { plan, mirror, duck }: EntityBuildPorts,
+  group: Group,
+  stream: Stream,
+  { tenant, entity, id }: EntityOf,
+  sealMs: number,
+  fromMs: number,
+): Promise<{ newestMs: number | null; fields: readonly Buffer[]; events: number }> {
+  const { joinKey } = plan.entities.find(({ name }) => name === entity)!;
+  const session = await DuckSession.open(duck);
+  try {
+    const range = { tenant, stream, fromMs: neededFromMs(group, sealMs, fromMs), toMs: sealMs };
+    await mountArchive(session, mirror, range, "archive");
+    // A fate's id is what the payload's join key says.
+    await session.run(
+      `CREATE TEMP TABLE own AS SELECT * FROM (${leanArchiveSql(group, joinKey, "archive")})
+       WHERE CAST(fields.${sqlName(joinKey)} AS VARCHAR) = ${sqlText(id)}`,
+    );
+    const events = `SELECT * FROM (${entityEventsSql(plan, entity, { archive: "own" })}) WHERE id = ${sqlText(id)}`;
+    let count = 0;
+    const sources = [{ tenant, events }];
+    const options = { group, sources, sealMs, fromMs };
+    for await (const built of buildEntities(session, options, (n) => {
+      count = n;
+    })) {
+      return { newestMs: built.newestMs, fields: built.fields, events: count };
+    }
+    return { newestMs: null, fields: [], events: 0 };
+  } finally {
+    session.close();
+  }
+}
