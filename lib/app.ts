@@ -28,6 +28,7 @@ export function addStacks(app: App, deployment: Deployment): void {
       lateQueue,
       controlTable,
       snapshots: storage.snapshots,
+      bulkSnapshots: storage.bulkSnapshots,
       jobs,
     },
   );
