@@ -25,7 +25,6 @@ export interface OperatedDeployment {
   readonly aggregateFunction: string;
   readonly buildFunction: string;
   readonly materializeFunction: string;
-  readonly restoreFunction: string;
   readonly keysTable: string;
   readonly auditTable: string;
   readonly auditRetentionDays: number;
@@ -84,7 +83,6 @@ export async function readDeployment(stage: string, config: ClientConfig): Promi
       aggregateFunction: output("AggregateFunction"),
       buildFunction: output("BuildFunction"),
       materializeFunction: output("MaterializeFunction"),
-      restoreFunction: output("RestoreFunction"),
       keysTable: output("KeysTable"),
       auditTable: output("AuditTable"),
       auditRetentionDays: Number(output("AuditRetentionDays")),

@@ -60,11 +60,7 @@ const COMMANDS: Readonly<Record<string, { description: string; load: () => Promi
     load: () => import("./commands/materialize.ts"),
   },
   compact: { description: "turn the archive into Parquet by event time", load: () => import("./commands/compact.ts") },
-  recover: {
-    description: "bring the store back after a failover or a loss",
-    load: () => import("./commands/recover.ts"),
-  },
-  restore: { description: "write a snapshot back into the store", load: () => import("./commands/restore.ts") },
+  recover: { description: "bring the store back by replaying the broker", load: () => import("./commands/recover.ts") },
   chaos: { description: "break a runtime of its own and compare", load: () => import("./commands/chaos.ts") },
   clean: { description: "end every process and remove all state", load: () => import("./commands/clean.ts") },
 };

@@ -5,7 +5,6 @@ import { Builder } from "./constructs/builder.ts";
 import { Materializer } from "./constructs/materializer.ts";
 import { Repairer } from "./constructs/repairer.ts";
 import { Replayer } from "./constructs/replayer.ts";
-import { Restorer } from "./constructs/restorer.ts";
 import type { SecureTable } from "./constructs/secure-table.ts";
 import { Snapshotter, type SnapshotterProps } from "./constructs/snapshotter.ts";
 import { Sweeper } from "./constructs/sweeper.ts";
@@ -27,7 +26,6 @@ export class AggregationStack extends FreshetStack {
   readonly repairer: Repairer;
   readonly materializer: Materializer;
   readonly replayer: Replayer;
-  readonly restorer: Restorer;
 
   constructor(scope: Construct, deployment: Deployment, props: AggregationStackProps) {
     super(scope, "aggregation", { deployment, description: "Freshet: exactly-once aggregation" });
@@ -41,7 +39,6 @@ export class AggregationStack extends FreshetStack {
     this.repairer = new Repairer(this, "Repairer", { deployment, ...props });
     this.materializer = new Materializer(this, "Materializer", { deployment, ...props });
     this.replayer = new Replayer(this, "Replayer", { deployment, ...props });
-    this.restorer = new Restorer(this, "Restorer", { deployment, ...props });
     for (const [name, { lambda }] of Object.entries({
       AggregateFunction: this.aggregator.fn,
       ControlFunction: this.watchkeeper.control,
@@ -52,7 +49,6 @@ export class AggregationStack extends FreshetStack {
       RepairFunction: this.repairer.fn,
       MaterializeFunction: this.materializer.fn,
       ReplayFunction: this.replayer.fn,
-      RestoreFunction: this.restorer.fn,
     })) {
       new CfnOutput(this, name, { value: lambda.functionName });
     }

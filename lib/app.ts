@@ -28,7 +28,6 @@ export function addStacks(app: App, deployment: Deployment): void {
       lateQueue,
       controlTable,
       snapshots: storage.snapshots,
-      bulkSnapshots: storage.bulkSnapshots,
       jobs,
     },
   );

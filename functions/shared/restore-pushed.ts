@@ -87,13 +87,6 @@ export async function restorePushed(ports: RestorePorts, untilMs = Number.POSITI
   return { rows, isWhole: true, damaged };
 }
 
-/** Has the next run push all of it again: some of what was pushed may be missing from a store of the same epoch. */
-export async function repeatPushed(runs: BatchRuns): Promise<void> {
-  const nowMs = Date.now();
-  await runs.keepPlace(PUSHED, { epoch: 0, after: "", rows: 0 });
-  await runs.complete(PUSHED, { toMs: nowMs, finishedMs: nowMs, rows: 0, epoch: 0 });
-}
-
 /** Rows of an object; none of one that is gone; the fault of one that is damaged. */
 function rowsOf(bytes: Buffer | null): (ValuesRow | PackedRow)[] | RecordError {
   try {

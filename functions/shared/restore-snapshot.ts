@@ -28,8 +28,6 @@ export interface SnapshotRestorePorts {
   /** How often something was imported into the stream's archive. */
   readonly imports: (stream: string) => Promise<number>;
   readonly loadFunction: () => Promise<void>;
-  /** What was pushed is pushed again from its archive, some time after. */
-  readonly repeatPushed: () => Promise<void>;
   /** Epoch milliseconds. */
   readonly clock: () => number;
 }
@@ -147,8 +145,8 @@ const isLive = (head: BucketHead | null, epoch: number): boolean =>
   head !== null && head.epoch === epoch && (head.state === "ok" || head.state === "failover");
 
 const storeLive = (buckets: number): FreshetError =>
-  new FreshetError("store_live", `${buckets} buckets are whole and served: nothing is dropped without --replace-live`, {
-    repair: "run `freshet recover`, which does what the store's state needs",
+  new FreshetError("store_live", `${buckets} buckets are whole and served: nothing is dropped`, {
+    repair: "run `freshet recover`, which does what the store's state needs; or say --replace-live",
   });
 
 const incomplete = ({ bucket, key }: SnapshotObject, why: string): FreshetError =>
@@ -242,8 +240,6 @@ async function block(
   await loadFunction();
   if (record.buckets === null) await controls.drop({ pushed: true });
   await loader.block(wanted, controlsOf);
-  // After the marks, which a run that is under way takes away when it ends.
-  await ports.repeatPushed();
   if (record.buckets !== null) await loader.clear(wanted);
   else if ((await table.getStore())?.epoch === record.epoch - 1) await table.nextEpoch(record.epoch - 1);
 }

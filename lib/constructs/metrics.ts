@@ -30,13 +30,7 @@ export type ServiceMetric = "ScoreLatencyMs" | "FeaturesMissing" | "Degraded";
 /** What control writes of the store as a whole. */
 export type StoreMetric = "BucketsNotOk";
 /** What the snapshot function writes each round. */
-export type SnapshotMetric =
-  | "SnapshotAgeMs"
-  | "SnapshotsWritten"
-  | "SnapshotsTooLarge"
-  | "BulkSnapshotAgeMs"
-  | "BulkObjectsWritten"
-  | "BulkBytesWritten";
+export type SnapshotMetric = "SnapshotAgeMs" | "SnapshotsWritten" | "SnapshotsTooLarge";
 /** What the replay function writes each minute. */
 export type ReplayMetric = "FailedBatches" | "FailedBatchesParked" | "FailedBatchesReplayed";
 export type RouterMetric =

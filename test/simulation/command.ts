@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { Command } from "commander";
 import { startValkey } from "../support/valkey.ts";
-import { DESIGNS } from "./designs.ts";
+import { DESIGNS, WRONG } from "./designs.ts";
 import { BUCKETS } from "./hooks.ts";
 import { type RunReport, simulate } from "./run.ts";
 import { type Schedule, shrink } from "./shrink.ts";
@@ -18,6 +18,7 @@ interface Options {
   readonly updates?: number;
   readonly events?: number;
   readonly design: string;
+  readonly wrong?: boolean;
   readonly schedule?: string;
   readonly shrinkSeconds: number;
   readonly log?: string;
@@ -37,6 +38,7 @@ export async function command(args: readonly string[]): Promise<void> {
     .option("--updates <n>", "no further seed after so many entity updates, as 100M", number)
     .option("--events <n>", "about so many events in a run. Default: by the seed", number)
     .option("--design <name>", `whose code: ${Object.keys(DESIGNS).join(", ")}`, "freshet")
+    .option("--wrong", "runs every design but the product's own, until each is caught")
     .option("--schedule <file>", "the events and faults of a run that was shrunk, alone")
     .option("--shrink-seconds <n>", "how long to look for a smaller run that fails", number, 120)
     .option("--log <file>", "writes every step of the last run")
@@ -53,12 +55,33 @@ export async function command(args: readonly string[]): Promise<void> {
   const store = new SimulatedStore(valkey, BUCKETS);
   install();
   try {
-    const failed = await runAll(store, options);
+    const failed = options.wrong ? await catchAll(store, options) : await runAll(store, options);
     if (failed) process.exitCode = 1;
   } finally {
     await store.raw.close();
     await valkey.stop();
   }
+}
+
+/** Runs each wrong design until it is caught. @returns whether one was not, within so many seeds */
+async function catchAll(store: SimulatedStore, options: Options): Promise<boolean> {
+  const told: Record<string, { seeds: number; updates: number; seconds: number; violation: string | null }> = {};
+  for (const design of WRONG) {
+    const startedMs = performance.now();
+    let [seeds, updates] = [0, 0];
+    let violation: string | null = null;
+    for (let seed = options.seed ?? 1; violation === null && seeds < (options.runs ?? 30); seed++, seeds++) {
+      const schedule = { seed, size: options.events ?? null, events: null, faults: [] };
+      const report = await once(store, { ...options, design }, schedule, false);
+      updates += report.updates;
+      violation = report.violations[0] ?? null;
+    }
+    const seconds = Math.round((performance.now() - startedMs) / 100) / 10;
+    told[design] = { seeds, updates, seconds, violation };
+    if (!options.json) console.log(`${design}: ${violation ?? "NOT CAUGHT"} (${seeds} seeds, ${seconds} s)`);
+  }
+  if (options.json) console.log(JSON.stringify(told, null, 2));
+  return Object.values(told).some(({ violation }) => violation === null);
 }
 
 /** @returns whether a run failed */
@@ -102,7 +125,7 @@ async function once(store: SimulatedStore, options: Options, schedule: Schedule,
     events: schedule.size ?? undefined,
     kept: schedule.events === null ? null : new Set(schedule.events),
     faults: shrunk ? new Set(schedule.faults) : null,
-    design: DESIGNS[options.design],
+    design: DESIGNS[options.design](),
     log: options.log ? (line) => lines.push(line) : undefined,
   });
   if (options.log) writeFileSync(options.log, `${lines.join("\n")}\n`);

@@ -1,4 +1,17 @@
-/** Whose code a run is over: the product's own, or what it could have been. */
+/** Whose code a run is over: the product's own, or one that must be caught. */
+import * as alternatives from "./fixtures/alternatives.ts";
+import * as mutations from "./fixtures/mutations.ts";
 import type { Design } from "./functions.ts";
 
-export const DESIGNS: Readonly<Record<string, Design>> = { freshet: {} };
+/** Made anew for each run: some keep marks. */
+export const DESIGNS: Readonly<Record<string, () => Design>> = {
+  freshet: () => ({}),
+  ...Object.fromEntries(
+    Object.entries({ ...alternatives, ...mutations }).map(([name, design]) => [
+      name,
+      typeof design === "function" ? design : () => design,
+    ]),
+  ),
+};
+
+export const WRONG: readonly string[] = Object.keys(DESIGNS).filter((name) => name !== "freshet");

@@ -43,9 +43,31 @@ export interface Design {
   readonly timeoutMs?: number;
   /** Of the server-side function. */
   readonly source?: (text: string) => string;
+  /** @default true */
+  readonly replayArchives?: boolean;
+  readonly replays?: boolean;
+  readonly noticesFailovers?: boolean;
+  /** Parallelization factor. @default the profile's */
+  readonly lanes?: number;
+  /** Of kinds of faults, over the profile's. */
+  readonly weights?: Readonly<Record<string, number>>;
   /** Whether fates and seals are held against the specification at every step. @default true */
   readonly stepwise?: boolean;
 }
+
+/** Of the server-side function's source, one place. */
+export const changed =
+  (from: string, to: string) =>
+  (text: string): string => {
+    if (text.split(from).length !== 2) throw new Error(`the function's source has another form, not once: ${from}`);
+    return text.replace(from, to);
+  };
+
+/** The same applier, within a step of the scheduler. */
+export const directly = (server: SimulatedServer, inner: StoreApplier): StoreApplier =>
+  Object.assign(Object.create(StoreApplier.prototype), inner, {
+    connection: new SimulatedConnection(server, null),
+  }) as StoreApplier;
 
 interface Container {
   readonly connection: SimulatedConnection;
@@ -105,8 +127,11 @@ export class Functions {
   /** One invocation that replays. @returns how many events were missing */
   async replay(of: Deployed, actor: Actor, shard: string, records: readonly StreamRecord[]): Promise<number> {
     const container: Container = { connection: new SimulatedConnection(this.server, actor), of, applier: null };
+    const { replays = true, replayArchives = true } = this.design;
+    if (!replays) return 0;
     const applier = applierOf(container.connection, of, await this.epoch(of, actor), true);
-    return replayBatch(this.ports(container, actor, applier, shard, records), shard, records);
+    const ports = this.ports(container, actor, applier, shard, records);
+    return replayBatch(replayArchives ? ports : { ...ports, archive: { write: async () => [] } }, shard, records);
   }
 
   /** The control function's tick. */
@@ -134,13 +159,20 @@ export class Functions {
     return {
       plan,
       lock,
-      controls: new ControlHashes(connection, plan),
+      controls: this.controls(connection, plan),
       watermark: new Watermark(connection),
       table: this.side.tableOf(actor),
       imports: async () => 0,
       timeoutMs: this.design.timeoutMs ?? TIMEOUT_MS,
       loadFunction: () => applierOf(connection, { plan, lock }, 0, false).loadFunction(),
     };
+  }
+
+  private controls(connection: SimulatedConnection, plan: Deployed["plan"]): ControlHashes {
+    const controls = new ControlHashes(connection, plan);
+    return this.design.noticesFailovers === false
+      ? (Object.assign(Object.create(controls), { noticeFailover: async () => 0 }) as ControlHashes)
+      : controls;
   }
 
   private ports(

@@ -56,7 +56,7 @@ export interface RunReport {
 export async function simulate(store: SimulatedStore, options: RunOptions): Promise<RunReport> {
   const run = new Run(store, options);
   enter(run.scheduler);
-  await store.begin(run.scheduler);
+  await store.begin(run.scheduler, options.design?.source ?? ((text) => text));
   return run.run();
 }
 
@@ -89,7 +89,7 @@ class Run implements SimulatedServer {
     this.options = options;
     this.store = store;
     this.profile = profileOf(options.seed, options.events);
-    this.dice = new Dice(options.seed, this.profile.weights, options.faults ?? null);
+    this.dice = new Dice(options.seed, { ...this.profile.weights, ...options.design?.weights }, options.faults ?? null);
     this.scheduler = new Scheduler(this.dice, START_MS);
     this.scheduler.log = options.log ?? null;
     const traffic = { ...this.profile.traffic, startMs: START_MS + MINUTE, kept: options.kept ?? null };
@@ -109,6 +109,7 @@ class Run implements SimulatedServer {
     this.functions = new Functions(this, this.side, options.design ?? {});
     this.broker = new Broker(this.scheduler, {
       ...this.profile.mapping,
+      lanes: options.design?.lanes ?? this.profile.mapping.lanes,
       timeoutMs: TIMEOUT_MS,
       invoke: (actor, shard, records) => {
         const of = `${records[0].sequence} to ${records[records.length - 1].sequence}`;
@@ -165,7 +166,7 @@ class Run implements SimulatedServer {
       if (dice.fault("failover", `f${i}`, 0.25)) scheduler.after(sometime(`failover ${i}`), () => this.lag(`f${i}`));
       if (dice.fault("restart", `r${i}`, 0.1)) scheduler.after(sometime(`restart ${i}`), () => this.store.restart());
       if (dice.fault("reshard", `s${i}`, 0.4)) scheduler.after(sometime(`reshard ${i}`), () => this.reshard(`s${i}`));
-      scheduler.after(sometime(`look ${i}`), () => this.compare(`look ${i}`, this.counted()));
+      scheduler.after(sometime(`look ${i}`), () => this.look(`look ${i}`));
     }
     if (dice.fault("total loss", "l", 0.15)) {
       scheduler.after(sometime("loss"), async () => {
@@ -350,6 +351,11 @@ class Run implements SimulatedServer {
         this.violated(`${what}, past event ${event.index} (${event.identity}), which is counted and not archived yet`);
       }
     }
+  }
+
+  /** In between every entity's values are those of what it counts. */
+  private async look(when: string): Promise<void> {
+    if (this.options.design?.stepwise !== false) await this.compare(when, this.counted());
   }
 
   private async compare(when: string, subjects: readonly Subject[]): Promise<void> {

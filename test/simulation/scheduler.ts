@@ -35,6 +35,9 @@ interface Due {
 /** How much of an operation takes place: all, nothing, or a part, in [0, 1). */
 export type Effect<T> = (share: number) => T | Promise<T>;
 
+/** Of these some of a stream's lanes may hear nothing good for a while. */
+const OUTAGES: ReadonlySet<string> = new Set(["archive", "late queue", "quarantine"]);
+const OUTAGE_MS = 300_000;
 const NEVER = new Promise<never>(() => {});
 /** What is still on its way when its sender is killed arrives this much later at most. */
 const PACKET_MS = 5_000;
@@ -85,13 +88,26 @@ export class Scheduler {
     const stalled = !this.calm && dice.fault("stall", where, 0.004);
     const delayMs = stalled ? dice.between(`${where} stall`, 1_000, 40_000) : dice.between(where, 0.3, 12) ** 2 / 8;
     return new Promise<T>((resolve, reject) => {
-      this.after(delayMs, () => this.perform(actor, where, effect, resolve, reject));
+      this.after(delayMs, () => this.perform(actor, where, kind, effect, resolve, reject));
     });
+  }
+
+  /**
+   * Whether a side store refuses an actor's lane for some minutes: nothing of it is written, or all of it and nobody hears so.
+   * @returns null when it doesn't
+   */
+  private outage(actor: Actor, kind: string): "before" | "after" | null {
+    if (this.calm || !OUTAGES.has(kind)) return null;
+    const lane = actor.name.slice(0, actor.name.indexOf("#"));
+    const when = `${kind} ${lane} ${Math.floor(this.nowMs / OUTAGE_MS)}`;
+    if (!this.dice.fault("outage", when, 0.015)) return null;
+    return this.dice.unit(`${when} after`) < 0.3 ? "after" : "before";
   }
 
   private async perform<T>(
     actor: Actor,
     where: string,
+    kind: string,
     effect: Effect<T>,
     resolve: (value: T) => void,
     reject: (error: unknown) => void,
@@ -111,6 +127,8 @@ export class Scheduler {
         return dice.unit(`${where} dies`) < 0.3 ? actor.kill(this.nowMs) : reject(injected());
       }
     }
+    const outage = this.outage(actor, kind);
+    if (outage === "before") return reject(injected());
     let answer: T;
     try {
       answer = await effect(1);
@@ -120,7 +138,7 @@ export class Scheduler {
     }
     if (!calm) {
       if (dice.fault("crash after", where, 0.003)) return actor.kill(this.nowMs);
-      if (dice.fault("answer lost", where, 0.006)) return reject(injected());
+      if (outage === "after" || dice.fault("answer lost", where, 0.006)) return reject(injected());
     }
     resolve(answer);
   }

@@ -3,6 +3,7 @@ import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
+import { WRONG } from "./designs.ts";
 
 /** A machine that is busy with other things may take long over it. */
 const PATIENCE_MS = 600_000;
@@ -18,12 +19,15 @@ interface Told {
   readonly faults: Readonly<Record<string, number>>;
 }
 
+/** @returns what it wrote, whether it failed or not */
+const node = (...args: string[]): Promise<{ stdout: string; stderr: string }> =>
+  promisify(execFile)(process.execPath, ["--no-warnings", MAIN, "--json", ...args], { maxBuffer: 1 << 26 }).catch(
+    (error: { stdout: string; stderr: string }) => error,
+  );
+
 /** In a process of its own, since time is the run's there. A run that fails is told, with its seed and a smaller one. */
 async function simulated(...args: string[]): Promise<{ told: Told; explained: string }> {
-  const running = promisify(execFile)(process.execPath, ["--no-warnings", MAIN, "--json", ...args], {
-    maxBuffer: 1 << 26,
-  });
-  const { stdout, stderr } = await running.catch((error: { stdout: string; stderr: string }) => error);
+  const { stdout, stderr } = await node(...args);
   return { told: JSON.parse(stdout) as Told, explained: stderr };
 }
 
@@ -42,6 +46,16 @@ describe("the path of events under faults", { timeout: PATIENCE_MS }, () => {
     expect(again.told.trace).toBe(one.told.trace);
     expect(again.told.faults).toEqual(one.told.faults);
     expect(other.told.trace).not.toBe(one.told.trace);
+  });
+
+  it("is wrong, within seconds, under every other design, and with anything left out that holds it together", async () => {
+    const { stdout } = await node("--wrong", "--events", "2500");
+    const caught = JSON.parse(stdout) as Record<string, { seeds: number; violation: string | null }>;
+    expect(Object.keys(caught)).toEqual(WRONG);
+    expect(Object.entries(caught).filter(([, { violation }]) => violation === null)).toEqual([]);
+    // Not for some crash of the simulation's own: by what each is known to do.
+    const alternatives = ["claimFirst", "highWaterMark", "markAfter", "naiveIncrement"];
+    for (const name of alternatives) expect(caught[name].violation, name).toMatch(/values wrong at the end/);
   });
 
   it("is right for seeds that nobody has run before", async () => {
