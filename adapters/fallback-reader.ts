@@ -1,6 +1,7 @@
 /**
- * A reader that answers while the online store does not: from snapshots, within what is left of a call's budget. Two
- * breakers keep calls from waiting for what is known to be down, one for the store and one for the snapshots.
+ * A reader that answers while the online store does not: from snapshots, within what is left of a call's budget.
+ * Breakers keep calls from waiting for what is known to be down: one for each primary of the store, so that one that is sick takes
+ * only its own entities with it, and one for the snapshots.
  */
 import { InfrastructureError } from "../core/errors.ts";
 import type { FeatureValue } from "../core/plan.ts";
@@ -43,16 +44,23 @@ const LEAST_MS = 5;
 const SUSPECTS = 20;
 /** The store answers, and what it says is not all that was there. */
 const HOLLOW: readonly (string | null)[] = ["lost", "new", "restoring"];
+const isHollow = ({ degraded }: EntityAnswer): boolean => HOLLOW.includes(degraded);
+
+/** What is known of one primary of the store. */
+interface Primary {
+  readonly breaker: CircuitBreaker;
+  /** What failed last is what has to be answered. */
+  suspects: readonly EntityRequest[];
+}
 
 export class FallbackReader implements OnlineReader {
   readonly #store: OnlineReader;
   readonly #snapshots: SnapshotSource | null;
   readonly #budget: ReadBudget;
   readonly #events: ReadEvents;
-  readonly #storeBreaker: CircuitBreaker;
+  readonly #breakerOptions: BreakerOptions;
+  readonly #primaries = new Map<string, Primary>();
   readonly #snapshotBreaker: CircuitBreaker;
-  /** What failed last is what has to be answered: of a cluster's primaries only one may be down. */
-  #suspects: readonly EntityRequest[] = [];
 
   /** @param snapshots null where none are kept: then the breaker alone spares calls the wait */
   constructor(
@@ -66,7 +74,7 @@ export class FallbackReader implements OnlineReader {
     this.#snapshots = snapshots;
     this.#budget = budget;
     this.#events = events;
-    this.#storeBreaker = new CircuitBreaker(breaker, (isOpen) => events.breaker("store", isOpen));
+    this.#breakerOptions = breaker;
     this.#snapshotBreaker = new CircuitBreaker(breaker, (isOpen) => events.breaker("snapshots", isOpen));
   }
 
@@ -76,24 +84,68 @@ export class FallbackReader implements OnlineReader {
     options: ReadOptions = {},
   ): Promise<readonly EntityAnswer[]> {
     const startedMs = performance.now();
-    const admission = this.#storeBreaker.admit(startedMs);
-    if (admission === "probe") void this.#ask(this.#suspects, asOfMs).catch(() => {});
-    let answers: readonly EntityAnswer[] | null = null;
-    let cause: unknown;
-    if (admission === "call") {
-      try {
-        answers = await this.#ask(requests, asOfMs);
-      } catch (error) {
-        if (!(error instanceof InfrastructureError)) throw error;
-        cause = error;
-      }
+    const groups = this.#byPrimary(requests);
+    // As good as always one: then nothing is taken apart and put together.
+    const parts = await Promise.all(groups.map(({ primary, part }) => this.#askIfSound(primary, part, asOfMs)));
+    const cause = parts.find(({ fault }) => fault !== null)?.fault ?? null;
+    let answers: readonly (EntityAnswer | null)[];
+    if (groups.length === 1) answers = parts[0].answers ?? requests.map(() => null);
+    else {
+      const merged: (EntityAnswer | null)[] = new Array(requests.length).fill(null);
+      groups.forEach(({ places }, g) => {
+        places.forEach((place, i) => {
+          merged[place] = parts[g].answers?.[i] ?? null;
+        });
+      });
+      answers = merged;
     }
-    const isHollow = answers?.some(({ degraded }) => HOLLOW.includes(degraded)) ?? false;
-    if (answers !== null && (!isHollow || this.#snapshots === null)) {
+    if (answers.every((answer) => answer !== null && (this.#snapshots === null || !isHollow(answer)))) {
       this.#events.answered("store", performance.now() - startedMs);
-      return answers;
+      return answers as readonly EntityAnswer[];
     }
     return this.#withoutStore(requests, asOfMs, options, { startedMs, answers, cause });
+  }
+
+  /** Requests by the primary that answers for them. */
+  #byPrimary(requests: readonly EntityRequest[]) {
+    const names = requests.map((request) => this.#store.primaryOf?.(request) ?? "");
+    const [first = ""] = names;
+    if (names.every((name) => name === first)) return [{ primary: this.#primary(first), part: requests, places: [] }];
+    return [...new Set(names)].map((name) => {
+      const places = names.flatMap((other, i) => (other === name ? [i] : []));
+      return { primary: this.#primary(name), part: places.map((i) => requests[i]), places };
+    });
+  }
+
+  #primary(name: string): Primary {
+    let primary = this.#primaries.get(name);
+    if (primary === undefined) {
+      const breaker = new CircuitBreaker(this.#breakerOptions, (isOpen) => {
+        // Of all of them one state is told: open while any is.
+        const others = [...this.#primaries.values()].some((each) => each.breaker !== breaker && each.breaker.isOpen);
+        if (!others) this.#events.breaker("store", isOpen);
+      });
+      primary = { breaker, suspects: [] };
+      this.#primaries.set(name, primary);
+    }
+    return primary;
+  }
+
+  /** @returns no answers from a primary that its breaker spares the call, or that failed to answer in time */
+  async #askIfSound(
+    primary: Primary,
+    requests: readonly EntityRequest[],
+    asOfMs: number,
+  ): Promise<{ readonly answers: readonly EntityAnswer[] | null; readonly fault: InfrastructureError | null }> {
+    const admission = primary.breaker.admit(performance.now());
+    if (admission === "probe") void this.#ask(primary, primary.suspects, asOfMs).catch(() => {});
+    if (admission !== "call") return { answers: null, fault: null };
+    try {
+      return { answers: await this.#ask(primary, requests, asOfMs), fault: null };
+    } catch (error) {
+      if (!(error instanceof InfrastructureError)) throw error;
+      return { answers: null, fault: error };
+    }
   }
 
   state(): Promise<StoreState> {
@@ -108,21 +160,21 @@ export class FallbackReader implements OnlineReader {
     return this.#snapshots !== null && requests.some(({ entity }) => this.#snapshots!.keeps(entity));
   }
 
-  /** Asks the store, and lets its breaker know. @throws InfrastructureError when it does not answer in time */
-  async #ask(requests: readonly EntityRequest[], asOfMs: number): Promise<readonly EntityAnswer[]> {
+  /** Asks the store, and lets the primary's breaker know. @throws InfrastructureError when it does not answer in time */
+  async #ask(primary: Primary, requests: readonly EntityRequest[], asOfMs: number): Promise<readonly EntityAnswer[]> {
     try {
       const { storeMs, totalMs } = this.#budget;
       const answers = await within(this.#areKept(requests) ? storeMs : totalMs, this.#store.read(requests, asOfMs));
-      this.#storeBreaker.succeeded();
+      primary.breaker.succeeded();
       return answers;
     } catch (error) {
       if (!(error instanceof InfrastructureError)) {
         // It did answer; what is wrong is something else.
-        this.#storeBreaker.succeeded();
+        primary.breaker.succeeded();
         throw error;
       }
-      this.#suspects = requests.slice(0, SUSPECTS);
-      this.#storeBreaker.failed(performance.now());
+      primary.suspects = requests.slice(0, SUSPECTS);
+      primary.breaker.failed(performance.now());
       throw error;
     }
   }
@@ -131,22 +183,23 @@ export class FallbackReader implements OnlineReader {
     requests: readonly EntityRequest[],
     asOfMs: number,
     { partial = false }: ReadOptions,
-    store: { startedMs: number; answers: readonly EntityAnswer[] | null; cause: unknown },
+    store: { startedMs: number; answers: readonly (EntityAnswer | null)[]; cause: unknown },
   ): Promise<readonly EntityAnswer[]> {
     const { startedMs } = store;
-    const isWhole = (i: number) => store.answers !== null && !HOLLOW.includes(store.answers[i].degraded);
+    const isWhole = (i: number) => store.answers[i] !== null && !isHollow(store.answers[i]);
     const wanted = requests.filter((_, i) => !isWhole(i));
     const snapshots = await this.#askSnapshots(wanted, asOfMs, this.#budget.totalMs - (performance.now() - startedMs));
     let next = 0;
     const answers = requests.map(({ features }, i): EntityAnswer => {
-      if (isWhole(i)) return store.answers![i];
+      const stored = store.answers[i];
+      if (stored !== null && isWhole(i)) return stored;
       const snapshot = snapshots[next++];
       if ("values" in snapshot) {
         return { values: snapshot.values, degraded: "snapshot", snapshotAgeMs: snapshot.ageMs };
       }
       this.#events.lost(snapshot.lost);
       // What little the store has is told with its reason; better than nothing.
-      if (store.answers !== null) return store.answers[i];
+      if (stored !== null) return stored;
       return { values: features.map(() => NOTHING), degraded: "snapshot", lost: true };
     });
     const lost = answers.filter((answer) => answer.lost).length;

@@ -50,6 +50,8 @@ export interface OnlineReader {
    * @throws InfrastructureError `store_unavailable` when nothing answers within the call's budget
    */
   read(requests: readonly EntityRequest[], asOfMs: number, options?: ReadOptions): Promise<readonly EntityAnswer[]>;
+  /** Names the primary that answers for an entity, as far as that is known without asking. @default one answers for all */
+  primaryOf?(request: Pick<EntityRequest, "tenant" | "entity" | "id">): string;
   /** What `/ready` shows: whether Valkey answers, its control state, and the seal of each stream. */
   state(): Promise<StoreState>;
   close(): Promise<void>;

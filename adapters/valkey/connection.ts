@@ -55,6 +55,10 @@ export class ValkeyConnection {
     this.options = options;
   }
 
+  get isCluster(): boolean {
+    return this.options.cluster === true;
+  }
+
   /** Sends commands in one round trip for each primary. @throws InfrastructureError `store_unavailable` */
   async run(commands: readonly Command[]): Promise<Answer[]> {
     if (commands.length === 0) return [];
@@ -115,6 +119,12 @@ export class ValkeyConnection {
   /** The first bytes of `runId`, without waiting, once it has been asked for; null before. */
   knownRun(key: string): Buffer | null {
     return this.client === null ? null : (this.knownRuns.get(this.nodeOf(this.client, key)) ?? null);
+  }
+
+  /** Address of the primary that owns a key, as far as it is known; the empty text before. */
+  primaryOf(key: string): string {
+    if (!(this.client instanceof Cluster)) return "";
+    return (this.client as unknown as { slots: string[][] }).slots[slotOf(key)]?.[0] ?? "";
   }
 
   /** One connection for each primary, for commands that concern a whole node: SCAN, FUNCTION LOAD. */

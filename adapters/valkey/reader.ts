@@ -142,6 +142,10 @@ class ValkeyReader implements OnlineReader {
     return set.planFor(asOfMs, this.sealOf(set, asOfMs), null) ?? "whole";
   }
 
+  primaryOf({ tenant, entity, id }: Pick<EntityRequest, "tenant" | "entity" | "id">): string {
+    return this.connection.isCluster ? this.connection.primaryOf(controlKey(bucketOf(tenant, entity, id))) : "";
+  }
+
   async state(): Promise<StoreState> {
     const fields = controlFields(this.plan);
     try {

@@ -17,6 +17,8 @@ function world(options: { snapshots?: boolean | "silent"; totalMs?: number } = {
   const log: string[] = [];
   const state = {
     mood: "up" as Mood,
+    /** Of a cluster whose primaries are named by the ends of the entities' ids: which one does not answer. */
+    sick: null as string | null,
     /** Reads that reached the store. */
     asked: [] as string[][],
     snapshots: [] as { ids: string[]; withinMs: number }[],
@@ -26,6 +28,8 @@ function world(options: { snapshots?: boolean | "silent"; totalMs?: number } = {
   const store: OnlineReader = {
     async read(requests) {
       state.asked.push(requests.map(({ id }) => id));
+      if (requests.some(({ id }) => id.endsWith(`@${state.sick}`)))
+        throw new InfrastructureError("store_unavailable", "sick");
       if (state.mood === "down") throw new InfrastructureError("store_unavailable", "the connection is end");
       if (state.mood === "bug") throw new FreshetError("read_overtaken", "folding overtook a read five times");
       if (state.mood === "silent") await new Promise(() => {});
@@ -36,6 +40,7 @@ function world(options: { snapshots?: boolean | "silent"; totalMs?: number } = {
         degraded: state.mood === "hollow" && id !== "whole" ? "lost" : null,
       }));
     },
+    primaryOf: ({ id }) => id.split("@")[1] ?? "",
     state: async () => ({ reachable: true, control: "ok", seals: {} }),
     close: async () => {},
   };
@@ -178,4 +183,51 @@ test("snapshots that never answer hold no read beyond its budget, and are spared
     await expect(reader.read([card("a")], 0)).rejects.toMatchObject({ code: "store_unavailable" });
   }
   expect(log.filter((line) => line.endsWith("opens"))).toEqual(["store opens", "snapshots opens"]);
+});
+
+test("a primary that is sick takes its own entities with it, and no others: neither their answers nor the fast path to them", async () => {
+  const { state, reader, log } = world();
+  const both = [card("a@one"), item("b@two"), card("c@two"), card("d@one")];
+  const whole = await reader.read(both, 0);
+  expect(whole.map(({ degraded }) => degraded)).toEqual([null, null, null, null]);
+  expect(state.asked).toEqual([
+    ["a@one", "d@one"],
+    ["b@two", "c@two"],
+  ]);
+  state.sick = "one";
+  const part = await reader.read(both, 0);
+  expect(part.map(({ degraded, values }) => [degraded, values[0].value])).toEqual([
+    ["snapshot", 7],
+    [null, 1],
+    [null, 1],
+    ["snapshot", 7],
+  ]);
+  expect(state.snapshots.map(({ ids }) => ids)).toEqual([["a@one", "d@one"]]);
+  while (!log.includes("store opens")) await reader.read([card("a@one")], 0);
+  // The sick one is spared, but for the probes, which ask for what failed; the other one is asked as ever.
+  state.asked.length = log.length = 0;
+  expect(await reader.read([card("c@two")], 0)).toEqual([{ values: [value(1)], degraded: null }]);
+  expect([state.asked, log]).toEqual([[["c@two"]], ["store"]]);
+  await expect(reader.read([item("b@two"), item("e@one")], 0)).rejects.toMatchObject({ code: "store_unavailable" });
+  state.sick = null;
+  await expect.poll(async () => (await reader.read(both, 0))[0].degraded, { timeout: 30_000 }).toBeNull();
+  expect(log.filter((line) => line.startsWith("store "))).toEqual(["store closes"]);
+});
+
+test("two primaries that are sick are told as one store, until both are well", async () => {
+  const { state, reader, log } = world();
+  const told = () => log.filter((line) => line.startsWith("store "));
+  const failing = async (primary: string) => {
+    state.sick = primary;
+    for (let i = 0; i < 6; i++) await reader.read([card(`a@${primary}`)], 0);
+  };
+  await failing("one");
+  await failing("two");
+  expect(told()).toEqual(["store opens"]);
+  // Only two is sick now.
+  await expect.poll(async () => (await reader.read([card("a@one")], 0))[0].degraded, { timeout: 30_000 }).toBeNull();
+  expect(told()).toEqual(["store opens"]);
+  state.sick = null;
+  await expect.poll(async () => (await reader.read([card("a@two")], 0))[0].degraded, { timeout: 30_000 }).toBeNull();
+  expect(told()).toEqual(["store opens", "store closes"]);
 });

@@ -6,11 +6,13 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "iovalkey";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { FallbackReader } from "../../../adapters/fallback-reader.ts";
 import { StoreApplier } from "../../../adapters/valkey/applier.ts";
 import { createBucketStore } from "../../../adapters/valkey/bucket-store.ts";
 import { slotOf, ValkeyConnection } from "../../../adapters/valkey/connection.ts";
 import { birthsOf, ControlHashes } from "../../../adapters/valkey/control.ts";
 import { ownersOf, type WalkPosition, type WalkStep, walkHashes } from "../../../adapters/valkey/hash-walk.ts";
+import { bucketOf, controlKey } from "../../../adapters/valkey/layout.ts";
 import { createReader } from "../../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../../adapters/valkey/record.ts";
 import { sweep } from "../../../adapters/valkey/sweeper.ts";
@@ -139,6 +141,33 @@ it("keeps each tenant's buckets on one primary, whoever asks", async () => {
   expect(Math.min(...keys)).toBeGreaterThan(0);
   await other.close();
 });
+
+it("a primary that stands still costs its own entities their answers, and others nothing", async () => {
+  const reader = createReader(plan, { host: "127.0.0.1", port: nodes[0].port, cluster: true });
+  const events = { answered() {}, lost() {}, breaker() {} };
+  const guarded = new FallbackReader(reader, null, { totalMs: 500, storeMs: 500 }, events);
+  const idOn = (isFirst: boolean) =>
+    Array.from({ length: 100 }, (_, i) => `still${i}`).find(
+      (id) => slotOf(controlKey(bucketOf("default", "card", id))) <= 8_000 === isFirst,
+    )!;
+  const requests = [idOn(true), idOn(false)].map((id) => ({
+    ...{ tenant: "default", entity: "card", id, features: ["everything:n_24h"] },
+  }));
+  const lost = () =>
+    guarded.read(requests, Date.now(), { partial: true }).then(
+      (answers) => answers.map((answer) => answer.lost === true),
+      () => "nothing",
+    );
+  await expect.poll(lost, { timeout: 30_000 }).toEqual([false, false]);
+  nodes[1].child.kill("SIGSTOP");
+  try {
+    await expect.poll(lost, { timeout: 10_000 }).toEqual([false, true]);
+  } finally {
+    nodes[1].child.kill("SIGCONT");
+  }
+  await expect.poll(lost, { timeout: 30_000 }).toEqual([false, false]);
+  await guarded.close();
+}, 90_000);
 
 it("follows a slot that has moved to another primary: one refusal, then everything goes on", async () => {
   const [a, b] = nodes;
