@@ -24,6 +24,7 @@ export interface OperatedDeployment {
   readonly controlFunction: string;
   readonly aggregateFunction: string;
   readonly buildFunction: string;
+  readonly verifyFunction: string;
   readonly materializeFunction: string;
   readonly keysTable: string;
   readonly auditTable: string;
@@ -82,6 +83,7 @@ export async function readDeployment(stage: string, config: ClientConfig): Promi
       controlFunction: output("ControlFunction"),
       aggregateFunction: output("AggregateFunction"),
       buildFunction: output("BuildFunction"),
+      verifyFunction: output("VerifyFunction"),
       materializeFunction: output("MaterializeFunction"),
       keysTable: output("KeysTable"),
       auditTable: output("AuditTable"),

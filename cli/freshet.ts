@@ -30,6 +30,10 @@ const COMMANDS: Readonly<Record<string, { description: string; load: () => Promi
     description: "hold what was served against the archive",
     load: () => import("./commands/consistency.ts"),
   },
+  verify: {
+    description: "hold the online store against the archive",
+    load: () => import("./commands/verify.ts"),
+  },
   rebuild: {
     description: "build one entity anew from the archive",
     load: () => import("./commands/rebuild.ts"),

@@ -8,6 +8,7 @@ import { Replayer } from "./constructs/replayer.ts";
 import type { SecureTable } from "./constructs/secure-table.ts";
 import { Snapshotter, type SnapshotterProps } from "./constructs/snapshotter.ts";
 import { Sweeper } from "./constructs/sweeper.ts";
+import { Verifier } from "./constructs/verifier.ts";
 import { Watchkeeper } from "./constructs/watchkeeper.ts";
 import type { Deployment } from "./deployment.ts";
 import { FreshetStack } from "./freshet-stack.ts";
@@ -24,6 +25,7 @@ export class AggregationStack extends FreshetStack {
   readonly snapshotter: Snapshotter;
   readonly builder: Builder;
   readonly repairer: Repairer;
+  readonly verifier: Verifier;
   readonly materializer: Materializer;
   readonly replayer: Replayer;
 
@@ -37,6 +39,7 @@ export class AggregationStack extends FreshetStack {
     this.snapshotter = new Snapshotter(this, "Snapshotter", { deployment, ...props });
     this.builder = new Builder(this, "Builder", { deployment, ...props });
     this.repairer = new Repairer(this, "Repairer", { deployment, ...props });
+    this.verifier = new Verifier(this, "Verifier", { deployment, ...props });
     this.materializer = new Materializer(this, "Materializer", { deployment, ...props });
     this.replayer = new Replayer(this, "Replayer", { deployment, ...props });
     for (const [name, { lambda }] of Object.entries({
@@ -47,6 +50,7 @@ export class AggregationStack extends FreshetStack {
       SnapshotFunction: this.snapshotter.fn,
       BuildFunction: this.builder.fn,
       RepairFunction: this.repairer.fn,
+      VerifyFunction: this.verifier.fn,
       MaterializeFunction: this.materializer.fn,
       ReplayFunction: this.replayer.fn,
     })) {

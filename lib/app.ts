@@ -17,10 +17,8 @@ export function addStacks(app: App, deployment: Deployment): void {
   const { store } = new OnlineStoreStack(app, deployment);
   const { archive, quarantine, lateQueue, controlTable, keys, models, jobs, audit, features } = storage;
   const ingest = new IngestStack(app, deployment, { streams, keys: storage.keys, store, audit });
-  const { aggregator, watchkeeper, sweeper, snapshotter, materializer, repairer, replayer } = new AggregationStack(
-    app,
-    deployment,
-    {
+  const { aggregator, watchkeeper, sweeper, snapshotter, materializer, repairer, replayer, verifier } =
+    new AggregationStack(app, deployment, {
       streams,
       store,
       archive,
@@ -29,8 +27,7 @@ export function addStacks(app: App, deployment: Deployment): void {
       controlTable,
       snapshots: storage.snapshots,
       jobs,
-    },
-  );
+    });
   const serving = new ServingStack(app, deployment, {
     store,
     keys,
@@ -56,6 +53,7 @@ export function addStacks(app: App, deployment: Deployment): void {
       watchkeeper,
       store,
       repairer,
+      verifier,
       compactor,
       materializer,
       snapshotter,
@@ -70,6 +68,7 @@ export function addStacks(app: App, deployment: Deployment): void {
       watchkeeper.control,
       sweeper.fn,
       repairer.fn,
+      verifier.fn,
       snapshotter.fn,
       compactor.fn,
       historical.fn,

@@ -16,7 +16,15 @@ export interface FunctionCode {
 }
 
 /** Functions that carry DuckDB. They are deployed from one asset: 70 MB that are packed and uploaded once instead of for each. */
-const OFFLINE: readonly string[] = ["build", "compact", "historical", "materialize", "repair", "training-set"];
+const OFFLINE: readonly string[] = [
+  "build",
+  "compact",
+  "historical",
+  "materialize",
+  "repair",
+  "training-set",
+  "verify",
+];
 
 /** What Lambda calls. */
 export const handlerOf = (name: string): string => (OFFLINE.includes(name) ? `${name}.handler` : "index.handler");

@@ -74,6 +74,12 @@ type PushedMetric = "PushedMissing" | "ValuesDamaged";
 export const pushedMetric = (name: PushedMetric, statistic: string): Metric =>
   metric(name, { service: "materialize" }, statistic, Duration.minutes(15));
 
+/** What the verify function writes each day. */
+type VerifyMetric = "EntitiesVerified" | "EntitiesDiffering";
+
+export const verifyMetric = (name: VerifyMetric, statistic: string): Metric =>
+  metric(name, { service: "verify" }, statistic, Duration.days(1));
+
 /** For a graph, which shows several. */
 export const labelled = (of: string, shown: Metric): Metric =>
   shown.with({ label: `${of} ${shown.metricName} ${shown.statistic}` });

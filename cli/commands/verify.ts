@@ -1,0 +1,120 @@
+import type { Command } from "commander";
+import type { FeatureValue } from "../../core/plan.ts";
+import type { Difference } from "../../functions/shared/verification.ts";
+import type { VerifyRunReport } from "../../functions/shared/verify-run.ts";
+import type { VerifyEvent } from "../../functions/verify.ts";
+import { whole } from "../arguments.ts";
+import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
+import { EXIT } from "../exit.ts";
+import { openFunctions } from "../invoke.ts";
+import { formatTable } from "../table.ts";
+
+interface Options extends StageOption {
+  readonly sample?: number;
+  readonly all?: boolean;
+  readonly entity?: string;
+  readonly id?: string;
+  readonly tenant?: string;
+  readonly seed?: string;
+  readonly json?: boolean;
+}
+
+export function register(program: Command): void {
+  program
+    .command("verify")
+    .description("Compute entities again from the archive, and hold what the online store serves against it.")
+    .option(
+      "--sample <n>",
+      "of each type of entity, chosen by hash and day (100 when nothing is said)",
+      whole(1, 1_000_000),
+    )
+    .option("--all", "every entity that the store or the archive knows, a part for each call")
+    .option("--entity <name>", "this type alone")
+    .option("--id <id>", "this one alone; with --entity")
+    .option("--tenant <name>", "this tenant's alone; all tenants' when left out, `default` with --id")
+    .option("--seed <word>", "another word is another sample")
+    .addOption(stageOption())
+    .option("--json", "print one JSON object")
+    .addHelpText(
+      "after",
+      `
+Features of events are compared bit by bit, as of one instant of the store's clock. What differs is looked at again
+for half a minute, since the archive is written after the store; an entity that an event reaches at each of these moments is
+\`racing\`. Ends with 1 when something differs. \`freshet rebuild\` mends an entity. Pushed values are not compared.
+
+Examples:
+  freshet verify
+  freshet verify --sample 1000 --entity card
+  freshet verify --entity card --id card_001403_1
+  AWS_PROFILE=prod AWS_REGION=eu-west-1 freshet verify --all --stage prod --json`,
+    )
+    .action(run);
+}
+
+async function run({
+  json,
+  id,
+  tenant = id === undefined ? undefined : "default",
+  ...options
+}: Options): Promise<void> {
+  const deployment = await openDeployment(options);
+  const functions = openFunctions(deployment);
+  const { sample, all, entity, seed } = options;
+  let total: VerifyRunReport | null = null;
+  try {
+    for (let after: string | undefined; ; ) {
+      const event: VerifyEvent = { kind: "verify", sample, all, entity, id, tenant, seed, after };
+      const report: VerifyRunReport = await functions.invoke<VerifyRunReport>(deployment.verifyFunction, event);
+      total = total === null ? report : together(total, report);
+      if (report.next === null) break;
+      after = report.next;
+      if (!json) process.stderr.write(`  ${total.checked} entities compared, ${total.differing} differ\n`);
+    }
+  } finally {
+    functions.close();
+  }
+  process.stdout.write(json ? `${JSON.stringify(total, null, 2)}\n` : render(total));
+  if (total.differing > 0) process.exitCode = EXIT.failed;
+}
+
+function together(a: VerifyRunReport, b: VerifyRunReport): VerifyRunReport {
+  const names = new Set([...Object.keys(a.entities), ...Object.keys(b.entities)]);
+  return {
+    ...b,
+    checked: a.checked + b.checked,
+    racing: a.racing + b.racing,
+    differing: a.differing + b.differing,
+    notReady: a.notReady + b.notReady,
+    seconds: a.seconds + b.seconds,
+    objects: Math.max(a.objects, b.objects),
+    bytes: Math.max(a.bytes, b.bytes),
+    differences: [...a.differences, ...b.differences],
+    entities: Object.fromEntries([...names].map((name) => [name, (a.entities[name] ?? 0) + (b.entities[name] ?? 0)])),
+  };
+}
+
+export function render(report: VerifyRunReport): string {
+  const { checked, racing, differing, notReady, seconds, objects, bytes, entities, differences } = report;
+  const types = Object.entries(entities).map(([name, of]) => `${of} of ${name}`);
+  const lines = [
+    `${checked} entities compared (${types.join(", ")}) in ${seconds.toFixed(0)} s: ${differing === 0 ? "nothing differs" : `${differing} differ`}`,
+    `${racing} racing; ${notReady} values left out, not ready or older than the archive; ${objects} objects of the archive, ${(bytes / 1e6).toFixed(1)} MB`,
+  ];
+  if (differences.length > 0) lines.push("", formatTable([HEAD, ...differences.map(row)]));
+  return `${lines.join("\n")}\n`;
+}
+
+const HEAD = ["entity", "id", "feature", "online", "archive", "as of", "newest event visible"];
+const row = ({ entity, id, feature, online, offline, asOfMs, newestVisibleMs }: Difference): string[] => [
+  ...[entity, id, feature, shown(online, offline), shown(offline, online)],
+  ...[time(asOfMs), newestVisibleMs === null ? "-" : time(newestVisibleMs)],
+];
+const time = (ms: number): string => new Date(ms).toISOString();
+/** The value, and whatever else differs. */
+function shown(value: FeatureValue, other: FeatureValue): string {
+  const parts = [JSON.stringify(value.value)];
+  if (value.status !== other.status) parts.push(value.status);
+  if (value.eventTimeMs !== other.eventTimeMs)
+    parts.push(value.eventTimeMs === null ? "no event" : `event of ${time(value.eventTimeMs)}`);
+  return parts.join(" ");
+}

@@ -1,0 +1,230 @@
+/** The store held against the archive, both real: what is right is never told, what is wrong always. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { archivedAnswers, archivedIds } from "../../adapters/offline/archived-answers.ts";
+import { ControlHashes } from "../../adapters/valkey/control.ts";
+import { bucketOf, entityKey } from "../../adapters/valkey/layout.ts";
+import { createReader } from "../../adapters/valkey/reader.ts";
+import { primaryClocks, storedIds } from "../../adapters/valkey/stored-ids.ts";
+import { seededRandom } from "../../bench/workload.ts";
+import { rebuildEntity } from "../../functions/shared/entity-build.ts";
+import { type VerifyPorts, verifyEntities } from "../../functions/shared/verification.ts";
+import { runVerify, type VerifyRequest } from "../../functions/shared/verify-run.ts";
+import { NOW, newer, openWorld, type Payment, type World } from "../support/build-world.ts";
+import { Repairs } from "../support/repair-world.ts";
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+const SEAL = NOW - 30 * MINUTE;
+let world: World;
+let stream: Awaited<ReturnType<World["begin"]>>;
+let reader: ReturnType<typeof createReader>;
+let tenants = 0;
+
+beforeAll(async () => {
+  world = await openWorld();
+});
+afterAll(() => world?.close());
+afterEach(async () => {
+  await reader?.close();
+  await stream?.close();
+});
+
+const random = seededRandom(23);
+let ids = 0;
+function payments(count: number, fromMs: number, toMs: number): Payment[] {
+  return Array.from({ length: count }, () => ({
+    id: `v${ids++}`,
+    timeMs: Math.floor(fromMs + random() * (toMs - fromMs)),
+    card: `c${Math.floor(random() * 8)}`,
+    shop: random() < 0.1 ? null : `s${Math.floor(random() * 3)}`,
+    amount: random() < 0.1 ? null : Math.round((random() - 0.3) * 1e6) / 100,
+    country: [null, "NO", "SE"][Math.floor(random() * 3)]!,
+  }));
+}
+
+async function living(): Promise<string> {
+  const tenant = `v${tenants++}`;
+  stream = await world.begin([tenant]);
+  await stream.deploy(newer, NOW - 4 * DAY);
+  await stream.stream(newer.plan, tenant, payments(100, NOW - 4 * DAY + HOUR, NOW));
+  await stream.seal(newer.plan, SEAL);
+  reader = createReader(newer.plan, { ...world.valkey, timeoutMs: 10_000 });
+  return tenant;
+}
+
+function ports(more: Partial<VerifyPorts> = {}): VerifyPorts {
+  const { plan, mirror, duck } = stream.ports(newer);
+  return {
+    ...{ plan, reader },
+    clocks: () => primaryClocks(stream.connection),
+    archived: (of, instants) => archivedAnswers({ plan, mirror, duck }, of, instants),
+    archiveFromMs: async () => 0,
+    // Long enough for the clock of the store to have moved on.
+    wait: () => sleep(20),
+    ...more,
+  };
+}
+
+const run = (
+  tenant: string,
+  request: VerifyRequest = {},
+  more: Partial<VerifyPorts> = {},
+  deadlineMs = Number.POSITIVE_INFINITY,
+) => {
+  const { plan, mirror, duck } = stream.ports(newer);
+  return runVerify(
+    {
+      ...{ plan, clock: Date.now, tenants: async () => [tenant] },
+      storeIds: () => storedIds(stream.connection, plan),
+      archiveIds: (of, entity) =>
+        archivedIds({ plan, mirror, duck }, { tenant: of, entity, fromMs: 0, toMs: Date.now() }),
+      verify: (of) => verifyEntities(ports(more), of),
+    },
+    request,
+    deadlineMs,
+  );
+};
+const keyOf = (tenant: string, id: string) => entityKey(bucketOf(tenant, "card", id), tenant, "card", "payments", id);
+const command = async (tenant: string, id: string, name: string, ...args: (string | Buffer)[]) => {
+  const key = keyOf(tenant, id);
+  return (await stream.connection.demand([{ key, name, args: [key, ...args] }]))[0];
+};
+
+describe("online and archive", () => {
+  it("are the same of everything, and stay so through late events, their repair and a fold", async () => {
+    const tenant = await living();
+    const all = { checked: 11, differing: 0, racing: 0, notReady: 0, differences: [], next: null };
+    expect(await run(tenant, { all: true })).toMatchObject({ ...all, entities: { card: 8, shop: 3 } });
+    const repairs = await Repairs.open(world, stream, newer);
+    const late = payments(25, NOW - 4 * DAY + HOUR, SEAL);
+    await stream.stream(newer.plan, tenant, late);
+    await repairs.queue(tenant, late);
+    expect(await run(tenant, { all: true })).toMatchObject(all);
+    expect(await repairs.round()).toMatchObject({ pending: 0 });
+    expect(await run(tenant, { all: true })).toMatchObject(all);
+    await stream.seal(newer.plan, NOW - 2 * MINUTE);
+    await stream.stream(newer.plan, tenant, payments(10, NOW - MINUTE, NOW));
+    expect(await run(tenant, { all: true })).toMatchObject(all);
+  });
+
+  it("differ where the store has lost or kept too much: with entity, feature and both values, until it is rebuilt", async () => {
+    const tenant = await living();
+    const fields = (await command(tenant, "c1", "HKEYS")) as Buffer[];
+    await command(tenant, "c1", "HDEL", ...fields.filter((field) => field.length === 5 && field[0]! < 64).slice(0, 3));
+    await command(tenant, "c2", "DEL");
+    await command(tenant, "c77", "HSET", ...((await command(tenant, "c3", "HGETALL")) as Buffer[]));
+    const report = await run(tenant, { all: true });
+    expect(report).toMatchObject({ checked: 12, differing: 3, racing: 0 });
+    expect([...new Set(report.differences.map(({ id }) => id))].sort()).toEqual(["c1", "c2", "c77"]);
+    const lifetime = report.differences.find(({ id, feature }) => id === "c1" && feature === "cards:n_lifetime")!;
+    expect(lifetime.offline.value as number).toBeGreaterThan(lifetime.online.value as number);
+    expect(report.differences.find(({ id }) => id === "c2")!.online.status).toBe("NOT_FOUND");
+    expect(report.differences.find(({ id }) => id === "c77")!.offline).toEqual({
+      value: null,
+      status: "NOT_FOUND",
+      eventTimeMs: null,
+    });
+    const one = await run(tenant, { tenant, entity: "card", id: "c1" });
+    expect(one).toMatchObject({ checked: 1, differing: 1, next: null });
+    await rebuildEntity(stream.ports(newer), { tenant, entity: "card", id: "c1" });
+    expect(await run(tenant, { tenant, entity: "card", id: "c1" })).toMatchObject({ checked: 1, differing: 0 });
+  });
+
+  it("are looked at again while the archive is still being written, and where an event comes between", async () => {
+    const tenant = await living();
+    const event = { ...payments(1, NOW - MINUTE, NOW)[0]!, card: "c1" };
+    // Applied, and archived only after the first look: as an invocation that is slow.
+    let looks = 0;
+    const slow: Partial<VerifyPorts> = {
+      archived: async (of, instants) => {
+        looks++;
+        const { plan, mirror, duck } = stream.ports(newer);
+        const answers = await archivedAnswers({ plan, mirror, duck }, of, instants);
+        if (looks > 1) return answers;
+        const hidden = answers.columns.map((column) => ({ ...column, statuses: column.statuses.map(() => 0) }));
+        return { ...answers, columns: hidden };
+      },
+    };
+    const ask = { tenant, entity: "card", id: "c1" };
+    expect(await run(tenant, ask, slow)).toMatchObject({ checked: 1, differing: 0, racing: 0 });
+    expect(looks).toBe(2);
+    // It becomes visible between the two clocks of each read.
+    let busy = 0;
+    const racing: Partial<VerifyPorts> = {
+      clocks: async () => {
+        const clocks = await primaryClocks(stream.connection);
+        if (busy++ % 2 === 0) await stream.stream(newer.plan, tenant, [{ ...event, id: `busy${busy}` }]);
+        return clocks;
+      },
+    };
+    expect(await run(tenant, ask, racing)).toMatchObject({ checked: 1, differing: 0, racing: 1 });
+    expect(busy).toBe(8);
+    expect(await run(tenant, ask)).toMatchObject({ checked: 1, differing: 0, racing: 0 });
+  });
+
+  it("are not compared beyond the archive's beginning, nor in a store that is not whole", async () => {
+    const tenant = await living();
+    const report = await run(tenant, { sample: 5 }, { archiveFromMs: async () => NOW - 2 * DAY });
+    expect(report).toMatchObject({ checked: 8, differing: 0 });
+    // Views with a lifetime, and those of seven days.
+    expect(report.notReady).toBeGreaterThan(8);
+    const controls = new ControlHashes(stream.connection, newer.plan);
+    await controls.setState(1, ["ok"], "failover");
+    await expect(run(tenant, { sample: 5 })).rejects.toMatchObject({
+      code: "store_degraded",
+      message: "the online store is not whole: failover",
+    });
+  });
+
+  it("are gone through in parts, each entity once", async () => {
+    const tenant = await living();
+    const seen: string[] = [];
+    let after: string | undefined;
+    let calls = 0;
+    do {
+      const { plan } = newer;
+      const report = await runVerify(
+        {
+          ...{ plan, clock: () => 10, tenants: async () => [tenant, "another"] },
+          storeIds: async () =>
+            new Map([[`${tenant}/card`, new Set(Array.from({ length: 4_100 }, (_, i) => `c${i}`))]]),
+          archiveIds: async (_, entity) => (entity === "shop" ? ["s1"] : ["c1", "c9999"]),
+          verify: async (of) => {
+            seen.push(...of.ids.map((id) => `${of.tenant}/${of.entity}/${id}`));
+            return {
+              checked: of.ids.length,
+              racing: 0,
+              differing: 0,
+              notReady: 0,
+              differences: [],
+              objects: 0,
+              bytes: 0,
+            };
+          },
+        },
+        { all: true, after },
+        0,
+      );
+      after = report.next ?? undefined;
+      calls++;
+    } while (after !== undefined && calls < 20);
+    expect(calls).toBeGreaterThan(3);
+    expect(seen.length).toBe(new Set(seen).size);
+    expect(seen.length).toBe(4_101 + 1 + 2 + 1);
+  });
+
+  it("of an id need its tenant and type, of a type one that there is", async () => {
+    const tenant = await living();
+    await expect(run(tenant, { id: "c1" })).rejects.toMatchObject({
+      code: "verify_request",
+      message: "an id is one entity's of one tenant",
+    });
+    await expect(run(tenant, { tenant, entity: "cards", id: "c1" })).rejects.toMatchObject({
+      code: "entity_unknown",
+      message: "no entity with features of events is named cards",
+      repair: "use card, shop",
+    });
+  });
+});
