@@ -49,7 +49,6 @@ export class Verifier extends Construct {
     ]);
     board.alarm({
       runbook: "online-differs-from-archive",
-      of: "verify",
       meaning: "What the online store serves is not what the archive says, or nobody has compared them for a day.",
       metric: verifyMetric("EntitiesDiffering", "Sum"),
       comparison: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,

@@ -135,6 +135,7 @@ test("an alarm's dimensions are those that the functions' metrics have", () => {
     "service materialize",
     "service replay",
     "service snapshot",
+    "service verify",
     "view merchant_risk",
   ]);
   for (const alarm of own) expect(alarm["Dimensions"]).toHaveLength(1);

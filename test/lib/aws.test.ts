@@ -166,13 +166,23 @@ describe("functions in the VPC need gateway endpoints, and ingest that of Kinesi
       .filter(([, { Properties }]) => Properties["VpcConfig"])
       .map(([, { Properties }]) => Properties["FunctionName"]);
     expect(inside.sort()).toEqual(
-      ["aggregate", "api", "build", "control", "ingest", "materialize", "repair", "replay", "snapshot", "sweep"].map(
-        (name) => `freshet-prod-${name}`,
-      ),
+      [
+        "aggregate",
+        "api",
+        "build",
+        "control",
+        "ingest",
+        "materialize",
+        "repair",
+        "replay",
+        "snapshot",
+        "sweep",
+        "verify",
+      ].map((name) => `freshet-prod-${name}`),
     );
   });
 
-  test.each(["aggregate", "api", "build", "control", "materialize", "repair", "replay", "snapshot", "sweep"])(
+  test.each(["aggregate", "api", "build", "control", "materialize", "repair", "replay", "snapshot", "sweep", "verify"])(
     "%s calls nothing but S3, DynamoDB and the store",
     (name) => {
       // Kinesis and KMS stay in the list of `aggregate`: Lambda's poller and S3 use them, in the role's name, from outside.
@@ -229,7 +239,7 @@ describe("everything on the wire is encrypted", () => {
     expect([group["TransitEncryptionEnabled"], group["TransitEncryptionMode"]]).toEqual([true, "required"]);
   });
 
-  test.each(["aggregate", "api", "control", "replay", "snapshot", "sweep"])(
+  test.each(["aggregate", "api", "control", "replay", "snapshot", "sweep", "verify"])(
     "%s is told to use TLS, cluster mode and IAM",
     (name) => {
       const variables = functionNamed(name).Properties["Environment"].Variables;
@@ -497,6 +507,7 @@ describe("schedules", () => {
       "freshet-prod-replay": "rate(1 minute)",
       "freshet-prod-snapshot": "rate(15 minutes)",
       "freshet-prod-sweep": "rate(1 hour)",
+      "freshet-prod-verify": "rate(1 day)",
     });
   });
 });

@@ -25,7 +25,7 @@ const accepted: readonly Accepted[] = [
   },
   {
     rule: /^AwsSolutions-IAM5\[Resource::\*\]$/,
-    at: /(Aggregate|Control|Sweep|Snapshot|Build|Materialize|Repair|Replay|Read|Ingest)\/Role\/DefaultPolicy/,
+    at: /(Aggregate|Control|Sweep|Snapshot|Build|Materialize|Repair|Verify|Replay|Read|Ingest)\/Role\/DefaultPolicy/,
     reason: "Lambda asks for the network interface actions on every resource; the functions' code is denied them",
   },
   {
@@ -36,7 +36,7 @@ const accepted: readonly Accepted[] = [
   },
   {
     rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|compacted|compaction|values)\/\*\]$/,
-    at: /(Build|Materialize|Repair)\/Role\/DefaultPolicy/,
+    at: /(Build|Materialize|Repair|Verify)\/Role\/DefaultPolicy/,
     reason:
       "a build reads the whole archive of a stream, a batch view's run adds to its values, and nothing else in its bucket",
   },
