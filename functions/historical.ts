@@ -6,6 +6,7 @@ import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
 import { HistoricalJobs } from "../adapters/historical-jobs.ts";
 import { definitions } from "../features/index.ts";
 import { plan } from "../features/plan.ts";
+import { FUNCTION_BYTES } from "./shared/archive-room.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { runHistorical } from "./shared/historical-run.ts";
 import { describeError, logger } from "./shared/observability.ts";
@@ -29,7 +30,16 @@ export async function handler(event: DynamoDBStreamEvent, context: Pick<Context,
     if (job === null) continue;
     await runHistorical(
       {
-        ...{ plan, services: definitions.services, jobs, s3, bucket, memoryMb, clock: Date.now },
+        ...{
+          plan,
+          services: definitions.services,
+          jobs,
+          s3,
+          bucket,
+          memoryMb,
+          maxBytes: FUNCTION_BYTES,
+          clock: Date.now,
+        },
         onFault: (error, of) => logger.error("historical job failed", { ...of, ...describeError(error) }),
       },
       job,

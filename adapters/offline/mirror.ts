@@ -41,12 +41,23 @@ export class ArchiveMirror {
   readonly #s3: Pick<S3Client, "send">;
   readonly bucket: string;
   readonly #folder: string;
+  readonly #maxBytes: number;
+  #fetched = 0;
 
-  /** @param options.folder kept between runs; objects are laid out in it by their keys */
-  constructor({ s3, bucket, folder }: { s3: Pick<S3Client, "send">; bucket: string; folder: string }) {
-    this.#s3 = s3;
-    this.bucket = bucket;
-    this.#folder = join(folder, bucket);
+  /**
+   * @param options.folder kept between runs; objects are laid out in it by their keys
+   * @param options.maxBytes of objects that may be fetched in all. @default what the disk takes
+   */
+  constructor(options: {
+    readonly s3: Pick<S3Client, "send">;
+    readonly bucket: string;
+    readonly folder: string;
+    readonly maxBytes?: number;
+  }) {
+    this.#s3 = options.s3;
+    this.bucket = options.bucket;
+    this.#folder = join(options.folder, options.bucket);
+    this.#maxBytes = options.maxBytes ?? Number.POSITIVE_INFINITY;
   }
 
   /** Where an object lies once it is fetched. */
@@ -133,7 +144,8 @@ export class ArchiveMirror {
   /**
    * Brings objects into the folder, each checked once as it comes: whole, of the right checksum and of a known version.
    * @returns keys that are gone meanwhile (list again), and what was left out as damaged
-   * @throws RecordError `archive_corrupt` or `archive_version` naming the object; InfrastructureError `archive_unavailable`, `offline_disk`
+   * @throws RecordError `archive_corrupt` or `archive_version` naming the object; InfrastructureError `archive_unavailable`, `offline_disk`;
+   *   FreshetError `range_too_large` before anything is fetched
    */
   async fetch(
     objects: readonly ArchiveObjectInfo[],
@@ -143,6 +155,8 @@ export class ArchiveMirror {
     const corrupt: Corruption[] = [];
     const wanted = objects.filter(({ key }) => !this.#use(key));
     const total = wanted.reduce((sum, { bytes }) => sum + bytes, 0);
+    this.#requireRoom(total);
+    this.#fetched += total;
     let done = 0;
     await forEachLimited(wanted, CONCURRENT_GETS, async ({ key, bytes }) => {
       const body = await this.get(key);
@@ -157,6 +171,15 @@ export class ArchiveMirror {
       onProgress?.(total === 0 ? 1 : done / total);
     });
     return { gone, corrupt };
+  }
+
+  #requireRoom(bytes: number): void {
+    const all = this.#fetched + bytes;
+    if (all <= this.#maxBytes) return;
+    const [held, room] = [all, this.#maxBytes].map((each) => `${(each / 1e6).toFixed(1)} MB`);
+    throw new FreshetError("range_too_large", `the range holds ${held} of the archive, and there is room for ${room}`, {
+      repair: "take a shorter range, or use freshet training-set on a machine with a larger disk",
+    });
   }
 
   /** Whether an object is there already. Its file's time says when it was last wanted, for `prune`. */

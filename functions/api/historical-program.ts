@@ -33,6 +33,7 @@ if (job !== null) {
       s3: new S3Client({ ...DURABLE_CLIENT, forcePathStyle: process.env["AWS_ENDPOINT_URL"] !== undefined }),
       bucket: requireEnvironment("archiveBucket"),
       memoryMb: MEMORY_MB,
+      maxBytes: Number.POSITIVE_INFINITY,
       clock: Date.now,
       onFault: (error, of) => logToStderr("historical job failed", of, error),
     },

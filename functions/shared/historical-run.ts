@@ -16,6 +16,7 @@ import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
+import { archiveRoom } from "./archive-room.ts";
 
 export interface RunHistorical {
   readonly plan: Plan;
@@ -25,6 +26,8 @@ export interface RunHistorical {
   readonly bucket: string;
   /** For DuckDB. */
   readonly memoryMb: number;
+  /** Of the archive, that one job may read; half of the disk at most. */
+  readonly maxBytes: number;
   readonly clock: () => number;
   /** Told of a failure that is not the caller's. */
   readonly onFault: (error: unknown, job: { tenant: string; id: string }) => void;
@@ -74,7 +77,7 @@ async function build(options: RunHistorical, job: HistoricalJob, report: (progre
   const folder = mkdtempSync(join(tmpdir(), "freshet-historical-"));
   const session = await DuckSession.open({ folder, memoryMb });
   try {
-    const mirror = new ArchiveMirror({ s3, bucket, folder });
+    const mirror = new ArchiveMirror({ s3, bucket, folder, maxBytes: Math.min(options.maxBytes, archiveRoom(folder)) });
     const out = join(folder, "set");
     const manifest = await buildTrainingSet(session, {
       plan,

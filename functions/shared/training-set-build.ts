@@ -14,6 +14,7 @@ import { FreshetError } from "../../core/errors.ts";
 import { checkTenant } from "../../core/event.ts";
 import { parseIsoOrDay } from "../../core/iso-time.ts";
 import type { Plan } from "../../core/plan.ts";
+import { archiveRoom, FUNCTION_BYTES } from "./archive-room.ts";
 import type { TrainingInput } from "./training-pipeline.ts";
 
 export interface BuildPorts {
@@ -71,7 +72,8 @@ export async function buildForTraining(
   const out = join(folder, "set");
   const session = await DuckSession.open({ folder: join(folder, "duckdb"), memoryMb: ports.memoryMb });
   try {
-    const mirror = new ArchiveMirror({ s3, bucket: ports.archiveBucket, folder: join(folder, "mirror") });
+    const maxBytes = Math.min(FUNCTION_BYTES, archiveRoom(folder));
+    const mirror = new ArchiveMirror({ s3, bucket: ports.archiveBucket, folder: join(folder, "mirror"), maxBytes });
     await buildTrainingSet(session, {
       plan,
       service,

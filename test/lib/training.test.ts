@@ -1,8 +1,10 @@
 /** The training machine: what it asks SageMaker for, what its roles may, and that both targets run the same states. */
+import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { TRAINING_METRICS } from "../../core/training.ts";
 import { awsTarget } from "../../lib/targets/aws.ts";
 import { localTarget } from "../../lib/targets/local.ts";
+import { resolved, shapeErrors } from "../support/aws-request.ts";
 import { definitionOf } from "../support/state-machine.ts";
 import { type Synthesized, synthesize, synthesizeAws } from "./synthesized.ts";
 
@@ -72,6 +74,61 @@ describe("the training machine", () => {
       expect(JSON.stringify(allowed.Resource)).toContain(`:model-package-group/${ModelPackageGroupName}`);
       expect(JSON.stringify(allowed.Resource)).toContain(`:model-package/${ModelPackageGroupName}/*`);
     }
+  });
+
+  describe("asks SageMaker for what its published model takes", () => {
+    const state = {
+      ...{ tenant: "team-a", service: "fraud", group: "fraud", champion: "s3://training/training-sets/champions/j/" },
+      ...{ job_name: "fraud-nightly-2026-11-21", training_set: "s3://training/training-sets/mine/" },
+      hyperparameters: { service: "fraud", plan_hash: "0123456789abcdef", tenant: "team-a", num_trees: "500" },
+      job: { model: "s3://training/jobs/fraud-nightly-2026-11-21/output/model.tar.gz" },
+      registered: { version: 12 },
+    };
+    const execution = { Id: "arn:aws:states:eu-west-1:123456789012:execution:freshet-prod-training:nightly" };
+    // What CloudFormation puts in for references.
+    const put = (given: unknown) =>
+      JSON.parse(
+        JSON.stringify(given)
+          .replace(/<[^<>"]*JobRole[^<>"]*>/g, "arn:aws:iam::123456789012:role/job")
+          .replace(/<[^<>"]*[kK]ey[^<>"]*>/g, "arn:aws:kms:eu-west-1:123456789012:key/0123")
+          .replace(/<[^<>"]*>/g, "part"),
+      );
+    const request = (name: string) => put(resolved(States[name].Parameters, state, execution));
+
+    test.each([
+      ["Train", "CreateTrainingJob"],
+      ["List", "CreateModelPackage"],
+    ])("%s: %s", (name, operation) => {
+      expect(shapeErrors("sagemaker", operation, request(name))).toEqual([]);
+    });
+
+    test("a version is listed by its service, number and set, under a token that is the execution's", () => {
+      expect(request("List")).toMatchObject({
+        ModelPackageGroupName: "freshet-prod-fraud",
+        ModelPackageDescription: "fraud@12 of tenant team-a",
+        CustomerMetadataProperties: {
+          service: "fraud",
+          tenant: "team-a",
+          version: "12",
+          training_set: state.training_set,
+        },
+        ClientToken: createHash("md5").update(execution.Id).digest("hex"),
+      });
+    });
+
+    test("and the model is one that refuses", () => {
+      const good = request("List");
+      const errors = (change: object) => shapeErrors("sagemaker", "CreateModelPackage", { ...good, ...change });
+      const token = `a:${"b".repeat(36)}`;
+      expect(errors({ ModelApprovalStatus: "approved", ClientToken: token })).toEqual([
+        expect.stringMatching(/ModelApprovalStatus is none of Approved, /),
+        expect.stringMatching(/ClientToken is longer than 36/),
+        expect.stringMatching(/ClientToken does not match /),
+      ]);
+      const [told] = errors({ CustomerMetadataProperties: { version: 12 }, ModelPackage: "fraud" });
+      expect(told).toMatch(/Invalid type for parameter /);
+      expect(told).toMatch(/Unknown parameter in input: "ModelPackage"/);
+    });
   });
 
   test("waits for a SageMaker job, without a network, that ends in time", () => {

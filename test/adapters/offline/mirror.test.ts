@@ -12,6 +12,33 @@ vi.mock("node:fs/promises", async (original) => {
   return { ...fs, writeFile: vi.fn(fs.writeFile) };
 });
 
+it("a mirror with a limit refuses what is too much in all before it fetches any of it", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "freshet-mirror-"));
+  let fetched = 0;
+  const body = { transformToByteArray: async () => encodeArchive([]) };
+  const send = async () => {
+    fetched++;
+    return { Body: body };
+  };
+  try {
+    const mirror = new ArchiveMirror({ s3: { send } as never, bucket: "b", folder, maxBytes: 10_000_000 });
+    const object = (name: string, bytes: number) => ({ key: `raw/${name}.ndjson.zst`, bytes });
+    const first = [object("a", 4_000_000), object("b", 4_000_000)];
+    await mirror.fetch(first);
+    // What is there already takes no more room.
+    await mirror.fetch([...first, object("c", 2_000_000)]);
+    expect(fetched).toBe(3);
+    await expect(mirror.fetch([...first, object("d", 1), object("e", 2_300_000)])).rejects.toMatchObject({
+      code: "range_too_large",
+      message: "the range holds 12.3 MB of the archive, and there is room for 10.0 MB",
+      repair: "take a shorter range, or use freshet training-set on a machine with a larger disk",
+    });
+    expect(fetched).toBe(3);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
 it.each(["ENOSPC", "EDQUOT"])("a mirror on a full disk says so, %s, and leaves no half of a file", async (code) => {
   const folder = mkdtempSync(join(tmpdir(), "freshet-mirror-"));
   const fs = await vi.importActual<typeof import("node:fs/promises")>("node:fs/promises");

@@ -15,12 +15,14 @@ import { DuckSession } from "../../../adapters/offline/duckdb.ts";
 import { packValues } from "../../../adapters/valkey/packed.ts";
 import { packedLine, writeLines } from "../../../adapters/values-format.ts";
 import { type PushedFeature, storedView } from "../../../core/pushed-feature.ts";
+import { definitions } from "../../../features/index.ts";
 import { createHistoricalPorts } from "../../../functions/api/historical-ports.ts";
 import { createJobQueue } from "../../../functions/api/historical-queue.ts";
 import { createKey, type Scope } from "../../../functions/api/keys.ts";
 import type { PushedPorts } from "../../../functions/api/pushed-ports.ts";
 import { listen, type RunningServer } from "../../../functions/api/server.ts";
 import { ENVIRONMENT } from "../../../functions/shared/environment.ts";
+import { runHistorical } from "../../../functions/shared/historical-run.ts";
 import { createBucket, createTable, startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
 import { FRAUD_START, labelRow, paymentRow } from "../../support/fraud-archive.ts";
 import { inferenceRow } from "../../support/inference-row.ts";
@@ -199,6 +201,24 @@ it("a job from the log has a row for what was scored, of its own tenant alone, a
   const rows = await session.rows(`SELECT * FROM read_parquet('${file}')`);
   session.close();
   expect(rows).toMatchObject([{ event_id: "p2", as_of_ms: BigInt(asOfMs), "request:amount": 21, label: 1 }]);
+});
+
+it("a job whose range is more than its machine takes says so, before it reads", async () => {
+  const jobs = table();
+  await jobs.create(queued("large", "function"));
+  const { s3 } = testClients(emulator.url);
+  const options = { plan, services: definitions.services, jobs, s3, bucket: BUCKET, memoryMb: 512, clock: Date.now };
+  await runHistorical(
+    { ...options, maxBytes: 10, onFault: (error) => expect.unreachable(String(error)) },
+    queued("large", "function"),
+  );
+  expect(await jobs.get("team-a", "large")).toMatchObject({
+    state: "failed",
+    error: {
+      code: "range_too_large",
+      detail: expect.stringMatching(/^the range holds .* and there is room for 0\.0 MB$/),
+    },
+  });
 });
 
 describe("the function that the table wakes", () => {
