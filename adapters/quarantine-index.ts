@@ -44,6 +44,23 @@ export interface QuarantineItem {
   readonly objectLine: number;
 }
 
+/** A record as people and programs are told of it. Whose it is they have asked for. */
+export const quarantineJson = (item: QuarantineItem) => ({
+  id: item.id,
+  stream: item.stream,
+  status: item.status,
+  reason: item.reason,
+  field: item.field,
+  message: item.message,
+  fingerprint: item.fingerprint,
+  shard: item.shard,
+  sequence: item.sequence,
+  sub_sequence: item.subSequence,
+  arrival_ms: item.arrivalMs,
+  size: item.size,
+  changed_ms: item.changedMs,
+});
+
 export interface QuarantineFilter {
   /** Null for records that no tenant answers for; undefined for everybody's, which is for operators. */
   readonly tenant?: string | null;

@@ -26,6 +26,9 @@ export interface OperatedDeployment {
   readonly buildFunction: string;
   readonly verifyFunction: string;
   readonly materializeFunction: string;
+  readonly replayFunction: string;
+  readonly quarantineBucket: string;
+  readonly quarantineTable: string;
   readonly keysTable: string;
   readonly auditTable: string;
   readonly auditRetentionDays: number;
@@ -85,6 +88,9 @@ export async function readDeployment(stage: string, config: ClientConfig): Promi
       buildFunction: output("BuildFunction"),
       verifyFunction: output("VerifyFunction"),
       materializeFunction: output("MaterializeFunction"),
+      replayFunction: output("ReplayFunction"),
+      quarantineBucket: output("QuarantineBucket"),
+      quarantineTable: output("QuarantineTable"),
       keysTable: output("KeysTable"),
       auditTable: output("AuditTable"),
       auditRetentionDays: Number(output("AuditRetentionDays")),

@@ -64,6 +64,11 @@ const COMMANDS: Readonly<Record<string, { description: string; load: () => Promi
     load: () => import("./commands/materialize.ts"),
   },
   compact: { description: "turn the archive into Parquet by event time", load: () => import("./commands/compact.ts") },
+  quarantine: {
+    description: "refused records: look, replay, drop",
+    load: () => import("./commands/quarantine.ts"),
+  },
+  replay: { description: "deliver a range of events again", load: () => import("./commands/replay.ts") },
   recover: { description: "bring the store back by replaying the broker", load: () => import("./commands/recover.ts") },
   chaos: { description: "break a runtime of its own and compare", load: () => import("./commands/chaos.ts") },
   clean: { description: "end every process and remove all state", load: () => import("./commands/clean.ts") },

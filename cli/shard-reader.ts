@@ -1,5 +1,10 @@
 /** Reads what the broker still holds of a shard, in batches that fit an invocation. */
-import { GetRecordsCommand, GetShardIteratorCommand, type KinesisClient } from "@aws-sdk/client-kinesis";
+import {
+  GetRecordsCommand,
+  GetShardIteratorCommand,
+  type GetShardIteratorInput,
+  type KinesisClient,
+} from "@aws-sdk/client-kinesis";
 
 /** Of one replayed batch as JSON: an invocation takes 6 MB. */
 const BATCH_BYTES = 5_000_000;
@@ -12,20 +17,21 @@ export interface ShardRecord {
   readonly data: Uint8Array;
 }
 
-/** Batches of a shard from an arrival on (null: from its beginning) up to its end at some moment after the call. */
+/**
+ * Batches of a shard up to its end at some moment after the call.
+ * @param from an arrival; a sequence, for what comes after it; null for the shard's beginning
+ */
 export async function* readShard(
   kinesis: Pick<KinesisClient, "send">,
   stream: string,
   shard: string,
-  fromMs: number | null,
+  from: number | string | null,
 ): AsyncGenerator<ShardRecord[]> {
   const { ShardIterator } = await kinesis.send(
     new GetShardIteratorCommand({
       StreamName: stream,
       ShardId: shard,
-      ...(fromMs === null
-        ? { ShardIteratorType: "TRIM_HORIZON" }
-        : { ShardIteratorType: "AT_TIMESTAMP", Timestamp: new Date(fromMs) }),
+      ...startOf(from),
     }),
   );
   let iterator = ShardIterator;
@@ -48,4 +54,12 @@ export async function* readShard(
     iterator = page.NextShardIterator;
   }
   if (batch.length > 0) yield batch;
+}
+
+function startOf(
+  from: number | string | null,
+): Pick<GetShardIteratorInput, "ShardIteratorType" | "Timestamp" | "StartingSequenceNumber"> {
+  if (from === null) return { ShardIteratorType: "TRIM_HORIZON" };
+  if (typeof from === "number") return { ShardIteratorType: "AT_TIMESTAMP", Timestamp: new Date(from) };
+  return { ShardIteratorType: "AFTER_SEQUENCE_NUMBER", StartingSequenceNumber: from };
 }

@@ -4,11 +4,14 @@ import type { Context } from "aws-lambda";
 import { FailedBatches } from "../adapters/failed-batches.ts";
 import { QuarantineIndex } from "../adapters/quarantine-index.ts";
 import { QuarantineJobs } from "../adapters/quarantine-jobs.ts";
+import { RawArchive } from "../adapters/raw-archive.ts";
 import type { StoreApplier } from "../adapters/valkey/applier.ts";
 import { FreshetError } from "../core/errors.ts";
 import type { Stream } from "../core/plan.ts";
 import { plan } from "../features/plan.ts";
+import { type AggregationPorts, aggregateBatch, type BatchResult } from "./shared/aggregation.ts";
 import { aggregationClients } from "./shared/aggregation-ports.ts";
+import { type ArchiveReplay, type ArchiveReplayReport, replayArchive } from "./shared/archive-replay.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { type FailedReplayReport, replayFailed } from "./shared/failed-replay.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
@@ -25,6 +28,7 @@ const kept = {
   table: requireEnvironment("quarantineTable"),
 };
 const batches = new FailedBatches(kept);
+const archive = new RawArchive({ s3, bucket: requireEnvironment("archiveBucket") });
 const quarantine = {
   index: new QuarantineIndex(kept),
   jobs: new QuarantineJobs(kept),
@@ -40,23 +44,55 @@ export type ReplayEvent =
       readonly kind?: "waiting" /** Tries batches again that are tried no more by themselves. */;
       readonly retryParked?: boolean;
     }
-  | { readonly kind: "quarantine"; readonly change: QuarantineChange /** Of this call. */; readonly budgetMs: number };
+  | { readonly kind: "quarantine"; readonly change: QuarantineChange; readonly budgetMs: number }
+  | { readonly kind: "archive"; readonly replay: ArchiveReplay; readonly budgetMs: number }
+  | {
+      readonly kind: "records";
+      readonly streamArn: string;
+      readonly shard: string;
+      readonly records: readonly { readonly sequence: string; readonly arrivalMs: number; readonly data: string }[];
+    };
+export type RecordsReport = Pick<BatchResult, "events" | "applied" | "duplicates" | "late" | "quarantined">;
 
+/** @param event.budgetMs of this call, which says `more` then */
 export async function handler(
   event: ReplayEvent,
   context: Pick<Context, "getRemainingTimeInMillis">,
-): Promise<FailedReplayReport | QuarantineChangeReport> {
-  const untilMs = Date.now() + context.getRemainingTimeInMillis() - RESERVE_MS;
+): Promise<FailedReplayReport | QuarantineChangeReport | ArchiveReplayReport | RecordsReport> {
+  const budgetMs = "budgetMs" in event ? event.budgetMs : Number.POSITIVE_INFINITY;
+  const untilMs = Date.now() + Math.min(budgetMs, context.getRemainingTimeInMillis() - RESERVE_MS);
+  const isOutOfTime = () => Date.now() > untilMs;
   // Once an invocation: another epoch may have begun since the last one.
   let applier: Promise<StoreApplier> | undefined;
   const portsFor = async (stream: Stream) => clients.portsFor(stream, await (applier ??= clients.applier(false)));
-  const isOutOfTime = () => Date.now() > untilMs;
-  if (event.kind === "quarantine") {
-    const endMs = Math.min(untilMs, Date.now() + event.budgetMs);
-    const report = await changeQuarantine({ ...quarantine, portsFor }, event.change, () => Date.now() > endMs);
-    logger.info("quarantine changed", { kind: event.change.kind, ...report });
-    return report;
+  try {
+    switch (event.kind) {
+      case "quarantine":
+        return await changeQuarantine({ ...quarantine, portsFor }, event.change, isOutOfTime);
+      case "archive": {
+        const aggregation = await portsFor(knownStream(event.replay.stream));
+        return await replayArchive({ archive, aggregation }, event.replay, isOutOfTime);
+      }
+      case "records": {
+        const records = event.records.map(({ data, ...one }) => ({ ...one, bytes: Buffer.from(data, "base64") }));
+        const again = { registeredAs: `again-${event.shard}` };
+        const aggregation = await portsFor(knownStream(event.streamArn));
+        const { events, ...counts } = await aggregateBatch(aggregation, event.shard, records, again);
+        const { applied, duplicates, late, quarantined } = counts;
+        return { events, applied, duplicates, late, quarantined };
+      }
+      default:
+        return await replayWaiting(portsFor, isOutOfTime, event);
+    }
+  } catch (error) {
+    logger.error("replay failed", { kind: event.kind ?? "waiting", ...describeError(error) });
+    throw error;
   }
+}
+
+type PortsFor = (stream: Stream) => Promise<AggregationPorts>;
+
+async function replayWaiting(portsFor: PortsFor, isOutOfTime: () => boolean, options: { retryParked?: boolean }) {
   const report = await replayFailed(
     {
       batches,
@@ -66,7 +102,7 @@ export async function handler(
       onFailure: (key, error) => logger.error("failed batch not replayed", { key, ...describeError(error) }),
     },
     isOutOfTime,
-    event,
+    options,
   );
   metrics.addDimension("service", "replay");
   metrics.addMetric("FailedBatches", MetricUnit.Count, report.waiting);
@@ -80,10 +116,11 @@ export async function handler(
   return report;
 }
 
-function knownStream(arn: string): Stream {
-  const stream = streamOf(plan, arn);
+/** @param of name in the plan, or ARN */
+function knownStream(of: string): Stream {
+  const stream = plan.streams.find(({ name }) => name === of) ?? streamOf(plan, of);
   if (stream !== null) return stream;
-  throw new FreshetError("stream_unknown", `the plan has no stream for ${arn}`, {
+  throw new FreshetError("stream_unknown", `the plan has no stream for ${of}`, {
     repair: "deploy the plan that has it, or remove the object",
   });
 }

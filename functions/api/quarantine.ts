@@ -10,12 +10,13 @@ import {
   type QuarantineIndex,
   type QuarantineItem,
   type QuarantineStatus,
+  quarantineJson,
   WAITING,
 } from "../../adapters/quarantine-index.ts";
 import type { QuarantineJob, QuarantineJobs } from "../../adapters/quarantine-jobs.ts";
 import { parseIsoOrDay } from "../../core/iso-time.ts";
 import type { Plan } from "../../core/plan.ts";
-import { quarantineGroups } from "../shared/quarantine-groups.ts";
+import { groupJson, quarantineGroups } from "../shared/quarantine-groups.ts";
 import { type JsonObject, readObject } from "./body.ts";
 import { MAX_QUERY_BYTES } from "./limits.ts";
 import { Problem, suggest } from "./problems.ts";
@@ -77,13 +78,7 @@ export function createQuarantineHandlers({
       checkParameters(query, [...SELECTORS, "status"], "GET /v1/quarantine");
       const filter = { ...filterOf(names, principal.tenant, query), statuses: statusesOf(query["status"]) };
       const { groups, complete } = await quarantineGroups(index, filter);
-      const shown = groups.map(({ firstMs, lastMs, sampleId, ...group }) => ({
-        ...group,
-        first_arrival_ms: firstMs,
-        last_arrival_ms: lastMs,
-        sample_id: sampleId,
-      }));
-      return answer(200, { groups: shown, complete }, requestId);
+      return answer(200, { groups: groups.map(groupJson), complete }, requestId);
     },
 
     async records({ c, principal, requestId }: Call) {
@@ -99,7 +94,7 @@ export function createQuarantineHandlers({
         found.push(...page.items);
         next = page.next;
       } while (next !== null && found.length < limit && ++reads < MAX_READS);
-      return answer(200, { records: found.map(recordJson), next }, requestId);
+      return answer(200, { records: found.map(quarantineJson), next }, requestId);
     },
 
     async show({ c, principal, requestId }: Call) {
@@ -111,7 +106,7 @@ export function createQuarantineHandlers({
       const { contract } = plan.streams.find(({ name }) => name === item.stream)!;
       const payload = bytes?.toString("base64") ?? null;
       const event = bytes === null ? null : decoded(() => ports.decode(contract, bytes));
-      return answer(200, { ...recordJson(item), payload, event }, requestId);
+      return answer(200, { ...quarantineJson(item), payload, event }, requestId);
     },
 
     replay: change("replay"),
@@ -133,22 +128,6 @@ const answer = (status: number, body: object, requestId: string, headers: Record
   status,
   body: JSON.stringify({ ...body, request_id: requestId }),
   headers: { ...NO_STORE, ...headers },
-});
-
-const recordJson = (item: QuarantineItem) => ({
-  id: item.id,
-  stream: item.stream,
-  status: item.status,
-  reason: item.reason,
-  field: item.field,
-  message: item.message,
-  fingerprint: item.fingerprint,
-  shard: item.shard,
-  sequence: item.sequence,
-  sub_sequence: item.subSequence,
-  arrival_ms: item.arrivalMs,
-  size: item.size,
-  changed_ms: item.changedMs,
 });
 
 const jobJson = ({ id, kind, state, createdMs, updatedMs, counts }: QuarantineJob) => ({

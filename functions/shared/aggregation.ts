@@ -7,15 +7,16 @@ import { type EventCodec, isHeartbeat } from "../../adapters/avro/event-codec.ts
 import { deaggregate } from "../../adapters/kpl.ts";
 import type { LateItem, LateQueue } from "../../adapters/late-queue.ts";
 import type { QuarantineWriter } from "../../adapters/quarantine.ts";
-import type { ApplyResult, EntityFate, StoreApplier } from "../../adapters/valkey/applier.ts";
+import type { EntityFate, StoreApplier } from "../../adapters/valkey/applier.ts";
 import type { PreparedEvent, RecordPacker } from "../../adapters/valkey/record.ts";
 import type { StatsUpdate } from "../../adapters/valkey/stats.ts";
 import type { BatchSpan, Watermark } from "../../adapters/valkey/watermark.ts";
 import { rowEraser } from "../../core/erasure.ts";
-import { FreshetError, InfrastructureError } from "../../core/errors.ts";
+import { InfrastructureError } from "../../core/errors.ts";
 import { checkEvent } from "../../core/event.ts";
 import type { Plan, Stream } from "../../core/plan.ts";
 import { floorTo } from "../../core/window.ts";
+import { applyAll } from "./apply-all.ts";
 import { type Conflicts, findConflicts } from "./identity-conflicts.ts";
 import { type Refused, refuse } from "./refusal.ts";
 
@@ -85,7 +86,7 @@ export async function aggregateBatch(
   const { candidates, refused } = decodeBatch(ports, shard, records);
   const protectedMs = again === null ? span.firstArrivalMs - stream.allowedLatenessMs : Number.POSITIVE_INFINITY;
   const stamp = await watermark.register(stream.name, span, lateStarts(stream, candidates, protectedMs));
-  const { fates, nowMs, failover, refusedLater } = await applyAll(ports, shard, candidates);
+  const { fates, nowMs, failover, refusedLater } = await applyCandidates(ports, shard, candidates);
   refused.push(...refusedLater);
   const rows: ArchiveRow[] = [];
   const late: LateItem[] = [];
@@ -156,7 +157,7 @@ export async function replayBatch(
   records: readonly StreamRecord[],
 ): Promise<number> {
   const { candidates } = decodeBatch(ports, shard, records);
-  const { fates } = await applyAll(ports, shard, candidates);
+  const { fates } = await applyCandidates(ports, shard, candidates);
   const rows = candidates.flatMap((candidate, i) => {
     const own = fates[i] ?? [];
     return own.every(isSealed) ? [] : [archiveRow(ports.stream, shard, candidate, own.map(asArchived))];
@@ -173,7 +174,11 @@ const spanOf = (shard: string, records: readonly StreamRecord[]): BatchSpan => (
 });
 
 /** Base tiles of events that the batch's arrival does not keep above the seal, ascending. Nearly always none. */
-function lateStarts(stream: Stream, candidates: readonly Candidate[], protectedMs: number): number[] {
+export function lateStarts(
+  stream: Stream,
+  candidates: readonly { readonly eventTimeMs: number }[],
+  protectedMs = Number.POSITIVE_INFINITY,
+): number[] {
   const starts = new Set<number>();
   for (const { eventTimeMs } of candidates) {
     if (eventTimeMs < protectedMs) starts.add(floorTo(eventTimeMs, stream.baseMs));
@@ -213,47 +218,22 @@ function decodeBatch(ports: AggregationPorts, shard: string, records: readonly S
   return { candidates, refused };
 }
 
-/**
- * Applies all events; when the store's function itself throws over one of them, applies them one by one and sets the
- * thrower aside. A null in `fates` stands for an event that was set aside here.
- */
-async function applyAll(ports: AggregationPorts, shard: string, candidates: readonly Candidate[]) {
-  const refusedLater: Refused[] = [];
-  try {
-    const result: ApplyResult = await ports.applier.apply(candidates.map(({ prepared }) => prepared));
-    return { ...result, refusedLater };
-  } catch (error) {
-    if (!isFunctionError(error)) throw error;
-  }
-  const fates: (readonly EntityFate[] | null)[] = [];
-  let nowMs: number | null = null;
-  let failover = false;
-  for (const candidate of candidates) {
-    try {
-      const one = await ports.applier.apply([candidate.prepared]);
-      fates.push(one.fates[0]);
-      nowMs = one.nowMs ?? nowMs;
-      failover ||= one.failover;
-    } catch (error) {
-      if (!isFunctionError(error)) throw error;
-      const { record, subSequence, bytes, fields } = candidate;
-      fates.push(null);
-      refusedLater.push(refuse(ports.stream, shard, record, subSequence, bytes, fields, error));
-    }
-  }
-  return { fates, nowMs, failover, refusedLater };
+/** Whatever the store's function throws over is set aside; a null in `fates` stands for it. */
+async function applyCandidates(ports: AggregationPorts, shard: string, candidates: readonly Candidate[]) {
+  const { thrown, ...result } = await applyAll(ports.applier, candidates);
+  const refusedLater = thrown.map(({ event: { record, subSequence, bytes, fields }, error }) =>
+    refuse(ports.stream, shard, record, subSequence, bytes, fields, error),
+  );
+  return { ...result, refusedLater };
 }
 
-const isFunctionError = (error: unknown): boolean =>
-  error instanceof FreshetError && error.code === "store_function_failed";
-
-const isSealed = ({ fate }: EntityFate): boolean => fate === "sealed";
-const isErased = ({ fate }: EntityFate): boolean => fate === "erased";
+export const isSealed = ({ fate }: EntityFate): boolean => fate === "sealed";
+export const isErased = ({ fate }: EntityFate): boolean => fate === "erased";
 const isDuplicate = ({ fate }: EntityFate): boolean => fate === "duplicate";
 /** Nearly all events: their fates go into the archive as they are. */
 const noneSealed = (fates: readonly EntityFate[]): fates is ArchiveRow["fates"] & typeof fates => !fates.some(isSealed);
 /** What is erased leaves no fate behind: `late` stands for it until the row is rid of it. */
-const asArchived = ({ entity, id, fate, visibleMs }: EntityFate): ArchiveRow["fates"][number] => ({
+export const asArchived = ({ entity, id, fate, visibleMs }: EntityFate): ArchiveRow["fates"][number] => ({
   entity,
   id,
   fate: fate === "sealed" || fate === "erased" ? "late" : fate,
@@ -261,7 +241,7 @@ const asArchived = ({ entity, id, fate, visibleMs }: EntityFate): ArchiveRow["fa
 });
 
 /** The row as the archive may hold it; null where it told of the erased alone. */
-function withoutErased({ plan, stream }: AggregationPorts, row: ArchiveRow, fates: readonly EntityFate[]) {
+export function withoutErased({ plan, stream }: AggregationPorts, row: ArchiveRow, fates: readonly EntityFate[]) {
   const subjects = fates.filter(isErased).map(({ entity, id }) => ({ entity, id }));
   return rowEraser(plan, stream, { subjects, beforeMs: Number.POSITIVE_INFINITY })(row);
 }

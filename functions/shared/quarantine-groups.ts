@@ -20,6 +20,13 @@ export interface QuarantineGroup {
   readonly message: string;
 }
 
+export const groupJson = ({ firstMs, lastMs, sampleId, ...group }: QuarantineGroup) => ({
+  ...group,
+  first_arrival_ms: firstMs,
+  last_arrival_ms: lastMs,
+  sample_id: sampleId,
+});
+
 /** Of 500 B an item in the mean, 10 MB. */
 const MAX_EXAMINED = 20_000;
 

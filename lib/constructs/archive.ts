@@ -59,6 +59,13 @@ export class Archive extends Construct {
     fn.allow(["s3:GetObject"], [this.bucket.arnForObjects("inference-log/*")]);
   }
 
+  /** To deliver again what has arrived lately: beside `grantWrite`. */
+  grantReplay(fn: NodeFunction): void {
+    fn.allow(["s3:ListBucket"], [this.bucket.bucketArn]);
+    fn.allow(["s3:GetObject"], [this.bucket.arnForObjects("raw/*")]);
+    fn.allow(["kms:Decrypt"], [this.key.keyArn]);
+  }
+
   /** To read the records, raw and compacted. */
   grantRead(fn: NodeFunction): void {
     fn.allow(["s3:ListBucket"], [this.bucket.bucketArn]);

@@ -43,6 +43,7 @@ export class Replayer extends Construct {
     });
     store.grantReadWrite(this.fn);
     archive.grantWrite(this.fn);
+    archive.grantReplay(this.fn);
     quarantine.grantReplay(this.fn);
     lateQueue.grantWrite(this.fn);
     controlTable.grantRead(this.fn);

@@ -1,0 +1,111 @@
+/**
+ * Delivers a range of arrivals again: from the archive, which the replay function reads, or from the broker, which is read here. What the
+ * store has is not counted again, so it may be ended anywhere and run twice.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { KinesisClientConfig } from "@aws-sdk/client-kinesis";
+import { createKinesisClient } from "../adapters/kinesis-client.ts";
+import { listStream } from "../adapters/kinesis-shards.ts";
+import type { RecordsReport, ReplayEvent } from "../functions/replay.ts";
+import type { ArchiveReplayReport } from "../functions/shared/archive-replay.ts";
+import type { OperatedDeployment } from "./deployment.ts";
+import type { Functions } from "./invoke.ts";
+import { addCounts, type ReplayCounts, type ReplayState } from "./replay-state.ts";
+import { readShard, type ShardRecord } from "./shard-reader.ts";
+
+export interface Replay {
+  readonly stream: string;
+  /** Arrivals, half-open. */
+  readonly fromMs: number;
+  readonly toMs: number;
+  readonly sealMs: number;
+  readonly dryRun: boolean;
+  readonly ratePerS: number | undefined;
+}
+
+export interface ReplayRun {
+  readonly deployment: OperatedDeployment;
+  readonly functions: Functions;
+  readonly signal: AbortSignal;
+  /** Where it goes on. */
+  readonly state: ReplayState;
+  /** What is done for good. @param share 0 to 1 */
+  readonly keep: (state: ReplayState, share: number) => void;
+}
+
+/** Of one call of the function: short enough to be told of. */
+const BUDGET_MS = 15_000;
+/** A shard's readers share its five calls a second. */
+const MAX_ATTEMPTS = 10;
+
+export async function replayFromArchive(replay: Replay, run: ReplayRun): Promise<ReplayCounts> {
+  const { functions, deployment, signal, keep } = run;
+  let { state } = run;
+  for (;;) {
+    signal.throwIfAborted();
+    const { stream, fromMs, toMs, sealMs, dryRun, ratePerS } = replay;
+    const event = {
+      kind: "archive",
+      replay: { stream, fromMs, toMs, sealMs, dryRun, ratePerS, after: state.after },
+      budgetMs: BUDGET_MS,
+    } satisfies ReplayEvent;
+    const report = await functions.invoke<ArchiveReplayReport>(deployment.replayFunction, event);
+    state = { ...state, after: report.after, counts: addCounts(state.counts, report) };
+    keep(state, report.objects === 0 ? 1 : report.objectsDone / report.objects);
+    if (report.state === "done") return state.counts;
+  }
+}
+
+export async function replayFromBroker(replay: Replay, run: ReplayRun): Promise<ReplayCounts> {
+  const { deployment, signal, keep } = run;
+  const kinesis = createKinesisClient({
+    ...(deployment.clientConfig as KinesisClientConfig),
+    maxAttempts: MAX_ATTEMPTS,
+  });
+  let { state } = run;
+  const startedMs = Date.now();
+  const eventsBefore = state.counts.events;
+  try {
+    const kinesisName = deployment.streams[replay.stream]!;
+    const { arn, shards } = await listStream(kinesis, kinesisName);
+    for (const [i, { id }] of shards.entries()) {
+      const from = state.shards[id] ?? replay.fromMs;
+      for await (const batch of readShard(kinesis, kinesisName, id, from)) {
+        signal.throwIfAborted();
+        const records = batch.filter(({ arrivalMs }) => arrivalMs >= replay.fromMs && arrivalMs < replay.toMs);
+        const counts = records.length === 0 ? {} : await deliver(replay, run, arn, id, records);
+        const last = batch[batch.length - 1]!;
+        state = { ...state, shards: { ...state.shards, [id]: last.sequence }, counts: addCounts(state.counts, counts) };
+        const within = (last.arrivalMs - replay.fromMs) / (replay.toMs - replay.fromMs);
+        keep(state, (i + Math.min(1, Math.max(0, within))) / shards.length);
+        // A shard is read in the order of arrivals.
+        if (last.arrivalMs >= replay.toMs) break;
+        if (replay.ratePerS === undefined) continue;
+        const dueMs = startedMs + ((state.counts.events - eventsBefore) / replay.ratePerS) * 1_000;
+        if (dueMs > Date.now()) await sleep(dueMs - Date.now(), undefined, { signal });
+      }
+    }
+    return state.counts;
+  } finally {
+    kinesis.destroy();
+  }
+}
+
+async function deliver(
+  { dryRun }: Replay,
+  { functions, deployment }: ReplayRun,
+  streamArn: string,
+  shard: string,
+  records: readonly ShardRecord[],
+): Promise<Partial<ReplayCounts>> {
+  // What is in a record is only known where it is opened: a dry run counts records.
+  if (dryRun) return { events: records.length };
+  const event = {
+    ...{ kind: "records" as const, streamArn, shard },
+    records: records.map(({ sequence, arrivalMs, data }) => ({
+      ...{ sequence, arrivalMs, data: Buffer.from(data).toString("base64") },
+    })),
+  } satisfies ReplayEvent;
+  const { quarantined, ...counts } = await functions.invoke<RecordsReport>(deployment.replayFunction, event);
+  return { ...counts, refused: quarantined };
+}
