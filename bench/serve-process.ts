@@ -75,6 +75,7 @@ async function dependencies(order: ListenOrder, keys: KeyStore): Promise<ApiDepe
     audit: { write: async () => {}, page: async () => ({ records: [], next: null }) },
     historical: null,
     quarantine: null,
+    erasures: null,
     pushed: order.definitions === "feast" ? pushedFrom(order.valkeyPort) : null,
     materialize: null,
     rebuild: null,

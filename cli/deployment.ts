@@ -25,11 +25,13 @@ export interface OperatedDeployment {
   readonly aggregateFunction: string;
   readonly buildFunction: string;
   readonly verifyFunction: string;
+  readonly eraseFunction: string;
   readonly materializeFunction: string;
   readonly replayFunction: string;
   readonly quarantineBucket: string;
   readonly quarantineTable: string;
   readonly keysTable: string;
+  readonly erasuresTable: string;
   readonly auditTable: string;
   readonly auditRetentionDays: number;
   readonly archiveBucket: string;
@@ -87,11 +89,13 @@ export async function readDeployment(stage: string, config: ClientConfig): Promi
       aggregateFunction: output("AggregateFunction"),
       buildFunction: output("BuildFunction"),
       verifyFunction: output("VerifyFunction"),
+      eraseFunction: output("EraseFunction"),
       materializeFunction: output("MaterializeFunction"),
       replayFunction: output("ReplayFunction"),
       quarantineBucket: output("QuarantineBucket"),
       quarantineTable: output("QuarantineTable"),
       keysTable: output("KeysTable"),
+      erasuresTable: output("ErasuresTable"),
       auditTable: output("AuditTable"),
       auditRetentionDays: Number(output("AuditRetentionDays")),
       archiveBucket: output("ArchiveBucket"),

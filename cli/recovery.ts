@@ -8,6 +8,7 @@ import { type ListedStream, listStream } from "../adapters/kinesis-shards.ts";
 import { FreshetError } from "../core/errors.ts";
 import type { ReplayEvent } from "../functions/aggregate.ts";
 import type { ControlEvent } from "../functions/control.ts";
+import type { EraseEvent } from "../functions/erase.ts";
 import type { ControlReport } from "../functions/shared/control-loop.ts";
 import type { OperatedDeployment } from "./deployment.ts";
 import { type Functions, openFunctions } from "./invoke.ts";
@@ -87,6 +88,9 @@ async function recoverOnce(
     progress("beginning a new epoch");
     await control({ kind: "restore" });
   }
+  // Before what is replayed: a store that was lost, or lacks a suffix, may have forgotten who is erased.
+  const forgotten: EraseEvent = { kind: "replant" };
+  await functions.invoke(deployment.eraseFunction, forgotten);
   const steps: RecoveryStep[] = [];
   for (const { name, kinesisName, listed } of streams) {
     const sealMs = found.seals[name];

@@ -2,12 +2,14 @@ import { CfnOutput } from "aws-cdk-lib";
 import type { Construct } from "constructs";
 import { Aggregator, type AggregatorProps } from "./constructs/aggregator.ts";
 import { Builder } from "./constructs/builder.ts";
+import { Eraser } from "./constructs/eraser.ts";
 import { Materializer } from "./constructs/materializer.ts";
 import { Repairer } from "./constructs/repairer.ts";
 import { Replayer } from "./constructs/replayer.ts";
 import type { SecureTable } from "./constructs/secure-table.ts";
 import { Snapshotter, type SnapshotterProps } from "./constructs/snapshotter.ts";
 import { Sweeper } from "./constructs/sweeper.ts";
+import type { TrainingData } from "./constructs/training-data.ts";
 import { Verifier } from "./constructs/verifier.ts";
 import { Watchkeeper } from "./constructs/watchkeeper.ts";
 import type { Deployment } from "./deployment.ts";
@@ -15,9 +17,11 @@ import { FreshetStack } from "./freshet-stack.ts";
 
 export interface AggregationStackProps extends Omit<AggregatorProps & SnapshotterProps, "deployment"> {
   readonly jobs: SecureTable;
+  readonly erasures: SecureTable;
+  readonly training: TrainingData;
 }
 
-/** Streams to online store: apply, advance the seal, sweep, keep snapshots, repair, build from the archive, run batch views, replay. Stateless. */
+/** Streams to online store: apply, advance the seal, sweep, keep snapshots, repair, build from the archive, run batch views, replay, erase. Stateless. */
 export class AggregationStack extends FreshetStack {
   readonly aggregator: Aggregator;
   readonly watchkeeper: Watchkeeper;
@@ -27,6 +31,7 @@ export class AggregationStack extends FreshetStack {
   readonly repairer: Repairer;
   readonly verifier: Verifier;
   readonly materializer: Materializer;
+  readonly eraser: Eraser;
   readonly replayer: Replayer;
 
   constructor(scope: Construct, deployment: Deployment, props: AggregationStackProps) {
@@ -41,6 +46,7 @@ export class AggregationStack extends FreshetStack {
     this.repairer = new Repairer(this, "Repairer", { deployment, ...props });
     this.verifier = new Verifier(this, "Verifier", { deployment, ...props });
     this.materializer = new Materializer(this, "Materializer", { deployment, ...props });
+    this.eraser = new Eraser(this, "Eraser", { deployment, ...props });
     this.replayer = new Replayer(this, "Replayer", { deployment, ...props });
     for (const [name, { lambda }] of Object.entries({
       AggregateFunction: this.aggregator.fn,
@@ -51,6 +57,7 @@ export class AggregationStack extends FreshetStack {
       BuildFunction: this.builder.fn,
       RepairFunction: this.repairer.fn,
       VerifyFunction: this.verifier.fn,
+      EraseFunction: this.eraser.fn,
       MaterializeFunction: this.materializer.fn,
       ReplayFunction: this.replayer.fn,
     })) {

@@ -17,7 +17,7 @@ export function addStacks(app: App, deployment: Deployment): void {
   const { store } = new OnlineStoreStack(app, deployment);
   const { archive, quarantine, lateQueue, controlTable, keys, models, jobs, audit, features } = storage;
   const ingest = new IngestStack(app, deployment, { streams, keys: storage.keys, store, audit });
-  const { aggregator, watchkeeper, sweeper, snapshotter, materializer, repairer, replayer, verifier } =
+  const { aggregator, watchkeeper, sweeper, snapshotter, materializer, repairer, replayer, verifier, eraser } =
     new AggregationStack(app, deployment, {
       streams,
       store,
@@ -27,6 +27,8 @@ export function addStacks(app: App, deployment: Deployment): void {
       controlTable,
       snapshots: storage.snapshots,
       jobs,
+      erasures: storage.erasures,
+      training: storage.training,
     });
   const serving = new ServingStack(app, deployment, {
     store,
@@ -37,6 +39,7 @@ export function addStacks(app: App, deployment: Deployment): void {
     features,
     controlTable,
     snapshots: storage.snapshots,
+    erasures: storage.erasures,
     archive,
     quarantine,
     ingest: ingest.fn,
@@ -58,6 +61,7 @@ export function addStacks(app: App, deployment: Deployment): void {
       materializer,
       snapshotter,
       replayer,
+      eraser,
       ...machines,
       serving.api,
     ],
@@ -74,6 +78,7 @@ export function addStacks(app: App, deployment: Deployment): void {
       historical.fn,
       materializer.fn,
       replayer.fn,
+      eraser.fn,
       serving.fn,
       serving.authorizer,
     ],

@@ -21,6 +21,7 @@ export interface ServingStackProps {
   readonly features: SecureTable;
   readonly controlTable: SecureTable;
   readonly snapshots: SecureTable;
+  readonly erasures: SecureTable;
   readonly archive: Archive;
   readonly quarantine: Quarantine;
   readonly ingest: NodeFunction;
@@ -54,6 +55,9 @@ export class ServingStack extends FreshetStack {
     props.models.grantServe(this.fn);
     props.archive.grantLogScores(this.fn);
     props.jobs.grantReadWrite(this.fn);
+    // Asks for erasures and tells of them; the function that does them is woken by the table.
+    props.erasures.grantRead(this.fn);
+    props.erasures.grantPutAndQuery(this.fn);
     props.audit.grantRecord(this.fn);
     props.quarantine.grantInspect(this.fn);
     props.archive.grantHistorical(this.fn);

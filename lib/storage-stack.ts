@@ -21,6 +21,7 @@ export class StorageStack extends FreshetStack {
   readonly jobs: SecureTable;
   /** Of entities, for reads while the online store does not answer. */
   readonly snapshots: SecureTable;
+  readonly erasures: SecureTable;
   readonly audit: AuditTrail;
   readonly features: SecureTable;
   readonly models: Models;
@@ -68,6 +69,14 @@ export class StorageStack extends FreshetStack {
       // What is taken by the API wakes the function that does it.
       changes: true,
     });
+    this.erasures = new SecureTable(this, "Erasures", {
+      deployment,
+      key,
+      name: "erasures",
+      environmentName: "erasuresTable",
+      // A request wakes the function that does it.
+      changes: true,
+    });
     this.audit = new AuditTrail(this, "Audit", { deployment, key });
     this.features = new SecureTable(this, "Features", {
       deployment,
@@ -94,6 +103,7 @@ export class StorageStack extends FreshetStack {
       KeysTable: this.keys.table.tableName,
       FeaturesTable: this.features.table.tableName,
       SnapshotsTable: this.snapshots.table.tableName,
+      ErasuresTable: this.erasures.table.tableName,
       JobsTable: this.jobs.table.tableName,
       AuditTable: this.audit.table.table.tableName,
       // Operators' commands write records, too.

@@ -72,6 +72,43 @@ export function adminRoutes(keyed: (scope: string) => object, failures: Route["r
       },
     },
     {
+      method: "post",
+      path: "/v1/erasures",
+      tags: ["Administration"],
+      summary: "Have entities erased from everything that holds them",
+      description:
+        "Answered alike whether or not anything is known of them. See docs/erasure.md for what becomes of what.",
+      ...keyed("admin"),
+      request: body(schemas.erasureRequest),
+      responses: {
+        202: json(schemas.erasureAnswer, "It has been taken, and begins within seconds."),
+        ...failures,
+        404: refused("There is no such entity type."),
+      },
+    },
+    {
+      method: "get",
+      path: "/v1/erasures",
+      tags: ["Administration"],
+      summary: "The tenant's erasures, newest first",
+      ...keyed("admin"),
+      request: { query: schemas.erasuresQuery },
+      responses: { 200: json(schemas.erasuresAnswer, "The newest of them."), ...failures },
+    },
+    {
+      method: "get",
+      path: "/v1/erasures/{id}",
+      tags: ["Administration"],
+      summary: "How far an erasure is, and what was found where",
+      ...keyed("admin"),
+      request: { params: id },
+      responses: {
+        200: json(schemas.erasureAnswer, "The record of it."),
+        ...failures,
+        404: refused("No such erasure."),
+      },
+    },
+    {
       method: "get",
       path: "/v1/audit",
       tags: ["Administration"],

@@ -88,3 +88,50 @@ export const revokedAnswer = z
     request_id: requestId,
   })
   .openapi("RevokedKey");
+
+export const erasureRequest = z
+  .strictObject({
+    subjects: z
+      .array(z.strictObject({ entity: z.string(), id: z.string().min(1).max(256) }))
+      .min(1)
+      .max(100)
+      .describe("Entities by their ids. A person is often several."),
+    block: z.boolean().optional().describe("Refuses what happens later too, for ever."),
+  })
+  .openapi("ErasureRequest", { example: { subjects: [{ entity: "card", id: "c1" }] } });
+const shownErasure = {
+  id: z.string(),
+  state: z.enum(["running", "confirming", "guarding", "done"]),
+  requested_by: z.string(),
+  requested_ms: z.number().int(),
+  before_ms: z.number().int().describe("Nothing that happened before counts any more."),
+  block: z.boolean(),
+  salt: z.string(),
+  hashes: z
+    .array(z.string())
+    .describe("Of each entity: SHA-256 over salt, tenant, entity and id, each with its length before it."),
+  online_ms: z.number().int().nullable().describe("When the online store had forgotten them."),
+  confirmed_ms: z.number().int().nullable().describe("When a whole look found nothing any more."),
+  wait_until_ms: z.number().int().nullable().describe("When it is looked again, or the ids are forgotten."),
+  round: z.number().int(),
+  step: z.string().nullable().describe("Under way; null between rounds."),
+  looks: z.array(
+    z.strictObject({
+      step: z.string(),
+      round: z.number().int(),
+      finished_ms: z.number().int(),
+      looked: z.number().int().describe("Objects looked through."),
+      rewritten: z.number().int().describe("Objects that held something."),
+      rows: z.number().int().describe("Rows that were changed or went."),
+      unreadable: z.array(z.string()),
+    }),
+  ),
+  affected: z.array(z.string()).describe("Features of others that count one fewer in what is built again."),
+  holding: z.array(z.string()).describe("Files that were made for users before, and hold them."),
+  error: z.strictObject({ code: z.string(), at_ms: z.number().int() }).nullable(),
+};
+export const erasureAnswer = z.strictObject({ ...shownErasure, request_id: requestId }).openapi("Erasure");
+export const erasuresAnswer = z
+  .strictObject({ erasures: z.array(z.strictObject(shownErasure)), request_id: requestId })
+  .openapi("Erasures");
+export const erasuresQuery = auditQuery.pick({ limit: true });

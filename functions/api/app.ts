@@ -4,6 +4,7 @@
  */
 import { Hono } from "hono";
 import type { AuditLog } from "../../adapters/audit-log.ts";
+import type { Erasures } from "../../adapters/erasure/erasures.ts";
 import { FallbackReader, type ReadBudget } from "../../adapters/fallback-reader.ts";
 import type { Publisher } from "../../adapters/kinesis-publisher.ts";
 import type { OnlineReader, SnapshotSource } from "../../adapters/online-store.ts";
@@ -14,6 +15,7 @@ import { createAdmission, type LimitPorts } from "./admission.ts";
 import { createAuditHandler } from "./audit.ts";
 import { createCatalogueHandlers } from "./catalogue.ts";
 import { createContextHandler } from "./context.ts";
+import { createErasureHandlers } from "./erasures.ts";
 import type { EventCodec } from "./event-check.ts";
 import { createEventsHandler } from "./events.ts";
 import { registerFamiliar } from "./familiar.ts";
@@ -86,6 +88,8 @@ export interface ApiDependencies {
   readonly audit: AuditLog | null;
   /** Counts who writes what, for the audit log. @default nobody does */
   readonly writes?: WriteLedger;
+  /** Null for a host that erases nothing. */
+  readonly erasures: Pick<Erasures, "create" | "get" | "list"> | null;
   /** Null for a host without registered features. */
   readonly pushed: PushedPorts | null;
   /** Null for a host that cannot have batch views run. */
@@ -164,6 +168,12 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
     }
     if (deps.audit !== null) {
       register("GET", "/v1/audit", "admin", createAuditHandler(deps.audit), { audit: "audit.read" });
+      if (deps.erasures !== null) {
+        const erasing = createErasureHandlers({ plan, erasures: deps.erasures, clock });
+        register("POST", "/v1/erasures", "admin", erasing.create, { audit: "erasures.create" });
+        register("GET", "/v1/erasures", "admin", erasing.list, { audit: "erasures.list" });
+        register("GET", "/v1/erasures/:id", "admin", erasing.one, { audit: "erasures.show" });
+      }
       const keys = createKeyHandlers({ keys: deps.keys, authenticate, clock });
       register("POST", "/v1/keys", "admin", keys.create, { audit: "keys.create" });
       register("GET", "/v1/keys", "admin", keys.list, { audit: "keys.list" });

@@ -4,6 +4,7 @@ import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { S3Client } from "@aws-sdk/client-s3";
 import { createAuditLog } from "../../adapters/audit-log.ts";
 import { EventCodec } from "../../adapters/avro/event-codec.ts";
+import { Erasures } from "../../adapters/erasure/erasures.ts";
 import { createKinesisClient } from "../../adapters/kinesis-client.ts";
 import { createKinesisPublisher } from "../../adapters/kinesis-publisher.ts";
 import { deaggregate } from "../../adapters/kpl.ts";
@@ -82,6 +83,12 @@ export function createDependencies(options: {
       clock: Date.now,
       onUnrecorded: (record, error) => options.log("audit record not written", { ...record }, error),
     }),
+    erasures: options.serve.read
+      ? new Erasures({
+          table: requireEnvironment("erasuresTable"),
+          dynamodb: new DynamoDBClient({ maxAttempts: 2, ...impatient(1_000) }),
+        })
+      : null,
     pushed: options.pushed,
     materialize: options.serve.read
       ? {

@@ -29,6 +29,7 @@ export const ENVIRONMENT = {
   auditTable: "FRESHET_AUDIT_TABLE",
   /** Days after which an audit record expires. */
   auditRetentionDays: "FRESHET_AUDIT_RETENTION_DAYS",
+  erasuresTable: "FRESHET_ERASURES_TABLE",
   jobsTable: "FRESHET_JOBS_TABLE",
   snapshotsTable: "FRESHET_SNAPSHOTS_TABLE",
   /** What a read of features may take in all, and what the online store may take of that, in ms. */

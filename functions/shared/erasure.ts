@@ -2,14 +2,10 @@
  * An erasure, from its request to the day on which its ids are forgotten (docs/erasure.md). It may be ended anywhere: the next run goes on
  * where the record says, and what is done twice changes nothing.
  */
-import { type Erasure, type ErasureLook, type Erasures, newSalt, proofOf } from "../../adapters/erasure/erasures.ts";
+import type { Erasure, ErasureLook, Erasures } from "../../adapters/erasure/erasures.ts";
 import { added, NOTHING_REWRITTEN } from "../../adapters/erasure/rewrite.ts";
-import { jobId } from "../../adapters/historical-jobs.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
-import { type ErasedEntity, erasedBeforeMs, FOR_EVER_MS } from "../../core/erasure.ts";
 import { FreshetError } from "../../core/errors.ts";
-import { FUTURE_LIMIT_MS } from "../../core/event.ts";
-import type { Plan } from "../../core/plan.ts";
 import {
   type ErasurePorts,
   eraseOnline,
@@ -20,62 +16,8 @@ import {
   stepsOf,
 } from "./erasure-steps.ts";
 
-export interface ErasureRequest {
-  readonly tenant: string;
-  readonly subjects: readonly ErasedEntity[];
-  /** Refuses events that happen later, too. */
-  readonly block: boolean;
-  readonly by: string;
-}
-
-/** Ids of one request: the archive is looked through once for all of them. */
-const MAX_SUBJECTS = 100;
 /** Longer than any function or compaction runs that had begun before. */
 export const CONFIRM_MS = 20 * 60_000;
-
-/** @param ending what no other erasure has */
-export function newErasure(plan: Plan, request: ErasureRequest, nowMs: number, ending: string): Erasure {
-  const { tenant, subjects, block } = request;
-  const salt = newSalt();
-  return {
-    tenant,
-    id: jobId(nowMs, ending),
-    state: "running",
-    subjects,
-    salt,
-    hashes: subjects.map((subject) => proofOf(salt, tenant, subject)),
-    block,
-    beforeMs: block ? FOR_EVER_MS : erasedBeforeMs(plan, nowMs, FUTURE_LIMIT_MS),
-    requestedBy: request.by,
-    requestedMs: nowMs,
-    round: 1,
-    step: null,
-    after: null,
-    partial: NOTHING_REWRITTEN,
-    looks: [],
-    affected: affectedFeatures(plan, subjects),
-    holding: [],
-    onlineMs: null,
-    confirmedMs: null,
-    waitUntilMs: null,
-    error: null,
-    version: 1,
-  };
-}
-
-/** Features of other entities that are computed from the erased one's key. */
-function affectedFeatures(plan: Plan, subjects: readonly ErasedEntity[]): string[] {
-  const keys = plan.entities.filter(({ name }) => subjects.some(({ entity }) => entity === name));
-  const isKey = (field: string | null) => keys.some(({ joinKey }) => joinKey === field);
-  const isErased = (entity: string) => subjects.some((subject) => subject.entity === entity);
-  return plan.views.flatMap((view) => {
-    const group = plan.groups[view.group];
-    if (isErased(view.entity)) return [];
-    return view.features
-      .filter(({ slots }) => slots.some((slot) => isKey(group.channels[group.slots[slot].channel].input.field)))
-      .map(({ name }) => name);
-  });
-}
 
 /** Another run has changed the record: that one goes on. */
 class Overtaken extends Error {}

@@ -98,6 +98,19 @@ export class Archive extends Construct {
     fn.set("archiveBucket", this.bucket.bucketName);
   }
 
+  /** To rewrite whatever holds an entity, to keep meanwhile which events were its own, and to look at what was made of it. */
+  grantErase(fn: NodeFunction): void {
+    const objects = (...folders: string[]) => folders.map((folder) => this.bucket.arnForObjects(`${folder}/*`));
+    fn.allow(["s3:ListBucket", "s3:ListBucketVersions"], [this.bucket.bucketArn]);
+    fn.allow(["s3:GetObject"], objects("compaction", "historical"));
+    fn.allow(
+      ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion"],
+      objects("raw", "compacted", "values", "inference-log", "erasures"),
+    );
+    fn.allow(["kms:Decrypt", "kms:GenerateDataKey"], [this.key.keyArn]);
+    fn.set("archiveBucket", this.bucket.bucketName);
+  }
+
   /** To replace raw objects and compacted ones by newer ones, and to end what was pushed. */
   grantCompact(fn: NodeFunction): void {
     const objects = (...folders: string[]) => folders.map((folder) => this.bucket.arnForObjects(`${folder}/*`));

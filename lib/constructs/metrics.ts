@@ -31,6 +31,8 @@ export type ServiceMetric = "ScoreLatencyMs" | "FeaturesMissing" | "Degraded";
 export type StoreMetric = "BucketsNotOk";
 /** What the snapshot function writes each round. */
 export type SnapshotMetric = "SnapshotAgeMs" | "SnapshotsWritten" | "SnapshotsTooLarge";
+/** What the erase function writes each five minutes. */
+export type ErasureMetric = "ErasureOldestMs";
 /** What the replay function writes each minute. */
 export type ReplayMetric = "FailedBatches" | "FailedBatchesParked" | "FailedBatchesReplayed";
 export type RouterMetric =
@@ -55,7 +57,7 @@ export function streamMetric(name: StreamMetric, stream: string, statistic: stri
 
 /** @param service a feature service of the plan, or the function `api`, `ingest`, `control`, `snapshot` or `replay` */
 export function serviceMetric(
-  name: ServiceMetric | RouterMetric | StoreMetric | SnapshotMetric | ReplayMetric,
+  name: ServiceMetric | RouterMetric | StoreMetric | SnapshotMetric | ReplayMetric | ErasureMetric,
   service: string,
   statistic: string,
 ): Metric {

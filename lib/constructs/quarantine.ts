@@ -61,6 +61,16 @@ export class Quarantine extends Construct {
     this.index.grantLookUp(fn);
   }
 
+  /** To take out what holds an entity. */
+  grantErase(fn: NodeFunction): void {
+    fn.allow(["s3:ListBucket", "s3:ListBucketVersions"], [this.bucket.bucketArn]);
+    const actions = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion"];
+    fn.allow(actions, [this.bucket.arnForObjects("quarantine/*")]);
+    fn.allow(["kms:Decrypt", "kms:GenerateDataKey"], [this.key.keyArn]);
+    fn.set("quarantineBucket", this.bucket.bucketName);
+    this.index.grantErase(fn);
+  }
+
   /** S3, because there Lambda stores the records themselves; a queue would get positions that retention outlives. */
   failureDestination(fn: NodeFunction): IEventSourceDlq {
     return {

@@ -118,6 +118,12 @@ export class SecureTable extends Construct {
     this.openForWriting(fn);
   }
 
+  /** To take an entity's items out. */
+  grantErase(fn: NodeFunction): void {
+    fn.allow(["dynamodb:DeleteItem", "dynamodb:Query"], [this.table.tableArn]);
+    this.openForWriting(fn);
+  }
+
   /** DynamoDB opens a table with the caller's permission on its key, for writes as for reads. */
   private openForWriting(fn: NodeFunction): void {
     fn.allow(

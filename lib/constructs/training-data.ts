@@ -39,6 +39,14 @@ export class TrainingData extends Construct {
     fn.allow(["kms:GenerateDataKey"], [this.key.keyArn]);
   }
 
+  /** To find the sets that hold an entity. */
+  grantLook(fn: NodeFunction): void {
+    fn.allow(["s3:ListBucket"], [this.bucket.bucketArn]);
+    fn.allow(["s3:GetObject"], [this.bucket.arnForObjects(`${SETS}/*`)]);
+    fn.allow(["kms:Decrypt"], [this.key.keyArn]);
+    fn.set("trainingBucket", this.bucket.bucketName);
+  }
+
   grantRead(fn: NodeFunction): void {
     fn.allow(
       ["s3:GetObject"],

@@ -6,7 +6,8 @@ import { DuckSession, sqlText } from "../../adapters/offline/duckdb.ts";
 import { entityEventsSql } from "../../adapters/offline/entity-events.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import { plan } from "../../features/plan.ts";
-import { type ErasureRequest, newErasure, replant, runErasure } from "../../functions/shared/erasure.ts";
+import { replant, runErasure } from "../../functions/shared/erasure.ts";
+import { type ErasureRequest, newErasure } from "../../functions/shared/erasure-request.ts";
 import { GUARD_MS } from "../../functions/shared/erasure-steps.ts";
 import { type ErasureWorld, MINUTE, startErasureWorld, type WorldEvent } from "../support/erasure-world.ts";
 

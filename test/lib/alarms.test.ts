@@ -131,6 +131,7 @@ test("an alarm's dimensions are those that the functions' metrics have", () => {
   expect([...new Set(others)].sort()).toEqual([
     "service api",
     "service control",
+    "service erase",
     "service ingest",
     "service materialize",
     "service replay",
@@ -150,6 +151,7 @@ test("the dashboard shows every metric that functions write, and all alarms", ()
     ...["ViewLagMs", "ViewRows", "ViewRunFailures"],
     ...["SnapshotAgeMs", "SnapshotsWritten", "ReadsWithoutStore", "FallbackMs", "BreakersOpened"],
     ...["RateLimited", "LimiterFallback", "EnrichmentsUnavailable", "PushedMissing", "ValuesDamaged"],
+    "ErasureOldestMs",
   ]) {
     expect(body).toContain(`Freshet\\\\\\",\\\\\\"${metric}`.replaceAll("\\\\\\", "\\"));
   }

@@ -6,9 +6,10 @@ const app = synthesizeAws("prod");
 /** From the streams of events; a table wakes those that do jobs. */
 const mappings = app
   .resources("AWS::Lambda::EventSourceMapping")
-  .filter(([id]) => !/\/(Historical|Materializer|Repairer|Builder)/.test(id));
+  .filter(([id]) => !/\/(Historical|Materializer|Repairer|Builder|Eraser)/.test(id));
 
 const functions = app.resources("AWS::Lambda::Function").filter(([, { Properties }]) => Properties["FunctionName"]);
+const DELETABLE = /KeysTable|LateQueueTable|ErasuresTable|QuarantineIndexTable|SnapshotsTable/;
 const group = app.resources("AWS::ElastiCache::ReplicationGroup")[0][1].Properties;
 const functionNamed = (name: string) => app.named("AWS::Lambda::Function", "FunctionName", `freshet-prod-${name}`);
 
@@ -171,6 +172,7 @@ describe("functions in the VPC need gateway endpoints, and ingest that of Kinesi
         "api",
         "build",
         "control",
+        "erase",
         "ingest",
         "materialize",
         "repair",
@@ -399,15 +401,19 @@ describe("least privilege", () => {
       expect(resources.join()).toContain(part);
   });
 
-  test("only the API may delete items, of keys, and repair, of the late queue that it works off", () => {
+  test("only the API may delete items, of keys, repair, of the late queue that it works off, and erasure, of what holds an entity", () => {
     const deleting = functions.flatMap(([, { Properties }]) => {
       const name = Properties["FunctionName"].replace("freshet-prod-", "");
       return statementsOf(name)
         .filter(({ Action }) => Action.includes("dynamodb:DeleteItem"))
-        .map(({ Resource }) => [name, /KeysTable|LateQueueTable/.exec(JSON.stringify(Resource))?.[0]]);
+        .flatMap(({ Resource }) => [Resource].flat().map((one) => [name, DELETABLE.exec(JSON.stringify(one))?.[0]]));
     });
     expect(deleting.sort()).toEqual([
       ["api", "KeysTable"],
+      ["erase", "ErasuresTable"],
+      ["erase", "LateQueueTable"],
+      ["erase", "QuarantineIndexTable"],
+      ["erase", "SnapshotsTable"],
       ["repair", "LateQueueTable"],
     ]);
   });
@@ -466,6 +472,16 @@ describe("least privilege", () => {
     expect(actionsOf("aggregate").filter((action) => /Delete/.test(action))).toEqual([]);
   });
 
+  test("the erase function may remove objects, versions too, of folders that hold entities, and of nothing else", () => {
+    const folders = statementsOf("erase")
+      .filter(({ Action }) => Action.includes("s3:DeleteObject"))
+      .flatMap(({ Action, Resource }) => {
+        expect(Action).toContain("s3:DeleteObjectVersion");
+        return [Resource].flat().map((one) => /"\/([a-z-]+)\/\*"/.exec(JSON.stringify(one))?.[1]);
+      });
+    expect(folders.sort()).toEqual(["compacted", "erasures", "inference-log", "quarantine", "raw", "values"]);
+  });
+
   test("no function has a wildcard in an action", () => {
     const wild = functions.flatMap(([id, { Properties }]) =>
       statementsOf(Properties["FunctionName"].replace("freshet-prod-", "")).flatMap(({ Action }) =>
@@ -501,6 +517,7 @@ describe("schedules", () => {
     const schedules = app.resources("AWS::Events::Rule").map(([, { Properties }]) => Properties);
     expect(Object.fromEntries(schedules.map(({ Name, ScheduleExpression }) => [Name, ScheduleExpression]))).toEqual({
       "freshet-prod-compact": "rate(1 hour)",
+      "freshet-prod-erase": "rate(5 minutes)",
       "freshet-prod-heartbeat": "rate(1 minute)",
       "freshet-prod-materialize": "rate(5 minutes)",
       "freshet-prod-repair": "rate(1 minute)",

@@ -97,9 +97,9 @@ describe("the local target", () => {
 
   test("brings every function's metrics to CloudWatch but the bridge's own", () => {
     const filters = local.resources("AWS::Logs::SubscriptionFilter").map(([, { Properties }]) => Properties);
-    expect(filters.map((filter) => filter["FilterPattern"])).toEqual(Array(14).fill('"_aws"'));
+    expect(filters.map((filter) => filter["FilterPattern"])).toEqual(Array(15).fill('"_aws"'));
     const sources = filters.map((filter) => JSON.stringify(filter["LogGroupName"]));
-    expect(new Set(sources).size).toBe(14);
+    expect(new Set(sources).size).toBe(15);
     expect(sources.filter((source) => /Bridge/.test(source))).toEqual([]);
   });
 

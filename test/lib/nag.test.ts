@@ -25,7 +25,7 @@ const accepted: readonly Accepted[] = [
   },
   {
     rule: /^AwsSolutions-IAM5\[Resource::\*\]$/,
-    at: /(Aggregate|Control|Sweep|Snapshot|Build|Materialize|Repair|Verify|Replay|Read|Ingest)\/Role\/DefaultPolicy/,
+    at: /(Aggregate|Control|Sweep|Snapshot|Build|Materialize|Repair|Verify|Replay|Erase|Read|Ingest)\/Role\/DefaultPolicy/,
     reason: "Lambda asks for the network interface actions on every resource; the functions' code is denied them",
   },
   {
@@ -39,6 +39,11 @@ const accepted: readonly Accepted[] = [
     at: /(Build|Materialize|Repair|Verify)\/Role\/DefaultPolicy/,
     reason:
       "a build reads the whole archive of a stream, a batch view's run adds to its values, and nothing else in its bucket",
+  },
+  {
+    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|compacted|compaction|values|inference-log|historical|quarantine|erasures|training-sets)\/\*\]$/,
+    at: /Erase\/Role\/DefaultPolicy/,
+    reason: "who is erased may be in any object of these folders, and nowhere else",
   },
   {
     rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(models|inference-log|historical|values|quarantine)\/\*\]$/,

@@ -501,6 +501,8 @@ it("every code that a request can cause is caused by a test", () => {
       "feature_conflict",
       "feature_declared",
     ],
+    // erasures.test.ts.
+    ...["erasure_unknown", "erasures_unavailable"],
     ...["feature_limit", "archive_unavailable", "catalogue_unavailable"],
     // Of models: models.store.test.ts; registry_unavailable below, alias_conflict in the registry's own test.
     ...["share_invalid", "alias_unknown", "model_version_unknown", "variant_absent", "gate_refused", "alias_conflict"],

@@ -36,11 +36,20 @@ const SUCCESS = new Set([200, 201, 202, 204]);
 const METHODS = ["get", "post", "put", "delete", "patch"];
 /** What differs between two answers to the same question. */
 const MOVING_HEADERS = /^(date|age|content-length|x-request-id|x-amz.*|ratelimit.*|retry-after|connection|keep-alive)$/;
-/** Of keys, audit records and jobs. */
+/** Of keys, audit records, erasures and jobs. */
 const NEW_ID =
-  /("id":"|\bkey )[a-z0-9]{12}\b|\d{13}-[0-9a-f]{12}|[0-9a-z]{8,9}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g;
+  /("id":"|\bkey )[a-z0-9]{12}\b|\d{13}-[0-9a-f]{12}|[0-9a-z]{8}-[0-9a-f]{12}|[0-9a-z]{8,9}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g;
 /** `served` is a sample of what the process has answered, the walk's own reads among them: one row in sixteen. */
-const MOVING_MEMBERS = new Set(["request_id", "event_id", "latency_ms", "progress", "expires_ms", "served"]);
+const MOVING_MEMBERS = new Set([
+  "request_id",
+  "event_id",
+  "latency_ms",
+  "progress",
+  "expires_ms",
+  "served",
+  "salt",
+  "hashes",
+]);
 
 /** @throws Error for a route of the document without an example, and for an example without a route */
 function routesOf(document: any, plan: Plan): Route[] {

@@ -164,6 +164,8 @@ export function describeErrors(target: ContractTarget): void {
           "/v1/models/{name}/aliases/{alias}",
           "/v1/audit",
           ...["", "/records", "/{id}", "/replay", "/drop", "/jobs/{job}"].map((end) => `/v1/quarantine${end}`),
+          "/v1/erasures",
+          "/v1/erasures/{id}",
           "/v1/keys",
           "/v1/keys/{id}",
           "/v1/keys/{id}/rotate",
@@ -203,8 +205,8 @@ export function describeErrors(target: ContractTarget): void {
         const schema = schemaOf(item.post?.requestBody.content["application/json"].schema ?? {});
         const example = schema.example ?? schemaOf(schema.anyOf?.[0] ?? {}).example;
         // A job is asked for in contract-historical.ts, on hosts that run them; features are registered in contract-pushed.ts,
-        // keys made in key-routes.test.ts, records replayed in quarantine.test.ts.
-        if (example === undefined || /\/(historical|register|push|keys|replay|drop)$/.test(path)) continue;
+        // keys made in key-routes.test.ts, records replayed in quarantine.test.ts, erasures asked for in erasures.test.ts.
+        if (example === undefined || /\/(historical|register|push|keys|replay|drop|erasures)$/.test(path)) continue;
         const reply = await call(path, { body: example });
         expect([path, reply.status, reply.body.detail]).toEqual([path, path.includes("events") ? 202 : 200, undefined]);
         taken.push(path);

@@ -2,6 +2,7 @@
 
 import type { AuditLog, AuditRecord } from "../../../adapters/audit-log.ts";
 import { EventCodec } from "../../../adapters/avro/event-codec.ts";
+import type { Erasure } from "../../../adapters/erasure/erasures.ts";
 import { hash64 } from "../../../adapters/hash.ts";
 import type { OutgoingRecord, Publisher, PublishOutcome } from "../../../adapters/kinesis-publisher.ts";
 import { deaggregate } from "../../../adapters/kpl.ts";
@@ -148,6 +149,24 @@ export function memoryAuditLog(): MemoryAuditLog {
   };
 }
 
+export function memoryErasures() {
+  const all: Erasure[] = [];
+  return {
+    all,
+    broken: false,
+    async create(erasure: Erasure) {
+      if (this.broken) throw new InfrastructureError("erasures_unavailable", "asking the table failed");
+      all.push(erasure);
+    },
+    get: async (tenant: string, id: string) => all.find((one) => one.tenant === tenant && one.id === id) ?? null,
+    list: async (tenant: string, limit: number) =>
+      all
+        .filter((one) => one.tenant === tenant)
+        .reverse()
+        .slice(0, limit),
+  };
+}
+
 /** Requests that are as if they had been done at once. @param state what becomes of each */
 export function memoryRequests(
   state: MaterializeRequest["state"],
@@ -212,6 +231,7 @@ export function testDependencies() {
   const broker = memoryBroker();
   const reader = faultyReader();
   const audit = memoryAuditLog();
+  const erasures = memoryErasures();
   const lines: LogLine[] = [];
   const dependencies: ApiDependencies = {
     plan,
@@ -224,11 +244,12 @@ export function testDependencies() {
     quarantine: memoryQuarantine(),
     audit,
     pushed: null,
+    erasures,
     materialize: { requests: memoryRequests("done"), waitMs: 1_000 },
     rebuild: { requests: memoryRebuilds() },
     clock: Date.now,
     log: (message, details, error) => lines.push({ message, details, error }),
     version: "0.0.0",
   };
-  return { dependencies, keys, broker, reader, audit, lines };
+  return { dependencies, keys, broker, reader, audit, erasures, lines };
 }

@@ -149,6 +149,10 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
   "POST /v1/quarantine/replay": { body: () => ({ all: true }) },
   "POST /v1/quarantine/drop": { body: () => ({ all: true }) },
   "GET /v1/quarantine/jobs/{job}": { path: ({ job }) => ({ job }), tells: false, status: 404 },
+  // Of nobody: the walk's own cards are read all along. Two tenants' erasures: erasures.test.ts.
+  "POST /v1/erasures": { body: () => ({ subjects: [{ entity: "card", id: "nobody" }] }) },
+  "GET /v1/erasures": {},
+  "GET /v1/erasures/{id}": { path: () => ({ id: "none" }), status: 404 },
   "GET /v1/audit": { grows: true },
   "GET /health": {},
   "GET /ready": {},

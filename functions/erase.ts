@@ -1,0 +1,93 @@
+/** Erasures: what has been asked for as soon as it is, and each five minutes what is still under way. */
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { MetricUnit } from "@aws-lambda-powertools/metrics";
+import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
+import { S3Client } from "@aws-sdk/client-s3";
+import type { Context, DynamoDBStreamEvent } from "aws-lambda";
+import { ControlTable } from "../adapters/control-table.ts";
+import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
+import { Erasures } from "../adapters/erasure/erasures.ts";
+import { ArchiveMirror } from "../adapters/offline/mirror.ts";
+import { STORE_STATES } from "../adapters/store-states.ts";
+import { StoreApplier } from "../adapters/valkey/applier.ts";
+import { ValkeyConnection } from "../adapters/valkey/connection.ts";
+import { ControlHashes } from "../adapters/valkey/control.ts";
+import { ownersOf } from "../adapters/valkey/hash-walk.ts";
+import { BUCKETS } from "../adapters/valkey/layout.ts";
+import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
+import { refusedBy } from "../adapters/valkey/replies.ts";
+import { lock, plan } from "../features/plan.ts";
+import { currentEpoch } from "./shared/current-store.ts";
+import { requireEnvironment } from "./shared/environment.ts";
+import { type DueErasures, eraseDue } from "./shared/erasure-rounds.ts";
+import { describeError, logger, metrics } from "./shared/observability.ts";
+
+const connection = new ValkeyConnection({ ...valkeyOptionsFromEnvironment(), timeoutMs: 15_000 });
+const dynamodb = new DynamoDBClient(DURABLE_CLIENT);
+const s3 = new S3Client({ ...DURABLE_CLIENT, forcePathStyle: process.env["AWS_ENDPOINT_URL"] !== undefined });
+const controlTable = new ControlTable({ table: requireEnvironment("controlTable"), dynamodb });
+const controls = new ControlHashes(connection, plan);
+const folder = join(tmpdir(), "freshet-erase");
+const memoryMb = Math.max(512, Math.floor(Number(process.env["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] ?? 3_072) * 0.5));
+const items = (name: "lateTable" | "snapshotsTable" | "quarantineTable") => ({
+  dynamodb,
+  table: requireEnvironment(name),
+});
+const objects = (name: "archiveBucket" | "quarantineBucket" | "trainingBucket") => ({
+  s3,
+  bucket: requireEnvironment(name),
+});
+/** A step of objects that has begun is ended, and what is left to say is written. */
+const RESERVE_MS = 90_000;
+
+/** @throws FreshetError `store_not_ready` before the control function ran */
+async function epochNow(): Promise<number> {
+  const epoch = await currentEpoch(controlTable, lock);
+  if (epoch === null) throw refusedBy(STORE_STATES.new);
+  return epoch;
+}
+
+const ports = {
+  plan,
+  erasures: new Erasures({ table: requireEnvironment("erasuresTable"), dynamodb }),
+  // Tombstones are planted in a store that is being restored, too.
+  applier: async () => new StoreApplier(connection, plan, await epochNow(), { replaying: true }),
+  // While it is being restored it is another one each time: what is loaded or replayed may bring somebody back.
+  storeIdentity: async () => {
+    const { ok } = await controls.summary();
+    return `${await epochNow()} ${await ownersOf(connection)}${ok === BUCKETS ? "" : ` ${Date.now()}`}`;
+  },
+  late: items("lateTable"),
+  snapshots: items("snapshotsTable"),
+  archive: objects("archiveBucket"),
+  mirror: new ArchiveMirror({ ...objects("archiveBucket"), folder }),
+  quarantine: objects("quarantineBucket"),
+  quarantineIndex: items("quarantineTable"),
+  training: objects("trainingBucket"),
+  duck: { folder, memoryMb },
+  clock: Date.now,
+  onFailure: (of: { tenant: string; id: string }, error: unknown) =>
+    logger.error("erasure failed", { ...of, ...describeError(error) }),
+};
+
+/** A rule's own event has no `kind`. `replant`: before a store opens that has been lost, or lacks a suffix. */
+export interface EraseEvent {
+  readonly kind?: "due" | "replant";
+  readonly budgetMs?: number;
+}
+
+export async function handler(
+  event: EraseEvent | DynamoDBStreamEvent,
+  context: Pick<Context, "getRemainingTimeInMillis">,
+): Promise<DueErasures> {
+  // The table's own changes wake it, which its work makes too: only what is new is news.
+  const asked = "Records" in event ? {} : event;
+  const timeMs = Math.min(asked.budgetMs ?? Number.POSITIVE_INFINITY, context.getRemainingTimeInMillis() - RESERVE_MS);
+  const report = await eraseDue(ports, Date.now() + timeMs, { replantOnly: asked.kind === "replant" });
+  if (report.worked + report.replanted > 0) logger.info("erasures", { ...report });
+  metrics.addDimension("service", "erase");
+  metrics.addMetric("ErasureOldestMs", MetricUnit.Milliseconds, report.oldestMs);
+  metrics.publishStoredMetrics();
+  return report;
+}
