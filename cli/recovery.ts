@@ -2,14 +2,17 @@
  * Brings a deployment's online store back to all that was acknowledged, from what the broker still holds. The broker is read
  * here; the store, which on AWS nobody outside its VPC can reach, is changed by the control and the aggregate function.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { KinesisClient, KinesisClientConfig } from "@aws-sdk/client-kinesis";
 import { createKinesisClient } from "../adapters/kinesis-client.ts";
 import { type ListedStream, listStream } from "../adapters/kinesis-shards.ts";
 import { FreshetError } from "../core/errors.ts";
 import type { ReplayEvent } from "../functions/aggregate.ts";
+import type { BuildEvent } from "../functions/build.ts";
 import type { ControlEvent } from "../functions/control.ts";
 import type { EraseEvent } from "../functions/erase.ts";
 import type { ControlReport } from "../functions/shared/control-loop.ts";
+import type { RepeatReport } from "../functions/shared/repeat-repairs.ts";
 import type { OperatedDeployment } from "./deployment.ts";
 import { type Functions, openFunctions } from "./invoke.ts";
 import { readShard, type ShardRecord } from "./shard-reader.ts";
@@ -20,6 +23,7 @@ const AHEAD_MS = 60_000;
 const SHARDS_AT_ONCE = 8;
 /** A shard's readers share its five calls a second. */
 const MAX_ATTEMPTS = 10;
+const WAIT_MS = 5_000;
 /** A store that fails over during one replay after the other needs somebody to look at it. */
 const ROUNDS = 3;
 
@@ -109,7 +113,24 @@ async function recoverOnce(
     steps.push(step);
   }
   const accepted = await control({ kind: "accept", runs: found.runs });
+  if (found.state === "failover" && accepted.state === "ok") await repeatRepairs(functions, deployment, progress);
   return { found: found.state, state: accepted.state, steps, unready: unreadyOf(accepted) };
+}
+
+/** What a replica lacked of them no replay brings: they were below the seal. A build that holds a stream is waited for. */
+async function repeatRepairs(
+  functions: Functions,
+  { buildFunction }: OperatedDeployment,
+  progress: (message: string) => void,
+): Promise<void> {
+  const event: BuildEvent = { kind: "repairs" };
+  for (;;) {
+    const { entities, waiting } = await functions.invoke<RepeatReport>(buildFunction, event);
+    if (entities > 0) progress(`the newest repairs: ${entities} entities built anew`);
+    if (waiting.length === 0) return;
+    progress(`waiting: ${waiting[0]}`);
+    await sleep(WAIT_MS);
+  }
 }
 
 const unreadyOf = ({ unready }: ControlReport): string[] => unready.map(({ view }) => view);

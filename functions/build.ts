@@ -13,14 +13,16 @@ import { REBUILD_RUNNER, RebuildRequests } from "../adapters/rebuild-requests.ts
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { ControlHashes } from "../adapters/valkey/control.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
+import type { Group } from "../core/plan.ts";
 import { lock, plan } from "../features/plan.ts";
 import { archiveBeginsMs } from "./shared/archive-extent.ts";
 import { readinessOf, type ViewReadiness } from "./shared/build-readiness.ts";
 import { type BuildReport, type BuildRequest, runBuild } from "./shared/bulk-build.ts";
-import { type EntityBuildReport, type EntityOf, rebuildEntity } from "./shared/entity-build.ts";
+import { type EntityBuildReport, type EntityOf, rebuildEntity, rebuildIn } from "./shared/entity-build.ts";
 import { optionalEnvironment, requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger } from "./shared/observability.ts";
 import { runRebuildRequest } from "./shared/rebuild-request.ts";
+import { type RepeatReport, repeatRepairs } from "./shared/repeat-repairs.ts";
 
 const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
 const controls = new ControlHashes(connection, plan);
@@ -54,17 +56,19 @@ const ports = {
 export type BuildEvent =
   | (BuildRequest & { readonly kind?: "build" /** Of this call, in ms. */; readonly budgetMs?: number })
   | { readonly kind: "readiness" }
-  | ({ readonly kind: "entity" } & EntityOf);
+  | ({ readonly kind: "entity" } & EntityOf)
+  | { readonly kind: "repairs" /** Visible since then. @default the newest ones */; readonly sinceMs?: number };
 
 export async function handler(
   event: BuildEvent | DynamoDBStreamEvent,
   context: Pick<Context, "getRemainingTimeInMillis">,
-): Promise<BuildReport | readonly ViewReadiness[] | readonly EntityBuildReport[] | null> {
+): Promise<BuildReport | readonly ViewReadiness[] | readonly EntityBuildReport[] | RepeatReport | null> {
   const leftMs = context.getRemainingTimeInMillis() - RESERVE_MS;
   if ("Records" in event) return runRequested(event, Date.now() + leftMs);
   try {
     if (event.kind === "readiness") return await readinessOf(controls, plan);
     if (event.kind === "entity") return await rebuild(event);
+    if (event.kind === "repairs") return await repeat(event.sinceMs);
     const report = await runBuild(ports, event, Date.now() + Math.min(event.budgetMs ?? leftMs, leftMs));
     logger.info("built", { ...report });
     return report;
@@ -78,6 +82,13 @@ async function rebuild(of: EntityOf, streams?: readonly string[]): Promise<Entit
   const reports = await rebuildEntity(ports, of, streams);
   logger.info("rebuilt", { tenant: of.tenant, entity: of.entity, reports });
   return reports;
+}
+
+async function repeat(sinceMs?: number): Promise<RepeatReport> {
+  const again = (...of: [Group, string, readonly string[]]) => rebuildIn(ports, ...of);
+  const report = await repeatRepairs({ plan, mirror, tenants: ports.tenants, rebuild: again }, sinceMs);
+  logger.info("repairs repeated", { ...report });
+  return report;
 }
 
 /** What callers have asked for, told by the table of jobs. A failure is the request's state; it is not tried again. */

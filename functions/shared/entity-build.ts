@@ -1,11 +1,11 @@
 /**
- * One entity from the archive: every tile below the seal is put anew, as a bulk build does for all. It mends what is wrong in the store for whatever
+ * Single entities from the archive: every tile below the seal is put anew, as a bulk build does for all. It mends what is wrong in the store for whatever
  * reason; open tiles and their identities stay, and doing it again changes nothing.
  */
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { mountArchive } from "../../adapters/offline/archive-view.ts";
-import { buildEntities } from "../../adapters/offline/build.ts";
+import { type BuiltEntity, buildEntities } from "../../adapters/offline/build.ts";
 import { DuckSession, sqlName, sqlText } from "../../adapters/offline/duckdb.ts";
 import { entityEventsSql } from "../../adapters/offline/entity-events.ts";
 import { leanArchiveSql, neededFromMs } from "../../adapters/offline/tile-states.ts";
@@ -64,9 +64,17 @@ export async function rebuildEntity(
     });
   }
   const reports: EntityBuildReport[] = [];
-  for (const group of groups) reports.push(await underLease(ports, group, () => rebuildGroup(ports, group, of)));
+  for (const group of groups) reports.push(await rebuildIn(ports, group, of.tenant, [of.id]));
   return reports;
 }
+
+/** The same of some entities of a group, with one query of the archive. */
+export const rebuildIn = (
+  ports: EntityBuildPorts,
+  group: Group,
+  tenant: string,
+  ids: readonly string[],
+): Promise<EntityBuildReport> => underLease(ports, group, () => rebuildGroup(ports, group, tenant, ids));
 
 async function underLease(
   { table }: EntityBuildPorts,
@@ -102,79 +110,92 @@ const REASONS: Readonly<Record<Exclude<PutFate, "put">, string>> = {
   erased: "the entity is being erased",
 };
 
-async function rebuildGroup(ports: EntityBuildPorts, group: Group, of: EntityOf): Promise<EntityBuildReport> {
+async function rebuildGroup(
+  ports: EntityBuildPorts,
+  group: Group,
+  tenant: string,
+  ids: readonly string[],
+): Promise<EntityBuildReport> {
   const { plan, lock, connection, table } = ports;
   const stream = plan.streams.find(({ name }) => name === group.stream)!;
-  const bucket = bucketOf(of.tenant, of.entity, of.id);
-  const key = entityKey(bucket, of.tenant, of.entity, group.stream, of.id);
-  let fate: PutFate = "held";
-  for (let tries = 0; tries < MAX_TRIES; tries++) {
+  let left = ids.map((id) => {
+    const bucket = bucketOf(tenant, group.entity, id);
+    return { id, bucket, key: entityKey(bucket, tenant, group.entity, group.stream, id) };
+  });
+  let events = 0;
+  let reason = "";
+  for (let tries = 0; tries < MAX_TRIES && left.length > 0; tries++) {
     if (tries > 0) await sleep(RETRY_MS);
     const epoch = await currentEpoch(table, lock);
-    const control = (await ports.controls.group(group))[bucket];
-    if (epoch === null || !control) return waiting(group.stream, "the store does not know the stream yet");
-    const { sealMs } = control;
+    const all = await ports.controls.group(group);
+    const [first] = left.map(({ bucket }) => all[bucket]);
+    if (epoch === null || !first) return waiting(group.stream, "the store does not know the stream yet");
+    const { sealMs } = first;
     const isBorn = ({ id, kind }: Group["slots"][number]) =>
-      control.births.some((b) => b.slot === id && b.object === isObject(kind) && b.baseIndex * group.baseMs <= sealMs);
+      left.every(({ bucket }) =>
+        all[bucket]?.births.some(
+          (b) => b.slot === id && b.object === isObject(kind) && b.baseIndex * group.baseMs <= sealMs,
+        ),
+      );
     if (!group.slots.every(isBorn)) return waiting(group.stream, "features that were added later are not born yet");
-    const [token] = await readMendTokens(connection, [key]);
+    const keys = left.map(({ key }) => key);
+    const tokens = await readMendTokens(connection, keys);
     // Before the archive is listed.
     const listedUs = await storeClockUs(connection);
     const fromMs = await ports.archiveFromMs(group.stream, Date.now());
-    const built = await buildOne(ports, group, stream, of, sealMs, fromMs);
-    const header = {
-      sealIndex: sealMs / group.baseMs,
-      generation: Math.max(listedUs, token!.generation + 1),
-      listedUs,
-      whole: fromMs <= 0,
-      fromIndex: Math.ceil(fromMs / group.baseMs),
-      newestMs: built.newestMs,
-    };
-    const isThere = await connection.demand([{ key, name: "EXISTS", args: [key] }]);
-    if (built.newestMs === null && isThere[0] === 0) return rebuilt(group.stream, 0);
-    const applier = new StoreApplier(connection, plan, epoch);
-    const blob = encodePut(group, header, built.fields);
-    [[fate]] = (await applier.put([{ bucket, puts: [{ key, blob }] }])) as [[PutFate]];
-    if (fate === "put") return rebuilt(group.stream, built.events);
+    const built = await buildSome(ports, group, stream, { tenant, ids: left.map(({ id }) => id) }, { sealMs, fromMs });
+    const isThere = await connection.demand(keys.map((key) => ({ key, name: "EXISTS", args: [key] })));
+    const puts = left.flatMap(({ id, bucket, key }, i) => {
+      const own = built.entities.get(id);
+      // What neither the store nor the archive knows is right as it is.
+      if (own === undefined && isThere[i] === 0) return [];
+      const header = {
+        sealIndex: sealMs / group.baseMs,
+        generation: Math.max(listedUs, tokens[i]!.generation + 1),
+        listedUs,
+        whole: fromMs <= 0,
+        fromIndex: Math.ceil(fromMs / group.baseMs),
+        newestMs: own?.newestMs ?? null,
+      };
+      return [{ id, bucket, puts: [{ key, blob: encodePut(group, header, own?.fields ?? []) }] }];
+    });
+    const fates = (await new StoreApplier(connection, plan, epoch).put(puts)).map(([fate]) => fate!);
+    const undone = new Set(puts.flatMap(({ id }, i) => (fates[i] === "put" ? [] : [id])));
+    for (const fate of fates) if (fate !== "put") reason = REASONS[fate];
+    if (tries === 0) events = built.events;
+    left = left.filter(({ id }) => undone.has(id));
   }
-  return waiting(group.stream, REASONS[fate as Exclude<PutFate, "put">]);
+  if (left.length > 0) return waiting(group.stream, reason);
+  return { stream: group.stream, state: "rebuilt", reason: null, events };
 }
 
-const rebuilt = (stream: string, events: number): EntityBuildReport => ({
-  stream,
-  state: "rebuilt",
-  reason: null,
-  events,
-});
-
-async function buildOne(
+async function buildSome(
   { plan, mirror, duck }: EntityBuildPorts,
   group: Group,
   stream: Stream,
-  { tenant, entity, id }: EntityOf,
-  sealMs: number,
-  fromMs: number,
-): Promise<{ newestMs: number | null; fields: readonly Buffer[]; events: number }> {
-  const { joinKey } = plan.entities.find(({ name }) => name === entity)!;
+  { tenant, ids }: { readonly tenant: string; readonly ids: readonly string[] },
+  { sealMs, fromMs }: { readonly sealMs: number; readonly fromMs: number },
+): Promise<{ entities: ReadonlyMap<string, BuiltEntity>; events: number }> {
+  const { joinKey } = plan.entities.find(({ name }) => name === group.entity)!;
   const session = await DuckSession.open(duck);
   try {
     const range = { tenant, stream, fromMs: neededFromMs(group, sealMs, fromMs), toMs: sealMs };
     await mountArchive(session, mirror, range, "archive");
+    const wanted = ids.map(sqlText);
     // A fate's id is what the payload's join key says.
     await session.run(
       `CREATE TEMP TABLE own AS SELECT * FROM (${leanArchiveSql(group, joinKey, "archive")})
-       WHERE CAST(fields.${sqlName(joinKey)} AS VARCHAR) = ${sqlText(id)}`,
+       WHERE CAST(fields.${sqlName(joinKey)} AS VARCHAR) IN (${wanted})`,
     );
-    const events = `SELECT * FROM (${entityEventsSql(plan, entity, { archive: "own" })}) WHERE id = ${sqlText(id)}`;
+    const events = `SELECT * FROM (${entityEventsSql(plan, group.entity, { archive: "own" })}) WHERE id IN (${wanted})`;
+    const entities = new Map<string, BuiltEntity>();
     let count = 0;
-    const sources = [{ tenant, events }];
-    const options = { group, sources, sealMs, fromMs };
-    for await (const built of buildEntities(session, options, (n) => {
-      count = n;
-    })) {
-      return { newestMs: built.newestMs, fields: built.fields, events: count };
-    }
-    return { newestMs: null, fields: [], events: 0 };
+    const told = (found: number) => {
+      count = found;
+    };
+    const options = { group, sources: [{ tenant, events }], sealMs, fromMs };
+    for await (const built of buildEntities(session, options, told)) entities.set(built.id, built);
+    return { entities, events: count };
   } finally {
     session.close();
   }

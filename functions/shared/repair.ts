@@ -40,6 +40,8 @@ export interface RepairPorts {
   readonly clock: () => number;
 }
 
+/** In the names of the objects that repair writes. */
+export const REPAIR_SHARD = "repair";
 /** Items of one pass: bounds a call of the store, and what is asked of the archive at once. */
 export const ITEMS_PER_PASS = 500;
 /** Somebody else's repairs or puts of the same entity overtook it this often: the next round has better luck. */
@@ -137,7 +139,7 @@ class Pass {
     if (repaired.length > 0) {
       const rows = completedRows(repaired);
       await this.ports.late.put(lateElsewhere(repaired));
-      await this.ports.archive.write(rows, { stream: this.stream.name, shard: "repair" });
+      await this.ports.archive.write(rows, { stream: this.stream.name, shard: REPAIR_SHARD });
       const done = repaired.map(({ candidate }) => candidate.item);
       await this.settle(done, null);
       await this.takeOut(done);

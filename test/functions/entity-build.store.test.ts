@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { RebuildRequest } from "../../adapters/rebuild-requests.ts";
 import { bucketOf, entityKey } from "../../adapters/valkey/layout.ts";
-import { rebuildEntity } from "../../functions/shared/entity-build.ts";
+import { rebuildEntity, rebuildIn } from "../../functions/shared/entity-build.ts";
 import { runRebuildRequest } from "../../functions/shared/rebuild-request.ts";
 import { NOW, newer, openWorld, type Payment, type World } from "../support/build-world.ts";
 
@@ -87,6 +87,16 @@ describe("one entity that is built anew", () => {
     expect(
       left.filter((field) => isTile(field) && (field.length < 5 || field.readUInt32BE(1) < SEAL / MINUTE)),
     ).toEqual([]);
+  });
+
+  it("of which there are many is one of many: one that cannot be put keeps no other from it", async () => {
+    const [tenant] = await living();
+    await wreck(tenant, "c1");
+    await wreck(tenant, "c2");
+    const [group] = newer.plan.groups;
+    const report = await rebuildIn(stream.ports(newer), group!, tenant, ["c1", "nobody", "c2"]);
+    expect(report).toEqual({ stream: "payments", state: "rebuilt", reason: null, events: 14 });
+    expect(await differences(tenant)).toEqual([]);
   });
 
   it("waits for whoever works below the seal, and names entities that there are", async () => {

@@ -1,7 +1,10 @@
 /** Repair against a real store, archive and late queue: what came below the seal is served as if it had come in time. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { seededRandom } from "../../bench/workload.ts";
+import type { Group } from "../../core/plan.ts";
 import { runBuild } from "../../functions/shared/bulk-build.ts";
+import { rebuildIn } from "../../functions/shared/entity-build.ts";
+import { repeatRepairs } from "../../functions/shared/repeat-repairs.ts";
 import { NOW, newer, openWorld, type Payment, type World } from "../support/build-world.ts";
 import { Repairs } from "../support/repair-world.ts";
 
@@ -148,6 +151,33 @@ describe("events below the seal", () => {
     await stream.table.releaseLease("payments", "build 7");
     expect(await repairs.round()).toMatchObject({ repaired: items, pending: 0 });
     count(tenant, [event!]);
+    expect(await differences(tenant)).toEqual([]);
+  });
+
+  it("that a failover took from the store again are built anew, and no others", async () => {
+    const tenant = await living();
+    const [early, newest] = [payments(3, NOW - 2 * DAY, SEAL), payments(3, NOW - 2 * DAY, SEAL, 2)];
+    await late(tenant, early);
+    await repairs.round();
+    const before = await stream.hashes(tenant);
+    await late(tenant, newest);
+    await repairs.round();
+    count(tenant, [...early, ...newest]);
+    expect(await differences(tenant)).toEqual([]);
+    // The suffix that a replica did not get.
+    await stream.putBack(before);
+    expect(await differences(tenant)).not.toEqual([]);
+    const ports = stream.ports(newer);
+    const built: string[] = [];
+    const rebuild = (group: Group, of: string, ids: readonly string[]) => {
+      built.push(...ids.map((id) => `${group.entity} ${id}`));
+      return rebuildIn(ports, group, of, ids);
+    };
+    const places = { plan: newer.plan, mirror: ports.mirror, tenants: ports.tenants, rebuild };
+    expect(await repeatRepairs(places, Date.now() + HOUR)).toEqual({ entities: 0, waiting: [] });
+    const report = await repeatRepairs(places);
+    expect(report).toEqual({ entities: built.length, waiting: [] });
+    expect(built).toContain(`card ${newest[0]!.card}`);
     expect(await differences(tenant)).toEqual([]);
   });
 

@@ -138,6 +138,14 @@ export async function openWorld() {
       deploy,
       seal,
       progress,
+      /** All hashes of entities of a tenant, as the server dumps them. */
+      async hashes(tenant: string): Promise<ReadonlyMap<string, Buffer>> {
+        const keys = (await admin.keys(`*${tenant.length}:${tenant}*`)).filter((key) => !key.endsWith("ctl"));
+        return new Map(await Promise.all(keys.map(async (key) => [key, (await admin.dumpBuffer(key))!] as const)));
+      },
+      async putBack(hashes: ReadonlyMap<string, Buffer>): Promise<void> {
+        for (const [key, dump] of hashes) await admin.restore(key, 0, dump, "REPLACE");
+      },
       /** The store is lost with all it held, and begun anew. */
       async lose(of: ReturnType<typeof compile>, nowMs: number): Promise<void> {
         await admin.flushall();
