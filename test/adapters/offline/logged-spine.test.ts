@@ -1,44 +1,23 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { writeFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
 import type { InferenceRow } from "../../../adapters/inference-log-format.ts";
-import { DuckSession } from "../../../adapters/offline/duckdb.ts";
 import { spineFile } from "../../../adapters/offline/given-spine.ts";
-import { buildTrainingSet, type MountStream, type SpineSource } from "../../../adapters/offline/training-set.ts";
-import { definitions } from "../../../features/index.ts";
-import { plan } from "../../../features/plan.ts";
-import { FRAUD_START, fraudArchive, labelRow, paymentRow } from "../../support/fraud-archive.ts";
+import type { SpineSource } from "../../../adapters/offline/training-set.ts";
+import { FRAUD_START, labelRow, paymentRow } from "../../support/fraud-archive.ts";
 import { inferenceRow } from "../../support/inference-row.ts";
+import { trainingWorld } from "../../support/training-world.ts";
 
 const MINUTE = 60_000;
-const service = plan.services.find(({ name }) => name === "fraud")!;
-const definition = definitions.services.find(({ name }) => name === "fraud")!;
-const folder = mkdtempSync(join(tmpdir(), "freshet-logged-"));
 const at = (minutes: number) => FRAUD_START + minutes * MINUTE;
 
-let session: DuckSession;
-let mount: MountStream;
-let out: string;
-let made = 0;
-beforeAll(async () => {
-  session = await DuckSession.open({ folder: join(folder, "duck") });
-  mount = fraudArchive(session, join(folder, "archive"), [
-    paymentRow({ id: "p1", timeMs: at(0), card: "c1", amount: 10 }),
-    paymentRow({ id: "p2", timeMs: at(2), card: "c1", amount: 30.5 }),
-    paymentRow({ id: "p3", timeMs: at(4), card: "c1", amount: 20 }),
-    labelRow({ id: "l2", payment: "p2", timeMs: at(10), fraud: true }),
-    labelRow({ id: "l2-again", payment: "p2", timeMs: at(20), fraud: false }),
-    labelRow({ id: "l3", payment: "p3", timeMs: at(10), fraud: true }),
-  ]);
-});
-beforeEach(() => {
-  out = join(folder, `set-${made++}`);
-});
-afterAll(() => {
-  session.close();
-  rmSync(folder, { recursive: true });
-});
+const world = trainingWorld("fraud", [
+  paymentRow({ id: "p1", timeMs: at(0), card: "c1", amount: 10 }),
+  paymentRow({ id: "p2", timeMs: at(2), card: "c1", amount: 30.5 }),
+  paymentRow({ id: "p3", timeMs: at(4), card: "c1", amount: 20 }),
+  labelRow({ id: "l2", payment: "p2", timeMs: at(10), fraud: true }),
+  labelRow({ id: "l2-again", payment: "p2", timeMs: at(20), fraud: false }),
+  labelRow({ id: "l3", payment: "p3", timeMs: at(10), fraud: true }),
+]);
 
 const score = (eventId: string | null, minutes: number, more: Partial<InferenceRow> = {}) =>
   inferenceRow({
@@ -54,25 +33,7 @@ const fromLog = (rows: readonly InferenceRow[]): SpineSource => ({
     yield* rows.filter(({ asOfMs }) => asOfMs >= fromMs && asOfMs < toMs);
   },
 });
-const build = (spine: SpineSource, more: Partial<Parameters<typeof buildTrainingSet>[1]> = {}) =>
-  buildTrainingSet(session, {
-    ...{
-      plan,
-      service,
-      definition,
-      tenant: "default",
-      spine,
-      fromMs: null,
-      toMs: null,
-      labelDelayMs: null,
-      mount,
-      out,
-    },
-    mountValues: async () => "of no batch view",
-    ...more,
-  });
-const rowsOf = (set: string) =>
-  session.rows(`SELECT * FROM read_parquet('${set}/*.parquet') ORDER BY as_of_ms, event_id`);
+const { build, definition } = world;
 
 describe("a training set from the log", () => {
   it("has each scored event with a label once, at its first score, with the request of then", async () => {
@@ -91,7 +52,7 @@ describe("a training set from the log", () => {
       ...{ as_of_rule: "log", row_count: 2, positives: 1, own_event_visible_rows: null },
       left_out: { no_event_id: 1, no_label: 2, other_request: 1, scored_again: 1 },
     });
-    const [p2, p3] = await rowsOf(out);
+    const [p2, p3] = await world.rows();
     expect(p2).toMatchObject({
       ...{ event_id: "p2", as_of_ms: BigInt(at(1.9)), card_id: "c1", merchant_id: null, label: 0 },
       ...{ "request:amount": 12.5, "request:country": "NO", "card_activity:tx_count_1h": 1n },
@@ -104,21 +65,21 @@ describe("a training set from the log", () => {
 
   it("joins what a given spine of the same rows does", async () => {
     await build(fromLog([score("p2", 1.9), score("p3", 3.9)]));
-    const logged = await rowsOf(out);
-    const file = join(folder, "spine.csv");
+    const logged = await world.rows();
+    const file = world.newFile("csv");
     const line = (id: string, minutes: number, label: number) => `${at(minutes)},c1,${id},${label},12.5,NO`;
     const head = "as_of_ms,card_id,event_id,label,amount,country";
     writeFileSync(file, [head, line("p2", 1.9, 0), line("p3", 3.9, 1), ""].join("\n"));
-    out = join(folder, `set-${made++}`);
+    world.nextSet();
     await build(spineFile(file));
     // Which keeps columns of its own besides.
-    expect(await rowsOf(out)).toMatchObject(logged);
+    expect(await world.rows()).toMatchObject(logged);
   });
 
   it("takes scores of the range alone, and says what it found when none has a label", async () => {
     const rows = [score("p2", 1.9), score("p3", 3.9), score("p1", 2.5), score(null, 2.5)];
     expect(await build(fromLog(rows), { fromMs: at(3), toMs: at(4) })).toMatchObject({ row_count: 1, from_ms: at(3) });
-    out = join(folder, `set-${made++}`);
+    world.nextSet();
     await expect(build(fromLog(rows), { fromMs: at(2), toMs: at(3) })).rejects.toMatchObject({
       code: "labels_empty",
       message: "no score of the range has a label (1 no_event_id, 1 no_label, 0 other_request, 0 scored_again)",

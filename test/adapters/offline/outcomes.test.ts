@@ -1,17 +1,11 @@
-/** Training rows whose outcomes are events of the same stream: showings that were clicked, or not. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { DuckSession } from "../../../adapters/offline/duckdb.ts";
+import { describe, expect, it } from "vitest";
 import { declaredOutcomes, outcomesByEvent } from "../../../adapters/offline/outcomes.ts";
-import { buildTrainingSet, type MountStream } from "../../../adapters/offline/training-set.ts";
 import { plan } from "../../../features/plan.ts";
 import { recommendation as definition } from "../../../features/recommendation.ts";
-import { type Click, clickRow, fraudArchive } from "../../support/fraud-archive.ts";
+import { type Click, clickRow } from "../../support/fraud-archive.ts";
+import { trainingWorld } from "../../support/training-world.ts";
 
-const folder = mkdtempSync(join(tmpdir(), "freshet-outcomes-"));
-const service = plan.services.find(({ name }) => name === "recommendation")!;
+const _service = plan.services.find(({ name }) => name === "recommendation")!;
 const MINUTE = 60_000;
 const START = Date.UTC(2026, 10, 1, 12);
 const at = (minutes: number) => START + minutes * MINUTE;
@@ -49,48 +43,19 @@ const clicks: Click[] = [
   view("last", 80, "z"),
 ];
 
-let session: DuckSession;
-let mount: MountStream;
-let out: string;
-let made = 0;
-beforeAll(async () => {
-  session = await DuckSession.open({ folder: join(folder, "duck") });
-  const rows = clicks.map(clickRow);
-  // Delivered twice, as after a retry.
-  mount = fraudArchive(session, join(folder, "archive"), [...rows, ...rows.slice(0, 8)]);
+const rows = clicks.map(clickRow);
+// Delivered twice, as after a retry.
+const world = trainingWorld("recommendation", [...rows, ...rows.slice(0, 8)], {
+  fromMs: START,
+  labelDelayMs: 30 * MINUTE,
 });
-beforeEach(() => {
-  out = join(folder, `set-${made++}`);
-});
-afterAll(() => {
-  session.close();
-  rmSync(folder, { recursive: true });
-});
-
-const build = (toMs = at(60) + 1, more: Partial<Parameters<typeof buildTrainingSet>[1]> = {}) =>
-  buildTrainingSet(session, {
-    plan,
-    service,
-    definition,
-    tenant: "default",
-    spine: { kind: "labels", stream: "clicks", asOf: "event_time" },
-    fromMs: START,
-    toMs,
-    labelDelayMs: 30 * MINUTE,
-    mount,
-    mountValues: async () => "of no batch view",
-    out,
-    ...more,
-  });
-const rowsOf = async () =>
-  Object.fromEntries(
-    (await session.rows(`SELECT * FROM read_parquet('${out}/*.parquet')`)).map((row) => [row["event_id"], row]),
-  );
+const build = (toMs = at(60) + 1, more: Parameters<typeof world.build>[1] = {}) =>
+  world.build({ kind: "labels", stream: "clicks", asOf: "event_time" }, { toMs, ...more });
 
 describe("a training set from outcomes", () => {
   it("has a row for each showing, clicked or not within the delay", async () => {
     const manifest = await build();
-    const rows = await rowsOf();
+    const rows = await world.rowsById();
     expect(Object.fromEntries(Object.entries<any>(rows).map(([id, { label }]) => [id, label]))).toEqual({
       v1: 0,
       v2: 1,
@@ -114,7 +79,7 @@ describe("a training set from outcomes", () => {
 
   it("shows each row what was visible when it was shown: neither its own click, nor its list, nor itself", async () => {
     await build();
-    const { v1, v2, v4 } = await rowsOf();
+    const { v1, v2, v4 } = await world.rowsById();
     for (const row of [v1, v2]) {
       expect(row).toMatchObject({
         "item_activity:shown_1h": null,
@@ -158,8 +123,8 @@ describe("a training set from outcomes", () => {
 
 it("what became of each showing, for scores that are joined with it", async () => {
   const outcomes = declaredOutcomes(plan, definition, "clicks")!;
-  await mount(outcomes.stream, { fromMs: 0, toMs: at(10_000) }, "whole");
-  const found = await outcomesByEvent(session, "whole", outcomes);
+  await world.mount(outcomes.stream, { fromMs: 0, toMs: at(10_000) }, "whole");
+  const found = await outcomesByEvent(world.session, "whole", outcomes);
   expect([found.get("v1"), found.get("v2"), found.get("slow"), found.get("open")]).toEqual([
     false,
     true,

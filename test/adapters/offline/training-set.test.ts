@@ -1,28 +1,16 @@
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { DuckSession } from "../../../adapters/offline/duckdb.ts";
+import { describe, expect, it } from "vitest";
 import { spineFile } from "../../../adapters/offline/given-spine.ts";
 import { readTrainingManifest } from "../../../adapters/offline/training-manifest.ts";
-import { buildTrainingSet, type MountStream, type SpineSource } from "../../../adapters/offline/training-set.ts";
-import { definitions } from "../../../features/index.ts";
+import type { SpineSource } from "../../../adapters/offline/training-set.ts";
 import { plan } from "../../../features/plan.ts";
-import {
-  FRAUD_START,
-  fraudArchive,
-  labelRow,
-  type Payment,
-  paymentRow,
-  type Verdict,
-} from "../../support/fraud-archive.ts";
+import { FRAUD_START, labelRow, type Payment, paymentRow, type Verdict } from "../../support/fraud-archive.ts";
+import { trainingWorld } from "../../support/training-world.ts";
 
 const MINUTE = 60_000;
 const DAY = 86_400_000;
-const service = plan.services.find(({ name }) => name === "fraud")!;
-const definition = definitions.services.find(({ name }) => name === "fraud")!;
-const folder = mkdtempSync(join(tmpdir(), "freshet-set-"));
 const at = (minutes: number) => FRAUD_START + minutes * MINUTE;
 
 const payments: Payment[] = [
@@ -48,49 +36,20 @@ const verdicts: Verdict[] = [
   { id: "l-ahead", payment: "ahead", timeMs: at(40), fraud: false },
 ];
 
-let session: DuckSession;
-let mount: MountStream;
-let out: string;
-let made = 0;
-beforeAll(async () => {
-  session = await DuckSession.open({ folder: join(folder, "duck") });
-  const rows = [...payments.map(paymentRow), ...verdicts.map(labelRow)];
-  // Delivered twice, as after a retry.
-  mount = fraudArchive(session, join(folder, "archive"), [...rows, ...rows.slice(0, 9)]);
+const rows = [...payments.map(paymentRow), ...verdicts.map(labelRow)];
+// Delivered twice, as after a retry.
+const world = trainingWorld("fraud", [...rows, ...rows.slice(0, 9)], {
+  fromMs: FRAUD_START,
+  toMs: FRAUD_START + DAY,
+  labelDelayMs: 7 * DAY,
 });
-beforeEach(() => {
-  out = join(folder, `set-${made++}`);
-});
-afterAll(() => {
-  session.close();
-  rmSync(folder, { recursive: true });
-});
-
+const { build, service } = world;
 const labels: SpineSource = { kind: "labels", stream: "labels", asOf: "event_time" };
-const build = (spine: SpineSource, more: Partial<Parameters<typeof buildTrainingSet>[1]> = {}) =>
-  buildTrainingSet(session, {
-    plan,
-    service,
-    definition,
-    tenant: "default",
-    spine,
-    fromMs: FRAUD_START,
-    toMs: FRAUD_START + DAY,
-    labelDelayMs: 7 * DAY,
-    mount,
-    mountValues: async () => "of no batch view",
-    out,
-    ...more,
-  });
-const rowsOf = async () =>
-  Object.fromEntries(
-    (await session.rows(`SELECT * FROM read_parquet('${out}/*.parquet')`)).map((row) => [row["event_id"], row]),
-  );
 
 describe("a training set from labels", () => {
   it("holds what a score of each labelled event would have seen at its time", async () => {
     const manifest = await build(labels);
-    const rows = await rowsOf();
+    const rows = await world.rowsById();
     expect(Object.keys(rows).sort()).toEqual(["ahead", "late", "p1", "p2", "p3"]);
     expect(rows["p1"]).toMatchObject({
       card_id: "c1",
@@ -127,7 +86,7 @@ describe("a training set from labels", () => {
       own_event_visible_rows: 1,
       left_out: { label_unknown_event: 1, label_before_event: 1, label_twice: 1 },
     });
-    expect(readTrainingManifest(out, plan.hash)).toEqual(manifest);
+    expect(readTrainingManifest(world.out, plan.hash)).toEqual(manifest);
     expect(manifest.sources.map(({ stream }) => stream)).toEqual(["labels", "transactions"]);
   });
 
@@ -148,7 +107,7 @@ describe("a training set from labels", () => {
 
   it("opens in one line of Python, with the manifest's types", async () => {
     const { features } = await build(labels);
-    const program = `import duckdb; print([(c[0], c[1]) for c in duckdb.sql("describe from '${out}/*.parquet'").fetchall()])`;
+    const program = `import duckdb; print([(c[0], c[1]) for c in duckdb.sql("describe from '${world.out}/*.parquet'").fetchall()])`;
     const printed = execFileSync(join(process.cwd(), ".freshet/venv/bin/python"), ["-c", program], {
       encoding: "utf8",
     });
@@ -168,7 +127,7 @@ describe("a training set from labels", () => {
 
   it("can be read at the arrival instead", async () => {
     expect((await build({ ...labels, asOf: "arrival" } as SpineSource)).as_of_rule).toBe("arrival");
-    expect((await rowsOf())["p3"]["as_of_ms"]).toBe(BigInt(at(4) + 100));
+    expect((await world.rowsById())["p3"]["as_of_ms"]).toBe(BigInt(at(4) + 100));
   });
 
   it.each([
@@ -181,18 +140,18 @@ describe("a training set from labels", () => {
     ["an empty range", { fromMs: at(5), toMs: at(5) }, "range_empty", /is empty/],
   ])("refuses %s and leaves nothing", async (_, range, code, message) => {
     await expect(build(labels, range)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
-    expect(existsSync(out) || existsSync(`${out}.partial`)).toBe(false);
+    expect(existsSync(world.out) || existsSync(`${world.out}.partial`)).toBe(false);
   });
 
   it("does not write into a folder with something in it", async () => {
     await build(labels);
     await expect(build(labels)).rejects.toMatchObject({ code: "out_not_empty" });
-    expect(readdirSync(out).sort()).toEqual(["manifest.json", "part-00000.parquet"]);
+    expect(readdirSync(world.out).sort()).toEqual(["manifest.json", "part-00000.parquet"]);
   });
 
   it("is refused where another plan is wanted", async () => {
     await build(labels);
-    expect(() => readTrainingManifest(out, "0000000000000000")).toThrow(
+    expect(() => readTrainingManifest(world.out, "0000000000000000")).toThrow(
       `the training set is of plan ${plan.hash}, the definitions are plan 0000000000000000`,
     );
   });
@@ -200,7 +159,7 @@ describe("a training set from labels", () => {
 
 describe("a training set from a spine of the user's", () => {
   const csv = (text: string) => {
-    const file = join(folder, `spine-${made}.csv`);
+    const file = world.newFile("csv");
     writeFileSync(file, text);
     return spineFile(file);
   };
@@ -210,7 +169,7 @@ describe("a training set from a spine of the user's", () => {
     const manifest = await build(
       csv(`timestamp,card_id,amount,analyst,weight\n${time},c1,3.5,ann,0.25\n${time},,1,bob,2\n${time},nobody,1,,\n`),
     );
-    const rows = await session.rows(`SELECT * FROM read_parquet('${out}/*.parquet') ORDER BY weight`);
+    const rows = await world.session.rows(`SELECT * FROM read_parquet('${world.out}/*.parquet') ORDER BY weight`);
     expect(
       rows.map((row) => [row["card_id"], row["card_activity:tx_count_1h"], row["analyst"], row["weight"]]),
     ).toEqual([
@@ -228,7 +187,7 @@ describe("a training set from a spine of the user's", () => {
   });
 
   it("means the same instants in every time zone", () => {
-    const file = join(folder, "zones.csv");
+    const file = world.newFile("csv");
     writeFileSync(file, "as_of,card_id\n2026-01-01T00:00:00Z,c1\n2026-01-01T03:00:00+02:00,c2\n");
     const program = `
 import { DuckSession } from "./adapters/offline/duckdb.ts";
@@ -258,8 +217,8 @@ session.close();`;
   });
 
   const keysOf = async () => {
-    const rows = await session.rows(
-      `SELECT card_id, event_id, "request:country" AS country FROM read_parquet('${out}/*.parquet')`,
+    const rows = await world.session.rows(
+      `SELECT card_id, event_id, "request:country" AS country FROM read_parquet('${world.out}/*.parquet')`,
     );
     return rows.map((row) => [row["card_id"], row["event_id"], row["country"]]);
   };
@@ -274,7 +233,7 @@ session.close();`;
     [
       "JSON",
       (time: number) => {
-        const file = join(folder, `spine-${made}.json`);
+        const file = world.newFile("json");
         writeFileSync(
           file,
           `[{"as_of_ms":${time},"card_id":"007","event_id":98765432109876543210,"country":"1e3"},` +
@@ -301,7 +260,7 @@ session.close();`;
       const missing = type.startsWith("DECIMAL") ? "NULL" : "'nan'";
       await build(query(`('123'), (${missing}), (NULL)`));
       expect((await keysOf()).map(([card]) => card).sort()).toEqual(["123", null, null]);
-      out = join(folder, `set-${made++}`);
+      world.nextSet();
       await expect(build(query("('123'), ('1.5')"))).rejects.toMatchObject({
         code: "spine_key_invalid",
         message: `card_id of the spine is a ${type.replace(", ", ",")}, and in 1 rows no whole number that it holds exactly`,
@@ -324,12 +283,14 @@ session.close();`;
   });
 
   it("takes Parquet and queries", async () => {
-    const file = join(folder, "spine.parquet");
-    await session.run(`COPY (SELECT 'c2' AS card_id, ${at(60)} AS as_of_ms, 1 AS label) TO '${file}' (FORMAT parquet)`);
-    expect((await build(spineFile(file))).positives).toBe(1);
-    expect(await session.rows(`SELECT "card_activity:tx_count_1h" AS n FROM read_parquet('${out}/*.parquet')`)).toEqual(
-      [{ n: 3n }],
+    const file = world.newFile("parquet");
+    await world.session.run(
+      `COPY (SELECT 'c2' AS card_id, ${at(60)} AS as_of_ms, 1 AS label) TO '${file}' (FORMAT parquet)`,
     );
+    expect((await build(spineFile(file))).positives).toBe(1);
+    expect(
+      await world.session.rows(`SELECT "card_activity:tx_count_1h" AS n FROM read_parquet('${world.out}/*.parquet')`),
+    ).toEqual([{ n: 3n }]);
   });
 
   it.each([
@@ -361,7 +322,7 @@ session.close();`;
     ["no row in the range", "as_of_ms,card_id\n1,c1\n", "spine_empty", "no row of the spine lies in the range"],
   ])("refuses %s", async (_, text, code, message) => {
     await expect(build(csv(text))).rejects.toMatchObject({ code, message: expect.stringContaining(message) });
-    expect(existsSync(out)).toBe(false);
+    expect(existsSync(world.out)).toBe(false);
   });
 
   it("says why a file cannot be read", async () => {
