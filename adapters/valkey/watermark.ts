@@ -5,7 +5,8 @@
  *
  *   origin               store time (ms) at which the hash was made: after a loss nothing counts before it
  *   c:<shard>            greatest arrival (ms) that was ever cleared
- *   o:<shard>:<first>    "<arrival of first>:<last>:<store time in µs>": a batch that was begun then and is not cleared
+ *   o:<shard>:<first>    "<arrival of first>:<last>:<store time in µs>": a batch that was begun then and is not cleared. Of one whose
+ *                        first part was begun again by itself, or cleared, it stands under the last record
  *   b:<shard>:<last>     "<event time>:<store time in µs>": such a batch holds an event above the seal that its arrival does not
  *                        protect, since it is later than the allowed lateness: the seal stays at or below this base tile.
  *                        Under the batch's last record, so that it stands until the last part of a bisected batch is cleared
@@ -14,6 +15,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { InfrastructureError } from "../../core/errors.ts";
+import type { Stream } from "../../core/plan.ts";
 import type { ValkeyConnection } from "./connection.ts";
 import { ANNOUNCE, CLEAR, DROP, REGISTER, RESTART, SETTLE } from "./watermark-scripts.ts";
 
@@ -77,13 +79,28 @@ export class Watermark {
 
   /**
    * @param lateStarts starts (ms) of the base tiles of events that are later than the allowed lateness, ascending
+   * @param protectedMs event time from which on there may be others. They are above the seal when the batch comes in time; that
+   *   of a lane which has fallen behind may come while the seal passes them. @default the batch has none
    * @returns the registration's stamp, which `clear` wants
    * @throws InfrastructureError `seal_moving` when the seal is just passing one of these: which side it is on is not known
    */
-  async register(stream: string, span: BatchSpan, lateStarts: readonly number[] = []): Promise<number> {
+  async register(
+    stream: string,
+    span: BatchSpan,
+    lateStarts: readonly number[] = [],
+    protectedMs = Number.MAX_SAFE_INTEGER,
+  ): Promise<number> {
     const key = watermarkKey(stream);
     const fields = [spanField(span), span.firstArrivalMs, span.lastSequence, boundField(span)];
-    const args = [REGISTER, 1, key, ...fields, MOVING_US, ...lateStarts];
+    const args = [
+      REGISTER,
+      1,
+      key,
+      ...fields,
+      MOVING_US,
+      Math.min(protectedMs, Number.MAX_SAFE_INTEGER),
+      ...lateStarts,
+    ];
     for (let tries = 0; tries < MOVING_TRIES; tries++) {
       if (tries > 0) await sleep(MOVING_DELAY_MS);
       const [stamp] = await this.connection.demand([{ key, name: "EVAL", args }]);
@@ -98,7 +115,8 @@ export class Watermark {
    * Commits the newest arrival of the acknowledged part of a batch, and clears what it settles: registrations that lie wholly
    * in it, and those of earlier deliveries that begin in it. Such an earlier delivery has failed or is a zombie; whatever it
    * held beyond this part is delivered after it. A later delivery that begins here and reaches further stays: it is the
-   * newest, and clears itself.
+   * newest, and clears itself. What a cleared one held beyond this part stays, under its last record: other lanes of the shard
+   * commit arrivals before it is delivered again.
    * @param acknowledged sequences of all acknowledged records, in order
    * @param rest first record that is not acknowledged; registered in the same step
    * @param stamp of this delivery's own registration
@@ -128,18 +146,29 @@ export class Watermark {
     // Nothing acknowledged, nothing committed: the arrival of 0 changes nothing.
     const committed = acknowledged.length > 0 ? newestArrivalMs : 0;
     const registered = rest === null ? [] : [spanField(rest), spanValue({ ...rest, stamp })];
-    const args = [CLEAR, 1, key, `c:${shard}`, committed, registered.length, ...registered];
+    const beyond = settled
+      .filter(({ lastSequence }) => !own.has(lastSequence) && lastSequence !== rest?.lastSequence)
+      .flatMap((span) => [outstandingField(shard, span.lastSequence), spanValue(span)]);
+    const kept = [beyond.length, ...beyond];
+    const args = [CLEAR, 1, key, `c:${shard}`, committed, registered.length, ...registered, ...kept];
     await this.connection.demand([{ key, name: "EVAL", args: [...args, ...cleared.flat()] }]);
   }
 
   /**
    * Says that the seal is about to move, before any bucket's does: late events between are neither begun nor answered for until
-   * `settle`. In the same step it stays below what outstanding batches hold.
+   * `settle`. In the same step it stays below what outstanding batches hold, those too that have come since the registrations
+   * were read.
+   * @param shards that the stream lists
    * @returns where it may move to, at most `sealMs`; null when another run is moving it further
    */
-  async announce(stream: string, sealMs: number): Promise<number | null> {
-    const key = watermarkKey(stream);
-    const args = [ANNOUNCE, 1, key, sealMs, MOVING_US, GIVEN_UP_MS * 1_000];
+  async announce(
+    { name, allowedLatenessMs, baseMs }: Pick<Stream, "name" | "allowedLatenessMs" | "baseMs">,
+    sealMs: number,
+    shards: readonly Pick<ShardInfo, "id">[],
+  ): Promise<number | null> {
+    const key = watermarkKey(name);
+    const limits = [MOVING_US, GIVEN_UP_MS * 1_000, allowedLatenessMs, baseMs];
+    const args = [ANNOUNCE, 1, key, sealMs, ...limits, ...shards.map(({ id }) => id)];
     const [answer] = await this.connection.demand([{ key, name: "EVAL", args }]);
     return answer === null ? null : Number(answer);
   }

@@ -85,7 +85,7 @@ export async function aggregateBatch(
   const span = spanOf(again?.registeredAs ?? shard, records);
   const { candidates, refused } = decodeBatch(ports, shard, records);
   const protectedMs = again === null ? span.firstArrivalMs - stream.allowedLatenessMs : Number.POSITIVE_INFINITY;
-  const stamp = await watermark.register(stream.name, span, lateStarts(stream, candidates, protectedMs));
+  const stamp = await watermark.register(stream.name, span, lateStarts(stream, candidates, protectedMs), protectedMs);
   const { fates, nowMs, failover, refusedLater } = await applyCandidates(ports, shard, candidates);
   refused.push(...refusedLater);
   const rows: ArchiveRow[] = [];

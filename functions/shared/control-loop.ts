@@ -94,7 +94,7 @@ export async function controlStep(
   for (const stream of plan.streams) {
     const target =
       (await frozenBy(ports, stream, nowMs)) ?? (await sealTarget(ports, stream, streams[stream.name], nowMs));
-    const moved = await moveSeals(ports, stream, summary.state === "ok" ? target : null);
+    const moved = await moveSeals(ports, stream, streams[stream.name], summary.state === "ok" ? target : null);
     if (typeof target === "string") held[stream.name] = target;
     else if (moved.held !== null) held[stream.name] = moved.held;
     if (moved.sealMs !== null) seals[stream.name] = moved.sealMs;
@@ -231,10 +231,12 @@ const sameBirths = (a: readonly Birth[], b: readonly Birth[]): boolean =>
 /** Moves the seals of a stream's groups, one stream's being the same for all but for groups that are new. */
 async function moveSeals(
   { plan, controls, watermark }: ControlPorts,
-  { name }: Stream,
+  stream: Stream,
+  listed: StreamShards | undefined,
   target: number | string | null,
 ): Promise<{ sealMs: number | null; held: string | null }> {
-  const groups = plan.groups.filter(({ stream }) => stream === name);
+  const { name } = stream;
+  const groups = plan.groups.filter((group) => group.stream === name);
   /** The least over all buckets: a run that was cut short has moved some of them. */
   const standing = async (): Promise<number> => {
     const all = await Promise.all(groups.map((group) => controls.group(group)));
@@ -246,13 +248,13 @@ async function moveSeals(
     await watermark.settle(name, beforeMs, null);
     return { sealMs: beforeMs, held: null };
   }
-  const announcedMs = await watermark.announce(name, target);
+  const announcedMs = await watermark.announce(stream, target, listed?.shards ?? []);
   if (announcedMs === null) return { sealMs: beforeMs, held: "another run of control is moving it" };
   if (announcedMs > beforeMs) for (const group of groups) await controls.moveSeal(group, announcedMs);
   const sealMs = await standing();
   await watermark.settle(name, sealMs, announcedMs);
   const reached = announcedMs === target || announcedMs > beforeMs;
-  return { sealMs, held: reached ? null : "a batch that is not archived yet holds late events above it" };
+  return { sealMs, held: reached ? null : "a batch that is not archived yet holds events above it" };
 }
 
 /** Where the seal may move to, or why it stands. */
