@@ -45,8 +45,8 @@ export interface RestoreRecord {
   /** Null for all of them. */
   readonly buckets: readonly number[] | null;
   readonly epoch: number;
-  /** `begun` until the buckets are all blocked for it, then `loading` until each is written. */
-  readonly state: "begun" | "loading" | "loaded";
+  /** `begun` until the buckets are all blocked for it, `loading` until each is written, `loaded` until what came since is all there. */
+  readonly state: "begun" | "loading" | "loaded" | "done";
   readonly startedMs: number;
   /** Buckets whose object was damaged or gone, and the older round that was taken for each. */
   readonly older: Readonly<Record<string, string>>;

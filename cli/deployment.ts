@@ -30,6 +30,7 @@ export interface OperatedDeployment {
   readonly replayFunction: string;
   readonly quarantineBucket: string;
   readonly quarantineTable: string;
+  readonly restoreFunction: string;
   readonly keysTable: string;
   readonly erasuresTable: string;
   readonly auditTable: string;
@@ -94,6 +95,7 @@ export async function readDeployment(stage: string, config: ClientConfig): Promi
       replayFunction: output("ReplayFunction"),
       quarantineBucket: output("QuarantineBucket"),
       quarantineTable: output("QuarantineTable"),
+      restoreFunction: output("RestoreFunction"),
       keysTable: output("KeysTable"),
       erasuresTable: output("ErasuresTable"),
       auditTable: output("AuditTable"),

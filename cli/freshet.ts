@@ -69,7 +69,11 @@ const COMMANDS: Readonly<Record<string, { description: string; load: () => Promi
     load: () => import("./commands/quarantine.ts"),
   },
   replay: { description: "deliver a range of events again", load: () => import("./commands/replay.ts") },
-  recover: { description: "bring the store back by replaying the broker", load: () => import("./commands/recover.ts") },
+  recover: {
+    description: "bring the store back after a failover or a loss",
+    load: () => import("./commands/recover.ts"),
+  },
+  restore: { description: "write a snapshot back into the store", load: () => import("./commands/restore.ts") },
   chaos: { description: "break a runtime of its own and compare", load: () => import("./commands/chaos.ts") },
   clean: { description: "end every process and remove all state", load: () => import("./commands/clean.ts") },
 };

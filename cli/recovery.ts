@@ -1,6 +1,6 @@
 /**
- * Brings a deployment's online store back to all that was acknowledged, from what the broker still holds. The broker is read
- * here; the store, which on AWS nobody outside its VPC can reach, is changed by the control and the aggregate function.
+ * Brings a deployment's online store back to all that was acknowledged, from its newest snapshot and what the broker still holds. The broker is read
+ * here; the store, which on AWS nobody outside its VPC can reach, is changed by the restore, the control and the aggregate function.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { KinesisClient, KinesisClientConfig } from "@aws-sdk/client-kinesis";
@@ -11,11 +11,15 @@ import type { ReplayEvent } from "../functions/aggregate.ts";
 import type { BuildEvent } from "../functions/build.ts";
 import type { ControlEvent } from "../functions/control.ts";
 import type { EraseEvent } from "../functions/erase.ts";
+import type { RestoreEvent } from "../functions/restore.ts";
 import type { ControlReport } from "../functions/shared/control-loop.ts";
 import type { RepeatReport } from "../functions/shared/repeat-repairs.ts";
+import type { RestoreReport, RestoreRequest } from "../functions/shared/restore-snapshot.ts";
 import type { OperatedDeployment } from "./deployment.ts";
 import { type Functions, openFunctions } from "./invoke.ts";
 import { readShard, type ShardRecord } from "./shard-reader.ts";
+import { chooseRound, listRounds, loadSnapshot } from "./snapshot-restore.ts";
+import { formatTable } from "./table.ts";
 
 /** Events up to this much ahead of their arrival may lie in a tile above the seal. */
 const AHEAD_MS = 60_000;
@@ -39,25 +43,72 @@ export interface Recovery {
   readonly steps: readonly RecoveryStep[];
   /** Views that lack history which no replay brings. */
   readonly unready: readonly string[];
+  /** Buckets that had to be taken from an older round of snapshots, and why. */
+  readonly older: Readonly<Record<string, string>>;
+}
+
+export interface RecoveryOptions {
+  /** A round's name; `none` to replay the broker from its beginning. @default `latest` */
+  readonly snapshot?: string;
 }
 
 /**
- * A failover: replays what arrived since the seal, then takes the new primary for whole. A lost store: begins a new epoch
- * and replays all that the broker holds, which is everything while the streams are younger than their retention.
+ * A failover: replays what arrived since the seal, then takes the new primary for whole. A lost store: loads the newest snapshot under a new epoch and
+ * replays what arrived since its seal; without a snapshot, all that the broker holds, which is everything while the streams are younger than
+ * their retention.
  * @throws FreshetError `recovery_incomplete` when the broker no longer holds all that is needed, with nothing changed;
  *   `function_failed`, after which it may be run again
  */
-export async function recover(deployment: OperatedDeployment, progress: (message: string) => void): Promise<Recovery> {
+export function recover(
+  deployment: OperatedDeployment,
+  progress: (message: string) => void,
+  { snapshot = "latest" }: RecoveryOptions = {},
+): Promise<Recovery> {
+  return withPorts(deployment, progress, (ports) => recoverOnce(ports, snapshot));
+}
+
+/** Restores a snapshot that somebody has chosen, or some buckets of it, and replays what arrived since. @throws as `recover` */
+export function restore(
+  deployment: OperatedDeployment,
+  request: RestoreRequest,
+  progress: (message: string) => void,
+): Promise<Recovery> {
+  let loaded = false;
+  return withPorts(deployment, progress, async (ports) => {
+    if (loaded) return recoverOnce(ports, "latest");
+    const found = await ports.control({});
+    const { round } = chosen(await listRounds(ports.functions, deployment), request.snapshot);
+    const { older, startedMs } = await load(ports, { ...request, snapshot: round });
+    loaded = true;
+    return { ...(await replayAndOpen(ports, found.state, true, startedMs)), older };
+  });
+}
+
+interface Ports {
+  readonly deployment: OperatedDeployment;
+  readonly functions: Functions;
+  readonly kinesis: KinesisClient;
+  readonly control: (event: ControlEvent) => Promise<ControlReport>;
+  readonly progress: (message: string) => void;
+}
+
+/** Does it again where another primary came to answer meanwhile, which may lack what was replayed. */
+async function withPorts(
+  deployment: OperatedDeployment,
+  progress: (message: string) => void,
+  once: (ports: Ports) => Promise<Recovery>,
+): Promise<Recovery> {
   const functions = openFunctions(deployment);
   const kinesis = createKinesisClient({
     ...(deployment.clientConfig as KinesisClientConfig),
     maxAttempts: MAX_ATTEMPTS,
   });
+  const control = (event: ControlEvent) => functions.invoke<ControlReport>(deployment.controlFunction, event);
   let found: Recovery["found"] | null = null;
   const steps: RecoveryStep[] = [];
   try {
     for (let round = 1; ; round++) {
-      const result = await recoverOnce(functions, kinesis, deployment, progress);
+      const result = await once({ deployment, functions, kinesis, control, progress });
       found ??= result.found;
       steps.push(...result.steps);
       const overtaken = result.state === "failover" || result.state === "restoring";
@@ -70,39 +121,84 @@ export async function recover(deployment: OperatedDeployment, progress: (message
   }
 }
 
-async function recoverOnce(
-  functions: Functions,
-  kinesis: KinesisClient,
-  deployment: OperatedDeployment,
-  progress: (message: string) => void,
-): Promise<Recovery> {
-  const control = (event: ControlEvent) => functions.invoke<ControlReport>(deployment.controlFunction, event);
+async function recoverOnce(ports: Ports, snapshot: string): Promise<Recovery> {
+  const { control, progress } = ports;
   const found = await control({});
-  if (found.state === "ok" || found.state === "new")
-    return { found: found.state, state: found.state, steps: [], unready: unreadyOf(found) };
-  const streams = await Promise.all(
+  const { state } = found;
+  if (state === "ok") {
+    const opened = await loadSnapshot(ports.functions, ports.deployment, { snapshot, resume: true }, progress);
+    if (opened?.state === "opened") await repeatRepairs(ports, opened.startedMs);
+  }
+  if (state === "ok" || state === "new")
+    return { found: state, state, steps: [], unready: unreadyOf(found), older: {} };
+  if (state === "failover") return replayAndOpen(ports, state, true);
+  // Of a restore that was cut off, whatever is asked for now.
+  const resumed = await loadSnapshot(ports.functions, ports.deployment, { snapshot, resume: true }, progress);
+  if (resumed !== null)
+    return { ...(await replayAndOpen(ports, state, true, resumed.startedMs)), older: resumed.older };
+  if (state === "restoring") return replayAndOpen(ports, state, false);
+  const round = snapshot === "none" ? null : chooseRound(await listRounds(ports.functions, ports.deployment), snapshot);
+  if (round !== null) {
+    const { older, startedMs } = await load(ports, { snapshot: round.round });
+    return { ...(await replayAndOpen(ports, state, true, startedMs)), older };
+  }
+  assertWhole((await streamsOf(ports)).map(({ listed }) => listed));
+  progress("there is no snapshot: beginning a new epoch, to replay the streams from their beginning");
+  await control({ kind: "restore" });
+  return replayAndOpen(ports, state, false);
+}
+
+const chosen = (rounds: Parameters<typeof chooseRound>[0], snapshot: string) => {
+  const round = chooseRound(rounds, snapshot);
+  if (round !== null) return round;
+  throw new FreshetError("snapshot_missing", "there is no snapshot yet", {
+    repair: "the first one is taken within a quarter of an hour",
+  });
+};
+
+/** @throws FreshetError `recovery_incomplete`, with nothing changed, when the broker does not reach back to the snapshot's seals */
+async function load(ports: Ports, request: RestoreRequest): Promise<RestoreReport> {
+  const { functions, deployment, progress } = ports;
+  const { seals } = chosen(await listRounds(functions, deployment), request.snapshot);
+  for (const { name, listed } of await streamsOf(ports)) assertReaches(name, listed, seals[name]);
+  const report = await loadSnapshot(functions, deployment, request, progress);
+  for (const [bucket, why] of Object.entries(report!.older)) progress(`bucket ${bucket}: ${why}`);
+  return report!;
+}
+
+async function streamsOf({ deployment, kinesis }: Ports) {
+  return Promise.all(
     Object.entries(deployment.streams).map(async ([name, kinesisName]) => ({
       name,
       kinesisName,
       listed: await listStream(kinesis, kinesisName),
     })),
   );
-  if (found.state === "lost") {
-    assertWhole(streams.map(({ listed }) => listed));
-    progress("beginning a new epoch");
-    await control({ kind: "restore" });
-  }
+}
+
+/**
+ * @param sinceSeal replays what arrived since each stream's seal; else all that there is
+ * @param startedMs of the snapshot that was restored: what was repaired since is built anew once the store is open
+ */
+async function replayAndOpen(
+  ports: Ports,
+  found: Recovery["found"],
+  sinceSeal: boolean,
+  startedMs?: number,
+): Promise<Recovery> {
+  const { control, functions, kinesis, deployment, progress } = ports;
+  const { seals, runs } = await control({});
   // Before what is replayed: a store that was lost, or lacks a suffix, may have forgotten who is erased.
   const forgotten: EraseEvent = { kind: "replant" };
   await functions.invoke(deployment.eraseFunction, forgotten);
   const steps: RecoveryStep[] = [];
-  for (const { name, kinesisName, listed } of streams) {
-    const sealMs = found.seals[name];
-    if (found.state === "failover" && sealMs === undefined) continue;
-    const fromMs = found.state === "failover" ? sealMs - AHEAD_MS : null;
+  for (const { name, kinesisName, listed } of await streamsOf(ports)) {
+    const sealMs = seals[name];
+    if (sinceSeal && sealMs === undefined) continue;
+    if (sinceSeal) assertReaches(name, listed, sealMs);
     const step = { stream: name, records: 0, applied: 0 };
     await eachAtMost(SHARDS_AT_ONCE, listed.shards, async ({ id }) => {
-      for await (const records of readShard(kinesis, kinesisName, id, fromMs)) {
+      for await (const records of readShard(kinesis, kinesisName, id, sinceSeal ? sealMs - AHEAD_MS : null)) {
         const event = replayEvent(listed.arn, id, records);
         const { applied } = await functions.invoke<{ applied: number }>(deployment.aggregateFunction, event);
         step.records += records.length;
@@ -112,25 +208,51 @@ async function recoverOnce(
     });
     steps.push(step);
   }
-  const accepted = await control({ kind: "accept", runs: found.runs });
-  if (found.state === "failover" && accepted.state === "ok") await repeatRepairs(functions, deployment, progress);
-  return { found: found.state, state: accepted.state, steps, unready: unreadyOf(accepted) };
+  const accepted = await control({ kind: "accept", runs });
+  const isLacking = found === "failover" || startedMs !== undefined;
+  if (isLacking && accepted.state === "ok") await repeatRepairs(ports, startedMs);
+  return { found, state: accepted.state, steps, unready: unreadyOf(accepted), older: {} };
+}
+
+/** @throws FreshetError `recovery_incomplete` when the broker may have lost what arrived since a seal */
+function assertReaches(stream: string, { createdAtMs, retentionMs }: ListedStream, sealMs: number | undefined): void {
+  const reachesMs = Date.now() - retentionMs;
+  if (sealMs === undefined || createdAtMs >= reachesMs || sealMs - AHEAD_MS >= reachesMs) return;
+  const [seal, reach] = [sealMs, reachesMs].map((ms) => new Date(ms).toISOString());
+  throw new FreshetError(
+    "recovery_incomplete",
+    `stream ${stream} is held since ${reach}, and what arrived since ${seal} has to be replayed`,
+    {
+      repair:
+        "restore a newer snapshot: `freshet restore --list`; applies stay blocked, and nothing acknowledged is lost",
+    },
+  );
+}
+
+/** What was done, for people. */
+export function tellRecovery({ steps, found, state, unready, older }: Recovery): void {
+  const rows = steps.map(({ stream, records, applied }) => [stream, String(records), String(applied)]);
+  process.stdout.write(`${formatTable([["stream", "records replayed", "events that were missing"], ...rows])}\n`);
+  for (const [bucket, why] of Object.entries(older)) process.stdout.write(`bucket ${bucket}: ${why}\n`);
+  process.stdout.write(`the store was ${found} and is ${state}\n`);
+  for (const view of unready)
+    process.stdout.write(`${view} lacks history that a replay does not bring: freshet backfill --view ${view}\n`);
 }
 
 /** What a replica lacked of them no replay brings: they were below the seal. A build that holds a stream is waited for. */
-async function repeatRepairs(
-  functions: Functions,
-  { buildFunction }: OperatedDeployment,
-  progress: (message: string) => void,
-): Promise<void> {
-  const event: BuildEvent = { kind: "repairs" };
+async function repeatRepairs({ functions, deployment, progress }: Ports, startedMs?: number): Promise<void> {
+  const { buildFunction, restoreFunction } = deployment;
+  const event: BuildEvent = { kind: "repairs", ...(startedMs === undefined ? {} : { sinceMs: startedMs - AHEAD_MS }) };
   for (;;) {
     const { entities, waiting } = await functions.invoke<RepeatReport>(buildFunction, event);
     if (entities > 0) progress(`the newest repairs: ${entities} entities built anew`);
-    if (waiting.length === 0) return;
+    if (waiting.length === 0) break;
     progress(`waiting: ${waiting[0]}`);
     await sleep(WAIT_MS);
   }
+  // Until then a `recover` that finds the store open does it.
+  const done: RestoreEvent = { kind: "finish" };
+  if (startedMs !== undefined) await functions.invoke(restoreFunction, done);
 }
 
 const unreadyOf = ({ unready }: ControlReport): string[] => unready.map(({ view }) => view);
@@ -141,7 +263,10 @@ function assertWhole(streams: readonly ListedStream[]): void {
   throw new FreshetError(
     "recovery_incomplete",
     "the store is lost, and the broker no longer holds the streams from their beginning",
-    { repair: "restore a snapshot, then replay; applies stay blocked until then, and nothing acknowledged is lost" },
+    {
+      repair:
+        "restore a snapshot: `freshet restore --list`; applies stay blocked until then, and nothing acknowledged is lost",
+    },
   );
 }
 

@@ -4,7 +4,7 @@ import { formatDuration } from "./duration.ts";
 import { refuse } from "./errors.ts";
 import { type GroupLock, keptFor, type Lock, type SlotLock, windowText } from "./lock.ts";
 import type { Level, Slot, SlotKind, Window } from "./plan.ts";
-import { levelsOfWindow } from "./window.ts";
+import { levelsOfWindow, retentionOf } from "./window.ts";
 
 /** What one feature needs to be stored. */
 export interface Need {
@@ -59,7 +59,7 @@ export function layOut(name: string, baseMs: number, needs: readonly Need[], loc
   for (const [key, { windows }] of drafts) {
     for (const window of windows) {
       if (window.kind === "lifetime") continue;
-      const retainMs = window.sizeMs + window.delayMs + window.hopMs;
+      const retainMs = retentionOf(window);
       for (const index of levelsOfWindow(levels, kept.get(key)!, window)) {
         if (retainMs > levels[index].retainMs) levels[index] = { ...levels[index], retainMs };
       }

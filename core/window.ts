@@ -43,6 +43,10 @@ export function levelsOfWindow(levels: readonly Level[], kept: readonly number[]
   });
 }
 
+/** How long after its start a tile that the window reads may be needed, in ms. */
+export const retentionOf = ({ sizeMs, delayMs, hopMs }: Window & { kind: "hopping" }): number =>
+  sizeMs + delayMs + hopMs;
+
 /**
  * Tiles that cover a window's interval exactly. Below the frontier of the window's hop: at each point the coarsest aligned
  * tile that is kept for this window; not just any that the slot has, since another window's may be gone by then. Above it

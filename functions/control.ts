@@ -1,6 +1,7 @@
 /** Keeps the online store's control hashes: creates them, gives slots their births, moves the seal (DESIGN §5, §6). */
 import { MetricUnit } from "@aws-lambda-powertools/metrics";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
+import { BatchRuns } from "../adapters/batch-runs.ts";
 import { BuildProgress } from "../adapters/build-progress.ts";
 import { ControlTable } from "../adapters/control-table.ts";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
@@ -14,6 +15,7 @@ import { lock, plan } from "../features/plan.ts";
 import { accept, beginRestore, type ControlReport, controlStep, type StreamShards } from "./shared/control-loop.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
+import { repeatAfterFailover } from "./shared/restore-pushed.ts";
 
 const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
 const target = { table: requireEnvironment("controlTable"), dynamodb: new DynamoDBClient(DURABLE_CLIENT) };
@@ -34,6 +36,8 @@ const ports = {
   },
 };
 
+const runs = new BatchRuns(target);
+
 export interface ControlEvent {
   /**
    * `tick`: from the heartbeat, with the shards of each stream; without them (after a deployment) no seal moves.
@@ -52,7 +56,10 @@ export async function handler(event: ControlEvent): Promise<ControlReport> {
   const nowMs = Date.now();
   try {
     if (event.kind === "restore") await beginRestore(ports, nowMs);
-    if (event.kind === "accept") await accept(ports, event.runs, nowMs);
+    if (event.kind === "accept") {
+      await repeatAfterFailover(ports.controls, runs);
+      await accept(ports, event.runs, nowMs);
+    }
     const report = await controlStep(ports, event.streams ?? {}, nowMs, { cleanRestart: event.cleanRestart });
     metrics.addDimension("service", "control");
     metrics.addMetric("BucketsNotOk", MetricUnit.Count, report.bucketsNotOk);

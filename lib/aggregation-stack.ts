@@ -6,6 +6,7 @@ import { Eraser } from "./constructs/eraser.ts";
 import { Materializer } from "./constructs/materializer.ts";
 import { Repairer } from "./constructs/repairer.ts";
 import { Replayer } from "./constructs/replayer.ts";
+import { Restorer } from "./constructs/restorer.ts";
 import type { SecureTable } from "./constructs/secure-table.ts";
 import { Snapshotter, type SnapshotterProps } from "./constructs/snapshotter.ts";
 import { Sweeper } from "./constructs/sweeper.ts";
@@ -33,6 +34,7 @@ export class AggregationStack extends FreshetStack {
   readonly materializer: Materializer;
   readonly eraser: Eraser;
   readonly replayer: Replayer;
+  readonly restorer: Restorer;
 
   constructor(scope: Construct, deployment: Deployment, props: AggregationStackProps) {
     super(scope, "aggregation", { deployment, description: "Freshet: exactly-once aggregation" });
@@ -48,6 +50,7 @@ export class AggregationStack extends FreshetStack {
     this.materializer = new Materializer(this, "Materializer", { deployment, ...props });
     this.eraser = new Eraser(this, "Eraser", { deployment, ...props });
     this.replayer = new Replayer(this, "Replayer", { deployment, ...props });
+    this.restorer = new Restorer(this, "Restorer", { deployment, ...props });
     for (const [name, { lambda }] of Object.entries({
       AggregateFunction: this.aggregator.fn,
       ControlFunction: this.watchkeeper.control,
@@ -60,6 +63,7 @@ export class AggregationStack extends FreshetStack {
       EraseFunction: this.eraser.fn,
       MaterializeFunction: this.materializer.fn,
       ReplayFunction: this.replayer.fn,
+      RestoreFunction: this.restorer.fn,
     })) {
       new CfnOutput(this, name, { value: lambda.functionName });
     }

@@ -26,6 +26,7 @@ export function addStacks(app: App, deployment: Deployment): void {
       lateQueue,
       controlTable,
       snapshots: storage.snapshots,
+      bulkSnapshots: storage.bulkSnapshots,
       jobs,
       erasures: storage.erasures,
       training: storage.training,

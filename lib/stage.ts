@@ -75,8 +75,10 @@ export interface Stage {
   /** Of each tenant without limits of its own, by route class. `freshet tenants limits` gives one others. */
   readonly limits: Readonly<Record<"score" | "read" | "write" | "admin", TenantLimit>>;
   readonly snapshots: {
-    /** Less is a younger stand-in, and a write more for each entity that goes on changing. */
+    /** Less is a younger stand-in and a shorter replay after a loss, and a write more for each entity that goes on changing. */
     readonly everyMinutes: number;
+    /** For how long a round of bulk snapshots stays. A store can be restored as of any of them. */
+    readonly keepHours: number;
   };
   readonly training: {
     /** Half of it is DuckDB's. Most that Lambda gives is 10,240. */
@@ -139,7 +141,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       write: { perSecond: 500_000, burst: 500_000, perDay: null },
       admin: { perSecond: 1_000, burst: 1_000, perDay: null },
     },
-    snapshots: { everyMinutes: 15 },
+    snapshots: { everyMinutes: 15, keepHours: 24 },
     audit: { retentionDays: 7 },
     training: { buildMemoryMb: 3_008, instanceType: "ml.m5.large", volumeGb: 10, maxRuntimeSeconds: 3_600 },
     onlineStore: { nodeType: "cache.t4g.micro", shards: 1, replicasPerShard: 0, snapshotDays: 0, availabilityZones: 1 },
@@ -180,7 +182,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       write: { perSecond: 2_000, burst: 5_000, perDay: null },
       admin: { perSecond: 10, burst: 50, perDay: null },
     },
-    snapshots: { everyMinutes: 15 },
+    snapshots: { everyMinutes: 15, keepHours: 48 },
     audit: { retentionDays: 90 },
     training: { buildMemoryMb: 3_008, instanceType: "ml.m5.large", volumeGb: 10, maxRuntimeSeconds: 3_600 },
     // A replica even here: without one there is no failover, and durability asks for cluster mode with failover.
@@ -224,7 +226,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       write: { perSecond: 10_000, burst: 20_000, perDay: null },
       admin: { perSecond: 20, burst: 100, perDay: null },
     },
-    snapshots: { everyMinutes: 15 },
+    snapshots: { everyMinutes: 15, keepHours: 168 },
     audit: { retentionDays: 400 },
     training: { buildMemoryMb: 10_240, instanceType: "ml.m5.2xlarge", volumeGb: 50, maxRuntimeSeconds: 14_400 },
     onlineStore: {

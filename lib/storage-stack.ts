@@ -2,6 +2,7 @@ import { CfnOutput } from "aws-cdk-lib";
 import type { Construct } from "constructs";
 import { Archive } from "./constructs/archive.ts";
 import { AuditTrail } from "./constructs/audit-trail.ts";
+import { BulkSnapshots } from "./constructs/bulk-snapshots.ts";
 import { dataKey } from "./constructs/data-key.ts";
 import { Models } from "./constructs/models.ts";
 import { Quarantine } from "./constructs/quarantine.ts";
@@ -22,6 +23,8 @@ export class StorageStack extends FreshetStack {
   /** Of entities, for reads while the online store does not answer. */
   readonly snapshots: SecureTable;
   readonly erasures: SecureTable;
+  /** Of the whole online store, to restore it from. */
+  readonly bulkSnapshots: BulkSnapshots;
   readonly audit: AuditTrail;
   readonly features: SecureTable;
   readonly models: Models;
@@ -91,6 +94,7 @@ export class StorageStack extends FreshetStack {
       environmentName: "snapshotsTable",
       expiryAttribute: "expires_at",
     });
+    this.bulkSnapshots = new BulkSnapshots(this, "BulkSnapshots", { deployment, key, accessLogs });
     this.models = new Models(this, "Models", { deployment, key, accessLogs });
     this.training = new TrainingData(this, "Training", { deployment, key, accessLogs });
     deployment.target.catalogueArchive(this, "ArchiveTables", deployment, this.archive);
@@ -104,6 +108,7 @@ export class StorageStack extends FreshetStack {
       FeaturesTable: this.features.table.tableName,
       SnapshotsTable: this.snapshots.table.tableName,
       ErasuresTable: this.erasures.table.tableName,
+      SnapshotsBucket: this.bulkSnapshots.bucket.bucketName,
       JobsTable: this.jobs.table.tableName,
       AuditTable: this.audit.table.table.tableName,
       // Operators' commands write records, too.

@@ -78,3 +78,8 @@ for at = 5, #old, 6 do
 end
 redis.call("HSET", KEYS[1], ARGV[2], table.concat(out))
 return 1`;
+
+// KEYS[1] control hash; ARGV[1] head field, ARGV[2] field, ARGV[3] value: only in a bucket that is there.
+export const MARK = `
+if redis.call("HEXISTS", KEYS[1], ARGV[1]) == 0 then return -1 end
+return redis.call("HSET", KEYS[1], ARGV[2], ARGV[3])`;

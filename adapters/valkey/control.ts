@@ -6,6 +6,7 @@ import type { Command, ValkeyConnection } from "./connection.ts";
 import {
   COMPLETE,
   CREATE,
+  MARK,
   MOVE_SEAL,
   NOTICE_FAILOVER,
   OPEN,
@@ -201,6 +202,14 @@ export class ControlHashes {
       everyBucket.map((bucket) => ({ key: bucket, name: "HEXISTS", args: [bucket, key] })),
     );
     return answers.some((there) => there === 1);
+  }
+
+  /** What was pushed may be missing, in every bucket that is there: until `pushedIsBack`. */
+  async markPushedMissing(epoch: number): Promise<void> {
+    const [field, value] = [PUSHED_MISSING_FIELD, epochBytes(epoch)];
+    await this.connection.demand(
+      everyBucket.map((key) => ({ key, name: "EVAL", args: [MARK, 1, key, CONTROL_FIELD, field, value] })),
+    );
   }
 
   /** All that was pushed before an epoch is in it again. Marks of another epoch stay. */

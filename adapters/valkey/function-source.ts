@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { isObject, keepsValues } from "../../core/accumulators.ts";
 import type { Group, Plan, Slot } from "../../core/plan.ts";
 import { newestKept } from "../../core/tiles.ts";
+import { levelsOfWindow, retentionOf } from "../../core/window.ts";
 import { hash64 } from "../hash.ts";
 
 const KINDS = { count: 1, sum: 2, squares: 3, min: 4, max: 5 } as const;
@@ -40,7 +41,21 @@ export function channelNeeds(group: Group, channel: number) {
   };
 }
 
-function groupSpec(group: Group) {
+/**
+ * How long a slot's objects of a level are needed: until its own windows have passed them. Cells share a tile with those of
+ * other slots and go with it, but an object is a field of its own, up to a kilobyte, and another slot's window may be a month.
+ */
+function objectRetention(plan: Plan, group: Group, slot: number, level: number): number {
+  const windows = plan.views
+    .filter((view) => plan.groups[view.group] === group)
+    .flatMap(({ features }) => features.filter(({ slots }) => slots.includes(slot)).map(({ window }) => window));
+  const reaching = windows.filter((window) =>
+    levelsOfWindow(group.levels, group.slots[slot].levels, window).includes(level),
+  );
+  return Math.max(0, ...reaching.map((window) => (window.kind === "hopping" ? retentionOf(window) : 0)));
+}
+
+function groupSpec(plan: Plan, group: Group) {
   const cells = group.slots.filter(({ kind }) => !isObject(kind));
   const objects = group.slots.filter(({ kind }) => isObject(kind));
   const idSet = (slots: readonly Slot[]) => Object.fromEntries(slots.map(({ id }) => [id, true]));
@@ -66,7 +81,12 @@ function groupSpec(group: Group) {
       parts: parts + 1,
       retain: retainMs,
       kept: idSet(cells.filter((slot) => slot.levels.includes(index))),
-      objects: objects.filter((slot) => slot.levels.includes(index)).map(objectSpec),
+      objects: objects
+        .filter((slot) => slot.levels.includes(index))
+        .map((slot) => ({
+          ...objectSpec(slot),
+          retain: objectRetention(plan, group, group.slots.indexOf(slot), index),
+        })),
     })),
     lifetimeCells: idSet(cells.filter(({ lifetime }) => lifetime)),
     lifetimeObjects: objects.filter(({ lifetime }) => lifetime).map(objectSpec),
@@ -91,7 +111,7 @@ export interface FunctionSource {
 
 /** The library of a plan. Its names carry the hash of all that decides its behaviour, so old and new live side by side. */
 export function functionSource(plan: Plan): FunctionSource {
-  const spec = `local SPEC = ${lua(Object.fromEntries(plan.groups.map((group) => [group.id, groupSpec(group)])))}`;
+  const spec = `local SPEC = ${lua(Object.fromEntries(plan.groups.map((group) => [group.id, groupSpec(plan, group)])))}`;
   const body = storeFunctionTemplate().replace(/^--@SPEC@$/m, () => spec);
   const hash = hash64(body);
   const library = `freshet_${hash}`;

@@ -1,9 +1,7 @@
 import type { Command } from "commander";
 import { FreshetError } from "../../core/errors.ts";
-import { freshetHome } from "../../local/home.ts";
-import { serveUrl } from "../../local/parts.ts";
-import { callApi } from "../api-call.ts";
-import { requireRunning } from "../running.ts";
+import { type ApiOptions, callApi, openApi, urlOption } from "../api-call.ts";
+import { stageOption } from "../deployment.ts";
 import { formatTable } from "../table.ts";
 
 interface Entry {
@@ -16,12 +14,12 @@ interface Entry {
   readonly owner: string;
   readonly deprecated: { readonly date: string } | null;
 }
-interface ListOptions {
+interface ListOptions extends ApiOptions {
   readonly entity?: string;
   readonly kind?: string;
   readonly json?: boolean;
 }
-interface RegisterOptions {
+interface RegisterOptions extends ApiOptions {
   readonly entity: string;
   readonly dtype: string;
   readonly ttl?: string;
@@ -41,7 +39,8 @@ export function register(program: Command): void {
     .addHelpText(
       "after",
       "\nExamples:\n  freshet features list amount\n  freshet features show card_activity:tx_count_1h\n" +
-        "  freshet features register profile:age --entity card --dtype double --ttl 30d\n  freshet features push c1 profile:age=412",
+        "  freshet features register profile:age --entity card --dtype double --ttl 30d\n  freshet features push c1 profile:age=412\n" +
+        "  FRESHET_API_KEY=fk_… freshet features list --stage prod",
     );
   features
     .command("list")
@@ -49,13 +48,15 @@ export function register(program: Command): void {
     .argument("[words...]")
     .option("--entity <name>", "of this entity alone")
     .option("--kind <kind>", "windowed, batch or pushed")
+    .addOption(stageOption())
+    .addOption(urlOption())
     .option("--json", "print as JSON")
-    .action(async (words: string[], { entity, kind, json }: ListOptions) => {
+    .action(async (words: string[], { entity, kind, json, ...where }: ListOptions) => {
       const found: Entry[] = [];
       for (let cursor: string | null = ""; cursor !== null; ) {
         const given: Record<string, string | undefined> = { q: words.join(" "), entity, kind, cursor, limit: "500" };
         const query = Object.entries(given).filter((each): each is [string, string] => (each[1] ?? "") !== "");
-        const page = await call(`/v1/features?${new URLSearchParams(query)}`);
+        const page = await call(where, `/v1/features?${new URLSearchParams(query)}`);
         found.push(...page.features);
         cursor = page.next;
       }
@@ -70,8 +71,10 @@ export function register(program: Command): void {
     .command("show")
     .description("how a feature comes about, who uses it, and what was served of it")
     .argument("<name>")
-    .action(async (name: string) => {
-      const { request_id: _, ...feature } = await call(`/v1/features/${encodeURIComponent(name)}`);
+    .addOption(stageOption())
+    .addOption(urlOption())
+    .action(async (name: string, options: ApiOptions) => {
+      const { request_id: _, ...feature } = await call(options, `/v1/features/${encodeURIComponent(name)}`);
       process.stdout.write(`${JSON.stringify(feature, null, 2)}\n`);
     });
   features
@@ -87,9 +90,11 @@ export function register(program: Command): void {
     .option("--owner <text>", "whom to ask")
     .option("--current", "the name alone means this version from now on")
     .option("--replace", "replace ttl, description, unit and owner of what is registered")
+    .addOption(stageOption())
+    .addOption(urlOption())
     .option("--json", "print as JSON")
-    .action(async (name: string, { featureVersion, json, ...options }: RegisterOptions) => {
-      const answer = await call("/v1/features/register", { name, version: featureVersion, ...options });
+    .action(async (name: string, { featureVersion, json, stage, url, ...options }: RegisterOptions) => {
+      const answer = await call({ stage, url }, "/v1/features/register", { name, version: featureVersion, ...options });
       const text = json ? JSON.stringify(answer, null, 2) : `${answer.versioned_name} ${answer.outcome}`;
       process.stdout.write(`${text}\n`);
     });
@@ -101,10 +106,12 @@ export function register(program: Command): void {
       "<values...>",
       "name=value, the value as JSON or as text: profile:age=412 profile:city=Oslo profile:vip=null",
     )
+    .addOption(stageOption())
+    .addOption(urlOption())
     .option("--json", "print as JSON")
-    .action(async (id: string, given: string[], { json }: { json?: boolean }) => {
+    .action(async (id: string, given: string[], { json, ...where }: ApiOptions & { json?: boolean }) => {
       const values = Object.fromEntries(given.map(parseValue));
-      const answer = await call("/v1/features/push", { rows: [{ id, event_time_ms: Date.now(), values }] });
+      const answer = await call(where, "/v1/features/push", { rows: [{ id, event_time_ms: Date.now(), values }] });
       process.stdout.write(`${json ? JSON.stringify(answer, null, 2) : `${given.length} pushed`}\n`);
     });
 }
@@ -124,8 +131,8 @@ function parseValue(field: string): [name: string, value: unknown] {
   }
 }
 
-/** @throws FreshetError `not_running`, those of `callApi` */
-function call(path: string, body?: unknown): Promise<any> {
-  const { ports, apiKey } = requireRunning(freshetHome());
-  return callApi(serveUrl(ports.serve) + path, apiKey, body);
+/** @throws FreshetError those of `openApi` and `callApi` */
+async function call(where: ApiOptions, path: string, body?: unknown): Promise<any> {
+  const { url, key } = await openApi(where);
+  return callApi(url + path, key, body);
 }

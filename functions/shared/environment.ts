@@ -32,6 +32,9 @@ export const ENVIRONMENT = {
   erasuresTable: "FRESHET_ERASURES_TABLE",
   jobsTable: "FRESHET_JOBS_TABLE",
   snapshotsTable: "FRESHET_SNAPSHOTS_TABLE",
+  /** Bulk snapshots, and for how long a round of them stays, in ms. */
+  snapshotsBucket: "FRESHET_SNAPSHOTS_BUCKET",
+  snapshotsKeepMs: "FRESHET_SNAPSHOTS_KEEP_MS",
   /** What a read of features may take in all, and what the online store may take of that, in ms. */
   readBudgetMs: "FRESHET_READ_BUDGET_MS",
   storeBudgetMs: "FRESHET_STORE_BUDGET_MS",

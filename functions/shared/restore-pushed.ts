@@ -87,6 +87,21 @@ export async function restorePushed(ports: RestorePorts, untilMs = Number.POSITI
   return { rows, isWhole: true, damaged };
 }
 
+/** After a failover, before the store is taken for whole: a replica may lack the newest pushes, and reads say so until all are pushed again. */
+export async function repeatAfterFailover(controls: ControlHashes, runs: BatchRuns): Promise<void> {
+  const { state, epoch } = await controls.summary();
+  if (state !== "failover" || epoch === null) return;
+  await controls.markPushedMissing(epoch);
+  await repeatPushed(runs);
+}
+
+/** Has the next run push all of it again: some of what was pushed may be missing from a store of the same epoch. */
+export async function repeatPushed(runs: BatchRuns): Promise<void> {
+  const nowMs = Date.now();
+  await runs.keepPlace(PUSHED, { epoch: 0, after: "", rows: 0 });
+  await runs.complete(PUSHED, { toMs: nowMs, finishedMs: nowMs, rows: 0, epoch: 0 });
+}
+
 /** Rows of an object; none of one that is gone; the fault of one that is damaged. */
 function rowsOf(bytes: Buffer | null): (ValuesRow | PackedRow)[] | RecordError {
   try {

@@ -28,6 +28,8 @@ export interface SnapshotRestorePorts {
   /** How often something was imported into the stream's archive. */
   readonly imports: (stream: string) => Promise<number>;
   readonly loadFunction: () => Promise<void>;
+  /** What was pushed is pushed again from its archive, some time after. */
+  readonly repeatPushed: () => Promise<void>;
   /** Epoch milliseconds. */
   readonly clock: () => number;
 }
@@ -46,8 +48,11 @@ export interface RestoreRequest {
 }
 
 export interface RestoreReport {
-  /** `more`: time was up, call again. `waiting`: another call is at it. `none`: there is nothing to go on with. */
-  readonly state: "loaded" | "more" | "waiting" | "none";
+  /**
+   * `more`: time was up, call again. `waiting`: another call is at it. `opened`: the store is open again, and nobody has said that what was
+   * repaired since is there. `none`: there is nothing to go on with.
+   */
+  readonly state: "loaded" | "more" | "waiting" | "opened" | "none";
   readonly snapshot: string;
   /** When it began, on the store's clock: repairs, puts and pushes that were visible 60 s before need no repeating. */
   readonly startedMs: number;
@@ -80,7 +85,7 @@ export async function restoreSnapshot(
   const timer = setInterval(() => void renew().catch(() => {}), RENEW_MS);
   try {
     const standing = request.restart ? null : await cutOff(ports);
-    if (standing === null && request.resume) return reportOf(ports, null, "none");
+    if (standing === null && request.resume) return await openedOrNone(ports);
     const record = standing ?? (await begin(ports, request));
     return await run(ports, record, deadlineMs);
   } finally {
@@ -92,12 +97,26 @@ export async function restoreSnapshot(
 /** The restore under way, where the store is still the one that it writes to; null otherwise. */
 async function cutOff({ table, controls }: SnapshotRestorePorts): Promise<RestoreRecord | null> {
   const record = await table.getRestore();
-  if (record === null) return null;
+  if (record === null || record.state === "done") return null;
   if (record.state === "begun") return record;
   const heads = await controls.heads();
   const own = bucketsOf(record).map((bucket) => heads[bucket]);
   const isUnderWay = own.every((head) => isOf(record, head)) && own.some((head) => head!.state !== "ok");
   return isUnderWay ? record : null;
+}
+
+async function openedOrNone(ports: SnapshotRestorePorts): Promise<RestoreReport> {
+  const record = await ports.table.getRestore();
+  const heads = await ports.controls.heads();
+  const isOpened = record?.state === "loaded" && bucketsOf(record).every((bucket) => isOf(record, heads[bucket]));
+  return isOpened ? reportOf(ports, record, "opened") : reportOf(ports, null, "none");
+}
+
+/** All that the newest restore lacked is in the store. */
+export async function finishRestore({ table }: Pick<SnapshotRestorePorts, "table">): Promise<null> {
+  const record = await table.getRestore();
+  if (record?.state === "loaded") await table.putRestore({ ...record, state: "done" });
+  return null;
 }
 
 const bucketsOf = ({ buckets }: Pick<RestoreRecord, "buckets">): readonly number[] =>
@@ -145,8 +164,8 @@ const isLive = (head: BucketHead | null, epoch: number): boolean =>
   head !== null && head.epoch === epoch && (head.state === "ok" || head.state === "failover");
 
 const storeLive = (buckets: number): FreshetError =>
-  new FreshetError("store_live", `${buckets} buckets are whole and served: nothing is dropped`, {
-    repair: "run `freshet recover`, which does what the store's state needs; or say --replace-live",
+  new FreshetError("store_live", `${buckets} buckets are whole and served: nothing is dropped without --replace-live`, {
+    repair: "run `freshet recover`, which does what the store's state needs",
   });
 
 const incomplete = ({ bucket, key }: SnapshotObject, why: string): FreshetError =>
@@ -240,6 +259,8 @@ async function block(
   await loadFunction();
   if (record.buckets === null) await controls.drop({ pushed: true });
   await loader.block(wanted, controlsOf);
+  // After the marks, which a run that is under way takes away when it ends.
+  await ports.repeatPushed();
   if (record.buckets !== null) await loader.clear(wanted);
   else if ((await table.getStore())?.epoch === record.epoch - 1) await table.nextEpoch(record.epoch - 1);
 }

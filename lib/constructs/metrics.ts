@@ -30,7 +30,13 @@ export type ServiceMetric = "ScoreLatencyMs" | "FeaturesMissing" | "Degraded";
 /** What control writes of the store as a whole. */
 export type StoreMetric = "BucketsNotOk";
 /** What the snapshot function writes each round. */
-export type SnapshotMetric = "SnapshotAgeMs" | "SnapshotsWritten" | "SnapshotsTooLarge";
+export type SnapshotMetric =
+  | "SnapshotAgeMs"
+  | "SnapshotsWritten"
+  | "SnapshotsTooLarge"
+  | "BulkSnapshotAgeMs"
+  | "BulkObjectsWritten"
+  | "BulkBytesWritten";
 /** What the erase function writes each five minutes. */
 export type ErasureMetric = "ErasureOldestMs";
 /** What the replay function writes each minute. */

@@ -5,6 +5,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createContext, runInContext } from "node:vm";
+import { transformSync } from "esbuild";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { typescriptClient } from "../../cli/client-typescript.ts";
 import { type ClientOptions, FreshetClient, type FreshetError } from "../../clients/typescript/client.ts";
@@ -229,6 +231,29 @@ describe("a server that", () => {
         { index: 2, event_id: "c", status: "invalid" },
       ],
     });
+  });
+
+  it("is asked from a place that has what the web has, and nothing of Node's, is asked as from any other", async () => {
+    // As an application would ship it.
+    const { code } = transformSync(typescriptClient(plan), { loader: "ts", format: "iife", globalName: "freshet" });
+    const web = {
+      fetch,
+      AbortController,
+      AbortSignal,
+      Headers,
+      Response,
+      URL,
+      URLSearchParams,
+      TextEncoder,
+      DOMException,
+    };
+    const global = createContext({ ...web, setTimeout, clearTimeout, performance, crypto });
+    answers = [busy({ "retry-after": "0" }), reply(200, ok)];
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const asked = `freshet.createClient(${JSON.stringify({ url, apiKey: "k" })}).online({ features: ["a:b"], entities: { id: "c" } })`;
+    expect(await runInContext(`${code}; ${asked}`, global)).toMatchObject({ as_of_ms: 1 });
+    expect(seen).toHaveLength(2);
+    expect(runInContext("typeof process + typeof Buffer + typeof require", global)).toBe("undefinedundefinedundefined");
   });
 
   it("finds a request too large gets it in two, and those in two again", async () => {

@@ -177,6 +177,7 @@ describe("functions in the VPC need gateway endpoints, and ingest that of Kinesi
         "materialize",
         "repair",
         "replay",
+        "restore",
         "snapshot",
         "sweep",
         "verify",
@@ -184,16 +185,25 @@ describe("functions in the VPC need gateway endpoints, and ingest that of Kinesi
     );
   });
 
-  test.each(["aggregate", "api", "build", "control", "materialize", "repair", "replay", "snapshot", "sweep", "verify"])(
-    "%s calls nothing but S3, DynamoDB and the store",
-    (name) => {
-      // Kinesis and KMS stay in the list of `aggregate`: Lambda's poller and S3 use them, in the role's name, from outside.
-      const services = new Set(actionsOf(name).map((action) => action.split(":")[0]));
-      if (name === "aggregate") services.delete("kinesis");
-      services.delete("kms");
-      expect([...services].filter((service) => !["s3", "dynamodb", "elasticache"].includes(service))).toEqual([]);
-    },
-  );
+  test.each([
+    "aggregate",
+    "api",
+    "build",
+    "control",
+    "materialize",
+    "repair",
+    "replay",
+    "restore",
+    "snapshot",
+    "sweep",
+    "verify",
+  ])("%s calls nothing but S3, DynamoDB and the store", (name) => {
+    // Kinesis and KMS stay in the list of `aggregate`: Lambda's poller and S3 use them, in the role's name, from outside.
+    const services = new Set(actionsOf(name).map((action) => action.split(":")[0]));
+    if (name === "aggregate") services.delete("kinesis");
+    services.delete("kms");
+    expect([...services].filter((service) => !["s3", "dynamodb", "elasticache"].includes(service))).toEqual([]);
+  });
 });
 
 describe("everything at rest is encrypted", () => {
@@ -449,19 +459,27 @@ describe("least privilege", () => {
     ]);
   });
 
-  test("the snapshot function may read the store, and write its own table alone", () => {
-    const actions = ["BatchGetItem", "BatchWriteItem", "GetItem", "PutItem", "UpdateItem"].map(
-      (name) => `dynamodb:${name}`,
-    );
-    expect(actionsOf("snapshot").filter((action) => !action.startsWith("kms:"))).toEqual([
-      ...actions,
+  test("the snapshot function may read the store, and write its own table and bucket alone", () => {
+    const tables = ["BatchGetItem", "BatchWriteItem", "GetItem", "PutItem", "Query", "UpdateItem"];
+    const objects = ["DeleteObject", "GetObject", "ListBucket", "PutObject"];
+    expect([...new Set(actionsOf("snapshot"))].filter((action) => !action.startsWith("kms:"))).toEqual([
+      ...tables.map((name) => `dynamodb:${name}`),
       "elasticache:Connect",
+      ...objects.map((name) => `s3:${name}`),
     ]);
+    const writes = ["dynamodb:PutItem", "s3:PutObject", "s3:DeleteObject"];
     const resources = JSON.stringify(
-      statementsOf("snapshot").filter(({ Action }) => Action.includes("dynamodb:PutItem")),
+      statementsOf("snapshot").filter(({ Action }) => [Action].flat().some((action) => writes.includes(action))),
     );
     expect(resources).toContain("Snapshots");
-    expect(resources).not.toMatch(/Keys|Control|Late|Models/);
+    expect(resources).not.toMatch(/Keys|Control|Late|Models|Archive/);
+  });
+
+  test("the restore function may write no object", () => {
+    expect(actionsOf("restore").filter((action) => action.startsWith("s3:"))).toEqual([
+      "s3:GetObject",
+      "s3:ListBucket",
+    ]);
   });
 
   test("the aggregate function may neither read nor delete what it archives", () => {

@@ -25,7 +25,7 @@ const accepted: readonly Accepted[] = [
   },
   {
     rule: /^AwsSolutions-IAM5\[Resource::\*\]$/,
-    at: /(Aggregate|Control|Sweep|Snapshot|Build|Materialize|Repair|Verify|Replay|Erase|Read|Ingest)\/Role\/DefaultPolicy/,
+    at: /(Aggregate|Control|Sweep|Snapshot|Build|Materialize|Repair|Verify|Replay|Restore|Erase|Read|Ingest)\/Role\/DefaultPolicy/,
     reason: "Lambda asks for the network interface actions on every resource; the functions' code is denied them",
   },
   {
@@ -75,6 +75,11 @@ const accepted: readonly Accepted[] = [
     rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|compacted|compaction|values)\/\*\]$/,
     at: /Compact\/Role\/DefaultPolicy/,
     reason: "what is compacted and replaced is told by listing, and written under fresh names",
+  },
+  {
+    rule: /^AwsSolutions-IAM5\[Resource::.*BulkSnapshotsBucket.*\/\*\]$/,
+    at: /(Snapshot|Restore)\/Role\/DefaultPolicy/,
+    reason: "the bucket holds nothing but the rounds that the one writes and removes, and the other reads",
   },
   {
     rule: /^AwsSolutions-IAM4\[.*AmazonAPIGatewayPushToCloudWatchLogs\]$/,

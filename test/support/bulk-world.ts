@@ -1,4 +1,5 @@
 /** A store on a real Valkey whose events come in order of arrival, as a shard's do, with bulk snapshots of it on a real emulator. */
+import { BatchRuns } from "../../adapters/batch-runs.ts";
 import { BuildProgress } from "../../adapters/build-progress.ts";
 import { ControlTable } from "../../adapters/control-table.ts";
 import { hash64 } from "../../adapters/hash.ts";
@@ -15,6 +16,7 @@ import { identityText } from "../../core/event.ts";
 import type { Plan } from "../../core/plan.ts";
 import { bulkRound } from "../../functions/shared/bulk-snapshot.ts";
 import { accept } from "../../functions/shared/control-loop.ts";
+import { repeatPushed } from "../../functions/shared/restore-pushed.ts";
 import { type RestoreRequest, restoreSnapshot } from "../../functions/shared/restore-snapshot.ts";
 import { type NaiveEvent, naive } from "../core/naive.ts";
 import { createBucket, createTable, type TestEmulator, testClients } from "../harness/emulator.ts";
@@ -62,7 +64,11 @@ export async function openBulkWorld(
   const loadFunction = () => new StoreApplier(connection, plan, 0).loadFunction();
   const rounds = { plan, lock, connection, controls, snapshots, progress, keepMs: 48 * HOUR, clock: Date.now };
   const imports = (stream: string) => progress.imports(stream);
-  const restores = { plan, lock, connection, controls, table, snapshots, imports, loadFunction, clock: Date.now };
+  const runs = new BatchRuns({ table: name, dynamodb });
+  const restores = {
+    ...{ plan, lock, connection, controls, table, snapshots, imports, loadFunction, clock: Date.now },
+    repeatPushed: () => repeatPushed(runs),
+  };
   const control = {
     ...{ plan, lock, controls, table, imports, loadFunction, timeoutMs: MINUTE },
     watermark: new Watermark(connection),

@@ -121,9 +121,10 @@ local function foldLevel(key, g, level, starts, into, kept, objects, nameOf, obj
 end
 
 -- Below this (in ms) tiles of a level are folded wherever they are wanted and no window reaches them.
-local function pruneBound(g, l, folded)
+-- `retain`: instead of the level's own, where only the windows of one slot count.
+local function pruneBound(g, l, folded, retain)
   local level = g.levels[l]
-  local bound = folded - level.retain
+  local bound = folded - (retain or level.retain)
   for i = 1, #g.levels do
     if g.levels[i].parts == l then bound = min(bound, floor(folded / g.levels[i].size) * g.levels[i].size) end
   end
@@ -136,23 +137,31 @@ local function prune(key, g, meta, s0, s1, newestEnd, there)
     wanted = wanted + max(0, min(pruneBound(g, l, s1), newestEnd) - pruneBound(g, l, s0)) / g.levels[l].size
   end
   local firstId, endId = s0 / g.base, min(s1, newestEnd) / g.base
-  -- Once a day it walks all that is there, which also finds objects of slots that were removed: a fold is held while there
-  -- are births of slots that it does not know, so nobody fills these.
+  -- Once a day it walks all that is there, which also finds objects that only their level's other slots would need, and what
+  -- slots and levels have left that were removed: a fold is held while there are births of slots that it does not know, and a new
+  -- level comes with a new slot, so nobody fills these.
   local daily = floor(s0 / DAY) < floor(s1 / DAY)
   if daily or there or wanted * (1 + #g.objects) + (endId - firstId) > NAMED_LIMIT then
-    local bounds = {}
-    for l = 1, #g.levels do bounds[g.levels[l].id] = pruneBound(g, l, s1) / g.levels[l].size end
+    local bounds, objectBounds = {}, {}
+    for l = 1, #g.levels do
+      local level, own = g.levels[l], {}
+      bounds[level.id], objectBounds[level.id] = pruneBound(g, l, s1) / level.size, own
+      for o = 1, #level.objects do
+        own[level.objects[o].id] = pruneBound(g, l, s1, level.objects[o].retain) / level.size
+      end
+    end
     for _, name in ipairs(redis.call("HKEYS", key)) do
       local first = byte(name, 1)
       if first == 105 then
         if unpackStruct(">I4", name, 2) < s1 / g.base then names[#names + 1] = name end
       elseif first == 115 then
         local slot, level, index = unpackStruct(">BBI4", name, 2)
-        if not g.objectById[slot] or (bounds[level] and index < bounds[level]) then names[#names + 1] = name end
+        local bound = bounds[level] and (objectBounds[level][slot] or bounds[level])
+        if not g.objectById[slot] or not bound or index < bound then names[#names + 1] = name end
       elseif #name == 2 and (first == 65 or first == 80) then
         if not g.objectById[byte(name, 2)] then names[#names + 1] = name end
-      elseif #name == 5 and bounds[first] then
-        if unpackStruct(">I4", name, 2) < bounds[first] then names[#names + 1] = name end
+      elseif #name == 5 and first < 65 then
+        if not bounds[first] or unpackStruct(">I4", name, 2) < bounds[first] then names[#names + 1] = name end
       end
     end
   else
