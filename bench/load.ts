@@ -26,6 +26,7 @@ export interface LoadResult {
   readonly p50Ms: number;
   readonly p95Ms: number;
   readonly p99Ms: number;
+  readonly slowestMs: number;
   /** Length of the last answer, to see that servers answer alike. */
   readonly answerBytes: number;
 }
@@ -44,6 +45,7 @@ export async function load(order: LoadOrder): Promise<LoadResult> {
     p50Ms: percentile(sorted, 50),
     p95Ms: percentile(sorted, 95),
     p99Ms: percentile(sorted, 99),
+    slowestMs: sorted[sorted.length - 1] ?? 0,
     answerBytes: state.answerBytes,
   };
 }

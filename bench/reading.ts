@@ -48,6 +48,8 @@ export interface Server extends Serving {
   cpuUs(): Promise<number>;
   /** On the JavaScript heap, since its start. @default not known */
   allocatedBytes?(): Promise<number>;
+  /** Makes the next version of its model champion. @returns ms until it serves */
+  promote?(): Promise<number>;
 }
 
 export async function openStage({ signal, say }: BenchmarkOptions): Promise<Stage> {
@@ -153,6 +155,7 @@ export interface Timed extends LoadResult {
 export const metersOf = (child: Child) => ({
   cpuUs: () => child.ask<number>({ usage: true }),
   allocatedBytes: () => child.ask<number>({ allocated: true }),
+  promote: () => child.ask<number>({ promote: true }),
 });
 
 /** Load on one server, with the CPU that it and Valkey took. */

@@ -2,9 +2,10 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { BenchmarkOptions, Row } from "./benchmark.ts";
 import { servingPlan } from "./definitions.ts";
-import { httpPost, type LoadOrder } from "./load.ts";
+import { httpPost, type LoadOrder, type LoadResult } from "./load.ts";
 import { makeModel } from "./make-model.ts";
 import { CASES } from "./online.ts";
 import { startPythonServer } from "./python-server.ts";
@@ -74,11 +75,62 @@ export async function measureModel(stage: Stage, { quick, signal, say }: Benchma
       );
       rows.push(...rowsOf(own, baseline, connections));
     }
-    return rows;
+    return [...rows, ...(await measurePromotion(stage, served, requestsTo(served), { quick, signal, say }))];
   } finally {
     python?.stop();
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** Four callers, for a while with one champion, then for as long with a promotion in the middle; nothing may fail. */
+async function measurePromotion(
+  stage: Stage,
+  server: Server,
+  requests: LoadOrder["requests"],
+  { quick, signal, say }: BenchmarkOptions,
+): Promise<Row[]> {
+  const order = { port: server.port, protocol: "http", requests, connections: 4 } as const;
+  const durationMs = quick ? 1_000 : 2_000;
+  const kept = { quiet: [] as LoadResult[], promoted: [] as LoadResult[], untilMs: [] as number[] };
+  for (let round = 0; round <= (quick ? 2 : 7); round++) {
+    signal.throwIfAborted();
+    await moveSeal(stage);
+    const quiet = await stage.load(order, durationMs);
+    const loading = stage.load(order, durationMs);
+    await sleep(durationMs / 2);
+    const untilMs = await server.promote!();
+    const promoted = await loading;
+    if (quiet.failed + promoted.failed > 0) throw new Error(`${promoted.failed} scores failed during a promotion`);
+    if (round === 0) continue;
+    kept.quiet.push(quiet);
+    kept.promoted.push(promoted);
+    kept.untilMs.push(untilMs);
+  }
+  say(`promotion: serves after ${kept.untilMs.map((ms) => ms.toFixed(0)).join(", ")} ms`);
+  const row = (what: string, value: (one: LoadResult) => number): Row => ({
+    what: `score with ONNX while a new champion comes, 4 connections: ${what}`,
+    unit: "ms",
+    rounds: kept.promoted.map(value),
+    baselines: [{ name: "with the champion that stands", rounds: kept.quiet.map(value) }],
+    ...(what === "slowest"
+      ? {
+          note: "One promotion in the middle of 2 s: the artefact is opened, checked by its golden rows and warmed in the process that scores. No score failed.",
+        }
+      : {}),
+  });
+  return [
+    row("p50", ({ p50Ms }) => p50Ms),
+    row("p99", ({ p99Ms }) => p99Ms),
+    row("slowest", ({ slowestMs }) => slowestMs),
+    {
+      what: "promotion: from the alias's change until the new champion scores",
+      unit: "ms",
+      rounds: kept.untilMs,
+      target: { atMost: 5_000 },
+      baselines: [],
+      note: "Besides the time until the next look at the aliases, 1.5 s at most.",
+    },
+  ];
 }
 
 function rowsOf(own: readonly Timed[], baseline: readonly Timed[], connections: number): Row[] {

@@ -3,15 +3,12 @@
  * reader, its key check) over the benchmark's plan, or the bare baseline. Tells its own CPU over its channel.
  */
 import { createInferenceLog } from "../adapters/inference-log.ts";
-import { readArtefactFolder } from "../adapters/model/artefact-store.ts";
 import { createExactExplainer } from "../adapters/model/exact-explainer.ts";
-import { openModel } from "../adapters/model/open.ts";
 import { isEpochChange, StoreApplier } from "../adapters/valkey/applier.ts";
 import { createBucketStore } from "../adapters/valkey/bucket-store.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { createReader, readingConnection } from "../adapters/valkey/reader.ts";
 import { ValuesArchive } from "../adapters/values-archive.ts";
-import { createEncoder } from "../core/vector.ts";
 import type { ApiDependencies } from "../functions/api/app.ts";
 import { createKey, type KeyRecord, type KeyStore } from "../functions/api/keys.ts";
 import type { PushedPorts } from "../functions/api/pushed-ports.ts";
@@ -21,6 +18,7 @@ import type { ScoringPorts } from "../functions/api/scoring-ports.ts";
 import { listen } from "../functions/api/server.ts";
 import { LOOPBACK } from "../local/ports.ts";
 import { listenBare } from "./bare-server.ts";
+import { type Champion, serveChampion } from "./champion.ts";
 import { fraud, pick, servingPlan } from "./definitions.ts";
 import { feastPlan, feastServices, pushedFeatures } from "./feast-data.ts";
 import { AllocationMeter, ownCpuUs } from "./meters.ts";
@@ -33,7 +31,12 @@ export interface ListenOrder {
   /** What is served: features over windows, or what is compared with Feast. @default windows */
   readonly definitions?: "windows" | "feast";
 }
-export type ServeOrder = ListenOrder | { readonly usage: true } | { readonly allocated: true };
+export type ServeOrder =
+  | ListenOrder
+  | { readonly usage: true }
+  | { readonly allocated: true }
+  /** Answered with the ms until the next version serves. */
+  | { readonly promote: true };
 export interface Serving {
   readonly port: number;
   readonly key: string;
@@ -48,10 +51,12 @@ process.on("message", (order: ServeOrder) => {
 });
 
 const allocations = new AllocationMeter();
+let champion: Champion | null = null;
 
 async function answer(order: ServeOrder): Promise<Serving | number> {
   if ("usage" in order) return ownCpuUs();
   if ("allocated" in order) return allocations.read();
+  if ("promote" in order) return champion!.promote();
   if (order.listen === "bare") return { port: await listenBare(order.valkeyPort), key: "" };
   const keys = keysInMemory();
   const { key } = await createKey(keys, { tenant: "default", scopes: ["read", "write", "score"], nowMs: Date.now() });
@@ -104,21 +109,15 @@ function pushedFrom(valkeyPort: number): PushedPorts {
   };
 }
 
-/** The registry with one champion, which is not asked for again, and the log as far as S3: rows are formatted and compressed. */
+/** The champion, and the log as far as S3: rows are formatted and compressed. */
 async function scoringWith(folder: string): Promise<ScoringPorts> {
-  const model = await openModel(readArtefactFolder(folder));
-  const champion = { name: "bench@1", model, encode: createEncoder(model.manifest.features) };
-  const served = { champion, challenger: null, shadow: null, share: null, fault: null };
-  const serving = {
-    served: () => served,
-    refresh: async () => {},
-    state: () => ({ polledMs: 0, loaded: 1, refused: [] }),
-  };
+  champion = await serveChampion(servingPlan, servingPlan.services[0], folder);
   const s3: any = { send: async () => ({}) };
   const onFault = ({ error }: { error?: unknown }) => process.stderr.write(`not logged: ${error}\n`);
   const log = createInferenceLog({ bucket: "none", s3, onFault });
   const logger = createScoreLogger({ log, plan: servingPlan, onFault });
-  return { serving, logger, explainer: createExactExplainer(), registry: null, close: async () => {} } as any;
+  const explainer = createExactExplainer();
+  return { serving: champion.serving, logger, explainer, registry: null, close: async () => {} } as any;
 }
 
 /** Stands in for the table of keys, which a request reads every 30 s at most. */
