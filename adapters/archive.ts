@@ -8,7 +8,7 @@ import { type ArchiveRow, encodeArchive } from "./archive-format.ts";
 import { durably, forEachLimited } from "./durable-call.ts";
 import { hourPath, tenantPartition } from "./object-path.ts";
 
-export { type ArchiveRow, type EntityFate, type Fate, readArchive } from "./archive-format.ts";
+export { type ArchiveRow, type EntityFate, encodeArchive, type Fate, readArchive } from "./archive-format.ts";
 
 const HOUR_MS = 3_600_000;
 /** One batch seldom holds more than a tenant; of one with many, this many objects are written at once. */

@@ -17,6 +17,7 @@ import { checkEvent } from "../../core/event.ts";
 import type { Plan, Stream } from "../../core/plan.ts";
 import { floorTo } from "../../core/window.ts";
 import { applyAll } from "./apply-all.ts";
+import { archiveRows } from "./archive-rows.ts";
 import { type Conflicts, findConflicts } from "./identity-conflicts.ts";
 import { type Refused, refuse } from "./refusal.ts";
 
@@ -59,7 +60,7 @@ export interface BatchResult extends StatsUpdate {
   readonly erased: number;
 }
 
-interface Candidate {
+export interface Candidate {
   readonly record: StreamRecord;
   readonly subSequence: number;
   /** Of this event alone. */
@@ -115,7 +116,7 @@ export async function aggregateBatch(
   });
   rows.push(...refused.map(({ row }) => row));
   const [objects] = await Promise.all([
-    rows.length > 0 ? ports.archive.write(rows, { stream: stream.name, shard }) : [],
+    rows.length > 0 ? archiveRows(ports, shard, rows, candidates) : [],
     late.length > 0 ? ports.late.put(late) : undefined,
     refused.length > 0 ? ports.quarantine.write(refused.map(({ quarantined }) => quarantined)) : undefined,
   ]);

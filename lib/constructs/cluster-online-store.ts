@@ -1,5 +1,5 @@
-import { Stack } from "aws-cdk-lib";
-import { type IMetric, MathExpression, Metric } from "aws-cdk-lib/aws-cloudwatch";
+import { Duration, Stack } from "aws-cdk-lib";
+import { ComparisonOperator, type IMetric, MathExpression, Metric, TreatMissingData } from "aws-cdk-lib/aws-cloudwatch";
 import { SubnetType } from "aws-cdk-lib/aws-ec2";
 import {
   CfnParameterGroup,
@@ -20,6 +20,7 @@ import { READER_ACCESS, WRITER_ACCESS } from "./store-access.ts";
 
 /** Not the default one, which is the first that a scanner tries. */
 const PORT = 6380;
+const MEMORY_ALARM_PERCENT = 80;
 
 /**
  * ElastiCache for Valkey, node-based, in cluster mode: durable (a write is in a multi-AZ log before it is acknowledged),
@@ -105,6 +106,16 @@ export class ClusterOnlineStore extends Construct implements OnlineStore {
       graph("Engine CPU, %", this.perNode("EngineCPUUtilization", "Maximum")),
       graph("Evicted keys (has to stay 0)", [this.sumOf("Evictions")]),
     ]);
+    board.alarm({
+      runbook: "store-memory",
+      meaning: `A shard of the online store has used ${MEMORY_ALARM_PERCENT} % of its memory: at 100 % writes are refused and events wait.`,
+      metric: this.fullestShard(),
+      comparison: ComparisonOperator.GREATER_THAN_THRESHOLD,
+      threshold: MEMORY_ALARM_PERCENT,
+      periods: 5,
+      missingData: TreatMissingData.NOT_BREACHING,
+      missingDataReason: "a store that says nothing raises applies-blocked and reads-without-store",
+    });
   }
 
   private connect(fn: NodeFunction, user: CfnUser): void {
@@ -143,6 +154,18 @@ export class ClusterOnlineStore extends Construct implements OnlineStore {
       (node) =>
         new Metric({ namespace: "AWS/ElastiCache", metricName, statistic, dimensionsMap: { CacheClusterId: node } }),
     );
+  }
+
+  /** By one node of each: the others hold the same. An alarm takes ten metrics. */
+  private fullestShard(): IMetric {
+    const members = this.deployment.stage.onlineStore.replicasPerShard + 1;
+    const metrics = this.perNode("DatabaseMemoryUsagePercentage", "Maximum").filter((_, i) => i % members === 0);
+    return new MathExpression({
+      label: "Memory used, %",
+      expression: `MAX([${metrics.map((_, i) => `m${i}`).join(", ")}])`,
+      usingMetrics: Object.fromEntries(metrics.map((metric, i) => [`m${i}`, metric])),
+      period: Duration.minutes(1),
+    });
   }
 
   private sumOf(metricName: string): IMetric {
