@@ -135,6 +135,7 @@ class Pass {
       const candidate = await this.candidateOf(item, found, tokens.get(keyOf(item))!);
       if (candidate !== null) candidates.push(candidate);
     }
+    if (candidates.length === 0) return [];
     const { repaired, raced } = await this.mend(candidates, tokens);
     if (repaired.length > 0) {
       const rows = completedRows(repaired);
