@@ -3,13 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { S3Client } from "@aws-sdk/client-s3";
-import type { Context, DynamoDBStreamEvent } from "aws-lambda";
+import type { Context } from "aws-lambda";
 import { BuildProgress } from "../adapters/build-progress.ts";
 import { ControlTable } from "../adapters/control-table.ts";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
 import { archiveTenants } from "../adapters/offline/archive-tenants.ts";
 import { ArchiveMirror } from "../adapters/offline/mirror.ts";
-import { REBUILD_RUNNER, RebuildRequests } from "../adapters/rebuild-requests.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { ControlHashes } from "../adapters/valkey/control.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
@@ -21,7 +20,6 @@ import { type BuildReport, type BuildRequest, runBuild } from "./shared/bulk-bui
 import { type EntityBuildReport, type EntityOf, rebuildEntity, rebuildIn } from "./shared/entity-build.ts";
 import { optionalEnvironment, requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger } from "./shared/observability.ts";
-import { runRebuildRequest } from "./shared/rebuild-request.ts";
 import { type RepeatReport, repeatRepairs } from "./shared/repeat-repairs.ts";
 
 const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
@@ -43,7 +41,6 @@ const memoryMb = Math.max(512, Math.floor(Number(process.env["AWS_LAMBDA_FUNCTIO
 /** Left to write what has been built, and to answer. */
 const RESERVE_MS = 30_000;
 
-const requests = new RebuildRequests({ table: requireEnvironment("jobsTable"), dynamodb });
 const ports = {
   ...{ plan, lock, connection, controls, mirror, table: controlTable },
   progress: new BuildProgress({ table, dynamodb }),
@@ -60,11 +57,10 @@ export type BuildEvent =
   | { readonly kind: "repairs" /** Visible since then. @default the newest ones */; readonly sinceMs?: number };
 
 export async function handler(
-  event: BuildEvent | DynamoDBStreamEvent,
+  event: BuildEvent,
   context: Pick<Context, "getRemainingTimeInMillis">,
-): Promise<BuildReport | readonly ViewReadiness[] | readonly EntityBuildReport[] | RepeatReport | null> {
+): Promise<BuildReport | readonly ViewReadiness[] | readonly EntityBuildReport[] | RepeatReport> {
   const leftMs = context.getRemainingTimeInMillis() - RESERVE_MS;
-  if ("Records" in event) return runRequested(event, Date.now() + leftMs);
   try {
     if (event.kind === "readiness") return await readinessOf(controls, plan);
     if (event.kind === "entity") return await rebuild(event);
@@ -78,8 +74,8 @@ export async function handler(
   }
 }
 
-async function rebuild(of: EntityOf, streams?: readonly string[]): Promise<EntityBuildReport[]> {
-  const reports = await rebuildEntity(ports, of, streams);
+async function rebuild(of: EntityOf): Promise<EntityBuildReport[]> {
+  const reports = await rebuildEntity(ports, of);
   logger.info("rebuilt", { tenant: of.tenant, entity: of.entity, reports });
   return reports;
 }
@@ -89,19 +85,4 @@ async function repeat(sinceMs?: number): Promise<RepeatReport> {
   const report = await repeatRepairs({ plan, mirror, tenants: ports.tenants, rebuild: again }, sinceMs);
   logger.info("repairs repeated", { ...report });
   return report;
-}
-
-/** What callers have asked for, told by the table of jobs. A failure is the request's state; it is not tried again. */
-async function runRequested({ Records }: DynamoDBStreamEvent, deadlineMs: number): Promise<null> {
-  for (const { eventName, dynamodb: change } of Records) {
-    const { pk, sk, runner } = change?.NewImage ?? {};
-    if (eventName !== "INSERT" || runner?.S !== REBUILD_RUNNER) continue;
-    const of = { tenant: pk!.S!.slice(pk!.S!.indexOf("#") + 1), id: sk!.S! };
-    try {
-      await runRebuildRequest({ requests, rebuild, clock: Date.now }, of, deadlineMs);
-    } catch (error) {
-      logger.error("rebuild failed", { ...of, ...describeError(error) });
-    }
-  }
-  return null;
 }

@@ -11,10 +11,13 @@ import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
 import { MATERIALIZE_RUNNER, MaterializeRequests } from "../adapters/materialize-requests.ts";
 import { archiveTenants } from "../adapters/offline/archive-tenants.ts";
 import { ArchiveMirror } from "../adapters/offline/mirror.ts";
+import { REBUILD_RUNNER, RebuildRequests } from "../adapters/rebuild-requests.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
+import { ControlHashes } from "../adapters/valkey/control.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
 import { lock, plan } from "../features/plan.ts";
-import { requireEnvironment } from "./shared/environment.ts";
+import { archiveBeginsMs } from "./shared/archive-extent.ts";
+import { optionalEnvironment, requireEnvironment } from "./shared/environment.ts";
 import {
   type DueReport,
   materialize,
@@ -25,6 +28,7 @@ import {
 } from "./shared/materialization.ts";
 import { runMaterializeRequest } from "./shared/materialize-request.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
+import { doRequestedRebuild } from "./shared/requested-rebuild.ts";
 
 const dynamodb = new DynamoDBClient(DURABLE_CLIENT);
 const table = requireEnvironment("controlTable");
@@ -40,6 +44,16 @@ const ports = {
   tenants: (stream: string) => archiveTenants(mirror, stream),
 };
 const requests = new MaterializeRequests({ table: requireEnvironment("jobsTable"), dynamodb });
+const retention = optionalEnvironment("archiveRetentionDays");
+const rebuilding = {
+  ...ports,
+  controls: new ControlHashes(ports.connection, plan),
+  requests: new RebuildRequests({ table: requireEnvironment("jobsTable"), dynamodb }),
+  archiveFromMs: async (stream: string, nowMs: number) => {
+    const days = retention === undefined ? null : Number(retention);
+    return archiveBeginsMs((await ports.table.getStream(stream))?.createdAtMs ?? 0, days, nowMs);
+  },
+};
 /** No run is begun that has less than this left. */
 const RESERVE_MS = 300_000;
 
@@ -82,8 +96,10 @@ function reportRestore(restored: DueReport["restored"]): void {
 async function runRequested({ Records }: DynamoDBStreamEvent, deadlineMs: number): Promise<null> {
   for (const { eventName, dynamodb: change } of Records) {
     const { pk, sk, runner } = change?.NewImage ?? {};
-    if (eventName !== "INSERT" || runner?.S !== MATERIALIZE_RUNNER) continue;
+    if (eventName !== "INSERT") continue;
     const of = { tenant: pk!.S!.slice(pk!.S!.indexOf("#") + 1), id: sk!.S! };
+    if (runner?.S === REBUILD_RUNNER) await doRequestedRebuild(rebuilding, of, deadlineMs);
+    if (runner?.S !== MATERIALIZE_RUNNER) continue;
     const run = { ...ports, requests, materialize: (one: RunRequest) => materialize(ports, one), clock: Date.now };
     try {
       await runMaterializeRequest(run, of, deadlineMs);

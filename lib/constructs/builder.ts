@@ -2,7 +2,6 @@ import { Duration } from "aws-cdk-lib";
 import { Construct } from "constructs";
 import type { Deployment } from "../deployment.ts";
 import type { Archive } from "./archive.ts";
-import { wakeByJobs } from "./job-source.ts";
 import { NodeFunction } from "./node-function.ts";
 import type { OnlineStore } from "./online-store.ts";
 import type { SecureTable } from "./secure-table.ts";
@@ -13,8 +12,6 @@ export interface BuilderProps {
   readonly archive: Archive;
   /** The stream's lease, and how far a build has come. */
   readonly controlTable: SecureTable;
-  /** Rebuilds of single entities that callers ask for. */
-  readonly jobs: SecureTable;
 }
 
 /**
@@ -26,7 +23,7 @@ export class Builder extends Construct {
 
   constructor(scope: Construct, id: string, props: BuilderProps) {
     super(scope, id);
-    const { deployment, store, archive, controlTable, jobs } = props;
+    const { deployment, store, archive, controlTable } = props;
     this.fn = new NodeFunction(this, "Build", {
       deployment,
       name: "build",
@@ -40,6 +37,5 @@ export class Builder extends Construct {
     store.grantReadWrite(this.fn);
     archive.grantRead(this.fn);
     controlTable.grantReadWrite(this.fn);
-    wakeByJobs(this, jobs, this.fn, 1);
   }
 }

@@ -5,6 +5,7 @@ import type { SecureTable } from "./secure-table.ts";
 
 /**
  * Lets the table of jobs wake a function that does them: who takes a request is in the VPC, from where Lambda cannot be called.
+ * Of a table's changes AWS lets two functions be woken: a third kind of job is done by one of those.
  * @param atOnce jobs of one part of the table; each may need a whole invocation, so each has its own
  */
 export function wakeByJobs(scope: Construct, jobs: SecureTable, fn: NodeFunction, atOnce: number): void {

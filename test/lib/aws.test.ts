@@ -6,7 +6,7 @@ const app = synthesizeAws("prod");
 /** From the streams of events; a table wakes those that do jobs. */
 const mappings = app
   .resources("AWS::Lambda::EventSourceMapping")
-  .filter(([id]) => !/\/(Historical|Materializer|Repairer|Builder|Eraser)/.test(id));
+  .filter(([id]) => !/\/(Historical|Materializer|Repairer|Eraser)/.test(id));
 
 const functions = app.resources("AWS::Lambda::Function").filter(([, { Properties }]) => Properties["FunctionName"]);
 const DELETABLE = /KeysTable|LateQueueTable|ErasuresTable|QuarantineIndexTable|SnapshotsTable/;
