@@ -1,4 +1,6 @@
 /** How each fault of the schedule is made, and undone. */
+import { readdirSync, statSync, truncateSync } from "node:fs";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "iovalkey";
 import type { Fault } from "../faults/aws-proxy.ts";
@@ -12,6 +14,20 @@ type Make = (runtime: ChaosRuntime, forMs: number, random: Random, signal: Abort
 /** Makes a fault and undoes it. It is undone early when the run ends. */
 export async function makeFault(runtime: ChaosRuntime, fault: PlannedFault, signal: AbortSignal): Promise<void> {
   await MAKE[fault.name](runtime, fault.forMs, new Random(fault.seed, 22), signal);
+}
+
+/** `appendfsync everysec`: what is older than a second survives a power cut. */
+const SYNC_MS = 900;
+
+/** Where Valkey writes what it does, and how much that is. */
+function appendedBytes({ home }: ChaosRuntime): { file: string; bytes: number } {
+  const folder = join(home, "valkey", "appendonlydir");
+  const newest = readdirSync(folder)
+    .filter((name) => name.endsWith(".incr.aof"))
+    .sort((a, b) => a.length - b.length || (a < b ? -1 : 1))
+    .pop();
+  const file = join(folder, newest!);
+  return { file, bytes: statSync(file).size };
 }
 
 /** Returns early where the run ends. */
@@ -46,6 +62,18 @@ const MAKE: Readonly<Record<FaultName, Make>> = {
   "store-killed": async (runtime, forMs, _, signal) => {
     runtime.kill("valkey");
     await lasting(forMs, signal);
+    await runtime.start("valkey");
+  },
+  "store-cut-short": async (runtime, forMs, random, signal) => {
+    // What is synced each second has been written by then.
+    const synced = appendedBytes(runtime);
+    await lasting(SYNC_MS, signal);
+    runtime.kill("valkey");
+    await lasting(forMs, signal);
+    const written = appendedBytes(runtime);
+    if (synced.file === written.file) {
+      truncateSync(written.file, Math.floor(random.between(synced.bytes, written.bytes)));
+    }
     await runtime.start("valkey");
   },
   "store-paused": (runtime, forMs, _, signal) => stoppedFor(runtime.pause("valkey"), forMs, signal),

@@ -18,6 +18,11 @@ export const FAULTS = {
     forMs: [300, 4_000],
     says: "Valkey is killed, and started with what its file holds",
   },
+  "store-cut-short": {
+    target: "store",
+    forMs: [300, 3_000],
+    says: "Valkey is killed, and loses up to its last second, as in a power cut",
+  },
   "store-paused": { target: "store", forMs: [1_000, 12_000], says: "Valkey is stopped and goes on" },
   "store-restarted": { target: "store", forMs: [0, 2_000], says: "Valkey is ended in order and started" },
   "store-full": { target: "store", forMs: [3_000, 10_000], says: "Valkey is at its maxmemory" },
