@@ -4,6 +4,7 @@ import { FreshetError } from "../../core/errors.ts";
 import { plan } from "../../features/plan.ts";
 import { makeFault } from "../../local/chaos/faults.ts";
 import { ChaosLoad, type JournalEntry, TENANT } from "../../local/chaos/load.ts";
+import { ChaosPushes, type PushedDifference } from "../../local/chaos/pushes.ts";
 import { ChaosRuntime, SERVERS } from "../../local/chaos/runtime.ts";
 import { FAULTS, type PlannedFault, planFaults } from "../../local/chaos/schedule.ts";
 import { type Availability, ScoreClients } from "../../local/chaos/watch.ts";
@@ -44,6 +45,8 @@ export interface ChaosReport {
     readonly late: number;
   };
   readonly features: { readonly entities: number } & Pick<Comparison, "differences"> & { readonly compared: number };
+  /** Values of a registered feature, each pushed until it was taken. */
+  readonly pushed: { readonly taken: number; readonly differences: readonly PushedDifference[] };
   readonly availability: Availability;
   readonly freshness: { readonly p50Ms: number; readonly p99Ms: number; readonly maxMs: number };
 }
@@ -74,6 +77,7 @@ async function inRuntime(runtime: ChaosRuntime, options: ChaosOptions): Promise<
     const sample = load.sample();
     return sample && { ...sample, amount: 25, country: "SE" };
   });
+  const pushes = new ChaosPushes(runtime, seed);
   const operator = new Operator(deployment, runtime, tell);
   try {
     const faults = await inject(runtime, planFaults(seed, forMs), tell, signal);
@@ -83,6 +87,8 @@ async function inRuntime(runtime: ChaosRuntime, options: ChaosOptions): Promise<
       if (!runtime.isRunning(part)) await runtime.start(part, signal);
     }
     const unacknowledged = await load.drain(CATCH_UP_MS);
+    const allPushed = await pushes.drain(CATCH_UP_MS);
+    if (!allPushed) throw new FreshetError("not_settled", "the last pushes were not taken");
     const availability = await scores.stop();
     await operator.rest(CATCH_UP_MS, signal);
     await settle(runtime.ports, runtime.deployment.streams, CATCH_UP_MS);
@@ -108,11 +114,13 @@ async function inRuntime(runtime: ChaosRuntime, options: ChaosOptions): Promise<
         late: [...found.archived.values()].filter(({ late }) => late).length,
       },
       features: { entities: found.entities, compared: found.features, differences: found.differences },
+      pushed: { taken: pushes.taken, differences: await pushes.compare() },
       availability,
       freshness: freshness(acknowledged, found),
     };
   } finally {
     load.close();
+    pushes.close();
     await operator.stop();
     await scores.stop();
   }
@@ -189,8 +197,9 @@ function freshness(
 }
 
 /** What makes a run fail. */
-export const isClean = ({ events, features, faults }: ChaosReport): boolean =>
+export const isClean = ({ events, features, pushed, faults }: ChaosReport): boolean =>
   events.acknowledged === events.sent &&
   events.missing.length === 0 &&
   features.differences.length === 0 &&
+  pushed.differences.length === 0 &&
   faults.every(({ failed }) => failed === null);

@@ -51,7 +51,7 @@ const counted = (counts: Readonly<Record<string, number>>): string =>
     .join(", ") || "none";
 
 function render(report: ChaosReport, clean: boolean): string {
-  const { events, features, availability, freshness, recoveries, faults } = report;
+  const { events, features, pushed, availability, freshness, recoveries, faults } = report;
   const rows = [
     ["seed, duration", `${report.seed}, ${report.seconds} s`],
     ["faults", `${faults.length}`],
@@ -61,6 +61,7 @@ function render(report: ChaosReport, clean: boolean): string {
     ["  acknowledged and lost", `${events.missing.length}`],
     ["entities, features compared", `${features.entities}, ${features.compared}`],
     ["  different", `${features.differences.length}`],
+    ["pushed values taken, different", `${pushed.taken}, ${pushed.differences.length}`],
     ["scores", `${availability.requests}`],
     ["  answered, at the first try", `${share(availability.success)}, ${share(availability.firstTry)}`],
     ["  p50, p99", `${ms(availability.p50Ms)}, ${ms(availability.p99Ms)}`],
@@ -75,8 +76,11 @@ function render(report: ChaosReport, clean: boolean): string {
       ({ entity, id, feature, online, offline }) =>
         `${entity} ${id} ${feature}: online ${online.status} ${JSON.stringify(online.value)}, archive ${offline.status} ${JSON.stringify(offline.value)}\n`,
     );
+  for (const { id, pushed: value, online } of pushed.differences.slice(0, SHOWN)) {
+    shown.push(`card ${id}: pushed ${value}, online ${JSON.stringify(online)}\n`);
+  }
   const verdict = clean
-    ? "Every acknowledged event is in the archive, and every online feature is what the archive says.\n"
+    ? "Every acknowledged event is in the archive, and every online feature is what the archive and the pushes say.\n"
     : `NOT CLEAN. The same again: freshet chaos --seed ${report.seed}\n`;
   return `${formatTable(rows)}\n${shown.join("")}${verdict}`;
 }

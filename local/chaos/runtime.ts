@@ -1,6 +1,6 @@
 /**
  * A laptop runtime of its own whose parts can be killed, stopped and cut off: Valkey behind a proxy for its connections, S3 and
- * DynamoDB of the functions behind one for their requests, and two API servers, as a load balancer would have.
+ * DynamoDB behind one for requests, and two API servers, as a load balancer would have.
  */
 import { mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -30,7 +30,7 @@ export class ChaosRuntime {
   readonly ports: LaptopPorts;
   /** Between everybody and Valkey. */
   readonly store: TcpFaultProxy;
-  /** Between the functions and S3 and DynamoDB. */
+  /** Between functions and API servers, and S3 and DynamoDB. */
   readonly aws: FaultProxy;
   /** Valkey's own, behind the proxy. */
   readonly storePort: number;
@@ -157,6 +157,11 @@ export class ChaosRuntime {
     };
   }
 
+  /** The SDK takes a service's own variable before the general one. */
+  #proxied(env: ProcessSpec["env"]): ProcessSpec["env"] {
+    return { ...env, AWS_ENDPOINT_URL_S3: this.aws.url, AWS_ENDPOINT_URL_DYNAMODB: this.aws.url };
+  }
+
   #describe(part: Part): { spec: ProcessSpec; probe: (pid: number) => Promise<boolean> } {
     const { home, ports, deployment } = this;
     if (part === "valkey") {
@@ -165,13 +170,15 @@ export class ChaosRuntime {
     }
     if (part === "emulator") {
       const spec = emulatorProcess(home, ports);
-      // Of a service's own variables the SDK takes these first; the emulator hands its environment to the functions.
-      const env = { ...spec.env, AWS_ENDPOINT_URL_S3: this.aws.url, AWS_ENDPOINT_URL_DYNAMODB: this.aws.url };
-      return { spec: { ...spec, env }, probe: () => pingEmulator(ports.emulator) };
+      // The emulator hands its environment to the functions.
+      return { spec: { ...spec, env: this.#proxied(spec.env) }, probe: () => pingEmulator(ports.emulator) };
     }
     const port = part === "serve" ? ports.serve : this.#secondPort;
-    const spec = { ...serveProcess(home, { ...ports, serve: port }, deployment), name: part };
-    return { spec, probe: () => pingHttp(`${serveUrl(port)}/health`) };
+    const spec = serveProcess(home, { ...ports, serve: port }, deployment);
+    return {
+      spec: { ...spec, name: part, env: this.#proxied(spec.env) },
+      probe: () => pingHttp(`${serveUrl(port)}/health`),
+    };
   }
 }
 
