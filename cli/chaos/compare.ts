@@ -3,13 +3,12 @@
  * event, which the archive must hold.
  */
 import { S3Client } from "@aws-sdk/client-s3";
+import { mountArchive } from "../../adapters/offline/archive-view.ts";
+import { archivedAnswers } from "../../adapters/offline/archived-answers.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
-import { entityEventsSql } from "../../adapters/offline/entity-events.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
-import { archiveMount } from "../../adapters/offline/mount.ts";
-import { featureAt, joinPointInTime } from "../../adapters/offline/point-in-time.ts";
-import { keyColumn } from "../../adapters/offline/point-in-time-sql.ts";
-import type { Entity, Plan, Value } from "../../core/plan.ts";
+import { featureAt } from "../../adapters/offline/point-in-time.ts";
+import type { Plan, Value } from "../../core/plan.ts";
 import type { OperatedDeployment } from "../deployment.ts";
 
 export interface OnlineAnswer {
@@ -33,6 +32,7 @@ export interface Archived {
   readonly visibleMs: number | null;
   /** It is late for some entity, and nobody has repaired that. */
   readonly late: boolean;
+  readonly repaired: boolean;
 }
 
 export interface Comparison {
@@ -86,91 +86,69 @@ export interface CompareOptions {
 
 /** @throws FreshetError of reading the archive */
 export async function compareWithArchive(options: CompareOptions): Promise<Comparison> {
-  const { plan, deployment, tenant, streams, folder, answers } = options;
+  const { plan, deployment, folder, answers } = options;
   const s3 = new S3Client({ ...deployment.clientConfig, forcePathStyle: true });
-  const session = await DuckSession.open({ folder });
   try {
     const mirror = new ArchiveMirror({ s3, bucket: deployment.archiveBucket, folder });
-    const mount = archiveMount(session, mirror, tenant);
-    const toMs = Math.max(...answers.map(({ asOfMs }) => asOfMs)) + AHEAD_MS;
-    const archived = new Map<string, Archived>();
-    for (const stream of plan.streams.filter(({ name }) => streams.includes(name))) {
-      await mount(stream, { fromMs: 0, toMs }, archiveOf(stream.name));
-      for (const [identity, found] of await archivedEvents(session, stream.name)) archived.set(identity, found);
+    const archived = await archivedEvents(options, mirror);
+    const wrong: Difference[] = [];
+    let features = 0;
+    for (const { name: entity } of plan.entities) {
+      const own = answers.filter((answer) => answer.entity === entity);
+      const views = plan.views.filter((view) => view.entity === entity && options.streams.includes(view.stream));
+      const names = views.flatMap((view) => view.features.map(({ name }) => name));
+      if (own.length === 0 || names.length === 0) continue;
+      const { columns } = await archivedAnswers(
+        { plan, mirror, duck: { folder } },
+        { tenant: options.tenant, entity, features: names },
+        own.map(({ id, asOfMs }) => ({ id, asOfMs, untilMs: asOfMs })),
+      );
+      own.forEach((answer, row) => {
+        for (const column of columns) {
+          features++;
+          const offline = featureAt(column, row);
+          const online = answer.features[column.name] ?? UNANSWERED;
+          if (online.status === offline.status && sameValue(online.value, offline.value)) continue;
+          const { value, status } = offline;
+          wrong.push({ entity, id: answer.id, feature: column.name, online, offline: { value, status } });
+        }
+      });
     }
-    const found = await differences(session, plan, answers, streams);
-    return { ...found, archived };
+    return { features, differences: wrong, archived };
   } finally {
-    session.close();
     s3.destroy();
   }
 }
 
-const archiveOf = (stream: string): string => `archive_${stream}`;
-
-async function archivedEvents(session: DuckSession, stream: string): Promise<[string, Archived][]> {
-  const rows = await session.rows(`
-SELECT identity, min(visible) AS visible, bool_or(late) AS late FROM (
-  SELECT identity, f.entity AS entity, min(f.visible_ms) AS visible, min(f.visible_ms) IS NULL AS late
-  FROM (SELECT identity, UNNEST(fates) AS f FROM ${archiveOf(stream)} WHERE reason IS NULL) GROUP BY ALL
-) GROUP BY identity`);
-  return rows.map(({ identity, visible, late }) => [
-    identity,
-    { visibleMs: visible === null ? null : Number(visible), late: Boolean(late) },
-  ]);
-}
-
-async function differences(
-  session: DuckSession,
-  plan: Plan,
-  answers: readonly OnlineAnswer[],
-  streams: readonly string[],
-): Promise<{ features: number; differences: Difference[] }> {
-  await makeSpine(session, plan.entities, answers);
-  const times = answers.map(({ asOfMs }) => asOfMs);
-  const views = plan.views.filter(({ stream }) => streams.includes(stream));
-  const names = views.flatMap(({ features }) => features.map(({ name }) => name));
-  const columns = await joinPointInTime(session, {
-    plan,
-    features: names,
-    spine: { relation: "spine", rows: answers.length, fromMs: Math.min(...times), toMs: Math.max(...times) },
-    events: (group) => entityEventsSql(plan, group.entity, { archive: archiveOf(group.stream) }),
-  });
-  const entityOf = new Map(views.flatMap((view) => view.features.map(({ name }) => [name, view.entity] as const)));
-  const wrong: Difference[] = [];
-  let compared = 0;
-  columns.forEach((column) => {
-    answers.forEach(({ entity, id, features }, row) => {
-      if (entityOf.get(column.name) !== entity) return;
-      compared++;
-      const { value, status } = featureAt(column, row);
-      const online = features[column.name];
-      if (online !== undefined && online.status === status && sameValue(online.value, value)) return;
-      wrong.push({
-        entity,
-        id,
-        feature: column.name,
-        online: online ?? { value: null, status: "(not answered)" },
-        offline: { value, status },
-      });
-    });
-  });
-  return { features: compared, differences: wrong };
-}
+const UNANSWERED = { value: null, status: "(not answered)" };
 
 /** Bit for bit; JSON has carried the online one. */
 const sameValue = (online: Value, offline: Value): boolean => JSON.stringify(online) === JSON.stringify(offline);
 
-async function makeSpine(
-  session: DuckSession,
-  entities: readonly Entity[],
-  answers: readonly OnlineAnswer[],
-): Promise<void> {
-  const columns = entities.map(({ name }) => `, ${keyColumn(name)} VARCHAR`);
-  await session.run(`CREATE OR REPLACE TABLE spine ("row id" BIGINT, "as of" BIGINT${columns.join("")})`);
-  await session.append("spine", [
-    answers.map((_, i) => BigInt(i)),
-    answers.map(({ asOfMs }) => BigInt(asOfMs)),
-    ...entities.map(({ name }) => answers.map(({ entity, id }) => (entity === name ? id : null))),
-  ]);
+/** Every event that the archive holds of the streams, by identity. */
+async function archivedEvents(
+  { plan, tenant, streams, folder, answers }: CompareOptions,
+  mirror: ArchiveMirror,
+): Promise<Map<string, Archived>> {
+  const session = await DuckSession.open({ folder });
+  const toMs = Math.max(...answers.map(({ asOfMs }) => asOfMs)) + AHEAD_MS;
+  const archived = new Map<string, Archived>();
+  try {
+    for (const stream of plan.streams.filter(({ name }) => streams.includes(name))) {
+      await mountArchive(session, mirror, { tenant, stream, fromMs: 0, toMs }, "archive");
+      const rows = await session.rows(`
+SELECT identity, min(visible) AS visible, bool_or(late) AS late, bool_or(repaired) AS repaired FROM (
+  SELECT identity, f.entity AS entity, min(f.visible_ms) AS visible, min(f.visible_ms) IS NULL AS late,
+    bool_or(f.fate = 'repaired') AS repaired
+  FROM (SELECT identity, UNNEST(fates) AS f FROM archive WHERE reason IS NULL) GROUP BY ALL
+) GROUP BY identity`);
+      for (const { identity, visible, late, repaired } of rows) {
+        const visibleMs = visible === null ? null : Number(visible);
+        archived.set(identity, { visibleMs, late: Boolean(late), repaired: Boolean(repaired) });
+      }
+    }
+    return archived;
+  } finally {
+    session.close();
+  }
 }

@@ -11,6 +11,7 @@ import { type Availability, ScoreClients } from "../../local/chaos/watch.ts";
 import { clientConfig } from "../../local/deploy.ts";
 import { endWithThisProcess } from "../../local/end-with-process.ts";
 import { homeFolder } from "../../local/home.ts";
+import { readLateBacklog } from "../../local/late.ts";
 import { settle } from "../../local/settle.ts";
 import { type OperatedDeployment, readDeployment } from "../deployment.ts";
 import { type Comparison, compareWithArchive, readOnline } from "./compare.ts";
@@ -25,6 +26,8 @@ export interface ChaosOptions {
   readonly seed: number;
   readonly forMs: number;
   readonly perSecond: number;
+  /** Leaves the runtime's folder, with its logs, its archive and Valkey's file. */
+  readonly keep: boolean;
   readonly signal: AbortSignal;
   readonly say: (text: string) => void;
 }
@@ -41,7 +44,8 @@ export interface ChaosReport {
     readonly malformed: number;
     /** Acknowledged, and not in the archive. Lost, if there is one. */
     readonly missing: readonly string[];
-    /** In the archive as late: they count nowhere until they are repaired. */
+    /** Came when their tiles were sealed, and were repaired since; and those that nobody has repaired. */
+    readonly repaired: number;
     readonly late: number;
   };
   readonly features: { readonly entities: number } & Pick<Comparison, "differences"> & { readonly compared: number };
@@ -61,7 +65,8 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     runtime = await ChaosRuntime.open(home, options.signal);
     return await inRuntime(runtime, options);
   } finally {
-    await runtime?.close();
+    await runtime?.close(options.keep);
+    if (options.keep) options.say(`left for a look: ${home}`);
     guard.kill("SIGKILL");
   }
 }
@@ -92,6 +97,7 @@ async function inRuntime(runtime: ChaosRuntime, options: ChaosOptions): Promise<
     const availability = await scores.stop();
     await operator.rest(CATCH_UP_MS, signal);
     await settle(runtime.ports, runtime.deployment.streams, CATCH_UP_MS);
+    await repaired(runtime, signal);
     tell(`at rest: ${load.journal.size} events, ${unacknowledged} not acknowledged; comparing`);
     const journal = [...load.journal.entries()];
     const found = await compare(
@@ -111,6 +117,7 @@ async function inRuntime(runtime: ChaosRuntime, options: ChaosOptions): Promise<
         repeated: load.duplicates,
         malformed: load.malformed,
         missing: acknowledged.flatMap(([identity]) => (found.archived.has(identity) ? [] : [identity])),
+        repaired: [...found.archived.values()].filter(({ repaired }) => repaired).length,
         late: [...found.archived.values()].filter(({ late }) => late).length,
       },
       features: { entities: found.entities, compared: found.features, differences: found.differences },
@@ -123,6 +130,22 @@ async function inRuntime(runtime: ChaosRuntime, options: ChaosOptions): Promise<
     pushes.close();
     await operator.stop();
     await scores.stop();
+  }
+}
+
+/** Waits until nothing is left to repair: what is half repaired counts online before the archive says so. */
+async function repaired(runtime: ChaosRuntime, signal: AbortSignal): Promise<void> {
+  const deadline = Date.now() + CATCH_UP_MS;
+  for (;;) {
+    const backlog = await readLateBacklog(runtime.ports.emulator, runtime.deployment, STREAMS);
+    const pending = Object.values(backlog).reduce((sum, each) => sum + each.pending, 0);
+    if (pending === 0) return;
+    if (Date.now() > deadline) {
+      throw new FreshetError("not_settled", `${pending} late events were not repaired within ${CATCH_UP_MS / 1000} s`, {
+        repair: `read ${runtime.home}/logs, and \`freshet logs repair\` for why`,
+      });
+    }
+    await sleep(1_000, undefined, { signal });
   }
 }
 
@@ -200,6 +223,7 @@ function freshness(
 export const isClean = ({ events, features, pushed, faults }: ChaosReport): boolean =>
   events.acknowledged === events.sent &&
   events.missing.length === 0 &&
+  events.late === 0 &&
   features.differences.length === 0 &&
   pushed.differences.length === 0 &&
   faults.every(({ failed }) => failed === null);

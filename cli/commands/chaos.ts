@@ -9,6 +9,7 @@ interface Options {
   readonly minutes: number;
   readonly seed?: number;
   readonly rate: number;
+  readonly keep: boolean;
   readonly json?: boolean;
 }
 
@@ -22,6 +23,7 @@ export function register(program: Command): void {
     .option("--minutes <n>", "how long faults come", number(0.2, 1_440), 5)
     .option("--seed <n>", "the same faults and events again; drawn and told when left out", whole(0, 2 ** 32 - 1))
     .option("--rate <n>", "events a second", number(1, 2_000), 60)
+    .option("--keep", "leave the runtime's folder behind: logs, archive, Valkey's file", false)
     .option("--json", "print the result as JSON")
     .addHelpText(
       "after",
@@ -36,7 +38,7 @@ export function register(program: Command): void {
       const say = (text: string): void => void process.stderr.write(`  ${text}\n`);
       say(`seed ${seed}`);
       const report = await interruptible((signal) =>
-        runChaos({ seed, forMs: options.minutes * 60_000, perSecond: options.rate, signal, say }),
+        runChaos({ seed, forMs: options.minutes * 60_000, perSecond: options.rate, keep: options.keep, signal, say }),
       );
       process.stdout.write(options.json ? `${JSON.stringify(report, null, 2)}\n` : render(report, isClean(report)));
       if (!isClean(report)) process.exitCode = EXIT.failed;
@@ -57,7 +59,8 @@ function render(report: ChaosReport, clean: boolean): string {
     ["faults", `${faults.length}`],
     ["recoveries", `${recoveries.filter(({ state }) => state === "ok").length}`],
     ["events sent, acknowledged", `${events.sent}, ${events.acknowledged}`],
-    ["  repeated, malformed, late", `${events.repeated}, ${events.malformed}, ${events.late}`],
+    ["  repeated, malformed", `${events.repeated}, ${events.malformed}`],
+    ["  late and repaired, left", `${events.repaired}, ${events.late}`],
     ["  acknowledged and lost", `${events.missing.length}`],
     ["entities, features compared", `${features.entities}, ${features.compared}`],
     ["  different", `${features.differences.length}`],

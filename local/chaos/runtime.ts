@@ -135,8 +135,8 @@ export class ChaosRuntime {
     };
   }
 
-  /** Ends every process and removes the home. */
-  async close(): Promise<void> {
+  /** Ends every process, and removes the home unless it is kept. */
+  async close(keep = false): Promise<void> {
     for (const pid of this.#stopped) send(pid, "SIGCONT");
     this.store.mute(false);
     this.store.refuse(false);
@@ -144,7 +144,7 @@ export class ChaosRuntime {
       await down(this.home, new Steps());
     } finally {
       await Promise.all([this.store.stop(), this.aws.stop()]);
-      rmSync(this.home, { recursive: true, force: true });
+      if (!keep) rmSync(this.home, { recursive: true, force: true });
     }
   }
 
