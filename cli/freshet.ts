@@ -52,6 +52,7 @@ const COMMANDS: Readonly<Record<string, { description: string; load: () => Promi
   serve: { description: "the API as a plain HTTP server", load: () => import("./commands/serve.ts") },
   keys: { description: "make, list, rotate and revoke API keys", load: () => import("./commands/keys.ts") },
   tenants: { description: "what each tenant may ask for", load: () => import("./commands/tenants.ts") },
+  erase: { description: "remove a person from everything that is held", load: () => import("./commands/erase.ts") },
   audit: { description: "who changed what, and who looked", load: () => import("./commands/audit.ts") },
   plan: { description: "check the definitions and show what a change does", load: () => import("./commands/plan.ts") },
   client: { description: "write a typed client of this app's API", load: () => import("./commands/client.ts") },

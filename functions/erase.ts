@@ -8,13 +8,13 @@ import type { Context, DynamoDBStreamEvent } from "aws-lambda";
 import { ControlTable } from "../adapters/control-table.ts";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
 import { Erasures } from "../adapters/erasure/erasures.ts";
+import { hash64 } from "../adapters/hash.ts";
 import { ArchiveMirror } from "../adapters/offline/mirror.ts";
 import { STORE_STATES } from "../adapters/store-states.ts";
 import { StoreApplier } from "../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { ControlHashes } from "../adapters/valkey/control.ts";
 import { ownersOf } from "../adapters/valkey/hash-walk.ts";
-import { BUCKETS } from "../adapters/valkey/layout.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
 import { refusedBy } from "../adapters/valkey/replies.ts";
 import { lock, plan } from "../features/plan.ts";
@@ -53,10 +53,12 @@ const ports = {
   erasures: new Erasures({ table: requireEnvironment("erasuresTable"), dynamodb }),
   // Tombstones are planted in a store that is being restored, too.
   applier: async () => new StoreApplier(connection, plan, await epochNow(), { replaying: true }),
-  // While it is being restored it is another one each time: what is loaded or replayed may bring somebody back.
+  // Restores bring somebody back that a snapshot still had. While one is under way it is another store each time.
   storeIdentity: async () => {
-    const { ok } = await controls.summary();
-    return `${await epochNow()} ${await ownersOf(connection)}${ok === BUCKETS ? "" : ` ${Date.now()}`}`;
+    const heads = await controls.heads();
+    const isWhole = heads.every((head) => head?.state === "ok");
+    const restores = hash64(heads.map((head) => head?.restore ?? "").join(","));
+    return `${await epochNow()} ${await ownersOf(connection)} ${restores}${isWhole ? "" : ` ${Date.now()}`}`;
   },
   late: items("lateTable"),
   snapshots: items("snapshotsTable"),

@@ -19,6 +19,7 @@ export interface FunctionCode {
 const OFFLINE: readonly string[] = [
   "build",
   "compact",
+  "erase",
   "historical",
   "materialize",
   "repair",

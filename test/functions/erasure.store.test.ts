@@ -8,6 +8,7 @@ import { createReader } from "../../adapters/valkey/reader.ts";
 import { plan } from "../../features/plan.ts";
 import { replant, runErasure } from "../../functions/shared/erasure.ts";
 import { type ErasureRequest, newErasure } from "../../functions/shared/erasure-request.ts";
+import { eraseDue } from "../../functions/shared/erasure-rounds.ts";
 import { GUARD_MS } from "../../functions/shared/erasure-steps.ts";
 import { type ErasureWorld, MINUTE, startErasureWorld, type WorldEvent } from "../support/erasure-world.ts";
 
@@ -295,6 +296,60 @@ describe("who is erased does not come back", () => {
     await world.deliver("lost", events);
     expect(await online("lost", "card", "card-x", "card_activity:tx_count_1h")).toBeNull();
     expect(record.state).toBe("guarding");
+  });
+
+  it("out of a snapshot from before, once the store is told to be another one", async () => {
+    await world.deliver("restored", eventsOf("card-x", "m1", 3));
+    const snapshot = await world.hashesOf("restored", "card", "card-x");
+    expect(snapshot.length).toBeGreaterThan(0);
+    const record = await finish(await begin("restored"));
+    let identity = "1 before";
+    const due = (more = {}) =>
+      eraseDue(
+        { ...portsOf(), storeIdentity: async () => identity, onFailure: (_, error) => expect(error).toBeNull() },
+        9e15,
+        more,
+      );
+    await due();
+    await world.load("restored", "card", "card-x", snapshot);
+    expect(await online("restored", "card", "card-x", "card_activity:tx_count_1h")).toBe(3);
+    expect(await due()).toMatchObject({ replanted: 0 });
+    identity = "2 after";
+    expect((await due()).replanted).toBeGreaterThan(0);
+    expect(await online("restored", "card", "card-x", "card_activity:tx_count_1h")).toBeNull();
+    // Before a replay that does not wait for the schedule.
+    await world.load("restored", "card", "card-x", snapshot);
+    expect((await due({ replantOnly: true })).replanted).toBeGreaterThan(0);
+    await world.deliver("restored", eventsOf("card-x", "m1", 3));
+    expect(await online("restored", "card", "card-x", "card_activity:tx_count_1h")).toBeNull();
+    expect(await due()).toMatchObject({ replanted: 0, worked: 0 });
+    expect(record.state).toBe("guarding");
+  });
+
+  it("while a failure of one holds no other up, and says how long the oldest waits", async () => {
+    const [first, second] = [await begin("fails"), await begin("goes-on")];
+    const failures: string[] = [];
+    const report = await eraseDue(
+      {
+        ...portsOf({ confirmMs: 1_000_000, clock: () => first.requestedMs + 5_000 }),
+        applier: async () => {
+          if (failures.length === 0 && (await world.erasures.get("goes-on", second.id))!.version === 1) {
+            throw new Error("no store");
+          }
+          return world.store.applier;
+        },
+        storeIdentity: async () => "2 after",
+        onFailure: ({ tenant }) => failures.push(tenant),
+      },
+      9e15,
+    );
+    expect(failures).toHaveLength(1);
+    expect(report).toMatchObject({ failed: 1, oldestMs: expect.any(Number) });
+    expect(report.oldestMs).toBeGreaterThanOrEqual(5_000);
+    const [failed] = failures;
+    const [id, other, otherId] = failed === "fails" ? [first.id, "goes-on", second.id] : [second.id, "fails", first.id];
+    expect(await world.erasures.get(failed, id)).toMatchObject({ error: { code: "internal" }, step: "online" });
+    expect(await world.erasures.get(other, otherId)).toMatchObject({ state: "confirming", error: null });
   });
 
   it("but who comes back is a new customer, unless blocked", async () => {

@@ -34,6 +34,11 @@ const HOUR = 60 * MINUTE;
 export const BUCKETS = { archive: "archive", quarantine: "quarantine", training: "training" };
 export const TABLES = { late: "late", snapshots: "snapshots", quarantine: "quarantine", erasures: "erasures" };
 
+interface StoredHash {
+  readonly key: string;
+  readonly items: readonly Buffer[];
+}
+
 export interface WorldEvent {
   readonly id: string;
   readonly card: string;
@@ -67,6 +72,9 @@ export interface ErasureWorld {
   readonly copy: (from: string, to: string) => Promise<unknown>;
   /** Removes what the store has of an entity, as a loss does. */
   readonly wipe: (tenant: string, entity: string, id: string) => Promise<void>;
+  /** What the store has of an entity, and back: as a snapshot has it. */
+  readonly hashesOf: (tenant: string, entity: string, id: string) => Promise<StoredHash[]>;
+  readonly load: (tenant: string, entity: string, id: string, hashes: readonly StoredHash[]) => Promise<void>;
   readonly stop: () => Promise<void>;
 }
 
@@ -203,6 +211,14 @@ export async function startErasureWorld(): Promise<ErasureWorld> {
       session.close();
     }
   }
+  const keysOf = (tenant: string, entity: string, id: string) =>
+    eraseCall(plan, { tenant, entity, id }, { beforeMs: 0, keepUntilMs: null, clean: false }).keys.map(
+      ({ key }) => key,
+    );
+  const wipe: ErasureWorld["wipe"] = async (tenant, entity, id) => {
+    const commands = keysOf(tenant, entity, id).map((key) => ({ key, name: "DEL", args: [key] }));
+    await store.connection.demand(commands);
+  };
   const put = (Bucket: string, Key: string, Body: Buffer | string) =>
     s3.send(new PutObjectCommand({ Bucket, Key, Body }));
 
@@ -252,9 +268,15 @@ export async function startErasureWorld(): Promise<ErasureWorld> {
       const { Body } = await s3.send(new GetObjectCommand({ Bucket: BUCKETS.archive, Key: from }));
       return put(BUCKETS.archive, to, Buffer.from(await Body!.transformToByteArray()));
     },
-    async wipe(tenant, entity, id) {
-      const { keys } = eraseCall(plan, { tenant, entity, id }, { beforeMs: 0, keepUntilMs: null, clean: false });
-      for (const { key } of keys) await store.connection.demand([{ key, name: "DEL", args: [key] }]);
+    wipe,
+    async hashesOf(tenant, entity, id) {
+      const keys = keysOf(tenant, entity, id);
+      const answers = await store.connection.demand(keys.map((key) => ({ key, name: "HGETALL", args: [key] })));
+      return keys.map((key, i) => ({ key, items: answers[i] as Buffer[] })).filter(({ items }) => items.length > 0);
+    },
+    async load(tenant, entity, id, hashes) {
+      await wipe(tenant, entity, id);
+      await store.connection.demand(hashes.map(({ key, items }) => ({ key, name: "HSET", args: [key, ...items] })));
     },
     erasures: new Erasures({ table: TABLES.erasures, dynamodb }),
     ports: (through = s3, tables = dynamodb) => ({
