@@ -1,6 +1,7 @@
 /** Features as they were: `POST /v1/features/historical` starts a job, `GET /v1/features/historical/{job}` tells of it. */
 import { randomUUID } from "node:crypto";
-import { type HistoricalJob, type HistoricalRequest, jobId, SILENT_MS } from "../../adapters/historical-jobs.ts";
+import { type HistoricalJob, type HistoricalRequest, jobId } from "../../adapters/historical-jobs.ts";
+import { SILENT_MS } from "../../adapters/job-items.ts";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { parseIsoOrDay } from "../../core/iso-time.ts";
 import type { Plan } from "../../core/plan.ts";
