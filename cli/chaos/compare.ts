@@ -2,6 +2,7 @@
  * Every online feature of every entity, beside what the archive says it must be at the same instant; and every acknowledged
  * event, which the archive must hold.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { S3Client } from "@aws-sdk/client-s3";
 import { mountArchive } from "../../adapters/offline/archive-view.ts";
 import { archivedAnswers } from "../../adapters/offline/archived-answers.ts";
@@ -43,10 +44,12 @@ export interface Comparison {
 }
 
 const READERS = 4;
+const ATTEMPTS = 60;
+const PAUSE_MS = 500;
 /** Event times may lie this far ahead of the instant at which an event becomes visible. */
 const AHEAD_MS = 120_000;
 
-/** Reads all features of entities, as callers do. @throws Error for an answer that is not whole */
+/** Reads all features of entities, as callers do: again where an answer is not whole. @throws Error for one that never is */
 export async function readOnline(
   url: string,
   apiKey: string,
@@ -57,20 +60,33 @@ export async function readOnline(
   await Promise.all(
     Array.from({ length: READERS }, async () => {
       for (let next = rest.pop(); next !== undefined; next = rest.pop()) {
-        const { entity, id } = next;
-        const answer = await fetch(`${url}/v1/features/${entity}/${encodeURIComponent(id)}`, {
-          headers: { "x-api-key": apiKey },
-          signal: AbortSignal.timeout(20_000),
-        });
-        const body = (await answer.json()) as any;
-        if (answer.status !== 200 || body.degraded_reason !== null) {
-          throw new Error(`reading ${entity} answered ${answer.status}, ${body.degraded_reason ?? body.code}`);
-        }
-        answers.push({ entity, id, asOfMs: body.as_of_ms, features: body.features });
+        answers.push(await wholeAnswer(url, apiKey, next));
       }
     }),
   );
   return answers;
+}
+
+/** A busy machine may miss the budget of a read, which the answer says. */
+async function wholeAnswer(
+  url: string,
+  apiKey: string,
+  { entity, id }: { readonly entity: string; readonly id: string },
+): Promise<OnlineAnswer> {
+  for (let attempt = 1; ; attempt++) {
+    const answer = await fetch(`${url}/v1/features/${entity}/${encodeURIComponent(id)}`, {
+      headers: { "x-api-key": apiKey },
+      signal: AbortSignal.timeout(20_000),
+    });
+    const body = (await answer.json()) as any;
+    if (answer.status === 200 && body.degraded_reason === null) {
+      return { entity, id, asOfMs: body.as_of_ms, features: body.features };
+    }
+    if (attempt === ATTEMPTS) {
+      throw new Error(`reading ${entity} answered ${answer.status}, ${body.degraded_reason ?? body.code}`);
+    }
+    await sleep(PAUSE_MS);
+  }
 }
 
 export interface CompareOptions {

@@ -8,6 +8,7 @@ const CARDS = 200;
 const ROWS = 20;
 const PAUSE_MS = 200;
 const TIMEOUT_MS = 3_000;
+const ATTEMPTS = 60;
 
 export interface PushedDifference {
   readonly id: string;
@@ -51,18 +52,23 @@ export class ChaosPushes {
     const ids = [...this.#newest.keys()];
     const differences: PushedDifference[] = [];
     for (const id of ids) {
-      const { status, body } = await this.#post("/v1/features/online", {
-        entities: { card_id: id },
-        features: [FEATURE],
-      });
-      if (status !== 200 || body.degraded_reason !== null) {
-        throw new Error(`reading a pushed value answered ${status}, ${body?.degraded_reason ?? body?.code}`);
-      }
+      const online = await this.#read(id);
       const pushed = this.#newest.get(id)!;
-      const online = body.features[FEATURE].value;
       if (online !== pushed) differences.push({ id, pushed, online });
     }
     return differences;
+  }
+
+  async #read(id: string): Promise<unknown> {
+    const request = { entities: { card_id: id }, features: [FEATURE] };
+    for (let attempt = 1; ; attempt++) {
+      const { status, body } = await this.#post("/v1/features/online", request);
+      if (status === 200 && body.degraded_reason === null) return body.features[FEATURE].value;
+      if (attempt === ATTEMPTS) {
+        throw new Error(`reading a pushed value answered ${status}, ${body?.degraded_reason ?? body?.code}`);
+      }
+      await sleep(PAUSE_MS);
+    }
   }
 
   async #run(): Promise<void> {
