@@ -22,6 +22,8 @@ export interface BatchPlace {
   readonly epoch: number;
   /** Key of the last object that is done. */
   readonly after: string;
+  /** What is done of, where it is not all: see `ControlHashes.pushedMarks`. */
+  readonly marks: readonly string[];
   readonly rows: number;
 }
 
@@ -53,12 +55,19 @@ export class BatchRuns {
       this.#dynamodb.send(new GetItemCommand({ TableName: this.#table, Key: placeOf(view), ConsistentRead: true })),
     );
     if (item === undefined) return null;
-    return { epoch: Number(item["epoch"]!.N), after: item["after"]!.S!, rows: Number(item["rows"]!.N) };
+    const marks = (item["marks"]?.L ?? []).map(({ S }) => S!);
+    return { epoch: Number(item["epoch"]!.N), after: item["after"]!.S!, rows: Number(item["rows"]!.N), marks };
   }
 
   /** @throws InfrastructureError `control_table_unavailable` */
-  async keepPlace(view: string, { epoch, after, rows }: BatchPlace): Promise<void> {
-    const Item = { ...placeOf(view), epoch: { N: String(epoch) }, after: { S: after }, rows: { N: String(rows) } };
+  async keepPlace(view: string, { epoch, after, rows, marks }: BatchPlace): Promise<void> {
+    const numbers = { epoch: { N: String(epoch) }, rows: { N: String(rows) } };
+    const Item = {
+      ...placeOf(view),
+      ...numbers,
+      after: { S: after },
+      marks: { L: marks.map((mark) => ({ S: mark })) },
+    };
     await durably("control_table_unavailable", `writing control table ${this.#table}`, () =>
       this.#dynamodb.send(new PutItemCommand({ TableName: this.#table, Item })),
     );

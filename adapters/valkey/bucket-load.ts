@@ -40,7 +40,8 @@ export class BucketLoader {
         buckets.map(async (bucket): Promise<Command> => {
           const key = controlKey(bucket);
           const head = encodeControl(this.epoch, "loading", await this.connection.runId(key));
-          const mark = [PUSHED_MISSING_FIELD, head.subarray(0, 4)];
+          // Of this restore: what is pushed again for another one does not count for it.
+          const mark = [PUSHED_MISSING_FIELD, Buffer.concat([head.subarray(0, 4), Buffer.from(this.restore)])];
           const fields = [CONTROL_FIELD, head, RESTORE_FIELD, this.restore, ...mark, ...fieldsOf(groupsOf(bucket))];
           const args = [BLOCK, 1, key, ...fields];
           return { key, name: "EVAL", args };

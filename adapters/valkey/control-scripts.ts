@@ -27,10 +27,11 @@ if not head or string.byte(head, 5) ~= 1 or string.sub(head, 6) == ARGV[2] then 
 redis.call("HSET", KEYS[1], ARGV[1], string.sub(head, 1, 4) .. string.char(3) .. string.sub(head, 6))
 return 1`;
 
-// KEYS[1] control hash; ARGV[1] field, ARGV[2] epoch that must stand in it.
+// KEYS[1] control hash; ARGV[1] field, ARGV[2..] marks of which one must stand in it.
 export const PUSHED_IS_BACK = `
-if redis.call("HGET", KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-return redis.call("HDEL", KEYS[1], ARGV[1])`;
+local mark = redis.call("HGET", KEYS[1], ARGV[1])
+for i = 2, #ARGV do if mark == ARGV[i] then return redis.call("HDEL", KEYS[1], ARGV[1]) end end
+return 0`;
 
 // KEYS[1] control hash; ARGV[1] head field, ARGV[2] group field, ARGV[3] u32 seal and births. The seal never goes back and
 // stands still while a failover is not cleared.

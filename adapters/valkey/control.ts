@@ -1,4 +1,5 @@
 /** The control hashes, one a bucket: epoch, state, run id, and for each group its seal and the births of its slots. */
+import { randomUUID } from "node:crypto";
 import { isObject } from "../../core/accumulators.ts";
 import type { Group, Plan } from "../../core/plan.ts";
 import { hash64 } from "../hash.ts";
@@ -195,30 +196,36 @@ export class ControlHashes {
     return answers.filter((marked) => marked === 1).length;
   }
 
-  /** Whether what was pushed before this epoch is still missing in some bucket. */
-  async lacksPushed(): Promise<boolean> {
-    const key = PUSHED_MISSING_FIELD;
+  /** By bucket: the mark of what took its pushed values away, as hex, where they are not back. */
+  async pushedMarks(): Promise<ReadonlyMap<number, string>> {
     const answers = await this.connection.demand(
-      everyBucket.map((bucket) => ({ key: bucket, name: "HEXISTS", args: [bucket, key] })),
+      everyBucket.map((key) => ({ key, name: "HGET", args: [key, PUSHED_MISSING_FIELD] })),
     );
-    return answers.some((there) => there === 1);
+    return new Map(
+      answers.flatMap((mark, bucket) => (mark ? [[bucket, (mark as Buffer).toString("hex")] as const] : [])),
+    );
   }
 
-  /** What was pushed may be missing, in every bucket that is there: until `pushedIsBack`. */
+  /** What was pushed may be missing, in every bucket that is there: until `pushedIsBack` of this mark, which no other event gives. */
   async markPushedMissing(epoch: number): Promise<void> {
-    const [field, value] = [PUSHED_MISSING_FIELD, epochBytes(epoch)];
+    const [field, value] = [PUSHED_MISSING_FIELD, Buffer.concat([epochBytes(epoch), Buffer.from(randomUUID())])];
     await this.connection.demand(
       everyBucket.map((key) => ({ key, name: "EVAL", args: [MARK, 1, key, CONTROL_FIELD, field, value] })),
     );
   }
 
-  /** All that was pushed before an epoch is in it again. Marks of another epoch stay. */
-  async pushedIsBack(epoch: number): Promise<void> {
+  async lacksPushed(): Promise<boolean> {
+    return (await this.pushedMarks()).size > 0;
+  }
+
+  /** What was pushed is back in buckets that bear one of these marks; one that has been marked otherwise since stays so. */
+  async pushedIsBack(marks: readonly string[]): Promise<void> {
+    const given = marks.map((mark) => Buffer.from(mark, "hex"));
     await this.connection.demand(
       everyBucket.map((key) => ({
         key,
         name: "EVAL",
-        args: [PUSHED_IS_BACK, 1, key, PUSHED_MISSING_FIELD, epochBytes(epoch)],
+        args: [PUSHED_IS_BACK, 1, key, PUSHED_MISSING_FIELD, ...given],
       })),
     );
   }

@@ -8,7 +8,7 @@
  *                                            f64 rev (µs), and `!` as `e` below
  *
  * Control hash. `c`: u32 epoch, u8 state, 8 bytes of the run id of the primary that took the last write.
- *   `p`, while it is there: values that were pushed before this epoch are not all back; u32 epoch.
+ *   `p`, while it is there: values that were pushed before are not all back; u32 epoch, then an id of what took them.
  *   `r`: id of the restore that has filled the bucket last, if any.
  *   `g:<group>`: u32 seal (base index), then for each slot with a birth: u8 0 cell | 1 object, u8 slot id, u32 base index.
  *

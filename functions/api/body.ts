@@ -11,11 +11,12 @@ export type JsonObject = Record<string, unknown>;
 export async function readBytes(c: Context, maxBytes: number): Promise<Buffer> {
   // Of a call that has passed the gate; others count nowhere.
   const gate = (c.env as Partial<GatedEnvironment> | undefined)?.gate;
-  gate?.uploading();
+  if (gate === undefined) return readBounded(c, maxBytes);
+  const upload = gate.uploading();
   try {
     return await readBounded(c, maxBytes);
   } finally {
-    gate?.uploaded();
+    gate.uploaded(upload);
   }
 }
 

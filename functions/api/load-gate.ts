@@ -17,11 +17,20 @@ const MOST_CALLS = 4_096;
 /** Weight of the newest look in the rate. */
 const WEIGHT = 0.5;
 
+/** A body that takes longer is its sender's doing: behind a busy thread it waits for no more than the limit above, which the gate sees to. */
+const SLOW_UPLOAD_MS = 1_000;
+
+export interface Upload {
+  readonly sinceMs: number;
+  isSlow: boolean;
+}
+
 export class LoadGate {
-  /** Calls under way that have all they need. */
+  /** Calls under way, but for slow uploads. */
   calls = 0;
-  /** Calls whose body is still on its way: they take nothing of the thread's time, however slow their senders are. */
+  /** Calls whose senders are slow: they take nothing of the thread's time until their body is here. */
   uploads = 0;
+  readonly #waiting = new Set<Upload>();
   /** Turned away since the start. */
   shed = 0;
   #completed = 0;
@@ -45,12 +54,15 @@ export class LoadGate {
   }
 
   /** A call that has entered waits for its body from here on, until `uploaded`. */
-  uploading(): void {
-    this.calls--;
-    this.uploads++;
+  uploading(): Upload {
+    const upload = { sinceMs: performance.now(), isSlow: false };
+    this.#waiting.add(upload);
+    return upload;
   }
 
-  uploaded(): void {
+  uploaded(upload: Upload): void {
+    this.#waiting.delete(upload);
+    if (!upload.isSlow) return;
     this.uploads--;
     this.calls++;
   }
@@ -61,11 +73,17 @@ export class LoadGate {
   }
 
   /** @param utilization of the loop since the last look, 0 to 1 */
-  look(utilization: number, elapsedMs: number): void {
+  look(utilization: number, elapsedMs: number, nowMs = performance.now()): void {
     this.#isSaturated = utilization >= SATURATED;
     const rate = this.#completed / elapsedMs;
     this.#completed = 0;
     if (rate > 0) this.#rate = this.#rate === null ? rate : this.#rate + WEIGHT * (rate - this.#rate);
+    for (const upload of this.#waiting) {
+      if (upload.isSlow || nowMs - upload.sinceMs < SLOW_UPLOAD_MS) continue;
+      upload.isSlow = true;
+      this.calls--;
+      this.uploads++;
+    }
   }
 
   start(): void {
@@ -73,7 +91,7 @@ export class LoadGate {
     let beforeMs = performance.now();
     this.#timer = setInterval(() => {
       const [now, nowMs] = [performance.eventLoopUtilization(), performance.now()];
-      this.look(performance.eventLoopUtilization(now, before).utilization, nowMs - beforeMs);
+      this.look(performance.eventLoopUtilization(now, before).utilization, nowMs - beforeMs, nowMs);
       [before, beforeMs] = [now, nowMs];
     }, LOOK_MS).unref();
   }

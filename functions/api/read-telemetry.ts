@@ -64,7 +64,7 @@ export function createLoadMetrics(registry: Registry, gate: Pick<LoadGate, "call
   const registers = [registry];
   new Gauge({
     name: "freshet_calls_under_way",
-    help: "Calls with a key that have begun and are not answered, without those that wait for their body.",
+    help: "Calls with a key that have begun and are not answered, without slow uploads.",
     registers,
     collect() {
       this.set(gate.calls);
@@ -72,7 +72,7 @@ export function createLoadMetrics(registry: Registry, gate: Pick<LoadGate, "call
   });
   new Gauge({
     name: "freshet_calls_uploading",
-    help: "Calls with a key whose body is on its way.",
+    help: "Calls with a key whose body has been on its way for more than a second.",
     registers,
     collect() {
       this.set(gate.uploads);

@@ -1,6 +1,6 @@
 /**
- * What was pushed, by callers and by runs of batch views, pushed again from its archive into a store of another epoch, which has lost it.
- * Until all of it is back a mark in each bucket says so, and reads answer `NOT_READY` for what they do not find.
+ * What was pushed, by callers and by runs of batch views, pushed again from its archive into buckets that have lost it, or were brought back from
+ * a snapshot that lacks the newest. Each bears a mark until all of it is back, and reads answer `NOT_READY` for what they do not find in it.
  */
 import type { BatchRuns } from "../../adapters/batch-runs.ts";
 import type { ControlTable } from "../../adapters/control-table.ts";
@@ -10,6 +10,7 @@ import type { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import type { ValkeyConnection } from "../../adapters/valkey/connection.ts";
 import { ControlHashes } from "../../adapters/valkey/control.ts";
+import { bucketOf } from "../../adapters/valkey/layout.ts";
 import { packValues } from "../../adapters/valkey/packed.ts";
 import { type PushRow, pushRows } from "../../adapters/valkey/push.ts";
 import { type PackedRow, readValues, VALUES_PREFIX, type ValuesRow } from "../../adapters/values-format.ts";
@@ -37,7 +38,7 @@ export interface RestoreReport {
   readonly damaged: readonly { readonly key: string; readonly error: RecordError }[];
 }
 
-/** Under which it is kept for which epoch it was done last: no view's name. */
+/** Under which it is kept how far a walk has come: no view's name. */
 export const PUSHED = storedView("pushed");
 
 /** Fetched and pushed at once: reading one after the other is mostly waiting. */
@@ -47,44 +48,44 @@ const STEP = 256;
 
 /**
  * Pushing again changes nothing where nothing was lost, so a step that is cut off is repeated as a whole. Busy tenants leave more objects
- * than one run of a function can read, so the next one goes on where this one ended.
+ * than one run of a function can read, so the next one goes on where this one ended. A walk is for the buckets that were marked when it
+ * began: one that a restore has emptied since bears another mark, and has the next walk.
  * @param untilMs no step but the first is begun after it
  * @throws InfrastructureError of table, archive and store
  */
 export async function restorePushed(ports: RestorePorts, untilMs = Number.POSITIVE_INFINITY): Promise<RestoreReport> {
   const { plan, lock, connection, table, runs, mirror } = ports;
-  const [epoch, record] = [await currentEpoch(table, lock), await runs.get(PUSHED)];
-  if (epoch === null) return { rows: 0, isWhole: true, damaged: [] };
+  const epoch = await currentEpoch(table, lock);
+  const controls = new ControlHashes(connection, plan);
+  const marks = epoch === null ? new Map<number, string>() : await controls.pushedMarks();
   const damaged: { key: string; error: RecordError }[] = [];
   let rows = 0;
-  if (record?.epoch !== epoch) {
-    const applier = new StoreApplier(connection, plan, epoch);
-    const kept = await runs.place(PUSHED);
-    const before = kept?.epoch === epoch ? kept : null;
-    const objects = await mirror.list(VALUES_PREFIX, before?.after);
-    for (let from = 0; from < objects.length; from += STEP) {
-      if (from > 0 && Date.now() >= untilMs) return { rows, isWhole: false, damaged };
-      const step = objects.slice(from, from + STEP);
-      await forEachLimited(step, AT_ONCE, async ({ key }) => {
-        const read = rowsOf(await mirror.get(key));
-        if (read instanceof RecordError) damaged.push({ key, error: read });
-        else {
-          const pushes = read.flatMap((row) => pushOf(plan, row) ?? []);
-          await pushRows(applier, pushes);
-          rows += pushes.length;
-        }
-      });
-      await runs.keepPlace(PUSHED, { epoch, after: step[step.length - 1].key, rows: (before?.rows ?? 0) + rows });
-    }
-    const nowMs = Date.now();
-    await runs.complete(PUSHED, { toMs: nowMs, finishedMs: nowMs, rows: (before?.rows ?? 0) + rows, epoch });
-    // Who lets it be done once more begins at the first object.
-    await runs.keepPlace(PUSHED, { epoch: 0, after: "", rows: 0 });
+  if (epoch === null || marks.size === 0) return { rows, isWhole: true, damaged };
+  const standing = [...new Set(marks.values())];
+  const kept = await runs.place(PUSHED);
+  const before = kept?.epoch === epoch && kept.marks.some((mark) => standing.includes(mark)) ? kept : null;
+  const covered = before?.marks ?? standing;
+  const isWanted = ({ tenant, entity, id }: PushRow) =>
+    covered.includes(marks.get(bucketOf(tenant, entity, id)) ?? "none");
+  const applier = new StoreApplier(connection, plan, epoch);
+  const objects = await mirror.list(VALUES_PREFIX, before?.after);
+  for (let from = 0; from < objects.length; from += STEP) {
+    if (from > 0 && Date.now() >= untilMs) return { rows, isWhole: false, damaged };
+    const step = objects.slice(from, from + STEP);
+    await forEachLimited(step, AT_ONCE, async ({ key }) => {
+      const read = rowsOf(await mirror.get(key));
+      if (read instanceof RecordError) damaged.push({ key, error: read });
+      else {
+        const pushes = read.flatMap((row) => pushOf(plan, row) ?? []).filter(isWanted);
+        await pushRows(applier, pushes);
+        rows += pushes.length;
+      }
+    });
+    const after = step[step.length - 1].key;
+    await runs.keepPlace(PUSHED, { epoch, after, rows: (before?.rows ?? 0) + rows, marks: covered });
   }
-  const controls = new ControlHashes(connection, plan);
-  // Last, and looked at each time: a run that died in between has left the marks.
-  if (await controls.lacksPushed()) await controls.pushedIsBack(epoch);
-  return { rows, isWhole: true, damaged };
+  await controls.pushedIsBack(covered);
+  return { rows, isWhole: !(await controls.lacksPushed()), damaged };
 }
 
 /** After a failover, before the store is taken for whole: a replica may lack the newest pushes, and reads say so until all are pushed again. */
@@ -95,11 +96,9 @@ export async function repeatAfterFailover(controls: ControlHashes, runs: BatchRu
   await repeatPushed(runs);
 }
 
-/** Has the next run push all of it again: some of what was pushed may be missing from a store of the same epoch. */
+/** Has the next walk begin at the first object, whatever it is for. */
 export async function repeatPushed(runs: BatchRuns): Promise<void> {
-  const nowMs = Date.now();
-  await runs.keepPlace(PUSHED, { epoch: 0, after: "", rows: 0 });
-  await runs.complete(PUSHED, { toMs: nowMs, finishedMs: nowMs, rows: 0, epoch: 0 });
+  await runs.keepPlace(PUSHED, { epoch: 0, after: "", rows: 0, marks: [] });
 }
 
 /** Rows of an object; none of one that is gone; the fault of one that is damaged. */

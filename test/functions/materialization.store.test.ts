@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { BatchRuns } from "../../adapters/batch-runs.ts";
 import { forEachLimited } from "../../adapters/durable-call.ts";
 import { hash64 } from "../../adapters/hash.ts";
-import { bucketOf, controlKey, pushedKey } from "../../adapters/valkey/layout.ts";
+import { BUCKETS, bucketOf, controlKey, pushedKey } from "../../adapters/valkey/layout.ts";
 import { packValues } from "../../adapters/valkey/packed.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import {
@@ -25,7 +25,7 @@ import {
   materializeDue,
   stepsOf,
 } from "../../functions/shared/materialization.ts";
-import { PUSHED, restorePushed } from "../../functions/shared/restore-pushed.ts";
+import { PUSHED, type RestorePorts, restorePushed } from "../../functions/shared/restore-pushed.ts";
 import { NOW, older, openWorld, type Payment, type World } from "../support/build-world.ts";
 import { card, contracts, payments, shop } from "../support/fixture-plan.ts";
 
@@ -78,7 +78,15 @@ const portsOf = (compiled: typeof spending): MaterializePorts => ({
   s3: stream.s3,
 });
 
-const epochBytes = (epoch: number) => Buffer.from(new Uint32Array([epoch]).buffer);
+const hex = (mark: string) => Buffer.from(mark).toString("hex");
+/** What was pushed into these buckets has been lost. */
+const markAll = (mark = "lost", buckets: readonly number[] = [...Array(BUCKETS).keys()]) =>
+  stream.connection.demand(
+    buckets.map((bucket) => {
+      const key = controlKey(bucket);
+      return { key, name: "HSET", args: [key, "p", mark] };
+    }),
+  );
 
 async function read({ plan }: typeof spending, tenant: string, id: string, t = NOW) {
   const reader = createReader(plan, { host: world.valkey.host, port: world.valkey.port, timeoutMs: 10_000 });
@@ -219,10 +227,9 @@ describe("the schedule", () => {
     const values = await read(spending, a, "c1");
     const key = pushedKey(bucketOf(a, "card", "c1"), a, "card", "c1");
     await stream.connection.demand([{ key, name: "DEL", args: [key] }]);
-    await ports.runs.complete(PUSHED, { toMs: Date.now(), finishedMs: 0, rows: 0, epoch: 0 });
+    await markAll();
     expect((await materializeDue(ports, Number.POSITIVE_INFINITY)).views[0]).toMatchObject({ runs: 0, error: null });
     expect(await read(spending, a, "c1")).toEqual(values);
-    expect(await ports.runs.get(PUSHED)).toMatchObject({ epoch: 1 });
   });
 
   it("pushes again what tenants have pushed, once for each store, and nothing that is forgotten by now", async () => {
@@ -243,7 +250,7 @@ describe("the schedule", () => {
     ]) {
       await writeLines(to, rows[0], now, rows.map(packedLine));
     }
-    await ports.runs.complete(PUSHED, { toMs: 0, finishedMs: 0, rows: 0, epoch: 0 });
+    await markAll();
     expect(await restorePushed(ports)).toEqual({ rows: 3, isWhole: true, damaged: [] });
     const reader = createReader(spending.plan, { host: world.valkey.host, port: world.valkey.port, timeoutMs: 10_000 });
     const registered = [{ position: 0, field: "_profile", id: 0, ttlMs: DAY, reachMs: DAY }];
@@ -254,11 +261,10 @@ describe("the schedule", () => {
     expect([await readValue(a, "c1"), await readValue(b, "c1"), await readValue(a, "old")]).toEqual([2, 3, null]);
     await reader.close();
     expect(await restorePushed(ports)).toEqual({ rows: 0, isWhole: true, damaged: [] });
-    expect(await ports.runs.get(PUSHED)).toMatchObject({ epoch: 1, rows: 3 });
     // The function that looks for due runs does so first.
-    await ports.runs.complete(PUSHED, { toMs: Date.now(), finishedMs: 0, rows: 0, epoch: 0 });
-    await materializeDue(ports, Number.NEGATIVE_INFINITY);
-    expect(await ports.runs.get(PUSHED)).toMatchObject({ epoch: 1, rows: 3 });
+    await markAll("another loss");
+    const due = await materializeDue(ports, Number.POSITIVE_INFINITY);
+    expect(due.restored).toEqual({ rows: 3, isWhole: true, damaged: [] });
   });
 
   it("pushes again in steps: what one run has no time for, the next one goes on with, for another store from the beginning", async () => {
@@ -284,17 +290,19 @@ describe("the schedule", () => {
       await writeLines(to, row, now, [packedLine(row)]);
     });
     const total = before.length + count;
-    await ports.runs.complete(PUSHED, { toMs: Date.now(), finishedMs: 0, rows: 0, epoch: 0 });
-    // Of a store that was before this one: not gone on with.
-    await ports.runs.keepPlace(PUSHED, { epoch: 0, after: "values/~", rows: 7 });
+    await markAll();
+    // Of another loss: not gone on with.
+    await ports.runs.keepPlace(PUSHED, { epoch: 1, after: "values/~", rows: 7, marks: [hex("before")] });
     const steps: number[] = [];
-    while ((await ports.runs.get(PUSHED))!.epoch !== 1 && steps.length < 10) {
-      steps.push((await restorePushed(ports, Number.NEGATIVE_INFINITY)).rows);
+    for (let isWhole = false; !isWhole && steps.length < 10; ) {
+      const step = await restorePushed(ports, Number.NEGATIVE_INFINITY);
+      steps.push(step.rows);
+      isWhole = step.isWhole;
     }
     expect(steps).toHaveLength(Math.ceil(total / 256));
     const pushed = steps.reduce((sum, rows) => sum + rows, 0);
     expect(pushed).toBeGreaterThanOrEqual(count);
-    expect(await ports.runs.get(PUSHED)).toMatchObject({ epoch: 1, rows: pushed });
+    expect(await ports.runs.place(PUSHED)).toMatchObject({ epoch: 1, rows: pushed });
     const reader = createReader(spending.plan, { host: world.valkey.host, port: world.valkey.port, timeoutMs: 10_000 });
     const registered = [{ position: 0, field: "_profile", id: 0, ttlMs: DAY, reachMs: DAY }];
     const requests = [...Array(count).keys()].map((n) => ({
@@ -333,10 +341,23 @@ describe("the schedule", () => {
     expect(await look("never")).toEqual([null, "NOT_FOUND", "NOT_FOUND"]);
     expect(await reader.state()).toMatchObject({ control: "ok" });
     expect(await read(spending, a, "c1")).toEqual(whole);
-    // Killed after the last row, before the marks: the next run takes them away.
-    await stream.connection.demand([{ key: controlKey(7), name: "HSET", args: [controlKey(7), "p", epochBytes(2)] }]);
+    // One bucket is restored from a snapshot, and once more while what it lacks is pushed again.
+    const own = bucketOf(a, "card", "c1");
+    const key = pushedKey(own, a, "card", "c1");
+    await stream.connection.demand([{ key, name: "DEL", args: [key] }]);
+    await markAll("first", [own, 7]);
+    const again: RestorePorts["mirror"] = {
+      async list(...asked) {
+        await markAll("second", [own]);
+        return ports.mirror.list(...asked);
+      },
+      get: (of) => ports.mirror.get(of),
+    };
+    expect(await restorePushed({ ...ports, mirror: again })).toMatchObject({ isWhole: false });
     expect(await reader.state()).toMatchObject({ control: "restoring_pushed" });
-    expect(await restorePushed(ports)).toEqual({ rows: 0, isWhole: true, damaged: [] });
+    expect((await look("c1"))[0]).toBe("restoring_pushed");
+    expect(await restorePushed(ports)).toMatchObject({ isWhole: true });
+    expect(await look("c1")).toEqual([null, "PRESENT", "NOT_FOUND"]);
     expect(await reader.state()).toMatchObject({ control: "ok" });
     await reader.close();
     await ports.s3.send(new DeleteObjectCommand({ Bucket: ports.mirror.bucket, Key: damagedKey }));
