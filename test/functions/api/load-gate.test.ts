@@ -104,7 +104,8 @@ describe("a server", () => {
     });
     const shed = () => replies.filter(({ status }) => status === 503);
     try {
-      await expect.poll(() => shed().length, { timeout: 30_000 }).toBeGreaterThan(20);
+      // Seconds by itself; far more beside others who take the machine's time.
+      await expect.poll(() => shed().length, { timeout: 150_000 }).toBeGreaterThan(20);
     } finally {
       // Else they would ask a server that is gone.
       isOver = shed().length <= 20;
@@ -117,10 +118,12 @@ describe("a server", () => {
     expect(new Set(shed().map(({ code, retry }) => `${code} ${retry}`))).toEqual(new Set(["overloaded 1"]));
     expect(new Set(replies.map(({ status }) => status))).toEqual(new Set([200, 503]));
     ports.reader.read = answer;
-    await expect.poll(async () => (await call("/v1/score/fraud", { body: scorable })).status).toBe(200);
+    await expect
+      .poll(async () => (await call("/v1/score/fraud", { body: scorable })).status, { timeout: 30_000 })
+      .toBe(200);
     // A log line for each would be more to do still.
     expect(ports.lines.filter(({ details }) => details["code"] === "overloaded")).toEqual([]);
-  });
+  }, 200_000);
 
   it("that is told to end says so, asks callers to reconnect elsewhere, answers what is under way, and is gone", async () => {
     let release = () => {};
