@@ -16,7 +16,10 @@ export function register(program: Command): void {
   program
     .command("bench")
     .description("Measure, each number beside a baseline of the same run. How: bench/README.md")
-    .option("--only <names...>", "some of: aggregate, point-in-time, pipeline, online, score, memory, soak, feast")
+    .option(
+      "--only <names...>",
+      "some of: aggregate, point-in-time, pipeline, online, score, memory, soak, restore, feast",
+    )
     .option("--quick", "seconds instead of minutes; shows that it runs, not what it reaches")
     .option("--no-write", "leave bench/results/ as it is")
     .option("--check", "exit 1 when a number misses its target")
