@@ -19,6 +19,12 @@ export interface RequestLimit {
   readonly burst: number;
 }
 
+/** A bucket of another region, versioned, and the key that its objects are encrypted with there. */
+export interface ReplicaBucket {
+  readonly bucketArn: string;
+  readonly keyArn: string;
+}
+
 export interface Stage {
   readonly name: "local" | "dev" | "prod";
   /** True when data must survive a deleted stack: keys, buckets, tables, streams and the online store are then kept. */
@@ -80,6 +86,8 @@ export interface Stage {
     /** For how long a round of bulk snapshots stays. A store can be restored as of any of them. */
     readonly keepHours: number;
   };
+  /** Where archive and bulk snapshots are copied to as they are written, for the loss of a region; null keeps them in one. */
+  readonly replicas: { readonly archive: ReplicaBucket; readonly snapshots: ReplicaBucket } | null;
   readonly training: {
     /** Half of it is DuckDB's. Most that Lambda gives is 10,240. */
     readonly buildMemoryMb: number;
@@ -142,6 +150,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       admin: { perSecond: 1_000, burst: 1_000, perDay: null },
     },
     snapshots: { everyMinutes: 15, keepHours: 24 },
+    replicas: null,
     audit: { retentionDays: 7 },
     training: { buildMemoryMb: 3_008, instanceType: "ml.m5.large", volumeGb: 10, maxRuntimeSeconds: 3_600 },
     onlineStore: { nodeType: "cache.t4g.micro", shards: 1, replicasPerShard: 0, snapshotDays: 0, availabilityZones: 1 },
@@ -183,6 +192,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       admin: { perSecond: 10, burst: 50, perDay: null },
     },
     snapshots: { everyMinutes: 15, keepHours: 48 },
+    replicas: null,
     audit: { retentionDays: 90 },
     training: { buildMemoryMb: 3_008, instanceType: "ml.m5.large", volumeGb: 10, maxRuntimeSeconds: 3_600 },
     // A replica even here: without one there is no failover, and durability asks for cluster mode with failover.
@@ -227,6 +237,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       admin: { perSecond: 20, burst: 100, perDay: null },
     },
     snapshots: { everyMinutes: 15, keepHours: 168 },
+    replicas: null,
     audit: { retentionDays: 400 },
     training: { buildMemoryMb: 10_240, instanceType: "ml.m5.2xlarge", volumeGb: 50, maxRuntimeSeconds: 14_400 },
     onlineStore: {

@@ -32,6 +32,7 @@ export class Archive extends Construct {
     this.bucket = secureBucket(this, "Bucket", {
       ...props,
       name: "archive",
+      replica: stage.replicas?.archive,
       ...(retentionDays === null
         ? {}
         : { expireDays: retentionDays, expirePrefixes: ["raw/", "compacted/", "inference-log/"] }),

@@ -19,7 +19,11 @@ export class BulkSnapshots extends Construct {
   constructor(scope: Construct, id: string, props: BulkSnapshotsProps) {
     super(scope, id);
     this.props = props;
-    this.bucket = secureBucket(this, "Bucket", { ...props, name: "snapshots" });
+    this.bucket = secureBucket(this, "Bucket", {
+      ...props,
+      name: "snapshots",
+      replica: props.deployment.stage.replicas?.snapshots,
+    });
   }
 
   /** To write rounds, and to remove those that are too old. */

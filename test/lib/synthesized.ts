@@ -55,10 +55,11 @@ export const fixturePlan: Plan = {
   ],
 };
 
-export function synthesize(target: Target, stage: Stage["name"], plan = fixturePlan): Synthesized {
+/** @param stage by name, or one that is not in the table */
+export function synthesize(target: Target, stage: Stage["name"] | Stage, plan = fixturePlan): Synthesized {
   const { context } = JSON.parse(readFileSync(new URL("../../cdk.json", import.meta.url), "utf8"));
   const app = new App({ context });
-  addStacks(app, { stage: stageNamed(stage), target, plan, code: placeholderCode });
+  addStacks(app, { stage: typeof stage === "string" ? stageNamed(stage) : stage, target, plan, code: placeholderCode });
   return new Synthesized(app);
 }
 
