@@ -34,7 +34,8 @@ export const STORE_STATES = {
     code: "control_lost",
     ready: false,
     sentence: "the online store has lost control hashes, and data with them: events wait in the stream",
-    repair: "run `freshet recover`, which begins the store anew and replays what the broker holds",
+    repair:
+      "run `freshet recover`, which begins the store anew from its newest snapshot and replays what has arrived since",
   },
   restoring: {
     code: "store_not_ready",

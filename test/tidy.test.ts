@@ -71,6 +71,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   "bench/": ["bench/", "adapters/", "core/", "functions/", "local/", "features/", "schemas/", "test/support/"],
   // What it has measured is held against the oracle.
   "bench/soak.ts": ["test/core/naive.ts"],
+  "bench/restore.ts": ["test/harness/emulator.ts"],
   "monitor/": ["monitor/"],
   // Given to others, who have nothing else of this.
   "clients/": ["clients/"],
