@@ -57,7 +57,6 @@ export const BENCHMARKS: Readonly<
   rank: { limitS: 600, load: () => import("./rank.ts") },
   memory: { limitS: 600, load: () => import("./memory.ts") },
   soak: { limitS: 1_800, apart: true, load: () => import("./soak.ts") },
-  soak: { limitS: 1_800, load: () => import("./soak.ts") },
   restore: { limitS: 1_800, apart: true, load: () => import("./restore.ts") },
   feast: { limitS: 600, apart: true, load: () => import("./feast.ts") },
 };
