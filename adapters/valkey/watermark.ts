@@ -250,7 +250,8 @@ export class Watermark {
 /**
  * The arrival before which everything on every shard is done; null while any shard holds it back without a bound: one
  * without an acknowledgement since the registrations began.
- * A closed shard counts as read to its end once a child has been worked on: a mapping reads children after their parents.
+ * A closed shard counts as read to its end once a child has been worked on, or a child of one: a mapping reads children after
+ * their parents. After registrations were begun anew nobody works any more on what was closed twice before.
  */
 export function committedArrival(
   state: Omit<Registrations, "bounds">,
@@ -264,8 +265,7 @@ export function committedArrival(
   let lowest = Number.POSITIVE_INFINITY;
   for (const { id, closed } of shards) {
     const open = outstanding.filter(({ shard }) => shard === id).map(({ firstArrivalMs }) => firstArrivalMs);
-    const finished =
-      closed && open.length === 0 && shards.some((child) => child.parents.includes(id) && touched.has(child.id));
+    const finished = closed && open.length === 0 && isPassed(id, shards, touched);
     if (finished) continue;
     const newest = committed.get(id);
     if (newest === undefined || newest < originMs) return null;
@@ -273,3 +273,7 @@ export function committedArrival(
   }
   return Number.isFinite(lowest) ? lowest : null;
 }
+
+/** Whether any shard that a mapping reads after this one has been worked on. */
+const isPassed = (id: string, shards: readonly ShardInfo[], touched: ReadonlySet<string>): boolean =>
+  shards.some((child) => child.parents.includes(id) && (touched.has(child.id) || isPassed(child.id, shards, touched)));

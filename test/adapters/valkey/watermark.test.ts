@@ -87,6 +87,18 @@ describe("committedArrival", () => {
         committed({ x: NOW - 9, m: NOW - 1 }, [], merged),
         NOW - 1,
       ],
+      [
+        "is read to its end once a child's child was worked on, after registrations that began anew",
+        committed(
+          { r: NOW - 2, ll: NOW - 3, lr: NOW - 1 },
+          [],
+          [
+            ...[shard("p", [], true), shard("l", ["p"], true), shard("r", ["p"])],
+            ...[shard("ll", ["l"]), shard("lr", ["l"])],
+          ],
+        ),
+        NOW - 3,
+      ],
       ["a merge holds until then", committed({ x: NOW - 9, y: NOW - 8 }, [], merged), null],
       ["an open parent is never done", committed({ p: NOW - 9, l: NOW }, [], [shard("p"), shard("l", ["p"])]), NOW - 9],
     ])("%s", (_, given, expected) => {
