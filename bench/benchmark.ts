@@ -49,6 +49,7 @@ export const BENCHMARKS: Readonly<
 > = {
   aggregate: { limitS: 900, load: () => import("./aggregate.ts") },
   build: { limitS: 900, load: () => import("./build.ts") },
+  repair: { limitS: 900, load: () => import("./repair.ts") },
   archive: { limitS: 600, load: () => import("./archive.ts") },
   "point-in-time": { limitS: 900, load: () => import("./point-in-time.ts") },
   pipeline: { limitS: 900, load: () => import("./pipeline.ts") },

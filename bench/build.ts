@@ -2,7 +2,6 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { archiveColumns } from "../adapters/offline/archive-view.ts";
 import { buildEntities } from "../adapters/offline/build.ts";
 import { DuckSession, sqlText } from "../adapters/offline/duckdb.ts";
 import { entityEventsSql } from "../adapters/offline/entity-events.ts";
@@ -13,10 +12,11 @@ import { floorTo } from "../core/window.ts";
 import { BucketWriter } from "../functions/shared/bucket-writer.ts";
 import { openStore, type TestStore } from "../test/support/store.ts";
 import { startValkey } from "../test/support/valkey.ts";
+import { writeArchiveFile } from "./archive-file.ts";
 import type { Benchmark } from "./benchmark.ts";
 import { aggregatePlan as plan } from "./definitions.ts";
 import { ownCpuUs } from "./meters.ts";
-import { POPULATION, seededRandom, transaction } from "./workload.ts";
+import { seededRandom, transaction } from "./workload.ts";
 
 const DAY_MS = 86_400_000;
 const [stream] = plan.streams;
@@ -39,7 +39,8 @@ export const benchmark: Benchmark = {
       rss: 0,
     };
     try {
-      await writeArchive(folder, file, events, sealMs);
+      const spanMs = DAY_MS + DAY_MS / 12;
+      await writeArchiveFile(plan, folder, file, events, { fromMs: sealMs - spanMs, toMs: sealMs });
       const store = await openStore(plan, valkey, sealMs);
       const [node] = await store.connection.primaries();
       for (let round = 0; round < rounds; round++) {
@@ -124,47 +125,4 @@ async function applied({ applier }: TestStore, count: number, sealMs: number): P
     return packer.prepare("default", `live-${timeMs}-${i}`, timeMs, transaction(random, `live-${i}`, timeMs));
   });
   return timed(count, () => applier.apply(prepared));
-}
-
-/** One file as compaction writes them, in the workload's proportions; made by DuckDB, since rows made here would take minutes. */
-async function writeArchive(folder: string, file: string, events: number, untilMs: number): Promise<void> {
-  const share = (n: number) => `((hash(i * 8 + ${n}) % 1000000) / 1e6)`;
-  const one = (kind: string, count: number, n: number, skew = 1) =>
-    `'${kind}_' || CAST(floor(pow(${share(n)}, ${skew}) * ${count}) AS INTEGER)`;
-  const values: Readonly<Record<string, string>> = {
-    tenant: "'default'",
-    transaction_id: "'tx-' || i",
-    event_time: "t",
-    card_id: one("card", POPULATION.cards, 1),
-    user_id: one("user", POPULATION.users, 2),
-    merchant_id: one("merchant", POPULATION.merchants, 3, 3),
-    device_id: one("device", POPULATION.devices, 4),
-    amount: `round(${share(5)} * 20000) / 100`,
-    status: "'approved'",
-  };
-  const fields = Object.keys(stream.fields).map((name) => `"${name}" := ${values[name] ?? "NULL"}`);
-  const fates = plan.groups.map(({ entity }) => {
-    const { joinKey } = plan.entities.find(({ name }) => name === entity)!;
-    return `struct_pack(entity := '${entity}', id := ${values[joinKey]}, fate := 'applied', visible_ms := t + 900)`;
-  });
-  const columns: Readonly<Record<string, string>> = {
-    event_id: "'tx-' || i",
-    event_time_ms: "t",
-    identity: "substr(sha256('tx-' || i), 1, 16)",
-    arrival_ms: "t + 500",
-    shard: "'shardId-000000000000'",
-    sequence: "CAST(10000000 + i AS VARCHAR)",
-    sub_sequence: "0",
-    reason: "NULL",
-    fields: `struct_pack(${fields})`,
-    fates: `[${fates}]`,
-  };
-  const session = await DuckSession.open({ folder });
-  const spanMs = DAY_MS + DAY_MS / 12;
-  const select = archiveColumns(stream).map(([name, type]) => `CAST(${columns[name]} AS ${type}) AS ${name}`);
-  await session.run(
-    `COPY (SELECT ${select} FROM (SELECT i, CAST(${untilMs - spanMs} + i * ${spanMs / events} AS BIGINT) AS t
-     FROM range(${events}) AS r(i))) TO ${sqlText(file)} (FORMAT parquet)`,
-  );
-  session.close();
 }
