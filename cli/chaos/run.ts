@@ -65,8 +65,11 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     runtime = await ChaosRuntime.open(home, options.signal);
     return await inRuntime(runtime, options);
   } finally {
-    await runtime?.close(options.keep);
-    if (options.keep) options.say(`left for a look: ${home}`);
+    if (runtime === null) await ChaosRuntime.remove(home);
+    else {
+      await runtime.close(options.keep);
+      if (options.keep) options.say(`left for a look: ${home}`);
+    }
     guard.kill("SIGKILL");
   }
 }

@@ -57,6 +57,12 @@ export class ChaosRuntime {
     return realpathSync(mkdtempSync(join(tmpdir(), "freshet-chaos-")));
   }
 
+  /** Ends what an `open` that failed has left. */
+  static async remove(home: string): Promise<void> {
+    await down(home, new Steps());
+    rmSync(home, { recursive: true, force: true });
+  }
+
   /** Deploys, then puts the proxies between. */
   static async open(home: string, signal: AbortSignal): Promise<ChaosRuntime> {
     const steps = new Steps();
