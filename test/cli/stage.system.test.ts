@@ -1,8 +1,11 @@
 /** Commands with `--stage`: as against AWS, by stack outputs and the SDK's own settings, here with the emulator for AWS. */
 import { spawnSync } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { PutRecordCommand } from "@aws-sdk/client-kinesis";
 import { expect, it } from "vitest";
+import { createKinesisClient } from "../../adapters/kinesis-client.ts";
 import { ROOT } from "../../local/home.ts";
 import { deployed } from "../support/deployed.ts";
 
@@ -91,4 +94,35 @@ it("a stage that is not there, and an AWS that does not answer, are told with th
     code: 1,
     err: expect.stringMatching(/AWS did not describe the stack .*\n {2}repair: set credentials and region/),
   });
+});
+
+it("quarantine counts, shows and drops what was refused; replay delivers a range again", async () => {
+  const { emulator, streams } = deployed();
+  const credentials = { accessKeyId: "test", secretAccessKey: "test" };
+  const kinesis = createKinesisClient({ endpoint: emulator.url, region: "us-east-1", credentials });
+  const Data = Buffer.from(`rubbish ${randomUUID()}`);
+  await kinesis.send(new PutRecordCommand({ StreamName: streams["transactions"], PartitionKey: "p", Data }));
+  kinesis.destroy();
+  const list = () => {
+    const { out } = freshet(["quarantine", "list", "--records", "--unattributed", "--stage", "local", "--json"]);
+    return JSON.parse(out) as { id: string; size: number; reason: string }[];
+  };
+  const deadline = Date.now() + 120_000;
+  const ours = () => list().find(({ size }) => size === Data.length);
+  while (ours() === undefined && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 500));
+  const { id, reason } = ours()!;
+  expect(reason).toBe("not_single_object");
+  const shown = JSON.parse(freshet(["quarantine", "show", id, "--stage", "local", "--json"]).out);
+  expect(shown).toMatchObject({ tenant: null, payload: Data.toString("base64"), event: null });
+  const changed = (kind: string) =>
+    JSON.parse(freshet(["quarantine", kind, "--unattributed", "--id", id, "--stage", "local", "--json"]).out);
+  expect(changed("replay")).toMatchObject({ replayed: 0, still_refused: 1 });
+  expect(changed("drop")).toMatchObject({ dropped: 1 });
+  expect(ours()).toBeUndefined();
+  expect(freshet(["quarantine", "drop", "--stage", "local"])).toMatchObject({ code: 2 });
+  const replay = ["replay", "--stream", "transactions", "--from", "1h", "--stage", "local", "--json"];
+  const dry = JSON.parse(freshet([...replay, "--dry-run"]).out);
+  expect(dry).toMatchObject({ dry_run: true, applied: 0 });
+  expect(JSON.parse(freshet(replay).out)).toMatchObject({ dry_run: false, applied: 0 });
+  expect(freshet(["replay", "--stream", "nope", "--from", "1h", "--stage", "local"])).toMatchObject({ code: 2 });
 });
