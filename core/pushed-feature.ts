@@ -83,3 +83,7 @@ export function differences(a: Registration, b: Registration): (keyof Registrati
   const fields = ["entity", "dtype", "ttlMs", "description", "unit", "owner", "tags", "deprecated"] as const;
   return fields.filter((field) => JSON.stringify(a[field]) !== JSON.stringify(b[field]));
 }
+
+/** Of a batch view's feature its name without the view's: the column of the query. */
+export const keyOf = ({ name, view }: { readonly name: string; readonly view: string }): string =>
+  name.slice(view.length + 1);

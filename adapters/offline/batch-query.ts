@@ -2,6 +2,7 @@
 import { FreshetError } from "../../core/errors.ts";
 import { KEY_LIMIT } from "../../core/event.ts";
 import type { BatchFeature, BatchView, Entity, Plan, Scalar, Stream } from "../../core/plan.ts";
+import { keyOf } from "../../core/pushed-feature.ts";
 import { MAX_TEXT_BYTES } from "../valkey/packed.ts";
 import { type DuckSession, sqlName } from "./duckdb.ts";
 import { streamEventsSql } from "./entity-events.ts";
@@ -136,9 +137,6 @@ export async function* batchRows(session: DuckSession, view: BatchView): AsyncGe
     }));
   }
 }
-
-/** A feature's name without its view's: the column. */
-export const keyOf = ({ name, view }: BatchFeature): string => name.slice(view.length + 1);
 
 const UNFIT = {
   int64: "lies beyond 2^53",

@@ -6,7 +6,7 @@
 import type { S3Client } from "@aws-sdk/client-s3";
 import type { BatchRunRecord } from "../../adapters/batch-runs.ts";
 import { mountArchive } from "../../adapters/offline/archive-view.ts";
-import { batchRows, keyOf, runBatchQuery, runRange, streamRelationSql } from "../../adapters/offline/batch-query.ts";
+import { batchRows, runBatchQuery, runRange, streamRelationSql } from "../../adapters/offline/batch-query.ts";
 import { type DuckOptions, DuckSession } from "../../adapters/offline/duckdb.ts";
 import type { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
@@ -16,6 +16,7 @@ import { type ValuesRow, writeValues } from "../../adapters/values-format.ts";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import { FUTURE_LIMIT_MS } from "../../core/event.ts";
 import type { BatchView, Plan, Scalar } from "../../core/plan.ts";
+import { keyOf } from "../../core/pushed-feature.ts";
 import { floorTo } from "../../core/window.ts";
 import { currentEpoch } from "./current-store.ts";
 import { type RestorePorts, type RestoreReport, restorePushed } from "./restore-pushed.ts";

@@ -5,7 +5,6 @@
 import type { BatchRuns } from "../../adapters/batch-runs.ts";
 import type { ControlTable } from "../../adapters/control-table.ts";
 import { forEachLimited } from "../../adapters/durable-call.ts";
-import { keyOf } from "../../adapters/offline/batch-query.ts";
 import type { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import type { ValkeyConnection } from "../../adapters/valkey/connection.ts";
@@ -17,7 +16,7 @@ import { type PackedRow, readValues, VALUES_PREFIX, type ValuesRow } from "../..
 import type { Lock } from "../../core/compile.ts";
 import { RecordError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
-import { storedView } from "../../core/pushed-feature.ts";
+import { keyOf, storedView } from "../../core/pushed-feature.ts";
 import { currentEpoch } from "./current-store.ts";
 
 export interface RestorePorts {
