@@ -35,14 +35,21 @@ export class Operator {
     await this.#done;
   }
 
-  /** Works on until the store is whole. @throws FreshetError `not_settled` */
+  /** Works on until the store is whole, and what was pushed is back. @throws FreshetError `not_settled` */
   async rest(timeoutMs: number, signal: AbortSignal): Promise<void> {
     await this.stop();
+    await this.#until(() => this.#recover(), timeoutMs, signal);
+    this.#tell("the store is whole");
+    await this.#until(async () => (await this.#look()) === "ok", timeoutMs, signal);
+  }
+
+  async #until(done: () => Promise<boolean>, timeoutMs: number, signal: AbortSignal): Promise<void> {
     const deadline = Date.now() + timeoutMs;
-    while (!(await this.#recover())) {
+    while (!(await done())) {
       signal.throwIfAborted();
       if (Date.now() > deadline) {
-        throw new FreshetError("not_settled", `the store was not whole again within ${timeoutMs / 1000} s`);
+        const state = await this.#look();
+        throw new FreshetError("not_settled", `the store is ${state} and was not ok within ${timeoutMs / 1000} s`);
       }
       await sleep(LOOK_MS, undefined, { signal });
     }

@@ -19,8 +19,8 @@ import { Operator, type RecoveryNote } from "./operator.ts";
 
 const PARTS = ["valkey", "emulator", ...SERVERS] as const;
 const STREAMS = ["transactions", "clicks"];
-/** Producers and the functions have so long to catch up once nothing is broken any more. */
-const CATCH_UP_MS = 300_000;
+/** All have so long to catch up once nothing is broken any more: what was pushed is pushed again within five minutes. */
+const CATCH_UP_MS = 420_000;
 
 export interface ChaosOptions {
   readonly seed: number;
