@@ -3,6 +3,8 @@ import { BatchRuns } from "../adapters/batch-runs.ts";
 import { BuildProgress } from "../adapters/build-progress.ts";
 import { ControlTable } from "../adapters/control-table.ts";
 import { BulkStore } from "../adapters/snapshot/bulk-store.ts";
+import { ValkeyConnection } from "../adapters/valkey/connection.ts";
+import { ControlHashes } from "../adapters/valkey/control.ts";
 import { bucketOf, entityKey } from "../adapters/valkey/layout.ts";
 import { RecordPacker } from "../adapters/valkey/record.ts";
 import { EMPTY_LOCK } from "../core/lock.ts";
@@ -57,15 +59,20 @@ export const benchmark: Benchmark = {
       signal.throwIfAborted();
 
       const [node] = await connection.primaries();
-      await node.flushall();
+      // Asynchronously, or the server stands still for seconds.
+      await node.flushall("ASYNC");
       const lostMs = Date.now();
+      // As patient as the restore function's.
+      const patient = new ValkeyConnection({ host: valkey.host, port: valkey.port, timeoutMs: 15_000 });
       const ports = {
-        ...{ ...common, table, imports: async () => 0 },
+        ...{ ...common, table, connection: patient, imports: async () => 0 },
+        controls: new ControlHashes(patient, cardPlan),
         loadFunction: () => store.applier.loadFunction(),
         repeatPushed: () => repeatPushed(new BatchRuns(target)),
       };
       const report = await restoreSnapshot(ports, { snapshot: "latest" }, Number.POSITIVE_INFINITY);
       const restoreMs = Date.now() - lostMs;
+      await patient.close();
       if (report.state !== "loaded" || report.records < entities) throw new Error(`the restore is ${report.state}`);
       const wrong = await differing(store, sample);
       if (wrong > 0) throw new Error(`${wrong} of ${sample.size} hashes are not what they were`);
