@@ -5,10 +5,12 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { RESTORE_LEASE } from "../../adapters/control-table.ts";
 import { hash64 } from "../../adapters/hash.ts";
 import { ControlHashes } from "../../adapters/valkey/control.ts";
-import { controlKey } from "../../adapters/valkey/layout.ts";
+import { bucketOf, controlKey, pushedKey } from "../../adapters/valkey/layout.ts";
+import { packValues } from "../../adapters/valkey/packed.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import { compile, EMPTY_LOCK } from "../../core/compile.ts";
 import * as d from "../../core/definition.ts";
+import { repeatAfterFailover } from "../../functions/shared/restore-pushed.ts";
 import { finishRestore } from "../../functions/shared/restore-snapshot.ts";
 import { startEmulator, type TestEmulator } from "../harness/emulator.ts";
 import { type BulkPayment, type BulkWorld, openBulkWorld } from "../support/bulk-world.ts";
@@ -432,5 +434,43 @@ describe("a restore", () => {
     } finally {
       await reader.close();
     }
+  });
+
+  it("brings what was pushed as it was, and says that newer values are still to come", async () => {
+    const timeMs = Date.now() - MINUTE;
+    const packed = packValues([{ id: 0, dtype: "int64", value: 7 }], timeMs);
+    const row = {
+      tenant: "a",
+      entity: "shop",
+      id: "s1",
+      view: "risk",
+      eventTimeMs: timeMs,
+      packed,
+      reachMs: 3_600_000,
+    };
+    await world.push([row]);
+    const [admin] = await world.connection.primaries();
+    const key = pushedKey(bucketOf("a", "shop", "s1"), "a", "shop", "s1");
+    const before = await admin.hgetallBuffer(key);
+    expect(Object.keys(before).sort()).toEqual(["#", "risk"]);
+    const ends = await admin.call("PEXPIRETIME", key);
+    await world.round();
+    await world.flush();
+    await world.restore();
+    expect(await admin.hgetallBuffer(key)).toEqual(before);
+    expect(await admin.call("PEXPIRETIME", key)).toBe(ends);
+    expect(await world.controls.lacksPushed()).toBe(true);
+  });
+});
+
+describe("a failover", () => {
+  it("has what was pushed pushed again, before the store is taken for whole", async () => {
+    await repeatAfterFailover(world.controls, world.runs);
+    expect(await world.controls.lacksPushed()).toBe(false);
+    await world.controls.setState(1, ["ok"], "failover");
+    await repeatAfterFailover(world.controls, world.runs);
+    expect(await world.controls.lacksPushed()).toBe(true);
+    await world.controls.pushedIsBack([...(await world.controls.pushedMarks()).values()]);
+    expect(await world.controls.lacksPushed()).toBe(false);
   });
 });

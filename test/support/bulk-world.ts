@@ -95,7 +95,21 @@ export async function openBulkWorld(
   const epochNow = async () => (await table.getStore())!.epoch;
 
   return {
-    ...{ name, connection, controls, table, snapshots, progress, rounds, restores, s3, dynamodb, applied, control },
+    ...{
+      name,
+      connection,
+      controls,
+      table,
+      snapshots,
+      progress,
+      runs,
+      rounds,
+      restores,
+      s3,
+      dynamodb,
+      applied,
+      control,
+    },
     /** A batch of a shard, and then the seal as far as its last arrival lets it. */
     async deliver(tenant: string, payments: readonly BulkPayment[]): Promise<void> {
       const applier = new StoreApplier(connection, plan, await epochNow());
