@@ -130,7 +130,7 @@ test("a file that cannot be bundled is named with the reason", () => {
 });
 
 test("functions that carry DuckDB are one asset, in which each has its own handler", () => {
-  for (const name of ["build", "compact", "historical", "materialize", "repair", "training-set", "verify"]) {
+  for (const name of ["build", "compact", "erase", "historical", "materialize", "repair", "training-set", "verify"]) {
     writeFileSync(join(folder, "functions", `${name}.ts`), `export const handler = async () => "${name}";`);
   }
   const stack = new Stack(new App({ outdir: mkdtempSync(join(folder, "out-")) }), "Test");
