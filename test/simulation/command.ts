@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { Command } from "commander";
 import { startValkey } from "../support/valkey.ts";
+import { watchAppliers } from "./builds.ts";
 import { DESIGNS, WRONG } from "./designs.ts";
 import { BUCKETS } from "./hooks.ts";
 import { type RunReport, simulate } from "./run.ts";
@@ -19,6 +20,7 @@ interface Options {
   readonly events?: number;
   readonly design: string;
   readonly wrong?: boolean;
+  readonly repairs?: boolean;
   readonly schedule?: string;
   readonly shrinkSeconds: number;
   readonly log?: string;
@@ -38,6 +40,7 @@ export async function command(args: readonly string[]): Promise<void> {
     .option("--updates <n>", "no further seed after so many entity updates, as 100M", number)
     .option("--events <n>", "about so many events in a run. Default: by the seed", number)
     .option("--design <name>", `whose code: ${Object.keys(DESIGNS).join(", ")}`, "freshet")
+    .option("--repairs", "with repairs and builds going on, in a store that loses nothing")
     .option("--wrong", "runs every design but the product's own, until each is caught")
     .option("--schedule <file>", "the events and faults of a run that was shrunk, alone")
     .option("--shrink-seconds <n>", "how long to look for a smaller run that fails", number, 120)
@@ -54,6 +57,7 @@ export async function command(args: readonly string[]): Promise<void> {
   const valkey = await startValkey();
   const store = new SimulatedStore(valkey, BUCKETS);
   install();
+  watchAppliers();
   try {
     const failed = options.wrong ? await catchAll(store, options) : await runAll(store, options);
     if (failed) process.exitCode = 1;
@@ -126,6 +130,7 @@ async function once(store: SimulatedStore, options: Options, schedule: Schedule,
     kept: schedule.events === null ? null : new Set(schedule.events),
     faults: shrunk ? new Set(schedule.faults) : null,
     design: DESIGNS[options.design](),
+    repairs: options.repairs,
     log: options.log ? (line) => lines.push(line) : undefined,
   });
   if (options.log) writeFileSync(options.log, `${lines.join("\n")}\n`);

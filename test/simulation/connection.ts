@@ -4,6 +4,7 @@ import { Batch } from "../../adapters/valkey/calls.ts";
 import { type Answer, type Command, unavailable, ValkeyConnection } from "../../adapters/valkey/connection.ts";
 import { runBytes } from "../../adapters/valkey/layout.ts";
 import type { PreparedEvent } from "../../adapters/valkey/record.ts";
+import type { Plan } from "../../core/plan.ts";
 import type { Actor, Scheduler } from "./scheduler.ts";
 import type { Expected, Spec } from "./spec.ts";
 import type { SimulatedStore } from "./store.ts";
@@ -16,13 +17,24 @@ export interface SimulatedServer {
   violated(what: string): void;
 }
 
+/** Calls of the store's function that are seen beside the specification as they take effect. */
+export interface Watched {
+  /** Which calls the next trip carries. */
+  calls: number[];
+  /** Whether the function is made to throw over a call. */
+  throws(call: number): boolean;
+  /** It took effect, with this answer. */
+  settled(call: number, answer: unknown[]): void;
+}
+
 export class SimulatedConnection extends ValkeyConnection {
   /** On whose behalf; null asks at once, beside the scheduler. */
   actor: Actor | null;
-  private readonly server: SimulatedServer;
+  readonly server: SimulatedServer;
+  /** Whose records a repair on it carries. */
+  plan: Plan | null = null;
   private known: { readonly incarnation: number; readonly bytes: Buffer } | null = null;
-  /** The calls of an apply that has begun, and which of them the next trip carries. */
-  private applying: { readonly batch: Batch; readonly expected: Expected; calls: number[] } | null = null;
+  private watched: Watched | null = null;
 
   constructor(server: SimulatedServer, actor: Actor | null) {
     super({ host: "", port: 0 });
@@ -34,8 +46,17 @@ export class SimulatedConnection extends ValkeyConnection {
   expect(events: readonly PreparedEvent[]): Expected {
     const batch = new Batch(events, 0, events.length);
     const expected: Expected = events.map(({ updates }) => new Array(updates.length).fill(null));
-    this.applying = { batch, expected, calls: batch.calls.map((_, c) => c) };
+    const { spec } = this.server;
+    this.watch({
+      calls: batch.calls.map((_, c) => c),
+      throws: (call) => spec.throwsOver(batch, call),
+      settled: (call) => spec.apply(batch, call, expected),
+    });
     return expected;
+  }
+
+  watch(watched: Watched): void {
+    this.watched = watched;
   }
 
   override async run(commands: readonly Command[]): Promise<Answer[]> {
@@ -43,25 +64,21 @@ export class SimulatedConnection extends ValkeyConnection {
     const { store } = this.server;
     if (this.actor === null) return store.trip(commands);
     const { incarnation } = store;
-    const applying = commands[0].name === "FCALL" ? this.applying : null;
+    const watched = commands[0].name === "FCALL" ? this.watched : null;
     return this.server.scheduler.operation(this.actor, commands[0].name, (share) => {
       // The connection was cut by a failover since: nothing reaches the new primary under the old one's name.
       if (store.incarnation !== incarnation) throw unavailable(new Error("the connection is gone"));
       const sent = share < 1 ? commands.slice(0, Math.floor(share * commands.length)) : commands;
-      return applying === null ? store.trip(sent) : this.apply(sent, applying);
+      return watched === null ? store.trip(sent) : this.call(sent, watched);
     });
   }
 
-  /** An apply's trip, beside the specification. */
-  private async apply(
-    commands: readonly Command[],
-    applying: NonNullable<SimulatedConnection["applying"]>,
-  ): Promise<Answer[]> {
+  /** A trip of calls, beside the specification. */
+  private async call(commands: readonly Command[], watched: Watched): Promise<Answer[]> {
     const { store, spec } = this.server;
-    const { batch, expected, calls } = applying;
-    if (calls.length < commands.length) return store.trip(commands);
+    const { calls } = watched;
     await spec.refresh();
-    const thrown = commands.map((_, i) => spec.throwsOver(batch, calls[i]));
+    const thrown = commands.map((_, i) => watched.throws(calls[i]));
     const answers: Answer[] = [];
     const sent = await store.trip(commands.filter((_, i) => !thrown[i]));
     for (const i of commands.keys()) {
@@ -73,9 +90,9 @@ export class SimulatedConnection extends ValkeyConnection {
         if (/Function not found/.test(answer.message)) missing.push(calls[i]);
         return;
       }
-      if (((answer as unknown[])[0] as number) > 0) spec.apply(batch, calls[i], expected);
+      if (((answer as unknown[])[0] as number) > 0) watched.settled(calls[i], answer as unknown[]);
     });
-    if (missing.length > 0) applying.calls = missing;
+    if (missing.length > 0) watched.calls = missing;
     return answers;
   }
 

@@ -1,10 +1,11 @@
 /** What producers send in a run: events with their delays, clocks, repetitions and mistakes, and when the broker gets them. */
+import type { ArchiveRow } from "../../adapters/archive.ts";
 import { EventCodec, type EventFields } from "../../adapters/avro/event-codec.ts";
 import { hash64 } from "../../adapters/hash.ts";
 import { KplPacker } from "../../adapters/kpl.ts";
 import { identityText } from "../../core/event.ts";
 import type { Dice } from "./dice.ts";
-import { LATENESS_MS, STREAM } from "./plans.ts";
+import { JOIN_KEYS, LATENESS_MS, STREAM } from "./plans.ts";
 
 export interface SimulatedEvent {
   readonly index: number;
@@ -22,6 +23,7 @@ export interface SimulatedEvent {
   archived: number;
   late: number;
   queued: number;
+  wasQueued: number;
   quarantined: boolean;
   acknowledged: boolean;
   /** Smallest visible time of any row. */
@@ -144,6 +146,7 @@ function eventOf(dice: Dice, traffic: Traffic, index: number, name: string, atMs
     archived: 0,
     late: 0,
     queued: 0,
+    wasQueued: 0,
     quarantined: false,
     acknowledged: false,
     visibleMs: Number.POSITIVE_INFINITY,
@@ -165,3 +168,12 @@ const garbage = (dice: Dice, name: string): Buffer =>
   Buffer.from(
     Array.from({ length: 1 + dice.below(`${name} length`, 40) }, (_, i) => dice.below(`${name} byte ${i}`, 256)),
   );
+
+/** Ids of an entity's type for which a row makes its event visible; one that it does not name was added later (decision 0037). */
+export function visibleIds({ fates, fields }: ArchiveRow, entity: string): string[] {
+  const own = fates.filter((fate) => fate.entity === entity);
+  if (own.length > 0) return own.filter(({ visibleMs }) => visibleMs !== null).map(({ id }) => id);
+  const id = fields?.[JOIN_KEYS[entity as keyof typeof JOIN_KEYS]];
+  const seen = fates.length === 0 || fates.some(({ visibleMs }) => visibleMs !== null);
+  return seen && id !== null && id !== undefined ? [String(id)] : [];
+}

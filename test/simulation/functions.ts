@@ -1,17 +1,21 @@
 /** The functions of a simulated deployment: what their handlers do, over the product's own code and the run's ports. */
 import { EventCodec } from "../../adapters/avro/event-codec.ts";
+import type { PendingItem } from "../../adapters/late-work.ts";
 import { type ApplyResult, isEpochChange, StoreApplier } from "../../adapters/valkey/applier.ts";
 import { ControlHashes } from "../../adapters/valkey/control.ts";
+import { readMendTokens } from "../../adapters/valkey/mend.ts";
 import { type PreparedEvent, RecordPacker } from "../../adapters/valkey/record.ts";
 import { sweep } from "../../adapters/valkey/sweeper.ts";
 import { Watermark } from "../../adapters/valkey/watermark.ts";
 import { InfrastructureError } from "../../core/errors.ts";
+import type { Stream } from "../../core/plan.ts";
 import {
   type AggregationPorts,
   aggregateBatch,
   replayBatch,
   type StreamRecord,
 } from "../../functions/shared/aggregation.ts";
+import { type BuildPorts, type BuildReport, runBuild } from "../../functions/shared/bulk-build.ts";
 import {
   accept,
   beginRestore,
@@ -21,6 +25,11 @@ import {
   type StreamShards,
 } from "../../functions/shared/control-loop.ts";
 import { currentEpoch } from "../../functions/shared/current-store.ts";
+import { rebuildIn } from "../../functions/shared/entity-build.ts";
+import { type RepairPorts, repairPass } from "../../functions/shared/repair.ts";
+import { repairRound } from "../../functions/shared/repair-round.ts";
+import { type RepeatReport, repeatRepairs } from "../../functions/shared/repeat-repairs.ts";
+import { MemoryProgress, mirrorOf } from "./builds.ts";
 import { SimulatedConnection, type SimulatedServer } from "./connection.ts";
 import { type Deployed, STREAM, TIMEOUT_MS } from "./plans.ts";
 import type { Actor } from "./scheduler.ts";
@@ -100,8 +109,11 @@ export class Functions {
   private readonly side: SideStores;
   private readonly design: Design;
   private readonly warm: Container[] = [];
+  private readonly progress = new MemoryProgress();
+  private readonly tenants: readonly string[];
 
-  constructor(server: SimulatedServer, side: SideStores, design: Design) {
+  constructor(server: SimulatedServer, side: SideStores, design: Design, tenants: readonly string[]) {
+    this.tenants = tenants;
     this.server = server;
     this.side = side;
     this.design = design;
@@ -152,6 +164,67 @@ export class Functions {
     const connection = new SimulatedConnection(this.server, actor);
     const applier = applierOf(connection, of, await this.epoch(of, actor), false);
     await sweep(connection, applier, of.plan, this.server.scheduler.nowMs + TIMEOUT_MS);
+  }
+
+  /** The repair function's round over the late queue, as in functions/repair.ts. */
+  async repair(of: Deployed, actor: Actor, livesMs: number): Promise<void> {
+    const { plan } = of;
+    const { scheduler } = this.server;
+    const connection = new SimulatedConnection(this.server, actor);
+    connection.plan = plan;
+    const inner = applierOf(connection, of, await this.epoch(of, actor), false);
+    const table = this.side.tableOf(actor);
+    const work = this.side.workOf(actor);
+    const clock = () => Math.floor(scheduler.nowMs);
+    const ports: RepairPorts = {
+      ...{ plan, work, clock },
+      tokens: (keys) => readMendTokens(connection, keys),
+      applier: inner,
+      holder: async (stream) => {
+        const lease = await table.getLease(stream);
+        return lease !== null && lease.expiresMs > clock() ? lease.holder : null;
+      },
+      find: this.side.findOf(actor),
+      archiveFromMs: async () => 0,
+      archive: this.side.archiveOf(actor),
+      late: this.side.lateOf(actor),
+      onFailure: (_, error) => this.server.violated(`a repair failed: ${error}`),
+    };
+    const pass = (...args: [Stream, readonly PendingItem[]]) => repairPass(ports, ...args);
+    await repairRound({ plan, pass, onBlocked: () => {}, clock }, work.pages(), clock() + livesMs / 2);
+  }
+
+  /** A call of the build function, which gives up after `livesMs`. */
+  build(of: Deployed, actor: Actor, livesMs: number): Promise<BuildReport> {
+    return runBuild(
+      this.buildPorts(of, actor),
+      { stream: STREAM },
+      Math.floor(this.server.scheduler.nowMs + livesMs / 2),
+    );
+  }
+
+  /** As it is asked for after a failover. */
+  repeatRepairs(of: Deployed, actor: Actor): Promise<RepeatReport> {
+    const ports = this.buildPorts(of, actor);
+    return repeatRepairs({
+      ...ports,
+      rebuild: (...args) => rebuildIn(ports, ...args),
+    });
+  }
+
+  private buildPorts({ plan, lock }: Deployed, actor: Actor): BuildPorts {
+    const { scheduler, spec } = this.server;
+    const connection = new SimulatedConnection(this.server, actor);
+    return {
+      ...{ plan, lock, connection },
+      controls: this.controls(connection, plan),
+      table: this.side.tableOf(actor),
+      progress: this.progress.of(scheduler, actor),
+      mirror: mirrorOf(scheduler, this.side, spec.built, plan, actor),
+      duck: { folder: "" },
+      tenants: async () => this.tenants,
+      archiveFromMs: async () => 0,
+    };
   }
 
   private controlPorts({ plan, lock }: Deployed, actor: Actor): ControlPorts {

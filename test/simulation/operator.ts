@@ -10,11 +10,16 @@ const CHUNK = 400;
 const ROUNDS = 3;
 
 /** Runs an invocation with a life of its own; rejects when it throws, is killed, or has had its time. */
-export function invocation<T>(scheduler: Scheduler, name: string, work: (actor: Actor) => Promise<T>): Promise<T> {
+export function invocation<T>(
+  scheduler: Scheduler,
+  name: string,
+  work: (actor: Actor) => Promise<T>,
+  livesMs = TIMEOUT_MS,
+): Promise<T> {
   return new Promise((resolve, reject) => {
     const actor = new Actor(name);
     actor.onDeath = () => reject(new Error(`${name} was killed`));
-    scheduler.after(TIMEOUT_MS, () => actor.kill(scheduler.nowMs));
+    scheduler.after(livesMs, () => actor.kill(scheduler.nowMs));
     work(actor).then(resolve, reject);
   });
 }
@@ -49,5 +54,19 @@ export async function recover(
     }
     scheduler.note(`${own} accepts`);
     await control("accept", (actor) => functions.accept(controlled(), actor, found.runs));
+    const accepted = await control("look again", (actor) => functions.control(controlled(), actor, null));
+    if (found.state !== "failover" || accepted.state !== "ok") continue;
+    // What a replica lacked of them no replay brings: they were below the seal.
+    for (let tries = 0; ; tries++) {
+      const name = `${own} repairs ${tries}`;
+      const { waiting } = await invocation(
+        scheduler,
+        name,
+        (actor) => functions.repeatRepairs(controlled(), actor),
+        60_000,
+      );
+      if (waiting.length === 0) return;
+      await scheduler.sleep(5_000);
+    }
   }
 }

@@ -2,17 +2,25 @@
 import type { ArchiveRow, ArchiveWriter } from "../../adapters/archive.ts";
 import type { ControlTable } from "../../adapters/control-table.ts";
 import { type LateItem, type LateQueue, lateKey } from "../../adapters/late-queue.ts";
+import type { LateWork, PendingItem } from "../../adapters/late-work.ts";
+import { tenantPartition } from "../../adapters/object-path.ts";
+import { type FoundEvents, type SoughtEvent, visibleKey } from "../../adapters/offline/late-rows.ts";
 import type { QuarantineWriter } from "../../adapters/quarantine.ts";
 import { InfrastructureError } from "../../core/errors.ts";
+import { REPAIR_SHARD } from "../../functions/shared/repair.ts";
 import { MemoryControlTable } from "../support/memory-control-table.ts";
-import { rawIdentity, type SimulatedEvent } from "./events.ts";
+import { rawIdentity, type SimulatedEvent, visibleIds } from "./events.ts";
 import type { Actor, Scheduler } from "./scheduler.ts";
 import type { Spec } from "./spec.ts";
 
 export class SideStores {
   /** Objects of the archive, in the order in which they were written. */
   readonly objects: (readonly ArchiveRow[])[] = [];
-  readonly late = new Map<string, LateItem>();
+  /** Those that repair wrote, by their names. */
+  readonly repairs = new Map<string, readonly ArchiveRow[]>();
+  /** Its rows, by identity. */
+  readonly rows = new Map<string, ArchiveRow[]>();
+  readonly late = new Map<string, PendingItem>();
   readonly table = new MemoryControlTable();
   private readonly scheduler: Scheduler;
   private readonly spec: Spec;
@@ -34,11 +42,11 @@ export class SideStores {
 
   archiveOf(actor: Actor): Pick<ArchiveWriter, "write"> {
     return {
-      write: (rows) =>
+      write: (rows, { shard }) =>
         this.scheduler.operation(actor, "archive", (share) => {
           // One object for each tenant, written one by one.
           const objects = [...Map.groupBy(rows, ({ tenant }) => tenant).values()];
-          for (const object of objects.slice(0, Math.floor(share * objects.length))) this.keep(object);
+          for (const object of objects.slice(0, Math.floor(share * objects.length))) this.keep(object, shard);
           return [];
         }),
     };
@@ -50,11 +58,56 @@ export class SideStores {
         this.scheduler.operation(actor, "late queue", (share) => {
           for (const item of items.slice(0, Math.floor(share * items.length))) {
             const { pk, sk } = lateKey(item);
-            this.late.set(`${pk} ${sk}`, item);
-            this.spec.events.get(rawIdentity(item.identity))!.queued |= 1 << this.groupOf(item.entity);
+            this.late.set(`${pk} ${sk}`, { ...item, attempts: 0, notBeforeMs: 0 });
+            const event = this.eventOf(item.identity);
+            event.queued |= 1 << this.groupOf(item.entity);
+            event.wasQueued |= event.queued;
           }
         }),
     };
+  }
+
+  workOf(actor: Actor) {
+    const nameOf = (item: LateItem): string => Object.values(lateKey(item)).join(" ");
+    const { scheduler, late, spec, groupOf } = this;
+    return {
+      async *pages() {
+        yield await scheduler.operation(actor, "scan late", () => [...late.values()]);
+      },
+      remove: (items: readonly LateItem[]) =>
+        scheduler.operation(actor, "late queue", (share) => {
+          for (const item of items.slice(0, Math.floor(share * items.length))) {
+            late.delete(nameOf(item));
+            spec.events.get(rawIdentity(item.identity))!.queued &= ~(1 << groupOf(item.entity));
+          }
+        }),
+      putOff: (item: PendingItem, _code: string, nowMs: number) =>
+        scheduler.operation(actor, "late queue", () => {
+          late.set(nameOf(item), { ...item, attempts: item.attempts + 1, notBeforeMs: nowMs + 60_000 });
+        }),
+    } as unknown as Pick<LateWork, "pages" | "remove" | "putOff">;
+  }
+
+  /** What a query over the archive tells of single events (adapters/offline/late-rows.ts), by its words. */
+  findOf(actor: Actor) {
+    return ({ events }: { readonly events: readonly SoughtEvent[] }): Promise<FoundEvents> =>
+      this.scheduler.operation(actor, "query", () => {
+        const rows = new Map<string, ArchiveRow[]>();
+        const visible = new Set<string>();
+        for (const { entity, identity } of events) {
+          const own = (this.rows.get(identity) ?? []).toSorted(
+            (a, b) =>
+              a.arrivalMs - b.arrivalMs ||
+              (a.shard < b.shard ? -1 : a.shard > b.shard ? 1 : 0) ||
+              Number(a.sequence) - Number(b.sequence) ||
+              a.subSequence - b.subSequence,
+          );
+          rows.set(identity, own);
+          for (const row of own)
+            for (const id of visibleIds(row, entity)) visible.add(visibleKey(entity, id, identity));
+        }
+        return { rows, visible };
+      });
   }
 
   quarantineOf(actor: Actor): Pick<QuarantineWriter, "write"> {
@@ -79,10 +132,27 @@ export class SideStores {
     }).port;
   }
 
-  private keep(rows: readonly ArchiveRow[]): void {
+  eventOf(identity: string): SimulatedEvent {
+    return this.spec.events.get(rawIdentity(identity))!;
+  }
+
+  isVisible(identity: string, entity: string): boolean {
+    return (this.rows.get(identity) ?? []).some((row) => visibleIds(row, entity).length > 0);
+  }
+
+  private keep(rows: readonly ArchiveRow[], shard: string): void {
     this.objects.push(rows);
-    for (const { identity, fates } of rows) {
-      if (identity === null) continue;
+    if (shard === REPAIR_SHARD) {
+      const [{ tenant, stream }] = rows;
+      const folder = `raw/tenant=${tenantPartition(tenant)}/stream=${stream}/`;
+      this.repairs.set(`${folder}${this.objects.length}-${REPAIR_SHARD}-0.ndjson.zst`, rows);
+    }
+    for (const row of rows) {
+      const { identity, fates } = row;
+      if (identity === null || row.reason !== undefined) continue;
+      const known = this.rows.get(identity);
+      if (known) known.push(row);
+      else this.rows.set(identity, [row]);
       const event = this.spec.events.get(rawIdentity(identity));
       if (event === undefined)
         throw new InfrastructureError("simulation", `a row of an event that nobody sent: ${identity}`);

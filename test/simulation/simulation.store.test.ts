@@ -39,6 +39,13 @@ describe("the path of events under faults", { timeout: PATIENCE_MS }, () => {
     expect(told.values_compared).toBeGreaterThan(1_000);
   });
 
+  it("is right with repairs, builds and new slots going on", async () => {
+    const { told, explained } = await simulated("--repairs", "--seed", "24", "--runs", "6", "--events", "800");
+    expect(told.violations, explained).toBe(0);
+    expect(told.faults).toHaveProperty("deployment");
+    expect(told.faults).toHaveProperty("backfill");
+  });
+
   it("is a function of the seed", async () => {
     const [one, again, other] = await Promise.all(
       ["5", "5", "6"].map((seed) => simulated("--seed", seed, "--events", "1500")),

@@ -4,6 +4,7 @@
  */
 import type { Batch } from "../../adapters/valkey/calls.ts";
 import type { Plan } from "../../core/plan.ts";
+import type { Built } from "./builds.ts";
 import type { SimulatedEvent } from "./events.ts";
 import type { Scheduler } from "./scheduler.ts";
 import type { SimulatedStore } from "./store.ts";
@@ -33,12 +34,15 @@ export class Spec {
   /** Events that the store holds for an entity for which no row says so yet. */
   readonly unarchived = new Set<SimulatedEvent>();
   updates = 0;
+  /** What a put of an entity holds, by its bytes: see builds.ts. */
+  readonly built: Built = new Map();
   onSeal: ((bucket: number, group: string, fromIndex: number | null, toIndex: number) => void) | null = null;
   private replica: Map<string, SpecEntity> | null = null;
   private seals: readonly (ReadonlyMap<string, number> | null)[] = [];
   private readonly store: SimulatedStore;
   private readonly scheduler: Scheduler;
   private readonly groups = new Map<number, string>();
+  private baseMs = 0;
 
   constructor(store: SimulatedStore, scheduler: Scheduler, events: ReadonlyMap<string, SimulatedEvent>) {
     this.store = store;
@@ -47,6 +51,7 @@ export class Spec {
   }
 
   knows(plan: Plan): void {
+    this.baseMs = plan.groups[0].baseMs;
     for (const { id, name } of plan.groups) this.groups.set(id, name);
   }
 
@@ -69,7 +74,7 @@ export class Spec {
     const nowMs = Math.floor(Math.floor(this.scheduler.nowMs * 1_000) / 1_000);
     const { bucket, keys } = batch.calls[call];
     for (const { key, groupId, first } of keys) {
-      const seal = this.seals[bucket]?.get(this.groups.get(groupId)!) ?? 0;
+      const seal = this.sealOf(bucket, groupId);
       let entity = this.entities.get(key);
       for (let u = first; u >= 0; u = batch.next[u]) {
         this.updates++;
@@ -77,22 +82,58 @@ export class Spec {
         const event = this.eventOf(batch, u);
         let fate: SpecFate = SEALED;
         if (update.baseIndex >= seal) {
-          if (entity === undefined) {
-            const { entity: name, id } = update;
-            entity = { tenant: event.tenant, entity: name, id, groupId, key, visible: new Map() };
-            this.entities.set(key, entity);
-          }
-          const since = entity.visible.get(event);
+          const since = entity?.visible.get(event);
           fate = { fate: since === undefined ? "applied" : "duplicate", visibleMs: since ?? nowMs };
-          if (since === undefined) {
-            entity.visible.set(event, nowMs);
-            event.counted |= 1 << groupId;
-            if ((event.archived | event.late) === 0) this.unarchived.add(event);
-          }
+          const { entity: name, id } = update;
+          entity ??= this.entityOf({ tenant: event.tenant, entity: name, id, groupId, key });
+          if (since === undefined) this.add(entity, event, nowMs);
         }
         expected[batch.event[u]][batch.place[u]] = fate;
       }
     }
+  }
+
+  sealOf(bucket: number, groupId: number): number {
+    return this.seals[bucket]?.get(this.groups.get(groupId)!) ?? 0;
+  }
+
+  /** An event counts for an entity, from whatever it came. */
+  count(of: Omit<SpecEntity, "visible">, event: SimulatedEvent, visibleMs: number): void {
+    const entity = this.entityOf(of);
+    if (!entity.visible.has(event)) this.add(entity, event, visibleMs);
+  }
+
+  /** Below the seal an entity is what was built for it. @param violated told of what counted and counts no more */
+  put(
+    of: Omit<SpecEntity, "visible">,
+    seal: number,
+    events: readonly SimulatedEvent[],
+    violated: (what: string) => void,
+  ): void {
+    const entity = this.entityOf(of);
+    const built = new Set(events);
+    const bit = 1 << of.groupId;
+    for (const event of entity.visible.keys()) {
+      if (Math.floor(event.timeMs / this.baseMs) >= seal || built.has(event)) continue;
+      // A repair that died before its row was durable is done anew; after an hour nothing waits for it any more.
+      if ((event.queued & ~event.archived & bit) !== 0) {
+        entity.visible.delete(event);
+        event.counted &= ~bit;
+      } else violated(`a put takes event ${event.index} (${event.identity}) out of ${of.key}`);
+    }
+    for (const event of built) if (!entity.visible.has(event)) this.add(entity, event, event.visibleMs);
+  }
+
+  private entityOf(of: Omit<SpecEntity, "visible">): SpecEntity {
+    let entity = this.entities.get(of.key);
+    if (entity === undefined) this.entities.set(of.key, (entity = { ...of, visible: new Map() }));
+    return entity;
+  }
+
+  private add({ visible, groupId }: SpecEntity, event: SimulatedEvent, visibleMs: number): void {
+    visible.set(event, visibleMs);
+    event.counted |= 1 << groupId;
+    if ((event.archived | event.late) === 0) this.unarchived.add(event);
   }
 
   /** Whether the store's function is made to throw over a call. */

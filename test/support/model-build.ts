@@ -34,7 +34,12 @@ export interface BuiltEntity {
 
 export function buildByModel(plan: Plan, tenant: string, events: readonly RawEvent[], sealMs: number): BuiltEntity {
   const below = events.filter(({ timeMs }) => timeMs < sealMs);
-  const model = modelOf(plan, tenant, below, sealMs);
+  const fields = fieldsOf(modelOf(plan, tenant, below, sealMs));
+  return { newestMs: below.length === 0 ? null : Math.max(...below.map(({ timeMs }) => timeMs)), fields };
+}
+
+/** Everything that a folded model holds below its seal, as it is stored: names and values in turn. */
+export function fieldsOf(model: EntityTiles): Buffer[] {
   const { group } = model;
   const fields: Buffer[] = [];
   const add = (
@@ -66,7 +71,7 @@ export function buildByModel(plan: Plan, tenant: string, events: readonly RawEve
     }
   });
   if (group.hasLifetime && model.absorbed.size > 0) add(null, model.absorbed, ABSORBED_FIELD, absorbedObjectField);
-  return { newestMs: below.length === 0 ? null : Math.max(...below.map(({ timeMs }) => timeMs)), fields };
+  return fields;
 }
 
 /** Whether an entity with no field left still has to be known: its newest event may lie within a view's reach. */
