@@ -1,6 +1,6 @@
 /** Whole hashes by bucket, as bulk snapshots keep them: which keys a bucket has, how new they are, and all of their fields. */
 import { type Command, commandError, type ValkeyConnection } from "./connection.ts";
-import { decodeMeta, META_FIELD, PUSHED_REV_FIELD, parseEntityKey, parsePushedKey } from "./layout.ts";
+import { decodeMeta, decodePushedRev, META_FIELD, PUSHED_REV_FIELD, parseEntityKey, parsePushedKey } from "./layout.ts";
 
 const SCAN_COUNT = 1_000;
 /** Hashes asked about in one trip, and fields read in one: a busy merchant's identities are megabytes. */
@@ -82,7 +82,7 @@ export async function knownHashes(connection: ValkeyConnection, keys: readonly s
 
 function revOf(key: string, raw: Buffer | null): number | null {
   if (raw === null) return null;
-  return isPushed(key) ? raw.readDoubleLE(0) : decodeMeta(raw).rev;
+  return isPushed(key) ? decodePushedRev(raw) : decodeMeta(raw).rev;
 }
 
 /** Each whole, in one call; what has gone meanwhile is left out. */

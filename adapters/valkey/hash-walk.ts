@@ -12,6 +12,7 @@ import {
   controlKey,
   decodeControl,
   decodeMeta,
+  decodePushedRev,
   groupField,
   type KeyParts,
   META_FIELD,
@@ -170,7 +171,7 @@ async function changed(connection: ValkeyConnection, found: readonly Found[], si
 /** What was pushed by releases that kept no rev is older than all that has one. Nothing is older than what is gone. */
 const revOf = ({ stream }: Pick<Found, "stream">, raw: Buffer | null): number => {
   if (raw === null) return stream === null ? 1 : 0;
-  return stream === null ? raw.readDoubleLE(0) : decodeMeta(raw).rev;
+  return stream === null ? decodePushedRev(raw) : decodeMeta(raw).rev;
 };
 
 async function readWhole(connection: ValkeyConnection, plan: Plan, found: readonly Found[]): Promise<StoredHash[]> {

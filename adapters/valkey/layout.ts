@@ -5,7 +5,7 @@
  *   {b}ctl                                   control hash of a bucket
  *   {b}7:default4:card12:transactions6:card_1   one entity and stream of one tenant
  *   {b}7:default4:card6:card_1               what was pushed for an entity: a field for each view (packed.ts), `#`,
- *                                            f64 rev (µs), and `!` as `e` below
+ *                                            u56 rev (µs), and `!` as `e` below
  *
  * Control hash. `c`: u32 epoch, u8 state, 8 bytes of the run id of the primary that took the last write.
  *   `p`, while it is there: values that were pushed before are not all back; u32 epoch, then an id of what took them.
@@ -164,6 +164,8 @@ export function objectField(slotId: number, levelId: number, index: number): Buf
 export const META_FIELD = Buffer.from("m");
 /** Of what was pushed: no view has such a name. */
 export const PUSHED_REV_FIELD = "#";
+/** u56 µs, which a double holds exactly until the year 2255. */
+export const decodePushedRev = (raw: Buffer): number => raw.readUIntLE(0, 6) + raw[6] * 2 ** 48;
 export const GENERATION_FIELD = Buffer.from("g");
 export const REPAIRS_FIELD = Buffer.from("R");
 export const ABSORBED_FIELD = Buffer.from("A");

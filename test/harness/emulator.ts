@@ -73,45 +73,60 @@ export function testClients(endpoint: string): { s3: S3Client; dynamodb: DynamoD
 }
 
 export async function createBucket(endpoint: string, bucket: string): Promise<void> {
-  await testClients(endpoint).s3.send(new CreateBucketCommand({ Bucket: bucket }));
+  await made(testClients(endpoint).s3.send(new CreateBucketCommand({ Bucket: bucket })));
+}
+
+/** Clients try again when an answer is late, as on a busy machine, and may then be told of what their own first attempt has made. */
+async function made(creation: Promise<unknown>): Promise<void> {
+  try {
+    await creation;
+  } catch (error) {
+    const { name, $metadata } = error as { name: string; $metadata?: { attempts?: number } };
+    const exists = name === "ResourceInUseException" || name === "BucketAlreadyOwnedByYou";
+    if (!exists || ($metadata?.attempts ?? 1) === 1) throw error;
+  }
 }
 
 /** As the deployment's table of API keys. */
 export async function createKeysTable(endpoint: string, table: string): Promise<void> {
-  await testClients(endpoint).dynamodb.send(
-    new CreateTableCommand({
-      TableName: table,
-      BillingMode: "PAY_PER_REQUEST",
-      AttributeDefinitions: ["id", "tenant"].map((AttributeName) => ({ AttributeName, AttributeType: "S" })),
-      KeySchema: [{ AttributeName: "id", KeyType: "HASH" }],
-      GlobalSecondaryIndexes: [
-        {
-          IndexName: "tenant",
-          KeySchema: [{ AttributeName: "tenant", KeyType: "HASH" }],
-          Projection: {
-            ProjectionType: "INCLUDE",
-            NonKeyAttributes: ["name", "scopes", "created_at_ms", "expires_at_ms", "rotated_from", "rotated_to"],
+  await made(
+    testClients(endpoint).dynamodb.send(
+      new CreateTableCommand({
+        TableName: table,
+        BillingMode: "PAY_PER_REQUEST",
+        AttributeDefinitions: ["id", "tenant"].map((AttributeName) => ({ AttributeName, AttributeType: "S" })),
+        KeySchema: [{ AttributeName: "id", KeyType: "HASH" }],
+        GlobalSecondaryIndexes: [
+          {
+            IndexName: "tenant",
+            KeySchema: [{ AttributeName: "tenant", KeyType: "HASH" }],
+            Projection: {
+              ProjectionType: "INCLUDE",
+              NonKeyAttributes: ["name", "scopes", "created_at_ms", "expires_at_ms", "rotated_from", "rotated_to"],
+            },
           },
-        },
-      ],
-    }),
+        ],
+      }),
+    ),
   );
 }
 
 /** A table with the keys that all of ours have. */
 export async function createTable(endpoint: string, table: string): Promise<void> {
-  await testClients(endpoint).dynamodb.send(
-    new CreateTableCommand({
-      TableName: table,
-      BillingMode: "PAY_PER_REQUEST",
-      AttributeDefinitions: [
-        { AttributeName: "pk", AttributeType: "S" },
-        { AttributeName: "sk", AttributeType: "S" },
-      ],
-      KeySchema: [
-        { AttributeName: "pk", KeyType: "HASH" },
-        { AttributeName: "sk", KeyType: "RANGE" },
-      ],
-    }),
+  await made(
+    testClients(endpoint).dynamodb.send(
+      new CreateTableCommand({
+        TableName: table,
+        BillingMode: "PAY_PER_REQUEST",
+        AttributeDefinitions: [
+          { AttributeName: "pk", AttributeType: "S" },
+          { AttributeName: "sk", AttributeType: "S" },
+        ],
+        KeySchema: [
+          { AttributeName: "pk", KeyType: "HASH" },
+          { AttributeName: "sk", KeyType: "RANGE" },
+        ],
+      }),
+    ),
   );
 }

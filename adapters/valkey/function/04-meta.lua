@@ -69,3 +69,6 @@ local function expireAt(key, meta, ms)
   end
   redis.call("PEXPIREAT", key, ms)
 end
+
+-- Of a hash of pushed values. u56: with one byte more, one of 50 doubles would need the next size of memory.
+local function nextRev(raw, nowUs) return pack("<I7", max(raw and unpackStruct("<I7", raw) + 1 or 0, nowUs)) end

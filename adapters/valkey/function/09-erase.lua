@@ -37,8 +37,7 @@ end
 local function erasePushed(key, before, keep, clean, nowUs)
   local raw = redis.call("HMGET", key, "#", ERASED_PUSHED)
   local gone, tombstone, lasting = dropOlder(key, raw[2], before, keep, clean, nowUs)
-  local rev = raw[1] and unpackStruct("<d", raw[1]) + 1 or 0
-  redis.call("HSET", key, "#", pack("<d", max(rev, nowUs)), ERASED_PUSHED, tombstone)
+  redis.call("HSET", key, "#", nextRev(raw[1], nowUs), ERASED_PUSHED, tombstone)
   keepUntil(key, keep, lasting)
   return gone
 end

@@ -138,8 +138,7 @@ local function pushEntity(key, blob, nowMs, nowUs)
     end
   end
   if changed then
-    local rev = redis.call("HGET", key, "#")
-    redis.call("HSET", key, "#", pack("<d", max(rev and unpackStruct("<d", rev) + 1 or 0, nowUs)))
+    redis.call("HSET", key, "#", nextRev(redis.call("HGET", key, "#"), nowUs))
   end
   -- A key without an expiry has just been made.
   if not lasting and redis.call("PEXPIRETIME", key) < expire then redis.call("PEXPIREAT", key, string.format("%.0f", expire)) end
