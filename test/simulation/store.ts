@@ -139,16 +139,6 @@ export class SimulatedStore {
     this.libraries.clear();
   }
 
-  /** Keys whose time has come by the run's clock. The server's own is far behind, and ends none of them. */
-  async expire(): Promise<number> {
-    const node = await this.node();
-    const keys = await node.keys("{*");
-    const ends = await this.raw.demand(keys.map((key) => ({ key, name: "PEXPIRETIME", args: [key] })));
-    const over = keys.filter((_, i) => (ends[i] as number) >= 0 && (ends[i] as number) <= this.scheduler.nowMs);
-    for (const key of over) await this.direct("DEL", key);
-    return over.length;
-  }
-
   private async direct(name: string, ...args: (string | number)[]): Promise<void> {
     await (await this.node()).call(name, ...args.map(String));
   }
