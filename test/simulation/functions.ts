@@ -195,10 +195,10 @@ export class Functions {
   }
 
   /** A call of the build function, which gives up after `livesMs`. */
-  build(of: Deployed, actor: Actor, livesMs: number): Promise<BuildReport> {
+  build(of: Deployed, actor: Actor, livesMs: number, restart: boolean): Promise<BuildReport> {
     return runBuild(
       this.buildPorts(of, actor),
-      { stream: STREAM },
+      { stream: STREAM, restart },
       Math.floor(this.server.scheduler.nowMs + livesMs / 2),
     );
   }

@@ -273,12 +273,13 @@ class Run implements SimulatedServer {
   private backfill(name: string): void {
     const { scheduler } = this;
     let calls = 0;
+    let restart = false;
     const call = (): void => {
       const again = () => scheduler.after(this.dice.between(`${name} ${calls} again`, 1_000, 40_000), call);
       invocation(
         scheduler,
         `${name}.${++calls}`,
-        (actor) => this.functions.build(this.controlled, actor, BUILD_MS),
+        (actor) => this.functions.build(this.controlled, actor, BUILD_MS, restart),
         BUILD_MS,
       )
         .then(({ state, reason }) => {
@@ -286,7 +287,11 @@ class Run implements SimulatedServer {
           if (state === "done") this.building--;
           else again();
         })
-        .catch(again);
+        .catch((error: { code?: string }) => {
+          // Killed too often before a bucket was done: it asks for somebody, who begins anew.
+          restart = error.code === "build_too_large";
+          again();
+        });
     };
     call();
   }
