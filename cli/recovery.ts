@@ -11,6 +11,7 @@ import type { ReplayEvent } from "../functions/aggregate.ts";
 import type { BuildEvent } from "../functions/build.ts";
 import type { ControlEvent } from "../functions/control.ts";
 import type { EraseEvent } from "../functions/erase.ts";
+import type { MaterializeEvent, RestoredValues } from "../functions/materialize.ts";
 import type { RestoreEvent } from "../functions/restore.ts";
 import type { ControlReport } from "../functions/shared/control-loop.ts";
 import type { RepeatReport } from "../functions/shared/repeat-repairs.ts";
@@ -128,6 +129,7 @@ async function recoverOnce(ports: Ports, snapshot: string): Promise<Recovery> {
   if (state === "ok") {
     const opened = await loadSnapshot(ports.functions, ports.deployment, { snapshot, resume: true }, progress);
     if (opened?.state === "opened") await repeatRepairs(ports, opened.startedMs);
+    await pushAgain(ports);
   }
   if (state === "ok" || state === "new")
     return { found: state, state, steps: [], unready: unreadyOf(found), older: {} };
@@ -211,6 +213,7 @@ async function replayAndOpen(
   const accepted = await control({ kind: "accept", runs });
   const isLacking = found === "failover" || startedMs !== undefined;
   if (isLacking && accepted.state === "ok") await repeatRepairs(ports, startedMs);
+  if (accepted.state === "ok") await pushAgain(ports);
   return { found, state: accepted.state, steps, unready: unreadyOf(accepted), older: {} };
 }
 
@@ -253,6 +256,17 @@ async function repeatRepairs({ functions, deployment, progress }: Ports, started
   // Until then a `recover` that finds the store open does it.
   const done: RestoreEvent = { kind: "finish" };
   if (startedMs !== undefined) await functions.invoke(restoreFunction, done);
+}
+
+/** What was pushed, and values of batch views: until they are back, reads of them say so. */
+async function pushAgain({ functions, deployment, progress }: Ports): Promise<void> {
+  const event: MaterializeEvent = { kind: "restore" };
+  for (let rows = 0; ; ) {
+    const report = await functions.invoke<RestoredValues>(deployment.materializeFunction, event);
+    rows += report.rows;
+    if (rows > 0) progress(`pushed values: ${rows} pushed again`);
+    if (report.isWhole) return;
+  }
 }
 
 const unreadyOf = ({ unready }: ControlReport): string[] => unready.map(({ view }) => view);

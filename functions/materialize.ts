@@ -29,6 +29,7 @@ import {
 import { runMaterializeRequest } from "./shared/materialize-request.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 import { doRequestedRebuild } from "./shared/requested-rebuild.ts";
+import { restorePushed } from "./shared/restore-pushed.ts";
 
 const dynamodb = new DynamoDBClient(DURABLE_CLIENT);
 const table = requireEnvironment("controlTable");
@@ -57,13 +58,19 @@ const rebuilding = {
 /** No run is begun that has less than this left. */
 const RESERVE_MS = 300_000;
 
-/** A rule's own event has no `kind`. */
-export type MaterializeEvent = { readonly kind?: "due" } | ({ readonly kind: "run" } & RunRequest);
+/** A rule's own event has no `kind`. `restore`: what was pushed and may be missing is pushed again, and nothing else is done. */
+export type MaterializeEvent = { readonly kind?: "due" | "restore" } | ({ readonly kind: "run" } & RunRequest);
+
+export interface RestoredValues {
+  readonly rows: number;
+  /** Else there is more to do. */
+  readonly isWhole: boolean;
+}
 
 export async function handler(
   event: MaterializeEvent | DynamoDBStreamEvent,
   context: Pick<Context, "getRemainingTimeInMillis">,
-): Promise<RunReport | readonly Omit<ViewState, "error">[] | null> {
+): Promise<RunReport | RestoredValues | readonly Omit<ViewState, "error">[] | null> {
   const deadlineMs = Date.now() + context.getRemainingTimeInMillis() - RESERVE_MS;
   if ("Records" in event) return runRequested(event, deadlineMs);
   if (event.kind === "run") {
@@ -75,6 +82,11 @@ export async function handler(
       logger.error("materialization failed", { view: event.view, ...describeError(error) });
       throw error;
     }
+  }
+  if (event.kind === "restore") {
+    const report = await restorePushed(ports, deadlineMs);
+    reportRestore(report);
+    return { rows: report.rows, isWhole: report.isWhole };
   }
   const { restored, views } = await materializeDue(ports, deadlineMs);
   reportRestore(restored);

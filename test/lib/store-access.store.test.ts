@@ -124,6 +124,8 @@ describe("the writer", () => {
       expect((await replay.apply([prepared])).fates[0].every(({ fate }) => fate === "applied")).toBe(true);
       await accept(ports, undefined, NOW);
       expect(await controlStep(ports, {}, NOW)).toMatchObject({ epoch: 2, state: "ok" });
+      expect(await controls.lacksPushed()).toBe(true);
+      await controls.pushedIsBack([...(await controls.pushedMarks()).values()]);
     } finally {
       await connection.close();
     }

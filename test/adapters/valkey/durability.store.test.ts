@@ -105,12 +105,12 @@ describe("a primary with an append-only file", () => {
     await store.applier.apply(batch(0));
     let acknowledged = 1;
     const load = (async () => {
-      for (let b = 1; b < 400; b++) {
+      for (let b = 1; ; b++) {
         await store.applier.apply(batch(b));
         acknowledged = b + 1;
       }
     })().catch((error) => error as { code?: string });
-    await sleep(150);
+    await expect.poll(() => acknowledged, { timeout: 30_000, interval: 5 }).toBeGreaterThan(20);
     await valkey.kill("SIGKILL");
     expect(await load).toMatchObject({ code: "store_unavailable" });
     await store.connection.close();
