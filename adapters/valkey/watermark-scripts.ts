@@ -74,17 +74,20 @@ for i = 1, #ARGV, 2 do
 end
 return 1`;
 
-// KEYS[1] watermark hash; ARGV[1] field and ARGV[2] value of the committed arrival, ARGV[3] number of arguments to set: field and
-// value of the rest. Then, counted likewise, fields that are set where they are missing, and fields to delete, each with the
-// value that it must still have.
+// KEYS[1] watermark hash; ARGV[1] field and ARGV[2] value of the committed arrival, ARGV[3] number of arguments to set, field and
+// value of the rest. Then for each that is cleared its field, the value that it must still have, and where it stays from now on or
+// empty: one that somebody else has cleared meanwhile stays nowhere.
 export const CLEAR = `
 local before = redis.call("HGET", KEYS[1], ARGV[1])
 if tonumber(ARGV[2]) > tonumber(before or 0) then redis.call("HSET", KEYS[1], ARGV[1], ARGV[2]) end
 local set = tonumber(ARGV[3])
-local kept = tonumber(ARGV[4 + set])
-for i = 5 + set + kept, #ARGV, 2 do
-  if redis.call("HGET", KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call("HDEL", KEYS[1], ARGV[i]) end
+local kept = {}
+for i = 4 + set, #ARGV, 3 do
+  if redis.call("HGET", KEYS[1], ARGV[i]) == ARGV[i + 1] then
+    redis.call("HDEL", KEYS[1], ARGV[i])
+    if ARGV[i + 2] ~= "" then kept[#kept + 1] = i end
+  end
 end
-for i = 5 + set, 4 + set + kept, 2 do redis.call("HSETNX", KEYS[1], ARGV[i], ARGV[i + 1]) end
+for _, i in ipairs(kept) do redis.call("HSETNX", KEYS[1], ARGV[i + 2], ARGV[i + 1]) end
 if set > 0 then redis.call("HSET", KEYS[1], ARGV[4], ARGV[5]) end
 return 1`;

@@ -139,18 +139,20 @@ export class Watermark {
     const freed = bounds.filter(
       (bound) => bound.shard === shard && own.has(bound.lastSequence) && bound.stamp <= stamp,
     );
+    const isBeyond = ({ lastSequence }: BatchSpan): boolean =>
+      !own.has(lastSequence) && lastSequence !== rest?.lastSequence;
     const cleared = [
-      ...settled.map((span) => [spanField(span), spanValue(span)]),
-      ...freed.map((bound) => [boundField(bound), boundValue(bound)]),
+      ...settled.map((span) => [
+        spanField(span),
+        spanValue(span),
+        isBeyond(span) ? outstandingField(shard, span.lastSequence) : "",
+      ]),
+      ...freed.map((bound) => [boundField(bound), boundValue(bound), ""]),
     ];
     // Nothing acknowledged, nothing committed: the arrival of 0 changes nothing.
     const committed = acknowledged.length > 0 ? newestArrivalMs : 0;
     const registered = rest === null ? [] : [spanField(rest), spanValue({ ...rest, stamp })];
-    const beyond = settled
-      .filter(({ lastSequence }) => !own.has(lastSequence) && lastSequence !== rest?.lastSequence)
-      .flatMap((span) => [outstandingField(shard, span.lastSequence), spanValue(span)]);
-    const kept = [beyond.length, ...beyond];
-    const args = [CLEAR, 1, key, `c:${shard}`, committed, registered.length, ...registered, ...kept];
+    const args = [CLEAR, 1, key, `c:${shard}`, committed, registered.length, ...registered];
     await this.connection.demand([{ key, name: "EVAL", args: [...args, ...cleared.flat()] }]);
   }
 

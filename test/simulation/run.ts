@@ -22,8 +22,8 @@ const LAG_MS = LATENESS_MS + TIMEOUT_MS + SEAL_MARGIN_MS;
 /** Longest life of the repair function. */
 const REPAIR_MS = 2 * MINUTE;
 const BUILD_MS = 5 * MINUTE;
-/** How long what is left may take, once there are no more faults. */
-const END_MS = 6 * 3_600_000;
+/** How long what is left may take, once there are no more faults: what registered and died behind its retry's back holds the seal for six hours. */
+const END_MS = 8 * 3_600_000;
 
 export interface RunOptions {
   readonly seed: number;
