@@ -69,7 +69,7 @@ it("imported days and what is streamed meanwhile are served as one, though the c
   const first = freshet("backfill", "--stream", "transactions", "--rate", "200/s");
   await sleep(3_000);
   first.child.kill("SIGKILL");
-  expect((await first.ended).signal).toBe("SIGKILL");
+  expect(await first.ended).toMatchObject({ signal: "SIGKILL" });
   expect(await sink.send(outgoing(live.slice(half)))).toBe(live.length - half);
   const second = await freshet("backfill", "--stream", "transactions", "--json").ended;
   expect(second).toMatchObject({ code: 0 });
