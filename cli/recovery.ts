@@ -211,8 +211,9 @@ async function replayAndOpen(
     steps.push(step);
   }
   const accepted = await control({ kind: "accept", runs });
-  const isLacking = found === "failover" || startedMs !== undefined;
-  if (isLacking && accepted.state === "ok") await repeatRepairs(ports, startedMs);
+  const isLacking = found === "failover" || startedMs !== undefined || !sinceSeal;
+  // A replay from the beginning brings no event that was late even then: all repairs are lacking.
+  if (isLacking && accepted.state === "ok") await repeatRepairs(ports, sinceSeal ? startedMs : 0);
   if (accepted.state === "ok") await pushAgain(ports);
   return { found, state: accepted.state, steps, unready: unreadyOf(accepted), older: {} };
 }
@@ -245,7 +246,10 @@ export function tellRecovery({ steps, found, state, unready, older }: Recovery):
 /** What a replica lacked of them no replay brings: they were below the seal. A build that holds a stream is waited for. */
 async function repeatRepairs({ functions, deployment, progress }: Ports, startedMs?: number): Promise<void> {
   const { buildFunction, restoreFunction } = deployment;
-  const event: BuildEvent = { kind: "repairs", ...(startedMs === undefined ? {} : { sinceMs: startedMs - AHEAD_MS }) };
+  const event: BuildEvent = {
+    kind: "repairs",
+    ...(startedMs === undefined ? {} : { sinceMs: Math.max(0, startedMs - AHEAD_MS) }),
+  };
   for (;;) {
     const { entities, waiting } = await functions.invoke<RepeatReport>(buildFunction, event);
     if (entities > 0) progress(`the newest repairs: ${entities} entities built anew`);
@@ -255,7 +259,7 @@ async function repeatRepairs({ functions, deployment, progress }: Ports, started
   }
   // Until then a `recover` that finds the store open does it.
   const done: RestoreEvent = { kind: "finish" };
-  if (startedMs !== undefined) await functions.invoke(restoreFunction, done);
+  if (startedMs !== undefined && startedMs > 0) await functions.invoke(restoreFunction, done);
 }
 
 /** What was pushed, and values of batch views: until they are back, reads of them say so. */

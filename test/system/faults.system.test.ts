@@ -111,7 +111,10 @@ describe("the store is killed", () => {
     await expectEveryEventOnce();
   });
 
-  it("and comes back empty: applies block until all that the broker holds is replayed", async () => {
+  it.each([
+    { from: "a snapshot and what came since", snapshot: "latest" },
+    { from: "all that the broker holds", snapshot: "none" },
+  ])("and comes back empty: applies block until it is whole from $from", async ({ snapshot }) => {
     const before = (await control()).epoch;
     killDeployedPart("valkey");
     await expectUnreachable();
@@ -133,7 +136,7 @@ describe("the store is killed", () => {
     // Of the store's own it would be null by now.
     await until("features to come from snapshots", async () => (await someMerchant()).tx > 0);
 
-    expect(await recoverStore()).toMatchObject({ found: "lost", state: "ok" });
+    expect(await recoverStore(snapshot)).toMatchObject({ found: "lost", state: "ok" });
     expect((await control()).epoch).toBe(before + 1);
     await loadGoesOn();
     await expectEveryEventOnce();
@@ -236,8 +239,8 @@ async function expectUnreachable(): Promise<void> {
 const control = () => invoke("control") as Promise<ControlReport>;
 
 /** What `freshet recover` does. */
-const recoverStore = async (): Promise<Recovery> =>
-  recover(await readDeployment("local", deployedClientConfig()), () => {});
+const recoverStore = async (snapshot = "latest"): Promise<Recovery> =>
+  recover(await readDeployment("local", deployedClientConfig()), () => {}, { snapshot });
 
 async function loadGoesOn(): Promise<void> {
   const sent = load.events.length;
