@@ -5,15 +5,10 @@
  * How often one was tried is in the quarantine's index table: pk `_failed-batches` (no key part looks so), sk the object's key.
  */
 import { type DynamoDBClient, PutItemCommand, QueryCommand } from "@aws-sdk/client-dynamodb";
-import {
-  DeleteObjectCommand,
-  GetObjectCommand,
-  ListObjectsV2Command,
-  NoSuchKey,
-  type S3Client,
-} from "@aws-sdk/client-s3";
+import { DeleteObjectCommand, GetObjectCommand, NoSuchKey, type S3Client } from "@aws-sdk/client-s3";
 import { RecordError } from "../core/errors.ts";
 import { durably } from "./durable-call.ts";
+import { listObjects } from "./object-list.ts";
 
 const PREFIX = "aws/lambda/";
 const PARTITION = "_failed-batches";
@@ -54,16 +49,10 @@ export class FailedBatches {
 
   /** Keys of all objects, oldest name first. @throws InfrastructureError `quarantine_unavailable`, as do all here */
   async list(): Promise<string[]> {
-    const keys: string[] = [];
-    let token: string | undefined;
-    do {
-      const page = await this.#call("listing failed batches", () =>
-        this.#s3.send(new ListObjectsV2Command({ Bucket: this.#bucket, Prefix: PREFIX, ContinuationToken: token })),
-      );
-      keys.push(...(page.Contents ?? []).map(({ Key }) => Key!));
-      token = page.NextContinuationToken;
-    } while (token !== undefined);
-    return keys;
+    const at = { s3: this.#s3, bucket: this.#bucket };
+    const failure = { code: "quarantine_unavailable", what: "listing failed batches" };
+    const { objects } = await listObjects(at, { prefix: PREFIX }, failure);
+    return objects.map(({ key }) => key);
   }
 
   /** @returns null when another run has removed it. @throws RecordError `failed_batch_invalid` when it is not what Lambda writes */

@@ -1,7 +1,8 @@
 /** The raw archive by arrival, as it is listed in S3: for replays, which need no more of it than rows in some order. */
-import { GetObjectCommand, ListObjectsV2Command, NoSuchKey, type S3Client } from "@aws-sdk/client-s3";
+import { GetObjectCommand, NoSuchKey, type S3Client } from "@aws-sdk/client-s3";
 import { type ArchiveRow, readArchive } from "./archive.ts";
 import { durably } from "./durable-call.ts";
+import { type Listing, listObjects } from "./object-list.ts";
 import { hourPath } from "./object-path.ts";
 
 const HOUR_MS = 3_600_000;
@@ -22,11 +23,12 @@ export class RawArchive {
    */
   async keys(stream: string, fromMs: number, toMs: number): Promise<string[]> {
     const keys: string[] = [];
-    for (const tenant of await this.#folders("raw/")) {
+    for (const tenant of (await this.#list("raw/", "/")).prefixes) {
       // What could not be attributed to a tenant was refused.
       if (!/^raw\/tenant=[a-z0-9]/.test(tenant)) continue;
       for (let hourMs = fromMs - (fromMs % HOUR_MS); hourMs < toMs; hourMs += HOUR_MS) {
-        keys.push(...(await this.#list(`${tenant}stream=${stream}/${hourPath(hourMs)}/`)));
+        const { objects } = await this.#list(`${tenant}stream=${stream}/${hourPath(hourMs)}/`);
+        for (const { key } of objects) keys.push(key);
       }
     }
     return keys.sort();
@@ -46,33 +48,10 @@ export class RawArchive {
     return bytes === null ? [] : [...readArchive(bytes)];
   }
 
-  async #folders(prefix: string): Promise<string[]> {
-    const { prefixes } = await this.#pages(prefix, "/");
-    return prefixes;
-  }
-
-  async #list(prefix: string): Promise<string[]> {
-    const { keys } = await this.#pages(prefix);
-    return keys;
-  }
-
-  async #pages(prefix: string, delimiter?: string): Promise<{ keys: string[]; prefixes: string[] }> {
-    const keys: string[] = [];
-    const prefixes: string[] = [];
-    let token: string | undefined;
-    do {
-      const page = await this.#call(`listing ${prefix} of the archive`, () =>
-        this.#s3.send(
-          new ListObjectsV2Command({
-            ...{ Bucket: this.#bucket, Prefix: prefix, Delimiter: delimiter, ContinuationToken: token },
-          }),
-        ),
-      );
-      keys.push(...(page.Contents ?? []).map(({ Key }) => Key!));
-      prefixes.push(...(page.CommonPrefixes ?? []).map(({ Prefix }) => Prefix!));
-      token = page.NextContinuationToken;
-    } while (token !== undefined);
-    return { keys, prefixes };
+  #list(prefix: string, delimiter?: string): Promise<Listing> {
+    const at = { s3: this.#s3, bucket: this.#bucket };
+    const failure = { code: "archive_unavailable", what: `listing ${prefix} of the archive` };
+    return listObjects(at, { prefix, delimiter }, failure);
   }
 
   #call<T>(what: string, call: () => Promise<T>): Promise<T> {

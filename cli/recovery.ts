@@ -128,7 +128,7 @@ async function recoverOnce(ports: Ports, snapshot: string): Promise<Recovery> {
   const { state } = found;
   if (state === "ok") {
     const opened = await loadSnapshot(ports.functions, ports.deployment, { snapshot, resume: true }, progress);
-    if (opened?.state === "opened") await repeatRepairs(ports, opened.startedMs);
+    if (opened?.state === "opened") await finishRestore(ports, opened.startedMs);
     await pushAgain(ports);
   }
   if (state === "ok" || state === "new")
@@ -211,10 +211,12 @@ async function replayAndOpen(
     steps.push(step);
   }
   const accepted = await control({ kind: "accept", runs });
-  const isLacking = found === "failover" || startedMs !== undefined || !sinceSeal;
-  // A replay from the beginning brings no event that was late even then: all repairs are lacking.
-  if (isLacking && accepted.state === "ok") await repeatRepairs(ports, sinceSeal ? startedMs : 0);
-  if (accepted.state === "ok") await pushAgain(ports);
+  if (accepted.state === "ok") {
+    if (startedMs !== undefined) await finishRestore(ports, startedMs);
+    // A replay from the beginning brings no event that was late even then: all repairs are lacking.
+    else await repeatRepairs(ports, sinceSeal ? undefined : 0);
+    await pushAgain(ports);
+  }
   return { found, state: accepted.state, steps, unready: unreadyOf(accepted), older: {} };
 }
 
@@ -243,23 +245,26 @@ export function tellRecovery({ steps, found, state, unready, older }: Recovery):
     process.stdout.write(`${view} lacks history that a replay does not bring: freshet backfill --view ${view}\n`);
 }
 
-/** What a replica lacked of them no replay brings: they were below the seal. A build that holds a stream is waited for. */
-async function repeatRepairs({ functions, deployment, progress }: Ports, startedMs?: number): Promise<void> {
-  const { buildFunction, restoreFunction } = deployment;
-  const event: BuildEvent = {
-    kind: "repairs",
-    ...(startedMs === undefined ? {} : { sinceMs: Math.max(0, startedMs - AHEAD_MS) }),
-  };
+/** What was repaired since the snapshot. Until this is done, a `recover` that finds the store open does it. */
+async function finishRestore(ports: Ports, startedMs: number): Promise<void> {
+  await repeatRepairs(ports, startedMs - AHEAD_MS);
+  const done: RestoreEvent = { kind: "finish" };
+  await ports.functions.invoke(ports.deployment.restoreFunction, done);
+}
+
+/**
+ * What the store lacks of them no replay brings: they were below the seal. A build that holds a stream is waited for.
+ * @param sinceMs @default the newest, which a replica may lack
+ */
+async function repeatRepairs({ functions, deployment, progress }: Ports, sinceMs?: number): Promise<void> {
+  const event: BuildEvent = { kind: "repairs", ...(sinceMs === undefined ? {} : { sinceMs }) };
   for (;;) {
-    const { entities, waiting } = await functions.invoke<RepeatReport>(buildFunction, event);
+    const { entities, waiting } = await functions.invoke<RepeatReport>(deployment.buildFunction, event);
     if (entities > 0) progress(`the newest repairs: ${entities} entities built anew`);
-    if (waiting.length === 0) break;
+    if (waiting.length === 0) return;
     progress(`waiting: ${waiting[0]}`);
     await sleep(WAIT_MS);
   }
-  // Until then a `recover` that finds the store open does it.
-  const done: RestoreEvent = { kind: "finish" };
-  if (startedMs !== undefined && startedMs > 0) await functions.invoke(restoreFunction, done);
 }
 
 /** What was pushed, and values of batch views: until they are back, reads of them say so. */

@@ -2,16 +2,13 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import type { ArchiveReplayReport } from "../functions/shared/archive-replay.ts";
 import { freshetHome } from "../local/home.ts";
 
-export interface ReplayCounts {
-  readonly events: number;
-  readonly applied: number;
-  readonly duplicates: number;
-  readonly sealed: number;
-  readonly late: number;
-  readonly refused: number;
-}
+export type ReplayCounts = Pick<
+  ArchiveReplayReport,
+  "events" | "applied" | "duplicates" | "sealed" | "late" | "refused"
+>;
 
 export interface ReplayState {
   readonly counts: ReplayCounts;

@@ -7,13 +7,13 @@ import { randomUUID } from "node:crypto";
 import {
   DeleteObjectCommand,
   GetObjectCommand,
-  ListObjectsV2Command,
   ListObjectVersionsCommand,
   PutObjectCommand,
   type S3Client,
 } from "@aws-sdk/client-s3";
 import { FreshetError } from "../../core/errors.ts";
 import { durably } from "../durable-call.ts";
+import { listObjects } from "../object-list.ts";
 
 export interface ObjectsPort {
   readonly s3: Pick<S3Client, "send">;
@@ -72,7 +72,10 @@ const UUID = /[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/;
 
 /** @returns false when time was up first. @throws InfrastructureError `archive_unavailable` */
 export async function rewriteObjects(port: ObjectsPort, rewriting: Rewriting, options: WalkOptions): Promise<boolean> {
-  const keys = await keysUnder(port, rewriting.prefix, options.after);
+  const { prefix } = rewriting;
+  const failure = { code: "archive_unavailable", what: `listing ${prefix} in bucket ${port.bucket}` };
+  const { objects } = await listObjects(port, { prefix, after: options.after }, failure);
+  const keys = objects.map(({ key }) => key);
   for (let from = 0; from < keys.length; from += STEP) {
     // A run that is given no time gets on all the same.
     if (from > 0 && options.outOfTime?.()) return false;
@@ -120,19 +123,6 @@ function freshName(key: string): string {
   const folder = key.slice(0, key.lastIndexOf("/") + 1);
   const name = key.slice(folder.length);
   return folder + (UUID.test(name) ? name.replace(UUID, randomUUID()) : `${randomUUID()}-${name}`);
-}
-
-async function keysUnder({ s3, bucket }: ObjectsPort, Prefix: string, StartAfter?: string): Promise<string[]> {
-  const keys: string[] = [];
-  let ContinuationToken: string | undefined;
-  do {
-    const page = await durably("archive_unavailable", `listing ${Prefix} in bucket ${bucket}`, () =>
-      s3.send(new ListObjectsV2Command({ Bucket: bucket, Prefix, StartAfter, ContinuationToken })),
-    );
-    for (const { Key } of page.Contents ?? []) keys.push(Key!);
-    ContinuationToken = page.NextContinuationToken;
-  } while (ContinuationToken !== undefined);
-  return keys;
 }
 
 /** @returns null when it is gone */

@@ -6,10 +6,11 @@ import { randomUUID } from "node:crypto";
 import { mkdirSync, statSync, utimesSync } from "node:fs";
 import { readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
-import { GetObjectCommand, ListObjectsV2Command, type S3Client } from "@aws-sdk/client-s3";
+import { GetObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import { FreshetError, InfrastructureError, RecordError } from "../../core/errors.ts";
 import { verifyArchive } from "../archive-format.ts";
 import { durably, forEachLimited } from "../durable-call.ts";
+import { type Listing, listObjects } from "../object-list.ts";
 import { VALUES_PREFIX, verifyValues } from "../values-format.ts";
 
 export interface ArchiveObjectInfo {
@@ -71,39 +72,19 @@ export class ArchiveMirror {
    * @throws InfrastructureError `archive_unavailable`
    */
   async list(prefix: string, after?: string): Promise<ArchiveObjectInfo[]> {
-    const found: ArchiveObjectInfo[] = [];
-    let token: string | undefined;
-    do {
-      const page = await durably("archive_unavailable", `listing ${prefix} in bucket ${this.bucket}`, () =>
-        this.#s3.send(
-          new ListObjectsV2Command({
-            Bucket: this.bucket,
-            Prefix: prefix,
-            StartAfter: after,
-            ContinuationToken: token,
-          }),
-        ),
-      );
-      for (const { Key, Size } of page.Contents ?? []) found.push({ key: Key!, bytes: Size ?? 0 });
-      token = page.NextContinuationToken;
-    } while (token !== undefined);
-    return found;
+    return (await this.#listing(prefix, { after })).objects;
   }
 
   /** Names of the folders directly under a prefix, as `tenant=default`. @throws InfrastructureError `archive_unavailable` */
   async folders(prefix: string): Promise<string[]> {
-    const found: string[] = [];
-    let token: string | undefined;
-    do {
-      const page = await durably("archive_unavailable", `listing ${prefix} in bucket ${this.bucket}`, () =>
-        this.#s3.send(
-          new ListObjectsV2Command({ Bucket: this.bucket, Prefix: prefix, Delimiter: "/", ContinuationToken: token }),
-        ),
-      );
-      for (const each of page.CommonPrefixes ?? []) found.push(each.Prefix!.slice(prefix.length, -1));
-      token = page.NextContinuationToken;
-    } while (token !== undefined);
-    return found;
+    const { prefixes } = await this.#listing(prefix, { delimiter: "/" });
+    return prefixes.map((each) => each.slice(prefix.length, -1));
+  }
+
+  #listing(prefix: string, options: { readonly after?: string; readonly delimiter?: string }): Promise<Listing> {
+    const at = { s3: this.#s3, bucket: this.bucket };
+    const what = `listing ${prefix} in bucket ${this.bucket}`;
+    return listObjects(at, { prefix, ...options }, { code: "archive_unavailable", what });
   }
 
   /** Frees the room of objects that will not be read again. */

@@ -6,16 +6,10 @@
  * A round is named by the store's clock, so names sort by time.
  */
 import { randomBytes } from "node:crypto";
-import {
-  DeleteObjectsCommand,
-  GetObjectCommand,
-  ListObjectsV2Command,
-  NoSuchKey,
-  PutObjectCommand,
-  type S3Client,
-} from "@aws-sdk/client-s3";
+import { DeleteObjectsCommand, GetObjectCommand, NoSuchKey, PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import { RecordError } from "../../core/errors.ts";
 import { durably } from "../durable-call.ts";
+import { listObjects, type StoredObject } from "../object-list.ts";
 import {
   decodeHead,
   decodeManifest,
@@ -155,23 +149,9 @@ export class BulkStore {
     );
   }
 
-  async #list(prefix: string, after?: string): Promise<{ key: string; bytes: number }[]> {
-    const found: { key: string; bytes: number }[] = [];
-    let token: string | undefined;
-    do {
-      const page = await durably("snapshots_unavailable", `listing bucket ${this.bucket}`, () =>
-        this.#s3.send(
-          new ListObjectsV2Command({
-            Bucket: this.bucket,
-            Prefix: prefix,
-            StartAfter: after,
-            ContinuationToken: token,
-          }),
-        ),
-      );
-      for (const { Key, Size } of page.Contents ?? []) found.push({ key: Key!, bytes: Size ?? 0 });
-      token = page.NextContinuationToken;
-    } while (token !== undefined);
-    return found;
+  async #list(prefix: string, after?: string): Promise<StoredObject[]> {
+    const failure = { code: "snapshots_unavailable", what: `listing bucket ${this.bucket}` };
+    const { objects } = await listObjects({ s3: this.#s3, bucket: this.bucket }, { prefix, after }, failure);
+    return objects;
   }
 }

@@ -48,7 +48,8 @@ it("one identity with two payloads and one id with two times are counted for the
   );
   await until("the conflicts to be counted", async () => {
     const { sum } = await points("IdentityConflicts", "stream", "transactions");
-    return sum === before.sum + 2;
+    // More, if compaction meets the conflicts of other tests meanwhile.
+    return sum >= before.sum + 2;
   });
 });
 

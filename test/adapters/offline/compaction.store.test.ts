@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { zstdCompressSync } from "node:zlib";
-import { DeleteObjectsCommand, PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
+import { PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type ArchiveRow, ArchiveWriter } from "../../../adapters/archive.ts";
@@ -16,6 +16,7 @@ import { entityEventsSql } from "../../../adapters/offline/entity-events.ts";
 import { ArchiveMirror } from "../../../adapters/offline/mirror.ts";
 import { createBucket, startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
 import { plan } from "../../support/fixture-plan.ts";
+import { killedAt } from "../../support/killed-client.ts";
 import { archiveRows, HOUR_MS, START_MS } from "./archive-rows.ts";
 import { naiveEntityEvents } from "./naive-entity-events.ts";
 
@@ -123,17 +124,6 @@ const row = (n: number, more: Partial<ArchiveRow> = {}): ArchiveRow => ({
   ...more,
 });
 
-/** Throws at the n-th call that changes the bucket, and at all that follow: the process has gone. */
-function killedAt(n: number): Pick<S3Client, "send"> & { survived(): boolean } {
-  let changes = 0;
-  const send = (command: any) => {
-    if (command instanceof PutObjectCommand || command instanceof DeleteObjectsCommand) changes++;
-    if (changes >= n) throw new Error("killed");
-    return s3.send(command);
-  };
-  return { send: send as S3Client["send"], survived: () => changes < n };
-}
-
 describe("compaction", () => {
   it("moves rows to their hour of event time, and a second run finds nothing to do", async () => {
     const late = row(3, { eventTimeMs: START_MS - HOUR_MS, arrivalMs: START_MS + 2 * HOUR_MS });
@@ -207,7 +197,7 @@ describe("compaction", () => {
       await write(old);
       await compact(NOW_MS - GRACE_MS);
       await write(fresh);
-      const client = killedAt(step);
+      const client = killedAt(s3, step);
       const failure = await compact(NOW_MS, client).catch((error) => error);
       survived = client.survived();
       if (!survived) expect(failure).toMatchObject({ code: "archive_unavailable" });

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { zstdCompressSync } from "node:zlib";
-import { DeleteObjectsCommand, PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
+import { PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { compactArchive } from "../../../adapters/offline/compact-archive.ts";
 import { DuckSession } from "../../../adapters/offline/duckdb.ts";
@@ -21,6 +21,7 @@ import {
   writeValues,
 } from "../../../adapters/values-format.ts";
 import { createBucket, startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
+import { killedAt } from "../../support/killed-client.ts";
 import { spineTable } from "../../support/offline-tables.ts";
 import { pushedPlan, riskView } from "../../support/pushed-plan.ts";
 
@@ -95,17 +96,6 @@ async function fill(): Promise<void> {
   await pushed(START + 3 * HOUR, 2);
 }
 
-/** Throws at the n-th call that changes the bucket, and at all that follow: the process has gone. */
-function killedAt(n: number): Pick<S3Client, "send"> & { survived(): boolean } {
-  let changes = 0;
-  const send = (command: any) => {
-    if (command instanceof PutObjectCommand || command instanceof DeleteObjectsCommand) changes++;
-    if (changes >= n) throw new Error("killed");
-    return s3.send(command);
-  };
-  return { send: send as S3Client["send"], survived: () => changes < n };
-}
-
 describe("compaction of pushed values", () => {
   it("makes one object of a view's day that is over, keeps every row, and finds nothing to do again", async () => {
     await fill();
@@ -157,7 +147,7 @@ describe("compaction of pushed values", () => {
       }
       await fill();
       const before = await rows();
-      const client = killedAt(n);
+      const client = killedAt(s3, n);
       // The second of these runs removes what the first has replaced.
       for (const nowMs of [NOW, NOW + GRACE]) await compact(nowMs, client).catch(() => {});
       expect(await rows(), `killed at change ${n}`).toEqual(before);

@@ -1,7 +1,6 @@
 /** A primary that is killed in the middle of applies, and one that lost the end of its log: tiles and identities agree. */
 import { readdirSync, statSync, truncateSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import { StoreApplier } from "../../../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
