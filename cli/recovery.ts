@@ -16,6 +16,7 @@ import type { RestoreEvent } from "../functions/restore.ts";
 import type { ControlReport } from "../functions/shared/control-loop.ts";
 import type { RepeatReport } from "../functions/shared/repeat-repairs.ts";
 import type { RestoreReport, RestoreRequest } from "../functions/shared/restore-snapshot.ts";
+import { ArchiveGapReplay } from "./archive-gap.ts";
 import type { OperatedDeployment } from "./deployment.ts";
 import { type Functions, openFunctions } from "./invoke.ts";
 import { readShard, type ShardRecord } from "./shard-reader.ts";
@@ -55,9 +56,9 @@ export interface RecoveryOptions {
 
 /**
  * A failover: replays what arrived since the seal, then takes the new primary for whole. A lost store: loads the newest snapshot under a new epoch and
- * replays what arrived since its seal; without a snapshot, all that the broker holds, which is everything while the streams are younger than
- * their retention.
- * @throws FreshetError `recovery_incomplete` when the broker no longer holds all that is needed, with nothing changed;
+ * replays what arrived since its seal, from the archive where the broker does not reach back so far; without a snapshot, all that the broker holds, which
+ * is everything while the streams are younger than their retention.
+ * @throws FreshetError `recovery_incomplete` when neither holds all that is needed, with nothing changed;
  *   `function_failed`, after which it may be run again
  */
 export function recover(
@@ -158,11 +159,11 @@ const chosen = (rounds: Parameters<typeof chooseRound>[0], snapshot: string) => 
   });
 };
 
-/** @throws FreshetError `recovery_incomplete`, with nothing changed, when the broker does not reach back to the snapshot's seals */
+/** @throws FreshetError `recovery_incomplete`, with nothing changed, when neither broker nor archive reach back to the snapshot's seals */
 async function load(ports: Ports, request: RestoreRequest): Promise<RestoreReport> {
   const { functions, deployment, progress } = ports;
   const { seals } = chosen(await listRounds(functions, deployment), request.snapshot);
-  for (const { name, listed } of await streamsOf(ports)) assertReaches(name, listed, seals[name]);
+  for (const { name, listed } of await streamsOf(ports)) await gapOf(ports, name, listed, seals[name])?.check();
   const report = await loadSnapshot(functions, deployment, request, progress);
   for (const [bucket, why] of Object.entries(report!.older)) progress(`bucket ${bucket}: ${why}`);
   return report!;
@@ -197,8 +198,15 @@ async function replayAndOpen(
   for (const { name, kinesisName, listed } of await streamsOf(ports)) {
     const sealMs = seals[name];
     if (sinceSeal && sealMs === undefined) continue;
-    if (sinceSeal) assertReaches(name, listed, sealMs);
     const step = { stream: name, records: 0, applied: 0 };
+    const gap = sinceSeal ? gapOf(ports, name, listed, sealMs) : null;
+    const fromArchive = async () => {
+      if (gap === null) return;
+      const { records, applied } = await gap.run();
+      step.records += records;
+      step.applied += applied;
+    };
+    await fromArchive();
     await eachAtMost(SHARDS_AT_ONCE, listed.shards, async ({ id }) => {
       for await (const records of readShard(kinesis, kinesisName, id, sinceSeal ? sealMs - AHEAD_MS : null)) {
         const event = replayEvent(listed.arn, id, records);
@@ -208,6 +216,8 @@ async function replayAndOpen(
         progress(`${name}: ${step.records} records replayed, ${step.applied} events were missing`);
       }
     });
+    // What the broker has lost while it was read.
+    await fromArchive();
     steps.push(step);
   }
   const accepted = await control({ kind: "accept", runs });
@@ -220,19 +230,16 @@ async function replayAndOpen(
   return { found, state: accepted.state, steps, unready: unreadyOf(accepted), older: {} };
 }
 
-/** @throws FreshetError `recovery_incomplete` when the broker may have lost what arrived since a seal */
-function assertReaches(stream: string, { createdAtMs, retentionMs }: ListedStream, sealMs: number | undefined): void {
+/** What the broker may have lost of what arrived since a seal; null where it holds all of it. */
+function gapOf(
+  ports: Ports,
+  stream: string,
+  { createdAtMs, retentionMs }: ListedStream,
+  sealMs: number | undefined,
+): ArchiveGapReplay | null {
   const reachesMs = Date.now() - retentionMs;
-  if (sealMs === undefined || createdAtMs >= reachesMs || sealMs - AHEAD_MS >= reachesMs) return;
-  const [seal, reach] = [sealMs, reachesMs].map((ms) => new Date(ms).toISOString());
-  throw new FreshetError(
-    "recovery_incomplete",
-    `stream ${stream} is held since ${reach}, and what arrived since ${seal} has to be replayed`,
-    {
-      repair:
-        "restore a newer snapshot: `freshet restore --list`; applies stay blocked, and nothing acknowledged is lost",
-    },
-  );
+  if (sealMs === undefined || createdAtMs >= reachesMs || sealMs - AHEAD_MS >= reachesMs) return null;
+  return new ArchiveGapReplay({ ...ports, clock: Date.now }, { stream, sealMs, retentionMs });
 }
 
 /** What was done, for people. */

@@ -4,23 +4,30 @@ import { join } from "node:path";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { S3Client } from "@aws-sdk/client-s3";
 import type { Context } from "aws-lambda";
+import { ArchiveWriter } from "../adapters/archive.ts";
 import { BuildProgress } from "../adapters/build-progress.ts";
 import { ControlTable } from "../adapters/control-table.ts";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
 import { archiveTenants } from "../adapters/offline/archive-tenants.ts";
 import { ArchiveMirror } from "../adapters/offline/mirror.ts";
+import { STORE_STATES } from "../adapters/store-states.ts";
+import { StoreApplier } from "../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { ControlHashes } from "../adapters/valkey/control.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
+import { refusedBy } from "../adapters/valkey/replies.ts";
 import type { Group } from "../core/plan.ts";
 import { lock, plan } from "../features/plan.ts";
 import { archiveBeginsMs } from "./shared/archive-extent.ts";
+import { type ArchiveGap, type GapReport, replayGap } from "./shared/archive-gap.ts";
 import { readinessOf, type ViewReadiness } from "./shared/build-readiness.ts";
 import { type BuildReport, type BuildRequest, runBuild } from "./shared/bulk-build.ts";
+import { currentEpoch } from "./shared/current-store.ts";
 import { type EntityBuildReport, type EntityOf, rebuildEntity, rebuildIn } from "./shared/entity-build.ts";
 import { optionalEnvironment, requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger } from "./shared/observability.ts";
 import { type RepeatReport, repeatRepairs } from "./shared/repeat-repairs.ts";
+import { type SettledEntity, settleRepairs } from "./shared/settle-repairs.ts";
 
 const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
 const controls = new ControlHashes(connection, plan);
@@ -31,11 +38,12 @@ const retention = optionalEnvironment("archiveRetentionDays");
 const retentionDays = retention === undefined ? null : Number(retention);
 /** Kept between calls: what one has fetched the next one need not. */
 const folder = join(tmpdir(), "freshet-build");
-const mirror = new ArchiveMirror({
+const objects = {
   s3: new S3Client({ ...DURABLE_CLIENT, forcePathStyle: process.env["AWS_ENDPOINT_URL"] !== undefined }),
   bucket: requireEnvironment("archiveBucket"),
-  folder,
-});
+};
+const mirror = new ArchiveMirror({ ...objects, folder });
+const archive = new ArchiveWriter(objects);
 /** DuckDB's share of the function's memory: the entities of a trip, the packages and the runtime take some hundred MB. */
 const memoryMb = Math.max(512, Math.floor(Number(process.env["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] ?? 3_072) * 0.6));
 /** Left to write what has been built, and to answer. */
@@ -54,17 +62,19 @@ export type BuildEvent =
   | (BuildRequest & { readonly kind?: "build" /** Of this call, in ms. */; readonly budgetMs?: number })
   | { readonly kind: "readiness" }
   | ({ readonly kind: "entity" } & EntityOf)
-  | { readonly kind: "repairs" /** Visible since then. @default the newest ones */; readonly sinceMs?: number };
+  | { readonly kind: "repairs" /** Visible since then. @default the newest ones */; readonly sinceMs?: number }
+  | ({ readonly kind: "gap"; readonly budgetMs: number } & ArchiveGap);
 
 export async function handler(
   event: BuildEvent,
   context: Pick<Context, "getRemainingTimeInMillis">,
-): Promise<BuildReport | readonly ViewReadiness[] | readonly EntityBuildReport[] | RepeatReport> {
+): Promise<BuildReport | readonly ViewReadiness[] | readonly EntityBuildReport[] | RepeatReport | GapReport> {
   const leftMs = context.getRemainingTimeInMillis() - RESERVE_MS;
   try {
     if (event.kind === "readiness") return await readinessOf(controls, plan);
     if (event.kind === "entity") return await rebuild(event);
     if (event.kind === "repairs") return await repeat(event.sinceMs);
+    if (event.kind === "gap") return await replay(event, Date.now() + Math.min(event.budgetMs, leftMs));
     const report = await runBuild(ports, event, Date.now() + Math.min(event.budgetMs ?? leftMs, leftMs));
     logger.info("built", { ...report });
     return report;
@@ -80,9 +90,25 @@ async function rebuild(of: EntityOf): Promise<EntityBuildReport[]> {
   return reports;
 }
 
+/** @param replaying into a store that nobody else may write to */
+async function applierNow(replaying: boolean): Promise<StoreApplier> {
+  const epoch = await currentEpoch(controlTable, lock);
+  if (epoch === null) throw refusedBy(STORE_STATES.new);
+  return new StoreApplier(connection, plan, epoch, { replaying });
+}
+
+async function replay(gap: ArchiveGap, untilMs: number): Promise<GapReport> {
+  const applier = await applierNow(true);
+  const report = await replayGap({ ...ports, applier, archive, clock: Date.now }, gap, () => Date.now() > untilMs);
+  logger.info("replayed from the archive", { stream: gap.stream, ...report });
+  return report;
+}
+
 async function repeat(sinceMs?: number): Promise<RepeatReport> {
   const again = (...of: [Group, string, readonly string[]]) => rebuildIn(ports, ...of);
-  const report = await repeatRepairs({ plan, mirror, tenants: ports.tenants, rebuild: again }, sinceMs);
+  const applier = await applierNow(false);
+  const settle = (entities: readonly SettledEntity[]) => settleRepairs(applier, entities);
+  const report = await repeatRepairs({ plan, mirror, tenants: ports.tenants, settle, rebuild: again }, sinceMs);
   logger.info("repairs repeated", { ...report });
   return report;
 }

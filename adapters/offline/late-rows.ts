@@ -68,7 +68,8 @@ export async function findEvents(
   }
 }
 
-function archiveRow(tenant: string, stream: Stream, row: DuckRow): ArchiveRow {
+/** @param row of the archive's relation (archive-view.ts) */
+export function archiveRow(tenant: string, stream: Stream, row: DuckRow): ArchiveRow {
   return {
     tenant,
     stream: stream.name,

@@ -242,7 +242,11 @@ export const asArchived = ({ entity, id, fate, visibleMs }: EntityFate): Archive
 });
 
 /** The row as the archive may hold it; null where it told of the erased alone. */
-export function withoutErased({ plan, stream }: AggregationPorts, row: ArchiveRow, fates: readonly EntityFate[]) {
+export function withoutErased(
+  { plan, stream }: Pick<AggregationPorts, "plan" | "stream">,
+  row: ArchiveRow,
+  fates: readonly EntityFate[],
+) {
   const subjects = fates.filter(isErased).map(({ entity, id }) => ({ entity, id }));
   return rowEraser(plan, stream, { subjects, beforeMs: Number.POSITIVE_INFINITY })(row);
 }

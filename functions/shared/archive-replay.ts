@@ -5,7 +5,9 @@
 import type { ArchiveRow, EntityFate } from "../../adapters/archive.ts";
 import type { LateItem } from "../../adapters/late-queue.ts";
 import type { RawArchive } from "../../adapters/raw-archive.ts";
+import type { StoreApplier } from "../../adapters/valkey/applier.ts";
 import type { PreparedEvent } from "../../adapters/valkey/record.ts";
+import type { Watermark } from "../../adapters/valkey/watermark.ts";
 import type { Stream } from "../../core/plan.ts";
 import { type AggregationPorts, asArchived, isErased, isSealed, lateStarts, withoutErased } from "./aggregation.ts";
 import { applyAll } from "./apply-all.ts";
@@ -91,7 +93,14 @@ export async function replayArchive(
 
 const isWaiting = ({ fate }: ArchiveRow["fates"][number]): boolean => fate === "late";
 
-async function replayRows(ports: AggregationPorts, rows: readonly ArchiveRow[]) {
+/** What applying archived rows needs of the aggregate function's. */
+export type RowPorts = Pick<AggregationPorts, "plan" | "stream" | "packer" | "archive" | "late"> & {
+  readonly applier: Pick<StoreApplier, "apply">;
+  readonly watermark: Pick<Watermark, "register" | "clear">;
+};
+
+/** @throws InfrastructureError */
+export async function replayRows(ports: RowPorts, rows: readonly ArchiveRow[]) {
   const { stream, watermark } = ports;
   const events = rows.flatMap((row) => archivedOf(ports, row));
   const refused = rows.length - events.length;
@@ -131,7 +140,7 @@ async function replayRows(ports: AggregationPorts, rows: readonly ArchiveRow[]) 
 }
 
 /** None for a row that the packer refuses: its neighbours go on. */
-function archivedOf({ packer }: AggregationPorts, row: ArchiveRow): Archived[] {
+function archivedOf({ packer }: RowPorts, row: ArchiveRow): Archived[] {
   const { tenant, eventId, eventTimeMs, identity, fields } = row;
   if (tenant === null || eventId === null || eventTimeMs === null || identity === null || fields === null) return [];
   try {

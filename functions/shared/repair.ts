@@ -17,6 +17,7 @@ import { RecordPacker } from "../../adapters/valkey/record.ts";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import type { Plan, Stream } from "../../core/plan.ts";
 import { type Candidate, completedRows, fingerprintOf, lateElsewhere, type Repaired } from "./repaired-rows.ts";
+import { callsOf, settleRepairs } from "./settle-repairs.ts";
 
 export interface RepairPorts {
   readonly plan: Plan;
@@ -240,13 +241,11 @@ class Pass {
   private async settle(items: readonly PendingItem[], tokens: ReadonlyMap<string, MendToken> | null): Promise<void> {
     const isUnsettled = (item: PendingItem) =>
       tokens === null || tokens.get(keyOf(item))!.unsettled.some(({ identity }) => identity === item.identity);
-    const entities = [...Map.groupBy(items.filter(isUnsettled), keyOf).values()].map((own) => {
-      const { bucket, key, groupId } = this.storeKeyOf(own[0]!);
-      const identities = own.map(({ identity }) => identity);
-      return { bucket, key, blob: encodeMend(groupId, { generation: 0, clock: 0 }, [], identities) };
-    });
-    if (entities.length === 0) return;
-    await this.ports.applier.mend(callsOf(entities).map(({ bucket, members }) => ({ bucket, puts: members })));
+    const entities = [...Map.groupBy(items.filter(isUnsettled), keyOf).values()].map((own) => ({
+      ...this.storeKeyOf(own[0]!),
+      identities: own.map(({ identity }) => identity),
+    }));
+    await settleRepairs(this.ports.applier, entities);
   }
 
   private async giveUp(items: readonly PendingItem[]): Promise<void> {
@@ -278,8 +277,3 @@ const keyOf = ({ entity, id }: LateItem): string => joinKeyParts(entity, id);
 
 const isFunctionError = (error: unknown): boolean =>
   error instanceof FreshetError && error.code === "store_function_failed";
-
-/** A call for each bucket. */
-function callsOf<E extends { readonly bucket: number }>(entities: readonly E[]): { bucket: number; members: E[] }[] {
-  return [...Map.groupBy(entities, ({ bucket }) => bucket)].map(([bucket, members]) => ({ bucket, members }));
-}

@@ -36,6 +36,8 @@ export class Builder extends Construct {
     });
     store.grantReadWrite(this.fn);
     archive.grantRead(this.fn);
+    // What it counts that was late before is visible from now on.
+    archive.grantWrite(this.fn);
     controlTable.grantReadWrite(this.fn);
   }
 }

@@ -5,6 +5,7 @@ import type { Group } from "../../core/plan.ts";
 import { runBuild } from "../../functions/shared/bulk-build.ts";
 import { rebuildIn } from "../../functions/shared/entity-build.ts";
 import { repeatRepairs } from "../../functions/shared/repeat-repairs.ts";
+import { type SettledEntity, settleRepairs } from "../../functions/shared/settle-repairs.ts";
 import { NOW, newer, openWorld, type Payment, type World } from "../support/build-world.ts";
 import { Repairs } from "../support/repair-world.ts";
 
@@ -173,11 +174,40 @@ describe("events below the seal", () => {
       built.push(...ids.map((id) => `${group.entity} ${id}`));
       return rebuildIn(ports, group, of, ids);
     };
-    const places = { plan: newer.plan, mirror: ports.mirror, tenants: ports.tenants, rebuild };
+    const { applier } = repairs.ports();
+    const settle = (entities: readonly SettledEntity[]) => settleRepairs(applier, entities);
+    const places = { plan: newer.plan, mirror: ports.mirror, tenants: ports.tenants, settle, rebuild };
     expect(await repeatRepairs(places, Date.now() + HOUR)).toEqual({ entities: 0, waiting: [] });
     const report = await repeatRepairs(places);
     expect(report).toEqual({ entities: built.length, waiting: [] });
     expect(built).toContain(`card ${newest[0]!.card}`);
+    expect(await differences(tenant)).toEqual([]);
+  });
+
+  it("that a failover took the end of the repair from are built anew at once: the archive tells that it was ended", async () => {
+    const tenant = await living();
+    const newest = payments(3, NOW - 2 * DAY, SEAL, 2);
+    await late(tenant, newest);
+    let before: Awaited<ReturnType<typeof stream.hashes>> | null = null;
+    const alive = repairs.ports();
+    const archive = {
+      write: async (...args: Parameters<typeof alive.archive.write>) => {
+        before = await stream.hashes(tenant);
+        return alive.archive.write(...args);
+      },
+    };
+    await repairs.round({ ...alive, archive });
+    count(tenant, newest);
+    // The suffix that a replica did not get: the repairs are in it, and not that their rows are durable.
+    await stream.putBack(before!);
+    const [item] = repairs.items(tenant, newest[0]!);
+    expect(await repairs.unsettled(tenant, item!.entity, item!.id)).not.toEqual([]);
+    const ports = stream.ports(newer);
+    const settle = (entities: readonly SettledEntity[]) => settleRepairs(alive.applier, entities);
+    const rebuild = (group: Group, of: string, ids: readonly string[]) => rebuildIn(ports, group, of, ids);
+    const places = { plan: newer.plan, mirror: ports.mirror, tenants: ports.tenants, settle, rebuild };
+    expect(await repeatRepairs(places)).toMatchObject({ waiting: [] });
+    expect(await repairs.unsettled(tenant, item!.entity, item!.id)).toEqual([]);
     expect(await differences(tenant)).toEqual([]);
   });
 

@@ -29,6 +29,7 @@ import { rebuildIn } from "../../functions/shared/entity-build.ts";
 import { type RepairPorts, repairPass } from "../../functions/shared/repair.ts";
 import { repairRound } from "../../functions/shared/repair-round.ts";
 import { type RepeatReport, repeatRepairs } from "../../functions/shared/repeat-repairs.ts";
+import { settleRepairs } from "../../functions/shared/settle-repairs.ts";
 import { MemoryProgress, mirrorOf } from "./builds.ts";
 import { SimulatedConnection, type SimulatedServer } from "./connection.ts";
 import { type Deployed, STREAM, TIMEOUT_MS } from "./plans.ts";
@@ -204,10 +205,14 @@ export class Functions {
   }
 
   /** As it is asked for after a failover. */
-  repeatRepairs(of: Deployed, actor: Actor): Promise<RepeatReport> {
+  async repeatRepairs(of: Deployed, actor: Actor): Promise<RepeatReport> {
     const ports = this.buildPorts(of, actor);
+    const connection = new SimulatedConnection(this.server, actor);
+    connection.plan = of.plan;
+    const applier = applierOf(connection, of, await this.epoch(of, actor), false);
     return repeatRepairs({
       ...ports,
+      settle: (entities) => settleRepairs(applier, entities),
       rebuild: (...args) => rebuildIn(ports, ...args),
     });
   }

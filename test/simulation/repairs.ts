@@ -45,7 +45,8 @@ function mended(
   if (!anew && !known) server.violated(`${what} is told as repaired before, and is not counted`);
   const { tenant, entity, id } = parseEntityKey(Buffer.from(key))!;
   const seal = spec.sealOf(bucketOf(tenant, entity, id), group.id);
-  if (Math.floor(event.timeMs / group.baseMs) >= seal) server.violated(`${what} is repaired, and its tile is open`);
+  if (anew && Math.floor(event.timeMs / group.baseMs) >= seal)
+    server.violated(`${what} is repaired, and its tile is open`);
   spec.count({ tenant, entity, id, groupId: group.id, key }, event, visibleMs);
 }
 

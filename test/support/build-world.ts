@@ -146,10 +146,11 @@ export async function openWorld() {
       async putBack(hashes: ReadonlyMap<string, Buffer>): Promise<void> {
         for (const [key, dump] of hashes) await admin.restore(key, 0, dump, "REPLACE");
       },
-      /** The store is lost with all it held, and begun anew. */
-      async lose(of: ReturnType<typeof compile>, nowMs: number): Promise<void> {
+      /** The store is lost with all it held, and begun anew. @param restore brings something back before it is opened */
+      async lose(of: ReturnType<typeof compile>, nowMs: number, restore?: () => Promise<void>): Promise<void> {
         await admin.flushall();
         await beginRestore(control(of), nowMs);
+        await restore?.();
         await accept(control(of), undefined, nowMs);
       },
       /** Streams events through a plan's code: applied, archived. @returns how many were applied to all of their entities */

@@ -144,6 +144,12 @@ local function mendEntity(key, blob, g, seal, births, nowMs, nowUs, held)
   local put = raw[2] and unpackStruct("<d", raw[2]) or 0
   if put ~= generation or repaired ~= clock then return RACED end
   local meta = readMeta(raw[1], seal)
+  if seal > meta.folded then
+    -- What is added to a tile leaves no identity there. Where a snapshot is restored under a seal of before, only how far the
+    -- entity is folded keeps a replay from counting it once more.
+    if fold(key, g, meta, seal, births, newestBelow(g, meta, seal)) then redis.call("HSET", key, "m", writeMeta(meta, nowUs)) end
+    if meta.folded < seal then return WAITING end
+  end
   local size = g.lifetime and g.levels[g.absorbing].size / g.base or 1
   local folded = meta.folded * g.base
   local erased = meta.flags >= ERASED_FLAG and erasedBefore(key) or 0
@@ -152,10 +158,16 @@ local function mendEntity(key, blob, g, seal, births, nowMs, nowUs, held)
   while at <= #blob do
     local index, count, bytes = unpackStruct("<I4HI4", blob, at)
     at = at + 10
-    local refused = index * g.base < erased and "\4" or index >= seal and "\2" or youngestBirth(g, births) > floor(index / size) * size and "\3"
+    local gone = index * g.base < erased
+    local refused = gone and "\4" or index >= seal and "\2" or youngestBirth(g, births) > floor(index / size) * size and "\3"
     if refused then
-      for _ = 1, count do replies[#replies + 1] = refused end
-      at = at + bytes
+      for _ = 1, count do
+        local id
+        id, _, _, _, at = readRecord(g, blob, at + 4)
+        -- One that a repair which died has folded is told whatever has been deployed since: a build waits until its row is written.
+        local known = not gone and findRepair(unsettled, id)
+        replies[#replies + 1] = known and "\1" .. sub(unsettled, known + 8, known + 19) or refused
+      end
     else
       local part
       part, at = readPart(g, births, blob, at, index, count, repairs, replies, meta, nowMs)

@@ -263,6 +263,41 @@ describe("a repair", () => {
     expect(fatesOf(await mend(one, plan, [event("e", seal - HOUR)]))).toEqual(["unborn"]);
   });
 
+  it("that was cut off is ended after slots were added, and the build that waited for it goes on", async () => {
+    const one = await opened("unborn");
+    const late = event("a", seal - HOUR);
+    await mend(one, plan, [late]);
+    await one.control([
+      {
+        group,
+        sealMs: seal,
+        births: [...allBorn(group).slice(1), { ...allBorn(group)[0]!, baseIndex: seal / MINUTE }],
+      },
+    ]);
+    expect(fatesOf(await mend(one, plan, [late, event("b", seal - HOUR)]))).toEqual(["mended", "unborn"]);
+    expect(await put(one, plan, [late], seal)).toBe("held");
+    await mend(one, plan, [], undefined, [identityOf(one.tenant, late)]);
+    expect(await put(one, plan, [late], seal)).toBe("put");
+  });
+
+  it("is in no tile that a snapshot's older seal would open again: the entity is folded as far as it is sealed", async () => {
+    const one = newOne("older");
+    const hour = floorTo(seal, HOUR);
+    const { apply } = one.writer(plan);
+    const late = event("a", hour + MINUTE);
+    // No coarser tile ends between the two seals: an apply folds nothing by itself.
+    await one.control([{ group, sealMs: hour, births: allBorn(group) }]);
+    await apply([event("b", hour + 10 * MINUTE)]);
+    await one.control([{ group, sealMs: hour + 4 * MINUTE, births: allBorn(group) }]);
+    expect(await apply([late])).toMatchObject([{ fate: "sealed" }]);
+    expect(fatesOf(await mend(one, plan, [late]))).toEqual(["mended"]);
+    expect(await served(one, "n_24h", hour + 11 * MINUTE)).toBe(2);
+    // As the bucket is restored from a round that began before the seal had come so far.
+    await one.control([{ group, sealMs: hour, births: allBorn(group) }]);
+    expect(await apply([late])).toMatchObject([{ fate: "sealed" }]);
+    expect(await served(one, "n_24h", hour + 11 * MINUTE)).toBe(2);
+  });
+
   it("waits while a failover is not cleared", async () => {
     const one = newOne("failover");
     await one.control([{ group, sealMs: seal, births: allBorn(group) }], "failover");

@@ -1,0 +1,140 @@
+/** What a restored store lacks and the broker no longer holds comes back from the archive, compacted or not, once. */
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { ArchiveWriter } from "../../adapters/archive.ts";
+import { compactStream } from "../../adapters/offline/compaction.ts";
+import { DuckSession } from "../../adapters/offline/duckdb.ts";
+import { StoreApplier } from "../../adapters/valkey/applier.ts";
+import { seededRandom } from "../../bench/workload.ts";
+import { type GapPorts, replayGap } from "../../functions/shared/archive-gap.ts";
+import { runBuild } from "../../functions/shared/bulk-build.ts";
+import { NOW, newer, openWorld, type Payment, type World } from "../support/build-world.ts";
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+const LATER = Number.POSITIVE_INFINITY;
+/** Of the store when its snapshot was taken. */
+const SEAL = NOW - 2 * DAY;
+let world: World;
+let stream: Awaited<ReturnType<World["begin"]>>;
+let tenants = 0;
+beforeAll(async () => {
+  world = await openWorld();
+});
+afterAll(() => world?.close());
+afterEach(() => stream?.close());
+
+const random = seededRandom(23);
+let ids = 0;
+function payments(count: number, fromMs: number, toMs: number): Payment[] {
+  return Array.from({ length: count }, () => ({
+    id: `g${ids++}`,
+    timeMs: Math.floor(fromMs + random() * (toMs - fromMs)),
+    card: `c${Math.floor(random() * 5)}`,
+    shop: random() < 0.1 ? null : `s${Math.floor(random() * 3)}`,
+    amount: random() < 0.1 ? null : Math.round((random() - 0.3) * 1e6) / 100,
+    country: [null, "NO", "SE"][Math.floor(random() * 3)]!,
+  }));
+}
+
+function gapPorts(tenant: string): GapPorts {
+  const { plan, connection, mirror, duck } = stream.ports(newer);
+  return {
+    ...{ plan, mirror, duck, clock: Date.now },
+    applier: new StoreApplier(connection, plan, 2, { replaying: true }),
+    archive: new ArchiveWriter({ bucket: "archive", s3: stream.s3 }),
+    tenants: async () => [tenant],
+    archiveFromMs: async () => 0,
+  };
+}
+
+/** A stream whose store is lost two days after its snapshot. @returns what the snapshot held, and events that only came late since */
+async function lived() {
+  const tenant = `g${tenants++}`;
+  stream = await world.begin([tenant]);
+  await stream.deploy(newer, NOW - 4 * DAY);
+  const before = payments(60, NOW - 4 * DAY + HOUR, SEAL + 2 * HOUR);
+  await stream.stream(newer.plan, tenant, before);
+  await stream.seal(newer.plan, SEAL);
+  await stream.stream(newer.plan, tenant, payments(5, SEAL, SEAL + 2 * HOUR));
+  const snapshot = await stream.hashes(tenant);
+  const since = payments(80, SEAL + 2 * HOUR, NOW - HOUR);
+  await stream.stream(newer.plan, tenant, since);
+  // Delivered again: a duplicate is a row of its own.
+  await stream.stream(newer.plan, tenant, since.slice(0, 20));
+  await stream.seal(newer.plan, NOW - DAY);
+  const [late, older] = [payments(6, SEAL + HOUR, NOW - DAY), payments(3, SEAL - HOUR, SEAL)];
+  expect(await stream.stream(newer.plan, tenant, [...late, ...older])).toBe(0);
+  return { tenant, snapshot, late };
+}
+
+async function compacted(tenant: string): Promise<void> {
+  const { mirror, duck } = stream.ports(newer);
+  const session = await DuckSession.open(duck);
+  try {
+    const own = { session, mirror, s3: stream.s3, bucket: "archive", folder: duck.folder };
+    const options = { ...own, tenant, stream: newer.plan.streams[0]!, nowMs: Date.now() + 2 * DAY, graceMs: HOUR };
+    await compactStream(options);
+    // What it has replaced is removed once the grace is over.
+    await compactStream({ ...options, nowMs: Date.now() + 4 * DAY });
+    expect(await mirror.list(`raw/tenant=${tenant}/`)).toEqual([]);
+  } finally {
+    session.close();
+  }
+}
+
+const differences = (tenant: string) => stream.differences(newer.plan, tenant, () => true);
+const gap = { stream: "payments", fromMs: SEAL, toMs: NOW };
+
+describe("a store that is restored from a snapshot older than what the broker holds", () => {
+  it.each(["raw", "compacted"])("has every event once more, from the %s archive", async (kind) => {
+    const { tenant, snapshot, late } = await lived();
+    if (kind === "compacted") await compacted(tenant);
+    await stream.lose(newer, NOW, async () => {
+      await stream.putBack(snapshot);
+      await stream.seal(newer.plan, SEAL);
+      const report = await replayGap(gapPorts(tenant), gap, () => false);
+      expect(report).toMatchObject({ nextMs: NOW });
+      expect(report.applied).toBeGreaterThanOrEqual(80 + late.length);
+      // As after a recovery that was killed before it opened the store.
+      expect(await replayGap(gapPorts(tenant), gap, () => false)).toMatchObject({ applied: 0 });
+    });
+    // They were late in a store that was sealed further, and are open in this one.
+    for (const event of late) stream.archived.set(stream.identityOf(tenant, event), { ...event, tenant });
+    expect(await differences(tenant)).toEqual([]);
+    // And the archive says the same.
+    await stream.seal(newer.plan, NOW - HOUR / 2);
+    expect(await runBuild(stream.ports(newer), { stream: "payments" }, LATER)).toMatchObject({ state: "done" });
+    expect(await differences(tenant)).toEqual([]);
+  });
+
+  it("goes on where time was up", async () => {
+    const { tenant, snapshot, late } = await lived();
+    await stream.lose(newer, NOW, async () => {
+      await stream.putBack(snapshot);
+      await stream.seal(newer.plan, SEAL);
+      let [fromMs, calls] = [gap.fromMs, 0];
+      while (fromMs < gap.toMs) {
+        const { nextMs } = await replayGap(gapPorts(tenant), { ...gap, fromMs }, () => true);
+        expect(nextMs).toBeGreaterThan(fromMs);
+        fromMs = nextMs;
+        calls++;
+      }
+      // A part of six hours each.
+      expect(calls).toBe(8);
+    });
+    for (const event of late) stream.archived.set(stream.identityOf(tenant, event), { ...event, tenant });
+    expect(await differences(tenant)).toEqual([]);
+  });
+
+  it("is refused where the archive doesn't reach back either", async () => {
+    const tenant = `g${tenants++}`;
+    stream = await world.begin([tenant]);
+    const ports = { ...gapPorts(tenant), archiveFromMs: async () => SEAL + HOUR };
+    const begins = new Date(SEAL + HOUR).toISOString();
+    await expect(replayGap(ports, { ...gap, toMs: gap.fromMs }, () => false)).rejects.toMatchObject({
+      code: "recovery_incomplete",
+      message: `the archive of stream payments is kept since ${begins}, and events since ${new Date(SEAL).toISOString()} have to be replayed`,
+    });
+  });
+});
