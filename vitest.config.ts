@@ -1,7 +1,8 @@
 import { defineConfig } from "vitest/config";
 
-// Three projects by what they need. `unit` needs nothing and is the inner loop; `store` starts a real Valkey;
-// `system` deploys the app to a real emulator, so its files share one machine and run one at a time.
+// Four projects by what they need. `unit` needs nothing and is the inner loop; `store` starts a real Valkey;
+// `system` deploys the app to a real emulator, so its files share one machine and run one at a time. `kafka` starts a real Kafka, for which the
+// machine must have Java: it is no part of `make test`, but of `make test-kafka`.
 // Tests that load onnxruntime by themselves keep it from reporting, as adapters/model/open.ts does.
 const env = { ORT_DISABLE_TELEMETRY: "1" };
 
@@ -13,7 +14,7 @@ export default defineConfig({
           name: "unit",
           env,
           include: ["test/**/*.test.ts"],
-          exclude: ["test/**/*.store.test.ts", "test/**/*.system.test.ts"],
+          exclude: ["test/**/*.store.test.ts", "test/**/*.system.test.ts", "test/**/*.kafka.test.ts"],
           testTimeout: 60_000,
         },
       },
@@ -26,6 +27,15 @@ export default defineConfig({
           testTimeout: 300_000,
           hookTimeout: 600_000,
           fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: "kafka",
+          globalSetup: ["test/support/kafka-setup.ts"],
+          include: ["test/**/*.kafka.test.ts"],
+          testTimeout: 300_000,
+          hookTimeout: 600_000,
         },
       },
     ],
