@@ -27,7 +27,7 @@ export interface QuarantinedRecord extends Delivery {
   readonly field: string | null;
   /** The refusing error's message. */
   readonly message: string;
-  /** Schema fingerprint of the wire record in hex, when it has one. */
+  /** Schema fingerprint of the wire record in hex, or the id that a registry's framing names; null when it has neither. */
   readonly fingerprint: string | null;
   /** The record as delivered; of a KPL-aggregated record, the one sub-record (or all of it, when it does not open). */
   readonly bytes: Uint8Array;

@@ -107,6 +107,12 @@ export class BoundedTap {
     return this.buf.subarray(from, this.pos);
   }
 
+  readFixed(length: number): Buffer {
+    const from = this.pos;
+    this.skipFixed(length);
+    return this.buf.subarray(from, this.pos);
+  }
+
   // A resolver skips what a reader has dropped.
   skipLong(): void {
     this.readLong();
@@ -124,6 +130,10 @@ export class BoundedTap {
   }
   skipBoolean(): void {
     this.readBoolean();
+  }
+  skipFixed(length: number): void {
+    this.pos += length;
+    this.mustBeInside();
   }
   skipString(): void {
     this.readBytes();
@@ -159,3 +169,24 @@ export class BoundedTap {
 }
 
 const REPAIR = "encode the record with an Avro library, from the schema whose fingerprint it carries";
+
+/**
+ * A tap that only goes forward. Arrays and maps may be written in blocks that say how many bytes they take, and avsc skips such a
+ * block by adding that to the position: a negative one would bring it back to where it was, for ever. Contracts have none to skip.
+ */
+export function forwardTap(): BoundedTap {
+  const tap = new BoundedTap();
+  let at = 0;
+  Object.defineProperty(tap, "pos", {
+    get: () => at,
+    set(next: number) {
+      if (!(next >= at)) throw new RecordError("avro_invalid", "a block has a negative length", { repair: REPAIR });
+      at = next;
+    },
+  });
+  tap.reset = (bytes, start) => {
+    tap.buf = bytes;
+    at = start;
+  };
+  return tap;
+}

@@ -2,7 +2,7 @@
  * Whether a reader with one schema can read what another wrote, by the Avro specification's "Schema Resolution", narrowed to
  * what contracts use: records of scalars, maps of strings, and unions with null. Pure.
  */
-import type { RecordSchema, SchemaField } from "./fingerprint.ts";
+import { fullNameOf, type RecordSchema, type SchemaField } from "./fingerprint.ts";
 
 /** What a change of a contract must keep working; transitive modes compare with every shipped version, not just the last. */
 export const COMPATIBILITY_MODES = [
@@ -91,9 +91,37 @@ function forward(field: string, revision: number): Wording {
   };
 }
 
-function unreadable(reader: RecordSchema, writer: RecordSchema, word: (field: string) => Wording): Incompatibility[] {
-  if (reader.name !== writer.name || reader.namespace !== writer.namespace) {
-    const [a, b] = [writer, reader].map(({ namespace, name }) => (namespace ? `${namespace}.${name}` : name));
+/**
+ * What keeps a contract from reading what another system's schema writes. A schema without logical types may mean anything by
+ * its longs, also what the contract means; one that names another is believed.
+ * @param writer of the contract's record
+ */
+export function unreadableBy(contract: RecordSchema, writer: RecordSchema, id: string): Incompatibility[] {
+  const word = (field: string): Wording => ({
+    absent: () => ({
+      code: "field_without_default",
+      field,
+      message: `schema ${id} lacks field ${field}, for which the contract has no default`,
+      repair: `write ${field}, as the contract has it`,
+    }),
+    changed: (written, read) => ({
+      code: "type_changed",
+      field,
+      message: `schema ${id} writes field ${field} as ${written}, which cannot be read as ${read}`,
+      repair: `write ${field} as ${read}`,
+    }),
+  });
+  return unreadable(contract, writer, word, true);
+}
+
+function unreadable(
+  reader: RecordSchema,
+  writer: RecordSchema,
+  word: (field: string) => Wording,
+  unmarked = false,
+): Incompatibility[] {
+  const [a, b] = [fullNameOf(writer), fullNameOf(reader)];
+  if (a !== b) {
     return [
       {
         code: "record_renamed",
@@ -105,7 +133,7 @@ function unreadable(reader: RecordSchema, writer: RecordSchema, word: (field: st
   return reader.fields.flatMap((field) => {
     const written = fieldNamed(writer, field.name);
     if (written === undefined) return field.default === undefined ? [word(field.name).absent()] : [];
-    if (reads(field.type, written.type)) return [];
+    if (reads(field.type, written.type, unmarked)) return [];
     return [word(field.name).changed(describe(written.type), describe(field.type))];
   });
 }
@@ -138,13 +166,17 @@ const PROMOTIONS: Readonly<Record<string, readonly string[]>> = {
   float: ["double"],
 };
 
-/** Whether a reader's type takes everything that a writer's type can hold. */
-function reads(reader: unknown, writer: unknown): boolean {
-  if (Array.isArray(writer)) return writer.every((branch) => reads(reader, branch));
-  if (Array.isArray(reader)) return reader.some((branch) => reads(branch, writer));
-  if (logicalType(reader) !== logicalType(writer)) return false;
+/**
+ * Whether a reader's type takes everything that a writer's type can hold.
+ * @param unmarked takes a writer's type without a logical one for the reader's
+ */
+function reads(reader: unknown, writer: unknown, unmarked: boolean): boolean {
+  if (Array.isArray(writer)) return writer.every((branch) => reads(reader, branch, unmarked));
+  if (Array.isArray(reader)) return reader.some((branch) => reads(branch, writer, unmarked));
+  const [meant, written] = [logicalType(reader), logicalType(writer)];
+  if (meant !== written && !(unmarked && written === undefined)) return false;
   const [r, w] = [baseType(reader), baseType(writer)];
-  if (r === "map" && w === "map") return reads((reader as Mapped).values, (writer as Mapped).values);
+  if (r === "map" && w === "map") return reads((reader as Mapped).values, (writer as Mapped).values, unmarked);
   return r === w || (PROMOTIONS[w]?.includes(r) ?? false);
 }
 

@@ -29,6 +29,14 @@ interface Version {
   readonly reader: TapReader;
 }
 
+/** Whatever reads events from bytes. */
+export interface EventReader {
+  /** To be awaited before `decode` of these records, where anything has to be fetched for it. @throws InfrastructureError */
+  learn?(records: readonly Uint8Array[]): Promise<void>;
+  /** @throws RecordError */
+  decode(record: Uint8Array): DecodedEvent;
+}
+
 const MAGIC = 0x01c3; // C3 01, read little-endian
 const HEADER_BYTES = 10;
 
@@ -41,11 +49,13 @@ const codecs = new Map<string, EventCodec>();
  * Events of one contract in Avro single-object encoding: `C3 01`, the writer schema's fingerprint (little-endian), body.
  * Writes the newest schema and reads every one ever shipped, resolved to the newest.
  */
-export class EventCodec {
+export class EventCodec implements EventReader {
   readonly contract: Contract;
+  /** The newest, which is written. */
+  readonly schema: RecordSchema;
   /** Fingerprint of the schema that is written, 16 hex digits. */
   readonly fingerprint: string;
-  private readonly type: avro.Type;
+  readonly type: avro.Type;
   private readonly header: Buffer;
   private readonly newest: Version;
   private readonly older: readonly Version[];
@@ -75,6 +85,7 @@ export class EventCodec {
     }
     this.contract = contracts[name];
     this.fingerprint = last.fingerprint;
+    this.schema = last.schema;
     this.type = parseSchema(last.schema);
     this.header = Buffer.concat([Buffer.from([0xc3, 0x01]), Buffer.from(last.fingerprint, "hex").reverse()]);
     this.newest = version(last.fingerprint, this.type as unknown as TapReader);
@@ -111,20 +122,8 @@ export class EventCodec {
   decode(record: Uint8Array): DecodedEvent {
     const bytes = asBuffer(record);
     if (bytes.length < HEADER_BYTES || bytes.readUInt16LE(0) !== MAGIC) throw notSingleObject(bytes);
-    const written = this.versionOf(bytes);
-    tap.reset(bytes, HEADER_BYTES);
-    let fields: EventFields;
-    try {
-      fields = written.reader._read(tap) as EventFields;
-    } catch (cause) {
-      throw decodeError(cause);
-    }
-    if (tap.pos !== bytes.length) {
-      throw new RecordError("avro_trailing", `${bytes.length - tap.pos} bytes follow the end of the record`, {
-        repair: "send one event in each record, or aggregate several in the KPL format",
-      });
-    }
-    return { fields, fingerprint: written.fingerprint };
+    const { fingerprint, reader } = this.versionOf(bytes);
+    return { fields: readBody(reader, tap, bytes, HEADER_BYTES), fingerprint };
   }
 
   /**
@@ -146,6 +145,26 @@ export class EventCodec {
         "deploy the version that knows the schema (freshet schemas release), then replay; or send to the stream it belongs to",
     });
   }
+}
+
+/**
+ * The fields of an Avro body that ends where the bytes end.
+ * @throws RecordError `avro_truncated`, `avro_trailing`, `precision_loss`, `avro_invalid`
+ */
+export function readBody(reader: TapReader, over: BoundedTap, bytes: Buffer, from: number): EventFields {
+  over.reset(bytes, from);
+  let fields: EventFields;
+  try {
+    fields = reader._read(over) as EventFields;
+  } catch (cause) {
+    throw decodeError(cause);
+  }
+  if (over.pos !== bytes.length) {
+    throw new RecordError("avro_trailing", `${bytes.length - over.pos} bytes follow the end of the record`, {
+      repair: "send one event in each record, or aggregate several in the KPL format",
+    });
+  }
+  return fields;
 }
 
 /** The same bytes; Lambda and the SDK give one or the other. */
@@ -172,7 +191,8 @@ function notSingleObject(bytes: Buffer): RecordError {
     "not_single_object",
     `the record has ${bytes.length} bytes and starts with ${given}; an event starts with c301 and a schema fingerprint`,
     {
-      repair: "use Avro single-object encoding: C3 01, the CRC-64-AVRO fingerprint little-endian, then the body",
+      repair:
+        "use Avro single-object encoding: C3 01, the CRC-64-AVRO fingerprint little-endian, then the body; for a schema registry's framing, deploy with that registry",
     },
   );
 }

@@ -16,6 +16,11 @@ export interface SchemaField {
   readonly doc?: string;
 }
 
+/** `freshet.v1.Transaction`, whether a schema says it in one part or in two. */
+export function fullNameOf({ namespace, name }: Pick<RecordSchema, "namespace" | "name">): string {
+  return namespace && !name.includes(".") ? `${namespace}.${name}` : name;
+}
+
 /** Unions are read as bare values, and records carry no methods: fields are all there is. */
 export function parseSchema(schema: RecordSchema): avro.Type {
   return avro.Type.forSchema(

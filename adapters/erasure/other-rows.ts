@@ -1,6 +1,7 @@
 /** What else holds rows of an entity: pushed values, the inference log, the quarantine. Each row is kept whole or goes. */
 import type { ErasedEntity } from "../../core/erasure.ts";
 import type { Plan } from "../../core/plan.ts";
+import { bodyOf, framingOf } from "../avro/framing.ts";
 import { encodeInferenceLog, inferenceLine, readInferenceLog } from "../inference-log-format.ts";
 import { compressedValues, readValues, valuesLines } from "../values-format.ts";
 import type { Rewritten } from "./rewrite.ts";
@@ -45,11 +46,25 @@ export async function eraseScores(body: Buffer, terms: ScoresTerms): Promise<Rew
 }
 
 /** Where a record's bytes name one of the ids as Avro writes a text, or as JSON does: what cannot be decoded is looked for by its bytes. */
-export function bytesName(bytes: Buffer, ids: readonly string[]): boolean {
+export function bytesName(given: Buffer, ids: readonly string[]): boolean {
+  const bytes = plainBytes(given);
   return ids.some((id) => {
     const text = Buffer.from(id);
     return bytes.includes(Buffer.concat([avroLength(text.length), text])) || bytes.includes(JSON.stringify(id));
   });
+}
+
+/** One at a time, and also those that were refused for their size. */
+const MAX_HIDDEN_BYTES = 64 * 1024 * 1024;
+
+/** What a compressed framing hides. What does not open is looked at as it is. */
+function plainBytes(bytes: Buffer): Buffer {
+  try {
+    const framed = framingOf(bytes);
+    return framed?.compressed ? bodyOf(bytes, framed, MAX_HIDDEN_BYTES) : bytes;
+  } catch {
+    return bytes;
+  }
 }
 
 /** Zigzag varint, as before an Avro string. */

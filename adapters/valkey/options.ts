@@ -1,8 +1,8 @@
 /** How to reach Valkey, from the environment that the online store's construct sets. */
-import { createHash, createHmac } from "node:crypto";
 import { defaultProvider } from "@aws-sdk/credential-provider-node";
 import { SignatureV4 } from "@smithy/signature-v4";
 import { optionalEnvironment, requireEnvironment } from "../../functions/shared/environment.ts";
+import { SignerHash } from "../signer-hash.ts";
 import type { ValkeyOptions } from "./connection.ts";
 
 export function valkeyOptionsFromEnvironment(): ValkeyOptions {
@@ -16,27 +16,6 @@ export function valkeyOptionsFromEnvironment(): ValkeyOptions {
   };
 }
 
-/** SHA-256 in the form that the signer wants. */
-class Sha256 {
-  private readonly digester;
-  constructor(secret?: string | ArrayBuffer | ArrayBufferView) {
-    this.digester = secret === undefined ? createHash("sha256") : createHmac("sha256", asBytes(secret));
-  }
-  update(data: string | ArrayBuffer | ArrayBufferView): void {
-    this.digester.update(asBytes(data));
-  }
-  async digest(): Promise<Uint8Array> {
-    return this.digester.digest();
-  }
-  reset(): void {}
-}
-const asBytes = (data: string | ArrayBuffer | ArrayBufferView): Uint8Array =>
-  typeof data === "string"
-    ? Buffer.from(data)
-    : ArrayBuffer.isView(data)
-      ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
-      : new Uint8Array(data);
-
 /**
  * The password of an ElastiCache user with IAM authentication: a signed URL without its scheme, made here without any call,
  * valid for 15 minutes for new connections (ElastiCache guide, "Authenticating with IAM").
@@ -46,7 +25,7 @@ async function iamToken(user: string, cacheName: string): Promise<string> {
     service: "elasticache",
     region: process.env["AWS_REGION"] ?? "us-east-1",
     credentials: defaultProvider(),
-    sha256: Sha256,
+    sha256: SignerHash,
   });
   const signed = await signer.presign(
     {

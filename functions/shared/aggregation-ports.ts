@@ -2,7 +2,6 @@
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { S3Client } from "@aws-sdk/client-s3";
 import { ArchiveWriter } from "../../adapters/archive.ts";
-import { EventCodec } from "../../adapters/avro/event-codec.ts";
 import { ControlTable } from "../../adapters/control-table.ts";
 import { DURABLE_CLIENT } from "../../adapters/durable-call.ts";
 import { LateQueue } from "../../adapters/late-queue.ts";
@@ -19,6 +18,7 @@ import { lock, plan } from "../../features/plan.ts";
 import type { AggregationPorts } from "./aggregation.ts";
 import { currentEpoch } from "./current-store.ts";
 import { requireEnvironment } from "./environment.ts";
+import { eventReaders } from "./schema-registry.ts";
 
 export interface AggregationClients {
   readonly connection: ValkeyConnection;
@@ -39,6 +39,7 @@ export function aggregationClients(): AggregationClients {
   const controlTable = new ControlTable({ table: requireEnvironment("controlTable"), dynamodb });
   const watermark = new Watermark(connection);
   const archive = new ArchiveWriter({ bucket: requireEnvironment("archiveBucket"), s3 });
+  const readerOf = eventReaders({ bucket: requireEnvironment("archiveBucket"), s3 });
   const quarantine = new QuarantineWriter({
     bucket: requireEnvironment("quarantineBucket"),
     table: requireEnvironment("quarantineTable"),
@@ -61,7 +62,7 @@ export function aggregationClients(): AggregationClients {
         packer = new RecordPacker(plan, stream.name);
         packers.set(stream.name, packer);
       }
-      const codec = EventCodec.for(stream.contract);
+      const codec = readerOf(stream.contract);
       return { plan, stream, codec, packer, applier, watermark, archive, quarantine, late };
     },
   };

@@ -3,7 +3,7 @@
  * durable, clear the registration, acknowledge. Any infrastructure failure stops it before the acknowledgement.
  */
 import type { ArchiveRow, ArchiveWriter } from "../../adapters/archive.ts";
-import { type EventCodec, isHeartbeat } from "../../adapters/avro/event-codec.ts";
+import { type EventReader, isHeartbeat } from "../../adapters/avro/event-codec.ts";
 import { deaggregate } from "../../adapters/kpl.ts";
 import type { LateItem, LateQueue } from "../../adapters/late-queue.ts";
 import type { QuarantineWriter } from "../../adapters/quarantine.ts";
@@ -42,7 +42,7 @@ export interface Again {
 export interface AggregationPorts {
   readonly plan: Plan;
   readonly stream: Stream;
-  readonly codec: EventCodec;
+  readonly codec: EventReader;
   readonly packer: RecordPacker;
   readonly applier: StoreApplier;
   readonly watermark: Watermark;
@@ -84,8 +84,12 @@ export async function aggregateBatch(
 ): Promise<BatchResult> {
   const { stream, watermark } = ports;
   const span = spanOf(again?.registeredAs ?? shard, records);
-  const { candidates, refused } = decodeBatch(ports, shard, records);
   const protectedMs = again === null ? span.firstArrivalMs - stream.allowedLatenessMs : Number.POSITIVE_INFINITY;
+  const { candidates, refused } = await decodeBatch(ports, shard, records).catch(async (error) => {
+    // Nobody knows yet what these are: other batches of the shard may go on, the seal may not pass these.
+    if (again === null) await watermark.register(stream.name, span, [], protectedMs);
+    throw error;
+  });
   const stamp = await watermark.register(stream.name, span, lateStarts(stream, candidates, protectedMs), protectedMs);
   const { fates, nowMs, failover, refusedLater } = await applyCandidates(ports, shard, candidates);
   refused.push(...refusedLater);
@@ -157,7 +161,7 @@ export async function replayBatch(
   shard: string,
   records: readonly StreamRecord[],
 ): Promise<number> {
-  const { candidates } = decodeBatch(ports, shard, records);
+  const { candidates } = await decodeBatch(ports, shard, records);
   const { fates } = await applyCandidates(ports, shard, candidates);
   const rows = candidates.flatMap((candidate, i) => {
     const own = fates[i] ?? [];
@@ -188,35 +192,44 @@ export function lateStarts(
 }
 
 /** Decodes and checks every event. Whatever one record does wrong stays with that record. */
-function decodeBatch(ports: AggregationPorts, shard: string, records: readonly StreamRecord[]) {
+async function decodeBatch(ports: AggregationPorts, shard: string, records: readonly StreamRecord[]) {
+  const { opened, refused } = open(ports.stream, shard, records);
+  await ports.codec.learn?.(opened.map(({ bytes }) => bytes));
   const candidates: Candidate[] = [];
+  for (const { record, subSequence, bytes } of opened) {
+    let fields: Record<string, unknown> | null = null;
+    try {
+      fields = ports.codec.decode(bytes).fields as Record<string, unknown>;
+      const checked = checkEvent(ports.stream, fields, record.arrivalMs);
+      const { tenant, eventId, eventTimeMs } = checked;
+      const prepared = ports.packer.prepare(tenant, eventId, eventTimeMs, fields);
+      candidates.push({ record, subSequence, bytes, tenant, eventId, eventTimeMs, fields, prepared });
+    } catch (error) {
+      if (error instanceof InfrastructureError) throw error;
+      refused.push(refuse(ports.stream, shard, record, subSequence, bytes, fields, error));
+    }
+  }
+  return { candidates, refused };
+}
+
+/** Single events, out of the records that hold several; heartbeats are none. */
+function open(stream: Stream, shard: string, records: readonly StreamRecord[]) {
+  const opened: Pick<Candidate, "record" | "subSequence" | "bytes">[] = [];
   const refused: Refused[] = [];
   for (const record of records) {
-    let parts: readonly Uint8Array[];
+    const from = record.subSequence ?? 0;
+    let parts: readonly Buffer[];
     try {
       parts = deaggregate(record.bytes) ?? [record.bytes];
     } catch (error) {
-      refused.push(refuse(ports.stream, shard, record, record.subSequence ?? 0, record.bytes, null, error));
+      refused.push(refuse(stream, shard, record, from, record.bytes, null, error));
       continue;
     }
-    parts.forEach((part, i) => {
-      const subSequence = (record.subSequence ?? 0) + i;
-      const bytes = part as Buffer;
-      if (isHeartbeat(bytes)) return;
-      let fields: Record<string, unknown> | null = null;
-      try {
-        fields = ports.codec.decode(bytes).fields as Record<string, unknown>;
-        const checked = checkEvent(ports.stream, fields, record.arrivalMs);
-        const { tenant, eventId, eventTimeMs } = checked;
-        const prepared = ports.packer.prepare(tenant, eventId, eventTimeMs, fields);
-        candidates.push({ record, subSequence, bytes, tenant, eventId, eventTimeMs, fields, prepared });
-      } catch (error) {
-        if (error instanceof InfrastructureError) throw error;
-        refused.push(refuse(ports.stream, shard, record, subSequence, bytes, fields, error));
-      }
+    parts.forEach((bytes, i) => {
+      if (!isHeartbeat(bytes)) opened.push({ record, subSequence: from + i, bytes });
     });
   }
-  return { candidates, refused };
+  return { opened, refused };
 }
 
 /** Whatever the store's function throws over is set aside; a null in `fates` stands for it. */

@@ -52,6 +52,12 @@ export const ENVIRONMENT = {
   limits: "FRESHET_LIMITS",
   /** JSON object: keys of API Gateway's usage plans, of tenants that have one of their own, and those that others share. */
   usageKeys: "FRESHET_USAGE_KEYS",
+  /** Where schemas are that records name by a registry's id: an address of Confluent's API, or `glue:<registry>`; not set for none. */
+  schemaRegistry: "FRESHET_SCHEMA_REGISTRY",
+  /** ARN of the secret with the registry's `username` and `password`, or `token`, as JSON. */
+  schemaRegistrySecret: "FRESHET_SCHEMA_REGISTRY_SECRET",
+  /** The same JSON itself, where there is no secret store: on a laptop. */
+  schemaRegistryCredentials: "FRESHET_SCHEMA_REGISTRY_CREDENTIALS",
   /** JSON object: stream name in the plan to name of the Kinesis stream. */
   streams: "FRESHET_STREAMS",
 } as const;

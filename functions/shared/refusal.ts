@@ -1,5 +1,6 @@
 /** What is kept of a record that can never become right by trying again: an item of the quarantine, and an archive row that says so. */
 import type { ArchiveRow } from "../../adapters/archive.ts";
+import { framingOf } from "../../adapters/avro/framing.ts";
 import type { QuarantinedRecord } from "../../adapters/quarantine.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Stream } from "../../core/plan.ts";
@@ -29,7 +30,6 @@ export function refuse(
   const delivery = { stream: stream.name, arrivalMs, shard, sequence, subSequence };
   const eventId = fields?.[stream.eventId];
   const eventTimeMs = fields?.[stream.eventTime];
-  const singleObject = bytes.length >= 10 && bytes[0] === 0xc3 && bytes[1] === 0x01;
   return {
     quarantined: {
       ...delivery,
@@ -37,7 +37,7 @@ export function refuse(
       reason,
       field: known ? (error.field ?? null) : null,
       message: known ? error.message : "an unexpected error; the function's log has it",
-      fingerprint: singleObject ? Buffer.from(bytes.subarray(2, 10)).toString("hex") : null,
+      fingerprint: schemaNamedBy(bytes),
       bytes,
     },
     row: {
@@ -51,4 +51,10 @@ export function refuse(
       reason,
     },
   };
+}
+
+/** The fingerprint of our own framing as it lies there, the id of a registry's; null where there is neither. */
+function schemaNamedBy(bytes: Uint8Array): string | null {
+  const singleObject = bytes.length >= 10 && bytes[0] === 0xc3 && bytes[1] === 0x01;
+  return singleObject ? Buffer.from(bytes.subarray(2, 10)).toString("hex") : (framingOf(bytes)?.id ?? null);
 }
