@@ -1,24 +1,18 @@
 /**
  * Batches that Lambda's mapping gave up: it leaves one object for each in S3, the records themselves included. They are
- * delivered again from there. Objects are named `aws/lambda/<mapping>/<shard>/<day>/…`, which is Lambda's choice.
+ * delivered again from there. Objects are named `aws/lambda/<mapping>/…`, which is Lambda's choice.
  *
  * How often one was tried is in the quarantine's index table: pk `_failed-batches` (no key part looks so), sk the object's key.
  */
 import { type DynamoDBClient, PutItemCommand, QueryCommand } from "@aws-sdk/client-dynamodb";
 import { DeleteObjectCommand, GetObjectCommand, NoSuchKey, type S3Client } from "@aws-sdk/client-s3";
 import { RecordError } from "../core/errors.ts";
+import { type DeliveredRun, deliveredRuns } from "./delivery.ts";
 import { durably } from "./durable-call.ts";
 import { listObjects } from "./object-list.ts";
 
 const PREFIX = "aws/lambda/";
 const PARTITION = "_failed-batches";
-
-export interface FailedBatch {
-  readonly streamArn: string;
-  readonly shard: string;
-  /** In order, at least one. */
-  readonly records: readonly { readonly sequence: string; readonly arrivalMs: number; readonly bytes: Buffer }[];
-}
 
 export interface Attempts {
   readonly attempts: number;
@@ -56,7 +50,7 @@ export class FailedBatches {
   }
 
   /** @returns null when another run has removed it. @throws RecordError `failed_batch_invalid` when it is not what Lambda writes */
-  async read(key: string): Promise<FailedBatch | null> {
+  async read(key: string): Promise<DeliveredRun[] | null> {
     const text = await this.#call(`reading failed batch ${key}`, async () => {
       try {
         const { Body } = await this.#s3.send(new GetObjectCommand({ Bucket: this.#bucket, Key: key }));
@@ -66,7 +60,7 @@ export class FailedBatches {
         throw error;
       }
     });
-    return text === null ? null : parseFailedBatch(text);
+    return text === null ? null : parseFailedBatch(text, Date.now());
   }
 
   async remove(key: string): Promise<void> {
@@ -128,43 +122,26 @@ export class FailedBatches {
 }
 
 /**
- * The invocation record that Lambda writes for a Kinesis mapping: the event of the invocation is its member `payload`, as text.
- * @throws RecordError `failed_batch_invalid`; never quotes what the object holds
+ * The invocation record that Lambda writes: the event of the invocation is its member `payload`, as text.
+ * @param nowMs for records that have no arrival of their own
+ * @throws RecordError `failed_batch_invalid`, `delivery_invalid`; never quotes what the object holds
  */
-export function parseFailedBatch(text: string): FailedBatch {
+export function parseFailedBatch(text: string, nowMs: number): DeliveredRun[] {
   const record = jsonOf(text, "the object");
   const payload = (record as { payload?: unknown } | null)?.payload;
-  const event = typeof payload === "string" ? jsonOf(payload, "its payload") : payload;
-  const given = (event as { Records?: unknown } | null | undefined)?.Records;
-  if (!Array.isArray(given) || given.length === 0) throw invalid("its payload has no records");
-  const records = given.map((one, i) => {
-    const { sequenceNumber, approximateArrivalTimestamp, data } = one?.kinesis ?? {};
-    const arrivalMs = Math.round(approximateArrivalTimestamp * 1000);
-    if (typeof sequenceNumber !== "string" || typeof data !== "string" || !Number.isSafeInteger(arrivalMs)) {
-      throw invalid(`record ${i} is none of Kinesis`);
-    }
-    return { sequence: sequenceNumber, arrivalMs, bytes: Buffer.from(data, "base64") };
-  });
-  const { eventSourceARN, eventID } = given[0];
-  if (typeof eventSourceARN !== "string" || typeof eventID !== "string" || !eventID.includes(":")) {
-    throw invalid("its records do not name stream and shard");
-  }
-  const shard = eventID.slice(0, eventID.lastIndexOf(":"));
-  if (given.some((one) => one.eventSourceARN !== eventSourceARN || !one.eventID?.startsWith(`${shard}:`))) {
-    throw invalid("its records are of several shards");
-  }
-  return { streamArn: eventSourceARN, shard, records };
+  return deliveredRuns(typeof payload === "string" ? jsonOf(payload, "its payload") : payload, nowMs);
 }
 
 function jsonOf(text: string, what: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    throw invalid(`${what} is no JSON`);
+    throw new RecordError(
+      "failed_batch_invalid",
+      `a failed batch is an invocation record of Lambda: ${what} is no JSON`,
+      {
+        repair: "look at the object; if it is not Lambda's, remove it",
+      },
+    );
   }
 }
-
-const invalid = (why: string): RecordError =>
-  new RecordError("failed_batch_invalid", `a failed batch is an invocation record of Lambda: ${why}`, {
-    repair: "look at the object; if it is not Lambda's, remove it",
-  });

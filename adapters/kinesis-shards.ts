@@ -7,19 +7,9 @@ import {
   type Shard,
 } from "@aws-sdk/client-kinesis";
 import { InfrastructureError } from "../core/errors.ts";
+import type { ListedShard } from "./broker.ts";
 
-export interface ListedShard {
-  readonly id: string;
-  /** One after a split, two after a merge; parents that have expired are named all the same. */
-  readonly parents: readonly string[];
-  /** No record will be added; its last ones may still be unread. */
-  readonly closed: boolean;
-  /** Decimal; a record with this explicit hash key lands on the shard while it is open. */
-  readonly startingHashKey: string;
-}
-
-export interface ListedStream {
-  readonly arn: string;
+interface ListedStream {
   /** Records are kept for this long. */
   readonly retentionMs: number;
   readonly createdAtMs: number;
@@ -33,7 +23,7 @@ const MAX_ROUNDS = 4;
 /** Throws what the SDK throws. @param stream the Kinesis name */
 export async function listStream(client: Pick<KinesisClient, "send">, stream: string): Promise<ListedStream> {
   const summary = await client.send(new DescribeStreamSummaryCommand({ StreamName: stream }));
-  const { StreamARN, RetentionPeriodHours, StreamCreationTimestamp } = summary.StreamDescriptionSummary!;
+  const { RetentionPeriodHours, StreamCreationTimestamp } = summary.StreamDescriptionSummary!;
   const shards: ListedShard[] = [];
   let token: string | undefined;
   do {
@@ -45,7 +35,6 @@ export async function listStream(client: Pick<KinesisClient, "send">, stream: st
     token = page.NextToken;
   } while (token !== undefined);
   return {
-    arn: StreamARN!,
     retentionMs: RetentionPeriodHours! * 3_600_000,
     createdAtMs: StreamCreationTimestamp!.getTime(),
     shards,

@@ -20,17 +20,12 @@ export interface GapSource {
 export class ArchiveGapReplay {
   private readonly source: GapSource;
   private readonly stream: string;
-  private readonly retentionMs: number;
   /** Event time before which all is there, or comes from the broker. */
   private doneMs: number;
 
-  constructor(
-    source: GapSource,
-    of: { readonly stream: string; readonly sealMs: number; readonly retentionMs: number },
-  ) {
+  constructor(source: GapSource, of: { readonly stream: string; readonly sealMs: number }) {
     this.source = source;
     this.stream = of.stream;
-    this.retentionMs = of.retentionMs;
     this.doneMs = of.sealMs;
   }
 
@@ -39,12 +34,16 @@ export class ArchiveGapReplay {
     await this.call(this.doneMs);
   }
 
-  /** All that the broker may have lost by now. @returns events that were missing, and rows that were read */
-  async run(): Promise<{ readonly records: number; readonly applied: number }> {
+  /**
+   * All that the broker may have lost.
+   * @param heldSinceMs arrivals before it
+   * @returns events that were missing, and rows that were read
+   */
+  async run(heldSinceMs: number): Promise<{ readonly records: number; readonly applied: number }> {
     const { clock, progress } = this.source;
     let [records, applied] = [0, 0];
     for (;;) {
-      const toMs = Math.min(clock(), clock() - this.retentionMs + OVERLAP_MS);
+      const toMs = Math.min(clock(), heldSinceMs + OVERLAP_MS);
       if (this.doneMs >= toMs) return { records, applied };
       const report = await this.call(toMs);
       this.doneMs = report.nextMs;

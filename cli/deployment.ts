@@ -4,6 +4,7 @@
  */
 import { CloudFormationClient, DescribeStacksCommand, type Stack } from "@aws-sdk/client-cloudformation";
 import { Option } from "commander";
+import type { BrokerSettings, KafkaSettings } from "../adapters/open-broker.ts";
 import { FreshetError } from "../core/errors.ts";
 import { checkLimits, type Limits } from "../functions/api/tenants.ts";
 import { clientConfig } from "../local/deploy.ts";
@@ -12,6 +13,9 @@ import { requireRunning } from "./running.ts";
 
 /** Stacks of `lib/app.ts` that have outputs for operators. */
 const STACKS = ["streams", "storage", "aggregation", "serving"] as const;
+
+/** A shard's readers share its five calls a second. */
+const MAX_ATTEMPTS = 10;
 
 /** Settings of every AWS client; empty for those of the user's environment. */
 export type ClientConfig = Partial<ReturnType<typeof clientConfig>>;
@@ -43,8 +47,9 @@ export interface OperatedDeployment {
   readonly apiUrl: string;
   /** Of a tenant without limits of its own. */
   readonly limits: Limits;
-  /** Stream name in the plan to name of the Kinesis stream. */
+  /** Stream name in the plan to its name at the broker. */
   readonly streams: Readonly<Record<string, string>>;
+  readonly broker: BrokerSettings;
 }
 
 export interface StageOption {
@@ -82,6 +87,7 @@ export async function readDeployment(stage: string, config: ClientConfig): Promi
     };
     // arn:aws:cloudformation:<region>:<account>:stack/…
     const [, , , region, account] = (stacks[0].StackId ?? "").split(":");
+    const kafka = outputs.get("Broker");
     return {
       stage,
       place: `${region}, account ${account}`,
@@ -108,6 +114,10 @@ export async function readDeployment(stage: string, config: ClientConfig): Promi
       apiUrl: output("ApiUrl"),
       limits: checkLimits(JSON.parse(output("TenantLimits"))),
       streams: JSON.parse(output("Streams")),
+      broker:
+        kafka === undefined
+          ? { kind: "kinesis", client: { ...config, maxAttempts: MAX_ATTEMPTS } }
+          : { ...(JSON.parse(kafka) as Omit<KafkaSettings, "region">), region },
     };
   } finally {
     client.destroy();

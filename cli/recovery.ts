@@ -3,9 +3,8 @@
  * here; the store, which on AWS nobody outside its VPC can reach, is changed by the restore, the control and the aggregate function.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { KinesisClient, KinesisClientConfig } from "@aws-sdk/client-kinesis";
-import { createKinesisClient } from "../adapters/kinesis-client.ts";
-import { type ListedStream, listStream } from "../adapters/kinesis-shards.ts";
+import type { Broker, ListedStream, ShardRecord } from "../adapters/broker.ts";
+import { openBroker } from "../adapters/open-broker.ts";
 import { FreshetError } from "../core/errors.ts";
 import type { ReplayEvent } from "../functions/aggregate.ts";
 import type { BuildEvent } from "../functions/build.ts";
@@ -19,7 +18,6 @@ import type { RestoreReport, RestoreRequest } from "../functions/shared/restore-
 import { ArchiveGapReplay } from "./archive-gap.ts";
 import type { OperatedDeployment } from "./deployment.ts";
 import { type Functions, openFunctions } from "./invoke.ts";
-import { readShard, type ShardRecord } from "./shard-reader.ts";
 import { chooseRound, listRounds, loadSnapshot } from "./snapshot-restore.ts";
 import { formatTable } from "./table.ts";
 
@@ -27,8 +25,6 @@ import { formatTable } from "./table.ts";
 const AHEAD_MS = 60_000;
 /** Shards read at once: each gives 2 MB/s at most, and the functions share the store with the stream's own batches. */
 const SHARDS_AT_ONCE = 8;
-/** A shard's readers share its five calls a second. */
-const MAX_ATTEMPTS = 10;
 const WAIT_MS = 5_000;
 /** A store that fails over during one replay after the other needs somebody to look at it. */
 const ROUNDS = 3;
@@ -89,7 +85,7 @@ export function restore(
 interface Ports {
   readonly deployment: OperatedDeployment;
   readonly functions: Functions;
-  readonly kinesis: KinesisClient;
+  readonly broker: Broker;
   readonly control: (event: ControlEvent) => Promise<ControlReport>;
   readonly progress: (message: string) => void;
 }
@@ -101,16 +97,13 @@ async function withPorts(
   once: (ports: Ports) => Promise<Recovery>,
 ): Promise<Recovery> {
   const functions = openFunctions(deployment);
-  const kinesis = createKinesisClient({
-    ...(deployment.clientConfig as KinesisClientConfig),
-    maxAttempts: MAX_ATTEMPTS,
-  });
+  const broker = await openBroker(deployment.broker);
   const control = (event: ControlEvent) => functions.invoke<ControlReport>(deployment.controlFunction, event);
   let found: Recovery["found"] | null = null;
   const steps: RecoveryStep[] = [];
   try {
     for (let round = 1; ; round++) {
-      const result = await once({ deployment, functions, kinesis, control, progress });
+      const result = await once({ deployment, functions, broker, control, progress });
       found ??= result.found;
       steps.push(...result.steps);
       const overtaken = result.state === "failover" || result.state === "restoring";
@@ -119,7 +112,7 @@ async function withPorts(
     }
   } finally {
     functions.close();
-    kinesis.destroy();
+    await broker.close();
   }
 }
 
@@ -169,12 +162,12 @@ async function load(ports: Ports, request: RestoreRequest): Promise<RestoreRepor
   return report!;
 }
 
-async function streamsOf({ deployment, kinesis }: Ports) {
+async function streamsOf({ deployment, broker }: Ports) {
   return Promise.all(
-    Object.entries(deployment.streams).map(async ([name, kinesisName]) => ({
+    Object.entries(deployment.streams).map(async ([name, ofBroker]) => ({
       name,
-      kinesisName,
-      listed: await listStream(kinesis, kinesisName),
+      ofBroker,
+      listed: await broker.list(ofBroker),
     })),
   );
 }
@@ -189,27 +182,27 @@ async function replayAndOpen(
   sinceSeal: boolean,
   startedMs?: number,
 ): Promise<Recovery> {
-  const { control, functions, kinesis, deployment, progress } = ports;
+  const { control, functions, broker, deployment, progress } = ports;
   const { seals, runs } = await control({});
   // Before what is replayed: a store that was lost, or lacks a suffix, may have forgotten who is erased.
   const forgotten: EraseEvent = { kind: "replant" };
   await functions.invoke(deployment.eraseFunction, forgotten);
   const steps: RecoveryStep[] = [];
-  for (const { name, kinesisName, listed } of await streamsOf(ports)) {
+  for (const { name, ofBroker, listed } of await streamsOf(ports)) {
     const sealMs = seals[name];
     if (sinceSeal && sealMs === undefined) continue;
     const step = { stream: name, records: 0, applied: 0 };
     const gap = sinceSeal ? gapOf(ports, name, listed, sealMs) : null;
-    const fromArchive = async () => {
+    const fromArchive = async ({ heldSinceMs }: ListedStream) => {
       if (gap === null) return;
-      const { records, applied } = await gap.run();
+      const { records, applied } = await gap.run(heldSinceMs);
       step.records += records;
       step.applied += applied;
     };
-    await fromArchive();
+    await fromArchive(listed);
     await eachAtMost(SHARDS_AT_ONCE, listed.shards, async ({ id }) => {
-      for await (const records of readShard(kinesis, kinesisName, id, sinceSeal ? sealMs - AHEAD_MS : null)) {
-        const event = replayEvent(listed.arn, id, records);
+      for await (const records of broker.readShard(ofBroker, id, sinceSeal ? sealMs - AHEAD_MS : null)) {
+        const event = replayEvent(name, id, records);
         const { applied } = await functions.invoke<{ applied: number }>(deployment.aggregateFunction, event);
         step.records += records.length;
         step.applied += applied;
@@ -217,7 +210,7 @@ async function replayAndOpen(
       }
     });
     // What the broker has lost while it was read.
-    await fromArchive();
+    if (gap !== null) await fromArchive(await broker.list(ofBroker));
     steps.push(step);
   }
   const accepted = await control({ kind: "accept", runs });
@@ -234,12 +227,11 @@ async function replayAndOpen(
 function gapOf(
   ports: Ports,
   stream: string,
-  { createdAtMs, retentionMs }: ListedStream,
+  { heldSinceMs }: ListedStream,
   sealMs: number | undefined,
 ): ArchiveGapReplay | null {
-  const reachesMs = Date.now() - retentionMs;
-  if (sealMs === undefined || createdAtMs >= reachesMs || sealMs - AHEAD_MS >= reachesMs) return null;
-  return new ArchiveGapReplay({ ...ports, clock: Date.now }, { stream, sealMs, retentionMs });
+  if (sealMs === undefined || sealMs - AHEAD_MS >= heldSinceMs) return null;
+  return new ArchiveGapReplay({ ...ports, clock: Date.now }, { stream, sealMs });
 }
 
 /** What was done, for people. */
@@ -289,7 +281,7 @@ const unreadyOf = ({ unready }: ControlReport): string[] => unready.map(({ view 
 
 /** @throws FreshetError `recovery_incomplete` when a stream may no longer hold its first record */
 function assertWhole(streams: readonly ListedStream[]): void {
-  if (streams.every(({ createdAtMs, retentionMs }) => Date.now() - createdAtMs <= retentionMs)) return;
+  if (streams.every(({ heldSinceMs }) => heldSinceMs === Number.NEGATIVE_INFINITY)) return;
   throw new FreshetError(
     "recovery_incomplete",
     "the store is lost, and the broker no longer holds the streams from their beginning",
@@ -300,28 +292,14 @@ function assertWhole(streams: readonly ListedStream[]): void {
   );
 }
 
-/** As much of the mapping's form as the aggregate function reads. */
-type Replay = Pick<ReplayEvent, "replay"> & {
-  readonly Records: readonly {
-    readonly eventSourceARN: string;
-    readonly eventID: string;
-    readonly kinesis: Pick<
-      ReplayEvent["Records"][number]["kinesis"],
-      "sequenceNumber" | "approximateArrivalTimestamp" | "data"
-    >;
-  }[];
-};
-
-const replayEvent = (streamArn: string, shard: string, records: readonly ShardRecord[]): Replay => ({
+const replayEvent = (stream: string, shard: string, records: readonly ShardRecord[]): ReplayEvent => ({
   replay: true,
-  Records: records.map(({ sequence, arrivalMs, data }) => ({
-    eventSourceARN: streamArn,
-    eventID: `${shard}:${sequence}`,
-    kinesis: {
-      sequenceNumber: sequence,
-      approximateArrivalTimestamp: arrivalMs / 1000,
-      data: Buffer.from(data).toString("base64"),
-    },
+  stream,
+  shard,
+  records: records.map(({ sequence, arrivalMs, data }) => ({
+    sequence,
+    arrivalMs,
+    data: Buffer.from(data).toString("base64"),
   })),
 });
 

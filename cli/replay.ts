@@ -3,15 +3,13 @@
  * store has is not counted again, so it may be ended anywhere and run twice.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { KinesisClientConfig } from "@aws-sdk/client-kinesis";
-import { createKinesisClient } from "../adapters/kinesis-client.ts";
-import { listStream } from "../adapters/kinesis-shards.ts";
+import type { ShardRecord } from "../adapters/broker.ts";
+import { openBroker } from "../adapters/open-broker.ts";
 import type { RecordsReport, ReplayEvent } from "../functions/replay.ts";
 import type { ArchiveReplayReport } from "../functions/shared/archive-replay.ts";
 import type { OperatedDeployment } from "./deployment.ts";
 import type { Functions } from "./invoke.ts";
 import { addCounts, type ReplayCounts, type ReplayState } from "./replay-state.ts";
-import { readShard, type ShardRecord } from "./shard-reader.ts";
 
 export interface Replay {
   readonly stream: string;
@@ -35,8 +33,6 @@ export interface ReplayRun {
 
 /** Of one call of the function: short enough to be told of. */
 const BUDGET_MS = 15_000;
-/** A shard's readers share its five calls a second. */
-const MAX_ATTEMPTS = 10;
 
 export async function replayFromArchive(replay: Replay, run: ReplayRun): Promise<ReplayCounts> {
   const { functions, deployment, signal, keep } = run;
@@ -58,22 +54,19 @@ export async function replayFromArchive(replay: Replay, run: ReplayRun): Promise
 
 export async function replayFromBroker(replay: Replay, run: ReplayRun): Promise<ReplayCounts> {
   const { deployment, signal, keep } = run;
-  const kinesis = createKinesisClient({
-    ...(deployment.clientConfig as KinesisClientConfig),
-    maxAttempts: MAX_ATTEMPTS,
-  });
+  const broker = await openBroker(deployment.broker);
   let { state } = run;
   const startedMs = Date.now();
   const eventsBefore = state.counts.events;
   try {
-    const kinesisName = deployment.streams[replay.stream]!;
-    const { arn, shards } = await listStream(kinesis, kinesisName);
+    const ofBroker = deployment.streams[replay.stream]!;
+    const { shards } = await broker.list(ofBroker);
     for (const [i, { id }] of shards.entries()) {
       const from = state.shards[id] ?? replay.fromMs;
-      for await (const batch of readShard(kinesis, kinesisName, id, from)) {
+      for await (const batch of broker.readShard(ofBroker, id, from)) {
         signal.throwIfAborted();
         const records = batch.filter(({ arrivalMs }) => arrivalMs >= replay.fromMs && arrivalMs < replay.toMs);
-        const counts = records.length === 0 ? {} : await deliver(replay, run, arn, id, records);
+        const counts = records.length === 0 ? {} : await deliver(replay, run, id, records);
         const last = batch[batch.length - 1]!;
         state = { ...state, shards: { ...state.shards, [id]: last.sequence }, counts: addCounts(state.counts, counts) };
         const within = (last.arrivalMs - replay.fromMs) / (replay.toMs - replay.fromMs);
@@ -87,21 +80,20 @@ export async function replayFromBroker(replay: Replay, run: ReplayRun): Promise<
     }
     return state.counts;
   } finally {
-    kinesis.destroy();
+    await broker.close();
   }
 }
 
 async function deliver(
-  { dryRun }: Replay,
+  { dryRun, stream }: Replay,
   { functions, deployment }: ReplayRun,
-  streamArn: string,
   shard: string,
   records: readonly ShardRecord[],
 ): Promise<Partial<ReplayCounts>> {
   // What is in a record is only known where it is opened: a dry run counts records.
   if (dryRun) return { events: records.length };
   const event = {
-    ...{ kind: "records" as const, streamArn, shard },
+    ...{ kind: "records" as const, stream, shard },
     records: records.map(({ sequence, arrivalMs, data }) => ({
       ...{ sequence, arrivalMs, data: Buffer.from(data).toString("base64") },
     })),

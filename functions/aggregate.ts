@@ -1,84 +1,78 @@
-/** Kinesis to Valkey: applies one batch of one shard exactly once (DESIGN §6). Wiring; the work is in shared/aggregation.ts. */
-import { MetricUnit } from "@aws-lambda-powertools/metrics";
-import type { KinesisStreamBatchResponse, KinesisStreamEvent } from "aws-lambda";
+/** Broker to Valkey: applies what a mapping delivers exactly once (DESIGN §6). Wiring; the work is in shared/aggregation.ts. */
+import { type DeliveredRun, deliveredRuns, type MappingEvent } from "../adapters/delivery.ts";
 import { isEpochChange, type StoreApplier } from "../adapters/valkey/applier.ts";
 import { addToStats } from "../adapters/valkey/stats.ts";
 import { FreshetError } from "../core/errors.ts";
+import type { Stream } from "../core/plan.ts";
 import { plan } from "../features/plan.ts";
-import { type AggregationPorts, aggregateBatch, type BatchResult, replayBatch } from "./shared/aggregation.ts";
+import { reportBatch, reportBlocked } from "./shared/aggregate-report.ts";
+import { aggregateBatch, replayBatch } from "./shared/aggregation.ts";
 import { aggregationClients } from "./shared/aggregation-ports.ts";
-import { describeError, logger, metrics } from "./shared/observability.ts";
+import { optionalEnvironment } from "./shared/environment.ts";
+import { answerMapping, type MappingAnswer } from "./shared/mapping-answer.ts";
+import { logger } from "./shared/observability.ts";
 import { streamOf } from "./shared/streams.ts";
 
 const clients = aggregationClients();
-let applier: StoreApplier | null = null;
+const takesPartial = optionalEnvironment("partialResponses") === "1";
+let applier: Promise<StoreApplier> | null = null;
 
-async function portsFor(arn: string, replaying: boolean): Promise<AggregationPorts> {
-  const stream = streamOf(plan, arn);
-  if (!stream) {
-    throw new FreshetError("stream_unknown", `the plan has no stream for ${arn}`, { repair: "deploy this plan's app" });
-  }
-  const current = replaying ? await clients.applier(true) : (applier ??= await clients.applier(false));
-  return clients.portsFor(stream, current);
-}
-
-/** From `freshet recover`: records of one shard that were delivered before, in the mapping's own form. */
-export interface ReplayEvent extends KinesisStreamEvent {
+/** From `freshet recover`: records of one shard that were delivered before. */
+export interface ReplayEvent {
   readonly replay: true;
+  /** Its name in the plan. */
+  readonly stream: string;
+  readonly shard: string;
+  /** `data` in base64. */
+  readonly records: readonly { readonly sequence: string; readonly arrivalMs: number; readonly data: string }[];
 }
 
-export async function handler(
-  event: KinesisStreamEvent | ReplayEvent,
-): Promise<KinesisStreamBatchResponse | { applied: number }> {
-  const [{ eventSourceARN, eventID }] = event.Records;
-  const shard = eventID.slice(0, eventID.lastIndexOf(":"));
-  const records = event.Records.map(({ kinesis }) => ({
-    sequence: kinesis.sequenceNumber,
-    arrivalMs: Math.round(kinesis.approximateArrivalTimestamp * 1000),
-    bytes: Buffer.from(kinesis.data, "base64"),
-  }));
-  const stream = streamOf(plan, eventSourceARN)?.name ?? "unknown";
+export async function handler(event: MappingEvent | ReplayEvent): Promise<MappingAnswer | { applied: number }> {
+  if ("replay" in event) return replay(event);
+  const runs = deliveredRuns(event, Date.now());
+  return answerMapping(runs, await Promise.allSettled(runs.map(applyRun)), takesPartial);
+}
+
+/** @throws FreshetError `stream_unknown`, InfrastructureError: nothing of the run is acknowledged */
+async function applyRun({ stream: of, shard, records }: DeliveredRun): Promise<void> {
+  const stream = streamOf(plan, of);
   try {
-    if ("replay" in event) {
-      const applied = await replayBatch(await portsFor(eventSourceARN, true), shard, records);
-      logger.info("replayed", { stream, shard, records: records.length, applied });
-      return { applied };
-    }
-    const result = await aggregateBatch(await portsFor(eventSourceARN, false), shard, records);
-    await addToStats(clients.connection, stream, result).catch(() => {});
-    report(stream, shard, records.length, result);
-    return { batchItemFailures: [] };
+    const ports = clients.portsFor(known(stream, of), await currentApplier());
+    const result = await aggregateBatch(ports, shard, records);
+    await addToStats(clients.connection, ports.stream.name, result).catch(() => {});
+    reportBatch(ports.stream.name, shard, records.length, result);
   } catch (error) {
     // Another epoch stands: the next delivery begins with it.
     if (isEpochChange(error)) applier = null;
-    metrics.addDimension("stream", stream);
-    metrics.addMetric("ApplyBlocked", MetricUnit.Count, 1);
-    metrics.publishStoredMetrics();
-    logger.error("batch blocked", { stream, shard, records: records.length, ...describeError(error) });
+    reportBlocked(stream?.name ?? "unknown", shard, records.length, error);
     throw error;
   }
 }
 
-function report(stream: string, shard: string, records: number, result: BatchResult): void {
-  const nowMs = result.visibleMs ?? Date.now();
-  metrics.addDimension("stream", stream);
-  metrics.addMetric("EventsIn", MetricUnit.Count, result.events);
-  metrics.addMetric("Applied", MetricUnit.Count, result.applied);
-  metrics.addMetric("Duplicates", MetricUnit.Count, result.duplicates);
-  metrics.addMetric("IteratorLagMs", MetricUnit.Milliseconds, Math.max(0, nowMs - result.arrivalMs));
-  if (result.late > 0) metrics.addMetric("Late", MetricUnit.Count, result.late);
-  if (result.quarantined > 0) metrics.addMetric("Quarantined", MetricUnit.Count, result.quarantined);
-  if (result.erased > 0) metrics.addMetric("Erased", MetricUnit.Count, result.erased);
-  const { times, payloads } = result.conflicts;
-  if (times + payloads > 0) {
-    metrics.addMetric("IdentityConflicts", MetricUnit.Count, times + payloads);
-    logger.warn("a producer reuses event ids", { stream, shard, ...result.conflicts });
+async function replay({ stream: of, shard, records }: ReplayEvent): Promise<{ applied: number }> {
+  const stream = known(plan.streams.find(({ name }) => name === of) ?? null, of);
+  try {
+    const ports = clients.portsFor(stream, await clients.applier(true));
+    const decoded = records.map(({ data, ...one }) => ({ ...one, bytes: Buffer.from(data, "base64") }));
+    const applied = await replayBatch(ports, shard, decoded);
+    logger.info("replayed", { stream: of, shard, records: records.length, applied });
+    return { applied };
+  } catch (error) {
+    reportBlocked(of, shard, records.length, error);
+    throw error;
   }
-  if (result.visibleMs !== null) {
-    metrics.addMetric("FreshnessMs", MetricUnit.Milliseconds, Math.max(0, result.visibleMs - result.oldestArrivalMs));
-  }
-  metrics.publishStoredMetrics();
-  if (result.failover) logger.warn("another primary answers than the one that took the last writes", { stream, shard });
-  if (result.quarantined > 0)
-    logger.warn("records quarantined", { stream, shard, records, quarantined: result.quarantined });
+}
+
+/** Asked for once by all that come together; again after it failed. */
+function currentApplier(): Promise<StoreApplier> {
+  applier ??= clients.applier(false).catch((error) => {
+    applier = null;
+    throw error;
+  });
+  return applier;
+}
+
+function known(stream: Stream | null, of: string): Stream {
+  if (stream !== null) return stream;
+  throw new FreshetError("stream_unknown", `the plan has no stream for ${of}`, { repair: "deploy this plan's app" });
 }

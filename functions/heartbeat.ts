@@ -6,13 +6,13 @@
 import { InvokeCommand, LambdaClient } from "@aws-sdk/client-lambda";
 import { encodeHeartbeat } from "../adapters/avro/event-codec.ts";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
-import { createKinesisClient } from "../adapters/kinesis-client.ts";
-import { listStream, putOnEveryShard } from "../adapters/kinesis-shards.ts";
+import { openBroker } from "../adapters/open-broker.ts";
 import type { ControlEvent } from "./control.ts";
+import { brokerFromEnvironment } from "./shared/broker.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger } from "./shared/observability.ts";
 
-const kinesis = createKinesisClient(DURABLE_CLIENT);
+const broker = await openBroker(brokerFromEnvironment(DURABLE_CLIENT));
 const lambda = new LambdaClient(DURABLE_CLIENT);
 const streamNames = JSON.parse(requireEnvironment("streams")) as Record<string, string>;
 const controlFunction = requireEnvironment("controlFunction");
@@ -20,11 +20,11 @@ const controlFunction = requireEnvironment("controlFunction");
 export async function handler(): Promise<void> {
   const streams: Record<string, NonNullable<ControlEvent["streams"]>[string]> = {};
   const failures: unknown[] = [];
-  for (const [name, kinesisName] of Object.entries(streamNames)) {
+  for (const [name, ofBroker] of Object.entries(streamNames)) {
     try {
-      const { createdAtMs, shards } = await listStream(kinesis, kinesisName);
+      const { createdAtMs, shards } = await broker.list(ofBroker);
       streams[name] = { createdAtMs, shards: shards.map(({ id, parents, closed }) => ({ id, parents, closed })) };
-      await putOnEveryShard(kinesis, kinesisName, shards, encodeHeartbeat(Date.now()));
+      await broker.putOnEveryShard(ofBroker, shards, encodeHeartbeat(Date.now()));
     } catch (error) {
       // The seal of this stream waits; those of the others need not.
       logger.error("heartbeat failed", { stream: name, ...describeError(error) });

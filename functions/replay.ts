@@ -48,7 +48,8 @@ export type ReplayEvent =
   | { readonly kind: "archive"; readonly replay: ArchiveReplay; readonly budgetMs: number }
   | {
       readonly kind: "records";
-      readonly streamArn: string;
+      /** Its name in the plan. */
+      readonly stream: string;
       readonly shard: string;
       readonly records: readonly { readonly sequence: string; readonly arrivalMs: number; readonly data: string }[];
     };
@@ -76,7 +77,7 @@ export async function handler(
       case "records": {
         const records = event.records.map(({ data, ...one }) => ({ ...one, bytes: Buffer.from(data, "base64") }));
         const again = { registeredAs: `again-${event.shard}` };
-        const aggregation = await portsFor(knownStream(event.streamArn));
+        const aggregation = await portsFor(knownStream(event.stream));
         const { events, ...counts } = await aggregateBatch(aggregation, event.shard, records, again);
         const { applied, duplicates, late, quarantined } = counts;
         return { events, applied, duplicates, late, quarantined };
@@ -96,9 +97,13 @@ async function replayWaiting(portsFor: PortsFor, isOutOfTime: () => boolean, opt
   const report = await replayFailed(
     {
       batches,
-      portsFor: (arn) => portsFor(knownStream(arn)),
-      onBatch: ({ shard, records }, key) =>
-        logger.info("failed batch replayed", { key, shard, records: records.length }),
+      portsFor: (stream) => portsFor(knownStream(stream)),
+      onBatch: (runs, key) =>
+        logger.info("failed batch replayed", {
+          key,
+          shards: runs.map(({ shard }) => shard),
+          records: runs.reduce((sum, { records }) => sum + records.length, 0),
+        }),
       onFailure: (key, error) => logger.error("failed batch not replayed", { key, ...describeError(error) }),
     },
     isOutOfTime,
@@ -116,7 +121,7 @@ async function replayWaiting(portsFor: PortsFor, isOutOfTime: () => boolean, opt
   return report;
 }
 
-/** @param of name in the plan, or ARN */
+/** @param of name in the plan, or the broker's: a topic, an ARN */
 function knownStream(of: string): Stream {
   const stream = plan.streams.find(({ name }) => name === of) ?? streamOf(plan, of);
   if (stream !== null) return stream;

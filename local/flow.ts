@@ -3,12 +3,11 @@
  * `freshet:stats:<stream>`; what waits before it is asked from the broker.
  */
 
-import { GetRecordsCommand, GetShardIteratorCommand, ListShardsCommand } from "@aws-sdk/client-kinesis";
 import { Redis } from "iovalkey";
-import { createKinesisClient } from "../adapters/kinesis-client.ts";
+import { openBroker } from "../adapters/open-broker.ts";
 import { parseEntityKey } from "../adapters/valkey/layout.ts";
 import { statsKey } from "../adapters/valkey/stats.ts";
-import { clientConfig } from "./deploy.ts";
+import { laptopBroker } from "./broker.ts";
 import { LOOPBACK } from "./ports.ts";
 import type { Deployment } from "./state.ts";
 
@@ -27,7 +26,7 @@ export interface StreamFlow extends Counters {
   readonly lastArrivalMs: number | null;
   /** Arrival to servable, of the newest batch; null before the first. */
   readonly freshnessMs: number | null;
-  /** Broker records that wait, at least (one read of each shard). */
+  /** Broker records that wait, at least. */
   readonly waiting: number;
   /** Age of the oldest that waits; 0 when none does. */
   readonly lagMs: number;
@@ -58,45 +57,16 @@ export function openFlow(ports: { valkey: number; emulator: number }, deployment
   const valkey = new Redis({ host: LOOPBACK, port: ports.valkey, maxRetriesPerRequest: 1 });
   // A server that is away is told by the call that needed it.
   valkey.on("error", () => {});
-  const kinesis = createKinesisClient(clientConfig(ports.emulator));
-  const shards = new Map<string, string[]>();
-
-  async function shardsOf(name: string): Promise<string[]> {
-    const known = shards.get(name);
-    if (known !== undefined) return known;
-    const { Shards = [] } = await kinesis.send(new ListShardsCommand({ StreamName: name }));
-    const ids = Shards.map((shard) => shard.ShardId ?? "");
-    shards.set(name, ids);
-    return ids;
-  }
-
-  async function waitingAfter(name: string, sinceMs: number | null): Promise<{ records: number; oldestMs: number }> {
-    let records = 0;
-    let oldestMs = Number.POSITIVE_INFINITY;
-    for (const ShardId of await shardsOf(name)) {
-      const { ShardIterator } = await kinesis.send(
-        new GetShardIteratorCommand({
-          StreamName: name,
-          ShardId,
-          ...(sinceMs === null
-            ? { ShardIteratorType: "TRIM_HORIZON" }
-            : { ShardIteratorType: "AT_TIMESTAMP", Timestamp: new Date(sinceMs + 1) }),
-        }),
-      );
-      const { Records = [] } = await kinesis.send(new GetRecordsCommand({ ShardIterator, Limit: 1_000 }));
-      records += Records.length;
-      const first = Records[0]?.ApproximateArrivalTimestamp?.getTime();
-      if (first !== undefined) oldestMs = Math.min(oldestMs, first);
-    }
-    return { records, oldestMs };
-  }
+  const broker = openBroker(laptopBroker(ports.emulator, deployment));
+  // Told by the first read.
+  broker.catch(() => {});
 
   async function readStream(stream: string, name: string): Promise<StreamFlow> {
     const stats = await valkey.hgetall(statsKey(stream));
     const time = (field: string): number | null => (stats[field] === undefined ? null : Number(stats[field]));
     const lastArrivalMs = time("lastArrivalMs");
     const lastAppliedMs = time("lastAppliedMs");
-    const { records, oldestMs } = await waitingAfter(name, lastArrivalMs);
+    const { records, oldestMs } = await (await broker).waitingAfter(name, lastArrivalMs);
     return {
       stream,
       ...(Object.fromEntries(COUNTERS.map((field) => [field, Number(stats[field] ?? 0)])) as unknown as Counters),
@@ -126,7 +96,7 @@ export function openFlow(ports: { valkey: number; emulator: number }, deployment
     },
     close() {
       valkey.disconnect();
-      kinesis.destroy();
+      broker.then((opened) => opened.close()).catch(() => {});
     },
   };
 }

@@ -1,34 +1,33 @@
 /** Waits until all that was put before is applied, set aside, archived and acknowledged. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { encodeHeartbeat } from "../adapters/avro/event-codec.ts";
-import { createKinesisClient } from "../adapters/kinesis-client.ts";
-import { listStream, putOnEveryShard } from "../adapters/kinesis-shards.ts";
+import { openBroker } from "../adapters/open-broker.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { Watermark } from "../adapters/valkey/watermark.ts";
 import { FreshetError } from "../core/errors.ts";
-import { clientConfig } from "./deploy.ts";
+import { laptopBroker } from "./broker.ts";
 import { LOOPBACK } from "./ports.ts";
+import type { Deployment } from "./state.ts";
 
 const POLL_MS = 50;
 
 /**
  * Puts a marker onto each shard, which is read in order, and waits until the shard's committed arrival has reached it.
- * @param streams Kinesis names by the plan's
  * @throws FreshetError `not_settled`
  */
 export async function settle(
   ports: { readonly emulator: number; readonly valkey: number },
-  streams: Readonly<Record<string, string>>,
+  deployment: Pick<Deployment, "streams" | "environment">,
   timeoutMs: number,
 ): Promise<void> {
-  const kinesis = createKinesisClient(clientConfig(ports.emulator));
+  const broker = await openBroker(laptopBroker(ports.emulator, deployment));
   const connection = new ValkeyConnection({ host: LOOPBACK, port: ports.valkey });
   try {
     const waiting = await Promise.all(
-      Object.entries(streams).map(async ([stream, name]) => {
-        const { shards } = await listStream(kinesis, name);
+      Object.entries(deployment.streams).map(async ([stream, name]) => {
+        const { shards } = await broker.list(name);
         const markedMs = Date.now();
-        await putOnEveryShard(kinesis, name, shards, encodeHeartbeat(markedMs));
+        await broker.putOnEveryShard(name, shards, encodeHeartbeat(markedMs));
         return { stream, shards, markedMs };
       }),
     );
@@ -55,6 +54,6 @@ export async function settle(
     }
   } finally {
     await connection.close();
-    kinesis.destroy();
+    await broker.close();
   }
 }

@@ -99,7 +99,7 @@ async function inRuntime(runtime: ChaosRuntime, options: ChaosOptions): Promise<
     if (!allPushed) throw new FreshetError("not_settled", "the last pushes were not taken");
     const availability = await scores.stop();
     await operator.rest(CATCH_UP_MS, signal);
-    await settle(runtime.ports, runtime.deployment.streams, CATCH_UP_MS);
+    await settle(runtime.ports, runtime.deployment, CATCH_UP_MS);
     await repaired(runtime, signal);
     tell(`at rest: ${load.journal.size} events, ${unacknowledged} not acknowledged; comparing`);
     const journal = [...load.journal.entries()];

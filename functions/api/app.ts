@@ -4,9 +4,9 @@
  */
 import { Hono } from "hono";
 import type { AuditLog } from "../../adapters/audit-log.ts";
+import type { Publisher } from "../../adapters/broker.ts";
 import type { Erasures } from "../../adapters/erasure/erasures.ts";
 import { FallbackReader, type ReadBudget } from "../../adapters/fallback-reader.ts";
-import type { Publisher } from "../../adapters/kinesis-publisher.ts";
 import type { OnlineReader, SnapshotSource } from "../../adapters/online-store.ts";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import type { Plan } from "../../core/plan.ts";

@@ -5,11 +5,10 @@ import { S3Client } from "@aws-sdk/client-s3";
 import { createAuditLog } from "../../adapters/audit-log.ts";
 import { EventCodec } from "../../adapters/avro/event-codec.ts";
 import { Erasures } from "../../adapters/erasure/erasures.ts";
-import { createKinesisClient } from "../../adapters/kinesis-client.ts";
-import { createKinesisPublisher } from "../../adapters/kinesis-publisher.ts";
 import { deaggregate } from "../../adapters/kpl.ts";
 import { MaterializeRequests } from "../../adapters/materialize-requests.ts";
 import type { OnlineReader } from "../../adapters/online-store.ts";
+import { openPublisher } from "../../adapters/open-broker.ts";
 import { QuarantineIndex } from "../../adapters/quarantine-index.ts";
 import { QuarantineJobs } from "../../adapters/quarantine-jobs.ts";
 import { RebuildRequests } from "../../adapters/rebuild-requests.ts";
@@ -21,6 +20,7 @@ import { createReader, readingConnection } from "../../adapters/valkey/reader.ts
 import { definitions } from "../../features/index.ts";
 import { plan } from "../../features/plan.ts";
 import packageFile from "../../package.json" with { type: "json" };
+import { brokerFromEnvironment } from "../shared/broker.ts";
 import { optionalEnvironment, requireEnvironment } from "../shared/environment.ts";
 import type { ApiDependencies, FallbackPorts, IngestPorts, Log } from "./app.ts";
 import type { HistoricalPorts } from "./historical.ts";
@@ -139,9 +139,7 @@ function fallbackPorts(): FallbackPorts {
 function ingestPorts(lookups: OnlineReader | null): IngestPorts {
   return {
     // The publisher retries within its own budget, record by record.
-    publisher: createKinesisPublisher(createKinesisClient({ maxAttempts: 1 }), {
-      streamNames: JSON.parse(requireEnvironment("streams")),
-    }),
+    publisher: openPublisher(brokerFromEnvironment({ maxAttempts: 1 }), JSON.parse(requireEnvironment("streams"))),
     codecs: (contract) => EventCodec.for(contract),
     deaggregate,
     lookups,

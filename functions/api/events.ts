@@ -1,6 +1,6 @@
-/** `POST /v1/events/{stream}`: contract check, encoding, one PutRecords, a result for every record. */
+/** `POST /v1/events/{stream}`: contract check, encoding, publishing, a result for every record. */
 
-import type { Publisher, PublishOutcome } from "../../adapters/kinesis-publisher.ts";
+import type { Publisher, PublishOutcome } from "../../adapters/broker.ts";
 import type { OnlineReader } from "../../adapters/online-store.ts";
 import { FreshetError, RecordError } from "../../core/errors.ts";
 import type { Plan, Stream } from "../../core/plan.ts";

@@ -4,6 +4,7 @@
  */
 import type { ArchiveRow, ArchiveWriter } from "../../adapters/archive.ts";
 import { type EventReader, isHeartbeat } from "../../adapters/avro/event-codec.ts";
+import type { DeliveredRecord } from "../../adapters/delivery.ts";
 import { deaggregate } from "../../adapters/kpl.ts";
 import type { LateItem, LateQueue } from "../../adapters/late-queue.ts";
 import type { QuarantineWriter } from "../../adapters/quarantine.ts";
@@ -12,7 +13,7 @@ import type { PreparedEvent, RecordPacker } from "../../adapters/valkey/record.t
 import type { StatsUpdate } from "../../adapters/valkey/stats.ts";
 import type { BatchSpan, Watermark } from "../../adapters/valkey/watermark.ts";
 import { rowEraser } from "../../core/erasure.ts";
-import { InfrastructureError } from "../../core/errors.ts";
+import { InfrastructureError, RecordError } from "../../core/errors.ts";
 import { checkEvent } from "../../core/event.ts";
 import type { Plan, Stream } from "../../core/plan.ts";
 import { floorTo } from "../../core/window.ts";
@@ -21,11 +22,8 @@ import { archiveRows } from "./archive-rows.ts";
 import { type Conflicts, findConflicts } from "./identity-conflicts.ts";
 import { type Refused, refuse } from "./refusal.ts";
 
-/** One record as the mapping delivers it. */
-export interface StreamRecord {
-  readonly sequence: string;
-  readonly arrivalMs: number;
-  readonly bytes: Buffer;
+/** One record as the mapping delivers it, or some of one. */
+export interface StreamRecord extends DeliveredRecord {
   /** Index within its KPL-aggregated record, of an event that was taken out of one. @default 0 */
   readonly subSequence?: number;
 }
@@ -124,12 +122,12 @@ export async function aggregateBatch(
     late.length > 0 ? ports.late.put(late) : undefined,
     refused.length > 0 ? ports.quarantine.write(refused.map(({ quarantined }) => quarantined)) : undefined,
   ]);
-  const arrivalMs = Math.max(...records.map((record) => record.arrivalMs));
   await watermark.clear(
     stream.name,
     span.shard,
     records.map(({ sequence }) => sequence),
-    arrivalMs,
+    // Where no record has an arrival, none is committed.
+    Math.max(0, ...arrivals(records)),
     null,
     stamp,
   );
@@ -137,7 +135,7 @@ export async function aggregateBatch(
     events: candidates.length + refused.length - refusedLater.length,
     ...counts,
     quarantined: refused.length,
-    arrivalMs,
+    arrivalMs: Math.max(...records.map(({ arrivalMs }) => arrivalMs)),
     oldestArrivalMs: records[0].arrivalMs,
     visibleMs: nowMs,
     failover,
@@ -174,9 +172,13 @@ export async function replayBatch(
 const spanOf = (shard: string, records: readonly StreamRecord[]): BatchSpan => ({
   shard,
   firstSequence: records[0].sequence,
-  firstArrivalMs: records[0].arrivalMs,
+  firstArrivalMs: arrivals(records)[0] ?? records[0].arrivalMs,
   lastSequence: records[records.length - 1].sequence,
 });
+
+/** Those that the broker gave. */
+const arrivals = (records: readonly StreamRecord[]): number[] =>
+  records.filter(({ isArrivalUntrusted }) => !isArrivalUntrusted).map(({ arrivalMs }) => arrivalMs);
 
 /** Base tiles of events that the batch's arrival does not keep above the seal, ascending. Nearly always none. */
 export function lateStarts(
@@ -200,6 +202,7 @@ async function decodeBatch(ports: AggregationPorts, shard: string, records: read
     let fields: Record<string, unknown> | null = null;
     try {
       fields = ports.codec.decode(bytes).fields as Record<string, unknown>;
+      if (record.isArrivalUntrusted) throw withoutArrival();
       const checked = checkEvent(ports.stream, fields, record.arrivalMs);
       const { tenant, eventId, eventTimeMs } = checked;
       const prepared = ports.packer.prepare(tenant, eventId, eventTimeMs, fields);
@@ -231,6 +234,12 @@ function open(stream: Stream, shard: string, records: readonly StreamRecord[]) {
   }
   return { opened, refused };
 }
+
+/** Its event is counted when somebody who knows the topic replays it out of the quarantine. */
+const withoutArrival = (): RecordError =>
+  new RecordError("arrival_untrusted", "the topic stamps records with their producer's time, not with their arrival", {
+    repair: "set message.timestamp.type=LogAppendTime on the topic, then replay: freshet quarantine replay",
+  });
 
 /** Whatever the store's function throws over is set aside; a null in `fates` stands for it. */
 async function applyCandidates(ports: AggregationPorts, shard: string, candidates: readonly Candidate[]) {

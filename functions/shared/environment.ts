@@ -58,8 +58,16 @@ export const ENVIRONMENT = {
   schemaRegistrySecret: "FRESHET_SCHEMA_REGISTRY_SECRET",
   /** The same JSON itself, where there is no secret store: on a laptop. */
   schemaRegistryCredentials: "FRESHET_SCHEMA_REGISTRY_CREDENTIALS",
-  /** JSON object: stream name in the plan to name of the Kinesis stream. */
+  /** JSON object: stream name in the plan to its name at the broker: of the Kinesis stream, or of the topic. */
   streams: "FRESHET_STREAMS",
+  /** `kinesis` or `kafka`. @default kinesis */
+  broker: "FRESHET_BROKER",
+  /** Where Kafka is asked first: `host:port`, several with commas between. */
+  bootstrapServers: "FRESHET_BOOTSTRAP_SERVERS",
+  /** How Kafka is talked to: `iam` (MSK), `tls`, `plaintext`. Not set: plaintext, to this machine alone. */
+  kafkaAuth: "FRESHET_KAFKA_AUTH",
+  /** `1` where the mapping of Kafka takes a partial response: it then delivers again what failed and no more. */
+  partialResponses: "FRESHET_PARTIAL_RESPONSES",
 } as const;
 
 export type EnvironmentName = keyof typeof ENVIRONMENT;

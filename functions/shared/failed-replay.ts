@@ -2,7 +2,8 @@
  * Delivers again what the mapping gave up (DESIGN §6, Failure): each batch goes through the whole path once more, with the
  * arrivals that it had, and its object is removed after everything is durable. Killed anywhere, the next run does it again.
  */
-import type { Attempts, FailedBatch, FailedBatches } from "../../adapters/failed-batches.ts";
+import type { DeliveredRun } from "../../adapters/delivery.ts";
+import type { Attempts, FailedBatches } from "../../adapters/failed-batches.ts";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import { type AggregationPorts, aggregateBatch, type BatchResult } from "./aggregation.ts";
 
@@ -12,8 +13,8 @@ const MAX_ATTEMPTS = 3;
 export interface FailedReplayPorts {
   readonly batches: Pick<FailedBatches, "list" | "read" | "remove" | "attempts" | "note">;
   /** @throws FreshetError `stream_unknown`, InfrastructureError */
-  readonly portsFor: (streamArn: string) => Promise<AggregationPorts>;
-  readonly onBatch: (batch: FailedBatch, key: string, result: BatchResult) => void;
+  readonly portsFor: (stream: string) => Promise<AggregationPorts>;
+  readonly onBatch: (runs: readonly DeliveredRun[], key: string) => void;
   readonly onFailure: (key: string, error: unknown) => void;
 }
 
@@ -51,12 +52,13 @@ export async function replayFailed(
   for (const key of due) {
     if (isOutOfTime()) break;
     try {
-      const result = await replayOne(ports, key);
+      const results = await replayOne(ports, key);
       left--;
       tried.delete(key);
-      if (result === null) continue;
-      report.batches++;
-      for (const count of ["applied", "duplicates", "late", "quarantined"] as const) report[count] += result[count];
+      if (results.length > 0) report.batches++;
+      for (const count of ["applied", "duplicates", "late", "quarantined"] as const) {
+        for (const result of results) report[count] += result[count];
+      }
     } catch (error) {
       onFailure(key, error);
       const failed = failedOnce(error, attemptsOf(key));
@@ -69,15 +71,18 @@ export async function replayFailed(
   return { ...report, waiting: left, parked };
 }
 
-async function replayOne({ batches, portsFor, onBatch }: FailedReplayPorts, key: string): Promise<BatchResult | null> {
-  const batch = await batches.read(key);
-  if (batch === null) return null;
-  // Under its shard's name: what its last delivery has registered holds the seal, and goes with this.
-  const again = { registeredAs: batch.shard };
-  const result = await aggregateBatch(await portsFor(batch.streamArn), batch.shard, batch.records, again);
+/** @returns of each shard, which a batch of Kafka may hold several of; empty when another run has removed the object */
+async function replayOne({ batches, portsFor, onBatch }: FailedReplayPorts, key: string): Promise<BatchResult[]> {
+  const runs = await batches.read(key);
+  if (runs === null) return [];
+  const results: BatchResult[] = [];
+  for (const { stream, shard, records } of runs) {
+    // Under its shard's name: what its last delivery has registered holds the seal, and goes with this.
+    results.push(await aggregateBatch(await portsFor(stream), shard, records, { registeredAs: shard }));
+  }
   await batches.remove(key);
-  onBatch(batch, key, result);
-  return result;
+  onBatch(runs, key);
+  return results;
 }
 
 function failedOnce(error: unknown, before: number): Attempts {

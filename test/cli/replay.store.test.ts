@@ -53,7 +53,7 @@ const run = (port: Functions, state: ReplayState, keep: (state: ReplayState, sha
   ...{ functions: port, state, keep, signal: new AbortController().signal },
   deployment: {
     ...{ replayFunction: "replay", streams: { transactions: STREAM }, stage: "local" },
-    clientConfig: { endpoint: emulator.url, region: "us-east-1", credentials },
+    broker: { kind: "kinesis", client: { endpoint: emulator.url, region: "us-east-1", credentials } },
   } as never,
 });
 const firsts = (events: any[]) =>

@@ -101,7 +101,8 @@ export async function withStore<T>(use: (connection: ValkeyConnection) => Promis
 
 /** Waits until all that was put before the call is applied, set aside, archived and acknowledged. */
 export async function settle(streams: readonly string[], timeoutMs = 45_000): Promise<void> {
-  const { emulator, valkey } = readState(deployed().home).ports as { emulator: number; valkey: number };
+  const { ports, deployment } = readState(deployed().home);
   const named = streams.map((stream) => [stream, deployed().streams[stream]] as const);
-  await settleStreams({ emulator, valkey }, Object.fromEntries(named), timeoutMs);
+  const some = { environment: deployment!.environment, streams: Object.fromEntries(named) };
+  await settleStreams(ports as { emulator: number; valkey: number }, some, timeoutMs);
 }

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { EventCodec } from "../../../adapters/avro/event-codec.ts";
 import { hash64 } from "../../../adapters/hash.ts";
-import type { Publisher } from "../../../adapters/kinesis-publisher.ts";
+import type { Publisher } from "../../../adapters/broker.ts";
 import { DuckSession } from "../../../adapters/offline/duckdb.ts";
 import { featureAt, joinPointInTime } from "../../../adapters/offline/point-in-time.ts";
 import type { OnlineReader } from "../../../adapters/online-store.ts";

@@ -6,8 +6,9 @@ import {
   waitUntilStreamExists,
 } from "@aws-sdk/client-kinesis";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import type { ShardRecord } from "../../adapters/broker.ts";
 import { createKinesisClient } from "../../adapters/kinesis-client.ts";
-import { readShard, type ShardRecord } from "../../cli/shard-reader.ts";
+import { readShard } from "../../adapters/kinesis-reader.ts";
 import { startEmulator, type TestEmulator } from "../harness/emulator.ts";
 
 const SHARD = "shardId-000000000000";
