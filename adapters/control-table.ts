@@ -53,10 +53,20 @@ export interface RestoreRecord {
   readonly records: number;
 }
 
+/** Repairs that the store may lack since it was opened the last time: their entities are to be built anew. */
+export interface RepeatRecord {
+  /** Those that became visible from then on; null for the newest ones. */
+  readonly sinceMs: number | null;
+  /** When the store was opened: which are the newest is told by those of before. */
+  readonly beforeMs: number;
+  readonly done: boolean;
+}
+
 const STORE_KEY = { pk: { S: "store" }, sk: { S: "current" } };
 const streamKey = (name: string) => ({ pk: { S: "stream" }, sk: { S: name } });
 const LOCK_KEY = { pk: { S: "plan" }, sk: { S: "lock" } };
 const RESTORE_KEY = { pk: { S: "restore" }, sk: { S: "current" } };
+const REPEAT_KEY = { pk: { S: "repeat" }, sk: { S: "repairs" } };
 const leaseKey = (stream: string) => ({ pk: { S: "lease" }, sk: { S: stream } });
 
 /** Whoever writes a snapshot into the store holds it. No stream has such a name. */
@@ -190,6 +200,27 @@ export class ControlTable {
     const Item = { ...RESTORE_KEY, record: { S: JSON.stringify(record) } };
     await durably("control_table_unavailable", `writing control table ${this.#table}`, () =>
       this.#dynamodb.send(new PutItemCommand({ TableName: this.#table, Item })),
+    );
+  }
+
+  /** What is still to be repeated; null for nothing. */
+  async getRepeat(): Promise<RepeatRecord | null> {
+    const item = await this.#get(REPEAT_KEY);
+    const record = item === null ? null : (JSON.parse(item["due"]!.S!) as RepeatRecord);
+    return record === null || record.done ? null : record;
+  }
+
+  /** @param standing what was read: nothing is written over another one. @returns whether it was written */
+  async putRepeat(record: RepeatRecord, standing: RepeatRecord | null): Promise<boolean> {
+    const Item = { ...REPEAT_KEY, due: { S: JSON.stringify(record) }, is_done: { BOOL: record.done } };
+    const ConditionExpression =
+      standing === null ? "attribute_not_exists(pk) OR is_done = :standing" : "due = :standing";
+    const value: AttributeValue = standing === null ? { BOOL: true } : { S: JSON.stringify(standing) };
+    const ExpressionAttributeValues = { ":standing": value };
+    return this.#conditionally(() =>
+      this.#dynamodb.send(
+        new PutItemCommand({ TableName: this.#table, Item, ConditionExpression, ExpressionAttributeValues }),
+      ),
     );
   }
 

@@ -122,7 +122,9 @@ async function recoverOnce(ports: Ports, snapshot: string): Promise<Recovery> {
   const { state } = found;
   if (state === "ok") {
     const opened = await loadSnapshot(ports.functions, ports.deployment, { snapshot, resume: true }, progress);
-    if (opened?.state === "opened") await finishRestore(ports, opened.startedMs);
+    // Whoever opened it may have died before the repairs were back.
+    await repeatRepairs(ports);
+    if (opened?.state === "opened") await finishRestore(ports);
     await pushAgain(ports);
   }
   if (state === "ok" || state === "new")
@@ -213,11 +215,12 @@ async function replayAndOpen(
     if (gap !== null) await fromArchive(await broker.list(ofBroker));
     steps.push(step);
   }
-  const accepted = await control({ kind: "accept", runs });
+  // A replay from the beginning brings no event that was late even then: all repairs are lacking.
+  const repairsSinceMs = startedMs !== undefined ? startedMs - AHEAD_MS : sinceSeal ? undefined : 0;
+  const accepted = await control({ kind: "accept", runs, repairsSinceMs });
   if (accepted.state === "ok") {
-    if (startedMs !== undefined) await finishRestore(ports, startedMs);
-    // A replay from the beginning brings no event that was late even then: all repairs are lacking.
-    else await repeatRepairs(ports, sinceSeal ? undefined : 0);
+    await repeatRepairs(ports);
+    if (startedMs !== undefined) await finishRestore(ports);
     await pushAgain(ports);
   }
   return { found, state: accepted.state, steps, unready: unreadyOf(accepted), older: {} };
@@ -244,19 +247,17 @@ export function tellRecovery({ steps, found, state, unready, older }: Recovery):
     process.stdout.write(`${view} lacks history that a replay does not bring: freshet backfill --view ${view}\n`);
 }
 
-/** What was repaired since the snapshot. Until this is done, a `recover` that finds the store open does it. */
-async function finishRestore(ports: Ports, startedMs: number): Promise<void> {
-  await repeatRepairs(ports, startedMs - AHEAD_MS);
+/** All that the restore lacked is there. Until this is said, a `recover` that finds the store open says it. */
+async function finishRestore({ functions, deployment }: Ports): Promise<void> {
   const done: RestoreEvent = { kind: "finish" };
-  await ports.functions.invoke(ports.deployment.restoreFunction, done);
+  await functions.invoke(deployment.restoreFunction, done);
 }
 
 /**
- * What the store lacks of them no replay brings: they were below the seal. A build that holds a stream is waited for.
- * @param sinceMs @default the newest, which a replica may lack
+ * What the store lacks of them no replay brings: they were below the seal. Which these are the control table knows. A build that holds a stream is waited for.
  */
-async function repeatRepairs({ functions, deployment, progress }: Ports, sinceMs?: number): Promise<void> {
-  const event: BuildEvent = { kind: "repairs", ...(sinceMs === undefined ? {} : { sinceMs }) };
+async function repeatRepairs({ functions, deployment, progress }: Ports): Promise<void> {
+  const event: BuildEvent = { kind: "repairs" };
   for (;;) {
     const { entities, waiting } = await functions.invoke<RepeatReport>(deployment.buildFunction, event);
     if (entities > 0) progress(`the newest repairs: ${entities} entities built anew`);

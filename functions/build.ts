@@ -62,7 +62,7 @@ export type BuildEvent =
   | (BuildRequest & { readonly kind?: "build" /** Of this call, in ms. */; readonly budgetMs?: number })
   | { readonly kind: "readiness" }
   | ({ readonly kind: "entity" } & EntityOf)
-  | { readonly kind: "repairs" /** Visible since then. @default the newest ones */; readonly sinceMs?: number }
+  | { readonly kind: "repairs" }
   | ({ readonly kind: "gap"; readonly budgetMs: number } & ArchiveGap);
 
 export async function handler(
@@ -73,7 +73,7 @@ export async function handler(
   try {
     if (event.kind === "readiness") return await readinessOf(controls, plan);
     if (event.kind === "entity") return await rebuild(event);
-    if (event.kind === "repairs") return await repeat(event.sinceMs);
+    if (event.kind === "repairs") return await repeat();
     if (event.kind === "gap") return await replay(event, Date.now() + Math.min(event.budgetMs, leftMs));
     const report = await runBuild(ports, event, Date.now() + Math.min(event.budgetMs ?? leftMs, leftMs));
     logger.info("built", { ...report });
@@ -104,11 +104,11 @@ async function replay(gap: ArchiveGap, untilMs: number): Promise<GapReport> {
   return report;
 }
 
-async function repeat(sinceMs?: number): Promise<RepeatReport> {
+async function repeat(): Promise<RepeatReport> {
   const again = (...of: [Group, string, readonly string[]]) => rebuildIn(ports, ...of);
   const applier = await applierNow(false);
   const settle = (entities: readonly SettledEntity[]) => settleRepairs(applier, entities);
-  const report = await repeatRepairs({ plan, mirror, tenants: ports.tenants, settle, rebuild: again }, sinceMs);
+  const report = await repeatRepairs({ ...ports, settle, rebuild: again });
   logger.info("repairs repeated", { ...report });
   return report;
 }

@@ -48,6 +48,8 @@ export interface ControlEvent {
   readonly streams?: Readonly<Record<string, StreamShards>>;
   /** With `accept`: as reported when the replay began. @default whatever answers now is taken for whole */
   readonly runs?: string;
+  /** With `accept`: repairs that became visible from then on are lacking. @default the newest ones may be */
+  readonly repairsSinceMs?: number;
   /** From `freshet up`: the store was ended in order, its file whole, and this is its first start since. */
   readonly cleanRestart?: boolean;
 }
@@ -58,7 +60,7 @@ export async function handler(event: ControlEvent): Promise<ControlReport> {
     if (event.kind === "restore") await beginRestore(ports, nowMs);
     if (event.kind === "accept") {
       await repeatAfterFailover(ports.controls, runs);
-      await accept(ports, event.runs, nowMs);
+      await accept(ports, event.runs, nowMs, event.repairsSinceMs);
     }
     const report = await controlStep(ports, event.streams ?? {}, nowMs, { cleanRestart: event.cleanRestart });
     metrics.addDimension("service", "control");

@@ -2,7 +2,7 @@
  * What keeps the online store's control hashes right: creates them once, gives slots their births, moves the seal. Runs
  * every minute and after each deployment; every step may be repeated.
  */
-import type { ControlTable } from "../../adapters/control-table.ts";
+import type { ControlTable, RepeatRecord } from "../../adapters/control-table.ts";
 import { birthsOf, type ControlHashes, type GroupControl, runsOf } from "../../adapters/valkey/control.ts";
 import { type Birth, BUCKETS } from "../../adapters/valkey/layout.ts";
 import { committedArrival, type ShardInfo, type Watermark } from "../../adapters/valkey/watermark.ts";
@@ -149,13 +149,35 @@ export async function beginRestore(ports: ControlPorts, nowMs: number): Promise<
  * that are remembered, as they were when they were compared: one that comes to answer between two of the steps is another.
  * Registrations are not replayed, and those that came back from the dead would hold the seal for ever: they begin anew.
  * @param runs as reported before the replay. Does nothing when others answer now: they may lack what the replay brought.
+ * @param repairsSinceMs repairs that the store lacks are those that became visible from then on. @default the newest ones
  */
-export async function accept(ports: ControlPorts, runs: string | undefined, nowMs: number): Promise<void> {
+export async function accept(
+  ports: ControlPorts,
+  runs: string | undefined,
+  nowMs: number,
+  repairsSinceMs: number | null = null,
+): Promise<void> {
   const store = await ports.table.getStore();
   const primaries = await ports.controls.primaries();
   if (store?.state !== "ready" || (runs !== undefined && runs !== runsOf(primaries))) return;
+  // Before it is open: whoever has asked for it may die, and no replay brings them.
+  await noteRepeat(ports.table, { sinceMs: repairsSinceMs, beforeMs: nowMs, done: false });
   for (const { name } of ports.plan.streams) await ports.watermark.restart(name, nowMs);
   await ports.controls.setState(store.epoch, ["restoring", "failover", "ok"], "ok", primaries);
+}
+
+/** Beside what is still to be repeated since the store was opened before. */
+async function noteRepeat(table: ControlTable, asked: RepeatRecord): Promise<void> {
+  for (;;) {
+    const standing = await table.getRepeat();
+    const sinces = [asked.sinceMs, standing?.sinceMs ?? null].filter((ms) => ms !== null);
+    const record = {
+      sinceMs: sinces.length === 0 ? null : Math.min(...sinces),
+      beforeMs: Math.min(asked.beforeMs, standing?.beforeMs ?? asked.beforeMs),
+      done: false,
+    };
+    if (await table.putRepeat(record, standing)) return;
+  }
 }
 
 /** Seal and births of each group as they were when its stream was first seen, and the streams that are first seen now. */

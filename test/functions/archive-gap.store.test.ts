@@ -1,8 +1,6 @@
 /** What a restored store lacks and the broker no longer holds comes back from the archive, compacted or not, once. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { ArchiveWriter } from "../../adapters/archive.ts";
-import { compactStream } from "../../adapters/offline/compaction.ts";
-import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import { seededRandom } from "../../bench/workload.ts";
 import { type GapPorts, replayGap } from "../../functions/shared/archive-gap.ts";
@@ -68,28 +66,13 @@ async function lived() {
   return { tenant, snapshot, late };
 }
 
-async function compacted(tenant: string): Promise<void> {
-  const { mirror, duck } = stream.ports(newer);
-  const session = await DuckSession.open(duck);
-  try {
-    const own = { session, mirror, s3: stream.s3, bucket: "archive", folder: duck.folder };
-    const options = { ...own, tenant, stream: newer.plan.streams[0]!, nowMs: Date.now() + 2 * DAY, graceMs: HOUR };
-    await compactStream(options);
-    // What it has replaced is removed once the grace is over.
-    await compactStream({ ...options, nowMs: Date.now() + 4 * DAY });
-    expect(await mirror.list(`raw/tenant=${tenant}/`)).toEqual([]);
-  } finally {
-    session.close();
-  }
-}
-
 const differences = (tenant: string) => stream.differences(newer.plan, tenant, () => true);
 const gap = { stream: "payments", fromMs: SEAL, toMs: NOW };
 
 describe("a store that is restored from a snapshot older than what the broker holds", () => {
   it.each(["raw", "compacted"])("has every event once more, from the %s archive", async (kind) => {
     const { tenant, snapshot, late } = await lived();
-    if (kind === "compacted") await compacted(tenant);
+    if (kind === "compacted") await stream.compacted(newer.plan, tenant);
     await stream.lose(newer, NOW, async () => {
       await stream.putBack(snapshot);
       await stream.seal(newer.plan, SEAL);

@@ -176,11 +176,38 @@ describe("events below the seal", () => {
     };
     const { applier } = repairs.ports();
     const settle = (entities: readonly SettledEntity[]) => settleRepairs(applier, entities);
-    const places = { plan: newer.plan, mirror: ports.mirror, tenants: ports.tenants, settle, rebuild };
-    expect(await repeatRepairs(places, Date.now() + HOUR)).toEqual({ entities: 0, waiting: [] });
+    const places = { ...ports, settle, rebuild };
+    // Nothing is known of a failover.
+    expect(await repeatRepairs(places)).toEqual({ entities: 0, waiting: [] });
+    await stream.accept(newer);
+    const dying = () => Promise.reject(new Error("killed"));
+    await expect(repeatRepairs({ ...places, rebuild: dying })).rejects.toThrow("killed");
+    // Whoever comes later goes on, and repairs since have not taken the place of the newest ones.
+    const others = payments(2, NOW - 2 * DAY, SEAL, 2);
+    await late(tenant, others);
+    await repairs.round();
+    count(tenant, others);
     const report = await repeatRepairs(places);
     expect(report).toEqual({ entities: built.length, waiting: [] });
     expect(built).toContain(`card ${newest[0]!.card}`);
+    expect(await differences(tenant)).toEqual([]);
+    expect(await repeatRepairs(places)).toEqual({ entities: 0, waiting: [] });
+  });
+
+  it("that a snapshot of days ago lacks are built anew from the compacted archive", async () => {
+    const tenant = await living();
+    const before = await stream.hashes(tenant);
+    const events = payments(4, NOW - 2 * DAY, SEAL);
+    await late(tenant, events);
+    await repairs.round();
+    count(tenant, events);
+    await stream.compacted(newer.plan, tenant);
+    await stream.putBack(before);
+    const ports = stream.ports(newer);
+    const settle = (entities: readonly SettledEntity[]) => settleRepairs(repairs.ports().applier, entities);
+    const rebuild = (group: Group, of: string, ids: readonly string[]) => rebuildIn(ports, group, of, ids);
+    await stream.accept(newer, NOW - 2 * DAY);
+    expect(await repeatRepairs({ ...ports, settle, rebuild })).toMatchObject({ waiting: [] });
     expect(await differences(tenant)).toEqual([]);
   });
 
@@ -205,7 +232,8 @@ describe("events below the seal", () => {
     const ports = stream.ports(newer);
     const settle = (entities: readonly SettledEntity[]) => settleRepairs(alive.applier, entities);
     const rebuild = (group: Group, of: string, ids: readonly string[]) => rebuildIn(ports, group, of, ids);
-    const places = { plan: newer.plan, mirror: ports.mirror, tenants: ports.tenants, settle, rebuild };
+    const places = { ...ports, settle, rebuild };
+    await stream.accept(newer);
     expect(await repeatRepairs(places)).toMatchObject({ waiting: [] });
     expect(await repairs.unsettled(tenant, item!.entity, item!.id)).toEqual([]);
     expect(await differences(tenant)).toEqual([]);

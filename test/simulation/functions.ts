@@ -157,8 +157,8 @@ export class Functions {
     return beginRestore(this.controlPorts(of, actor), Math.floor(this.server.scheduler.nowMs));
   }
 
-  accept(of: Deployed, actor: Actor, runs: string | undefined): Promise<void> {
-    return accept(this.controlPorts(of, actor), runs, Math.floor(this.server.scheduler.nowMs));
+  accept(of: Deployed, actor: Actor, runs: string | undefined, repairsSinceMs: number | null): Promise<void> {
+    return accept(this.controlPorts(of, actor), runs, Math.floor(this.server.scheduler.nowMs), repairsSinceMs);
   }
 
   async sweep(of: Deployed, actor: Actor): Promise<void> {

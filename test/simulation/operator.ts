@@ -39,7 +39,8 @@ export async function recover(
       invocation(scheduler, `${own} ${what}`, work) as Promise<any>;
     const found = await control("look", (actor) => functions.control(controlled(), actor, null));
     scheduler.note(`${own} found ${JSON.stringify(found)}`);
-    if (found.state === "ok" || found.state === "new") return;
+    if (found.state === "new") return;
+    if (found.state === "ok") return repeat(scheduler, functions, controlled, own);
     if (found.state === "lost") await control("restore", (actor) => functions.restore(controlled(), actor));
     const sealMs = found.seals[STREAM];
     if (found.state !== "failover" || sealMs !== undefined) {
@@ -53,20 +54,30 @@ export async function recover(
       }
     }
     scheduler.note(`${own} accepts`);
-    await control("accept", (actor) => functions.accept(controlled(), actor, found.runs));
+    const since = found.state === "failover" ? null : 0;
+    await control("accept", (actor) => functions.accept(controlled(), actor, found.runs, since));
     const accepted = await control("look again", (actor) => functions.control(controlled(), actor, null));
-    if (found.state !== "failover" || accepted.state !== "ok") continue;
-    // What a replica lacked of them no replay brings: they were below the seal.
-    for (let tries = 0; ; tries++) {
-      const name = `${own} repairs ${tries}`;
-      const { waiting } = await invocation(
-        scheduler,
-        name,
-        (actor) => functions.repeatRepairs(controlled(), actor),
-        60_000,
-      );
-      if (waiting.length === 0) return;
-      await scheduler.sleep(5_000);
-    }
+    if (accepted.state !== "ok") continue;
+    return repeat(scheduler, functions, controlled, own);
+  }
+}
+
+/** What a replica lacked of repairs no replay brings: they were below the seal. */
+async function repeat(
+  scheduler: Scheduler,
+  functions: Functions,
+  controlled: () => Deployed,
+  own: string,
+): Promise<void> {
+  for (let tries = 0; ; tries++) {
+    const name = `${own} repairs ${tries}`;
+    const { waiting } = await invocation(
+      scheduler,
+      name,
+      (actor) => functions.repeatRepairs(controlled(), actor),
+      60_000,
+    );
+    if (waiting.length === 0) return;
+    await scheduler.sleep(5_000);
   }
 }

@@ -7,6 +7,8 @@ import { ArchiveWriter } from "../../adapters/archive.ts";
 import { BuildProgress } from "../../adapters/build-progress.ts";
 import { ControlTable } from "../../adapters/control-table.ts";
 import { hash64 } from "../../adapters/hash.ts";
+import { compactStream } from "../../adapters/offline/compaction.ts";
+import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../../adapters/valkey/connection.ts";
@@ -152,6 +154,24 @@ export async function openWorld() {
         await beginRestore(control(of), nowMs);
         await restore?.();
         await accept(control(of), undefined, nowMs);
+      },
+      /** As after a failover: the primaries are taken for whole. */
+      accept: (of: ReturnType<typeof compile>, repairsSinceMs: number | null = null) =>
+        accept(control(of), undefined, Date.now(), repairsSinceMs),
+      /** All of a tenant's archive, with nothing raw left. */
+      async compacted(plan: Plan, tenant: string): Promise<void> {
+        const mirror = new ArchiveMirror({ s3, bucket: "archive", folder });
+        const session = await DuckSession.open({ folder, memoryMb: 512 });
+        try {
+          const own = { session, mirror, s3, folder, tenant, stream: plan.streams[0]!, graceMs: 3_600_000 };
+          await compactStream({ ...own, nowMs: Date.now() + 2 * DAY });
+          // What it has replaced is removed once the grace is over.
+          await compactStream({ ...own, nowMs: Date.now() + 4 * DAY });
+          const left = await mirror.list(`raw/tenant=${tenant}/`);
+          if (left.length > 0) throw new Error(`${left.length} raw objects are left`);
+        } finally {
+          session.close();
+        }
       },
       /** Streams events through a plan's code: applied, archived. @returns how many were applied to all of their entities */
       async stream(plan: Plan, tenant: string, payments: readonly Payment[]): Promise<number> {

@@ -1,6 +1,7 @@
 /** The control table in memory, with its conditions; `failNext` makes the next write fail, as a function that dies there would. */
 import type {
   ControlTable,
+  RepeatRecord,
   RestoreRecord,
   StoreRecord,
   StreamLease,
@@ -17,6 +18,7 @@ export class MemoryControlTable implements Table {
   readonly leases = new Map<string, StreamLease>();
   lock: Lock | null = null;
   restore: RestoreRecord | null = null;
+  repeat: RepeatRecord | null = null;
   failNext: string | null = null;
 
   /** As the port wants it, whose own class has private parts. */
@@ -69,6 +71,15 @@ export class MemoryControlTable implements Table {
   async putRestore(record: RestoreRecord) {
     this.mayFail("putRestore");
     this.restore = record;
+  }
+  async getRepeat() {
+    return this.repeat === null || this.repeat.done ? null : this.repeat;
+  }
+  async putRepeat(record: RepeatRecord, standing: RepeatRecord | null) {
+    this.mayFail("putRepeat");
+    if (canonicalJson(await this.getRepeat()) !== canonicalJson(standing)) return false;
+    this.repeat = record;
+    return true;
   }
   async getLease(stream: string) {
     return this.leases.get(stream) ?? null;
