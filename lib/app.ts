@@ -12,9 +12,9 @@ import { TrainingStack } from "./training-stack.ts";
 
 /** The whole deployment, in the order in which data flows. The first three stacks hold state, the others none. */
 export function addStacks(app: App, deployment: Deployment): void {
-  const { streams } = new StreamsStack(app, deployment);
   const storage = new StorageStack(app, deployment);
   const { store } = new OnlineStoreStack(app, deployment);
+  const { streams } = new StreamsStack(app, deployment, { store });
   const { archive, quarantine, lateQueue, controlTable, keys, models, jobs, audit, features } = storage;
   const ingest = new IngestStack(app, deployment, { streams, keys: storage.keys, store, audit });
   const { aggregator, watchkeeper, sweeper, snapshotter, materializer, repairer, replayer, verifier, eraser } =
@@ -54,6 +54,7 @@ export function addStacks(app: App, deployment: Deployment): void {
   new MonitoringStack(app, deployment, {
     watched: [
       aggregator,
+      streams,
       watchkeeper,
       store,
       repairer,

@@ -16,7 +16,7 @@ export interface IngestStackProps {
   readonly audit: AuditTrail;
 }
 
-/** HTTP events to Kinesis: from outside of the VPC, which has no way to Kinesis, unless it needs the store itself. Stateless. */
+/** HTTP events to the broker: from outside of the VPC, unless the broker is in it, or it needs the store itself. Stateless. */
 export class IngestStack extends FreshetStack {
   readonly fn: NodeFunction;
 
@@ -27,7 +27,7 @@ export class IngestStack extends FreshetStack {
       deployment,
       name: "ingest",
       description: "Checks events against their contract and puts them on their stream",
-      placement: usesStore ? props.store.placement : undefined,
+      placement: usesStore ? props.store.placement : props.streams.placement,
       memoryMb: deployment.stage.api.memoryMb,
     });
     if (usesStore) props.store.grantRead(this.fn);

@@ -35,8 +35,20 @@ export interface Stage {
     /** Replays reach back this far, and a blocked shard is safe for this long. Kinesis allows 24 to 8,760. */
     readonly retentionHours: number;
   };
+  /** With Kafka as the broker, in place of shards. */
+  readonly kafka: {
+    /** Of MSK. Serverless sizes itself and is paid by partition and byte; provisioned is three brokers of a type. */
+    readonly cluster: "serverless" | "provisioned";
+    /** Of each topic. One batch of a partition is worked off at a time: as many invocations at once. They can be raised, never lowered. */
+    readonly partitions: number;
+    /** Of each topic's mapping: 5 MB/s each. As many as the minimum run, and are paid, while nothing comes. */
+    readonly pollers: { readonly minimum: number; readonly maximum: number };
+    /** Provisioned clusters only. */
+    readonly brokerType: string;
+    readonly brokerVolumeGb: number;
+  };
   readonly aggregation: {
-    /** Kinesis records in one invocation, at most 10,000. A KPL record holds many events, so this bounds calls, not events. */
+    /** Records in one invocation, at most 10,000. A KPL record holds many events, so this bounds calls, not events. */
     readonly batchSize: number;
     /** Longer means fewer invocations and staler features. 0 hands a batch over as soon as a poll finds records. */
     readonly batchWindowSeconds: number;
@@ -106,6 +118,8 @@ export interface Stage {
   };
   readonly alarms: {
     readonly lagMs: number;
+    /** Records of one topic that the aggregate function has not taken; of Kafka only. */
+    readonly lagRecords: number;
     readonly freshnessP99Ms: number;
     /** How far a seal may fall behind where it should be: a batch that is tried again holds it for a while. */
     readonly sealBehindMs: number;
@@ -125,6 +139,13 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     logRetentionDays: 7,
     // Two shards although one would do: the seal is a minimum over shards, and a laptop should exercise that.
     stream: { shards: 2, retentionHours: 24 },
+    kafka: {
+      cluster: "serverless",
+      partitions: 2,
+      pollers: { minimum: 1, maximum: 2 },
+      brokerType: "kafka.t3.small",
+      brokerVolumeGb: 10,
+    },
     aggregation: {
       batchSize: 1_000,
       batchWindowSeconds: 0,
@@ -156,6 +177,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     onlineStore: { nodeType: "cache.t4g.micro", shards: 1, replicasPerShard: 0, snapshotDays: 0, availabilityZones: 1 },
     alarms: {
       lagMs: 60_000,
+      lagRecords: 50_000,
       freshnessP99Ms: 2_000,
       sealBehindMs: 900_000,
       quarantined: 10,
@@ -168,6 +190,13 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     retainData: false,
     logRetentionDays: 30,
     stream: { shards: 1, retentionHours: 24 },
+    kafka: {
+      cluster: "serverless",
+      partitions: 3,
+      pollers: { minimum: 1, maximum: 3 },
+      brokerType: "kafka.m7g.large",
+      brokerVolumeGb: 100,
+    },
     aggregation: {
       batchSize: 1_000,
       batchWindowSeconds: 1,
@@ -199,6 +228,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     onlineStore: { nodeType: "cache.r7g.large", shards: 1, replicasPerShard: 1, snapshotDays: 1, availabilityZones: 2 },
     alarms: {
       lagMs: 60_000,
+      lagRecords: 50_000,
       freshnessP99Ms: 3_000,
       sealBehindMs: 900_000,
       quarantined: 100,
@@ -211,6 +241,14 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     retainData: true,
     logRetentionDays: 90,
     stream: { shards: 8, retentionHours: 168 },
+    kafka: {
+      cluster: "provisioned",
+      // As many invocations at once as eight shards with a parallelization factor of four have.
+      partitions: 32,
+      pollers: { minimum: 2, maximum: 16 },
+      brokerType: "kafka.m7g.xlarge",
+      brokerVolumeGb: 1_000,
+    },
     aggregation: {
       batchSize: 1_000,
       // Lambda polls a shard once a second: a window on top of that is paid in freshness and saves few invocations.
@@ -249,6 +287,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
     },
     alarms: {
       lagMs: 60_000,
+      lagRecords: 500_000,
       freshnessP99Ms: 2_000,
       sealBehindMs: 900_000,
       quarantined: 10,

@@ -1,6 +1,7 @@
 import type { Environment } from "aws-cdk-lib";
 import type { PolicyStatement } from "aws-cdk-lib/aws-iam";
 import type { Construct } from "constructs";
+import type { Broker } from "./broker.ts";
 import type { Archive } from "./constructs/archive.ts";
 import type { NodeFunction } from "./constructs/node-function.ts";
 import type { OnlineStore } from "./constructs/online-store.ts";
@@ -24,6 +25,7 @@ export interface Target {
   readonly name: "aws" | "local";
   /** Account and region of the stacks; empty to take those of the credentials at deployment. */
   readonly environment: Environment;
+  readonly broker: Broker;
   onlineStore(scope: Construct, id: string, deployment: Deployment): OnlineStore;
   /** Whether the platform's gateway counts a request by the key that an authorizer names, rather than by one that callers send. */
   readonly countsByAuthorizer: boolean;

@@ -1,6 +1,5 @@
 import { Duration } from "aws-cdk-lib";
 import { ComparisonOperator, TreatMissingData } from "aws-cdk-lib/aws-cloudwatch";
-import { EventSourceMapping, StartingPosition } from "aws-cdk-lib/aws-lambda";
 import { Construct } from "constructs";
 import type { Deployment } from "../deployment.ts";
 import type { Archive } from "./archive.ts";
@@ -11,12 +10,6 @@ import { NodeFunction } from "./node-function.ts";
 import type { OnlineStore } from "./online-store.ts";
 import type { Quarantine } from "./quarantine.ts";
 import type { SecureTable } from "./secure-table.ts";
-
-/**
- * A batch that is tried for this long is given up to the failure destination while its records are still in the stream:
- * whoever is woken by the lag alarm has that long, and then an hour in which the stream can still be read.
- */
-const MARGIN_BEFORE_RETENTION = Duration.hours(1);
 
 export interface AggregatorProps {
   readonly deployment: Deployment;
@@ -29,7 +22,7 @@ export interface AggregatorProps {
   readonly controlTable: SecureTable;
 }
 
-/** Kinesis to Valkey: the function that applies events exactly once, and a mapping to it from each stream. */
+/** Broker to Valkey: the function that applies events exactly once, and what hands it the batches of each stream. */
 export class Aggregator extends Construct {
   readonly fn: NodeFunction;
   private readonly deployment: Deployment;
@@ -37,7 +30,7 @@ export class Aggregator extends Construct {
   constructor(scope: Construct, id: string, props: AggregatorProps) {
     super(scope, id);
     const { deployment, streams, store, archive, quarantine, lateQueue, controlTable } = props;
-    const { aggregation, stream: sizing } = deployment.stage;
+    const { aggregation } = deployment.stage;
     this.deployment = deployment;
     this.fn = new NodeFunction(this, "Aggregate", {
       deployment,
@@ -52,26 +45,7 @@ export class Aggregator extends Construct {
     quarantine.grantWrite(this.fn);
     lateQueue.grantWrite(this.fn);
     controlTable.grantRead(this.fn);
-    streams.grantConsume(this.fn);
-    const onFailure = quarantine.failureDestination(this.fn);
-    for (const [name, stream] of streams.byName) {
-      // Blocks instead of skipping: unlimited attempts until the records are nearly too old to be read again. A batch that
-      // fails is halved until the cause stands alone, and a part that succeeded is not delivered again.
-      new EventSourceMapping(this, `From-${name}`, {
-        target: this.fn.lambda,
-        eventSourceArn: stream.streamArn,
-        // From the beginning: what was sent before the mapping existed counts too.
-        startingPosition: StartingPosition.TRIM_HORIZON,
-        batchSize: aggregation.batchSize,
-        maxBatchingWindow: Duration.seconds(aggregation.batchWindowSeconds),
-        parallelizationFactor: aggregation.parallelizationFactor,
-        bisectBatchOnError: true,
-        reportBatchItemFailures: true,
-        retryAttempts: -1,
-        maxRecordAge: Duration.seconds(sizing.retentionHours * 3_600 - MARGIN_BEFORE_RETENTION.toSeconds()),
-        onFailure,
-      });
-    }
+    streams.deliver(this, this.fn, quarantine.failureDestination(this.fn));
   }
 
   watch(board: Board): void {

@@ -41,11 +41,13 @@ export class NodeFunction extends Construct {
   readonly logGroup: LogGroup;
   readonly name: string;
   private readonly role: Role;
+  private readonly functionName: string;
 
   constructor(scope: Construct, id: string, props: NodeFunctionProps) {
     super(scope, id);
     const { deployment, placement = {} } = props;
     const functionName = physicalName(deployment, props.name);
+    this.functionName = functionName;
     this.name = props.name;
     this.logGroup = new LogGroup(this, "Log", {
       logGroupName: `/aws/lambda/${functionName}`,
@@ -58,7 +60,7 @@ export class NodeFunction extends Construct {
       description: `Freshet ${props.name} (${deployment.stage.name})`,
     });
     this.allow(["logs:CreateLogStream", "logs:PutLogEvents"], [this.logGroup.logGroupArn]);
-    if (placement.vpc !== undefined) this.allowNetworkInterfaces(functionName);
+    if (placement.vpc !== undefined) this.allowForAttachment(NETWORK_INTERFACES);
     this.lambda = new LambdaFunction(this, "Function", {
       ...placement,
       functionName,
@@ -100,27 +102,28 @@ export class NodeFunction extends Construct {
   }
 
   /**
-   * Lambda itself attaches the function to the VPC with the function's role, and asks for these on `*`. The code inside
-   * needs none of them, so they are denied to it.
+   * Lambda itself attaches the function, or what polls for it, to the VPC with the function's role, and asks for these on `*`.
+   * The code inside needs none of them, so they are denied to it.
    */
-  private allowNetworkInterfaces(functionName: string): void {
-    const actions = [
-      "ec2:AssignPrivateIpAddresses",
-      "ec2:CreateNetworkInterface",
-      "ec2:DeleteNetworkInterface",
-      "ec2:DescribeNetworkInterfaces",
-      "ec2:DescribeSubnets",
-      "ec2:UnassignPrivateIpAddresses",
-    ];
+  allowForAttachment(actions: readonly string[]): void {
     this.allow(actions, ["*"]);
-    const self = Stack.of(this).formatArn({ service: "lambda", resource: `function:${functionName}` });
+    const self = Stack.of(this).formatArn({ service: "lambda", resource: `function:${this.functionName}` });
     this.role.addToPrincipalPolicy(
       new PolicyStatement({
         effect: Effect.DENY,
-        actions,
+        actions: [...actions],
         resources: ["*"],
         conditions: { ArnEquals: { "lambda:SourceFunctionArn": self } },
       }),
     );
   }
 }
+
+const NETWORK_INTERFACES = [
+  "ec2:AssignPrivateIpAddresses",
+  "ec2:CreateNetworkInterface",
+  "ec2:DeleteNetworkInterface",
+  "ec2:DescribeNetworkInterfaces",
+  "ec2:DescribeSubnets",
+  "ec2:UnassignPrivateIpAddresses",
+];

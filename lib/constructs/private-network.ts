@@ -1,9 +1,9 @@
-import { Stack } from "aws-cdk-lib";
+import { Fn, Stack } from "aws-cdk-lib";
 import {
   FlowLogDestination,
   FlowLogTrafficType,
   GatewayVpcEndpointAwsService,
-  InterfaceVpcEndpointAwsService,
+  type InterfaceVpcEndpointAwsService,
   type IVpc,
   Peer,
   Port,
@@ -15,7 +15,6 @@ import { AnyPrincipal, PolicyStatement } from "aws-cdk-lib/aws-iam";
 import { LogGroup } from "aws-cdk-lib/aws-logs";
 import { Construct } from "constructs";
 import type { Deployment } from "../deployment.ts";
-import { ingestUsesStore } from "../ingest-placement.ts";
 import type { Placement } from "./node-function.ts";
 import { removalOf } from "./removal.ts";
 
@@ -27,8 +26,8 @@ export interface PrivateNetworkProps {
 
 /**
  * A VPC with no way out: isolated subnets, and the two gateway endpoints that cost nothing. All that a function in it may
- * need is the store, S3 and DynamoDB; a NAT gateway would add a bill and a path for data to leave. Where ingest reads the
- * store, an endpoint of Kinesis joins them, which is billed by the hour and zone.
+ * need is the store, S3 and DynamoDB; a NAT gateway would add a bill and a path for data to leave. What more the broker needs is
+ * an endpoint of its own, which is billed by the hour and zone.
  */
 export class PrivateNetwork extends Construct {
   readonly vpc: IVpc;
@@ -40,8 +39,11 @@ export class PrivateNetwork extends Construct {
   constructor(scope: Construct, id: string, props: PrivateNetworkProps) {
     super(scope, id);
     const { deployment, storePort } = props;
+    const { broker } = deployment.target;
+    const zones = Math.max(deployment.stage.onlineStore.availabilityZones, broker.zones(deployment));
     const vpc = new Vpc(this, "Vpc", {
-      maxAzs: deployment.stage.onlineStore.availabilityZones,
+      // By number: where account and region are only known at deployment, CDK would give two and no more.
+      availabilityZones: Array.from({ length: zones }, (_, zone) => Fn.select(zone, Fn.getAzs())),
       natGateways: 0,
       subnetConfiguration: [{ name: "isolated", subnetType: SubnetType.PRIVATE_ISOLATED, cidrMask: 20 }],
       flowLogs: {
@@ -78,24 +80,24 @@ export class PrivateNetwork extends Construct {
     this.clients.addEgressRule(this.store, Port.tcp(storePort), "Valkey");
     // Addresses of S3 and DynamoDB; there is a route to nothing else.
     this.clients.addEgressRule(Peer.anyIpv4(), Port.tcp(443), "Endpoints");
-    if (ingestUsesStore(deployment)) this.addKinesis(vpc);
+    for (const [name, service] of Object.entries(broker.endpoints(deployment))) this.addEndpoint(vpc, name, service);
   }
 
-  private addKinesis(vpc: Vpc): void {
-    const group = new SecurityGroup(this, "KinesisGroup", {
+  private addEndpoint(vpc: Vpc, name: string, service: InterfaceVpcEndpointAwsService): void {
+    const group = new SecurityGroup(this, `${name}Group`, {
       vpc,
-      description: "Kinesis endpoint: reached by the functions that use the online store",
+      description: `${name} endpoint: reached by the functions that use the online store`,
       allowAllOutbound: false,
     });
-    group.addIngressRule(this.clients, Port.tcp(443), "Kinesis");
+    group.addIngressRule(this.clients, Port.tcp(443), name);
     vpc
-      .addInterfaceEndpoint("Kinesis", {
-        service: InterfaceVpcEndpointAwsService.KINESIS_STREAMS,
+      .addInterfaceEndpoint(name, {
+        service,
         subnets: { subnetType: SubnetType.PRIVATE_ISOLATED },
         securityGroups: [group],
         open: false,
       })
-      .addToPolicy(this.ownAccountOnly("kinesis"));
+      .addToPolicy(this.ownAccountOnly(name.toLowerCase()));
   }
 
   get placement(): Placement {

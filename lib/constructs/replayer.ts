@@ -47,7 +47,7 @@ export class Replayer extends Construct {
     quarantine.grantReplay(this.fn);
     lateQueue.grantWrite(this.fn);
     controlTable.grantRead(this.fn);
-    streams.tellNames(this.fn);
+    streams.grantReplay(this.fn);
     new Schedule(this, "EveryMinute", { deployment, fn: this.fn, every: EVERY });
   }
 

@@ -48,6 +48,7 @@ export class Watchkeeper extends Construct {
       deployment,
       name: "heartbeat",
       description: "Puts a heartbeat on every open shard and hands the list of shards to control",
+      placement: streams.placement,
       // Less than its period: two at once would only repeat each other.
       timeout: Duration.seconds(55),
       memoryMb: 256,

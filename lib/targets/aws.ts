@@ -1,5 +1,7 @@
 import { CfnModelPackageGroup } from "aws-cdk-lib/aws-sagemaker";
 import { Construct } from "constructs";
+import type { Broker } from "../broker.ts";
+import { kinesisBroker } from "../brokers/kinesis.ts";
 import { ArchiveTables } from "../constructs/archive-tables.ts";
 import { ClusterOnlineStore } from "../constructs/cluster-online-store.ts";
 import { SageMakerTraining } from "../constructs/sagemaker-training.ts";
@@ -9,12 +11,15 @@ import type { Target } from "../target.ts";
 export interface AwsTargetProps {
   /** Image of the training container in ECR. @default tag 0.1.0 in the repository that the deployment makes */
   readonly trainingImage?: string;
+  /** @default Kinesis */
+  readonly broker?: Broker;
 }
 
 /** AWS. CloudWatch takes metrics out of the functions' logs by itself. */
-export const awsTarget = ({ trainingImage }: AwsTargetProps = {}): Target => ({
+export const awsTarget = ({ trainingImage, broker = kinesisBroker }: AwsTargetProps = {}): Target => ({
   name: "aws",
   environment: {},
+  broker,
   onlineStore: (scope, id, deployment) => new ClusterOnlineStore(scope, id, { deployment }),
   countsByAuthorizer: true,
   catalogueArchive: (scope, id, deployment, archive) => {

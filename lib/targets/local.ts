@@ -1,3 +1,5 @@
+import { kafkaEndpointBroker } from "../brokers/kafka-endpoint.ts";
+import { kinesisBroker } from "../brokers/kinesis.ts";
 import { EmulatedOnlineStore } from "../constructs/emulated-online-store.ts";
 import { EndpointOnlineStore } from "../constructs/endpoint-online-store.ts";
 import { MetricsBridge } from "../constructs/metrics-bridge.ts";
@@ -10,13 +12,16 @@ export interface LocalTargetProps {
   readonly valkey?: { readonly host: string; readonly port: string };
   /** A control plane for training jobs; with it, the training state machine is deployed. @default `freshet train` trains */
   readonly sagemakerEndpoint?: string;
+  /** A Kafka that is already there: host:port, comma-separated. @default the emulator's Kinesis */
+  readonly bootstrapServers?: string;
 }
 
 /** An emulator on this machine. Deployed to no other: see `local-guard.ts`. */
-export function localTarget({ valkey, sagemakerEndpoint }: LocalTargetProps = {}): Target {
+export function localTarget({ valkey, sagemakerEndpoint, bootstrapServers }: LocalTargetProps = {}): Target {
   return {
     name: "local",
     environment: { account: LOCAL_ACCOUNT, region: LOCAL_REGION },
+    broker: bootstrapServers === undefined ? kinesisBroker : kafkaEndpointBroker(bootstrapServers),
     onlineStore: (scope, id, deployment) =>
       valkey === undefined
         ? new EmulatedOnlineStore(scope, id, { deployment })

@@ -34,7 +34,8 @@ const stacksOf = (stage: string) =>
     (name) => `freshet-${stage}-${name}`,
   );
 
-describe("the app", () => {
+// Each bundles every function, in a process of its own.
+describe("the app", { timeout: 300_000 }, () => {
   test("synthesizes for AWS, stage dev, when nothing is said", () => {
     const { status, stderr, stacks } = run({});
     expect([status, stderr]).toEqual([0, ""]);
@@ -54,11 +55,30 @@ describe("the app", () => {
     expect(stacks).toEqual([...stacksOf("local"), "freshet-local-training"].sort());
   });
 
-  test("synthesizes for this machine with a Valkey that is already there", () => {
-    const context = { target: "local", valkeyHost: "valkey", valkeyPort: "6379" };
+  test("synthesizes for this machine with a Valkey and a Kafka that are already there", () => {
+    const kafka = { broker: "msk", bootstrapServers: "127.0.0.1:9092" };
+    const context = { target: "local", valkeyHost: "valkey", valkeyPort: "6379", ...kafka };
     const { status, stderr, stacks } = run(context, { AWS_ENDPOINT_URL: "http://localhost:4566" });
     expect([status, stderr]).toEqual([0, ""]);
     expect(stacks).toEqual(stacksOf("local"));
+  });
+
+  test.each([
+    [
+      "Kafka without an address",
+      { broker: "msk" },
+      "no emulator has MSK; target local needs a Kafka that is already there",
+    ],
+    [
+      "an address of Kafka with Kinesis",
+      { bootstrapServers: "127.0.0.1:9092" },
+      "bootstrapServers are Kafka's, and the broker is Kinesis",
+    ],
+  ])("refuses %s for this machine", (_, context, message) => {
+    const given = { target: "local", ...context };
+    const { status, stderr } = run(given, { AWS_ENDPOINT_URL: "http://127.0.0.1:4566" });
+    expect(status).toBe(1);
+    expect(stderr).toContain(`context_invalid: ${message}`);
   });
 
   test.each([
@@ -78,6 +98,17 @@ describe("the app", () => {
       "a store by context on AWS",
       { valkeyHost: "cache.example.com" },
       "context_invalid: valkeyHost is for target local; on AWS the app makes its own store",
+    ],
+    [
+      "a Kafka by context on AWS",
+      { broker: "msk", bootstrapServers: "kafka.example.com:9092" },
+      "context_invalid: bootstrapServers is for target local; on AWS the app makes its own cluster",
+    ],
+    ["an unknown broker", { broker: "rabbit" }, "broker_unknown: no broker rabbit; use kinesis, msk"],
+    [
+      "an unknown kind of cluster",
+      { broker: "msk", mskCluster: "express" },
+      "context_invalid: no cluster of MSK is express; use serverless or provisioned",
     ],
   ])("refuses %s with a message and no stack trace", (_, context, message) => {
     const { status, stderr, stacks } = run(context);

@@ -84,6 +84,24 @@ describe("the local target", () => {
     expect(Variables).toMatchObject({ FRESHET_VALKEY_HOST: "valkey", FRESHET_VALKEY_PORT: "6379" });
   });
 
+  test("takes a Kafka by context, and then has no Kinesis stream, no mapping from one, and no key for them", () => {
+    const given = synthesize(localTarget({ bootstrapServers: "127.0.0.1:9092" }), "local");
+    expect(given.resources(/Kinesis/)).toEqual([]);
+    const tables = (id: string) =>
+      /FromLateQueue|FromJobs|FromErasures|Historical|Materializer|Repairer|Eraser/.test(id);
+    const mappings = given.resources("AWS::Lambda::EventSourceMapping").map(([id]) => id);
+    expect(mappings.filter((id) => !tables(id))).toEqual([]);
+    const names = { transactions: "freshet-local-transactions", feature_events: "freshet-local-feature-events" };
+    expect(JSON.parse(given.outputs("streams")["Streams"].Value)).toEqual(names);
+    expect(given.outputs("streams")["BootstrapServers"].Value).toBe("127.0.0.1:9092");
+    for (const name of ["ingest", "heartbeat", "aggregate", "replay"]) {
+      const { Properties } = given.named("AWS::Lambda::Function", "FunctionName", `freshet-local-${name}`);
+      const { FRESHET_STREAMS, ...variables } = Properties["Environment"].Variables;
+      expect(JSON.parse(FRESHET_STREAMS)).toEqual(names);
+      expect(variables).toMatchObject({ FRESHET_BROKER: "kafka", FRESHET_BOOTSTRAP_SERVERS: "127.0.0.1:9092" });
+    }
+  });
+
   test("runs no function in a VPC", () => {
     const inside = local.resources("AWS::Lambda::Function").filter(([, { Properties }]) => Properties["VpcConfig"]);
     expect(inside).toEqual([]);
