@@ -1,6 +1,6 @@
 /**
- * Athena as the source of a point-in-time join: the same SQL as DuckDB's, its result page by page. Costs are those of the bytes
- * that a query scans; a page holds 1,000 rows, so a join of millions of events takes minutes to read.
+ * Athena: statements to their end, small answers page by page, large ones by UNLOAD into a bucket. What Athena charges is told by what it
+ * scanned.
  */
 import {
   type AthenaClient,
@@ -8,6 +8,7 @@ import {
   GetQueryExecutionCommand,
   GetQueryResultsCommand,
   StartQueryExecutionCommand,
+  StopQueryExecutionCommand,
 } from "@aws-sdk/client-athena";
 import { FreshetError } from "../../core/errors.ts";
 import { durably } from "../durable-call.ts";
@@ -21,6 +22,14 @@ export interface AthenaOptions {
   readonly output: string | null;
   /** Between looks at a query that runs. @default 500 */
   readonly pollMs?: number;
+  /** Called at each look; what it throws ends the waiting, and the query goes on. @default nothing */
+  readonly onPoll?: () => void;
+}
+
+export interface EndedQuery {
+  readonly id: string;
+  /** What is charged for. */
+  readonly scannedBytes: number;
 }
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -32,10 +41,15 @@ export class AthenaSource implements ColumnSource {
     this.#options = options;
   }
 
-  /** Runs a statement to its end. @returns its id. @throws FreshetError `offline_query`; InfrastructureError `athena_unavailable` */
-  async run(sql: string): Promise<string> {
-    const { database, workGroup, output, pollMs = 500 } = this.#options;
-    const { QueryExecutionId: id } = await this.#call("starting a query", () =>
+  /** Runs a statement to its end. @throws FreshetError `offline_query`; InfrastructureError `athena_unavailable` */
+  async run(sql: string): Promise<EndedQuery> {
+    return this.wait(await this.start(sql));
+  }
+
+  /** @returns the query's id */
+  async start(sql: string): Promise<string> {
+    const { database, workGroup, output } = this.#options;
+    const { QueryExecutionId } = await this.#call("starting a query", () =>
       this.#options.athena.send(
         new StartQueryExecutionCommand({
           QueryString: sql,
@@ -45,30 +59,50 @@ export class AthenaSource implements ColumnSource {
         }),
       ),
     );
+    return QueryExecutionId!;
+  }
+
+  /** @throws FreshetError `offline_query` where it failed or was stopped */
+  async wait(id: string): Promise<EndedQuery> {
     for (;;) {
       const { QueryExecution } = await this.#call("asking for a query", () =>
         this.#options.athena.send(new GetQueryExecutionCommand({ QueryExecutionId: id })),
       );
       const { State, StateChangeReason } = QueryExecution?.Status ?? {};
-      if (State === "SUCCEEDED") return id!;
+      if (State === "SUCCEEDED") return { id, scannedBytes: QueryExecution?.Statistics?.DataScannedInBytes ?? 0 };
       if (State === "FAILED" || State === "CANCELLED") {
         throw new FreshetError(
           "offline_query",
           `Athena ended query ${id} as ${State}: ${StateChangeReason ?? "no reason"}`,
           {
-            repair: "the query's page in the console shows more",
+            repair: /bytes scanned limit/i.test(StateChangeReason ?? "")
+              ? "take a shorter range, or raise archive.scanLimitBytes of the stage"
+              : "the query's page in the console shows more",
           },
         );
       }
-      await sleep(pollMs);
+      this.#options.onPoll?.();
+      await sleep(this.#options.pollMs ?? 500);
     }
+  }
+
+  /** Ends a query that nobody waits for any more; one that has ended stays as it is. */
+  async stop(id: string): Promise<void> {
+    await this.#call("stopping a query", () =>
+      this.#options.athena.send(new StopQueryExecutionCommand({ QueryExecutionId: id })),
+    );
   }
 
   /** @throws FreshetError as `run` */
   async *columns(
     sql: string,
   ): AsyncGenerator<{ readonly rows: number; readonly columns: readonly (readonly any[])[] }> {
-    const id = await this.run(sql);
+    const { id } = await this.run(sql);
+    yield* this.answer(id);
+  }
+
+  /** What a query that has ended answers. */
+  async *answer(id: string): AsyncGenerator<{ readonly rows: number; readonly columns: readonly (readonly any[])[] }> {
     let token: string | undefined;
     let first = true;
     do {

@@ -24,6 +24,8 @@ export interface TrainingManifest {
   /** Rows of the labels that gave none to the set, by reason. */
   readonly left_out: Readonly<Record<string, number>>;
   readonly sources: readonly TrainingSource[];
+  /** What Athena was asked and has charged for, where the range was too large for one machine. */
+  readonly athena?: { readonly queries: number; readonly scanned_bytes: number };
   /** Sets of earlier releases have none. */
   readonly entities?: readonly FoundKeys[];
   /** In the service's order: stored features, on-demand ones, then request fields as `request:<name>`. */

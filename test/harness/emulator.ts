@@ -76,6 +76,21 @@ export async function createBucket(endpoint: string, bucket: string): Promise<vo
   await made(testClients(endpoint).s3.send(new CreateBucketCommand({ Bucket: bucket })));
 }
 
+/** A database of Glue: the emulator's Athena knows no CREATE DATABASE, and no client of Glue is at hand. */
+export async function createCatalogue(endpoint: string, name: string): Promise<void> {
+  const answer = await fetch(endpoint, {
+    method: "POST",
+    headers: {
+      "content-type": "application/x-amz-json-1.1",
+      "x-amz-target": "AWSGlue.CreateDatabase",
+      authorization:
+        "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/glue/aws4_request, SignedHeaders=host, Signature=0",
+    },
+    body: JSON.stringify({ DatabaseInput: { Name: name } }),
+  });
+  if (answer.status !== 200) throw new Error(`the emulator made no database: ${await answer.text()}`);
+}
+
 /** Clients try again when an answer is late, as on a busy machine, and may then be told of what their own first attempt has made. */
 async function made(creation: Promise<unknown>): Promise<void> {
   try {

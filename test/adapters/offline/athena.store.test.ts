@@ -12,11 +12,18 @@ import { AthenaSource } from "../../../adapters/offline/athena.ts";
 import { DuckSession } from "../../../adapters/offline/duckdb.ts";
 import { entityEventsSql, olderThanEntitySql } from "../../../adapters/offline/entity-events.ts";
 import { featureAt, joinPointInTime } from "../../../adapters/offline/point-in-time.ts";
-import { createBucket, startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
+import {
+  createBucket,
+  createCatalogue,
+  startEmulator,
+  type TestEmulator,
+  testClients,
+} from "../../harness/emulator.ts";
 import { everything, plan as fixture, fixtureContract } from "../../support/fixture-plan.ts";
 import { viewPlan } from "../../support/group-plans.ts";
 import { entityEventsTable, spineTable } from "../../support/offline-tables.ts";
 import { instants, past } from "../../support/past.ts";
+import { inDuckWords } from "../../support/trino-words.ts";
 import { archiveRows, withRegion } from "./archive-rows.ts";
 import { naiveEntityEvents } from "./naive-entity-events.ts";
 
@@ -38,18 +45,7 @@ beforeAll(async () => {
     credentials: { accessKeyId: "test", secretAccessKey: "test" },
   });
   source = new AthenaSource({ athena, database: "freshet", output: `s3://${BUCKET}/results/`, pollMs: 20 });
-  // The emulator's Athena knows no CREATE DATABASE; its Glue does, and no client of Glue is at hand.
-  const answer = await fetch(emulator.url, {
-    method: "POST",
-    headers: {
-      "content-type": "application/x-amz-json-1.1",
-      "x-amz-target": "AWSGlue.CreateDatabase",
-      authorization:
-        "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/glue/aws4_request, SignedHeaders=host, Signature=0",
-    },
-    body: JSON.stringify({ DatabaseInput: { Name: "freshet" } }),
-  });
-  expect(answer.status).toBe(200);
+  await createCatalogue(emulator.url, "freshet");
 });
 afterAll(async () => {
   session?.close();
@@ -114,20 +110,6 @@ describe("Athena", () => {
     );
   });
 
-  /** Trino's words that DuckDB, which the emulator answers with, has others for. All else of the text is run as it is. */
-  function withoutTrinosOwn(sql: string): string {
-    const said = sql
-      .replaceAll("CROSS JOIN UNNEST(a.fates) AS f(entity, id, fate, visible_ms)", "CROSS JOIN UNNEST(a.fates) AS u(f)")
-      .replaceAll(
-        /none_match\(a\.fates, each -> (each\.entity = '\w+')\)/g,
-        "len(list_filter(a.fates, lambda each: $1)) = 0",
-      )
-      .replaceAll("cardinality(a.fates)", "len(a.fates)");
-    expect(said).not.toMatch(/none_match|cardinality|->/);
-    expect(said.match(/UNNEST/g)?.length).toBe(said.match(/AS u\(f\)/g)?.length);
-    return said;
-  }
-
   it("gives entity events by the text for Trino, whatever the archive holds", async () => {
     const [stream] = fixture.streams;
     const fields = Object.entries(stream!.fields).map(
@@ -151,8 +133,8 @@ describe("Athena", () => {
           ["shop", "shop"],
           ["region", "country"],
         ] as const) {
-          const events = withoutTrinosOwn(entityEventsSql(withRegion, entity, { archive, dialect: "trino" }));
-          const older = withoutTrinosOwn(olderThanEntitySql(entity, { archive, dialect: "trino" }));
+          const events = inDuckWords(entityEventsSql(withRegion, entity, { archive, dialect: "trino" }));
+          const older = inDuckWords(olderThanEntitySql(entity, { archive, dialect: "trino" }));
           const found: unknown[][] = [];
           const text = `SELECT hex(id) AS id, identity, event_time_ms, visible_ms, fields.amount AS amount FROM (${events}) AS event`;
           for await (const { columns: page, rows: count } of source.columns(text)) {
