@@ -42,14 +42,24 @@ export class ConfluentRegistry implements SchemaRegistry, SchemaPusher {
   }
 
   async find(id: SchemaId): Promise<FoundSchema | null> {
-    const given = id.slice(id.indexOf("-") + 1);
+    const [kind, given] = [id.slice(0, id.indexOf("-")), id.slice(id.indexOf("-") + 1)];
+    if (kind !== "confluent") return null;
     const path = /^\d+$/.test(given) ? `/schemas/ids/${given}` : `/schemas/guids/${given}`;
     const { status, body } = await this.call("GET", path);
-    if (status === 404 && body?.error_code === SCHEMA_UNKNOWN) return null;
+    if (status === 404 && (body?.error_code === SCHEMA_UNKNOWN || (await this.isItself()))) return null;
     if (status !== 200 || typeof body?.schema !== "string") throw this.unexpected("GET", path, status);
     // Schemas that others are put into are not followed.
     const isWhole = (body.references ?? []).length === 0;
     return { text: (body.schemaType ?? "AVRO") === "AVRO" && isWhole ? body.schema : null };
+  }
+
+  /**
+   * Whether a registry answers at this address: then a bare 404 is its own, as of one that knows no GUIDs, and not that of a proxy
+   * or of a wrong path.
+   */
+  private async isItself(): Promise<boolean> {
+    const { status, body } = await this.call("GET", "/config");
+    return status === 200 && typeof body?.compatibilityLevel === "string";
   }
 
   async lookUp({ subject, text }: SchemaToPush): Promise<SchemaId | null> {

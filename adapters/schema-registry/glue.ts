@@ -34,7 +34,8 @@ export class GlueRegistry implements SchemaRegistry, SchemaPusher {
   }
 
   async find(id: SchemaId): Promise<FoundSchema | null> {
-    const SchemaVersionId = id.slice(id.indexOf("-") + 1);
+    if (!id.startsWith("glue-")) return null;
+    const SchemaVersionId = id.slice("glue-".length);
     const found = await this.ask(() => this.client.send(new GetSchemaVersionCommand({ SchemaVersionId })));
     // One that failed its check was never a version that anybody may write with.
     if (found === null || found.Status === "FAILURE") return null;
@@ -78,11 +79,7 @@ export class GlueRegistry implements SchemaRegistry, SchemaPusher {
 
   async setCompatibility(subject: string, rule: string): Promise<void> {
     // The rule of a schema that is not there yet is given to it when it is made.
-    const given = {
-      SchemaId: this.schemaId(subject),
-      Compatibility: rule as Compatibility,
-      SchemaVersionNumber: { LatestVersion: true },
-    };
+    const given = { SchemaId: this.schemaId(subject), Compatibility: rule as Compatibility };
     await this.ask(() => this.client.send(new UpdateSchemaCommand(given)));
   }
 

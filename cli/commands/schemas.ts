@@ -10,6 +10,7 @@ import { SCHEMA_FOLDER, SchemaFolder } from "../../adapters/avro/schema-folder.t
 import { FreshetError } from "../../core/errors.ts";
 import { whole } from "../arguments.ts";
 import { EXIT } from "../exit.ts";
+import { push, SUBJECTS } from "../schema-push.ts";
 import { formatTable } from "../table.ts";
 
 interface Shared {
@@ -20,10 +21,10 @@ interface Shared {
 export function register(program: Command): void {
   const schemas = program
     .command("schemas")
-    .description("Contracts of events: check, release and look at them.")
+    .description("Contracts of events: check, release, look at them, and push them to a schema registry.")
     .addHelpText(
       "after",
-      "\nExamples:\n  freshet schemas check\n  freshet schemas show transactions.v1\n  freshet schemas release labels.v1",
+      "\nExamples:\n  freshet schemas check\n  freshet schemas show transactions.v1\n  freshet schemas release labels.v1\n  freshet schemas push --registry https://registry.example.com --stage prod --dry-run\n  freshet schemas push --glue freshet",
     );
   const command = (signature: string, description: string): Command =>
     schemas
@@ -50,6 +51,24 @@ export function register(program: Command): void {
       ).choices(COMPATIBILITY_MODES),
     )
     .action(release);
+  command("push", "Register every shipped version with a schema registry, under the rule that changes here must keep.")
+    .option("--registry <address>", "a registry with Confluent's API (default: FRESHET_SCHEMA_REGISTRY)")
+    .option("--glue <name>", "a registry of AWS Glue, with the environment's credentials and region")
+    .option("--stage <name>", "whose topics subjects are named by: freshet-<stage>-<stream>", "local")
+    .addOption(
+      new Option("--subjects <by>", "names of subjects: by topic (<topic>-value; in Glue <topic>), or by record")
+        .choices(SUBJECTS)
+        .default("topic"),
+    )
+    .option("--dry-run", "say what would be new, change nothing")
+    .addHelpText(
+      "after",
+      `
+Credentials of a registry are in FRESHET_SCHEMA_REGISTRY_CREDENTIALS, as {"username": "…", "password": "…"} or {"token": "…"}.
+What is registered already stays as it is. Nothing is pushed that breaks a shipped version, and nothing beside a version that
+the contract could not read.`,
+    )
+    .action(push);
 }
 
 function check({ folder, json }: Shared): void {

@@ -58,7 +58,7 @@ export async function kafkaJars(home: string, signal?: AbortSignal): Promise<str
 }
 
 /** Maven finds its settings, mirrors and cache in the user's own folder. */
-function mavenEnvironment(): Record<string, string> {
+export function mavenEnvironment(): Record<string, string> {
   const kept = ["HOME", "JAVA_HOME", "MAVEN_OPTS", "M2_HOME", "HTTPS_PROXY", "https_proxy"];
   const set = kept.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]]));
   return { PATH: toolPath(), LC_ALL: "C.UTF-8", ...Object.fromEntries(set) };

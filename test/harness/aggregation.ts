@@ -40,8 +40,15 @@ export interface TestAggregation {
   stop(): Promise<void>;
 }
 
-/** @param streamName of the plan, as `transactions` */
-export async function startAggregation(streamName: string, shards = 2): Promise<TestAggregation> {
+/**
+ * @param streamName of the plan, as `transactions`
+ * @param more of the functions' environment
+ */
+export async function startAggregation(
+  streamName: string,
+  shards = 2,
+  more: Readonly<Record<string, string>> = {},
+): Promise<TestAggregation> {
   const [valkey, emulator, aggregateBundle, controlBundle] = await Promise.all([
     startValkey(),
     startEmulator(),
@@ -55,7 +62,7 @@ export async function startAggregation(streamName: string, shards = 2): Promise<
   // Virtual, but from now on: the store's and control's clocks are real.
   const clock = new VirtualClock(Date.now());
   const stream = new InMemoryStream({ name: `freshet-local-${streamName}`, clock, shards });
-  const environment = functionEnvironment(streamName, stream, valkeyFaults, awsFaults);
+  const environment = { ...functionEnvironment(streamName, stream, valkeyFaults, awsFaults), ...more };
   const aggregate = processHost(aggregateBundle, environment);
   const control = processHost(controlBundle, environment);
   const codec = EventCodec.for(plan.streams.find(({ name }) => name === streamName)!.contract);

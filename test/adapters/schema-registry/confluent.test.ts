@@ -76,6 +76,18 @@ describe("a schema is looked up", () => {
     expect(await client.find("confluent-1")).toBe(null);
   });
 
+  test("and a bare 404 is believed where the rest of the registry answers: it may know no GUIDs", async () => {
+    const client = await registry(({ path }, response) =>
+      path === "/base/config" ? say(response, 200, { compatibilityLevel: "NONE" }) : say(response, 404, ""),
+    );
+    expect(await client.find("confluent-0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0")).toBe(null);
+  });
+
+  test("and is not there, without a question, when it is Glue's", async () => {
+    const client = await registry((_, response) => say(response, 500, ""));
+    expect(await client.find("glue-0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0")).toBe(null);
+  });
+
   test.each<[string, number, unknown]>([
     ["a wrong path's 404", 404, { error_code: 404, message: "HTTP 404 Not Found" }],
     ["a proxy's 404", 404, "<html>not here</html>"],
