@@ -4,6 +4,7 @@
  */
 import type { KinesisStreamEvent, MSKEvent, SelfManagedKafkaEvent } from "aws-lambda";
 import { RecordError } from "../core/errors.ts";
+import { framedValue } from "./avro/framing.ts";
 
 /** One record as it was delivered. */
 export interface DeliveredRecord {
@@ -70,12 +71,23 @@ function kafkaRun(given: unknown, nowMs: number): DeliveredRun {
       throw invalid(`has a record ${i} that is none of its partition of Kafka`);
     }
     // A record without a value is nobody's event, and is refused as such.
-    const bytes = Buffer.from(value ?? "", "base64");
+    const bytes = framedValue(Buffer.from(value ?? "", "base64"), headersOf(one.headers));
     const record = { sequence: String(offset), bytes };
     const isTrusted = timestampType === "LOG_APPEND_TIME" && Number.isSafeInteger(timestamp);
     return isTrusted ? { ...record, arrivalMs: timestamp } : { ...record, arrivalMs: nowMs, isArrivalUntrusted: true };
   });
   return { stream: topic, shard: String(partition), records };
+}
+
+/** Each is an object with one name, whose content is a list of bytes, signed ones as Java's are. */
+function headersOf(headers: unknown): [string, Buffer][] {
+  if (!Array.isArray(headers)) return [];
+  return headers.flatMap((header) =>
+    Object.entries(header ?? {}).map(([name, bytes]): [string, Buffer] => [
+      name,
+      Buffer.from(Array.isArray(bytes) ? bytes : []),
+    ]),
+  );
 }
 
 const invalid = (why: string): RecordError =>

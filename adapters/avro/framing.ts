@@ -4,7 +4,7 @@
  *
  *   Confluent         00, u32 schema id, body
  *   Confluent, GUID   01, 16 bytes of the schema's GUID, body. Newer clients put the first 17 bytes into the record header
- *                     `__value_schema_id` and leave the body alone: `framedByHeader` puts both together again
+ *                     `__value_schema_id` and leave the body alone: `framedValue` puts both together again
  *   AWS Glue          03, 00 (plain) or 05 (the body is zlib), 16 bytes of the schema version's UUID, body
  */
 import { deflateSync, inflateSync } from "node:zlib";
@@ -77,8 +77,17 @@ export function bodyOf(bytes: Uint8Array, { bodyStart, compressed }: Framed, max
   }
 }
 
-/** A body without a prefix whose schema the record's header names, in the framing that has both. */
-export const framedByHeader = (header: Uint8Array, body: Uint8Array): Buffer => Buffer.concat([header, body]);
+const SCHEMA_HEADER = "__value_schema_id";
+
+/**
+ * A Kafka record's value as it stands alone: with what its header says of its schema before it, where it has such a header.
+ * @param headers in their order; of several of one name the last one counts, as in Kafka's clients
+ */
+export function framedValue(value: Buffer, headers: Iterable<readonly [name: string, content: Uint8Array]>): Buffer {
+  let header: Uint8Array | null = null;
+  for (const [name, content] of headers) if (name === SCHEMA_HEADER) header = content;
+  return header?.length === GUID_BYTES && header[0] === CONFLUENT_GUID ? Buffer.concat([header, value]) : value;
+}
 
 const SINGLE_OBJECT_BYTES = 10;
 

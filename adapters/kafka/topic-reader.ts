@@ -1,6 +1,7 @@
 /** Reads what a topic still holds: its bounds, and a partition from somewhere to its end. */
 import { Consumer, FetchIsolationLevels, ListOffsetTimestamps } from "@platformatic/kafka";
 import { InfrastructureError } from "../../core/errors.ts";
+import { framedValue } from "../avro/framing.ts";
 import { InvocationBatches, type ShardRecord } from "../broker.ts";
 import type { KafkaSettings } from "../open-broker.ts";
 import { assertReachable, connectionOptions } from "./connection.ts";
@@ -61,11 +62,15 @@ export async function* readPartition(
           repair: "look after the broker, then run this again",
         });
       }
-      for (const { offset, timestampMs, timestampType, value } of records) {
+      for (const { offset, timestampMs, timestampType, value, headers } of records) {
         if (offset >= end) break;
         // Was set aside when it was delivered; it comes again out of the quarantine.
         if (timestampType !== "LOG_APPEND_TIME") continue;
-        const record = { sequence: String(offset), arrivalMs: timestampMs, data: value ?? Buffer.alloc(0) };
+        const data = framedValue(
+          value ?? Buffer.alloc(0),
+          headers.map(([name, content]) => [String(name), content ?? Buffer.alloc(0)]),
+        );
+        const record = { sequence: String(offset), arrivalMs: timestampMs, data };
         const full = batches.add(record);
         if (full !== null) yield full;
       }

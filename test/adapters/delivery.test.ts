@@ -83,6 +83,16 @@ describe.each(["aws:kafka", "SelfManagedKafka"])("an event of %s", (eventSource)
     expect(read({ value })).toEqual({ sequence: "7", arrivalMs: ARRIVAL, bytes: Buffer.alloc(0) });
   });
 
+  test("may name its schema in a header, whose bytes may be signed: they come before the body", () => {
+    const guid = Array.from({ length: 16 }, (_, i) => i - 8);
+    const headers = [{ trace: [1, 2] }, { __value_schema_id: [1, ...guid] }];
+    expect(read({ headers }).bytes).toEqual(Buffer.from(`01${Buffer.from(guid).toString("hex")}61`, "hex"));
+    expect(Buffer.from(guid)[0]).toBe(0xf8);
+    for (const none of [null, [null], [{ __value_schema_id: null }], [{ __value_schema_id: [0, 0, 0, 0, 7] }]]) {
+      expect(read({ headers: none }).bytes).toEqual(Buffer.from("a"));
+    }
+  });
+
   test.each([
     [{ timestampType: "CREATE_TIME" }],
     [{ timestampType: undefined }],

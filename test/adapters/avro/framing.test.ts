@@ -1,7 +1,7 @@
 import { deflateSync } from "node:zlib";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { bodyOf, framedByHeader, framingOf, reframe } from "../../../adapters/avro/framing.ts";
+import { bodyOf, framedValue, framingOf, reframe } from "../../../adapters/avro/framing.ts";
 import { RecordError } from "../../../core/errors.ts";
 
 const UUID = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0";
@@ -44,8 +44,25 @@ describe("framing", () => {
   });
 
   test("in a record's header is the one with a GUID before the body", () => {
-    const bytes = framedByHeader(Buffer.from(`01${uuidHex}`, "hex"), body);
-    expect(framingOf(bytes)).toEqual({ id: `confluent-${UUID}`, bodyStart: 17, compressed: false });
+    const header = Buffer.from(`01${uuidHex}`, "hex");
+    const named = (name: string, content: Buffer) =>
+      framedValue(body, [
+        ["trace", header],
+        [name, content],
+      ]);
+    expect(framingOf(named("__value_schema_id", header))).toEqual({
+      ...{ id: `confluent-${UUID}`, bodyStart: 17, compressed: false },
+    });
+    expect(named("__value_schema_id", header).subarray(17)).toEqual(body);
+    // Of the key, cut, in the other form, or none.
+    for (const other of [
+      named("__key_schema_id", header),
+      named("__value_schema_id", header.subarray(0, 16)),
+      named("__value_schema_id", Buffer.from(`00${uuidHex}`, "hex")),
+      framedValue(body, []),
+    ]) {
+      expect(other).toBe(body);
+    }
   });
 
   test("is none of single objects, heartbeats, JSON, other compressions and cut headers", () => {
