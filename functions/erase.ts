@@ -10,6 +10,7 @@ import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
 import { Erasures } from "../adapters/erasure/erasures.ts";
 import { hash64 } from "../adapters/hash.ts";
 import { ArchiveMirror } from "../adapters/offline/mirror.ts";
+import { BulkStore } from "../adapters/snapshot/bulk-store.ts";
 import { STORE_STATES } from "../adapters/store-states.ts";
 import { StoreApplier } from "../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
@@ -34,7 +35,7 @@ const items = (name: "lateTable" | "snapshotsTable" | "quarantineTable") => ({
   dynamodb,
   table: requireEnvironment(name),
 });
-const objects = (name: "archiveBucket" | "quarantineBucket" | "trainingBucket") => ({
+const objects = (name: "archiveBucket" | "quarantineBucket" | "trainingBucket" | "snapshotsBucket") => ({
   s3,
   bucket: requireEnvironment(name),
 });
@@ -62,6 +63,7 @@ const ports = {
   },
   late: items("lateTable"),
   snapshots: items("snapshotsTable"),
+  rounds: { snapshots: new BulkStore(objects("snapshotsBucket")), objects: objects("snapshotsBucket") },
   archive: objects("archiveBucket"),
   mirror: new ArchiveMirror({ ...objects("archiveBucket"), folder }),
   quarantine: objects("quarantineBucket"),

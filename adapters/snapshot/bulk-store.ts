@@ -19,7 +19,8 @@ import {
   type SnapshotObject,
 } from "./bulk-manifest.ts";
 
-const ROUNDS = "rounds/";
+/** What every key of an object begins with. */
+export const ROUNDS = "rounds/";
 const MANIFESTS = "manifests/";
 const DELETES = 1_000;
 
@@ -80,6 +81,14 @@ export class BulkStore {
       byBucket.set(bucket, { bucket, key, bytes, records: Number(named[2]), state: named[3] });
     }
     return [...byBucket.values()];
+  }
+
+  /** Keys of all objects of some buckets, of whatever round, whole or not. Sorted. */
+  async objectsOf(buckets: ReadonlySet<number>): Promise<string[]> {
+    return (await this.#list(ROUNDS)).flatMap(({ key }) => {
+      const named = /\/(\d{4})-\d+-[0-9a-f]{16}$/.exec(key);
+      return named !== null && buckets.has(Number(named[1])) ? [key] : [];
+    });
   }
 
   async putObject(

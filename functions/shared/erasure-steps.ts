@@ -1,5 +1,6 @@
 /** Everything that may hold an entity, in the order in which an erasure goes through it. Each step may be ended anywhere and done again. */
 import { join } from "node:path";
+import { eraseRounds } from "../../adapters/erasure/bulk-rounds.ts";
 import { type ErasedEvents, erasableStreams, eraseStream } from "../../adapters/erasure/erase-archive.ts";
 import type { Erasure } from "../../adapters/erasure/erasures.ts";
 import { type ItemsPort, removeItem, removePartition } from "../../adapters/erasure/items.ts";
@@ -20,6 +21,7 @@ import { readLogOf, replacedBy } from "../../adapters/offline/compaction-log.ts"
 import type { DuckOptions, DuckSession } from "../../adapters/offline/duckdb.ts";
 import type { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { quarantinePartition } from "../../adapters/quarantine.ts";
+import type { BulkStore } from "../../adapters/snapshot/bulk-store.ts";
 import type { StoreApplier } from "../../adapters/valkey/applier.ts";
 import { eraseCall } from "../../adapters/valkey/erase.ts";
 import { VALUES_PREFIX } from "../../adapters/values-format.ts";
@@ -32,6 +34,8 @@ export interface ErasurePorts {
   readonly applier: () => Promise<StoreApplier>;
   readonly late: ItemsPort;
   readonly snapshots: ItemsPort;
+  /** Of bulk snapshots. */
+  readonly rounds: { readonly snapshots: BulkStore; readonly objects: ObjectsPort };
   readonly archive: ObjectsPort;
   readonly mirror: ArchiveMirror;
   readonly quarantine: ObjectsPort;
@@ -84,6 +88,7 @@ export function stepsOf(plan: Plan, { subjects }: OpenErasure): ErasureStep[] {
     { name: "online", run: whole((work) => eraseOnline(work, false)) },
     { name: "late", run: whole(eraseLate) },
     { name: "snapshots", run: whole(eraseSnapshots) },
+    { name: "bulk snapshots", run: ({ ports, erasure }, walk) => eraseRounds(ports.rounds, erasure, walk) },
     ...archive,
     { name: "values", run: walkValues },
     { name: "inference-log", run: walkScores },

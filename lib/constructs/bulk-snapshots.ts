@@ -34,6 +34,16 @@ export class BulkSnapshots extends Construct {
     fn.set("snapshotsKeepMs", String(this.props.deployment.stage.snapshots.keepHours * 3_600_000));
   }
 
+  /** To take entities out of rounds that hold them, with older versions of their objects. */
+  grantErase(fn: NodeFunction): void {
+    this.grantRestore(fn);
+    fn.allow(["s3:ListBucketVersions"], [this.bucket.bucketArn]);
+    fn.allow(["s3:PutObject"], [this.bucket.arnForObjects("manifests/*")]);
+    const objects = this.bucket.arnForObjects("rounds/*");
+    fn.allow(["s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion"], [objects]);
+    fn.allow(["kms:GenerateDataKey"], [this.props.key.keyArn]);
+  }
+
   grantRestore(fn: NodeFunction): void {
     fn.allow(["s3:ListBucket"], [this.bucket.bucketArn]);
     fn.allow(["s3:GetObject"], [this.bucket.arnForObjects("*")]);

@@ -5,6 +5,7 @@ import { Construct } from "constructs";
 import type { Deployment } from "../deployment.ts";
 import type { Archive } from "./archive.ts";
 import { type Board, graph } from "./board.ts";
+import type { BulkSnapshots } from "./bulk-snapshots.ts";
 import { serviceMetric } from "./metrics.ts";
 import { NodeFunction } from "./node-function.ts";
 import type { OnlineStore } from "./online-store.ts";
@@ -20,6 +21,7 @@ export interface EraserProps {
   readonly quarantine: Quarantine;
   readonly lateQueue: SecureTable;
   readonly snapshots: SecureTable;
+  readonly bulkSnapshots: BulkSnapshots;
   readonly controlTable: SecureTable;
   readonly erasures: SecureTable;
   readonly training: TrainingData;
@@ -34,7 +36,8 @@ export class Eraser extends Construct {
 
   constructor(scope: Construct, id: string, props: EraserProps) {
     super(scope, id);
-    const { deployment, store, archive, quarantine, lateQueue, snapshots, controlTable, erasures, training } = props;
+    const { deployment, store, archive, quarantine, lateQueue, snapshots, bulkSnapshots } = props;
+    const { controlTable, erasures, training } = props;
     this.fn = new NodeFunction(this, "Erase", {
       deployment,
       name: "erase",
@@ -51,6 +54,7 @@ export class Eraser extends Construct {
     training.grantLook(this.fn);
     lateQueue.grantErase(this.fn);
     snapshots.grantErase(this.fn);
+    bulkSnapshots.grantErase(this.fn);
     controlTable.grantRead(this.fn);
     erasures.grantReadWrite(this.fn);
     erasures.grantErase(this.fn);

@@ -497,7 +497,7 @@ describe("least privilege", () => {
         expect(Action).toContain("s3:DeleteObjectVersion");
         return [Resource].flat().map((one) => /"\/([a-z-]+)\/\*"/.exec(JSON.stringify(one))?.[1]);
       });
-    expect(folders.sort()).toEqual(["compacted", "erasures", "inference-log", "quarantine", "raw", "values"]);
+    expect(folders.sort()).toEqual(["compacted", "erasures", "inference-log", "quarantine", "raw", "rounds", "values"]);
   });
 
   test("no function has a wildcard in an action", () => {

@@ -77,8 +77,8 @@ const accepted: readonly Accepted[] = [
     reason: "what is compacted and replaced is told by listing, and written under fresh names",
   },
   {
-    rule: /^AwsSolutions-IAM5\[Resource::.*BulkSnapshotsBucket.*\/\*\]$/,
-    at: /(Snapshot|Restore)\/Role\/DefaultPolicy/,
+    rule: /^AwsSolutions-IAM5\[Resource::.*BulkSnapshotsBucket.*\/(rounds\/|manifests\/)?\*\]$/,
+    at: /(Snapshot|Restore|Erase)\/Role\/DefaultPolicy/,
     reason: "the bucket holds nothing but the rounds that the one writes and removes, and the other reads",
   },
   {

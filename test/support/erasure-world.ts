@@ -14,6 +14,7 @@ import { compactStream } from "../../adapters/offline/compaction.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { QuarantineWriter } from "../../adapters/quarantine.ts";
+import { BulkStore } from "../../adapters/snapshot/bulk-store.ts";
 import { SnapshotTable } from "../../adapters/snapshot/snapshot-table.ts";
 import { eraseCall } from "../../adapters/valkey/erase.ts";
 import { packValues } from "../../adapters/valkey/packed.ts";
@@ -31,7 +32,7 @@ import { startValkey, type TestValkey } from "./valkey.ts";
 
 export const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
-export const BUCKETS = { archive: "archive", quarantine: "quarantine", training: "training" };
+export const BUCKETS = { archive: "archive", quarantine: "quarantine", training: "training", rounds: "rounds" };
 export const TABLES = { late: "late", snapshots: "snapshots", quarantine: "quarantine", erasures: "erasures" };
 
 interface StoredHash {
@@ -284,6 +285,10 @@ export async function startErasureWorld(): Promise<ErasureWorld> {
       applier: async () => store.applier,
       late: { dynamodb: tables, table: TABLES.late },
       snapshots: { dynamodb: tables, table: TABLES.snapshots },
+      rounds: {
+        snapshots: new BulkStore({ s3: through, bucket: BUCKETS.rounds }),
+        objects: { s3: through, bucket: BUCKETS.rounds },
+      },
       archive: { s3: through, bucket: BUCKETS.archive },
       mirror: new ArchiveMirror({ s3: through, bucket: BUCKETS.archive, folder: join(folder, "mirror") }),
       quarantine: { s3: through, bucket: BUCKETS.quarantine },
