@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 FRESHET := node cli/freshet.ts
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down status health inspect logs demo deploy generate stream seed plan score serve test-api bench benchmark bench-feast test simulate test-api-contract test-feast test-python chaos check clean
+.PHONY: help install up down status health inspect logs demo deploy generate stream seed plan score serve test-api bench benchmark bench-feast test simulate test-api-contract test-feast test-python test-browser chaos check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ test-api-contract: install ## schemathesis on the running API, or one of its own
 
 test-python: install ## the Python client with pandas, on the running API or one of its own (installs them, once)
 	@node test/outside/run.ts python
+
+test-browser: install ## the pages in a real browser: Chromium in PATH, or FRESHET_BROWSER; skipped where there is none
+	@vitest run --project browser
 
 chaos: install ## break a runtime of its own under load for five minutes, then compare every feature
 	@$(FRESHET) chaos

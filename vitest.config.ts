@@ -1,26 +1,24 @@
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
-// Four projects by what they need. `unit` needs nothing and is the inner loop; `store` starts a real Valkey;
-// `system` deploys the app to a real emulator, so its files share one machine and run one at a time. `kafka` starts a real Kafka, for which the
-// machine must have Java: it is no part of `make test`, but of `make test-kafka`; `registry`
-// likewise a real schema registry, `make test-registry`.
+// Projects by what they need. `unit` needs nothing and is the inner loop; `store` starts a real Valkey;
+// `system` deploys the app to a real emulator, so its files share one machine and run one at a time. No part of `make test`, but of targets
+// of their own: `kafka` starts a real Kafka, for which the machine must have Java, `registry` likewise a real schema registry, and
+// `browser` needs a browser.
 // Tests that load onnxruntime by themselves keep it from reporting, as adapters/model/open.ts does.
 const env = { ORT_DISABLE_TELEMETRY: "1" };
 
 export default defineConfig({
   test: {
+    // One less by itself, which on two cores is half.
+    maxWorkers: availableParallelism(),
     projects: [
       {
         test: {
           name: "unit",
           env,
           include: ["test/**/*.test.ts"],
-          exclude: [
-            "test/**/*.store.test.ts",
-            "test/**/*.system.test.ts",
-            "test/**/*.kafka.test.ts",
-            "test/**/*.registry.test.ts",
-          ],
+          exclude: ["store", "system", "kafka", "registry", "browser"].map((name) => `test/**/*.${name}.test.ts`),
           testTimeout: 60_000,
         },
       },
@@ -55,6 +53,7 @@ export default defineConfig({
           fileParallelism: false,
         },
       },
+      { test: { name: "browser", include: ["test/**/*.browser.test.ts"], testTimeout: 120_000, hookTimeout: 180_000 } },
     ],
   },
 });

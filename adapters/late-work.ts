@@ -2,6 +2,7 @@
  * The other end of the late queue: what repair reads, takes out, and puts off when it fails. An item stays until its event is
  * visible in the archive, or can never be; attempts are counted on it.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   type AttributeValue,
   BatchWriteItemCommand,
@@ -66,6 +67,8 @@ export class LateWork {
             repair: "none needed: they are taken out by the next repair",
           });
         }
+        // As other writers of a table that has too much to do.
+        if (round > 0) await sleep(Math.random() * 50 * 2 ** round);
         const answer = await this.#call("taking out late events", () =>
           this.#dynamodb.send(new BatchWriteItemCommand({ RequestItems: { [this.#table]: rest } })),
         );

@@ -8,11 +8,13 @@
  *   expires_at: epoch seconds from which on nothing of it can be seen any more; absent for lifetime windows
  * And how far the rounds have come, under (`#round`, `state`): `record`, JSON, and `version`, one more with each change.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   type AttributeValue,
   BatchGetItemCommand,
   ConditionalCheckFailedException,
   type DynamoDBClient,
+  type DynamoDBServiceException,
   GetItemCommand,
   PutItemCommand,
 } from "@aws-sdk/client-dynamodb";
@@ -65,6 +67,16 @@ export const pushedMark = (entity: string): string => `${PUSHED} ${entity}`;
 
 /** Keys of one BatchGetItem. */
 const BATCH = 100;
+/** Calls of one batch that may fail; what is only handed back is asked for again as long as the read has time. */
+const ATTEMPTS = 3;
+/** Longest pauses before the next call: full jitter, as all readers turn to the table in the same moment. */
+const FIRST_PAUSE_MS = 10;
+const LONGEST_PAUSE_MS = 80;
+const THROTTLES: ReadonlySet<string> = new Set([
+  "ProvisionedThroughputExceededException",
+  "RequestLimitExceeded",
+  "ThrottlingException",
+]);
 const PUSHED = "#pushed";
 const ROUND = { pk: { S: "#round" }, sk: { S: "state" } };
 
@@ -114,8 +126,9 @@ export class SnapshotTable {
   }
 
   /**
+   * What fails in passing, and what DynamoDB hands back, is asked for again within the signal's time.
    * @returns items by `itemName`; those that are not there are left out
-   * @throws Error of the SDK, or of the signal; also when DynamoDB leaves keys unanswered
+   * @throws Error of the SDK, or of the signal
    */
   async get(keys: readonly ItemKey[], signal: AbortSignal): Promise<Map<string, Omit<SnapshotItem, keyof ItemKey>>> {
     const byName = new Map(keys.map((key) => [itemName(key), key]));
@@ -129,15 +142,22 @@ export class SnapshotTable {
     );
     await Promise.all(
       chunks.map(async (chunk) => {
-        // What exceeds 16 MB or the table's throughput is handed back; the signal ends it.
-        for (let left: Record<string, AttributeValue>[] = chunk; left.length > 0; ) {
-          const { Responses, UnprocessedKeys } = await this.#dynamodb.send(
-            new BatchGetItemCommand({ RequestItems: { [this.#table]: { Keys: left } } }),
-            { abortSignal: signal },
-          );
-          for (const item of Responses?.[this.#table] ?? [])
-            found.set(nameOf(item["pk"].S!, item["sk"].S!), decode(item));
-          left = UnprocessedKeys?.[this.#table]?.Keys ?? [];
+        let failures = 0;
+        for (let round = 0, left: Record<string, AttributeValue>[] = chunk; left.length > 0; round++) {
+          if (round > 0) await sleep(pauseMs(round), undefined, { signal });
+          try {
+            const { Responses, UnprocessedKeys } = await this.#dynamodb.send(
+              new BatchGetItemCommand({ RequestItems: { [this.#table]: { Keys: left } } }),
+              { abortSignal: signal },
+            );
+            for (const item of Responses?.[this.#table] ?? []) {
+              found.set(nameOf(item["pk"].S!, item["sk"].S!), decode(item));
+            }
+            // What exceeds 16 MB or the table's throughput.
+            left = UnprocessedKeys?.[this.#table]?.Keys ?? [];
+          } catch (error) {
+            if (++failures === ATTEMPTS || !isPassing(error)) throw error;
+          }
           signal.throwIfAborted();
         }
       }),
@@ -177,6 +197,16 @@ export class SnapshotTable {
       }
     });
   }
+}
+
+const pauseMs = (round: number): number =>
+  Math.random() * Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (round - 1));
+
+/** No answer, a fault of the service's, or too much for it just now. */
+function isPassing(error: unknown): boolean {
+  const { name, $metadata } = error as Partial<DynamoDBServiceException>;
+  const status = $metadata?.httpStatusCode;
+  return status === undefined || status >= 500 || THROTTLES.has(name ?? "");
 }
 
 function decode(item: Record<string, AttributeValue>): Omit<SnapshotItem, keyof ItemKey> {

@@ -23,6 +23,8 @@ export interface ServerOptions {
   readonly requestTimeoutMs?: number;
   /** How long new connections are still taken once it is told to end, while `/ready` says so. @default 0 */
   readonly lingerMs?: number;
+  /** How long requests under way may take once it is told to end; supervisors kill after about 10 s. @default 4 s */
+  readonly drainMs?: number;
 }
 export interface RunningServer {
   readonly url: string;
@@ -34,7 +36,6 @@ export interface RunningServer {
 const REQUEST_MS = 30_000;
 /** For load balancers to see that it drains, before it refuses connections. */
 const LINGER_MS = 500;
-/** How long requests under way may take after a signal to end; supervisors kill after about 10 s. */
 const DRAIN_MS = 4_000;
 /** Longer than a load balancer's idle timeout (60 s), so that it never sends into a connection that is closing. */
 const KEEP_ALIVE_MS = 65_000;
@@ -109,7 +110,7 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
   const endAfter = async (lingerMs: number) => {
     // Not even one turn where there is nothing to wait for: a connection would be taken in it.
     if (lingerMs > 0) await sleep(lingerMs);
-    await drain(server);
+    await drain(server, options.drainMs ?? DRAIN_MS);
     state.gate.stop();
     // The log last: requests under way have added to it.
     await closePorts();
@@ -138,9 +139,9 @@ export async function startServer(options: ServerOptions): Promise<void> {
   process.exit(0);
 }
 
-function drain(server: import("node:http").Server): Promise<void> {
+function drain(server: import("node:http").Server, drainMs: number): Promise<void> {
   return new Promise((resolve) => {
-    const force = setTimeout(() => server.closeAllConnections(), DRAIN_MS);
+    const force = setTimeout(() => server.closeAllConnections(), drainMs);
     server.close(() => {
       clearTimeout(force);
       resolve();

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Code } from "aws-cdk-lib/aws-lambda";
-import { type BuildFailure, type BuildOptions, buildSync } from "esbuild";
+import { type BuildFailure, type BuildOptions, type BuildResult, buildSync } from "esbuild";
 import { FreshetError } from "../../core/errors.ts";
 
 export interface FunctionCode {
@@ -41,19 +41,20 @@ export const placeholderCode: FunctionCode = {
  * function is deployed again when and only when its bundle changed.
  */
 export function bundledCode(functionsFolder: string, platform: Platform = LAMBDA_PLATFORM): FunctionCode {
+  let bundles: ReadonlyMap<string, Bundle> | undefined;
   const make = (names: readonly string[]): string => {
+    // All in one go: most of what they import is the same, and is read and parsed once.
+    bundles ??= bundleAll(functionsFolder);
     const folder = temporaryFolder();
-    const needed = new Set<(typeof NATIVE_PACKAGES)[number]>();
+    const needed = new Set<NativePackage>();
     for (const name of names) {
-      const outfile = `${handlerOf(name).replace(/\.handler$/, "")}.mjs`;
-      const { outputFiles, metafile } = bundle(join(functionsFolder, `${name}.ts`), outfile);
-      for (const file of outputFiles) writeFileSync(join(folder, basename(file.path)), file.contents);
-      const imported = Object.values(metafile.outputs).flatMap((output) => output.imports);
-      for (const native of NATIVE_PACKAGES) {
-        if (imported.some(({ path, external }) => external && path === native)) needed.add(native);
-      }
+      const { text, map, native } = bundles.get(name)!;
+      const file = handlerOf(name).replace(/\.handler$/, ".mjs");
+      writeFileSync(join(folder, file), `${text}//# sourceMappingURL=${file}.map\n`);
+      writeFileSync(join(folder, `${file}.map`), map);
+      for (const each of native) needed.add(each);
     }
-    for (const native of needed) copyNativePackage(native, folder, platform);
+    for (const each of needed) copyNativePackage(each, folder, platform);
     return folder;
   };
   let offline: string | undefined;
@@ -81,6 +82,7 @@ function temporaryFolder(): string {
 
 /** Packages with a native library, which no bundle can hold: they lie beside it, for one platform. */
 const NATIVE_PACKAGES = ["onnxruntime-node", "@duckdb/node-api"] as const;
+type NativePackage = (typeof NATIVE_PACKAGES)[number];
 export interface Platform {
   readonly platform: string;
   readonly arch: string;
@@ -95,7 +97,7 @@ const packageFolder = (name: string, from: string = import.meta.url): string =>
   dirname(createRequire(from).resolve(`${name}/package.json`));
 
 /** What each needs at run time: a function may have 250 MB, and they are installed with more than that. */
-const NATIVE: Readonly<Record<(typeof NATIVE_PACKAGES)[number], (copy: Copy, platform: Platform) => void>> = {
+const NATIVE: Readonly<Record<NativePackage, (copy: Copy, platform: Platform) => void>> = {
   /** 46 MB of 290. Its other dependencies serve its installer. */
   "onnxruntime-node"(copy, { platform, arch }) {
     const runtime = packageFolder("onnxruntime-node");
@@ -122,7 +124,7 @@ const NATIVE: Readonly<Record<(typeof NATIVE_PACKAGES)[number], (copy: Copy, pla
   },
 };
 
-function copyNativePackage(name: (typeof NATIVE_PACKAGES)[number], folder: string, platform: Platform): void {
+function copyNativePackage(name: NativePackage, folder: string, platform: Platform): void {
   NATIVE[name]((from, parts, to) => {
     for (const part of parts) {
       cpSync(join(from, part), join(folder, "node_modules", to, part), {
@@ -167,28 +169,46 @@ export const bundleOptions = {
   logLevel: "warning",
 } as const satisfies BuildOptions;
 
-function bundle(entry: string, outfile: string) {
+interface Bundle {
+  readonly text: string;
+  readonly map: Uint8Array;
+  readonly native: readonly NativePackage[];
+}
+
+/** @returns by the function's name. @throws FreshetError `bundle_failed` */
+function bundleAll(functionsFolder: string): ReadonlyMap<string, Bundle> {
+  const files = readdirSync(functionsFolder).filter((file) => file.endsWith(".ts"));
+  // Paths in the bundle do not depend on where `cdk` was started.
+  const root = dirname(functionsFolder);
+  const { outputFiles, metafile } = build({
+    ...bundleOptions,
+    absWorkingDir: root,
+    entryPoints: files.map((file) => join(functionsFolder, file)),
+    outdir: root,
+    entryNames: "[name]",
+    outExtension: { ".js": ".mjs" },
+    write: false,
+    sourcemap: "external",
+    sourcesContent: false,
+    metafile: true,
+  });
+  const output = (name: string) => outputFiles.find(({ path }) => basename(path) === name)!;
+  return new Map(
+    files.map((file) => {
+      const name = file.replace(/\.ts$/, "");
+      const { imports } = metafile.outputs[`${name}.mjs`]!;
+      const native = NATIVE_PACKAGES.filter((each) => imports.some(({ path, external }) => external && path === each));
+      return [name, { text: output(`${name}.mjs`).text, map: output(`${name}.mjs.map`).contents, native }];
+    }),
+  );
+}
+
+function build<Options extends BuildOptions>(options: Options): BuildResult<Options> {
   try {
-    return buildSync({
-      ...bundleOptions,
-      // Paths in the bundle do not depend on where `cdk` was started.
-      absWorkingDir: dirname(dirname(entry)),
-      entryPoints: [entry],
-      outfile,
-      write: false,
-      sourcemap: true,
-      sourcesContent: false,
-      metafile: true,
-    });
+    return buildSync<Options>(options as never);
   } catch (cause) {
     const [first] = (cause as Partial<BuildFailure>).errors ?? [];
     const at = first?.location ? ` (${first.location.file}:${first.location.line})` : "";
-    throw new FreshetError(
-      "bundle_failed",
-      `function ${basename(entry)} cannot be bundled: ${first?.text ?? cause}${at}`,
-      {
-        cause,
-      },
-    );
+    throw new FreshetError("bundle_failed", `the functions cannot be bundled: ${first?.text ?? cause}${at}`, { cause });
   }
 }

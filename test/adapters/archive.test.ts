@@ -5,6 +5,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type ArchiveRow, archiveRowFormatter, encodeArchive, readArchive } from "../../adapters/archive-format.ts";
 import { tenantPartition } from "../../adapters/object-path.ts";
+import { runs } from "../support/runs.ts";
 
 const GOLDEN = join(import.meta.dirname, "..", "fixtures", "golden", "archive-v1.ndjson.zst");
 
@@ -159,7 +160,7 @@ describe("archive format, version 1", () => {
           expect(JSON.stringify(back)).toBe(JSON.stringify(rows.map((row) => ({ ...reordered(row) }))));
         },
       ),
-      { numRuns: 200 },
+      { numRuns: runs(200) },
     );
   });
 

@@ -1,29 +1,55 @@
+/** The command as its users meet it. Each case runs in this process; that a process says and ends the same is shown by a few. */
 import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { describe, expect, it } from "vitest";
 import { ROOT } from "../../local/home.ts";
+import { type CommandResult, freshetHere } from "../support/freshet-here.ts";
 import { temporaryFolder } from "../support/temporary-home.ts";
 
-function freshet(args: readonly string[], home = temporaryFolder()) {
+const freshet = (args: readonly string[], home = temporaryFolder()) => freshetHere(args, home);
+
+function asProcess(args: readonly string[], home: string): CommandResult {
   const result = spawnSync(process.execPath, [join(ROOT, "cli", "freshet.ts"), ...args], {
     encoding: "utf8",
     env: { ...process.env, FRESHET_HOME: home },
   });
-  return { code: result.status, out: result.stdout, err: result.stderr };
+  return { code: result.status ?? -1, out: result.stdout, err: result.stderr };
 }
 
 const commands = readdirSync(join(ROOT, "cli", "commands")).map((file) => file.replace(".ts", ""));
 
 describe("the freshet command", () => {
-  it("lists every command with what it does", () => {
-    const { code, out } = freshet(["--help"]);
+  it.each([
+    ["--help", 0],
+    ["keys --help", 0],
+    ["status --json", 3],
+    ["nonsense", 2],
+    ["generate --duration 5", 2],
+  ])("%s says and ends as a process what it does here", async (line, code) => {
+    const [args, home] = [line.split(" "), temporaryFolder()];
+    const found = asProcess(args, home);
+    expect(found.code).toBe(code);
+    expect(found.out + found.err).not.toBe("");
+    expect(found).toEqual(await freshet(args, home));
+  });
+
+  it("has every command's module loaded by Node itself, which refuses what this test runner takes", () => {
+    const files = commands.map((name) => pathToFileURL(join(ROOT, "cli", "commands", `${name}.ts`)).href);
+    const script = `for (const file of ${JSON.stringify(files)}) await import(file);`;
+    const { status, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" });
+    expect([status, stderr]).toEqual([0, ""]);
+  });
+
+  it("lists every command with what it does", async () => {
+    const { code, out } = await freshet(["--help"]);
     expect(code).toBe(0);
     for (const name of commands) expect(out).toMatch(new RegExp(`^ {2}${name} +\\S`, "m"));
   });
 
-  it.each(commands)("%s --help shows its usage", (name) => {
-    const { code, out } = freshet([name, "--help"]);
+  it.each(commands)("%s --help shows its usage", async (name) => {
+    const { code, out } = await freshet([name, "--help"]);
     expect(out).toContain(`Usage: freshet ${name}`);
     expect(out).toMatch(/\nExamples:\n {2}\S/);
     // A default that is a path of this machine helps nobody.
@@ -31,12 +57,12 @@ describe("the freshet command", () => {
     expect(code).toBe(0);
   });
 
-  it("ends with 2 and the reason on wrong usage", () => {
-    expect(freshet(["nonsense"])).toMatchObject({
+  it("ends with 2 and the reason on wrong usage", async () => {
+    expect(await freshet(["nonsense"])).toMatchObject({
       code: 2,
       err: expect.stringContaining("unknown command 'nonsense'"),
     });
-    expect(freshet(["status", "--nonsense"])).toMatchObject({
+    expect(await freshet(["status", "--nonsense"])).toMatchObject({
       code: 2,
       err: expect.stringContaining("unknown option '--nonsense'"),
     });
@@ -53,14 +79,14 @@ describe("the freshet command", () => {
     "features list",
     "features push c1 profile:age=412",
     "training-set --service fraud --out set",
-  ])("%s ends with 3 and says what to do when nothing runs", (line) => {
-    const { code, err } = freshet(line.split(" "));
+  ])("%s ends with 3 and says what to do when nothing runs", async (line) => {
+    const { code, err } = await freshet(line.split(" "));
     expect(err).toContain("Freshet is not running here\n  repair: run `make up`");
     expect(code).toBe(3);
   });
 
-  it("status holds what a script needs, and ends with 3 when nothing runs", () => {
-    const { code, out } = freshet(["status", "--json"]);
+  it("status holds what a script needs, and ends with 3 when nothing runs", async () => {
+    const { code, out } = await freshet(["status", "--json"]);
     expect(code).toBe(3);
     expect(JSON.parse(out)).toMatchObject({
       running: false,
@@ -72,8 +98,8 @@ describe("the freshet command", () => {
     });
   });
 
-  it("down is content when nothing runs", () => {
-    expect(freshet(["down"])).toMatchObject({ code: 0, err: "nothing was running\n" });
+  it("down is content when nothing runs", async () => {
+    expect(await freshet(["down"])).toMatchObject({ code: 0, err: "nothing was running\n" });
   });
 
   it.each([
@@ -104,8 +130,8 @@ describe("the freshet command", () => {
     ["keys", "Usage: freshet keys"],
     ["tenants limits a --class scores", "Allowed choices are read, write, score, admin."],
     ["tenants limits a --class score --burst 0.5", "Give a number from 1 to 1000000000."],
-  ])("%s ends with 2 and says what is wrong", (line, message) => {
-    const { code, err } = freshet(line.split(" "));
+  ])("%s ends with 2 and says what is wrong", async (line, message) => {
+    const { code, err } = await freshet(line.split(" "));
     expect(err).toContain(message);
     expect(code).toBe(2);
   });

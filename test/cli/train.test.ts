@@ -10,6 +10,7 @@ import { openModel } from "../../adapters/model/open.ts";
 import { plan } from "../../features/plan.ts";
 import { ROOT, venvPython } from "../../local/home.ts";
 import { train as trainHere } from "../../local/sagemaker/train.ts";
+import { freshetHere } from "../support/freshet-here.ts";
 import { temporaryFolder } from "../support/temporary-home.ts";
 
 const COMMAND = join(ROOT, "cli", "freshet.ts");
@@ -73,8 +74,8 @@ describe("freshet train", () => {
     [["--training-set", set, "--service", "none"], 2, "there is no feature service none\n  repair: use one of fraud"],
     [["--training-set", set, "--tenant", "a/b"], 2, 'a tenant is 1 to 64 of a-z, 0-9, _ and -, given "a/b"'],
     [["--training-set", set, "--name", "a/b"], 1, "a training job's name is letters, digits and hyphens"],
-  ])("%j is refused", (args, code, words) => {
-    const result = train(temporaryFolder(), ...args);
+  ])("%j is refused", async (args, code, words) => {
+    const result = await freshetHere(["train", "--service", "fraud", "--no-register", ...args], temporaryFolder());
     expect(result.err).toContain(words);
     expect(result.code).toBe(code);
   });
@@ -82,14 +83,11 @@ describe("freshet train", () => {
   it.each([
     ["without a set", []],
     ["with one", ["--training-set", set]],
-  ])("says that nothing runs before anything is built or trained, %s", (_, args) => {
+  ])("says that nothing runs before anything is built or trained, %s", async (_, args) => {
     const home = temporaryFolder();
-    const { status, stderr } = spawnSync(process.execPath, [COMMAND, "train", "--service", "fraud", ...args], {
-      encoding: "utf8",
-      env: { ...process.env, FRESHET_HOME: home },
-    });
-    expect(stderr).toContain("Freshet is not running here\n  repair: run `make up`");
-    expect(status).toBe(3);
+    const { code, err } = await freshetHere(["train", "--service", "fraud", ...args], home);
+    expect(err).toContain("Freshet is not running here\n  repair: run `make up`");
+    expect(code).toBe(3);
     expect(existsSync(join(home, "training"))).toBe(false);
   });
 

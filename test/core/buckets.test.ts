@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { bucketOfValue, combineBuckets, percentileOf, valueOfBucket } from "../../core/buckets.ts";
+import { runs } from "../support/runs.ts";
 
 const finite = fc.oneof(
   fc.double({ noNaN: true, noDefaultInfinity: true }),
@@ -20,7 +21,7 @@ describe("buckets of values", () => {
         expect(bucketOfValue(-a) - 32_768).toBe(32_768 - bucketOfValue(a));
         expect(bucketOfValue(a)).toBe(bucketOfValue(a + 0));
       }),
-      { numRuns: 2_000 },
+      { numRuns: runs(2_000) },
     );
   });
 
@@ -33,7 +34,7 @@ describe("buckets of values", () => {
         if (size < 2 ** -64) expect(middle).toBe(0);
         else if (size < 2 ** 64) expect(Math.abs(middle - value)).toBeLessThanOrEqual(size / 128);
       }),
-      { numRuns: 2_000 },
+      { numRuns: runs(2_000) },
     );
   });
 

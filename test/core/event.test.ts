@@ -17,6 +17,7 @@ import {
 import type { Fields } from "../../core/where.ts";
 import { plan } from "../support/fixture-plan.ts";
 import { viewPlan } from "../support/group-plans.ts";
+import { runs } from "../support/runs.ts";
 
 const [stream] = plan.streams;
 const NOW = Date.UTC(2026, 0, 5, 12);
@@ -98,7 +99,7 @@ describe("identityText", () => {
         const same = JSON.stringify(a) === JSON.stringify(b);
         expect(identityText(...a) === identityText(...b)).toBe(same);
       }),
-      { numRuns: 2_000 },
+      { numRuns: runs(2_000) },
     );
     expect(identityText("a", "b", 1, "2/c")).not.toBe(identityText("a", "b", 12, "c"));
   });

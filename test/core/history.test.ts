@@ -8,6 +8,7 @@ import { EntityTiles, withStatus } from "../../core/tiles.ts";
 import { floorTo } from "../../core/window.ts";
 import { GROUP_PLANS } from "../support/group-plans.ts";
 import { instants, PAST_START, type PastEvent, past } from "../support/past.ts";
+import { runs } from "../support/runs.ts";
 import { naive } from "./naive.ts";
 
 const hash32 = (text: string) => Number.parseInt(hash64(text).slice(0, 8), 16);
@@ -71,7 +72,7 @@ describe("a past read at many instants", () => {
             });
           }
         }),
-        { numRuns: 60 },
+        { numRuns: runs(60) },
       );
     },
   );

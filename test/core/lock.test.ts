@@ -8,6 +8,7 @@ import { keptFor, windowText } from "../../core/lock.ts";
 import type { Group, Plan, Slot } from "../../core/plan.ts";
 import { featureSet } from "../support/feature-sets.ts";
 import { card, contracts, payments, shop } from "../support/fixture-plan.ts";
+import { runs } from "../support/runs.ts";
 
 type Features = Record<string, d.AggregationDefinition>;
 function evolve(lock: Lock, features: Features, entity = card): { plan: Plan; lock: Lock } {
@@ -242,7 +243,7 @@ describe("whatever definitions follow each other", () => {
           lock = next;
         }
       }),
-      { numRuns: 300 },
+      { numRuns: runs(300) },
     );
   });
 

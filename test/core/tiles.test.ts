@@ -6,6 +6,7 @@ import { EntityTiles, type Update, withStatus } from "../../core/tiles.ts";
 import { floorTo } from "../../core/window.ts";
 import { plan } from "../support/fixture-plan.ts";
 import { GROUP_PLANS } from "../support/group-plans.ts";
+import { runs } from "../support/runs.ts";
 import { type NaiveEvent, naive } from "./naive.ts";
 
 const hash32 = (text: string) => Number.parseInt(hash64(text).slice(0, 8), 16);
@@ -106,7 +107,7 @@ describe("tiles of one entity", () => {
             }
           },
         ),
-        { numRuns: SLOW.has(name) ? 100 : 500 },
+        { numRuns: runs(SLOW.has(name) ? 100 : 500) },
       );
     },
   );
@@ -125,7 +126,7 @@ describe("tiles of one entity", () => {
         expect(b.levels).toEqual(a.levels);
         expect(b.newest).toEqual(a.newest);
       }),
-      { numRuns: 200 },
+      { numRuns: runs(200) },
     );
   });
 

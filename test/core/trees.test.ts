@@ -12,6 +12,7 @@ import {
   sumOfLeaves,
   type Trees,
 } from "../../core/trees.ts";
+import { runs } from "../support/runs.ts";
 
 const fixture = JSON.parse(
   readFileSync(join(import.meta.dirname, "..", "fixtures", "models", "contributions.json"), "utf8"),
@@ -131,7 +132,7 @@ describe("against the definition", () => {
         expect(base).toBeCloseTo(expectation(given, vector, new Set()), 9);
         for (const [feature, one] of contributions.entries()) expect(one).toBeCloseTo(wanted[feature], 9);
       }),
-      { numRuns: 200 },
+      { numRuns: runs(200) },
     );
   });
 });

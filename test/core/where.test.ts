@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import * as d from "../../core/definition.ts";
 import type { Where } from "../../core/plan.ts";
 import { type Condition, compareUtf8, compileWhere, type Fields, literalsOf, whereToSql } from "../../core/where.ts";
+import { runs } from "../support/runs.ts";
 
 const holds = ({ where }: Condition, fields: Fields) => compileWhere(where)(fields);
 
@@ -65,7 +66,7 @@ describe("text", () => {
       fc.property(text, text, (a, b) => {
         expect(Math.sign(compareUtf8(a, b))).toBe(Buffer.compare(bytes(a), bytes(b)));
       }),
-      { numRuns: 2_000 },
+      { numRuns: runs(2_000) },
     );
   });
 

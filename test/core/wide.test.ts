@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { addSquares, addWide, OVERFLOWN, squareWide, wide, wideToBigInt, wideToNumber, ZERO } from "../../core/wide.ts";
+import { runs } from "../support/runs.ts";
 
 const LIMIT = 2 ** 43;
 /** Minor units as `toMinorUnits` lets them through, the largest often. */
@@ -35,7 +36,7 @@ describe("wide integers", () => {
       fc.property(minor, (x) => {
         expect(wideToBigInt(squareWide(x))).toBe(BigInt(x) ** 2n);
       }),
-      { numRuns: 2_000 },
+      { numRuns: runs(2_000) },
     );
   });
 
@@ -52,7 +53,7 @@ describe("wide integers", () => {
         if (exact < 2n ** 93n) expect(wideToBigInt(total)).toBe(exact);
         else expect(total).toBe(OVERFLOWN);
       }),
-      { numRuns: 60 },
+      { numRuns: runs(60) },
     );
   });
 

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { Group, Window } from "../../core/plan.ts";
 import { cover, floorTo, frontier, levelsOfWindow, pruneBound, windowInterval } from "../../core/window.ts";
 import { GROUP_PLANS } from "../support/group-plans.ts";
+import { runs } from "../support/runs.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -103,7 +104,7 @@ describe.each(Object.entries(GROUP_PLANS))("the tiles of a window: %s", (_, plan
           expect(Math.max(next, interval.startMs)).toBe(Math.max(interval.endMs, interval.startMs));
         }
       }),
-      { numRuns: 400 },
+      { numRuns: runs(400) },
     );
   });
 

@@ -1,20 +1,33 @@
-/** The app as the CDK CLI runs it: `node bin/freshet.ts`, context and output folder in the environment. */
+/** The app by its context: most cases in this process and without bundles, a few as the CDK CLI runs it, `node bin/freshet.ts`. */
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, describe, expect, test } from "vitest";
+import { App } from "aws-cdk-lib";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { synthesize } from "../../bin/synthesize.ts";
+import { placeholderCode } from "../../lib/constructs/function-code.ts";
 
 const ROOT = join(import.meta.dirname, "..", "..");
+const { context: flags } = JSON.parse(readFileSync(join(ROOT, "cdk.json"), "utf8"));
 const folders: string[] = [];
 afterEach(() => {
+  vi.unstubAllEnvs();
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
 });
 
-function run(context: Record<string, string>, environment: Record<string, string> = {}) {
+function newFolder(): string {
   const outdir = mkdtempSync(join(tmpdir(), "freshet-synth-"));
   folders.push(outdir);
-  const { context: flags } = JSON.parse(readFileSync(join(ROOT, "cdk.json"), "utf8"));
+  return outdir;
+}
+const stacksIn = (outdir: string): string[] =>
+  readdirSync(outdir)
+    .flatMap((file) => /^(.*)\.template\.json$/.exec(file)?.[1] ?? [])
+    .sort();
+
+function asProcess(context: Record<string, string>) {
+  const outdir = newFolder();
   const { status, stderr } = spawnSync(process.execPath, ["bin/freshet.ts"], {
     cwd: ROOT,
     encoding: "utf8",
@@ -22,11 +35,20 @@ function run(context: Record<string, string>, environment: Record<string, string
       PATH: process.env["PATH"],
       CDK_OUTDIR: outdir,
       CDK_CONTEXT_JSON: JSON.stringify({ ...flags, ...context }),
-      ...environment,
     },
   });
-  const stacks = readdirSync(outdir).flatMap((file) => /^(.*)\.template\.json$/.exec(file)?.[1] ?? []);
-  return { status, stderr, stacks: stacks.sort() };
+  return { status, stderr, outdir, stacks: stacksIn(outdir) };
+}
+
+/** @returns names of the stacks. @throws FreshetError */
+function here(context: Record<string, string>, endpoint?: string): string[] {
+  vi.stubEnv("AWS_ENDPOINT_URL", endpoint);
+  vi.stubEnv("CDK_VALIDATION", "false");
+  const outdir = newFolder();
+  const app = new App({ outdir, context: { ...flags, ...context } });
+  synthesize(app, () => placeholderCode);
+  app.synth();
+  return stacksIn(outdir);
 }
 
 const stacksOf = (stage: string) =>
@@ -34,33 +56,36 @@ const stacksOf = (stage: string) =>
     (name) => `freshet-${stage}-${name}`,
   );
 
-// Each bundles every function, in a process of its own.
-describe("the app", { timeout: 300_000 }, () => {
-  test("synthesizes for AWS, stage dev, when nothing is said", () => {
-    const { status, stderr, stacks } = run({});
+describe("the app as a process", () => {
+  test("synthesizes for AWS, stage dev, when nothing is said, with each function's code", () => {
+    const { status, stderr, outdir, stacks } = asProcess({});
     expect([status, stderr]).toEqual([0, ""]);
     expect(stacks).toEqual([...stacksOf("dev"), "freshet-dev-training"].sort());
-  });
+    const codes = readdirSync(outdir).filter((name) => existsSync(join(outdir, name, "index.mjs")));
+    expect(codes.length).toBeGreaterThan(10);
+  }, 300_000);
 
+  test("ends with 1, a message and no stack trace where something is to be repaired", () => {
+    const { status, stderr, stacks } = asProcess({ target: "azure" });
+    expect([status, stacks]).toEqual([1, []]);
+    expect(stderr).toBe("target_unknown: no target azure; use aws, local\n  pass -c target=local\n");
+  });
+});
+
+describe("the app", () => {
   test("synthesizes for this machine when the endpoint is on it", () => {
-    const { status, stderr, stacks } = run({ target: "local" }, { AWS_ENDPOINT_URL: "http://127.0.0.1:4566" });
-    expect([status, stderr]).toEqual([0, ""]);
-    expect(stacks).toEqual(stacksOf("local"));
+    expect(here({ target: "local" }, "http://127.0.0.1:4566")).toEqual(stacksOf("local"));
   });
 
   test("synthesizes the training machine for this machine when there is a stand-in for SageMaker", () => {
     const context = { target: "local", sagemakerEndpoint: "http://127.0.0.1:4570" };
-    const { status, stderr, stacks } = run(context, { AWS_ENDPOINT_URL: "http://127.0.0.1:4566" });
-    expect([status, stderr]).toEqual([0, ""]);
-    expect(stacks).toEqual([...stacksOf("local"), "freshet-local-training"].sort());
+    expect(here(context, "http://127.0.0.1:4566")).toEqual([...stacksOf("local"), "freshet-local-training"].sort());
   });
 
   test("synthesizes for this machine with a Valkey and a Kafka that are already there", () => {
     const kafka = { broker: "msk", bootstrapServers: "127.0.0.1:9092" };
     const context = { target: "local", valkeyHost: "valkey", valkeyPort: "6379", ...kafka };
-    const { status, stderr, stacks } = run(context, { AWS_ENDPOINT_URL: "http://localhost:4566" });
-    expect([status, stderr]).toEqual([0, ""]);
-    expect(stacks).toEqual(stacksOf("local"));
+    expect(here(context, "http://localhost:4566")).toEqual(stacksOf("local"));
   });
 
   test.each([
@@ -75,56 +100,58 @@ describe("the app", { timeout: 300_000 }, () => {
       "bootstrapServers are Kafka's, and the broker is Kinesis",
     ],
   ])("refuses %s for this machine", (_, context, message) => {
-    const given = { target: "local", ...context };
-    const { status, stderr } = run(given, { AWS_ENDPOINT_URL: "http://127.0.0.1:4566" });
-    expect(status).toBe(1);
-    expect(stderr).toContain(`context_invalid: ${message}`);
+    expect(() => here({ target: "local", ...context } as Record<string, string>, "http://127.0.0.1:4566")).toThrow(
+      expect.objectContaining({ code: "context_invalid", message }),
+    );
   });
 
   test.each([
     [
       "target local without an endpoint",
       { target: "local" },
-      "endpoint_missing: target local needs AWS_ENDPOINT_URL: without it a deployment goes to AWS",
+      "endpoint_missing",
+      "target local needs AWS_ENDPOINT_URL: without it a deployment goes to AWS",
     ],
-    ["an unknown target", { target: "azure" }, "target_unknown: no target azure; use aws, local"],
-    ["an unknown stage", { stage: "test" }, "stage_unknown: no stage test; use local, dev, prod"],
+    ["an unknown target", { target: "azure" }, "target_unknown", "no target azure; use aws, local"],
+    ["an unknown stage", { stage: "test" }, "stage_unknown", "no stage test; use local, dev, prod"],
     [
       "the laptop's stage on AWS",
       { stage: "local" },
-      "stage_unknown: stage local is the laptop's; on AWS use dev or prod",
+      "stage_unknown",
+      "stage local is the laptop's; on AWS use dev or prod",
     ],
     [
       "a store by context on AWS",
       { valkeyHost: "cache.example.com" },
-      "context_invalid: valkeyHost is for target local; on AWS the app makes its own store",
+      "context_invalid",
+      "valkeyHost is for target local; on AWS the app makes its own store",
     ],
     [
       "a Kafka by context on AWS",
       { broker: "msk", bootstrapServers: "kafka.example.com:9092" },
-      "context_invalid: bootstrapServers is for target local; on AWS the app makes its own cluster",
+      "context_invalid",
+      "bootstrapServers is for target local; on AWS the app makes its own cluster",
     ],
-    ["an unknown broker", { broker: "rabbit" }, "broker_unknown: no broker rabbit; use kinesis, msk"],
+    ["an unknown broker", { broker: "rabbit" }, "broker_unknown", "no broker rabbit; use kinesis, msk"],
     [
       "an unknown kind of cluster",
       { broker: "msk", mskCluster: "express" },
-      "context_invalid: no cluster of MSK is express; use serverless or provisioned",
+      "context_invalid",
+      "no cluster of MSK is express; use serverless or provisioned",
     ],
-  ])("refuses %s with a message and no stack trace", (_, context, message) => {
-    const { status, stderr, stacks } = run(context);
-    expect([status, stacks]).toEqual([1, []]);
-    expect(stderr).toContain(message);
-    expect(stderr).not.toMatch(/^\s+at /m);
+  ])("refuses %s", (_, context: Record<string, string>, code, message) => {
+    expect(() => here(context)).toThrow(expect.objectContaining({ code, message }));
   });
 
   test("refuses target local for an endpoint elsewhere", () => {
-    const { status, stderr } = run({ target: "local" }, { AWS_ENDPOINT_URL: "https://example.com" });
-    expect(status).toBe(1);
-    expect(stderr).toContain("endpoint_not_loopback: target local deploys to this machine only");
+    const message = expect.stringContaining("target local deploys to this machine only");
+    expect(() => here({ target: "local" }, "https://example.com")).toThrow(
+      expect.objectContaining({ code: "endpoint_not_loopback", message }),
+    );
   });
 });
 
-test("context is read in bin/freshet.ts and nowhere else", () => {
+test("context is read in bin/synthesize.ts and nowhere else", () => {
   const sources = readdirSync(join(ROOT, "lib"), { recursive: true, encoding: "utf8" }).filter((file) =>
     file.endsWith(".ts"),
   );

@@ -125,7 +125,7 @@ test("the hash follows the code: equal for equal code, another for another", () 
 
 test("a file that cannot be bundled is named with the reason", () => {
   expect(() => assetOf('import { x } from "./missing.ts"; export const handler = x;')).toThrow(
-    'function one.ts cannot be bundled: Could not resolve "./missing.ts" (functions/one.ts:1)',
+    'the functions cannot be bundled: Could not resolve "./missing.ts" (functions/one.ts:1)',
   );
 });
 

@@ -5,6 +5,7 @@ import { EventCodec, type EventFields, encodeHeartbeat, isHeartbeat } from "../.
 import { fingerprintOf, type RecordSchema } from "../../../adapters/avro/fingerprint.ts";
 import { RecordError } from "../../../core/errors.ts";
 import { shipped } from "../../../schemas/shipped.ts";
+import { runs } from "../../support/runs.ts";
 
 interface Golden {
   readonly contract: string;
@@ -138,7 +139,7 @@ describe("bytes that are no event", () => {
           expect(error).toBeInstanceOf(RecordError);
         }
       }),
-      { seed: 20261121, numRuns: 3000 },
+      { seed: 20261121, numRuns: runs(3000) },
     );
   });
 

@@ -16,6 +16,7 @@ import { floorTo } from "../../../core/window.ts";
 import { GROUP_PLANS } from "../../support/group-plans.ts";
 import { buildByModel, identityOf } from "../../support/model-build.ts";
 import type { RawEvent } from "../../support/one-entity.ts";
+import { runs } from "../../support/runs.ts";
 
 const MINUTE = 60_000;
 const START = Date.UTC(2026, 0, 5, 22, 17);
@@ -143,7 +144,7 @@ describe.each(Object.entries(GROUP_PLANS))("built by a query is what the model f
           }
         },
       ),
-      { numRuns: 25 },
+      { numRuns: runs(25) },
     );
   });
 });

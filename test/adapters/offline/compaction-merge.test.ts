@@ -9,6 +9,7 @@ import { entityEventsSql, streamEventsSql } from "../../../adapters/offline/enti
 import type { Stream } from "../../../core/plan.ts";
 import { duckFiles } from "../../support/duck-files.ts";
 import { plan } from "../../support/fixture-plan.ts";
+import { runs } from "../../support/runs.ts";
 import { archiveRows, HOUR_MS, START_MS, withRegion } from "./archive-rows.ts";
 import { naiveEntityEvents } from "./naive-entity-events.ts";
 
@@ -201,7 +202,7 @@ describe("merging", () => {
         expect(merged.map(comparable)).toEqual((await duck.session.rows(events)).map(comparable));
         expect(compacted.payloadConflicts).toBe(naiveConflicts(rounds.flat()));
       }),
-      { numRuns: 30, seed: 20261121 },
+      { numRuns: runs(30), seed: 20261121 },
     );
   });
 

@@ -6,6 +6,7 @@ import { sqlText } from "../../../adapters/offline/duckdb.ts";
 import { entityEventsSql, olderThanEntitySql } from "../../../adapters/offline/entity-events.ts";
 import { duckFiles } from "../../support/duck-files.ts";
 import { plan } from "../../support/fixture-plan.ts";
+import { runs } from "../../support/runs.ts";
 import { archiveRows, START_MS, withRegion } from "./archive-rows.ts";
 import { type EntityEvent, naiveEntityEvents } from "./naive-entity-events.ts";
 
@@ -168,7 +169,7 @@ describe("entity events", () => {
           expect(found).toEqual(naiveEntityEvents(rows, entity, joinKey).map(withoutNegativeZero));
         }
       }),
-      { numRuns: 60, seed: 20261121 },
+      { numRuns: runs(60), seed: 20261121 },
     );
   });
 });

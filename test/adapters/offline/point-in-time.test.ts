@@ -14,6 +14,7 @@ import { fixtureContract } from "../../support/fixture-plan.ts";
 import { GROUP_PLANS } from "../../support/group-plans.ts";
 import { entityEventsTable, spineTable } from "../../support/offline-tables.ts";
 import { instants, type PastEvent, past } from "../../support/past.ts";
+import { runs } from "../../support/runs.ts";
 
 const hash32 = (text: string) => Number.parseInt(hash64(text).slice(0, 8), 16);
 const folder = mkdtempSync(join(tmpdir(), "freshet-pit-"));
@@ -65,7 +66,7 @@ describe("the point-in-time join", () => {
             });
           });
         }),
-        { numRuns: 25 },
+        { numRuns: runs(25) },
       );
     },
   );

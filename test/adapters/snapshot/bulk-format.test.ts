@@ -12,6 +12,7 @@ import {
 } from "../../../adapters/snapshot/bulk-format.ts";
 import { decodeManifest, groupOf, stateOf } from "../../../adapters/snapshot/bulk-manifest.ts";
 import type { WholeHash } from "../../../adapters/valkey/bucket-walk.ts";
+import { runs } from "../../support/runs.ts";
 
 const GOLDEN = join(import.meta.dirname, "..", "..", "fixtures", "golden", "bulk-snapshot-v1.frsb");
 const header: BulkHeader = {
@@ -83,7 +84,7 @@ describe("a bucket's object", () => {
       fc.property(fc.array(hash, { maxLength: 20 }), (given) => {
         expect(read(objectOf(given))).toEqual(given);
       }),
-      { numRuns: 50, seed: 7 },
+      { numRuns: runs(50), seed: 7 },
     );
     const large = Array.from({ length: 5 }, (_, i) => ({
       ...hashes[1],

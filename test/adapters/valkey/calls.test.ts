@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { expect, it } from "vitest";
 import { Batch } from "../../../adapters/valkey/calls.ts";
 import type { EntityUpdate, PreparedEvent } from "../../../adapters/valkey/record.ts";
+import { runs } from "../../support/runs.ts";
 
 /** Records hold their own number here, and differ in length. */
 function update(bucket: number, key: number, baseIndex: number, number: number): EntityUpdate {
@@ -94,6 +95,6 @@ it("carries every update once, within the bounds of a call, each tile's records 
       const sent = events.flatMap(({ updates }) => updates.map(({ key, baseIndex }) => `${key}/${baseIndex}`));
       expect(sent.map((_, n) => seen.get(n))).toEqual(sent);
     }),
-    { numRuns: 40 },
+    { numRuns: runs(40) },
   );
 });

@@ -4,6 +4,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { createApp } from "../../../functions/api/app.ts";
 import { createKey } from "../../../functions/api/keys.ts";
 import { requestSchemas } from "../../../functions/api/schemas.ts";
+import { runs } from "../../support/runs.ts";
 import { transaction } from "./contract-calls.ts";
 import { plan, testDependencies } from "./doubles.ts";
 
@@ -68,7 +69,7 @@ async function agree(
       });
       seen[taken ? "taken" : "refused"]++;
     }),
-    { numRuns: 500 },
+    { numRuns: runs(500) },
   );
   expect(Math.min(seen.taken, seen.refused)).toBeGreaterThan(20);
 }

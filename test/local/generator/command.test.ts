@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ROOT } from "../../../local/home.ts";
+import { freshetHere } from "../../support/freshet-here.ts";
 
 let folder: string;
 beforeAll(() => {
@@ -59,15 +60,15 @@ describe("freshet generate", () => {
     [["--sink", "file"], "--sink file and --out go together"],
     [["--from", "2026-01-05T12:00:00Z"], "--from and --to go together, and --to is later"],
     [["--duplicates", "1.5"], "a number from 0 to 1"],
-  ])("%j is wrong usage", (args, message) => {
-    const run = generate(...args);
-    expect(run.status).toBe(2);
-    expect(run.stderr).toContain(message);
+  ])("%j is wrong usage", async (args, message) => {
+    const { code, err } = await freshetHere(["generate", ...args], folder);
+    expect(code).toBe(2);
+    expect(err).toContain(message);
   });
 
-  test("without a running Freshet says what to do", () => {
-    const run = generate("--duration", "1s");
-    expect(run.status).toBe(3);
-    expect(run.stderr).toContain("repair: run `make up`");
+  test("without a running Freshet says what to do", async () => {
+    const { code, err } = await freshetHere(["generate", "--duration", "1s"], folder);
+    expect(code).toBe(3);
+    expect(err).toContain("repair: run `make up`");
   });
 });
