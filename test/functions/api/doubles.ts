@@ -2,9 +2,9 @@
 
 import type { AuditLog, AuditRecord } from "../../../adapters/audit-log.ts";
 import { EventCodec } from "../../../adapters/avro/event-codec.ts";
+import type { OutgoingRecord, Publisher, PublishOutcome } from "../../../adapters/broker.ts";
 import type { Erasure } from "../../../adapters/erasure/erasures.ts";
 import { hash64 } from "../../../adapters/hash.ts";
-import type { OutgoingRecord, Publisher, PublishOutcome } from "../../../adapters/broker.ts";
 import { deaggregate } from "../../../adapters/kpl.ts";
 import { isEnded, type MaterializeRequest } from "../../../adapters/materialize-requests.ts";
 import type { EntityRequest, OnlineReader, StoreState } from "../../../adapters/online-store.ts";
