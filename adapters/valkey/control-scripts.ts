@@ -46,13 +46,22 @@ if old then
 end
 return redis.call("HSET", KEYS[1], ARGV[2], struct.pack("<I4", seal) .. string.sub(ARGV[3], 5))`;
 
-// KEYS[1] control hash; ARGV[1] head field, ARGV[2] group field, ARGV[3] u32 seal.
+// KEYS[1] control hash; ARGV[1] head field, ARGV[2] how fields of the stream's groups end, ARGV[3] u32 seal. Those that this plan
+// doesn't know too: a group of a newer plan, or of one that comes back, must not lie behind what counts as sealed.
 export const MOVE_SEAL = `
 local head = redis.call("HGET", KEYS[1], ARGV[1])
-local old = head and redis.call("HGET", KEYS[1], ARGV[2])
-if not old then return -1 end
-if string.byte(head, 5) ~= 1 or struct.unpack("<I4", old) >= struct.unpack("<I4", ARGV[3]) then return 0 end
-return redis.call("HSET", KEYS[1], ARGV[2], ARGV[3] .. string.sub(old, 5))`;
+if not head or string.byte(head, 5) ~= 1 then return 0 end
+local seal, moved = struct.unpack("<I4", ARGV[3]), 0
+for _, field in ipairs(redis.call("HKEYS", KEYS[1])) do
+  if string.sub(field, 1, 2) == "g:" and string.sub(field, -#ARGV[2]) == ARGV[2] then
+    local old = redis.call("HGET", KEYS[1], field)
+    if struct.unpack("<I4", old) < seal then
+      redis.call("HSET", KEYS[1], field, ARGV[3] .. string.sub(old, 5))
+      moved = moved + 1
+    end
+  end
+end
+return moved`;
 
 // KEYS[1] control hash; ARGV[1] head field, ARGV[2] group field, ARGV[3] u32 seal and births, ARGV[4] births that must stand
 // there, or "none".

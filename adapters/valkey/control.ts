@@ -1,7 +1,7 @@
 /** The control hashes, one a bucket: epoch, state, run id, and for each group its seal and the births of its slots. */
 import { randomUUID } from "node:crypto";
 import { isObject } from "../../core/accumulators.ts";
-import type { Group, Plan } from "../../core/plan.ts";
+import type { Group, Plan, Stream } from "../../core/plan.ts";
 import { hash64 } from "../hash.ts";
 import type { Command, ValkeyConnection } from "./connection.ts";
 import {
@@ -27,6 +27,7 @@ import {
   encodeControl,
   encodeGroupControl,
   groupField,
+  groupsEnd,
   PUSHED_MISSING_FIELD,
   parseEntityKey,
   parsePushedKey,
@@ -242,14 +243,14 @@ export class ControlHashes {
     });
   }
 
-  /** Moves a group's seal on where it lies before `sealMs`; births stay as they are in each bucket. */
-  async moveSeal(group: Group, sealMs: number): Promise<void> {
-    const seal = encodeGroupControl(Math.floor(sealMs / group.baseMs), []);
+  /** Moves the seal of all of a stream's groups on where it lies before `sealMs`; births stay as they are in each bucket. */
+  async moveSeal({ name, baseMs }: Pick<Stream, "name" | "baseMs">, sealMs: number): Promise<void> {
+    const seal = encodeGroupControl(Math.floor(sealMs / baseMs), []);
     await this.connection.demand(
       everyBucket.map((key) => ({
         key,
         name: "EVAL",
-        args: [MOVE_SEAL, 1, key, CONTROL_FIELD, groupField(group.name), seal],
+        args: [MOVE_SEAL, 1, key, CONTROL_FIELD, groupsEnd(name), seal],
       })),
     );
   }

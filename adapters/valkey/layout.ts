@@ -57,6 +57,8 @@ export const CONTROL_FIELD = "c";
 export const PUSHED_MISSING_FIELD = "p";
 export const RESTORE_FIELD = "r";
 export const groupField = (group: string): string => `g:${group}`;
+/** How the fields of a stream's groups end: a group is named `<entity>:<stream>`. */
+export const groupsEnd = (stream: string): string => `:${stream}`;
 
 export interface KeyParts {
   readonly tenant: string;

@@ -214,6 +214,13 @@ export class Watermark {
     return { originMs, committed, outstanding, bounds };
   }
 
+  /** Up to where registrations take the stream for sealed, or will when the move that stands is done; 0 when nothing is known. */
+  async sealed(stream: string): Promise<number> {
+    const key = watermarkKey(stream);
+    const [answer] = await this.connection.demand([{ key, name: "HMGET", args: [key, "seal", "next"] }]);
+    return Math.max(...(answer as (Buffer | null)[]).map((value) => Number.parseInt(String(value ?? 0), 10)));
+  }
+
   /** Marks a new or lost hash with the instant from which on acknowledgements count. */
   async begin(stream: string, nowMs: number): Promise<void> {
     const key = watermarkKey(stream);

@@ -210,7 +210,7 @@ async function initialControls(
  * @param newStream true when no event of the stream can have been acknowledged yet: a group without control counts all of it
  */
 async function keepBirths(
-  { controls, timeoutMs }: ControlPorts,
+  { controls, watermark, timeoutMs }: ControlPorts,
   group: Group,
   { sealMs }: GroupControl,
   newStream: boolean,
@@ -237,7 +237,9 @@ async function keepBirths(
     const unchanged = control !== null && sameBirths(control.births, births);
     return unchanged ? [] : [{ bucket, read: control?.births ?? null, births }];
   });
-  await controls.putBirths(group, changes, sealMs);
+  // A group that comes later begins where its stream is sealed: nothing holds the seal for what is older.
+  const standingMs = buckets.includes(null) ? await watermark.sealed(group.stream) : 0;
+  await controls.putBirths(group, changes, Math.max(sealMs, standingMs));
 }
 
 const birthKey = ({ object, slot }: Pick<Birth, "object" | "slot">): string => `${object ? "object" : "cell"} ${slot}`;
@@ -250,7 +252,7 @@ const sameBirths = (a: readonly Birth[], b: readonly Birth[]): boolean =>
   a.length === b.length &&
   a.every((x) => b.some((y) => y.slot === x.slot && y.object === x.object && y.baseIndex === x.baseIndex));
 
-/** Moves the seals of a stream's groups, one stream's being the same for all but for groups that are new. */
+/** Moves the seals of a stream's groups, one stream's being the same for all. */
 async function moveSeals(
   { plan, controls, watermark }: ControlPorts,
   stream: Stream,
@@ -272,7 +274,7 @@ async function moveSeals(
   }
   const announcedMs = await watermark.announce(stream, target, listed?.shards ?? []);
   if (announcedMs === null) return { sealMs: beforeMs, held: "another run of control is moving it" };
-  if (announcedMs > beforeMs) for (const group of groups) await controls.moveSeal(group, announcedMs);
+  if (announcedMs > beforeMs) await controls.moveSeal(stream, announcedMs);
   const sealMs = await standing();
   await watermark.settle(name, sealMs, announcedMs);
   const reached = announcedMs === target || announcedMs > beforeMs;

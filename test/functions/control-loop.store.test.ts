@@ -401,6 +401,32 @@ describe("births", () => {
     expect((await group(5, "card:refunds"))!.births).toEqual([{ object: false, slot: 0, baseIndex: 0 }]);
   });
 
+  it("come with the seal that its stream has, which a run of the older plan moves too", async () => {
+    await running();
+    await acknowledge("a", NOW + MINUTE);
+    await tick(NOW + 2 * MINUTE);
+    const sealed = floor(NOW + MINUTE - LAG_MS) / MINUTE;
+    expect((await group(3))!.sealIndex).toBe(sealed);
+    const shops = d.featureView("shops", {
+      entity: shop,
+      source: payments,
+      ttl: "2d",
+      owner: "o",
+      features: { n: d.count().over("1h") },
+    });
+    const wider = planOf({ n: d.count().over("1h"), last: d.last("country") }, first.lock, { views: [shops] });
+    // As a run that dies after the births: the seal of the shops has not been moved by anybody.
+    const dying = portsOf(wider.plan);
+    dying.controls.moveSeal = () => Promise.reject(new Error("killed"));
+    await acknowledge("a", NOW + 3 * MINUTE);
+    await expect(tick(NOW + 3 * MINUTE, [open("a")], dying)).rejects.toThrow("killed");
+    expect((await group(3, "shop:payments"))!.sealIndex).toBe(sealed);
+    await admin.hdel(watermarkKey("payments"), "next");
+    await tick(NOW + 4 * MINUTE);
+    expect((await group(3, "shop:payments"))!.sealIndex).toBe(sealed + 2);
+    expect((await group(3))!.sealIndex).toBe(sealed + 2);
+  });
+
   it("of a stream that had no view until now are later, since its events were acknowledged without one", async () => {
     const without = planOf({ n: d.count().over("1h") }, EMPTY_LOCK, { streams: [payments, refunds] });
     await tick(NOW, [open("a")], portsOf(without.plan));

@@ -152,12 +152,12 @@ describe("an event above the seal that is later than the allowed lateness", () =
     const moveSeal = control.controls.moveSeal.bind(control.controls);
     let begun: Promise<unknown> | null = null;
     let early = true;
-    control.controls.moveSeal = async (group, toMs) => {
+    control.controls.moveSeal = async (stream, toMs) => {
       // As an invocation that has decoded its batch when control has read the registrations.
       begun ??= deliver(record(2, LATE, NOW));
       await Promise.race([begun, new Promise((resolve) => setTimeout(resolve, 100))]);
       early &&= archived.length === 1;
-      await moveSeal(group, toMs);
+      await moveSeal(stream, toMs);
     };
     expect(await sealMs()).toBe(NOW - LAG_MS);
     await begun;

@@ -102,7 +102,7 @@ export async function openWorld() {
     const deploy = (of: ReturnType<typeof compile>, nowMs: number) =>
       controlStep(control(of), { payments: { createdAtMs: NOW - 4 * DAY, shards: [] } }, nowMs);
     const seal = async (plan: Plan, sealMs: number) => {
-      for (const group of plan.groups) await controlsOf(plan).moveSeal(group, sealMs);
+      for (const stream of plan.streams) await controlsOf(plan).moveSeal(stream, sealMs);
     };
     const identityOf = (tenant: string, { id, timeMs }: Payment) =>
       hash64(identityText(tenant, "payments", timeMs, id));

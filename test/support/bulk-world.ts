@@ -117,8 +117,8 @@ export async function openBulkWorld(
       for (const payment of payments) delivered.push({ tenant, payment });
     },
     async sealBehind(arrivalMs: number): Promise<void> {
-      for (const group of plan.groups)
-        await controls.moveSeal(group, Math.floor((arrivalMs - LAG_MS) / MINUTE) * MINUTE);
+      for (const stream of plan.streams)
+        await controls.moveSeal(stream, Math.floor((arrivalMs - LAG_MS) / MINUTE) * MINUTE);
     },
     push: async (rows: readonly PushRow[], replaying = false) =>
       pushRows(new StoreApplier(connection, plan, await epochNow(), { replaying }), rows),
