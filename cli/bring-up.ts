@@ -1,28 +1,42 @@
 import { type Command, Option } from "commander";
-import type { LaptopPorts } from "../local/deploy.ts";
 import { InterruptedError, interruptible } from "../local/interrupt.ts";
 import { down, up } from "../local/laptop.ts";
 import { withLock } from "../local/lock.ts";
-import type { LaptopState } from "../local/state.ts";
+import type { LaptopBroker, LaptopPorts, LaptopState } from "../local/state.ts";
 import { isUp } from "../local/status.ts";
 import { Steps } from "../local/steps.ts";
 import { port } from "./arguments.ts";
 
-export interface PortOptions {
+export interface RuntimeOptions {
   readonly emulatorPort?: number;
   readonly valkeyPort?: number;
   readonly servePort?: number;
+  readonly kafkaPort?: number;
+  readonly broker?: LaptopBroker;
 }
 
-export function addPortOptions(command: Command): Command {
+export function addRuntimeOptions(command: Command): Command {
   return command
+    .addOption(
+      new Option("--broker <name>", "what carries events; stays what it was, and is kinesis at first").choices([
+        "kinesis",
+        "kafka",
+      ]),
+    )
     .addOption(new Option("--emulator-port <port>", "port of the AWS emulator").argParser(port))
     .addOption(new Option("--valkey-port <port>", "port of the online store").argParser(port))
-    .addOption(new Option("--serve-port <port>", "port of the plain API server").argParser(port));
+    .addOption(new Option("--serve-port <port>", "port of the plain API server").argParser(port))
+    .addOption(new Option("--kafka-port <port>", "port of Kafka, where that is the broker").argParser(port));
 }
 
-export function wantedPorts(options: PortOptions): Partial<LaptopPorts> {
-  return { emulator: options.emulatorPort, valkey: options.valkeyPort, serve: options.servePort };
+/** What was asked for of the runtime, for `withRuntime`. */
+export function wantedRuntime({ broker, emulatorPort, valkeyPort, servePort, kafkaPort }: RuntimeOptions): Wanted {
+  return { broker, wanted: { emulator: emulatorPort, valkey: valkeyPort, serve: servePort, kafka: kafkaPort } };
+}
+
+interface Wanted {
+  readonly wanted?: Partial<LaptopPorts>;
+  readonly broker?: LaptopBroker;
 }
 
 /**
@@ -31,7 +45,7 @@ export function wantedPorts(options: PortOptions): Partial<LaptopPorts> {
  */
 export function withRuntime<T>(
   home: string,
-  options: { wanted?: Partial<LaptopPorts>; redeploy?: boolean },
+  options: Wanted & { redeploy?: boolean },
   then: (state: LaptopState, context: { steps: Steps; signal: AbortSignal }) => Promise<T>,
 ): Promise<T> {
   return withLock(home, () =>

@@ -49,6 +49,10 @@ const COMMANDS: Readonly<Record<string, { description: string; load: () => Promi
   score: { description: "score one request", load: () => import("./commands/score.ts") },
   experiment: { description: "compare the arms of an experiment", load: () => import("./commands/experiment.ts") },
   serve: { description: "the API as a plain HTTP server", load: () => import("./commands/serve.ts") },
+  mapping: {
+    description: "hand Kafka's records to the aggregate function",
+    load: () => import("./commands/mapping.ts"),
+  },
   keys: { description: "make, list, rotate and revoke API keys", load: () => import("./commands/keys.ts") },
   tenants: { description: "what each tenant may ask for", load: () => import("./commands/tenants.ts") },
   erase: { description: "remove a person from everything that is held", load: () => import("./commands/erase.ts") },

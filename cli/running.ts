@@ -1,11 +1,11 @@
 import { FreshetError } from "../core/errors.ts";
-import { PARTS } from "../local/parts.ts";
-import { type Deployment, type LaptopState, readState } from "../local/state.ts";
+import { partsOf } from "../local/parts.ts";
+import { type Deployment, type LaptopPorts, type LaptopState, readState } from "../local/state.ts";
 import { missingParts } from "../local/status.ts";
 
 /** The state of a runtime that is up and deployed. */
 export interface Running extends LaptopState {
-  readonly ports: { readonly valkey: number; readonly emulator: number; readonly serve: number };
+  readonly ports: LaptopPorts;
   readonly deployment: Deployment;
   readonly apiKey: string;
 }
@@ -15,7 +15,7 @@ export function requireRunning(home: string): Running {
   const state = readState(home);
   const missing = missingParts(home);
   if (missing.length > 0 || state.deployment === undefined || state.apiKey === undefined) {
-    const some = missing.length > 0 && missing.length < PARTS.length;
+    const some = missing.length > 0 && missing.length < partsOf(state).length;
     throw new FreshetError(
       "not_running",
       some ? `not all of Freshet is running here: ${missing.join(", ")} ended` : "Freshet is not running here",

@@ -6,7 +6,7 @@ import { formatTable } from "./table.ts";
 
 /** The status as a person reads it. */
 export function formatStatus(status: Record<string, any>, { store, late, unready }: StoreStatus): string {
-  const { api, serve, emulator, valkey, streams } = status;
+  const { api, serve, emulator, valkey, kafka, mapping, streams } = status;
   const mark = (part: { running: boolean; pid: number | null }): string =>
     part.running ? `running (pid ${part.pid})` : "not running";
   const parts = formatTable([
@@ -16,6 +16,8 @@ export function formatStatus(status: Record<string, any>, { store, late, unready
     ["API key", api.key ?? "-"],
     ["AWS emulator", emulator.url ?? "-", mark(emulator)],
     ["Valkey", valkey.url ?? "-", mark(valkey)],
+    ...(kafka === undefined ? [] : [["Kafka", kafka.url ?? "-", mark(kafka)]]),
+    ...(mapping === undefined ? [] : [["mapping of Kafka", mapping.url ?? "-", mark(mapping)]]),
   ]);
   // Long lines of their own: in the table they would push its last column off the screen.
   const rows = [["streams", Object.values(streams).join(" ") || "-"]];

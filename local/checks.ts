@@ -1,7 +1,9 @@
+import type { Health } from "../functions/mapping/health.ts";
 import { stackNames } from "./deploy.ts";
 import { pingEmulator } from "./emulator.ts";
+import { pingKafka } from "./kafka/topics.ts";
 import { pingHttp, serveUrl } from "./parts.ts";
-import type { Deployment } from "./state.ts";
+import type { Deployment, LaptopPorts } from "./state.ts";
 import { pingValkey } from "./valkey.ts";
 
 export interface Check {
@@ -13,10 +15,7 @@ export interface Check {
 }
 
 /** Asks every part whether it works, all at once. */
-export function checkParts(
-  ports: { valkey: number; emulator: number; serve: number },
-  deployment: Deployment,
-): Promise<Check[]> {
+export function checkParts(ports: LaptopPorts, deployment: Deployment): Promise<Check[]> {
   const stacks = async (): Promise<string> => {
     const present = await stackNames(ports.emulator);
     const missing = deployment.stacks.filter((stack) => !present.includes(stack));
@@ -26,6 +25,12 @@ export function checkParts(
   return Promise.all([
     check("Valkey", () => yes(pingValkey(ports.valkey), "does not answer PING; run make logs, or make up again")),
     check("AWS emulator", () => yes(pingEmulator(ports.emulator), "is not ready")),
+    ...(ports.kafka === undefined
+      ? []
+      : [
+          check("Kafka", () => yes(pingKafka(ports.kafka!), "knows of no broker")),
+          check("mapping of Kafka", () => moves(`${serveUrl(ports.mapping!)}/health`)),
+        ]),
     check("stacks", stacks),
     check("API Gateway /health", () => yes(pingHttp(`${deployment.apiUrl}/health`), "does not answer 200")),
     check("API Gateway /ready", () => ready(deployment.apiUrl)),
@@ -41,6 +46,16 @@ async function ready(url: string): Promise<string> {
   if (!answer.ok) return `${answer.status}: ${text.slice(0, 300)}`;
   const { status, reason, repair } = JSON.parse(text) as { status: string; reason?: string; repair?: string };
   return status === "ready" ? "" : `${status}: ${reason ?? "no reason given"}; ${repair ?? ""}`;
+}
+
+/** A partition that waits for one batch works as it should, and somebody has to look why. */
+async function moves(url: string): Promise<string> {
+  const answer = await fetch(url, { signal: AbortSignal.timeout(5_000) });
+  const { status, partitions } = (await answer.json()) as Health;
+  const blocked = partitions.filter(({ attempts }) => attempts > 0);
+  if (status === "ok" && blocked.length === 0) return "";
+  const waiting = blocked.map(({ topic, partition, attempts }) => `${topic}-${partition} after ${attempts} attempts`);
+  return `${[status, ...waiting].join(", ")}; run freshet logs mapping`;
 }
 
 async function check(name: string, ask: () => Promise<string>): Promise<Check> {

@@ -8,8 +8,9 @@ import { ENVIRONMENT } from "../functions/shared/environment.ts";
 import { LOCAL_ACCOUNT, LOCAL_REGION, localCdkEnvironment } from "../lib/local-guard.ts";
 import { emulatorUrl, toolPath } from "./emulator.ts";
 import { homeFolder, ROOT } from "./home.ts";
+import { bootstrapOf } from "./kafka/broker.ts";
 import { stopProcess } from "./processes.ts";
-import type { Deployment } from "./state.ts";
+import type { Deployment, LaptopPorts } from "./state.ts";
 import { runTool } from "./tool.ts";
 
 /** What the deployed app consists of. Docs, tests and the laptop's own code change nothing in it. */
@@ -25,12 +26,6 @@ const SOURCES = [
   "package-lock.json",
   "tsconfig.json",
 ];
-
-export interface LaptopPorts {
-  readonly valkey: number;
-  readonly emulator: number;
-  readonly serve: number;
-}
 
 /** Hash of the sources: equal means that a deployment would change nothing. */
 export function sourceHash(): string {
@@ -103,7 +98,9 @@ export function bootstrap(home: string, ports: LaptopPorts, signal?: AbortSignal
 }
 
 export function deploy(home: string, ports: LaptopPorts, signal?: AbortSignal): Promise<void> {
-  const context = ["-c", "target=local", "-c", "stage=local", "--output", join(home, "cdk.out")];
+  const broker =
+    ports.kafka === undefined ? [] : ["-c", "broker=msk", "-c", `bootstrapServers=${bootstrapOf(ports.kafka)}`];
+  const context = ["-c", "target=local", "-c", "stage=local", ...broker, "--output", join(home, "cdk.out")];
   const args = ["deploy", "--all", "--require-approval", "never", "--concurrency", "4", ...context];
   return runCdk(home, ports, "cdk-deploy", args, ROOT, signal);
 }
@@ -141,7 +138,7 @@ export async function describeDeployment(port: number): Promise<Omit<Deployment,
       });
     };
     const environments = await Promise.all(
-      ["ApiFunction", "IngestFunction"].map(async (key) => {
+      ["AggregateFunction", "ApiFunction", "IngestFunction"].map(async (key) => {
         const { Environment } = await lambda.send(new GetFunctionConfigurationCommand({ FunctionName: output(key) }));
         return Environment?.Variables ?? {};
       }),

@@ -4,21 +4,21 @@ import { join } from "node:path";
 import { FreshetError } from "../core/errors.ts";
 import { initControl } from "./control.ts";
 import { checkDefinitions } from "./definitions.ts";
-import {
-  bootstrap,
-  deploy,
-  describeDeployment,
-  endLeftTools,
-  type LaptopPorts,
-  sourceHash,
-  stackNames,
-} from "./deploy.ts";
+import { bootstrap, deploy, describeDeployment, endLeftTools, sourceHash, stackNames } from "./deploy.ts";
 import { ensureDevelopmentKey } from "./development-key.ts";
 import { emulatorUrl } from "./emulator.ts";
+import { ensureTopics } from "./kafka/topics.ts";
 import { GRACE_MS, PARTS, type PartName, startPart, stopPart } from "./parts.ts";
 import { choosePort } from "./ports.ts";
 import { isRunning, readRecord, recordedNames, type StopResult, stopProcess } from "./processes.ts";
-import { type Deployment, type LaptopState, readState, updateState } from "./state.ts";
+import {
+  type Deployment,
+  type LaptopBroker,
+  type LaptopPorts,
+  type LaptopState,
+  readState,
+  updateState,
+} from "./state.ts";
 import { askReady, storeIsOk } from "./status.ts";
 import type { Steps } from "./steps.ts";
 
@@ -27,6 +27,8 @@ export interface UpOptions {
   readonly signal: AbortSignal;
   /** Ports that the user asked for. */
   readonly wanted?: Partial<LaptopPorts>;
+  /** @default the one that the home has had, else Kinesis */
+  readonly broker?: LaptopBroker;
   /** Deploys even when the sources are what was deployed last. */
   readonly redeploy?: boolean;
 }
@@ -60,8 +62,9 @@ async function bringUp(home: string, options: UpOptions, undertaking: Undertakin
   if (options.redeploy || before.deployment?.sourceHash !== sourceHash()) {
     await steps.step("definitions", checkDefinitions);
   }
-  const ports = await choosePorts(home, before, options.wanted ?? {});
-  updateState(home, { ports });
+  const broker = chooseBroker(before, options.broker);
+  const ports = await choosePorts(home, before, broker, options.wanted ?? {});
+  updateState(home, { ports, broker });
 
   const start = (name: PartName, deployment?: Deployment): Promise<void> =>
     steps.step(name, async (note) => {
@@ -71,11 +74,14 @@ async function bringUp(home: string, options: UpOptions, undertaking: Undertakin
     });
 
   if (!before.cleanShutdown && !isRunning(readRecord(home, "emulator"))) setOrphansAside(home, steps);
-  await allOrFirstError([start("valkey"), start("emulator")]);
+  await allOrFirstError([start("valkey"), start("emulator"), ...(broker === "kafka" ? [start("kafka")] : [])]);
 
   // After a crash the emulator has an older state, or none, whatever the record says.
   const trusted = before.cleanShutdown || !started.includes("emulator");
   const deployment = await ensureDeployed(home, ports, trusted ? before.deployment : undefined, options);
+  if (broker === "kafka") {
+    await steps.step("topics", () => ensureTopics(ports.kafka!, Object.values(deployment.streams)));
+  }
   const control = await steps.step("control", () =>
     initControl(ports.emulator, deployment, readState(home).storeWhole && started.includes("valkey")),
   );
@@ -85,7 +91,7 @@ async function bringUp(home: string, options: UpOptions, undertaking: Undertakin
     ensureDevelopmentKey(ports.emulator, deployment.environment, before.apiKey),
   );
   updateState(home, { apiKey });
-  await start("serve", deployment);
+  await allOrFirstError([start("serve", deployment), ...(broker === "kafka" ? [start("mapping", deployment)] : [])]);
   const ready = await askReady(home);
   if (!storeIsOk(ready)) {
     steps.say(`  ! ${ready?.reason ?? ready?.detail ?? "the API does not say whether it is ready"}`);
@@ -118,14 +124,37 @@ async function allOrFirstError(works: readonly Promise<void>[]): Promise<void> {
   if (failed !== undefined) throw failed.reason;
 }
 
-async function choosePorts(home: string, state: LaptopState, wanted: Partial<LaptopPorts>): Promise<LaptopPorts> {
+/**
+ * What is deployed reads its events from one broker, whose shards the seal counts on.
+ * @throws FreshetError `broker_fixed`
+ */
+function chooseBroker({ deployment, broker: recorded = "kinesis" }: LaptopState, wanted?: LaptopBroker): LaptopBroker {
+  if (deployment === undefined) return wanted ?? recorded;
+  if (wanted === undefined || wanted === recorded) return recorded;
+  throw new FreshetError("broker_fixed", `what is deployed here has ${recorded} as its broker, asked for ${wanted}`, {
+    field: "broker",
+    repair: "run `make clean` first, or set FRESHET_HOME to another folder",
+  });
+}
+
+const SERVICES = {
+  kinesis: ["valkey", "emulator", "serve"],
+  kafka: ["valkey", "emulator", "serve", "kafka", "kafkaController", "mapping"],
+} as const;
+
+async function choosePorts(
+  home: string,
+  state: LaptopState,
+  broker: LaptopBroker,
+  wanted: Partial<LaptopPorts>,
+): Promise<LaptopPorts> {
   const taken = new Set<number>();
   const chosen: Record<string, number> = {};
-  for (const service of ["valkey", "emulator", "serve"] as const) {
+  for (const service of SERVICES[broker]) {
     const recorded = state.ports[service];
-    const runs = isRunning(readRecord(home, service));
-    // The deployed functions hold Valkey's address.
-    const fixed = runs || (service === "valkey" && state.deployment !== undefined);
+    const runs = isRunning(readRecord(home, service === "kafkaController" ? "kafka" : service));
+    // The deployed functions hold the addresses of Valkey and Kafka.
+    const fixed = runs || ((service === "valkey" || service === "kafka") && state.deployment !== undefined);
     if (fixed && recorded !== undefined && (wanted[service] ?? recorded) !== recorded) {
       throw new FreshetError("port_fixed", `${service} has port ${recorded} already, asked for ${wanted[service]}`, {
         field: `${service} port`,
@@ -171,7 +200,7 @@ async function ensureDeployed(
   return steps.step("deploy", async () => {
     await deploy(home, ports, signal);
     // It would go on with the code and the names of the last deployment.
-    await stopPart(home, "serve");
+    for (const name of ["serve", "mapping"] as const) await stopPart(home, name);
     const deployment = { ...(await describeDeployment(ports.emulator)), sourceHash: hash };
     updateState(home, { deployment });
     return deployment;

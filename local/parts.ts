@@ -1,9 +1,10 @@
-/** The three processes of the laptop runtime: how each is started, and when it is ready. */
+/** The processes of the laptop runtime: how each is started, and when it is ready. */
 import { join } from "node:path";
 import { FreshetError } from "../core/errors.ts";
-import type { LaptopPorts } from "./deploy.ts";
 import { emulatorClientEnvironment, emulatorProcess, pingEmulator, toolPath } from "./emulator.ts";
 import { homeFolder, ROOT } from "./home.ts";
+import { type KafkaPorts, kafkaProcess } from "./kafka/broker.ts";
+import { pingKafka } from "./kafka/topics.ts";
 import { LOOPBACK } from "./ports.ts";
 import {
   type ProcessSpec,
@@ -13,19 +14,34 @@ import {
   stopProcess,
   waitUntilReady,
 } from "./processes.ts";
-import { type Deployment, updateState } from "./state.ts";
+import { type Deployment, type LaptopPorts, type LaptopState, updateState } from "./state.ts";
 import { pingValkey, valkeyProcess } from "./valkey.ts";
 
 const START_TIMEOUT_MS = 60_000;
 /** The emulator saves its state while it ends, and takes 4 to 5 s even when idle. */
-export const GRACE_MS: Readonly<Record<PartName, number>> = { serve: 5_000, emulator: 20_000, valkey: 15_000 };
+export const GRACE_MS: Readonly<Record<PartName, number>> = {
+  serve: 5_000,
+  // What is in flight is waited for.
+  mapping: 20_000,
+  emulator: 20_000,
+  kafka: 20_000,
+  valkey: 15_000,
+};
 /** Those that use others end before them. */
-export const PARTS = ["serve", "emulator", "valkey"] as const;
+export const PARTS = ["serve", "mapping", "emulator", "kafka", "valkey"] as const;
 export type PartName = (typeof PARTS)[number];
+const OF_KAFKA: readonly PartName[] = ["kafka", "mapping"];
+
+/** Those that a home has by the broker that it has. */
+export const partsOf = ({ broker }: Pick<LaptopState, "broker">): PartName[] =>
+  PARTS.filter((name) => broker === "kafka" || !OF_KAFKA.includes(name));
+
+/** The consumer group that takes events to the aggregate function. */
+export const MAPPING_GROUP = "freshet-aggregate";
 
 /**
  * Starts one part that does not run and waits until it answers.
- * @param options.deployment needed by `serve` alone
+ * @param options.deployment needed by `serve` and `mapping`
  */
 export async function startPart(
   home: string,
@@ -38,7 +54,7 @@ export async function startPart(
   // Workers of a crashed predecessor may still hold its port.
   await stopPart(home, name);
   updateState(home, { cleanShutdown: false });
-  const { spec, probe } = part(home, name, ports, options.deployment);
+  const { spec, probe } = await part(home, name, ports, options);
   const record = await startProcess(home, spec);
   await waitUntilReady(home, record, () => probe(record.pid), { timeoutMs: START_TIMEOUT_MS, signal: options.signal });
 }
@@ -48,12 +64,12 @@ export function stopPart(home: string, name: PartName): Promise<StopResult> {
   return stopProcess(home, name, GRACE_MS[name]);
 }
 
-function part(
+async function part(
   home: string,
   name: PartName,
   ports: LaptopPorts,
-  deployment: Deployment | undefined,
-): { spec: ProcessSpec; probe: (pid: number) => Promise<boolean> } {
+  { deployment, signal }: { deployment?: Deployment; signal?: AbortSignal },
+): Promise<{ spec: ProcessSpec; probe: (pid: number) => Promise<boolean> }> {
   switch (name) {
     case "valkey": {
       const spec = valkeyProcess({ port: ports.valkey, dir: join(home, "valkey") });
@@ -61,13 +77,24 @@ function part(
     }
     case "emulator":
       return { spec: emulatorProcess(home, ports), probe: () => pingEmulator(ports.emulator) };
+    case "kafka": {
+      const spec = await kafkaProcess(home, ports as KafkaPorts, signal);
+      return { spec, probe: () => pingKafka(ports.kafka!) };
+    }
+    case "mapping": {
+      if (deployment === undefined) throw notDeployed(name);
+      const spec = mappingProcess(home, ports, deployment);
+      return { spec, probe: () => pingHttp(`${serveUrl(ports.mapping!)}/health`) };
+    }
     case "serve": {
-      if (deployment === undefined)
-        throw new FreshetError("not_deployed", "serve needs a deployment", { repair: "run `make up`" });
+      if (deployment === undefined) throw notDeployed(name);
       return { spec: serveProcess(home, ports, deployment), probe: () => pingHttp(`${serveUrl(ports.serve)}/health`) };
     }
   }
 }
+
+const notDeployed = (name: PartName): FreshetError =>
+  new FreshetError("not_deployed", `${name} needs a deployment`, { repair: "run `make up`" });
 
 export function serveUrl(port: number): string {
   return `http://${LOOPBACK}:${port}`;
@@ -83,10 +110,27 @@ export function serveEnvironment(emulatorPort: number, deployment: Deployment): 
 }
 
 export function serveProcess(home: string, ports: LaptopPorts, deployment: Deployment): ProcessSpec {
+  return freshetProcess(home, "serve", ["--port", String(ports.serve), "--host", LOOPBACK], ports, deployment);
+}
+
+/** Under a name: after a crash it goes on at once, without being missed first. */
+function mappingProcess(home: string, ports: LaptopPorts, deployment: Deployment): ProcessSpec {
+  const args = ["--port", String(ports.mapping), "--host", LOOPBACK, "--instance", "laptop"];
+  return freshetProcess(home, "mapping", args, ports, deployment);
+}
+
+/** A command of ours that runs as long as the laptop does. */
+function freshetProcess(
+  home: string,
+  name: "serve" | "mapping",
+  args: readonly string[],
+  ports: LaptopPorts,
+  deployment: Deployment,
+): ProcessSpec {
   return {
-    name: "serve",
+    name,
     command: join(ROOT, "node_modules", ".bin", "node"),
-    args: [join(ROOT, "cli", "freshet.ts"), "serve", "--port", String(ports.serve), "--host", LOOPBACK],
+    args: [join(ROOT, "cli", "freshet.ts"), name, ...args],
     cwd: homeFolder(home),
     env: {
       PATH: toolPath(),

@@ -6,7 +6,9 @@ import { homeFolder } from "./home.ts";
 /** `.freshet/state.json`: what one laptop runtime has chosen and made. It outlives `down` and ends with `clean`. */
 export interface LaptopState {
   readonly version: 1;
-  readonly ports: { readonly valkey?: number; readonly emulator?: number; readonly serve?: number };
+  readonly ports: Partial<LaptopPorts>;
+  /** What carries events; not set in a home from before there was a choice, which has Kinesis. */
+  readonly broker?: LaptopBroker;
   /** False while it runs and after a crash; the emulator keeps its state only when it ends cleanly. */
   readonly cleanShutdown: boolean;
   /** The online store missed nothing when it was last ended, ended with its file whole, and has not been opened since. */
@@ -14,6 +16,19 @@ export interface LaptopState {
   readonly deployment?: Deployment;
   /** The development key of tenant `default`. Loopback only, so it may lie in a file of the user's. */
   readonly apiKey?: string;
+}
+
+/** Kinesis is the emulator's. */
+export type LaptopBroker = "kinesis" | "kafka";
+
+export interface LaptopPorts {
+  readonly valkey: number;
+  readonly emulator: number;
+  readonly serve: number;
+  /** Those of Kafka, and of what the mapping tells of itself, where Kafka is the broker. */
+  readonly kafka?: number;
+  readonly kafkaController?: number;
+  readonly mapping?: number;
 }
 
 export interface Deployment {
@@ -27,7 +42,7 @@ export interface Deployment {
   /** Variables of the deployed API functions, and the names of tables and buckets: what `freshet serve` and tools run with. */
   readonly environment: Readonly<Record<string, string>>;
   readonly controlFunction: string;
-  /** Stream name in the plan to name of the Kinesis stream. */
+  /** Stream name in the plan to name of the Kinesis stream, or of the topic. */
   readonly streams: Readonly<Record<string, string>>;
 }
 

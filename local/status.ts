@@ -1,15 +1,16 @@
 /** What runs, and what the API says of the store. */
 import type { ViewReadiness } from "../functions/shared/build-readiness.ts";
 import { emulatorUrl } from "./emulator.ts";
+import { bootstrapOf } from "./kafka/broker.ts";
 import { type LateBacklog, readLateBacklog } from "./late.ts";
-import { PARTS, type PartName, serveUrl, valkeyUrl } from "./parts.ts";
+import { type PartName, partsOf, serveUrl, valkeyUrl } from "./parts.ts";
 import { isRunning, readRecord } from "./processes.ts";
 import { unreadyViews } from "./readiness.ts";
 import { readState } from "./state.ts";
 
 /** Parts that do not run. */
 export function missingParts(home: string): PartName[] {
-  return PARTS.filter((name) => !isRunning(readRecord(home, name)));
+  return partsOf(readState(home)).filter((name) => !isRunning(readRecord(home, name)));
 }
 
 export function isUp(home: string): boolean {
@@ -34,6 +35,13 @@ export function describe(home: string): Record<string, unknown> {
     serve: shown("serve", url(ports.serve, serveUrl)),
     emulator: shown("emulator", url(ports.emulator, emulatorUrl)),
     valkey: shown("valkey", url(ports.valkey, valkeyUrl)),
+    broker: state.broker ?? "kinesis",
+    ...(state.broker === "kafka"
+      ? {
+          kafka: shown("kafka", url(ports.kafka, bootstrapOf)),
+          mapping: shown("mapping", url(ports.mapping, serveUrl)),
+        }
+      : {}),
     streams: deployment?.streams ?? {},
     environment: deployment?.environment ?? {},
     deployed_at_ms: deployment?.deployedAtMs ?? null,

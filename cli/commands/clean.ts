@@ -6,11 +6,14 @@ import { down } from "../../local/laptop.ts";
 import { withLock } from "../../local/lock.ts";
 import { Steps } from "../../local/steps.ts";
 
+/** Installed once for the checkout. */
+const TOOLS = ["venv", "kafka-jars"];
+
 export function register(program: Command): void {
   program
     .command("clean")
-    .description("End every process and remove all state: events, features, keys, logs and installed Python tools.")
-    .option("--keep-tools", "keep the installed Python tools, so that the next start downloads nothing")
+    .description("End every process and remove all state: events, features, keys, logs and installed tools.")
+    .option("--keep-tools", "keep the installed tools, so that the next start downloads nothing")
     .addHelpText("after", "\nExamples:\n  freshet clean\n  freshet clean --keep-tools")
     .action(async (options: { keepTools?: boolean }) => {
       const home = freshetHome();
@@ -18,7 +21,7 @@ export function register(program: Command): void {
       await withLock(home, async () => {
         await down(home, new Steps());
         for (const name of readdirSync(home)) {
-          if (name === "venv" && options.keepTools) continue;
+          if (TOOLS.includes(name) && options.keepTools) continue;
           rmSync(join(home, name), { recursive: true, force: true });
         }
       });

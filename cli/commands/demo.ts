@@ -9,7 +9,7 @@ import { freshetHome } from "../../local/home.ts";
 import { serveUrl } from "../../local/parts.ts";
 import { describe, describeStore } from "../../local/status.ts";
 import type { Steps } from "../../local/steps.ts";
-import { addPortOptions, type PortOptions, wantedPorts, withRuntime } from "../bring-up.ts";
+import { addRuntimeOptions, type RuntimeOptions, wantedRuntime, withRuntime } from "../bring-up.ts";
 import { openDeployment } from "../deployment.ts";
 import { bringHistory, learn } from "../learning.ts";
 import { type Running, requireRunning } from "../running.ts";
@@ -43,9 +43,9 @@ export function register(program: Command): void {
       "after",
       "\nIt stays up afterwards; Ctrl-C while it works ends everything, unless it was up before.\n\nExamples:\n  freshet demo",
     );
-  addPortOptions(command).action(async (options: PortOptions) => {
+  addRuntimeOptions(command).action(async (options: RuntimeOptions) => {
     const home = freshetHome();
-    await withRuntime(home, { wanted: wantedPorts(options) }, async (_, { steps, signal }) => {
+    await withRuntime(home, wantedRuntime(options), async (_, { steps, signal }) => {
       const running = requireRunning(home);
       const flow = openFlow(running.ports, running.deployment);
       try {

@@ -27,7 +27,7 @@ export function register(program: Command): void {
   program
     .command("logs [name]")
     .description(
-      "Logs of a function (aggregate, api, …) or of a process (emulator, valkey, serve, cdk-deploy); of all functions without a name.",
+      "Logs of a function (aggregate, api, …) or of a process (emulator, valkey, serve, kafka, mapping, cdk-deploy); of all functions without a name.",
     )
     .option("-f, --follow", "go on until Ctrl-C")
     .addOption(stageOption())

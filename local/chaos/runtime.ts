@@ -6,7 +6,6 @@ import { mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { initControl } from "../control.ts";
-import type { LaptopPorts } from "../deploy.ts";
 import { emulatorProcess, emulatorUrl, pingEmulator } from "../emulator.ts";
 import { type FaultProxy, startAwsFaultProxy } from "../faults/aws-proxy.ts";
 import { startTcpFaultProxy, type TcpFaultProxy } from "../faults/tcp-proxy.ts";
@@ -15,7 +14,7 @@ import { down, up } from "../laptop.ts";
 import { GRACE_MS, pingHttp, serveProcess, serveUrl } from "../parts.ts";
 import { anyFreePort, LOOPBACK } from "../ports.ts";
 import { isRunning, type ProcessSpec, readRecord, startProcess, stopProcess, waitUntilReady } from "../processes.ts";
-import { type Deployment, readState } from "../state.ts";
+import { type Deployment, type LaptopPorts, readState } from "../state.ts";
 import { Steps } from "../steps.ts";
 import { pingValkey, valkeyProcess } from "../valkey.ts";
 
