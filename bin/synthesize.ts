@@ -9,9 +9,12 @@
  *   -c valkeyHost= -c valkeyPort=   target local only: a Valkey that is already there, instead of the emulator's
  *   -c trainingImage=               target aws only: the training container in ECR, instead of the deployment's own repository
  *   -c sagemakerEndpoint=           target local only: a stand-in for SageMaker, with which the training machine is deployed
+ *   -c schemaRegistry=              where schemas are that events name by an id: https://…, or glue:<registry>
+ *   -c schemaRegistrySecret=        ARN of the secret with that registry's credentials
  */
 import type { App } from "aws-cdk-lib";
 import { checkSchemas } from "../adapters/avro/check-schemas.ts";
+import { registryAddress } from "../adapters/schema-registry/address.ts";
 import { FreshetError } from "../core/errors.ts";
 import { checkServices } from "../core/scoring.ts";
 import { definitions } from "../features/index.ts";
@@ -21,6 +24,7 @@ import type { Broker } from "../lib/broker.ts";
 import { kinesisBroker } from "../lib/brokers/kinesis.ts";
 import { mskBroker } from "../lib/brokers/msk.ts";
 import type { FunctionCode } from "../lib/constructs/function-code.ts";
+import type { SchemaRegistryChoice } from "../lib/constructs/schema-registry.ts";
 import { assertLoopbackEndpoints } from "../lib/local-guard.ts";
 import { stageNamed } from "../lib/stage.ts";
 import type { Target } from "../lib/target.ts";
@@ -90,6 +94,18 @@ function onThisMachine({ broker, valkey, sagemakerEndpoint, bootstrapServers }: 
   return localTarget({ valkey, sagemakerEndpoint, bootstrapServers });
 }
 
+/** @throws FreshetError `schema_registry_invalid`, `context_invalid` */
+function chosenRegistry(address?: string, secretArn?: string): SchemaRegistryChoice | undefined {
+  if (address === undefined && secretArn === undefined) return undefined;
+  if (address !== undefined && !("glue" in registryAddress(address) && secretArn !== undefined)) {
+    return { address, secretArn };
+  }
+  throw new FreshetError("context_invalid", "schemaRegistrySecret is for a registry with an https address", {
+    field: "schemaRegistrySecret",
+    repair: "pass -c schemaRegistry=https://… too; Glue takes the functions' own roles",
+  });
+}
+
 /** A contract that breaks what was shipped is refused here, where nothing has been deployed yet. */
 function requireCompatibleContracts(): void {
   const problems = checkSchemas();
@@ -143,6 +159,7 @@ export function synthesize(app: App, codeFor: (target: string) => FunctionCode):
       sagemakerEndpoint: context("sagemakerEndpoint"),
     }),
     plan,
+    schemaRegistry: chosenRegistry(context("schemaRegistry"), context("schemaRegistrySecret")),
     code: codeFor(name),
   });
 }

@@ -1,5 +1,6 @@
 import type { Plan } from "../core/plan.ts";
 import type { FunctionCode } from "./constructs/function-code.ts";
+import type { SchemaRegistryChoice } from "./constructs/schema-registry.ts";
 import type { Stage } from "./stage.ts";
 import type { Target } from "./target.ts";
 
@@ -9,6 +10,8 @@ export interface Deployment {
   readonly target: Target;
   readonly plan: Plan;
   readonly code: FunctionCode;
+  /** @default events are in Freshet's own framing alone */
+  readonly schemaRegistry?: SchemaRegistryChoice;
 }
 
 /**

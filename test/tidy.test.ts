@@ -61,7 +61,14 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     "features/plan.ts",
     "functions/shared/environment.ts",
   ],
-  "bin/": ["bin/", "lib/", "core/", "features/", "adapters/avro/check-schemas.ts"],
+  "bin/": [
+    "bin/",
+    "lib/",
+    "core/",
+    "features/",
+    "adapters/avro/check-schemas.ts",
+    "adapters/schema-registry/address.ts",
+  ],
   // The guard that keeps the local target off AWS is asked before each call to the emulator, too.
   "local/": ["local/", "adapters/", "core/", "features/", "functions/", "schemas/", "lib/local-guard.ts"],
   "cli/": ["cli/", "local/", "adapters/", "core/", "features/", "functions/", "schemas/", "bench/"],

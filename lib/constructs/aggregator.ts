@@ -9,6 +9,7 @@ import { labelled, type StreamMetric, streamMetric } from "./metrics.ts";
 import { NodeFunction } from "./node-function.ts";
 import type { OnlineStore } from "./online-store.ts";
 import type { Quarantine } from "./quarantine.ts";
+import { grantSchemas } from "./schema-registry.ts";
 import type { SecureTable } from "./secure-table.ts";
 
 export interface AggregatorProps {
@@ -42,6 +43,7 @@ export class Aggregator extends Construct {
     });
     store.grantReadWrite(this.fn);
     archive.grantWrite(this.fn);
+    grantSchemas(this.fn, deployment, archive);
     quarantine.grantWrite(this.fn);
     lateQueue.grantWrite(this.fn);
     controlTable.grantRead(this.fn);

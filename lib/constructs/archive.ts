@@ -99,6 +99,14 @@ export class Archive extends Construct {
     fn.set("archiveBucket", this.bucket.bucketName);
   }
 
+  /** To keep the schemas of a registry. Without the list a missing one would answer as a forbidden one. */
+  grantSchemas(fn: NodeFunction): void {
+    fn.allow(["s3:ListBucket"], [this.bucket.bucketArn]);
+    fn.allow(["s3:GetObject", "s3:PutObject"], [this.bucket.arnForObjects("schemas/*")]);
+    fn.allow(["kms:Decrypt", "kms:GenerateDataKey"], [this.key.keyArn]);
+    fn.set("archiveBucket", this.bucket.bucketName);
+  }
+
   /** To rewrite whatever holds an entity, to keep meanwhile which events were its own, and to look at what was made of it. */
   grantErase(fn: NodeFunction): void {
     const objects = (...folders: string[]) => folders.map((folder) => this.bucket.arnForObjects(`${folder}/*`));

@@ -17,6 +17,7 @@ import { Construct } from "constructs";
 import type { Deployment } from "../deployment.ts";
 import type { Placement } from "./node-function.ts";
 import { removalOf } from "./removal.ts";
+import { registryReach } from "./schema-registry.ts";
 
 export interface PrivateNetworkProps {
   readonly deployment: Deployment;
@@ -80,7 +81,12 @@ export class PrivateNetwork extends Construct {
     this.clients.addEgressRule(this.store, Port.tcp(storePort), "Valkey");
     // Addresses of S3 and DynamoDB; there is a route to nothing else.
     this.clients.addEgressRule(Peer.anyIpv4(), Port.tcp(443), "Endpoints");
-    for (const [name, service] of Object.entries(broker.endpoints(deployment))) this.addEndpoint(vpc, name, service);
+    const { endpoints, port } = registryReach(deployment);
+    for (const [name, service] of Object.entries({ ...broker.endpoints(deployment), ...endpoints })) {
+      this.addEndpoint(vpc, name, service);
+    }
+    // The way there, a peering or an endpoint of the registry's own, is for who runs the registry to add.
+    if (port !== null) this.clients.addEgressRule(Peer.anyIpv4(), Port.tcp(port), "Schema registry");
   }
 
   private addEndpoint(vpc: Vpc, name: string, service: InterfaceVpcEndpointAwsService): void {

@@ -10,6 +10,7 @@ import { NodeFunction } from "./node-function.ts";
 import type { OnlineStore } from "./online-store.ts";
 import type { Quarantine } from "./quarantine.ts";
 import { Schedule } from "./schedule.ts";
+import { grantSchemas } from "./schema-registry.ts";
 import type { SecureTable } from "./secure-table.ts";
 
 export interface ReplayerProps {
@@ -44,6 +45,7 @@ export class Replayer extends Construct {
     store.grantReadWrite(this.fn);
     archive.grantWrite(this.fn);
     archive.grantReplay(this.fn);
+    grantSchemas(this.fn, deployment, archive);
     quarantine.grantReplay(this.fn);
     lateQueue.grantWrite(this.fn);
     controlTable.grantRead(this.fn);

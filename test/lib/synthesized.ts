@@ -5,6 +5,7 @@ import { Template } from "aws-cdk-lib/assertions";
 import type { Plan, Service, Stream } from "../../core/plan.ts";
 import { addStacks } from "../../lib/app.ts";
 import { placeholderCode } from "../../lib/constructs/function-code.ts";
+import type { Deployment } from "../../lib/deployment.ts";
 import { type Stage, stageNamed } from "../../lib/stage.ts";
 import type { Target } from "../../lib/target.ts";
 import { awsTarget } from "../../lib/targets/aws.ts";
@@ -56,10 +57,16 @@ export const fixturePlan: Plan = {
 };
 
 /** @param stage by name, or one that is not in the table */
-export function synthesize(target: Target, stage: Stage["name"] | Stage, plan = fixturePlan): Synthesized {
+export function synthesize(
+  target: Target,
+  stage: Stage["name"] | Stage,
+  plan = fixturePlan,
+  more: Partial<Deployment> = {},
+): Synthesized {
   const { context } = JSON.parse(readFileSync(new URL("../../cdk.json", import.meta.url), "utf8"));
   const app = new App({ context });
-  addStacks(app, { stage: typeof stage === "string" ? stageNamed(stage) : stage, target, plan, code: placeholderCode });
+  const size = typeof stage === "string" ? stageNamed(stage) : stage;
+  addStacks(app, { stage: size, target, plan, code: placeholderCode, ...more });
   return new Synthesized(app);
 }
 
