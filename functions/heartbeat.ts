@@ -12,12 +12,15 @@ import { brokerFromEnvironment } from "./shared/broker.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger } from "./shared/observability.ts";
 
-const broker = await openBroker(brokerFromEnvironment(DURABLE_CLIENT));
+const opened = openBroker(brokerFromEnvironment(DURABLE_CLIENT));
+// Told by each invocation.
+opened.catch(() => {});
 const lambda = new LambdaClient(DURABLE_CLIENT);
 const streamNames = JSON.parse(requireEnvironment("streams")) as Record<string, string>;
 const controlFunction = requireEnvironment("controlFunction");
 
 export async function handler(): Promise<void> {
+  const broker = await opened;
   const streams: Record<string, NonNullable<ControlEvent["streams"]>[string]> = {};
   const failures: unknown[] = [];
   for (const [name, ofBroker] of Object.entries(streamNames)) {

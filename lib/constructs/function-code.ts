@@ -158,6 +158,8 @@ export const bundleOptions = {
   // Contracts are JSON under their own extension. The store's Lua library travels inside the bundle.
   loader: { ".avsc": "json" },
   external: [...NATIVE_PACKAGES],
+  // The client of Kafka has its checksums in WebAssembly, in a file beside its code: here as text within it.
+  alias: { "@platformatic/wasm-utils": "@platformatic/wasm-utils/bundled" },
   define: {
     STORE_FUNCTION_SOURCE: JSON.stringify(storeFunctionSource()),
     TREE_SHAP_WORKER_SOURCE: JSON.stringify(workerSource("../../adapters/model/tree-shap-worker.ts")),
