@@ -18,11 +18,11 @@ export function docsPage(document: Json, codes: Readonly<Record<string, { status
   );
   const links = [...tags, "Error codes"].map((tag) => `<a href="#${slug(tag)}">${escapeHtml(tag)}</a>`).join(" · ");
   return `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Freshet API</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><style>${STYLE}</style></head><body>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>${STYLE}</style></head><body><main>
 <h1>Freshet API</h1><p>${escapeHtml(document["info"].description)} Send your key in the header <code>x-api-key</code>.
 Machine-readable: <a href="openapi.json">openapi.json</a>.</p><nav>${links}</nav>${sections.join("")}
 <h2 id="error-codes">Error codes</h2><table><tr><th>code</th><th>status</th><th>meaning</th></tr>${rows.join("")}</table>
-</body></html>`;
+</main></body></html>`;
 }
 
 function operationHtml({ path, method, operation }: { path: string; method: string; operation: Json }, schemas: Json) {
@@ -61,7 +61,7 @@ function schemaHtml(given: Json | undefined, schemas: Json): string {
 function exampleHtml(given: Json | undefined, schemas: Json): string {
   const schema = resolve(given, schemas);
   const example = schema?.["example"] ?? firstObject(schema, schemas)?.["example"];
-  return example === undefined ? "" : `<pre>${escapeHtml(JSON.stringify(example))}</pre>`;
+  return example === undefined ? "" : `<pre>${escapeHtml(JSON.stringify(example, null, 2))}</pre>`;
 }
 
 function firstObject(schema: Json | undefined, schemas: Json): Json | undefined {
@@ -99,6 +99,7 @@ body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding
 h3{margin:0;font-size:1rem}section{border:1px solid #8884;border-radius:6px;padding:.75rem 1rem;margin:.75rem 0}
 .method{font-weight:700}.scope{float:right;opacity:.7;font-weight:400}
 code{font:0.9em ui-monospace,monospace;overflow-wrap:anywhere}
-table{border-collapse:collapse;width:100%;margin:.5rem 0}td,th{border-top:1px solid #8884;padding:.3rem .5rem;text-align:left;vertical-align:top}
-pre{white-space:pre-wrap;background:#8882;padding:.5rem;border-radius:4px;font:0.9em ui-monospace,monospace}
-summary{cursor:pointer}nav{margin:1rem 0}p{margin:.4rem 0}`;
+table{border-collapse:collapse;width:100%;margin:.5rem 0}td,th{border-top:1px solid #8884;padding:.3rem .5rem;text-align:left;vertical-align:top}td code{overflow-wrap:break-word}
+pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#8882;padding:.5rem;border-radius:4px;font:0.9em ui-monospace,monospace}
+summary{cursor:pointer}nav{margin:1rem 0}p{margin:.4rem 0}
+@media(max-width:40rem){.scope{float:none}tr{display:block;border-top:1px solid #8884;padding:.3rem 0;overflow-wrap:anywhere}td,th{display:inline;border:0;padding:0 .5rem 0 0}}`;

@@ -47,7 +47,8 @@ class Axes:
 
 
 def svg(content: str, label: str, width: int = WIDTH, height: int = HEIGHT) -> str:
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label, quote=True)}">{content}</svg>'
+    kind = ' class="wide"' if width > WIDTH else ""
+    return f'<svg{kind} viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label, quote=True)}">{content}</svg>'
 
 
 def thinned(xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

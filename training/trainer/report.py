@@ -22,7 +22,7 @@ p { margin: 4px 0; } .soft, figcaption { color: var(--soft); }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin: 24px 0 16px; }
 .card { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 16px 18px; margin: 0 0 16px; }
 .tile { margin: 0; } .tile b { display: block; font-size: 26px; font-weight: 600; font-variant-numeric: tabular-nums; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(360px, 1fr)); gap: 16px; margin-bottom: 16px; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(360px, 100%), 1fr)); gap: 16px; margin-bottom: 16px; }
 .pair .card { margin: 0; } figure { margin: 0; } figcaption { font-size: 13px; margin-bottom: 8px; }
 svg { width: 100%; height: auto; display: block; } svg text { fill: var(--soft); font: 12px system-ui, sans-serif; }
 .grid { stroke: var(--rule); } .line { fill: none; stroke-width: 2.2; stroke-linejoin: round; } .thin { stroke-width: 1.3; }
@@ -33,7 +33,9 @@ svg { width: 100%; height: auto; display: block; } svg text { fill: var(--soft);
 .slice.test { fill: var(--b); } .key { display: inline-block; width: 10px; height: 10px; border-radius: 3px; margin-right: 5px; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid var(--rule); white-space: nowrap; }
-th { font-weight: 500; color: var(--soft); } th:first-child, td:first-child { text-align: left; }
+th { font-weight: 500; color: var(--soft); white-space: normal; vertical-align: bottom; } th:first-child, td:first-child { text-align: left; }
+/* Scaled to a narrow window their words would be dots. */
+@media (max-width: 700px) { .card { overflow-x: auto; } svg.wide { width: 640px; } }
 details summary { cursor: pointer; font-weight: 600; } code { font: 13px ui-monospace, monospace; }
 """
 NAMES = {
