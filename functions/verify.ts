@@ -8,13 +8,15 @@ import { S3Client } from "@aws-sdk/client-s3";
 import type { Context } from "aws-lambda";
 import { ControlTable } from "../adapters/control-table.ts";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
+import { FeatureRegistry } from "../adapters/feature-registry.ts";
 import { archiveTenants } from "../adapters/offline/archive-tenants.ts";
-import { archivedAnswers, archivedIds } from "../adapters/offline/archived-answers.ts";
+import { archivedAnswers, archivedIds, pushedIds } from "../adapters/offline/archived-answers.ts";
 import { ArchiveMirror } from "../adapters/offline/mirror.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
 import { createReader } from "../adapters/valkey/reader.ts";
 import { primaryClocks, storedIds } from "../adapters/valkey/stored-ids.ts";
+import { storedView } from "../core/pushed-feature.ts";
 import { plan } from "../features/plan.ts";
 import { archiveBeginsMs } from "./shared/archive-extent.ts";
 import { optionalEnvironment, requireEnvironment } from "./shared/environment.ts";
@@ -31,10 +33,9 @@ const mirror = new ArchiveMirror({
   folder,
 });
 const memoryMb = Math.max(512, Math.floor(Number(process.env["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] ?? 3_072) * 0.5));
-const table = new ControlTable({
-  table: requireEnvironment("controlTable"),
-  dynamodb: new DynamoDBClient(DURABLE_CLIENT),
-});
+const dynamodb = new DynamoDBClient(DURABLE_CLIENT);
+const table = new ControlTable({ table: requireEnvironment("controlTable"), dynamodb });
+const registry = new FeatureRegistry({ table: requireEnvironment("featuresTable"), dynamodb });
 const retention = optionalEnvironment("archiveRetentionDays");
 /** A part that has begun takes its looks, half a minute at most, and the archive's reading. */
 const RESERVE_MS = 240_000;
@@ -45,11 +46,18 @@ const ports = {
   ...{ plan, reader, wait: sleep },
   clocks: () => primaryClocks(connection),
   archived: (...args: Rest<typeof archivedAnswers>) => archivedAnswers(place, ...args),
+  registered: async (tenant: string) => (await registry.load(tenant, null))?.features ?? [],
   archiveFromMs: async (stream: string) => {
     const days = retention === undefined ? null : Number(retention);
     return archiveBeginsMs((await table.getStream(stream))?.createdAtMs ?? 0, days, Date.now());
   },
 };
+/** As the archive names them. */
+async function pushedViews(tenant: string, entity: string): Promise<string[]> {
+  const own = (await ports.registered(tenant)).filter((feature) => feature.entity === entity);
+  const batch = plan.batchViews.filter((view) => view.entity === entity);
+  return [...new Set([...batch.map(({ name }) => name), ...own.map(({ view }) => storedView(view))])];
+}
 type Rest<F> = F extends (first: never, ...rest: infer R) => unknown ? R : never;
 
 /** Of a rule's own event nothing is asked for: a day's sample. */
@@ -67,11 +75,14 @@ export async function handler(
         ...new Set((await Promise.all(plan.streams.map(({ name }) => archiveTenants(mirror, name)))).flat()),
       ],
       storeIds: () => storedIds(connection, plan),
-      archiveIds: (tenant: string, entity: string) => {
+      archiveIds: async (tenant: string, entity: string, pushed: boolean) => {
         const views = plan.views.filter((view) => view.entity === entity);
         const reachMs = Math.max(...views.map((view) => view.reachMs ?? Number.POSITIVE_INFINITY));
         const toMs = Date.now();
-        return archivedIds(place, { tenant, entity, fromMs: Math.max(0, toMs - reachMs), toMs });
+        const ids = await archivedIds(place, { tenant, entity, fromMs: Math.max(0, toMs - reachMs), toMs });
+        return pushed
+          ? [...ids, ...(await pushedIds(place, { tenant, views: await pushedViews(tenant, entity) }))]
+          : ids;
       },
       verify: (of: Parameters<typeof verifyEntities>[1]) => verifyEntities(ports, of),
     };

@@ -19,6 +19,7 @@ import { FreshetStack } from "./freshet-stack.ts";
 export interface AggregationStackProps extends Omit<AggregatorProps & SnapshotterProps, "deployment"> {
   readonly jobs: SecureTable;
   readonly erasures: SecureTable;
+  readonly features: SecureTable;
   readonly training: TrainingData;
 }
 

@@ -29,6 +29,7 @@ export function addStacks(app: App, deployment: Deployment): void {
       bulkSnapshots: storage.bulkSnapshots,
       jobs,
       erasures: storage.erasures,
+      features,
       training: storage.training,
     });
   const serving = new ServingStack(app, deployment, {

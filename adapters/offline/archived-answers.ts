@@ -3,12 +3,14 @@
  * alone, and which reads raced with an event.
  */
 import type { Group, Plan, Stream } from "../../core/plan.ts";
+import { type PushedFeature, versionedName } from "../../core/pushed-feature.ts";
 import { mountArchive } from "./archive-view.ts";
 import { type DuckOptions, DuckSession, sqlName, sqlText } from "./duckdb.ts";
 import { entityEventsSql } from "./entity-events.ts";
 import type { ArchiveMirror } from "./mirror.ts";
 import { type FeatureColumn, groupsOf, joinPointInTime, seenRange } from "./point-in-time.ts";
 import { keyColumn } from "./point-in-time-sql.ts";
+import { joinPushed, joinRegistered, type MountValues, valuesMount } from "./pushed-in-time.ts";
 import { leanArchiveSql } from "./tile-states.ts";
 
 /** A read of an entity: it saw what was visible before `asOfMs`, and maybe what became visible until `untilMs`, by the store's clock. */
@@ -19,7 +21,7 @@ export interface Instant {
 }
 
 export interface ArchivedAnswers {
-  /** In the order of `features`; rows are those of the instants. */
+  /** In the order of `features`, then those of `registered`; rows are those of the instants. */
   readonly columns: readonly FeatureColumn[];
   /** Reads that an event of their entity became visible beside. */
   readonly racing: ReadonlySet<number>;
@@ -38,10 +40,19 @@ interface Place {
 /** An event may lie this far ahead of the instant at which it became visible. */
 const AHEAD_MS = 60_000;
 
-/** @param features full names, all of this entity and of events. @throws FreshetError of reading the archive */
+export interface Asked {
+  readonly tenant: string;
+  readonly entity: string;
+  /** Full names, all of this entity, of events or of batch views. */
+  readonly features: readonly string[];
+  /** Of this entity, that the tenant has registered. */
+  readonly registered: readonly PushedFeature[];
+}
+
+/** @throws FreshetError of reading the archive */
 export async function archivedAnswers(
   { plan, mirror, duck }: Place,
-  of: { readonly tenant: string; readonly entity: string; readonly features: readonly string[] },
+  of: Asked,
   instants: readonly Instant[],
 ): Promise<ArchivedAnswers> {
   const times = instants.map(({ asOfMs }) => asOfMs);
@@ -75,12 +86,32 @@ export async function archivedAnswers(
       );
       events.set(group, entityEventsSql(plan, of.entity, { archive: own }));
     }
-    const columns = await joinPointInTime(session, {
-      ...{ plan, spine, features: of.features },
-      events: (group) => events.get(group)!,
-    });
-    const seen = [...events.values()].map((sql) => `SELECT id, visible_ms FROM (${sql})`).join(" UNION ALL ");
+    const pushes = new Set<string>();
+    const mountPushes = valuesMount(session, mirror, of.tenant);
+    const mount: MountValues = async (view, toMs) => {
+      const relation = await mountPushes(view, toMs + AHEAD_MS);
+      pushes.add(`SELECT id, visible_ms FROM ${relation}`);
+      return relation;
+    };
+    const byName = new Map<string, FeatureColumn>();
+    const keep = (found: readonly FeatureColumn[]) => {
+      for (const column of found) byName.set(column.name, column);
+    };
+    const names = new Set([...groupsOf(plan, of.features).values()].flat().map(({ feature }) => feature.name));
+    const own = of.features.filter((name) => names.has(name));
+    if (own.length > 0)
+      keep(
+        await joinPointInTime(session, { ...{ plan, spine, features: own }, events: (group) => events.get(group)! }),
+      );
+    keep(await joinPushed(session, { plan, names: of.features, spine, mount }));
+    const features = new Map(of.registered.map((feature) => [versionedName(feature), feature]));
+    keep(await joinRegistered(session, { features, spine, mount }));
+    const columns = [...of.features, ...features.keys()].map((name) => byName.get(name)!);
+    const seen = [...[...events.values()].map((sql) => `SELECT id, visible_ms FROM (${sql})`), ...pushes].join(
+      " UNION ALL ",
+    );
     const [racing, newest] = [new Set<number>(), new Array<number | null>(instants.length).fill(null)];
+    if (seen === "") return { columns, racing, newestVisibleMs: newest, objects, bytes };
     const rows = await session.rows(`
 SELECT s."row id" AS row, max(e.visible_ms) AS newest, bool_or(e.visible_ms >= s."as of" AND e.visible_ms <= s."until") AS racing
 FROM spine AS s JOIN (${seen}) AS e ON e.id = s.${keyColumn(of.entity)} GROUP BY s."row id"`);
@@ -89,6 +120,25 @@ FROM spine AS s JOIN (${seen}) AS e ON e.id = s.${keyColumn(of.entity)} GROUP BY
       if (found["racing"]) racing.add(Number(found["row"]));
     }
     return { columns, racing, newestVisibleMs: newest, objects, bytes };
+  } finally {
+    session.close();
+  }
+}
+
+/** Ids that something was ever pushed for, in some views as the archive names them. */
+export async function pushedIds(
+  { mirror, duck }: Pick<Place, "mirror" | "duck">,
+  { tenant, views }: { readonly tenant: string; readonly views: readonly string[] },
+): Promise<string[]> {
+  const session = await DuckSession.open(duck);
+  const ids = new Set<string>();
+  try {
+    const mount = valuesMount(session, mirror, tenant);
+    for (const view of views) {
+      const relation = await mount(view, Number.MAX_SAFE_INTEGER);
+      for (const { id } of await session.rows(`SELECT DISTINCT id FROM ${relation}`)) ids.add(id);
+    }
+    return [...ids];
   } finally {
     session.close();
   }

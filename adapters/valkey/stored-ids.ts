@@ -1,11 +1,11 @@
 /** Which entities the store holds, and what its primaries' clocks say. */
 import type { Plan } from "../../core/plan.ts";
 import type { ValkeyConnection } from "./connection.ts";
-import { parseEntityKey } from "./layout.ts";
+import { parseEntityKey, parsePushedKey } from "./layout.ts";
 
 const SCAN_COUNT = 1_000;
 
-/** Ids by `tenant/entity`, of entities of the plan that have a hash of tiles. Walks through all keys. */
+/** Ids by `tenant/entity`, of entities of the plan that have a hash of tiles, or of what was pushed. Walks through all keys. */
 export async function storedIds(connection: ValkeyConnection, plan: Plan): Promise<Map<string, Set<string>>> {
   const known = new Set(plan.groups.map(({ entity, stream }) => `${entity}/${stream}`));
   const ids = new Map<string, Set<string>>();
@@ -15,8 +15,9 @@ export async function storedIds(connection: ValkeyConnection, plan: Plan): Promi
       const [next, keys] = await node.scanBuffer(cursor, "COUNT", SCAN_COUNT, "TYPE", "hash");
       cursor = next.toString();
       for (const key of keys) {
-        const parts = parseEntityKey(key);
-        if (parts === null || !known.has(`${parts.entity}/${parts.stream}`)) continue;
+        const tiles = parseEntityKey(key);
+        const parts = tiles ?? parsePushedKey(key);
+        if (parts === null || (tiles !== null && !known.has(`${tiles.entity}/${tiles.stream}`))) continue;
         const place = `${parts.tenant}/${parts.entity}`;
         ids.set(place, (ids.get(place) ?? new Set()).add(parts.id));
       }

@@ -116,7 +116,7 @@ export async function compareWithArchive(options: CompareOptions): Promise<Compa
       if (own.length === 0 || names.length === 0) continue;
       const { columns } = await archivedAnswers(
         { plan, mirror, duck: { folder } },
-        { tenant: options.tenant, entity, features: names },
+        { tenant: options.tenant, entity, registered: [], features: names },
         own.map(({ id, asOfMs }) => ({ id, asOfMs, untilMs: asOfMs })),
       );
       own.forEach((answer, row) => {

@@ -16,6 +16,7 @@ interface Options extends StageOption {
   readonly id?: string;
   readonly tenant?: string;
   readonly seed?: string;
+  readonly pushed: boolean;
   readonly json?: boolean;
 }
 
@@ -33,14 +34,15 @@ export function register(program: Command): void {
     .option("--id <id>", "this one alone; with --entity")
     .option("--tenant <name>", "this tenant's alone; all tenants' when left out, `default` with --id")
     .option("--seed <word>", "another word is another sample")
+    .option("--no-pushed", "leaves out what batch views and callers have pushed, and the reading of its archive")
     .addOption(stageOption())
     .option("--json", "print one JSON object")
     .addHelpText(
       "after",
       `
-Features of events are compared bit by bit, as of one instant of the store's clock. What differs is looked at again
+Features are compared bit by bit, as of one instant of the store's clock. What differs is looked at again
 for half a minute, since the archive is written after the store; an entity that an event reaches at each of these moments is
-\`racing\`. Ends with 1 when something differs. \`freshet rebuild\` mends an entity. Pushed values are not compared.
+\`racing\`. Ends with 1 when something differs. \`freshet rebuild\` mends an entity's windows.
 
 Examples:
   freshet verify
@@ -59,11 +61,11 @@ async function run({
 }: Options): Promise<void> {
   const deployment = await openDeployment(options);
   const functions = openFunctions(deployment);
-  const { sample, all, entity, seed } = options;
+  const { sample, all, entity, seed, pushed } = options;
   let total: VerifyRunReport | null = null;
   try {
     for (let after: string | undefined; ; ) {
-      const event: VerifyEvent = { kind: "verify", sample, all, entity, id, tenant, seed, after };
+      const event: VerifyEvent = { kind: "verify", sample, all, entity, id, tenant, seed, pushed, after };
       const report: VerifyRunReport = await functions.invoke<VerifyRunReport>(deployment.verifyFunction, event);
       total = total === null ? report : together(total, report);
       if (report.next === null) break;

@@ -2,21 +2,21 @@
  * Is what the online store serves what the archive says? Entities are read online, computed again from the archive as of the same instant, and compared
  * feature by feature, bit by bit. What differs is looked at again, since the archive is written after the store; what goes on to differ is told.
  */
-import type { ArchivedAnswers, Instant } from "../../adapters/offline/archived-answers.ts";
+import type { ArchivedAnswers, Asked, Instant } from "../../adapters/offline/archived-answers.ts";
 import { featureAt } from "../../adapters/offline/point-in-time.ts";
-import type { OnlineReader } from "../../adapters/online-store.ts";
+import type { EntityRequest, OnlineReader } from "../../adapters/online-store.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Feature, FeatureValue, Plan, View } from "../../core/plan.ts";
+import { type PushedFeature, reachOf, storedView, versionedName } from "../../core/pushed-feature.ts";
 
 export interface VerifyPorts {
   readonly plan: Plan;
   readonly reader: Pick<OnlineReader, "read">;
   /** Clocks of all primaries, in ms. */
   readonly clocks: () => Promise<readonly number[]>;
-  readonly archived: (
-    of: { readonly tenant: string; readonly entity: string; readonly features: readonly string[] },
-    instants: readonly Instant[],
-  ) => Promise<ArchivedAnswers>;
+  readonly archived: (of: Asked, instants: readonly Instant[]) => Promise<ArchivedAnswers>;
+  /** What the tenant has registered. */
+  readonly registered: (tenant: string) => Promise<readonly PushedFeature[]>;
   /** Event time before which the archive holds nothing any more; 0 when it is whole. */
   readonly archiveFromMs: (stream: string) => Promise<number>;
   readonly wait: (ms: number) => Promise<unknown>;
@@ -57,28 +57,36 @@ interface Reading extends Instant {
   readonly values: readonly FeatureValue[];
 }
 
+export interface VerifiedEntities {
+  readonly tenant: string;
+  readonly entity: string;
+  readonly ids: readonly string[];
+  /** What was pushed as well, by batch views and by the tenant. @default false */
+  readonly pushed?: boolean;
+}
+
 /**
- * @param ids of entities of one type and tenant
+ * @param of entities of one type and tenant
  * @throws FreshetError `entity_unknown`, `store_degraded`; what reading the store and the archive throw
  */
-export async function verifyEntities(
-  ports: VerifyPorts,
-  { tenant, entity, ids }: { readonly tenant: string; readonly entity: string; readonly ids: readonly string[] },
-): Promise<VerifyReport> {
-  const members = membersOf(ports.plan, entity);
-  const features = members.map(({ feature: { name } }) => name);
+export async function verifyEntities(ports: VerifyPorts, of: VerifiedEntities): Promise<VerifyReport> {
+  const { tenant, entity, ids, pushed = false } = of;
+  const registered = pushed ? (await ports.registered(tenant)).filter((feature) => feature.entity === entity) : [];
+  const members = membersOf(ports.plan, entity, pushed, registered);
+  const features = members.flatMap(({ name, registered: own }) => (own ? [] : [name]));
+  const asked: Asked = { tenant, entity, features, registered };
   const begins = new Map<string, number>();
   for (const { view } of members) {
-    if (!begins.has(view.stream)) begins.set(view.stream, await ports.archiveFromMs(view.stream));
+    if (view !== null && !begins.has(view.stream)) begins.set(view.stream, await ports.archiveFromMs(view.stream));
   }
   const found = new Map<string, Difference[]>();
-  let [left, racing, notReady] = [[...ids], 0, 0];
+  let [left, racing, notReady] = [members.length === 0 ? [] : [...ids], 0, 0];
   let size = { objects: 0, bytes: 0 };
   for (const [look, settleMs] of SETTLE_MS.entries()) {
     if (left.length === 0) break;
-    const readings = await readAll(ports, { tenant, entity, features }, left);
+    const readings = await readAll(ports, asked, left);
     await ports.wait(settleMs);
-    const archived = await ports.archived({ tenant, entity, features }, readings);
+    const archived = await ports.archived(asked, readings);
     size = { objects: Math.max(size.objects, archived.objects), bytes: Math.max(size.bytes, archived.bytes) };
     const isLast = look === SETTLE_MS.length - 1;
     left = readings.flatMap((reading, row) => {
@@ -100,27 +108,53 @@ export async function verifyEntities(
   return { checked: ids.length, racing, differing: found.size, notReady, differences, ...size };
 }
 
-function membersOf({ views }: Plan, entity: string): { view: View; feature: Feature }[] {
-  const own = views.filter((view) => view.entity === entity);
-  if (own.length > 0) return own.flatMap((view) => view.features.map((feature) => ({ view, feature })));
+interface Member {
+  readonly name: string;
+  /** Null for what was pushed. */
+  readonly view: View | null;
+  readonly registered: boolean;
+}
+
+/** Those of events first, then of batch views, then those that are registered. @throws FreshetError `entity_unknown` */
+function membersOf(plan: Plan, entity: string, pushed: boolean, registered: readonly PushedFeature[]): Member[] {
+  const memberOf = (view: View | null, isRegistered: boolean) => (name: string) => ({
+    name,
+    view,
+    registered: isRegistered,
+  });
+  const names = (features: readonly Pick<Feature, "name">[]) => features.map(({ name }) => name);
+  const views = plan.views.filter((view) => view.entity === entity);
+  const batch = pushed ? plan.batchViews.filter((view) => view.entity === entity) : [];
+  const members = [
+    ...views.flatMap((view) => names(view.features).map(memberOf(view, false))),
+    ...batch.flatMap(({ features }) => names(features).map(memberOf(null, false))),
+    ...registered.map(versionedName).map(memberOf(null, true)),
+  ];
+  const known = plan.entities.map(({ name }) => name);
+  if (members.length > 0 || (pushed && known.includes(entity))) return members;
   throw new FreshetError("entity_unknown", `no entity with features of events is named ${entity}`, {
     field: "entity",
-    repair: `use ${[...new Set(views.map((view) => view.entity))].join(", ")}`,
+    repair: `use ${[...new Set(plan.views.map((view) => view.entity))].join(", ")}`,
   });
 }
 
-async function readAll(
-  { reader, clocks }: VerifyPorts,
-  of: { readonly tenant: string; readonly entity: string; readonly features: readonly string[] },
-  ids: readonly string[],
-): Promise<Reading[]> {
+const requestOf = ({ tenant, entity, features, registered }: Asked, id: string): EntityRequest => ({
+  ...{ tenant, entity, id, features: [...features, ...registered.map(versionedName)] },
+  registered: registered.map((feature, i) => ({
+    position: features.length + i,
+    field: storedView(feature.view),
+    ...{ id: feature.id, ttlMs: feature.ttlMs, reachMs: reachOf(feature) },
+  })),
+});
+
+async function readAll({ reader, clocks }: VerifyPorts, asked: Asked, ids: readonly string[]): Promise<Reading[]> {
   const readings: Reading[] = [];
   for (let from = 0; from < ids.length; from += READ_TOGETHER) {
     const part = ids.slice(from, from + READ_TOGETHER);
     // Whatever a primary has applied before the read, it has applied by its clock of afterwards; what it shows as older than its clock of before was there.
     const asOfMs = Math.min(...(await clocks()));
     const answers = await reader.read(
-      part.map((id) => ({ ...of, id })),
+      part.map((id) => requestOf(asked, id)),
       asOfMs,
     );
     const untilMs = Math.max(...(await clocks()));
@@ -138,7 +172,7 @@ async function readAll(
 }
 
 function compare(
-  members: readonly { view: View; feature: Feature }[],
+  members: readonly Member[],
   begins: ReadonlyMap<string, number>,
   of: { entity: string; reading: Reading; archived: ArchivedAnswers; row: number },
 ): { differences: Difference[]; skipped: number } {
@@ -146,15 +180,16 @@ function compare(
   const { id, asOfMs } = reading;
   const differences: Difference[] = [];
   let skipped = 0;
-  members.forEach(({ view, feature }, f) => {
+  members.forEach(({ name, view }, f) => {
     const online = reading.values[f]!;
     const offline = featureAt(archived.columns[f]!, row);
-    const fromMs = begins.get(view.stream)!;
-    const isWhole = fromMs === 0 || (view.reachMs !== null && asOfMs - view.reachMs - longestHopMs(view) >= fromMs);
+    const fromMs = view === null ? 0 : begins.get(view.stream)!;
+    const isWhole =
+      fromMs === 0 || (view !== null && view.reachMs !== null && asOfMs - view.reachMs - longestHopMs(view) >= fromMs);
     if (online.status === "NOT_READY" || !isWhole) skipped++;
     else if (!isSame(online, offline)) {
       const newestVisibleMs = archived.newestVisibleMs[row]!;
-      differences.push({ entity, id, feature: feature.name, online, offline, asOfMs, newestVisibleMs });
+      differences.push({ entity, id, feature: name, online, offline, asOfMs, newestVisibleMs });
     }
   });
   return { differences, skipped };

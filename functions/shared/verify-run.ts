@@ -2,7 +2,7 @@
 import { hash64 } from "../../adapters/hash.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
-import { DIFFERENCES_TOLD, type VerifyReport } from "./verification.ts";
+import { DIFFERENCES_TOLD, type VerifiedEntities, type VerifyReport } from "./verification.ts";
 
 export interface VerifyRequest {
   /** @default all */
@@ -17,6 +17,8 @@ export interface VerifyRequest {
   readonly seed?: string;
   /** Instead of a sample. */
   readonly all?: boolean;
+  /** What was pushed as well: its archive is read for as long as values are good. @default false */
+  readonly pushed?: boolean;
   /** Where an earlier call has come to: its `next`. */
   readonly after?: string;
 }
@@ -33,8 +35,8 @@ export interface VerifyRunPorts {
   readonly tenants: () => Promise<readonly string[]>;
   /** Ids that the store has a hash of, by `tenant/entity`. */
   readonly storeIds: () => Promise<ReadonlyMap<string, ReadonlySet<string>>>;
-  readonly archiveIds: (tenant: string, entity: string) => Promise<readonly string[]>;
-  readonly verify: (of: { tenant: string; entity: string; ids: readonly string[] }) => Promise<VerifyReport>;
+  readonly archiveIds: (tenant: string, entity: string, pushed: boolean) => Promise<readonly string[]>;
+  readonly verify: (of: VerifiedEntities) => Promise<VerifyReport>;
   readonly clock: () => number;
 }
 
@@ -50,7 +52,9 @@ export async function runVerify(
 ): Promise<VerifyRunReport> {
   const { plan, clock, verify } = ports;
   const startedMs = clock();
-  const types = request.entity === undefined ? [...new Set(plan.views.map((view) => view.entity))] : [request.entity];
+  const { pushed = false } = request;
+  const all = pushed ? plan.entities.map(({ name }) => name) : plan.views.map((view) => view.entity);
+  const types = request.entity === undefined ? [...new Set(all)] : [request.entity];
   if (request.id !== undefined && (request.entity === undefined || request.tenant === undefined)) {
     throw new FreshetError("verify_request", "an id is one entity's of one tenant", {
       field: "entity",
@@ -75,7 +79,7 @@ export async function runVerify(
         const part = chosen.slice(from, from + TOGETHER);
         // At least one part a call, or it would never end.
         if (clock() > deadlineMs && total.checked > 0) return report(`${place}/${chosen[from - 1]?.order ?? ""}`);
-        const found = await verify({ tenant, entity, ids: part.map(({ id }) => id) });
+        const found = await verify({ tenant, entity, ids: part.map(({ id }) => id), pushed });
         for (const name of ["checked", "racing", "differing", "notReady"] as const) total[name] += found[name];
         for (const name of ["objects", "bytes"] as const) total[name] = Math.max(total[name], found[name]);
         differences.push(...found.differences);
@@ -91,13 +95,13 @@ const placeOf = (after: string): string => after.slice(0, after.lastIndexOf("/")
 /** In the order of their hashes. An entity that the store has lost is known to the archive alone, and the other way round. */
 async function idsOf(
   { archiveIds, clock }: VerifyRunPorts,
-  { id, all, sample = 100, seed, after }: VerifyRequest,
+  { id, all, sample = 100, seed, after, pushed = false }: VerifyRequest,
   stored: ReadonlySet<string>,
   { tenant, entity }: { readonly tenant: string; readonly entity: string },
 ): Promise<{ id: string; order: string }[]> {
   if (id !== undefined) return [{ id, order: "" }];
   const word = seed ?? (all ? "all" : new Date(Math.floor(clock() / DAY_MS) * DAY_MS).toISOString());
-  const ids = new Set([...stored, ...(await archiveIds(tenant, entity))]);
+  const ids = new Set([...stored, ...(await archiveIds(tenant, entity, pushed))]);
   const ordered = [...ids]
     .map((one) => ({ id: one, order: hash64(`${word}/${one}`) }))
     .sort((a, b) => (a.order < b.order ? -1 : 1));

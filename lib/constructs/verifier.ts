@@ -16,6 +16,8 @@ export interface VerifierProps {
   readonly archive: Archive;
   /** When streams began. */
   readonly controlTable: SecureTable;
+  /** What tenants have registered: values that they push are compared, too. */
+  readonly features: SecureTable;
 }
 
 /** Computes a sample of entities from the archive each day, and holds what is served against it. */
@@ -24,7 +26,7 @@ export class Verifier extends Construct {
 
   constructor(scope: Construct, id: string, props: VerifierProps) {
     super(scope, id);
-    const { deployment, store, archive, controlTable } = props;
+    const { deployment, store, archive, controlTable, features } = props;
     this.fn = new NodeFunction(this, "Verify", {
       deployment,
       name: "verify",
@@ -37,6 +39,7 @@ export class Verifier extends Construct {
     store.grantRead(this.fn);
     archive.grantRead(this.fn);
     controlTable.grantRead(this.fn);
+    features.grantRead(this.fn);
     new Schedule(this, "Daily", { deployment, fn: this.fn, every: Duration.days(1) });
   }
 

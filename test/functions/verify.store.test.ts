@@ -1,12 +1,17 @@
 /** The store held against the archive, both real: what is right is never told, what is wrong always. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { archivedAnswers, archivedIds } from "../../adapters/offline/archived-answers.ts";
+import { archivedAnswers, archivedIds, pushedIds } from "../../adapters/offline/archived-answers.ts";
+import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import { ControlHashes } from "../../adapters/valkey/control.ts";
 import { bucketOf, entityKey } from "../../adapters/valkey/layout.ts";
+import { packValues } from "../../adapters/valkey/packed.ts";
+import { pushRows } from "../../adapters/valkey/push.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import { primaryClocks, storedIds } from "../../adapters/valkey/stored-ids.ts";
+import { packedLine, writeLines } from "../../adapters/values-format.ts";
 import { seededRandom } from "../../bench/workload.ts";
+import type { PushedFeature } from "../../core/pushed-feature.ts";
 import { rebuildEntity } from "../../functions/shared/entity-build.ts";
 import { type VerifyPorts, verifyEntities } from "../../functions/shared/verification.ts";
 import { runVerify, type VerifyRequest } from "../../functions/shared/verify-run.ts";
@@ -61,6 +66,7 @@ function ports(more: Partial<VerifyPorts> = {}): VerifyPorts {
     clocks: () => primaryClocks(stream.connection),
     archived: (of, instants) => archivedAnswers({ plan, mirror, duck }, of, instants),
     archiveFromMs: async () => 0,
+    registered: async () => registered,
     // Long enough for the clock of the store to have moved on.
     wait: () => sleep(20),
     ...more,
@@ -86,11 +92,65 @@ const run = (
     deadlineMs,
   );
 };
+const registered: PushedFeature[] = (["int64", "string"] as const).map((dtype, id) => ({
+  ...{ view: "scores", key: `f${id}`, version: 1, entity: "card", dtype, ttlMs: DAY, description: "", unit: "" },
+  ...{ owner: "tests", tags: [], deprecated: null, id, registeredMs: 0 },
+}));
+/** As `POST /v1/features/push` does it: into the store, then into the archive. */
+async function push(
+  tenant: string,
+  id: string,
+  values: readonly [number, string],
+  steps: "store" | "archive" | "both",
+) {
+  const eventTimeMs = Date.now() - MINUTE;
+  const named = registered.map(({ id: place, dtype }, i) => ({ id: place, dtype, value: values[i]! }));
+  const packed = packValues(named, eventTimeMs);
+  const row = { tenant, entity: "card", id, view: "_scores", eventTimeMs, packed, reachMs: 2 * DAY };
+  const { plan, connection } = stream.ports(newer);
+  if (steps !== "archive") await pushRows(new StoreApplier(connection, plan, 1), [row]);
+  const visibleMs = Math.max(...(await primaryClocks(stream.connection)));
+  const lines = [packedLine({ ...row, visibleMs })];
+  if (steps !== "store")
+    await writeLines({ s3: stream.s3, bucket: "archive" }, { tenant, view: "_scores" }, visibleMs, lines);
+  await sleep(5);
+}
 const keyOf = (tenant: string, id: string) => entityKey(bucketOf(tenant, "card", id), tenant, "card", "payments", id);
 const command = async (tenant: string, id: string, name: string, ...args: (string | Buffer)[]) => {
   const key = keyOf(tenant, id);
   return (await stream.connection.demand([{ key, name, args: [key, ...args] }]))[0];
 };
+
+describe("what was pushed", () => {
+  it("is compared as well: what the store holds and the archive does not, and the other way round, is told", async () => {
+    const tenant = await living();
+    for (const id of ["c0", "c1", "only-pushed"]) await push(tenant, id, [1, "a"], "both");
+    await push(tenant, "c0", [2, "b"], "both");
+    const ids = ["c0", "c1", "c2", "only-pushed"];
+    const verified = (of: readonly string[], pushed: boolean) =>
+      verifyEntities(ports(), { tenant, entity: "card", ids: of, pushed });
+    expect(await verified(ids, true)).toMatchObject({ checked: 4, differing: 0, racing: 0, notReady: 0 });
+    const { mirror, duck } = stream.ports(newer);
+    expect((await pushedIds({ mirror, duck }, { tenant, views: ["_scores"] })).sort()).toEqual([
+      "c0",
+      "c1",
+      "only-pushed",
+    ]);
+    expect((await storedIds(stream.connection, newer.plan)).get(`${tenant}/card`)).toContain("only-pushed");
+    await push(tenant, "c1", [3, "c"], "store");
+    await push(tenant, "c2", [4, "d"], "archive");
+    const { differing, differences } = await verified(ids, true);
+    expect(differing).toBe(2);
+    const told = differences.map(({ id, feature, online, offline }) => [id, feature, online.value, offline.value]);
+    expect(told.sort()).toEqual([
+      ["c1", "scores:f0@1", 3, 1],
+      ["c1", "scores:f1@1", "c", "a"],
+      ["c2", "scores:f0@1", null, 4],
+      ["c2", "scores:f1@1", null, "d"],
+    ]);
+    expect(await verified(ids, false)).toMatchObject({ differing: 0 });
+  });
+});
 
 describe("online and archive", () => {
   it("are the same of everything, and stay so through late events, their repair and a fold", async () => {
