@@ -40,7 +40,7 @@ export async function command(args: readonly string[]): Promise<void> {
     .option("--updates <n>", "no further seed after so many entity updates, as 100M", number)
     .option("--events <n>", "about so many events in a run. Default: by the seed", number)
     .option("--design <name>", `whose code: ${Object.keys(DESIGNS).join(", ")}`, "freshet")
-    .option("--repairs", "with repairs and builds going on, in a store that loses nothing")
+    .option("--repairs", "with repairs and builds going on")
     .option("--wrong", "runs every design but the product's own, until each is caught")
     .option("--schedule <file>", "the events and faults of a run that was shrunk, alone")
     .option("--shrink-seconds <n>", "how long to look for a smaller run that fails", number, 120)

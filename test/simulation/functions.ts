@@ -57,6 +57,10 @@ export interface Design {
   readonly replayArchives?: boolean;
   readonly replays?: boolean;
   readonly noticesFailovers?: boolean;
+  /** Whether what a replica lacks of repairs is built anew. @default true */
+  readonly repeats?: boolean;
+  /** Late events are repaired, whatever the run's options say. @default false */
+  readonly repairs?: boolean;
   /** Parallelization factor. @default the profile's */
   readonly lanes?: number;
   /** Of kinds of faults, over the profile's. */
@@ -206,6 +210,7 @@ export class Functions {
 
   /** As it is asked for after a failover. */
   async repeatRepairs(of: Deployed, actor: Actor): Promise<RepeatReport> {
+    if (this.design.repeats === false) return { entities: 0, waiting: [] };
     const ports = this.buildPorts(of, actor);
     const connection = new SimulatedConnection(this.server, actor);
     connection.plan = of.plan;

@@ -33,11 +33,7 @@ export interface RunOptions {
   readonly faults?: ReadonlySet<string> | null;
   readonly kept?: ReadonlySet<number> | null;
   readonly design?: Design;
-  /**
-   * Repairs late events and builds from the archive meanwhile, in a store that loses nothing: what a recovery brings back of repairs
-   * is its own matter (a lost settling keeps puts of its entity waiting for an hour, and a replay from the stream's beginning does
-   * not bring repairs of events from before it). @default false
-   */
+  /** Repairs late events and builds from the archive meanwhile. @default false */
   readonly repairs?: boolean;
   /** Told of every step. */
   readonly log?: (line: string) => void;
@@ -97,15 +93,10 @@ class Run implements SimulatedServer {
   private ticks = 0;
 
   constructor(store: SimulatedStore, options: RunOptions) {
-    this.options = options;
+    this.options = { ...options, repairs: options.repairs || options.design?.repairs };
     this.store = store;
     this.profile = profileOf(options.seed, options.events);
-    const without: Record<string, number> = options.repairs ? { failover: 0, restart: 0, "total loss": 0 } : {};
-    this.dice = new Dice(
-      options.seed,
-      { ...this.profile.weights, ...without, ...options.design?.weights },
-      options.faults ?? null,
-    );
+    this.dice = new Dice(options.seed, { ...this.profile.weights, ...options.design?.weights }, options.faults ?? null);
     this.scheduler = new Scheduler(this.dice, START_MS);
     this.scheduler.log = options.log ?? null;
     const traffic = { ...this.profile.traffic, startMs: START_MS + MINUTE, kept: options.kept ?? null };
