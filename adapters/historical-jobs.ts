@@ -1,7 +1,8 @@
 /** Jobs of `POST /v1/features/historical`: what was asked, how far it is, what came of it. Their files expire with them. */
+import { randomUUID } from "node:crypto";
 import { ConditionalCheckFailedException } from "@aws-sdk/client-dynamodb";
 import type { PushedFeature } from "../core/pushed-feature.ts";
-import { JobItems, type JobsTable, SILENT_MS } from "./job-items.ts";
+import { JobItems, type JobRecord, type JobsTable, SILENT_MS } from "./job-items.ts";
 import type { AsOfRule, TrainingManifest } from "./offline/training-manifest.ts";
 
 export interface HistoricalRequest {
@@ -26,6 +27,8 @@ export interface HistoricalJob {
   /** Who does it: a function that the table's changes wake, or the server that took it. */
   readonly runner: "function" | "process";
   readonly state: "queued" | "running" | "done" | "failed";
+  /** The call that does it now: of another, no change counts. None yet while it waits. */
+  readonly run?: string;
   /** 0 to 1. */
   readonly progress: number;
   readonly createdMs: number;
@@ -44,9 +47,11 @@ export const jobId = (nowMs: number, ending: string): string => `${Math.floor(no
 
 export class HistoricalJobs {
   readonly #items: JobItems<HistoricalJob>;
+  readonly #calls: JobItems<FurtherCall>;
 
   constructor(to: JobsTable) {
     this.#items = new JobItems(to, "job", "a job");
+    this.#calls = new JobItems(to, FURTHER, "a job's next call");
   }
 
   /** @throws InfrastructureError `jobs_unavailable`, as do all here */
@@ -54,21 +59,37 @@ export class HistoricalJobs {
     await this.#items.put(job, attributesOf(job), { ConditionExpression: "attribute_not_exists(pk)" });
   }
 
+  /** @throws InfrastructureError of which `isTaken`, when another call has taken the job over */
   async update(job: HistoricalJob): Promise<void> {
-    await this.#items.put(job, attributesOf(job));
+    await this.#items.put(job, attributesOf(job), job.run === undefined ? {} : heldBy(job.run));
   }
 
   /** Takes a queued job, once. @returns false when another run has it */
-  async claim(job: HistoricalJob): Promise<boolean> {
+  claim(job: HistoricalJob): Promise<boolean> {
+    return this.#take(job, {
+      ConditionExpression: "#state = :queued",
+      ExpressionAttributeNames: { "#state": "state" },
+      ExpressionAttributeValues: { ":queued": { S: "queued" } },
+    });
+  }
+
+  /** Takes a job from the call that had it when it was read. @returns false when it has gone on, or another was faster */
+  takeOver(job: HistoricalJob, before: HistoricalJob): Promise<boolean> {
+    return this.#take(job, heldBy(before.run ?? ""));
+  }
+
+  /** Has the function called again for a job that is not finished: what is new in the table wakes it. */
+  async goOn({ tenant, id, runner }: HistoricalJob, nowMs: number): Promise<void> {
+    const call = { tenant, id: `${id}#${randomUUID()}`, createdMs: nowMs, job: id };
+    await this.#calls.put(call, { runner: { S: runner } });
+  }
+
+  async #take(job: HistoricalJob, condition: Parameters<JobItems<HistoricalJob>["put"]>[2]): Promise<boolean> {
     try {
-      await this.#items.put(job, attributesOf(job), {
-        ConditionExpression: "#state = :queued",
-        ExpressionAttributeNames: { "#state": "state" },
-        ExpressionAttributeValues: { ":queued": { S: "queued" } },
-      });
+      await this.#items.put(job, attributesOf(job), condition);
       return true;
     } catch (error) {
-      if ((error as Error).cause instanceof ConditionalCheckFailedException) return false;
+      if (isTaken(error)) return false;
       throw error;
     }
   }
@@ -86,4 +107,28 @@ export class HistoricalJobs {
   }
 }
 
-const attributesOf = ({ state, runner }: HistoricalJob) => ({ state: { S: state }, runner: { S: runner } });
+const attributesOf = ({ state, runner, run }: HistoricalJob) => ({
+  ...{ state: { S: state }, runner: { S: runner } },
+  ...(run === undefined ? {} : { run: { S: run } }),
+});
+
+const heldBy = (run: string) => ({
+  ConditionExpression: "#run = :run",
+  ExpressionAttributeNames: { "#run": "run" },
+  ExpressionAttributeValues: { ":run": { S: run } },
+});
+
+/** Whether a write was refused because another call has the job. */
+export const isTaken = (error: unknown): boolean => (error as Error).cause instanceof ConditionalCheckFailedException;
+
+interface FurtherCall extends JobRecord {
+  readonly job: string;
+}
+const FURTHER = "call";
+
+/** Which job an item of the table asks for, by its key: a job that is new, or one that goes on. Null for all else. */
+export function jobOfItem(pk: string, sk: string): { readonly tenant: string; readonly id: string } | null {
+  const [kind, tenant] = pk.split("#") as [string, string];
+  if (kind === "job") return { tenant, id: sk };
+  return kind === FURTHER ? { tenant, id: sk.slice(0, sk.indexOf("#")) } : null;
+}

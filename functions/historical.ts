@@ -3,13 +3,14 @@ import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { S3Client } from "@aws-sdk/client-s3";
 import type { Context, DynamoDBStreamEvent } from "aws-lambda";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
-import { HistoricalJobs } from "../adapters/historical-jobs.ts";
+import { HistoricalJobs, jobOfItem } from "../adapters/historical-jobs.ts";
 import { definitions } from "../features/index.ts";
 import { plan } from "../features/plan.ts";
 import { FUNCTION_BYTES } from "./shared/archive-room.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { runHistorical } from "./shared/historical-run.ts";
 import { describeError, logger } from "./shared/observability.ts";
+import { engineOfEnvironment } from "./shared/query-engine.ts";
 
 const s3 = new S3Client(DURABLE_CLIENT);
 const jobs = new HistoricalJobs({
@@ -20,30 +21,30 @@ const bucket = requireEnvironment("archiveBucket");
 /** The rest is for Node: columns of a million rows, and objects on their way. */
 const DUCKDB_SHARE = 0.5;
 
-export async function handler(event: DynamoDBStreamEvent, context: Pick<Context, "memoryLimitInMB">): Promise<void> {
+const engine = engineOfEnvironment();
+/** Of a call's 15 minutes, for what it has begun: a chunk, or a part. */
+const MARGIN_MS = 240_000;
+
+export async function handler(
+  event: DynamoDBStreamEvent,
+  context: Pick<Context, "memoryLimitInMB" | "getRemainingTimeInMillis">,
+): Promise<void> {
   const memoryMb = Math.floor(Number(context.memoryLimitInMB) * DUCKDB_SHARE);
   for (const { eventName, dynamodb } of event.Records) {
     const { pk, sk, runner } = dynamodb?.NewImage ?? {};
     if (eventName !== "INSERT" || runner?.S !== "function") continue;
-    const tenant = pk!.S!.slice("job#".length);
-    const job = await jobs.get(tenant, sk!.S!);
-    if (job === null) continue;
+    const asked = jobOfItem(pk!.S!, sk!.S!);
+    const job = asked === null ? null : await jobs.get(asked.tenant, asked.id);
+    if (job === null || job.state === "done" || job.state === "failed") continue;
     await runHistorical(
       {
-        ...{
-          plan,
-          services: definitions.services,
-          jobs,
-          s3,
-          bucket,
-          memoryMb,
-          maxBytes: FUNCTION_BYTES,
-          clock: Date.now,
-        },
+        ...{ plan, services: definitions.services, jobs, s3, bucket, memoryMb, engine },
+        ...{ maxBytes: FUNCTION_BYTES, clock: Date.now },
+        outOfTime: () => context.getRemainingTimeInMillis() < MARGIN_MS,
         onFault: (error, of) => logger.error("historical job failed", { ...of, ...describeError(error) }),
       },
       job,
     );
-    logger.info("historical job ended", { tenant, job: sk!.S! });
+    logger.info("call for a historical job ended", { tenant: job.tenant, job: job.id });
   }
 }

@@ -10,6 +10,7 @@ import { plan } from "../features/plan.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { namedFailure } from "./shared/named-failure.ts";
 import { describeError, logger } from "./shared/observability.ts";
+import { engineOfEnvironment } from "./shared/query-engine.ts";
 import type { TrainingInput } from "./shared/training-pipeline.ts";
 import { type BuildInput, buildForTraining } from "./shared/training-set-build.ts";
 
@@ -18,17 +19,25 @@ const archiveBucket = requireEnvironment("archiveBucket");
 const trainingBucket = requireEnvironment("trainingBucket");
 /** The rest is for Node: columns of a million rows, and objects on their way. */
 const DUCKDB_SHARE = 0.5;
+const engine = engineOfEnvironment();
+/** Of a call's 15 minutes, for what it has begun: a chunk, or a part. */
+const MARGIN_MS = 240_000;
 
 export async function handler(
   { input, execution }: { readonly input: BuildInput; readonly execution: string },
-  context: Pick<Context, "memoryLimitInMB">,
-): Promise<TrainingInput> {
+  context: Pick<Context, "memoryLimitInMB" | "getRemainingTimeInMillis">,
+): Promise<TrainingInput | BuildInput> {
   const folder = mkdtempSync(join(tmpdir(), "freshet-set-"));
   const memoryMb = Math.floor(Number(context.memoryLimitInMB) * DUCKDB_SHARE);
-  const ports = { plan, services: definitions.services, s3, archiveBucket, trainingBucket, folder, memoryMb };
+  const outOfTime = () => context.getRemainingTimeInMillis() < MARGIN_MS;
+  const services = definitions.services;
+  const ports = { plan, services, s3, archiveBucket, trainingBucket, folder, memoryMb, engine, outOfTime };
   try {
     const built = await buildForTraining(ports, input, execution);
-    logger.info("training set built", { service: input.service, set: built.training_set });
+    logger.info("call for a training set ended", {
+      service: input.service,
+      set: (built as TrainingInput).training_set ?? null,
+    });
     return built;
   } catch (error) {
     logger.error("training set failed", describeError(error));

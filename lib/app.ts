@@ -15,7 +15,7 @@ export function addStacks(app: App, deployment: Deployment): void {
   const storage = new StorageStack(app, deployment);
   const { store } = new OnlineStoreStack(app, deployment);
   const { streams } = new StreamsStack(app, deployment, { store });
-  const { archive, quarantine, lateQueue, controlTable, keys, models, jobs, audit, features } = storage;
+  const { archive, quarantine, lateQueue, controlTable, keys, models, jobs, audit, features, tables } = storage;
   const ingest = new IngestStack(app, deployment, { streams, keys: storage.keys, store, audit });
   const { aggregator, watchkeeper, sweeper, snapshotter, materializer, repairer, replayer, verifier, eraser } =
     new AggregationStack(app, deployment, {
@@ -46,12 +46,12 @@ export function addStacks(app: App, deployment: Deployment): void {
     quarantine,
     ingest: ingest.fn,
   });
-  const { compactor, historical } = new OfflineStack(app, deployment, { archive, jobs });
+  const { compactor, historical } = new OfflineStack(app, deployment, { archive, tables, jobs });
   const { training } = deployment.target;
   const machines =
     training === null
       ? []
-      : [new TrainingStack(app, deployment, { archive, data: storage.training, models, training })];
+      : [new TrainingStack(app, deployment, { archive, tables, data: storage.training, models, training })];
   new MonitoringStack(app, deployment, {
     watched: [
       aggregator,

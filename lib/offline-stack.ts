@@ -1,6 +1,7 @@
 import { CfnOutput } from "aws-cdk-lib";
 import type { Construct } from "constructs";
 import type { Archive } from "./constructs/archive.ts";
+import type { ArchiveTables } from "./constructs/archive-tables.ts";
 import { Compactor } from "./constructs/compactor.ts";
 import { HistoricalRunner } from "./constructs/historical-runner.ts";
 import type { SecureTable } from "./constructs/secure-table.ts";
@@ -9,6 +10,8 @@ import { FreshetStack } from "./freshet-stack.ts";
 
 export interface OfflineStackProps {
   readonly archive: Archive;
+  /** Null where there is no engine for ranges that a function cannot hold. */
+  readonly tables: ArchiveTables | null;
   readonly jobs: SecureTable;
 }
 

@@ -64,6 +64,10 @@ export interface Stage {
     /** How long replaced objects stay for readers that have listed them. Longer than any reader runs. */
     readonly graceHours: number;
     readonly compactionMemoryMb: number;
+    /** Of training sets and historical jobs: `auto` is DuckDB in the function, and Athena for what that has not room or time for. */
+    readonly engine: "auto" | "duckdb" | "athena";
+    /** What one query of Athena may scan, in 10⁹ bytes: it is charged by what it scans. */
+    readonly scanLimitGb: number;
   };
   readonly api: {
     readonly memoryMb: number;
@@ -153,7 +157,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       memoryMb: 1_024,
       timeoutSeconds: 60,
     },
-    archive: { retentionDays: null, graceHours: 24, compactionMemoryMb: 1_024 },
+    archive: { retentionDays: null, graceHours: 24, compactionMemoryMb: 1_024, engine: "auto", scanLimitGb: 100 },
     api: {
       ...{ memoryMb: 512, requestsPerSecond: 10_000, burst: 5_000, readBudgetMs: 1000, storeBudgetMs: 500 },
       plans: {
@@ -204,7 +208,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       memoryMb: 1_024,
       timeoutSeconds: 60,
     },
-    archive: { retentionDays: 400, graceHours: 24, compactionMemoryMb: 2_048 },
+    archive: { retentionDays: 400, graceHours: 24, compactionMemoryMb: 2_048, engine: "auto", scanLimitGb: 200 },
     api: {
       ...{ memoryMb: 1_024, requestsPerSecond: 500, burst: 250, readBudgetMs: 250, storeBudgetMs: 100 },
       plans: {
@@ -258,7 +262,7 @@ const stages: Readonly<Record<Stage["name"], Stage>> = {
       memoryMb: 1_769,
       timeoutSeconds: 60,
     },
-    archive: { retentionDays: null, graceHours: 24, compactionMemoryMb: 3_008 },
+    archive: { retentionDays: null, graceHours: 24, compactionMemoryMb: 3_008, engine: "auto", scanLimitGb: 2_000 },
     api: {
       ...{ memoryMb: 1_769, requestsPerSecond: 5_000, burst: 2_500, readBudgetMs: 250, storeBudgetMs: 100 },
       plans: {

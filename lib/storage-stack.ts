@@ -1,6 +1,7 @@
 import { CfnOutput } from "aws-cdk-lib";
 import type { Construct } from "constructs";
 import { Archive } from "./constructs/archive.ts";
+import type { ArchiveTables } from "./constructs/archive-tables.ts";
 import { AuditTrail } from "./constructs/audit-trail.ts";
 import { BulkSnapshots } from "./constructs/bulk-snapshots.ts";
 import { dataKey } from "./constructs/data-key.ts";
@@ -29,6 +30,8 @@ export class StorageStack extends FreshetStack {
   readonly features: SecureTable;
   readonly models: Models;
   readonly training: TrainingData;
+  /** Null where the archive is no table of a query engine. */
+  readonly tables: ArchiveTables | null;
 
   constructor(scope: Construct, deployment: Deployment) {
     super(scope, "storage", { deployment, description: "Freshet: archive, quarantine and tables" });
@@ -97,7 +100,7 @@ export class StorageStack extends FreshetStack {
     this.bulkSnapshots = new BulkSnapshots(this, "BulkSnapshots", { deployment, key, accessLogs });
     this.models = new Models(this, "Models", { deployment, key, accessLogs });
     this.training = new TrainingData(this, "Training", { deployment, key, accessLogs });
-    deployment.target.catalogueArchive(this, "ArchiveTables", deployment, this.archive);
+    this.tables = deployment.target.catalogueArchive(this, "ArchiveTables", deployment, this.archive);
     deployment.target.catalogueModels(this, "ModelGroups", deployment);
     for (const [name, value] of Object.entries({
       ArchiveBucket: this.archive.bucket.bucketName,

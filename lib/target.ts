@@ -3,6 +3,7 @@ import type { PolicyStatement } from "aws-cdk-lib/aws-iam";
 import type { Construct } from "constructs";
 import type { Broker } from "./broker.ts";
 import type { Archive } from "./constructs/archive.ts";
+import type { ArchiveTables } from "./constructs/archive-tables.ts";
 import type { NodeFunction } from "./constructs/node-function.ts";
 import type { OnlineStore } from "./constructs/online-store.ts";
 import type { TrainingData } from "./constructs/training-data.ts";
@@ -29,8 +30,8 @@ export interface Target {
   onlineStore(scope: Construct, id: string, deployment: Deployment): OnlineStore;
   /** Whether the platform's gateway counts a request by the key that an authorizer names, rather than by one that callers send. */
   readonly countsByAuthorizer: boolean;
-  /** Makes the archive's streams tables of the platform's query engine. */
-  catalogueArchive(scope: Construct, id: string, deployment: Deployment, archive: Archive): void;
+  /** Makes the archive's streams tables of the platform's query engine; null where it has none. */
+  catalogueArchive(scope: Construct, id: string, deployment: Deployment, archive: Archive): ArchiveTables | null;
   /** Lists each service's models where the platform's own tools look for them. */
   catalogueModels(scope: Construct, id: string, deployment: Deployment): void;
   /** Null where a command trains instead of a state machine. */

@@ -5,6 +5,7 @@ import { LogGroup } from "aws-cdk-lib/aws-logs";
 import { DefinitionBody, LogLevel, StateMachine } from "aws-cdk-lib/aws-stepfunctions";
 import type { Construct } from "constructs";
 import type { Archive } from "./constructs/archive.ts";
+import type { ArchiveTables } from "./constructs/archive-tables.ts";
 import { type Board, graph } from "./constructs/board.ts";
 import type { Models } from "./constructs/models.ts";
 import { NodeFunction } from "./constructs/node-function.ts";
@@ -16,6 +17,8 @@ import type { MakeTraining } from "./target.ts";
 
 export interface TrainingStackProps {
   readonly archive: Archive;
+  /** Null where there is no engine for ranges that a function cannot hold. */
+  readonly tables: ArchiveTables | null;
   readonly data: TrainingData;
   readonly models: Models;
   readonly training: MakeTraining;
@@ -39,6 +42,7 @@ export class TrainingStack extends FreshetStack {
     });
     props.archive.grantRead(build);
     props.archive.grantReadScores(build);
+    props.tables?.grantQuery(build);
     data.grantBuild(build);
     const steps = new NodeFunction(this, "Steps", {
       deployment,

@@ -76,7 +76,7 @@ export class AthenaSource implements ColumnSource {
           `Athena ended query ${id} as ${State}: ${StateChangeReason ?? "no reason"}`,
           {
             repair: /bytes scanned limit/i.test(StateChangeReason ?? "")
-              ? "take a shorter range, or raise archive.scanLimitBytes of the stage"
+              ? "take a shorter range, or raise archive.scanLimitGb of the stage"
               : "the query's page in the console shows more",
           },
         );

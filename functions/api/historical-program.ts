@@ -34,6 +34,9 @@ if (job !== null) {
       bucket: requireEnvironment("archiveBucket"),
       memoryMb: MEMORY_MB,
       maxBytes: Number.POSITIVE_INFINITY,
+      // A process has all the time, and a machine of its own.
+      engine: { use: "duckdb", athena: null },
+      outOfTime: () => false,
       clock: Date.now,
       onFault: (error, of) => logToStderr("historical job failed", of, error),
     },

@@ -21,6 +21,11 @@ export const ENVIRONMENT = {
   archiveRetentionDays: "FRESHET_ARCHIVE_RETENTION_DAYS",
   /** How long replaced objects of the archive stay, in ms. */
   archiveGraceMs: "FRESHET_ARCHIVE_GRACE_MS",
+  /** Engine of jobs over the archive: `auto`, `duckdb` or `athena`. */
+  archiveEngine: "FRESHET_ARCHIVE_ENGINE",
+  /** Athena's database of the archive, and the work group that its queries are charged to; not set where there is no Athena. */
+  athenaDatabase: "FRESHET_ATHENA_DATABASE",
+  athenaWorkGroup: "FRESHET_ATHENA_WORK_GROUP",
   quarantineBucket: "FRESHET_QUARANTINE_BUCKET",
   quarantineTable: "FRESHET_QUARANTINE_TABLE",
   lateTable: "FRESHET_LATE_TABLE",

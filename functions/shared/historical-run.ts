@@ -1,33 +1,25 @@
 /** Runs one historical job to its end: builds the set in a folder of its own, puts its files into the bucket, tells how it went. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { randomUUID } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { GetObjectCommand, PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
+import { GetObjectCommand, PutObjectCommand } from "@aws-sdk/client-s3";
 import { durably } from "../../adapters/durable-call.ts";
-import type { HistoricalJob, HistoricalJobs } from "../../adapters/historical-jobs.ts";
-import { DuckSession } from "../../adapters/offline/duckdb.ts";
+import { type HistoricalJob, type HistoricalJobs, isTaken } from "../../adapters/historical-jobs.ts";
 import type { GivenSpine } from "../../adapters/offline/given-spine.ts";
 import { loggedScores } from "../../adapters/offline/logged-spine.ts";
-import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
-import { archiveMount } from "../../adapters/offline/mount.ts";
-import { valuesMount } from "../../adapters/offline/pushed-in-time.ts";
-import { buildTrainingSet, type SpineSource } from "../../adapters/offline/training-set.ts";
+import { ROWS_PER_PART } from "../../adapters/offline/training-part.ts";
+import { partName, type SpineSource } from "../../adapters/offline/training-set.ts";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
-import { archiveRoom } from "./archive-room.ts";
+import { buildSet, type SetPorts } from "./set-builder.ts";
 
-export interface RunHistorical {
+export interface RunHistorical extends SetPorts {
   readonly plan: Plan;
   readonly services: readonly FeatureServiceDefinition[];
   readonly jobs: HistoricalJobs;
-  readonly s3: Pick<S3Client, "send">;
-  readonly bucket: string;
-  /** For DuckDB. */
-  readonly memoryMb: number;
-  /** Of the archive, that one job may read; half of the disk at most. */
-  readonly maxBytes: number;
   readonly clock: () => number;
   /** Told of a failure that is not the caller's. */
   readonly onFault: (error: unknown, job: { tenant: string; id: string }) => void;
@@ -39,22 +31,40 @@ const PROGRESS_MS = 1_000;
 export const jobFolder = ({ tenant, id }: Pick<HistoricalJob, "tenant" | "id">): string =>
   `historical/tenant=${tenant}/job=${id}`;
 
-/** Never throws: what goes wrong is the job's state. A job that another run has taken is left to it. */
-export async function runHistorical(options: RunHistorical, queued: HistoricalJob): Promise<void> {
+/**
+ * Never throws: what goes wrong is the job's state. A job that another run has is left to it; one that a run of before has left unfinished is
+ * taken over where there is Athena, and goes on. Whoever is taken over from changes nothing of the job any more.
+ */
+export async function runHistorical(options: RunHistorical, found: HistoricalJob): Promise<void> {
   const { jobs, clock, onFault } = options;
-  let job: HistoricalJob = { ...queued, state: "running", updatedMs: clock() };
+  let job: HistoricalJob = { ...found, state: "running", run: randomUUID(), updatedMs: clock() };
+  let taken = false;
   try {
-    if (!(await jobs.claim(job))) return;
+    const resumed = found.state === "running" && options.engine.athena !== null;
+    if (!(await (resumed ? jobs.takeOver(job, found) : jobs.claim(job)))) return;
     let writing = Promise.resolve();
     const report = (progress: number) => {
       if (clock() - job.updatedMs < PROGRESS_MS) return;
-      job = { ...job, progress, updatedMs: clock() };
+      job = { ...job, progress: Math.max(job.progress, progress), updatedMs: clock() };
       const snapshot = job;
-      writing = writing.then(() => jobs.update(snapshot)).catch(() => {});
+      writing = writing
+        .then(() => jobs.update(snapshot))
+        .catch((error) => {
+          taken ||= isTaken(error);
+        });
     };
-    const done = await build(options, job, report).finally(() => writing);
-    await jobs.update({ ...job, ...done, state: "done", progress: 1, updatedMs: clock() });
+    const outOfTime = () => {
+      // Somebody asks for the time while Athena works, which may be long.
+      report(job.progress);
+      return taken || options.outOfTime();
+    };
+    const done = await build({ ...options, outOfTime }, job, report).finally(() => writing);
+    if (done !== null) return await jobs.update({ ...job, ...done, state: "done", progress: 1, updatedMs: clock() });
+    job = { ...job, updatedMs: clock() };
+    await jobs.update(job);
+    await jobs.goOn(job, clock());
   } catch (error) {
+    if (isTaken(error)) return;
     const own = error instanceof FreshetError;
     if (!own) onFault(error, job);
     const told = own
@@ -62,12 +72,13 @@ export async function runHistorical(options: RunHistorical, queued: HistoricalJo
       : { code: "internal", detail: "the job failed because of an error on our side", repair: "start it again" };
     await jobs
       .update({ ...job, state: "failed", error: told, updatedMs: clock() })
-      .catch((cause) => onFault(cause, job));
+      .catch((cause) => isTaken(cause) || onFault(cause, job));
   }
 }
 
+/** @returns null when the time was up */
 async function build(options: RunHistorical, job: HistoricalJob, report: (progress: number) => void) {
-  const { plan, services, s3, bucket, memoryMb } = options;
+  const { plan, services, s3, bucket } = options;
   const { request, tenant } = job;
   const service = plan.services.find(({ name }) => name === request.service);
   const definition = services.find(({ name }) => name === request.service);
@@ -75,36 +86,26 @@ async function build(options: RunHistorical, job: HistoricalJob, report: (progre
     throw new FreshetError("service_unknown", `no feature service is named ${request.service}`);
   }
   const folder = mkdtempSync(join(tmpdir(), "freshet-historical-"));
-  const session = await DuckSession.open({ folder, memoryMb });
+  const keyOf = (name: string) => `${jobFolder(job)}/${name}`;
   try {
-    const mirror = new ArchiveMirror({ s3, bucket, folder, maxBytes: Math.min(options.maxBytes, archiveRoom(folder)) });
-    const out = join(folder, "set");
-    const manifest = await buildTrainingSet(session, {
-      plan,
-      service,
-      definition,
-      tenant,
+    const manifest = await buildSet(options, {
+      ...{ plan, service, definition, tenant, folder, job: job.id },
       spine: await spineOf(options, job, folder),
       fromMs: request.fromMs,
       toMs: request.toMs,
       labelDelayMs: definition.labels === null ? null : parseDuration(definition.labels.delay),
-      mount: archiveMount(session, mirror, tenant),
-      mountValues: valuesMount(session, mirror, tenant),
       registered: request.registered,
-      out,
-      onProgress: (step, share) => report(step === "spine" ? 0.05 * share : 0.05 + 0.9 * share),
+      onProgress: report,
+      put: async (name, path) => {
+        await durably("historical_unavailable", `writing ${name} to bucket ${bucket}`, () =>
+          s3.send(new PutObjectCommand({ Bucket: bucket, Key: keyOf(name), Body: readFileSync(path) })),
+        );
+      },
     });
-    const files: string[] = [];
-    for (const name of readdirSync(out).sort()) {
-      const key = `${jobFolder(job)}/${name}`;
-      await durably("historical_unavailable", `writing ${name} to bucket ${bucket}`, () =>
-        s3.send(new PutObjectCommand({ Bucket: bucket, Key: key, Body: readFileSync(join(out, name)) })),
-      );
-      files.push(key);
-    }
-    return { files, manifest };
+    if (manifest === null) return null;
+    const parts = Array.from({ length: Math.ceil(manifest.row_count / ROWS_PER_PART) }, (_, part) => partName(part));
+    return { files: ["manifest.json", ...parts].map(keyOf), manifest };
   } finally {
-    session.close();
     rmSync(folder, { recursive: true, force: true });
   }
 }

@@ -1,23 +1,18 @@
 /** The first step of the training state machine: a set from the archive, laid where the job and the step after look for it. */
-import { createReadStream, readdirSync } from "node:fs";
-import { join } from "node:path";
+import { createReadStream } from "node:fs";
 import { PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
-import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { loggedScores } from "../../adapters/offline/logged-spine.ts";
-import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
-import { archiveMount } from "../../adapters/offline/mount.ts";
-import { valuesMount } from "../../adapters/offline/pushed-in-time.ts";
-import { buildTrainingSet } from "../../adapters/offline/training-set.ts";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { checkTenant } from "../../core/event.ts";
 import { parseIsoOrDay } from "../../core/iso-time.ts";
 import type { Plan } from "../../core/plan.ts";
-import { archiveRoom, FUNCTION_BYTES } from "./archive-room.ts";
+import { FUNCTION_BYTES } from "./archive-room.ts";
+import { buildSet, type SetPorts } from "./set-builder.ts";
 import type { TrainingInput } from "./training-pipeline.ts";
 
-export interface BuildPorts {
+export interface BuildPorts extends Pick<SetPorts, "memoryMb" | "engine" | "outOfTime"> {
   readonly plan: Plan;
   readonly services: readonly FeatureServiceDefinition[];
   readonly s3: S3Client;
@@ -25,7 +20,6 @@ export interface BuildPorts {
   readonly trainingBucket: string;
   /** A folder of this build alone. */
   readonly folder: string;
-  readonly memoryMb: number;
 }
 
 /** An execution's input without a set: from which event times to build one. */
@@ -38,14 +32,14 @@ export interface BuildInput extends Omit<TrainingInput, "training_set"> {
 }
 
 /**
- * @returns the input with the address of the set
+ * @returns the input with the address of the set; the input as it is when the time was up, and another call of the execution is to go on
  * @throws FreshetError `tenant_invalid`, `service_unknown`, `labels_missing`, `time_invalid`, and those of `buildTrainingSet`
  */
 export async function buildForTraining(
   ports: BuildPorts,
   input: BuildInput,
   execution: string,
-): Promise<TrainingInput> {
+): Promise<TrainingInput | BuildInput> {
   const { plan, s3, folder } = ports;
   const { tenant = "default" } = input;
   checkTenant(tenant);
@@ -69,35 +63,22 @@ export async function buildForTraining(
   }
   const stream = definition.labels.stream.name;
   const [fromMs, toMs] = [instant("from", input.from), instant("to", input.to)];
-  const out = join(folder, "set");
-  const session = await DuckSession.open({ folder: join(folder, "duckdb"), memoryMb: ports.memoryMb });
-  try {
-    const maxBytes = Math.min(FUNCTION_BYTES, archiveRoom(folder));
-    const mirror = new ArchiveMirror({ s3, bucket: ports.archiveBucket, folder: join(folder, "mirror"), maxBytes });
-    await buildTrainingSet(session, {
-      plan,
-      service,
-      definition,
-      tenant,
+  const key = `training-sets/${execution}`;
+  const built = await buildSet(
+    { ...ports, bucket: ports.archiveBucket, maxBytes: FUNCTION_BYTES },
+    {
+      ...{ plan, service, definition, tenant, folder, job: execution, fromMs, toMs },
       spine: input.from_log
         ? loggedScores(s3, ports.archiveBucket, { tenant, service: service.name, stream })
         : { kind: "labels", stream, asOf: "event_time" },
-      fromMs,
-      toMs,
       labelDelayMs: parseDuration(definition.labels.delay),
-      mount: archiveMount(session, mirror, tenant),
-      mountValues: valuesMount(session, mirror, tenant),
-      out,
-    });
-  } finally {
-    session.close();
-  }
-  const key = `training-sets/${execution}`;
-  for (const name of readdirSync(out)) {
-    const Body = createReadStream(join(out, name));
-    await s3.send(new PutObjectCommand({ Bucket: ports.trainingBucket, Key: `${key}/${name}`, Body }));
-  }
-  return { ...input, training_set: `s3://${ports.trainingBucket}/${key}/` };
+      put: async (name, path) => {
+        const Body = createReadStream(path);
+        await s3.send(new PutObjectCommand({ Bucket: ports.trainingBucket, Key: `${key}/${name}`, Body }));
+      },
+    },
+  );
+  return built === null ? input : { ...input, training_set: `s3://${ports.trainingBucket}/${key}/` };
 }
 
 function instant(name: string, text: string | undefined): number | null {

@@ -39,6 +39,18 @@ export class Archive extends Construct {
     });
     // Results of historical jobs live as long as the jobs, a week.
     this.bucket.addLifecycleRule({ id: "old-historical", prefix: "historical/", expiration: Duration.days(8) });
+    // A job removes what was on the way to its set; what is older is of one that died. `athena/` and `athena-keys/`.
+    this.bucket.addLifecycleRule({ id: "old-athena", prefix: "athena", expiration: Duration.days(2) });
+  }
+
+  /** To keep what a job over a large range has done so far, its own and what Athena writes for it. */
+  grantWork(fn: NodeFunction): void {
+    fn.allow(
+      ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"],
+      ["athena/*", "athena-keys/*"].map((keys) => this.bucket.arnForObjects(keys)),
+    );
+    fn.allow(["s3:GetBucketLocation", "s3:ListBucket"], [this.bucket.bucketArn]);
+    fn.allow(["kms:Decrypt", "kms:GenerateDataKey"], [this.key.keyArn]);
   }
 
   /** To keep what historical jobs made, and to hand out addresses of it. */

@@ -2,6 +2,7 @@ import { Duration } from "aws-cdk-lib";
 import { Construct } from "constructs";
 import type { Deployment } from "../deployment.ts";
 import type { Archive } from "./archive.ts";
+import type { ArchiveTables } from "./archive-tables.ts";
 import { wakeByJobs } from "./job-source.ts";
 import { NodeFunction } from "./node-function.ts";
 import type { SecureTable } from "./secure-table.ts";
@@ -9,6 +10,8 @@ import type { SecureTable } from "./secure-table.ts";
 export interface HistoricalRunnerProps {
   readonly deployment: Deployment;
   readonly archive: Archive;
+  /** Null where there is no engine for ranges that a function cannot hold. */
+  readonly tables: ArchiveTables | null;
   readonly jobs: SecureTable;
 }
 
@@ -20,7 +23,7 @@ export class HistoricalRunner extends Construct {
 
   constructor(scope: Construct, id: string, props: HistoricalRunnerProps) {
     super(scope, id);
-    const { deployment, archive, jobs } = props;
+    const { deployment, archive, tables, jobs } = props;
     this.fn = new NodeFunction(this, "Historical", {
       deployment,
       name: "historical",
@@ -33,6 +36,7 @@ export class HistoricalRunner extends Construct {
     archive.grantRead(this.fn);
     archive.grantReadScores(this.fn);
     archive.grantHistorical(this.fn);
+    tables?.grantQuery(this.fn);
     // A tenant's next job runs beside the one that it has.
     wakeByJobs(this, jobs, this.fn, 4);
   }

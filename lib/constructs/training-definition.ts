@@ -17,6 +17,10 @@ const RETRIED = [
   "Lambda.TooManyRequestsException",
 ];
 
+/** A call that ran out of time or memory: another goes on where it was. */
+const DIED = ["Lambda.Unknown", "Sandbox.Timedout", "Runtime.ExitError", "Runtime.OutOfMemory"];
+const RETRY = { IntervalSeconds: 2, MaxAttempts: 4, BackoffRate: 2 };
+
 /** Our registry holds the version by now: a listing that fails is told by the execution's log, and keeps no model from serving. */
 const list = ({ resource, parameters }: NonNullable<TrainingTask["listing"]>) => ({
   Type: "Task",
@@ -34,7 +38,7 @@ export function trainingDefinition(functions: { build: string; steps: string }, 
     Type: "Task",
     Resource: "arn:aws:states:::lambda:invoke",
     Parameters: { FunctionName: fn, Payload: payload },
-    Retry: [{ ErrorEquals: RETRIED, IntervalSeconds: 2, MaxAttempts: 4, BackoffRate: 2 }],
+    Retry: [{ ...RETRY, ErrorEquals: RETRIED }],
     ...rest,
   });
   return {
@@ -48,9 +52,15 @@ export function trainingDefinition(functions: { build: string; steps: string }, 
       },
       Build: step(
         { "execution.$": "$$.Execution.Name", "input.$": "$" },
-        { OutputPath: "$.Payload", Next: "Prepare" },
+        { OutputPath: "$.Payload", Next: "Built", Retry: [{ ...RETRY, ErrorEquals: [...RETRIED, ...DIED] }] },
         functions.build,
       ),
+      // A set that takes longer than a call is gone on with by the next.
+      Built: {
+        Type: "Choice",
+        Choices: [{ Variable: "$.training_set", IsPresent: true, Next: "Prepare" }],
+        Default: "Build",
+      },
       Prepare: step(
         { step: "prepare", "execution.$": "$$.Execution.Name", "input.$": "$" },
         { OutputPath: "$.Payload", Next: "Train" },

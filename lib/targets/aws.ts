@@ -22,9 +22,7 @@ export const awsTarget = ({ trainingImage, broker = kinesisBroker }: AwsTargetPr
   broker,
   onlineStore: (scope, id, deployment) => new ClusterOnlineStore(scope, id, { deployment }),
   countsByAuthorizer: true,
-  catalogueArchive: (scope, id, deployment, archive) => {
-    new ArchiveTables(scope, id, { deployment, archive });
-  },
+  catalogueArchive: (scope, id, deployment, archive) => new ArchiveTables(scope, id, { deployment, archive }),
   catalogueModels: (scope, id, deployment) => {
     const groups = new Construct(scope, id);
     for (const { name } of deployment.plan.services) {

@@ -29,7 +29,7 @@ export function localTarget({ valkey, sagemakerEndpoint, bootstrapServers }: Loc
     // It looks for the key of a usage plan in x-api-key, where ours are.
     countsByAuthorizer: false,
     // DuckDB reads the objects as they are.
-    catalogueArchive() {},
+    catalogueArchive: () => null,
     catalogueModels() {},
     training:
       sagemakerEndpoint === undefined

@@ -19,6 +19,8 @@ import { DuckSession, sqlName } from "../../adapters/offline/duckdb.ts";
 import { inDuckWords } from "../support/trino-words.ts";
 
 interface Execution {
+  readonly sql: string;
+  begun: boolean;
   state: "RUNNING" | "SUCCEEDED" | "FAILED" | "CANCELLED";
   reason?: string;
 }
@@ -28,7 +30,7 @@ export interface StandIn {
   /** Statements, in the order in which they were started. */
   readonly started: string[];
   readonly stopped: string[];
-  /** Whether a statement is to run on until it is stopped. */
+  /** Whether a statement is to wait, until this says otherwise or it is stopped. */
   holds: (sql: string) => boolean;
   close(): void;
 }
@@ -104,19 +106,7 @@ export async function athenaStandIn(options: {
             );
           }
           const id = randomUUID();
-          const execution: Execution = { state: "RUNNING" };
-          unloads.set(id, execution);
-          if (!standIn.holds(sql)) {
-            unload(sql).then(
-              () => {
-                execution.state = "SUCCEEDED";
-              },
-              (error: Error) => {
-                execution.state = "FAILED";
-                execution.reason = error.message;
-              },
-            );
-          }
+          unloads.set(id, { sql, begun: false, state: "RUNNING" });
           return { QueryExecutionId: id };
         }
         const id = command.input.QueryExecutionId as string;
@@ -128,6 +118,18 @@ export async function athenaStandIn(options: {
           return {};
         }
         if (!(command instanceof GetQueryExecutionCommand)) throw new Error("not of an UNLOAD");
+        if (own.state === "RUNNING" && !own.begun && !standIn.holds(own.sql)) {
+          own.begun = true;
+          unload(own.sql).then(
+            () => {
+              own.state = "SUCCEEDED";
+            },
+            (error: Error) => {
+              own.state = "FAILED";
+              own.reason = error.message;
+            },
+          );
+        }
         return {
           QueryExecution: {
             Status: { State: own.state, StateChangeReason: own.reason },

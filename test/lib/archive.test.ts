@@ -41,8 +41,12 @@ describe("retention", () => {
       ["compacted/", 400],
       ["inference-log/", 400],
       ["historical/", 8],
+      ["athena", 2],
     ]);
-    expect(rules("prod")).toEqual([["historical/", 8]]);
+    expect(rules("prod")).toEqual([
+      ["historical/", 8],
+      ["athena", 2],
+    ]);
   });
 
   test("is known to what builds from it, so that no lifetime is built from a part", () => {
@@ -60,9 +64,9 @@ describe("retention", () => {
 describe("tables", () => {
   const tables = app.resources("AWS::Glue::Table").map(([, { Properties }]) => Properties["TableInput"]);
 
-  test("there are two for each stream, in one database of the deployment", () => {
+  test("there are two for each stream and one of jobs' ids, in one database of the deployment", () => {
     expect(tables.map(({ Name }) => Name).sort()).toEqual(
-      fixturePlan.streams.flatMap(({ name }) => [`compacted_${name}`, `raw_${name}`]).sort(),
+      ["job_keys", ...fixturePlan.streams.flatMap(({ name }) => [`compacted_${name}`, `raw_${name}`])].sort(),
     );
     expect(app.resources("AWS::Glue::Database").map(([, { Properties }]) => Properties["DatabaseInput"].Name)).toEqual([
       "freshet_prod_archive",
@@ -105,6 +109,64 @@ describe("tables", () => {
   test("are AWS's alone: the laptop's DuckDB needs no catalogue", () => {
     expect(synthesizeLocal().resources(/^AWS::Glue::/)).toEqual([]);
   });
+});
+
+describe("queries of jobs", () => {
+  const group = app.named("AWS::Athena::WorkGroup", "Name", "freshet-prod-archive").Properties[
+    "WorkGroupConfiguration"
+  ];
+
+  test("are bounded in what they scan, encrypted with the archive's key, and cannot choose otherwise", () => {
+    expect(group).toMatchObject({
+      EnforceWorkGroupConfiguration: true,
+      BytesScannedCutoffPerQuery: 2_000_000_000_000,
+      ResultConfiguration: { EncryptionConfiguration: { EncryptionOption: "SSE_KMS" } },
+    });
+    expect(JSON.stringify(group.ResultConfiguration)).toContain("/athena/results/");
+  });
+
+  test("name their tenant, job and kind of ids", () => {
+    const keys = app
+      .resources("AWS::Glue::Table")
+      .map(([, { Properties }]) => Properties["TableInput"])
+      .find(({ Name }) => Name === "job_keys");
+    expect(keys.Parameters).toMatchObject({
+      "projection.tenant.type": "injected",
+      "projection.job.type": "injected",
+      "projection.kind.type": "injected",
+    });
+    expect(JSON.stringify(keys.Parameters["storage.location.template"])).toContain(
+      `/athena-keys/tenant=\${tenant}/job=\${job}/kind=\${kind}/`,
+    );
+  });
+
+  test.each(["historical", "training-set"])(
+    "%s: runs them in that group, over that catalogue, and writes to their folders",
+    (name) => {
+      const variables = app.named("AWS::Lambda::Function", "FunctionName", `freshet-prod-${name}`).Properties[
+        "Environment"
+      ].Variables;
+      expect(variables).toMatchObject({
+        FRESHET_ATHENA_DATABASE: "freshet_prod_archive",
+        FRESHET_ATHENA_WORK_GROUP: "freshet-prod-archive",
+        FRESHET_ARCHIVE_ENGINE: "auto",
+      });
+      const statements = app
+        .resources("AWS::IAM::Policy")
+        .filter(([id]) => id.includes(name === "historical" ? "offline/Historical" : "training/Build"))
+        .flatMap(([, { Properties }]) => Properties["PolicyDocument"].Statement);
+      const of = (action: string) =>
+        JSON.stringify(
+          statements.filter(({ Action }: any) => [Action].flat().includes(action)).map((each: any) => each.Resource),
+        );
+      expect(of("athena:StartQueryExecution")).toContain(":workgroup/freshet-prod-archive");
+      expect(of("athena:StartQueryExecution")).not.toContain("*");
+      expect(of("glue:GetTable")).toContain(":table/freshet_prod_archive/compacted_transactions");
+      expect(of("glue:GetTable")).not.toContain("*");
+      for (const folder of ["athena", "athena-keys"]) expect(of("s3:DeleteObject")).toContain(`/${folder}/*`);
+      expect(of("s3:DeleteObject")).not.toMatch(/raw|compacted|historical|values/);
+    },
+  );
 });
 
 describe("compaction", () => {

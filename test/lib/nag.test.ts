@@ -67,6 +67,11 @@ const accepted: readonly Accepted[] = [
     reason: "a job and its log are named after the execution that asks for it",
   },
   {
+    rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(athena|athena-keys)\/\*\]$/,
+    at: /(Historical|training\/Build)\/Role\/DefaultPolicy/,
+    reason: "what a job has done so far is under its own fresh id, as is what Athena writes for it",
+  },
+  {
     rule: /^AwsSolutions-IAM5\[Resource::.*Bucket.*\/(raw|compacted|compaction|values|inference-log|historical)\/\*\]$/,
     at: /Historical\/Role\/DefaultPolicy/,
     reason: "a job reads the archive of its tenant, which the request names, and writes under its own fresh id",

@@ -46,7 +46,16 @@ describe("the training machine", () => {
   test("builds a set when none is given", () => {
     expect(States["Given"].Choices).toEqual([{ Variable: "$.training_set", IsPresent: true, Next: "Prepare" }]);
     expect(States["Given"].Default).toBe("Build");
-    expect(States["Build"].Next).toBe("Prepare");
+    expect(States["Build"].Next).toBe("Built");
+    // The next call goes on with a set that takes longer than one.
+    expect(States["Built"]).toMatchObject({
+      Choices: [{ Variable: "$.training_set", IsPresent: true, Next: "Prepare" }],
+      Default: "Build",
+    });
+    expect(States["Build"].Retry[0].ErrorEquals).toEqual(
+      expect.arrayContaining(["Sandbox.Timedout", "Runtime.ExitError"]),
+    );
+    expect(States["Prepare"].Retry[0].ErrorEquals).not.toContain("Sandbox.Timedout");
   });
 
   test("ends with the gate's reason when the model is no better", () => {
@@ -215,9 +224,11 @@ describe("its roles", () => {
 
   test("no step may change the archive or the online store", () => {
     const actions = actionsIn(/training\//);
-    expect(actions.filter((action: string) => /^(elasticache|kinesis|dynamodb:Delete|s3:Delete)/.test(action))).toEqual(
-      [],
-    );
+    expect(actions.filter((action: string) => /^(elasticache|kinesis|dynamodb:Delete)/.test(action))).toEqual([]);
+    // A build removes what was on the way to its set.
+    const removed = statements(aws, /training\//).filter(({ Action }) => [Action].flat().includes("s3:DeleteObject"));
+    const folders = JSON.stringify(removed.map(({ Resource }) => Resource)).match(/\/[a-z-]+\/\*/g);
+    expect(folders?.sort()).toEqual(["/athena-keys/*", "/athena/*"]);
   });
 });
 

@@ -208,8 +208,9 @@ it("a job whose range is more than its machine takes says so, before it reads", 
   await jobs.create(queued("large", "function"));
   const { s3 } = testClients(emulator.url);
   const options = { plan, services: definitions.services, jobs, s3, bucket: BUCKET, memoryMb: 512, clock: Date.now };
+  const engine = { use: "auto", athena: null } as const;
   await runHistorical(
-    { ...options, maxBytes: 10, onFault: (error) => expect.unreachable(String(error)) },
+    { ...options, engine, outOfTime: () => false, maxBytes: 10, onFault: (error) => expect.unreachable(String(error)) },
     queued("large", "function"),
   );
   expect(await jobs.get("team-a", "large")).toMatchObject({
@@ -228,7 +229,7 @@ describe("the function that the table wakes", () => {
     const woken = async (id: string, runner: "function" | "process") => {
       const image = { pk: { S: "job#team-a" }, sk: { S: id }, runner: { S: runner } };
       const record = { eventName: "INSERT" as const, dynamodb: { NewImage: image } };
-      await handler({ Records: [record] }, { memoryLimitInMB: "2048" });
+      await handler({ Records: [record] }, { memoryLimitInMB: "2048", getRemainingTimeInMillis: () => 900_000 });
       return (await jobs.get("team-a", id))!;
     };
     await jobs.create(queued("mine", "function"));
