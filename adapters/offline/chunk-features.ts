@@ -81,7 +81,9 @@ FROM spine WHERE ${key} IN (SELECT id FROM chunk_events)`);
   await session.run(
     `COPY (SELECT * FROM chunk_features ORDER BY "row") TO ${sqlText(out)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 50000)`,
   );
-  await session.run("DROP TABLE chunk_features; DROP VIEW chunk_slice; DROP TABLE chunk_spine; DROP VIEW chunk_events");
+  await session.run(
+    "DROP TABLE chunk_features; DROP VIEW IF EXISTS chunk_slice; DROP TABLE chunk_spine; DROP VIEW chunk_events",
+  );
   return Number(total);
 }
 

@@ -2,7 +2,7 @@
  * A training set of a range that is too large for one machine: Athena reads the archive, brings each entity's events together and writes them in
  * chunks of whole entities; this folds chunk after chunk with core, as smaller sets are folded, and makes the set part by part. What is held at
  * once is a chunk, or a part, whatever the range. Every step leaves its result in the job's folder of the bucket, so that another invocation goes on
- * where one ended or died.
+ * where one ended or died (docs/decisions/0056-large-ranges-on-athena.md).
  */
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,5 +1,5 @@
 /**
- * Training sets in a function: DuckDB within it for what one call gets through, Athena beyond (docs/decisions/0052-jobs-run-duckdb.md). A call that dies, or
+ * Training sets in a function: DuckDB within it for what one call gets through, Athena beyond (docs/decisions/0056-large-ranges-on-athena.md). A call that dies, or
  * whose time is up, is gone on with by another.
  */
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
