@@ -22,7 +22,9 @@ export class EndpointTopics extends Construct implements EventStreams {
     super(scope, id);
     this.deployment = props.deployment;
     this.bootstrapServers = props.bootstrapServers;
-    this.outputs = { BootstrapServers: props.bootstrapServers };
+    this.outputs = {
+      Broker: JSON.stringify({ kind: "kafka", bootstrapServers: props.bootstrapServers, auth: null }),
+    };
     // A stack has to hold something; this one says which broker the deployment was given.
     new StringParameter(this, "Endpoint", {
       parameterName: `/${physicalName(props.deployment, "bootstrap-servers")}`,

@@ -59,7 +59,10 @@ export class MskTopics extends Construct implements EventStreams {
       ],
       this.topicArns(),
     );
-    this.outputs = { BootstrapServers: this.bootstrapServers, KafkaCluster: this.cluster.arn };
+    this.outputs = {
+      Broker: Stack.of(this).toJsonString({ kind: "kafka", bootstrapServers: this.bootstrapServers, auth: "iam" }),
+      KafkaCluster: this.cluster.arn,
+    };
   }
 
   namesJson(scope: Construct): string {

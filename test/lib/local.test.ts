@@ -93,7 +93,8 @@ describe("the local target", () => {
     expect(mappings.filter((id) => !tables(id))).toEqual([]);
     const names = { transactions: "freshet-local-transactions", feature_events: "freshet-local-feature-events" };
     expect(JSON.parse(given.outputs("streams")["Streams"].Value)).toEqual(names);
-    expect(given.outputs("streams")["BootstrapServers"].Value).toBe("127.0.0.1:9092");
+    const broker = { kind: "kafka", bootstrapServers: "127.0.0.1:9092", auth: null };
+    expect(JSON.parse(given.outputs("streams")["Broker"].Value)).toEqual(broker);
     for (const name of ["ingest", "heartbeat", "aggregate", "replay"]) {
       const { Properties } = given.named("AWS::Lambda::Function", "FunctionName", `freshet-local-${name}`);
       const { FRESHET_STREAMS, ...variables } = Properties["Environment"].Variables;
