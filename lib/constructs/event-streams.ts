@@ -17,7 +17,7 @@ export interface EventStreams {
   grantPut(fn: NodeFunction): void;
   /** To list shards or partitions, and to send a heartbeat to each. */
   grantHeartbeat(fn: NodeFunction): void;
-  /** To know which stream a record is of that is delivered again, and to read what is still there. */
+  /** To know which stream a record is of that is delivered again. */
   grantReplay(fn: NodeFunction): void;
   /** Has batches of every stream handed to a function, and what it never takes to a failure destination. */
   deliver(scope: Construct, fn: NodeFunction, onFailure: IEventSourceDlq): void;

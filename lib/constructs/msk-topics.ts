@@ -80,9 +80,9 @@ export class MskTopics extends Construct implements EventStreams {
     fn.allow(["kafka-cluster:DescribeTopicDynamicConfiguration"], this.topicArns());
   }
 
+  /** An operator's command reads the topics, as it reads shards. */
   grantReplay(fn: NodeFunction): void {
-    this.connect(fn);
-    fn.allow(["kafka-cluster:ReadData"], this.topicArns());
+    fn.set("streams", this.namesJson(fn));
   }
 
   deliver(scope: Construct, fn: NodeFunction, onFailure: IEventSourceDlq): void {

@@ -3,12 +3,18 @@ import { expect, test } from "vitest";
 import { PUSHED_VALUES } from "../../core/retention.ts";
 import { SEAL_MARGIN_MS } from "../../functions/shared/control-loop.ts";
 import { metrics } from "../../functions/shared/observability.ts";
-import { fixturePlan, synthesizeAws } from "./synthesized.ts";
+import { mskBroker } from "../../lib/brokers/msk.ts";
+import { awsTarget } from "../../lib/targets/aws.ts";
+import { fixturePlan, synthesize, synthesizeAws } from "./synthesized.ts";
 
 const app = synthesizeAws("dev");
+/** Alarms of Kafka beside them. */
+const onKafka = synthesize(awsTarget({ broker: mskBroker("provisioned") }), "dev");
 const runbook = readFileSync(new URL("../../docs/runbook.md", import.meta.url), "utf8");
 const headings = [...runbook.matchAll(/^## (.+)$/gm)].map(([, heading]) => heading);
-const alarms = app.resources("AWS::CloudWatch::Alarm").map(([, { Properties }]) => Properties);
+const alarmsOf = (of: typeof app) => of.resources("AWS::CloudWatch::Alarm").map(([, { Properties }]) => Properties);
+const named = new Set(alarmsOf(app).map(({ AlarmName }) => AlarmName));
+const alarms = [...alarmsOf(app), ...alarmsOf(onKafka).filter(({ AlarmName }) => !named.has(AlarmName))];
 const headingOf = (description: string) => /docs\/runbook\.md#(\S+)/.exec(description)?.[1];
 
 test("every alarm has a heading in the runbook, and every heading an alarm", () => {
@@ -155,7 +161,7 @@ test("the dashboard shows every metric that functions write, and all alarms", ()
   ]) {
     expect(body).toContain(`Freshet\\\\\\",\\\\\\"${metric}`.replaceAll("\\\\\\", "\\"));
   }
-  expect(body.match(/Fn::GetAtt":\["Board/g)).toHaveLength(alarms.length);
+  expect(body.match(/Fn::GetAtt":\["Board/g)).toHaveLength(alarmsOf(app).length);
 });
 
 test("every error code that the runbook names is one that the code throws", () => {
