@@ -1,7 +1,6 @@
 /** The control loop on a real Valkey: seals, births, failovers and restores, minute by minute on a clock of our own. */
 import { Redis } from "iovalkey";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { hash64 } from "../../adapters/hash.ts";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../../adapters/valkey/connection.ts";
 import { ControlHashes } from "../../adapters/valkey/control.ts";
@@ -15,12 +14,13 @@ import {
 } from "../../adapters/valkey/layout.ts";
 import { RecordPacker } from "../../adapters/valkey/record.ts";
 import { type ShardInfo, Watermark, watermarkKey } from "../../adapters/valkey/watermark.ts";
-import { compile, EMPTY_LOCK, type Lock } from "../../core/compile.ts";
+import { EMPTY_LOCK, type Lock } from "../../core/compile.ts";
 import * as d from "../../core/definition.ts";
 import type { Plan } from "../../core/plan.ts";
 import { accept, beginRestore, type ControlPorts, controlStep } from "../../functions/shared/control-loop.ts";
 import { currentEpoch } from "../../functions/shared/current-store.ts";
-import { card, contracts, payments, shop } from "../support/fixture-plan.ts";
+import { first, HELD, planOf, refunds } from "../support/control-plans.ts";
+import { card, payments, shop } from "../support/fixture-plan.ts";
 import { MemoryControlTable } from "../support/memory-control-table.ts";
 import { startValkey, type TestValkey } from "../support/valkey.ts";
 
@@ -32,19 +32,6 @@ const NOW = Math.floor(Date.now() / MINUTE) * MINUTE + 17_000;
 const CREATED = NOW - 5 * MINUTE;
 const floor = (ms: number) => Math.floor(ms / MINUTE) * MINUTE;
 const open = (id: string, parents: string[] = []): ShardInfo => ({ id, parents, closed: false });
-
-const refunds: typeof payments = { ...payments, name: "refunds" };
-function planOf(
-  features: Record<string, d.AggregationDefinition>,
-  lock: Lock = EMPTY_LOCK,
-  more: Partial<d.Definitions> = {},
-) {
-  const view = d.featureView("v", { entity: card, source: payments, ttl: "3650d", owner: "o", features });
-  const { views = [], ...rest } = more;
-  const definitions = { entities: [card, shop], streams: [payments], services: [], ...rest, views: [view, ...views] };
-  return compile(definitions, contracts, lock, hash64);
-}
-const first = planOf({ n: d.count().over("1h"), last: d.last("country") });
 
 let valkey: TestValkey;
 let admin: Redis;
@@ -91,12 +78,8 @@ async function running(): Promise<void> {
 }
 const acknowledge = async (shard: string, arrivalMs: number, stream = "payments") => {
   const watermark = new Watermark(connection);
-  const stamp = await watermark.register(stream, {
-    shard,
-    firstSequence: "1",
-    firstArrivalMs: arrivalMs,
-    lastSequence: "1",
-  });
+  const span = { shard, firstSequence: "1", firstArrivalMs: arrivalMs, lastSequence: "1" };
+  const stamp = await watermark.register(stream, span);
   await watermark.clear(stream, shard, ["1"], arrivalMs, null, stamp);
 };
 const group = async (bucket: number, name = "card:payments") => {
@@ -111,12 +94,6 @@ const births = async (bucket: number) =>
       baseIndex,
     ]),
   );
-const HELD = {
-  began: "registrations are new: every shard must acknowledge a later arrival first",
-  silent: "a shard has not acknowledged anything since the registrations began",
-  unlisted: "no list of shards was given",
-};
-
 describe("the first run", () => {
   it("creates every bucket, loads the function, and opens the store", async () => {
     expect(await tick(NOW)).toMatchObject({ epoch: 1, state: "ok" });
