@@ -1,9 +1,10 @@
 /** What the mapping gave up comes back: the loop from its failure destination to the features, nothing lost and nothing counted twice. */
+import { randomUUID } from "node:crypto";
 import { ScanCommand } from "@aws-sdk/client-dynamodb";
 import { ListObjectsV2Command, PutObjectCommand } from "@aws-sdk/client-s3";
 import { Redis } from "iovalkey";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import type { EventFields } from "../../adapters/avro/event-codec.ts";
+import { EventCodec, type EventFields } from "../../adapters/avro/event-codec.ts";
 import type { OnlineReader } from "../../adapters/online-store.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import { watermarkKey } from "../../adapters/valkey/watermark.ts";
@@ -73,6 +74,36 @@ async function giveUp(card: string, events: number, ages: readonly number[] = [6
   return mapping.failures.length;
 }
 
+/** What Lambda leaves of a batch from MSK: where it lay in the topic, and the event of the invocation as text. */
+async function giveUpKafka(records: Readonly<Record<string, readonly { offset: number; timestamp: number }[]>>) {
+  const eventSourceArn = "arn:aws:kafka:us-east-1:000000000000:cluster/freshet-local-events/0a1b2c3d-1";
+  const bootstrapServers = "b-1.example:9098";
+  const times = (at: number) => new Date(at).toISOString();
+  const recordsInfo = Object.entries(records).map(([partition, its]) => [
+    partition,
+    {
+      ...{ firstRecordOffset: String(its[0].offset), lastRecordOffset: String(its.at(-1)!.offset) },
+      ...{ firstRecordTimestamp: times(its[0].timestamp), lastRecordTimestamp: times(its.at(-1)!.timestamp) },
+    },
+  ]);
+  const payload = JSON.stringify({ eventSource: "aws:kafka", eventSourceArn, bootstrapServers, records });
+  const body = {
+    requestContext: {
+      ...{ requestId: "r", functionArn: "arn:f", condition: "RetryAttemptsExhausted", approximateInvokeCount: 11 },
+    },
+    responseContext: { statusCode: 200, executedVersion: "$LATEST", functionError: "Unhandled" },
+    ...{ version: "1.0", timestamp: times(Date.now()) },
+    KafkaBatchInfo: {
+      ...{ batchSize: Object.values(records).flat().length, eventSourceArn, bootstrapServers },
+      ...{ payloadSize: payload.length, recordsInfo: Object.fromEntries(recordsInfo) },
+    },
+    payload,
+  };
+  const Key = `aws/lambda/5e1b0f3a/${randomUUID()}`;
+  const { s3 } = testClients(path.emulator.url);
+  await s3.send(new PutObjectCommand({ Bucket: BUCKETS.quarantine, Key, Body: JSON.stringify(body) }));
+}
+
 async function countOf(card: string): Promise<unknown> {
   const features = ["card_activity:tx_count_24h"];
   const [answer] = await reader.read([{ tenant: "default", entity: "card", id: card, features }], path.clock.now());
@@ -119,6 +150,33 @@ describe("batches that the mapping gave up", () => {
     for (const row of await path.archived()) expect(row.arrivalMs).toBe(arrivals.get(row.sequence));
     expect([await objects(), await outstanding()]).toEqual([[], []]);
     expect(await run()).toMatchObject({ batches: 0, waiting: 0 });
+  });
+
+  test("of Kafka come back with every partition that they hold, each under its number, and count once when they come again", async () => {
+    const topic = path.stream.name;
+    const codec = EventCodec.for(plan.streams.find(({ name }) => name === "transactions")!.contract);
+    const arrivalMs = Date.now();
+    const record = (partition: number, offset: number, value: Uint8Array | null) => ({
+      ...{ topic, partition, offset, timestamp: arrivalMs, timestampType: "LOG_APPEND_TIME", headers: [] },
+      ...{ key: "Yw==", value: value === null ? null : Buffer.from(value).toString("base64") },
+    });
+    const event = (id: string) => codec.encode(transaction(id, "kafka", arrivalMs - 60_000));
+    const records = {
+      [`${topic}-0`]: [record(0, 7, event("kafka-a")), record(0, 9, event("kafka-b"))],
+      // Nobody's event: it has no value.
+      [`${topic}-11`]: [record(11, 3, event("kafka-c")), record(11, 4, null)],
+    };
+    await giveUpKafka(records);
+    expect(await run()).toMatchObject({ batches: 1, applied: 3, duplicates: 0, quarantined: 1, waiting: 0, parked: 0 });
+    expect(await countOf("kafka")).toBe(3);
+    const rows = (await path.archived()).filter(({ eventId }) => eventId?.startsWith("kafka-"));
+    const places = rows.map(({ eventId, shard, sequence }) => `${eventId} ${shard}:${sequence}`);
+    expect(places.sort()).toEqual(["kafka-a 0:7", "kafka-b 0:9", "kafka-c 11:3"]);
+    for (const row of rows) expect(row.arrivalMs).toBe(arrivalMs);
+    await giveUpKafka(records);
+    expect(await run()).toMatchObject({ batches: 1, applied: 0, duplicates: 3, waiting: 0 });
+    expect(await countOf("kafka")).toBe(3);
+    expect([await objects(), await outstanding()]).toEqual([[], []]);
   });
 
   test("that had been applied are archived with the time at which they were, and not counted again", async () => {
