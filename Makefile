@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 FRESHET := node cli/freshet.ts
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down status health inspect logs demo deploy generate stream seed plan score serve test-api bench benchmark bench-feast test simulate test-api-contract test-feast test-python test-browser chaos check clean
+.PHONY: help install up down status health inspect logs demo deploy generate stream seed plan score serve test-api bench benchmark bench-feast test simulate test-api-contract test-feast test-python test-localstack test-localstack-docker localstack test-browser chaos check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,15 @@ bench-feast: install ## measure reads, pushes and memory beside Feast's own serv
 
 test: install ## every test
 	@node test/run.ts
+
+test-localstack: install ## the app on LocalStack, without Docker (installs it, once: 560 MB)
+	@node test/local/localstack/run.ts process
+
+test-localstack-docker: install ## the same on LocalStack in containers, where there is an engine
+	@node test/local/localstack/run.ts containers
+
+localstack: install ## LocalStack and Valkey by Docker compose, deployed to by cdklocal, and a smoke test
+	@node local/localstack/docker.ts
 
 simulate: install ## faults without end on the path of events, until a run fails: ARGS="--minutes 60"
 	@npm run --silent simulate -- $(ARGS)

@@ -4,7 +4,7 @@ import { defineConfig } from "vitest/config";
 // Projects by what they need. `unit` needs nothing and is the inner loop; `store` starts a real Valkey;
 // `system` deploys the app to a real emulator, so its files share one machine and run one at a time. No part of `make test`, but of targets
 // of their own: `kafka` starts a real Kafka, for which the machine must have Java, `registry` likewise a real schema registry, and
-// `browser` needs a browser.
+// `browser` needs a browser, `localstack` deploys to LocalStack.
 // Tests that load onnxruntime by themselves keep it from reporting, as adapters/model/open.ts does.
 const env = { ORT_DISABLE_TELEMETRY: "1" };
 
@@ -18,7 +18,9 @@ export default defineConfig({
           name: "unit",
           env,
           include: ["test/**/*.test.ts"],
-          exclude: ["store", "system", "kafka", "registry", "browser"].map((name) => `test/**/*.${name}.test.ts`),
+          exclude: ["store", "system", "kafka", "registry", "browser", "localstack"].map(
+            (name) => `test/**/*.${name}.test.ts`,
+          ),
           testTimeout: 60_000,
         },
       },
@@ -30,6 +32,17 @@ export default defineConfig({
           include: ["test/**/*.system.test.ts"],
           testTimeout: 300_000,
           hookTimeout: 600_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: "localstack",
+          globalSetup: ["test/local/localstack/setup.ts"],
+          // Its own suites, and the one of the laptop's emulator that says what every deployment must do.
+          include: ["test/**/*.localstack.test.ts", "test/system/flow.system.test.ts"],
+          testTimeout: 300_000,
+          hookTimeout: 900_000,
           fileParallelism: false,
         },
       },

@@ -6,6 +6,7 @@
  *   -c broker=kinesis|msk           what carries events (default kinesis)
  *   -c mskCluster=serverless|provisioned   target aws only: the kind of cluster, instead of the stage's
  *   -c bootstrapServers=            target local only, where broker msk needs it: a Kafka that is already there, host:port
+ *   -c emulator=ministack|localstack   target local only: what stands for AWS there (default ministack)
  *   -c valkeyHost= -c valkeyPort=   target local only: a Valkey that is already there, instead of the emulator's
  *   -c trainingImage=               target aws only: the training container in ECR, instead of the deployment's own repository
  *   -c sagemakerEndpoint=           target local only: a stand-in for SageMaker, with which the training machine is deployed
@@ -45,6 +46,7 @@ interface Given {
   readonly valkey?: { readonly host: string; readonly port: string };
   readonly trainingImage?: string;
   readonly sagemakerEndpoint?: string;
+  readonly emulator?: string;
 }
 
 function onAws(given: Given): Target {
@@ -77,8 +79,15 @@ const refused = (field: string, why: string, leaveOut: string): FreshetError =>
     repair: `${leaveOut}, or pass -c target=local`,
   });
 
-function onThisMachine({ broker, valkey, sagemakerEndpoint, bootstrapServers }: Given): Target {
+function onThisMachine(given: Given): Target {
+  const { broker, valkey, sagemakerEndpoint, bootstrapServers, emulator = "ministack" } = given;
   assertLoopbackEndpoints(process.env);
+  if (emulator !== "ministack" && emulator !== "localstack") {
+    throw new FreshetError("context_invalid", `no emulator ${emulator}; use ministack, localstack`, {
+      field: "emulator",
+      repair: "pass -c emulator=localstack, or leave it out",
+    });
+  }
   if (broker === "kinesis" && bootstrapServers !== undefined) {
     throw new FreshetError("context_invalid", "bootstrapServers are Kafka's, and the broker is Kinesis", {
       field: "bootstrapServers",
@@ -91,7 +100,7 @@ function onThisMachine({ broker, valkey, sagemakerEndpoint, bootstrapServers }: 
       repair: "pass -c bootstrapServers=127.0.0.1:9092, or leave broker out for Kinesis",
     });
   }
-  return localTarget({ valkey, sagemakerEndpoint, bootstrapServers });
+  return localTarget({ emulator, valkey, sagemakerEndpoint, bootstrapServers });
 }
 
 /** @throws FreshetError `schema_registry_invalid`, `context_invalid` */
@@ -157,6 +166,7 @@ export function synthesize(app: App, codeFor: (target: string) => FunctionCode):
       valkey: host === undefined ? undefined : { host, port: String(context("valkeyPort") ?? 6379) },
       trainingImage: context("trainingImage"),
       sagemakerEndpoint: context("sagemakerEndpoint"),
+      emulator: context("emulator"),
     }),
     plan,
     schemaRegistry: chosenRegistry(context("schemaRegistry"), context("schemaRegistrySecret")),

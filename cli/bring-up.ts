@@ -2,12 +2,19 @@ import { type Command, Option } from "commander";
 import { InterruptedError, interruptible } from "../local/interrupt.ts";
 import { down, up } from "../local/laptop.ts";
 import { withLock } from "../local/lock.ts";
-import type { LaptopBroker, LaptopPorts, LaptopState } from "../local/state.ts";
+import {
+  EMULATOR_NAMES,
+  type EmulatorName,
+  type LaptopBroker,
+  type LaptopPorts,
+  type LaptopState,
+} from "../local/state.ts";
 import { isUp } from "../local/status.ts";
 import { Steps } from "../local/steps.ts";
 import { port } from "./arguments.ts";
 
 export interface RuntimeOptions {
+  readonly emulator?: EmulatorName;
   readonly emulatorPort?: number;
   readonly valkeyPort?: number;
   readonly servePort?: number;
@@ -23,6 +30,11 @@ export function addRuntimeOptions(command: Command): Command {
         "kafka",
       ]),
     )
+    .addOption(
+      new Option("--emulator <name>", "what stands for AWS; stays what it was, and is ministack at first").choices(
+        EMULATOR_NAMES,
+      ),
+    )
     .addOption(new Option("--emulator-port <port>", "port of the AWS emulator").argParser(port))
     .addOption(new Option("--valkey-port <port>", "port of the online store").argParser(port))
     .addOption(new Option("--serve-port <port>", "port of the plain API server").argParser(port))
@@ -30,13 +42,16 @@ export function addRuntimeOptions(command: Command): Command {
 }
 
 /** What was asked for of the runtime, for `withRuntime`. */
-export function wantedRuntime({ broker, emulatorPort, valkeyPort, servePort, kafkaPort }: RuntimeOptions): Wanted {
-  return { broker, wanted: { emulator: emulatorPort, valkey: valkeyPort, serve: servePort, kafka: kafkaPort } };
+export function wantedRuntime(options: RuntimeOptions): Wanted {
+  const { broker, emulator, emulatorPort, valkeyPort, servePort, kafkaPort } = options;
+  const wanted = { emulator: emulatorPort, valkey: valkeyPort, serve: servePort, kafka: kafkaPort };
+  return { broker, emulator, wanted };
 }
 
 interface Wanted {
   readonly wanted?: Partial<LaptopPorts>;
   readonly broker?: LaptopBroker;
+  readonly emulator?: EmulatorName;
 }
 
 /**

@@ -8,13 +8,13 @@ import { formatTable } from "./table.ts";
 export function formatStatus(status: Record<string, any>, { store, late, unready }: StoreStatus): string {
   const { api, serve, emulator, valkey, kafka, mapping, streams } = status;
   const mark = (part: { running: boolean; pid: number | null }): string =>
-    part.running ? `running (pid ${part.pid})` : "not running";
+    part.running ? `running (${part.pid === null ? "not by this command" : `pid ${part.pid}`})` : "not running";
   const parts = formatTable([
     ["API (plain server)", serve.url ?? "-", mark(serve)],
     ["  documentation", serve.url === null ? "-" : `${serve.url}/docs`],
     ["API (API Gateway)", api.url ?? "-"],
     ["API key", api.key ?? "-"],
-    ["AWS emulator", emulator.url ?? "-", mark(emulator)],
+    [`AWS emulator (${emulator.name})`, emulator.url ?? "-", mark(emulator)],
     ["Valkey", valkey.url ?? "-", mark(valkey)],
     ...(kafka === undefined ? [] : [["Kafka", kafka.url ?? "-", mark(kafka)]]),
     ...(mapping === undefined ? [] : [["mapping of Kafka", mapping.url ?? "-", mark(mapping)]]),

@@ -28,6 +28,8 @@ export interface Target {
   readonly environment: Environment;
   readonly broker: Broker;
   onlineStore(scope: Construct, id: string, deployment: Deployment): OnlineStore;
+  /** Whether the platform's gateway asks a function who calls. Where it cannot, the router is the only wall. */
+  readonly asksAuthorizer: boolean;
   /** Whether the platform's gateway counts a request by the key that an authorizer names, rather than by one that callers send. */
   readonly countsByAuthorizer: boolean;
   /** Makes the archive's streams tables of the platform's query engine; null where it has none. */

@@ -1,6 +1,6 @@
 import type { Health } from "../functions/mapping/health.ts";
 import { stackNames } from "./deploy.ts";
-import { pingEmulator } from "./emulator.ts";
+import { emulatorOf } from "./emulator-kinds.ts";
 import { pingKafka } from "./kafka/topics.ts";
 import { pingHttp, serveUrl } from "./parts.ts";
 import type { Deployment, LaptopPorts } from "./state.ts";
@@ -15,7 +15,7 @@ export interface Check {
 }
 
 /** Asks every part whether it works, all at once. */
-export function checkParts(ports: LaptopPorts, deployment: Deployment): Promise<Check[]> {
+export function checkParts(home: string, ports: LaptopPorts, deployment: Deployment): Promise<Check[]> {
   const stacks = async (): Promise<string> => {
     const present = await stackNames(ports.emulator);
     const missing = deployment.stacks.filter((stack) => !present.includes(stack));
@@ -24,7 +24,7 @@ export function checkParts(ports: LaptopPorts, deployment: Deployment): Promise<
   const yes = async (answer: Promise<boolean>, cause: string): Promise<string> => ((await answer) ? "" : cause);
   return Promise.all([
     check("Valkey", () => yes(pingValkey(ports.valkey), "does not answer PING; run make logs, or make up again")),
-    check("AWS emulator", () => yes(pingEmulator(ports.emulator), "is not ready")),
+    check("AWS emulator", () => yes(emulatorOf(home).ping(ports.emulator), "is not ready")),
     ...(ports.kafka === undefined
       ? []
       : [

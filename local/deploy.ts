@@ -7,6 +7,7 @@ import { FreshetError } from "../core/errors.ts";
 import { ENVIRONMENT } from "../functions/shared/environment.ts";
 import { LOCAL_ACCOUNT, LOCAL_REGION, localCdkEnvironment } from "../lib/local-guard.ts";
 import { emulatorUrl, toolPath } from "./emulator.ts";
+import { emulatorOf } from "./emulator-kinds.ts";
 import { homeFolder, ROOT } from "./home.ts";
 import { bootstrapOf } from "./kafka/broker.ts";
 import { stopProcess } from "./processes.ts";
@@ -62,7 +63,7 @@ function runCdk(
       name,
       command: join(ROOT, "node_modules", ".bin", "node"),
       args: [
-        join(ROOT, "node_modules", "aws-cdk", "bin", "cdk"),
+        join(ROOT, "node_modules", emulatorOf(home).deployer),
         ...args,
         "--no-notices",
         "--no-version-reporting",
@@ -97,11 +98,17 @@ export function bootstrap(home: string, ports: LaptopPorts, signal?: AbortSignal
   return runCdk(home, ports, "cdk-bootstrap", args, homeFolder(home, "cdk"), signal);
 }
 
-export function deploy(home: string, ports: LaptopPorts, signal?: AbortSignal): Promise<void> {
-  const broker =
-    ports.kafka === undefined ? [] : ["-c", "broker=msk", "-c", `bootstrapServers=${bootstrapOf(ports.kafka)}`];
-  const context = ["-c", "target=local", "-c", "stage=local", ...broker, "--output", join(home, "cdk.out")];
-  const args = ["deploy", "--all", "--require-approval", "never", "--concurrency", "4", ...context];
+/** @param more CDK context beside that of every deployment of the home, as `sagemakerEndpoint=…` */
+export function deploy(
+  home: string,
+  ports: LaptopPorts,
+  options: { more?: readonly string[]; signal?: AbortSignal } = {},
+): Promise<void> {
+  const { more = [], signal } = options;
+  const broker = ports.kafka === undefined ? [] : ["broker=msk", `bootstrapServers=${bootstrapOf(ports.kafka)}`];
+  const context = ["target=local", "stage=local", ...broker, ...emulatorOf(home).context(ports), ...more];
+  const args = ["deploy", "--all", "--require-approval", "never", "--concurrency", "4"];
+  args.push(...context.flatMap((each) => ["-c", each]), "--output", join(home, "cdk.out"));
   return runCdk(home, ports, "cdk-deploy", args, ROOT, signal);
 }
 

@@ -7,8 +7,10 @@ import { checkDefinitions } from "./definitions.ts";
 import { bootstrap, deploy, describeDeployment, endLeftTools, sourceHash, stackNames } from "./deploy.ts";
 import { ensureDevelopmentKey } from "./development-key.ts";
 import { emulatorUrl } from "./emulator.ts";
+import { chooseEmulator, type EmulatorWish } from "./emulator-choice.ts";
+import { emulatorOf } from "./emulator-kinds.ts";
 import { ensureTopics } from "./kafka/topics.ts";
-import { GRACE_MS, PARTS, type PartName, startPart, stopPart } from "./parts.ts";
+import { isExternal, PARTS, type PartName, requireAnswer, startPart, stopPart } from "./parts.ts";
 import { choosePort } from "./ports.ts";
 import { isRunning, readRecord, recordedNames, type StopResult, stopProcess } from "./processes.ts";
 import {
@@ -22,15 +24,15 @@ import {
 import { askReady, storeIsOk } from "./status.ts";
 import type { Steps } from "./steps.ts";
 
-export interface UpOptions {
-  readonly steps: Steps;
-  readonly signal: AbortSignal;
+export interface UpOptions extends EmulatorWish {
   /** Ports that the user asked for. */
   readonly wanted?: Partial<LaptopPorts>;
   /** @default the one that the home has had, else Kinesis */
   readonly broker?: LaptopBroker;
   /** Deploys even when the sources are what was deployed last. */
   readonly redeploy?: boolean;
+  /** CDK context beside that of every deployment, as `sagemakerEndpoint=…`. */
+  readonly context?: readonly string[];
 }
 
 /** What one `up` has done so far, for the case that it fails. */
@@ -58,6 +60,7 @@ export async function up(home: string, options: UpOptions): Promise<LaptopState>
 async function bringUp(home: string, options: UpOptions, undertaking: Undertaking): Promise<LaptopState> {
   const { steps, signal } = options;
   const { started } = undertaking;
+  await chooseEmulator(home, options);
   const before = readState(home);
   if (options.redeploy || before.deployment?.sourceHash !== sourceHash()) {
     await steps.step("definitions", checkDefinitions);
@@ -69,6 +72,7 @@ async function bringUp(home: string, options: UpOptions, undertaking: Undertakin
   const start = (name: PartName, deployment?: Deployment): Promise<void> =>
     steps.step(name, async (note) => {
       if (isRunning(readRecord(home, name))) return note("already running");
+      if (isExternal(home, name)) return requireAnswer(home, name, ports);
       started.push(name);
       await startPart(home, name, ports, { deployment, signal });
     });
@@ -150,7 +154,13 @@ async function choosePorts(
 ): Promise<LaptopPorts> {
   const taken = new Set<number>();
   const chosen: Record<string, number> = {};
+  const { external = {} } = emulatorOf(home);
   for (const service of SERVICES[broker]) {
+    const given = (external as Partial<LaptopPorts>)[service];
+    if (given !== undefined) {
+      chosen[service] = wanted[service] ?? given;
+      continue;
+    }
     const recorded = state.ports[service];
     const runs = isRunning(readRecord(home, service === "kafkaController" ? "kafka" : service));
     // The deployed functions hold the addresses of Valkey and Kafka.
@@ -198,7 +208,7 @@ async function ensureDeployed(
     await steps.step("bootstrap", () => bootstrap(home, ports, signal));
   }
   return steps.step("deploy", async () => {
-    await deploy(home, ports, signal);
+    await deploy(home, ports, { more: options.context, signal });
     // It would go on with the code and the names of the last deployment.
     for (const name of ["serve", "mapping"] as const) await stopPart(home, name);
     const deployment = { ...(await describeDeployment(ports.emulator)), sourceHash: hash };
@@ -224,7 +234,7 @@ export async function down(home: string, steps: Steps): Promise<ReadonlyMap<stri
   const missedNothing = storeIsOk(await askReady(home));
   for (const name of names) {
     await steps.step(`stop ${name}`, async (note) => {
-      const result = await stopProcess(home, name, GRACE_MS[name as PartName] ?? 5_000);
+      const result = await (parts.includes(name) ? stopPart(home, name as PartName) : stopProcess(home, name, 5_000));
       results.set(name, result);
       if (result !== "clean") note(result === "killed" ? "did not end by itself: killed" : "was not running");
     });

@@ -1,7 +1,8 @@
 /** The processes of the laptop runtime: how each is started, and when it is ready. */
 import { join } from "node:path";
 import { FreshetError } from "../core/errors.ts";
-import { emulatorClientEnvironment, emulatorProcess, pingEmulator, toolPath } from "./emulator.ts";
+import { emulatorClientEnvironment, toolPath } from "./emulator.ts";
+import { emulatorOf } from "./emulator-kinds.ts";
 import { homeFolder, ROOT } from "./home.ts";
 import { type KafkaPorts, kafkaProcess } from "./kafka/broker.ts";
 import { pingKafka } from "./kafka/topics.ts";
@@ -59,9 +60,24 @@ export async function startPart(
   await waitUntilReady(home, record, () => probe(record.pid), { timeoutMs: START_TIMEOUT_MS, signal: options.signal });
 }
 
+/** Whether a part is started and ended by somebody else. */
+export const isExternal = (home: string, name: PartName): boolean =>
+  (name === "valkey" || name === "emulator") && emulatorOf(home).external !== undefined;
+
+/** @throws FreshetError `not_ready` when a part that somebody else was to start does not answer */
+export async function requireAnswer(home: string, name: PartName, ports: LaptopPorts): Promise<void> {
+  const ping = name === "valkey" ? pingValkey(ports.valkey) : emulatorOf(home).ping(ports.emulator);
+  if (await ping.catch(() => false)) return;
+  throw new FreshetError("not_ready", `${name} does not answer on port ${ports[name as "valkey" | "emulator"]}`, {
+    repair: "run `docker compose -f docker-compose.localstack.yml up --wait`",
+  });
+}
+
 /** Ends one part as `down` does. */
-export function stopPart(home: string, name: PartName): Promise<StopResult> {
-  return stopProcess(home, name, GRACE_MS[name]);
+export async function stopPart(home: string, name: PartName): Promise<StopResult> {
+  const result = await stopProcess(home, name, GRACE_MS[name]);
+  if (name === "emulator") emulatorOf(home).endLeft?.(home);
+  return result;
 }
 
 async function part(
@@ -75,8 +91,10 @@ async function part(
       const spec = valkeyProcess({ port: ports.valkey, dir: join(home, "valkey") });
       return { spec, probe: (pid) => pingValkey(ports.valkey, pid) };
     }
-    case "emulator":
-      return { spec: emulatorProcess(home, ports), probe: () => pingEmulator(ports.emulator) };
+    case "emulator": {
+      const emulator = emulatorOf(home);
+      return { spec: emulator.process(home, ports), probe: () => emulator.ping(ports.emulator) };
+    }
     case "kafka": {
       const spec = await kafkaProcess(home, ports as KafkaPorts, signal);
       return { spec, probe: () => pingKafka(ports.kafka!) };

@@ -42,6 +42,25 @@ export function startToken(pid: number): string | null {
   return line === "" || line.startsWith("Z") ? null : line.replace(/^\S+\s+/, "");
 }
 
+/** Pids of the living processes whose command line holds the text. */
+export function processesNaming(text: string): number[] {
+  if (!HAS_PROC) {
+    const lines = ps("-A", "-o", "pid=,command=").split("\n");
+    return lines.filter((line) => line.includes(text)).map((line) => Number.parseInt(line, 10));
+  }
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .filter((name) => {
+      try {
+        // A zombie has no command line any more.
+        return readFileSync(`/proc/${name}/cmdline`, "utf8").includes(text);
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
+}
+
 /** Pids of the living members of a process group. */
 export function groupMembers(group: number): number[] {
   if (HAS_PROC) {

@@ -3,6 +3,9 @@ import { join } from "node:path";
 import { FreshetError } from "../core/errors.ts";
 import { homeFolder } from "./home.ts";
 
+export const EMULATOR_NAMES = ["ministack", "localstack", "localstack-docker"] as const;
+export type EmulatorName = (typeof EMULATOR_NAMES)[number];
+
 /** `.freshet/state.json`: what one laptop runtime has chosen and made. It outlives `down` and ends with `clean`. */
 export interface LaptopState {
   readonly version: 1;
@@ -13,6 +16,8 @@ export interface LaptopState {
   readonly cleanShutdown: boolean;
   /** The online store missed nothing when it was last ended, ended with its file whole, and has not been opened since. */
   readonly storeWhole: boolean;
+  /** @default ministack */
+  readonly emulator?: EmulatorName;
   readonly deployment?: Deployment;
   /** The development key of tenant `default`. Loopback only, so it may lie in a file of the user's. */
   readonly apiKey?: string;

@@ -1,17 +1,21 @@
 /** What runs, and what the API says of the store. */
 import type { ViewReadiness } from "../functions/shared/build-readiness.ts";
 import { emulatorUrl } from "./emulator.ts";
+import { emulatorOf } from "./emulator-kinds.ts";
 import { bootstrapOf } from "./kafka/broker.ts";
 import { type LateBacklog, readLateBacklog } from "./late.ts";
-import { type PartName, partsOf, serveUrl, valkeyUrl } from "./parts.ts";
+import { isExternal, type PartName, partsOf, serveUrl, valkeyUrl } from "./parts.ts";
 import { isRunning, readRecord } from "./processes.ts";
 import { unreadyViews } from "./readiness.ts";
 import { readState } from "./state.ts";
 
 /** Parts that do not run. */
 export function missingParts(home: string): PartName[] {
-  return partsOf(readState(home)).filter((name) => !isRunning(readRecord(home, name)));
+  return partsOf(readState(home)).filter((name) => !runs(home, name));
 }
+
+/** Of a part that somebody else starts nothing is known until it is asked. */
+const runs = (home: string, name: PartName): boolean => isExternal(home, name) || isRunning(readRecord(home, name));
 
 export function isUp(home: string): boolean {
   return missingParts(home).length === 0;
@@ -25,15 +29,14 @@ export function describe(home: string): Record<string, unknown> {
     port === undefined ? null : of(port);
   const shown = (name: PartName, at: string | null): Record<string, unknown> => {
     const record = readRecord(home, name);
-    const running = isRunning(record);
-    return { url: at, running, pid: running ? record?.pid : null };
+    return { url: at, running: runs(home, name), pid: isRunning(record) ? record?.pid : null };
   };
   return {
     running: isUp(home),
     home,
     api: { url: deployment?.apiUrl ?? null, key: state.apiKey ?? null },
     serve: shown("serve", url(ports.serve, serveUrl)),
-    emulator: shown("emulator", url(ports.emulator, emulatorUrl)),
+    emulator: { name: emulatorOf(home).name, ...shown("emulator", url(ports.emulator, emulatorUrl)) },
     valkey: shown("valkey", url(ports.valkey, valkeyUrl)),
     broker: state.broker ?? "kinesis",
     ...(state.broker === "kafka"
@@ -59,12 +62,12 @@ export interface StoreStatus {
 
 export async function describeStore(home: string): Promise<StoreStatus> {
   const { ports, deployment } = readState(home);
-  const emulatorRuns = ports.emulator !== undefined && isRunning(readRecord(home, "emulator"));
+  const emulatorRuns = ports.emulator !== undefined && runs(home, "emulator");
   const late =
     emulatorRuns && deployment !== undefined
       ? await readLateBacklog(ports.emulator, deployment).catch(() => null)
       : null;
-  const valkeyRuns = ports.valkey !== undefined && isRunning(readRecord(home, "valkey"));
+  const valkeyRuns = ports.valkey !== undefined && runs(home, "valkey");
   const unready = valkeyRuns ? await unreadyViews(ports.valkey!).catch(() => null) : null;
   return { store: await askStore(home), late, unready };
 }

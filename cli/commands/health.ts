@@ -12,8 +12,9 @@ export function register(program: Command): void {
     .option("--json", "print the checks as JSON")
     .addHelpText("after", "\nExamples:\n  freshet health\n  freshet health --json")
     .action(async (options: { json?: boolean }) => {
-      const { ports, deployment } = requireRunning(freshetHome());
-      const checks = await checkParts(ports, deployment);
+      const home = freshetHome();
+      const { ports, deployment } = requireRunning(home);
+      const checks = await checkParts(home, ports, deployment);
       process.stdout.write(
         options.json
           ? `${JSON.stringify(checks, null, 2)}\n`

@@ -10,7 +10,10 @@ export function register(program: Command): void {
     .description("Start the online store and the emulator, deploy the app to it, start the API. What runs stays.")
     .option("--json", "print the status as JSON when done");
   addRuntimeOptions(command)
-    .addHelpText("after", "\nExamples:\n  freshet up\n  freshet up --json\n  freshet up --serve-port 8080")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  freshet up\n  freshet up --json\n  freshet up --serve-port 8080\n  freshet up --emulator localstack",
+    )
     .action(async (options: RuntimeOptions & { json?: boolean }) => {
       const home = freshetHome();
       await withRuntime(home, wantedRuntime(options), async () => {});

@@ -93,15 +93,17 @@ export class HttpApi extends Construct {
     const toApi = new LambdaIntegration(props.api.lambda, { allowTestInvoke: false });
     const toIngest = new LambdaIntegration(props.ingest.lambda, { allowTestInvoke: false });
     const isCounted = deployment.target.countsByAuthorizer;
-    const keyed = {
-      apiKeyRequired: isCounted,
-      authorizationType: AuthorizationType.CUSTOM,
-      authorizer: new RequestAuthorizer(this, "Keys", {
-        handler: props.authorizer.lambda,
-        identitySources: [IdentitySource.header("x-api-key")],
-        resultsCacheTtl: DECISION_KEPT,
-      }),
-    };
+    const keyed = deployment.target.asksAuthorizer
+      ? {
+          apiKeyRequired: isCounted,
+          authorizationType: AuthorizationType.CUSTOM,
+          authorizer: new RequestAuthorizer(this, "Keys", {
+            handler: props.authorizer.lambda,
+            identitySources: [IdentitySource.header("x-api-key")],
+            resultsCacheTtl: DECISION_KEPT,
+          }),
+        }
+      : {};
     // Open pages, and addresses whose clients know bearer tokens alone: there the router is the only wall.
     root.addMethod("ANY", toApi);
     root.addResource("{proxy+}").addMethod("ANY", toApi);

@@ -21,6 +21,7 @@ export const awsTarget = ({ trainingImage, broker = kinesisBroker }: AwsTargetPr
   environment: {},
   broker,
   onlineStore: (scope, id, deployment) => new ClusterOnlineStore(scope, id, { deployment }),
+  asksAuthorizer: true,
   countsByAuthorizer: true,
   catalogueArchive: (scope, id, deployment, archive) => new ArchiveTables(scope, id, { deployment, archive }),
   catalogueModels: (scope, id, deployment) => {

@@ -8,6 +8,8 @@ import { LOCAL_ACCOUNT, LOCAL_REGION } from "../local-guard.ts";
 import type { Target } from "../target.ts";
 
 export interface LocalTargetProps {
+  /** What stands for AWS. @default ministack */
+  readonly emulator?: "ministack" | "localstack";
   /** A Valkey that is already there. @default the emulator's ElastiCache */
   readonly valkey?: { readonly host: string; readonly port: string };
   /** A control plane for training jobs; with it, the training state machine is deployed. @default `freshet train` trains */
@@ -17,7 +19,8 @@ export interface LocalTargetProps {
 }
 
 /** An emulator on this machine. Deployed to no other: see `local-guard.ts`. */
-export function localTarget({ valkey, sagemakerEndpoint, bootstrapServers }: LocalTargetProps = {}): Target {
+export function localTarget(props: LocalTargetProps = {}): Target {
+  const { emulator, valkey, sagemakerEndpoint, bootstrapServers } = props;
   return {
     name: "local",
     environment: { account: LOCAL_ACCOUNT, region: LOCAL_REGION },
@@ -26,6 +29,8 @@ export function localTarget({ valkey, sagemakerEndpoint, bootstrapServers }: Loc
       valkey === undefined
         ? new EmulatedOnlineStore(scope, id, { deployment })
         : new EndpointOnlineStore(scope, id, { deployment, ...valkey }),
+    // LocalStack's free edition takes no authorizer.
+    asksAuthorizer: emulator !== "localstack",
     // It looks for the key of a usage plan in x-api-key, where ours are.
     countsByAuthorizer: false,
     // DuckDB reads the objects as they are.

@@ -99,6 +99,7 @@ describe("the app", () => {
       { bootstrapServers: "127.0.0.1:9092" },
       "bootstrapServers are Kafka's, and the broker is Kinesis",
     ],
+    ["an emulator that nobody knows", { emulator: "moto" }, "no emulator moto; use ministack, localstack"],
   ])("refuses %s for this machine", (_, context, message) => {
     expect(() => here({ target: "local", ...context } as Record<string, string>, "http://127.0.0.1:4566")).toThrow(
       expect.objectContaining({ code: "context_invalid", message }),

@@ -103,6 +103,17 @@ describe("the local target", () => {
     }
   });
 
+  test("asks no authorizer where LocalStack stands for AWS, whose free edition takes none: the router is the wall", () => {
+    const on = synthesize(localTarget({ emulator: "localstack" }), "local");
+    expect(on.resources("AWS::ApiGateway::Authorizer")).toEqual([]);
+    const methods = on
+      .resources("AWS::ApiGateway::Method")
+      .map(([, { Properties }]) => Properties["AuthorizationType"]);
+    expect(new Set(methods)).toEqual(new Set(["NONE"]));
+    const others = [...new Set(on.resources(/./).map(([, { Type }]) => Type))].sort();
+    expect(others).toEqual(types.filter((type) => type !== "AWS::ApiGateway::Authorizer"));
+  });
+
   test("runs no function in a VPC", () => {
     const inside = local.resources("AWS::Lambda::Function").filter(([, { Properties }]) => Properties["VpcConfig"]);
     expect(inside).toEqual([]);

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestProject } from "vitest/node";
 import { endWithThisProcess } from "../../local/end-with-process.ts";
-import { down, up } from "../../local/laptop.ts";
+import { down, type UpOptions, up } from "../../local/laptop.ts";
 import { describe } from "../../local/status.ts";
 import { Steps } from "../../local/steps.ts";
 import type { DeployedStatus } from "./deployed.ts";
@@ -15,7 +15,11 @@ declare module "vitest" {
   }
 }
 
-export async function setup(project: TestProject): Promise<() => Promise<void>> {
+/** @returns what ends it again */
+export async function deployForTests(
+  project: TestProject,
+  options: Omit<UpOptions, "steps" | "signal"> = {},
+): Promise<() => Promise<void>> {
   const home = realpathSync(mkdtempSync(join(tmpdir(), "freshet-system-")));
   const steps = new Steps();
   const controller = new AbortController();
@@ -26,7 +30,7 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
     rmSync(home, { recursive: true, force: true });
   };
   try {
-    await up(home, { steps, signal: controller.signal });
+    await up(home, { ...options, steps, signal: controller.signal });
   } catch (error) {
     await teardown();
     throw error;
@@ -34,3 +38,5 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   project.provide("deployed", describe(home) as unknown as DeployedStatus);
   return teardown;
 }
+
+export const setup = (project: TestProject): Promise<() => Promise<void>> => deployForTests(project);
