@@ -51,15 +51,15 @@ async function lived() {
   const tenant = `g${tenants++}`;
   stream = await world.begin([tenant]);
   await stream.deploy(newer, NOW - 4 * DAY);
-  const before = payments(60, NOW - 4 * DAY + HOUR, SEAL + 2 * HOUR);
+  const before = payments(24, NOW - 4 * DAY + HOUR, SEAL + 2 * HOUR);
   await stream.stream(newer.plan, tenant, before);
   await stream.seal(newer.plan, SEAL);
   await stream.stream(newer.plan, tenant, payments(5, SEAL, SEAL + 2 * HOUR));
   const snapshot = await stream.hashes(tenant);
-  const since = payments(80, SEAL + 2 * HOUR, NOW - HOUR);
+  const since = payments(30, SEAL + 2 * HOUR, NOW - HOUR);
   await stream.stream(newer.plan, tenant, since);
   // Delivered again: a duplicate is a row of its own.
-  await stream.stream(newer.plan, tenant, since.slice(0, 20));
+  await stream.stream(newer.plan, tenant, since.slice(0, 8));
   await stream.seal(newer.plan, NOW - DAY);
   const [late, older] = [payments(6, SEAL + HOUR, NOW - DAY), payments(3, SEAL - HOUR, SEAL)];
   expect(await stream.stream(newer.plan, tenant, [...late, ...older])).toBe(0);
@@ -69,7 +69,10 @@ async function lived() {
 const differences = (tenant: string) => stream.differences(newer.plan, tenant, () => true);
 const gap = { stream: "payments", fromMs: SEAL, toMs: NOW };
 
-describe("a store that is restored from a snapshot older than what the broker holds", () => {
+/** A machine that is busy with other things takes long over the compaction of four days. */
+const PATIENCE_MS = 300_000;
+
+describe("a store that is restored from a snapshot older than what the broker holds", { timeout: PATIENCE_MS }, () => {
   it.each(["raw", "compacted"])("has every event once more, from the %s archive", async (kind) => {
     const { tenant, snapshot, late } = await lived();
     if (kind === "compacted") await stream.compacted(newer.plan, tenant);
@@ -78,7 +81,7 @@ describe("a store that is restored from a snapshot older than what the broker ho
       await stream.seal(newer.plan, SEAL);
       const report = await replayGap(gapPorts(tenant), gap, () => false);
       expect(report).toMatchObject({ nextMs: NOW });
-      expect(report.applied).toBeGreaterThanOrEqual(80 + late.length);
+      expect(report.applied).toBeGreaterThanOrEqual(30 + late.length);
       // As after a recovery that was killed before it opened the store.
       expect(await replayGap(gapPorts(tenant), gap, () => false)).toMatchObject({ applied: 0 });
     });
