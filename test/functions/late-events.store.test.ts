@@ -8,6 +8,7 @@ import { ControlHashes } from "../../adapters/valkey/control.ts";
 import { RecordPacker } from "../../adapters/valkey/record.ts";
 import { Watermark, watermarkKey } from "../../adapters/valkey/watermark.ts";
 import { EMPTY_LOCK } from "../../core/compile.ts";
+import { InfrastructureError } from "../../core/errors.ts";
 import { type AggregationPorts, aggregateBatch, type StreamRecord } from "../../functions/shared/aggregation.ts";
 import { type ControlPorts, controlStep } from "../../functions/shared/control-loop.ts";
 import { plan } from "../support/fixture-plan.ts";
@@ -103,6 +104,30 @@ const record = (sequence: number, eventMs: number, arrivalMs: number): StreamRec
 const deliver = (...records: StreamRecord[]) => aggregateBatch(ports(), "a", records);
 const fates = () => archived.map(({ eventId, fates: [{ fate }] }) => `${eventId} ${fate}`);
 const LATE = NOW - LAG_MS - 7 * MINUTE + 1_234;
+
+describe("a batch of which nobody knows yet what it is, while the schema registry is away", () => {
+  it("holds the seal while other batches of its shard go on", async () => {
+    const then = NOW - 30 * MINUTE;
+    const [unknown, known] = [record(1, then, then), record(2, NOW, NOW)];
+    let isAway = true;
+    const codec = {
+      learn: async (records: readonly Uint8Array[]) => {
+        const isUnknown = records.some((bytes) => unknown.bytes.equals(bytes));
+        if (isAway && isUnknown) throw new InfrastructureError("schema_registry_unavailable", "away");
+      },
+      decode: ports().codec.decode,
+    };
+    const delivered = (...records: StreamRecord[]) => aggregateBatch({ ...ports(), codec }, "a", records);
+    await expect(delivered(unknown)).rejects.toThrow("away");
+    await expect(delivered(unknown)).rejects.toThrow("away");
+    await delivered(known);
+    expect(await sealMs()).toBe(then - LAG_MS);
+    isAway = false;
+    await delivered(unknown);
+    expect(await sealMs()).toBe(NOW - LAG_MS);
+    expect(fates()).toEqual(["p2 applied", "p1 applied"]);
+  });
+});
 
 describe("an event above the seal that is later than the allowed lateness", () => {
   it("stays above it while the batch is being archived", async () => {

@@ -133,6 +133,18 @@ describe("the app", () => {
       "context_invalid",
       "bootstrapServers is for target local; on AWS the app makes its own cluster",
     ],
+    [
+      "a schema registry that is neither https nor Glue",
+      { schemaRegistry: "registry.example.com" },
+      "schema_registry_invalid",
+      "a schema registry is an http address, or glue:<name>",
+    ],
+    [
+      "credentials for Glue, which asks for none",
+      { schemaRegistry: "glue:freshet", schemaRegistrySecret: "arn:aws:secretsmanager:…" },
+      "context_invalid",
+      "schemaRegistrySecret is for a registry with an https address",
+    ],
     ["an unknown broker", { broker: "rabbit" }, "broker_unknown", "no broker rabbit; use kinesis, msk"],
     [
       "an unknown kind of cluster",
