@@ -32,6 +32,8 @@ export interface StandIn {
   readonly stopped: string[];
   /** Whether a statement is to wait, until this says otherwise or it is stopped. */
   holds: (sql: string) => boolean;
+  /** Whether a statement that waits is to fail. */
+  fails: (sql: string) => boolean;
   close(): void;
 }
 
@@ -86,6 +88,7 @@ export async function athenaStandIn(options: {
     started: [],
     stopped: [],
     holds: () => false,
+    fails: () => false,
     close: () => {
       session.close();
       rmSync(folder, { recursive: true });
@@ -118,6 +121,10 @@ export async function athenaStandIn(options: {
           return {};
         }
         if (!(command instanceof GetQueryExecutionCommand)) throw new Error("not of an UNLOAD");
+        if (own.state === "RUNNING" && !own.begun && standIn.fails(own.sql)) {
+          own.state = "FAILED";
+          own.reason = "as asked";
+        }
         if (own.state === "RUNNING" && !own.begun && !standIn.holds(own.sql)) {
           own.begun = true;
           unload(own.sql).then(
