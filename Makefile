@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 FRESHET := node cli/freshet.ts
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down status health inspect logs demo deploy generate stream seed plan score serve test-api bench benchmark bench-feast test simulate test-api-contract test-feast test-python test-registry test-localstack test-localstack-docker localstack test-browser chaos check clean
+.PHONY: help install up down status health inspect logs demo deploy generate stream seed plan score serve test-api bench benchmark bench-feast test simulate test-kafka test-api-contract test-feast test-python test-registry test-localstack test-localstack-docker localstack test-browser chaos check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ simulate: install ## faults without end on the path of events, until a run fails
 
 test-registry: install ## contracts and events through a real schema registry (fetches Apicurio, once; Java 17)
 	@node test/run-registry.ts
+
+test-kafka: install ## with Kafka as the broker, killed and restarted under load (needs Java 17, and Maven once)
+	@node test/kafka.ts
 
 test-feast: install ## Feast's own client against a Freshet of its own (installs Feast, once)
 	@node test/feast/run.ts

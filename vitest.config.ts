@@ -3,8 +3,9 @@ import { defineConfig } from "vitest/config";
 
 // Projects by what they need. `unit` needs nothing and is the inner loop; `store` starts a real Valkey;
 // `system` deploys the app to a real emulator, so its files share one machine and run one at a time. No part of `make test`, but of targets
-// of their own: `kafka` starts a real Kafka, for which the machine must have Java, `registry` likewise a real schema registry, and
-// `browser` needs a browser, `localstack` deploys to LocalStack.
+// of their own: `kafka` starts a real Kafka, for which the machine must have Java, `kafka-system` deploys the app with one and
+// `kinesis-system` holds Kinesis to the same contract; `registry` starts a real schema registry, `browser` needs a browser, and `localstack`
+// deploys to LocalStack.
 // Tests that load onnxruntime by themselves keep it from reporting, as adapters/model/open.ts does.
 const env = { ORT_DISABLE_TELEMETRY: "1" };
 
@@ -18,7 +19,7 @@ export default defineConfig({
           name: "unit",
           env,
           include: ["test/**/*.test.ts"],
-          exclude: ["store", "system", "kafka", "registry", "browser", "localstack"].map(
+          exclude: ["store", "system", "kafka", "kinesis", "registry", "browser", "localstack"].map(
             (name) => `test/**/*.${name}.test.ts`,
           ),
           testTimeout: 60_000,
@@ -50,9 +51,30 @@ export default defineConfig({
         test: {
           name: "kafka",
           globalSetup: ["test/support/kafka-setup.ts"],
-          include: ["test/**/*.kafka.test.ts", "test/**/*.registry.test.ts"],
+          include: ["test/**/*.kafka.test.ts"],
+          exclude: ["test/system/**"],
           testTimeout: 300_000,
           hookTimeout: 600_000,
+        },
+      },
+      {
+        test: {
+          name: "kafka-system",
+          globalSetup: ["test/support/deployed-kafka-setup.ts"],
+          include: ["test/system/*.kafka.test.ts"],
+          testTimeout: 300_000,
+          hookTimeout: 600_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: "kinesis-system",
+          globalSetup: ["test/support/deployed-setup.ts"],
+          include: ["test/system/*.kinesis.test.ts"],
+          testTimeout: 300_000,
+          hookTimeout: 600_000,
+          fileParallelism: false,
         },
       },
       {

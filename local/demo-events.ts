@@ -1,8 +1,8 @@
-import { createKinesisClient } from "../adapters/kinesis-client.ts";
-import { clientConfig } from "./deploy.ts";
+import { laptopBroker } from "./broker.ts";
 import type { Outgoing } from "./generator/disturb.ts";
 import { type GenerateSummary, generate } from "./generator/run.ts";
-import { brokerSink, type Sink } from "./generator/sinks.ts";
+import type { Sink } from "./generator/sinks.ts";
+import { sinkTo } from "./generator/topic-sink.ts";
 import type { Deployment } from "./state.ts";
 
 /** The customers of the demo, whose weeks before now are imported. */
@@ -66,43 +66,39 @@ export async function streamDemoEvents(
     if (event.fraud !== null && event.timeMs > nowMs + NEXT_FRAUDS_MS) return;
     if (samples.length < SAMPLES_KEPT) samples.push({ pattern: event.fraud, fields: event.fields });
   };
-  const client = createKinesisClient(clientConfig(emulatorPort));
+  const broker = laptopBroker(emulatorPort, deployment);
   // Another seed each time: the same ids at other times would be other events under known names.
   const crowdSeed = nowMs % 2 ** 32;
   const clean = { duplicates: 0, disorder: 0, late: 0, malformed: 0 };
   const unruly = { duplicates: 0.01, disorder: 0.02, late: 0.002, malformed: 0.0005 };
-  try {
-    const recent = { fromMs: Math.min(sealMs + SEAL_MARGIN_MS, nowMs), toMs: nowMs + NEXT_MS, live: false };
-    const newest = await generate(
-      { ...DEMO_WORLD, ...clean, ...recent, fraudRate: FRAUD_RATE },
-      heldBack(brokerSink(client, deployment.streams, true, DEMO_WORLD.seed), nowMs, keep),
-      () => {},
-      signal,
-    );
-    signal.throwIfAborted();
-    const now = { fromMs: Date.now(), toMs: Date.now() + LIVE_MS, live: true };
-    let userId: string | null = null;
-    const shown = new Map<string, string>();
-    const watch = ({ event, kind }: Outgoing): void => {
-      if (event.stream !== "clicks" || kind !== "event") return;
-      const { action, user_id, item_id, category } = event.fields;
-      if (action === "click") userId = String(user_id);
-      shown.set(String(item_id), String(category));
-    };
-    const crowd = await generate(
-      { ...CROWD, ...unruly, ...now, seed: crowdSeed, fraudRate: 0.01 },
-      watched(brokerSink(client, deployment.streams, true, crowdSeed), watch),
-      progress,
-      signal,
-    );
-    signal.throwIfAborted();
-    const acknowledged = newest.acknowledged + crowd.acknowledged;
-    const candidates = [...shown].map(([item_id, category]) => ({ item_id, category }));
-    const shopper = userId === null ? null : { userId, candidates };
-    return { sent: newest.sent + crowd.sent - held, acknowledged, frauds, honest, shopper };
-  } finally {
-    client.destroy();
-  }
+  const recent = { fromMs: Math.min(sealMs + SEAL_MARGIN_MS, nowMs), toMs: nowMs + NEXT_MS, live: false };
+  const newest = await generate(
+    { ...DEMO_WORLD, ...clean, ...recent, fraudRate: FRAUD_RATE },
+    heldBack(sinkTo(broker, deployment.streams, true, DEMO_WORLD.seed), nowMs, keep),
+    () => {},
+    signal,
+  );
+  signal.throwIfAborted();
+  const now = { fromMs: Date.now(), toMs: Date.now() + LIVE_MS, live: true };
+  let userId: string | null = null;
+  const shown = new Map<string, string>();
+  const watch = ({ event, kind }: Outgoing): void => {
+    if (event.stream !== "clicks" || kind !== "event") return;
+    const { action, user_id, item_id, category } = event.fields;
+    if (action === "click") userId = String(user_id);
+    shown.set(String(item_id), String(category));
+  };
+  const crowd = await generate(
+    { ...CROWD, ...unruly, ...now, seed: crowdSeed, fraudRate: 0.01 },
+    watched(sinkTo(broker, deployment.streams, true, crowdSeed), watch),
+    progress,
+    signal,
+  );
+  signal.throwIfAborted();
+  const acknowledged = newest.acknowledged + crowd.acknowledged;
+  const candidates = [...shown].map(([item_id, category]) => ({ item_id, category }));
+  const shopper = userId === null ? null : { userId, candidates };
+  return { sent: newest.sent + crowd.sent - held, acknowledged, frauds, honest, shopper };
 }
 
 function watched(sink: Sink, watch: (out: Outgoing) => void): Sink {

@@ -1,10 +1,10 @@
 import { type Command, Option } from "commander";
-import { createKinesisClient } from "../../adapters/kinesis-client.ts";
-import { clientConfig } from "../../local/deploy.ts";
+import { laptopBroker } from "../../local/broker.ts";
 import { type GenerateSummary, generate } from "../../local/generator/run.ts";
 import type { StreamName } from "../../local/generator/simulate.ts";
-import { brokerSink, fileSink, httpSink, type Sink } from "../../local/generator/sinks.ts";
+import { fileSink, httpSink, type Sink } from "../../local/generator/sinks.ts";
 import { checkTimes } from "../../local/generator/time-check.ts";
+import { sinkTo } from "../../local/generator/topic-sink.ts";
 import { freshetHome } from "../../local/home.ts";
 import { serveUrl } from "../../local/parts.ts";
 import { askReady } from "../../local/status.ts";
@@ -62,12 +62,12 @@ export function register(program: Command): void {
     )
     .option("--to <time>", "end of simulated time: a time, or an age as 1h", time)
     .addOption(
-      new Option("--sink <where>", "broker (Avro, KPL-packed), http (JSON) or file (NDJSON, needs --out)")
+      new Option("--sink <where>", "broker (Avro; to Kinesis KPL-packed), http (JSON) or file (NDJSON, needs --out)")
         .choices(SINKS)
         .default("broker"),
     )
     .option("--out <file>", "file to write; means --sink file")
-    .option("--single", "one event a broker record instead of packed ones")
+    .option("--single", "one event a record of Kinesis instead of packed ones, as it is with Kafka")
     .option("--duplicates <share>", "share of events sent twice", fraction, 0)
     .option("--late <share>", "share of events 20 to 60 minutes old", fraction, 0)
     .option("--disorder <share>", "share of events up to 8 minutes old", fraction, 0)
@@ -145,8 +145,7 @@ function makeSink(options: Options): Sink {
   if (options.out !== undefined) return fileSink(options.out);
   const { ports, deployment, apiKey } = requireRunning(freshetHome());
   if (options.sink === "http") return httpSink(serveUrl(ports.serve), apiKey);
-  const client = createKinesisClient(clientConfig(ports.emulator));
-  return brokerSink(client, deployment.streams, !options.single, options.seed);
+  return sinkTo(laptopBroker(ports.emulator, deployment), deployment.streams, !options.single, options.seed);
 }
 
 /** The seal that any of the streams has reached; where none is known, what a new stream begins with. */

@@ -88,19 +88,22 @@ export async function generate(
       yield event;
     }
   })();
-  for (const out of disturb(clocked, options.seed, options)) {
-    if (signal?.aborted || (options.count !== undefined && sent + batch.length >= options.count)) break;
-    // Simulated time costs nothing: only events of the clock's time go out in small batches.
-    if ((options.live && clockMs >= batchEndMs) || batch.length >= BATCH_EVENTS) {
-      await flush(shareOf(clockMs));
-      while (batchEndMs <= clockMs) batchEndMs += BATCH_MS;
-      if (options.live && clockMs > Date.now())
-        await sleep(clockMs - Date.now(), undefined, { signal }).catch(() => {});
+  try {
+    for (const out of disturb(clocked, options.seed, options)) {
+      if (signal?.aborted || (options.count !== undefined && sent + batch.length >= options.count)) break;
+      // Simulated time costs nothing: only events of the clock's time go out in small batches.
+      if ((options.live && clockMs >= batchEndMs) || batch.length >= BATCH_EVENTS) {
+        await flush(shareOf(clockMs));
+        while (batchEndMs <= clockMs) batchEndMs += BATCH_MS;
+        if (options.live && clockMs > Date.now())
+          await sleep(clockMs - Date.now(), undefined, { signal }).catch(() => {});
+      }
+      batch.push(out);
     }
-    batch.push(out);
+    await flush(1);
+  } finally {
+    await sink.close();
   }
-  await flush(1);
-  await sink.close();
   if (truth) await end(truth);
   return summary();
 }

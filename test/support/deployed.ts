@@ -12,7 +12,7 @@ import { initControl } from "../../local/control.ts";
 import { clientConfig } from "../../local/deploy.ts";
 import { type PartName, startPart, stopPart } from "../../local/parts.ts";
 import { readRecord } from "../../local/processes.ts";
-import { readState } from "../../local/state.ts";
+import { type LaptopPorts, readState } from "../../local/state.ts";
 
 /** As `freshet status --json`. */
 export interface DeployedStatus {
@@ -80,8 +80,9 @@ export async function runControl(options: { cleanShutdown?: boolean } = {}): Pro
   await initControl(ports().emulator, deployment, options.cleanShutdown ?? false);
 }
 
-function ports(): { valkey: number; emulator: number; serve: number } {
-  const { valkey, emulator, serve } = readState(deployed().home).ports;
+function ports(): LaptopPorts {
+  const chosen = readState(deployed().home).ports;
+  const { valkey, emulator, serve } = chosen;
   if (valkey === undefined || emulator === undefined || serve === undefined) throw new Error("no ports are chosen");
-  return { valkey, emulator, serve };
+  return { ...chosen, valkey, emulator, serve };
 }

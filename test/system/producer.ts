@@ -77,9 +77,10 @@ export class Load {
   readonly #broker = new RecordingBroker();
   readonly #done: Promise<unknown>;
 
-  constructor(tenant: string, { seed, packed }: { seed: number; packed: boolean }) {
+  /** @param sink of the broker. @default Kinesis' */
+  constructor(tenant: string, { seed, packed, sink: given }: { seed: number; packed: boolean; sink?: Sink }) {
     const nowMs = Date.now();
-    const sink = brokerSink(this.#broker.client, deployed().streams, packed, seed);
+    const sink = given ?? brokerSink(this.#broker.client, deployed().streams, packed, seed);
     this.#done = generate(
       {
         tenant,
