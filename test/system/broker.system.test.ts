@@ -1,4 +1,0 @@
-/** The contract of brokers on Kinesis. What is killed there, and how, is in faults.system.test.ts. */
-import { brokerContract } from "./broker-contract.ts";
-
-brokerContract("Kinesis", []);
