@@ -214,7 +214,7 @@ describe("records of the broker", () => {
     const records = [...delivered, missing].map(({ sequence, arrivalMs, data }) => ({
       ...{ sequence, arrivalMs, data: Buffer.from(data).toString("base64") },
     }));
-    const event = { kind: "records", streamArn: path.stream.arn, shard: shard.id, records };
+    const event = { kind: "records", stream: "transactions", shard: shard.id, records };
     const deliver = () => replay.invoke(event, context) as Promise<RecordsReport>;
     expect(await deliver()).toMatchObject({ events: 6, applied: 1, duplicates: 5, late: 0, quarantined: 0 });
     expect(await deliver()).toMatchObject({ events: 6, applied: 0, duplicates: 6 });
