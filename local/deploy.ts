@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { CloudFormationClient, DescribeStacksCommand } from "@aws-sdk/client-cloudformation";
 import { GetFunctionConfigurationCommand, LambdaClient } from "@aws-sdk/client-lambda";
 import { FreshetError } from "../core/errors.ts";
-import { ENVIRONMENT } from "../functions/shared/environment.ts";
+import { ENVIRONMENT, optionalEnvironment } from "../functions/shared/environment.ts";
 import { LOCAL_ACCOUNT, LOCAL_REGION, localCdkEnvironment } from "../lib/local-guard.ts";
 import { emulatorUrl, toolPath } from "./emulator.ts";
 import { emulatorOf } from "./emulator-kinds.ts";
@@ -106,7 +106,9 @@ export function deploy(
 ): Promise<void> {
   const { more = [], signal } = options;
   const broker = ports.kafka === undefined ? [] : ["broker=msk", `bootstrapServers=${bootstrapOf(ports.kafka)}`];
-  const context = ["target=local", "stage=local", ...broker, ...emulatorOf(home).context(ports), ...more];
+  const registry = optionalEnvironment("schemaRegistry");
+  const schemas = registry === undefined ? [] : [`schemaRegistry=${registry}`];
+  const context = ["target=local", "stage=local", ...broker, ...schemas, ...emulatorOf(home).context(ports), ...more];
   const args = ["deploy", "--all", "--require-approval", "never", "--concurrency", "4"];
   args.push(...context.flatMap((each) => ["-c", each]), "--output", join(home, "cdk.out"));
   return runCdk(home, ports, "cdk-deploy", args, ROOT, signal);

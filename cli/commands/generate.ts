@@ -1,5 +1,7 @@
 import { type Command, Option } from "commander";
+import { openRegistry } from "../../functions/shared/schema-registry.ts";
 import { laptopBroker } from "../../local/broker.ts";
+import { framedSink } from "../../local/generator/framed-sink.ts";
 import { type GenerateSummary, generate } from "../../local/generator/run.ts";
 import type { StreamName } from "../../local/generator/simulate.ts";
 import { fileSink, httpSink, type Sink } from "../../local/generator/sinks.ts";
@@ -31,6 +33,8 @@ interface Options {
   sink: (typeof SINKS)[number];
   out?: string;
   single?: boolean;
+  registry?: string;
+  glue?: string;
   duplicates: number;
   late: number;
   disorder: number;
@@ -68,6 +72,11 @@ export function register(program: Command): void {
     )
     .option("--out <file>", "file to write; means --sink file")
     .option("--single", "one event a record of Kinesis instead of packed ones, as it is with Kafka")
+    .option(
+      "--registry <address>",
+      "write the framing of this schema registry, with the ids that `schemas push` was given",
+    )
+    .option("--glue <name>", "the same for a registry of AWS Glue")
     .option("--duplicates <share>", "share of events sent twice", fraction, 0)
     .option("--late <share>", "share of events 20 to 60 minutes old", fraction, 0)
     .option("--disorder <share>", "share of events up to 8 minutes old", fraction, 0)
@@ -107,6 +116,9 @@ async function run(options: Options, command: Command): Promise<void> {
   if ((options.sink === "file") !== (options.out !== undefined)) {
     command.error("error: --sink file and --out go together");
   }
+  if ((options.registry ?? options.glue) !== undefined && options.sink !== "broker") {
+    command.error("error: --registry and --glue go with --sink broker: only its records are framed");
+  }
   const fromMs = options.from ?? Date.now();
   const toMs = options.to ?? fromMs + options.duration;
   const sink = makeSink(options);
@@ -145,7 +157,10 @@ function makeSink(options: Options): Sink {
   if (options.out !== undefined) return fileSink(options.out);
   const { ports, deployment, apiKey } = requireRunning(freshetHome());
   if (options.sink === "http") return httpSink(serveUrl(ports.serve), apiKey);
-  return sinkTo(laptopBroker(ports.emulator, deployment), deployment.streams, !options.single, options.seed);
+  const { streams } = deployment;
+  const sink = sinkTo(laptopBroker(ports.emulator, deployment), streams, !options.single, options.seed);
+  const registry = options.glue === undefined ? options.registry : `glue:${options.glue}`;
+  return registry === undefined ? sink : framedSink(sink, openRegistry(registry), streams);
 }
 
 /** The seal that any of the streams has reached; where none is known, what a new stream begins with. */
