@@ -16,6 +16,14 @@ export interface StatsUpdate {
   readonly visibleMs: number | null;
 }
 
+/** Batches of several shards end in any order: one that arrived before another must not make the other's records look as if they waited. */
+const NEWEST = `
+local known = redis.call('HGET', KEYS[1], 'lastArrivalMs')
+if known and tonumber(known) > tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'lastArrivalMs', ARGV[1])
+if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], 'lastAppliedMs', ARGV[2]) end
+return 1`;
+
 export async function addToStats(connection: ValkeyConnection, stream: string, update: StatsUpdate): Promise<void> {
   const key = statsKey(stream);
   const add = (field: string, by: number) => (by > 0 ? [{ key, name: "HINCRBY", args: [key, field, by] }] : []);
@@ -25,15 +33,6 @@ export async function addToStats(connection: ValkeyConnection, stream: string, u
     ...add("duplicates", update.duplicates),
     ...add("late", update.late),
     ...add("quarantined", update.quarantined),
-    {
-      key,
-      name: "HSET",
-      args: [
-        key,
-        "lastArrivalMs",
-        update.arrivalMs,
-        ...(update.visibleMs === null ? [] : ["lastAppliedMs", update.visibleMs]),
-      ],
-    },
+    { key, name: "EVAL", args: [NEWEST, 1, key, update.arrivalMs, update.visibleMs ?? ""] },
   ]);
 }
