@@ -1,7 +1,11 @@
 /** Topics as a deployment says they are: made where they are missing, and changed where they say otherwise. None is removed. */
-import { Admin, ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from "@platformatic/kafka";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Admin, ConfigResourceTypes, findErrorBy, IncrementalAlterConfigOperationTypes } from "@platformatic/kafka";
 import type { KafkaSettings } from "../open-broker.ts";
 import { assertReachable, connectionOptions } from "./connection.ts";
+
+const KNOWN_WITHIN_MS = 30_000;
+const KNOWN_POLL_MS = 100;
 
 export interface TopicSettings {
   readonly name: string;
@@ -48,9 +52,16 @@ async function make(admin: Admin, { name, partitions, replication, configuration
     await admin.createTopics({ topics: [name], partitions, replicas: replication, configs });
     return true;
   } catch (error) {
-    if ((await admin.listTopics()).includes(name)) return false;
-    throw error;
+    if (findErrorBy(error as Error, "apiId", "TOPIC_ALREADY_EXISTS") === null) throw error;
+    await known(admin, name);
+    return false;
   }
+}
+
+/** The controller knows of a topic before the brokers do. */
+async function known(admin: Admin, name: string): Promise<void> {
+  const deadline = Date.now() + KNOWN_WITHIN_MS;
+  while (!(await admin.listTopics()).includes(name) && Date.now() < deadline) await sleep(KNOWN_POLL_MS);
 }
 
 async function widen(admin: Admin, { name, partitions }: TopicSettings): Promise<boolean> {
