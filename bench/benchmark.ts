@@ -1,5 +1,7 @@
 /** What a benchmark is: a module that measures in rounds and hands back rows, each beside its baselines. */
 
+import type { LaptopBroker } from "../local/state.ts";
+
 export type Unit = "rows/s" | "events/s" | "requests/s" | "µs" | "ms" | "bytes" | "keys" | "×" | "%";
 
 export interface Baseline {
@@ -22,6 +24,8 @@ export interface Row {
 export interface BenchmarkOptions {
   /** Small and rough: shows that it runs, not what it reaches. */
   readonly quick: boolean;
+  /** For what a broker has part in. */
+  readonly brokers: readonly LaptopBroker[];
   readonly signal: AbortSignal;
   /** One line of progress. */
   readonly say: (text: string) => void;
@@ -52,7 +56,7 @@ export const BENCHMARKS: Readonly<
   repair: { limitS: 900, load: () => import("./repair.ts") },
   archive: { limitS: 600, load: () => import("./archive.ts") },
   "point-in-time": { limitS: 900, load: () => import("./point-in-time.ts") },
-  pipeline: { limitS: 900, load: () => import("./pipeline.ts") },
+  pipeline: { limitS: 1_800, load: () => import("./pipeline.ts") },
   online: { limitS: 900, load: () => import("./online.ts") },
   score: { limitS: 600, load: () => import("./score.ts") },
   rank: { limitS: 600, load: () => import("./rank.ts") },

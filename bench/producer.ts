@@ -4,16 +4,14 @@
  */
 import { hash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { PutRecordsCommand } from "@aws-sdk/client-kinesis";
 import { EventCodec } from "../adapters/avro/event-codec.ts";
-import { createKinesisClient } from "../adapters/kinesis-client.ts";
-import { KplPacker } from "../adapters/kpl.ts";
-import { clientConfig } from "../local/deploy.ts";
+import type { BrokerSettings } from "../adapters/open-broker.ts";
+import { openCarrier } from "./carrier.ts";
 import { seededRandom, transaction } from "./workload.ts";
 
 export interface ProduceOrder {
-  readonly emulatorPort: number;
-  /** Kinesis name. */
+  readonly broker: BrokerSettings;
+  /** The broker's name of it. */
   readonly stream: string;
   readonly packed: boolean;
   readonly events: number;
@@ -32,13 +30,10 @@ const TICK_MS = 50;
 const EVENTS_PER_CALL = { packed: 4_000, single: 500 } as const;
 /** Calls under way at once. */
 const CALLS = 4;
-/** Equal ranges of the hash space, so that packed records reach every shard. */
-const LANES = 4;
-const LANE_KEYS = Array.from({ length: LANES }, (_, i) => String(((2n * BigInt(i) + 1n) << 127n) / BigInt(LANES)));
 
 export async function produce(order: ProduceOrder): Promise<ProduceResult> {
-  const { stream, packed, events, rate, label } = order;
-  const client = createKinesisClient(clientConfig(order.emulatorPort));
+  const { broker, stream, packed, events, rate, label } = order;
+  const carrier = openCarrier(broker, stream, packed);
   const random = seededRandom(hash("sha256", label, "buffer").readUInt32LE(0));
   const codec = EventCodec.for("transactions.v1");
   const underWay = new Set<Promise<void>>();
@@ -48,9 +43,7 @@ export async function produce(order: ProduceOrder): Promise<ProduceResult> {
       const fields = transaction(random, `${label}-${from + i}`, Date.now());
       return { key: fields["card_id"] as string, bytes: codec.encode(fields) };
     });
-    const Records = packed ? pack(batch) : batch.map(({ key, bytes }) => ({ Data: bytes, PartitionKey: key }));
-    const answer = await client.send(new PutRecordsCommand({ StreamName: stream, Records }));
-    if (answer.FailedRecordCount) throw new Error(`the broker refused ${answer.FailedRecordCount} records`);
+    await carrier.send(batch);
   };
   const startedMs = Date.now();
   const startedAt = performance.now();
@@ -68,24 +61,7 @@ export async function produce(order: ProduceOrder): Promise<ProduceResult> {
     else if (rate !== null && count < EVENTS_PER_CALL.single) await sleep(TICK_MS);
   }
   await Promise.all(underWay);
-  client.destroy();
+  await carrier.close();
   if (failure !== null) throw failure;
   return { startedMs, acknowledgedMs: Date.now() };
-}
-
-function pack(batch: readonly { key: string; bytes: Buffer }[]) {
-  const packers = Array.from({ length: LANES }, () => new KplPacker());
-  const records: { Data: Buffer; PartitionKey: string; ExplicitHashKey: string }[] = [];
-  const flush = (lane: number): void => {
-    if (packers[lane].count === 0) return;
-    records.push({ Data: packers[lane].take(), PartitionKey: "a", ExplicitHashKey: LANE_KEYS[lane] });
-  };
-  for (const { key, bytes } of batch) {
-    const lane = hash("md5", key, "buffer")[0] >> 6;
-    if (packers[lane].add(key, bytes)) continue;
-    flush(lane);
-    packers[lane].add(key, bytes);
-  }
-  for (let lane = 0; lane < LANES; lane++) flush(lane);
-  return records;
 }

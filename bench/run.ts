@@ -2,7 +2,7 @@
 import { fork } from "node:child_process";
 import { join } from "node:path";
 import { FreshetError } from "../core/errors.ts";
-import { BENCHMARKS } from "./benchmark.ts";
+import { BENCHMARKS, type BenchmarkOptions } from "./benchmark.ts";
 import { describeSurroundings } from "./machine.ts";
 import type { Report, Section } from "./report.ts";
 
@@ -13,10 +13,7 @@ export type WorkerMessage = { readonly say: string } | { readonly section: Secti
 const GRACE_MS = 60_000;
 
 /** @throws FreshetError `benchmark_unknown`, `benchmark_failed` */
-export async function runBenchmarks(
-  names: readonly string[],
-  options: { quick: boolean; signal: AbortSignal; say: (text: string) => void },
-): Promise<Report> {
+export async function runBenchmarks(names: readonly string[], options: BenchmarkOptions): Promise<Report> {
   for (const name of names) {
     if (Object.hasOwn(BENCHMARKS, name)) continue;
     throw new FreshetError("benchmark_unknown", `there is no benchmark ${name}`, {
@@ -30,12 +27,9 @@ export async function runBenchmarks(
   return { version: 1, ...surroundings, quick: options.quick, sections };
 }
 
-function runOne(
-  name: string,
-  { quick, signal, say }: { quick: boolean; signal: AbortSignal; say: (text: string) => void },
-): Promise<Section> {
+function runOne(name: string, { quick, brokers, signal, say }: BenchmarkOptions): Promise<Section> {
   signal.throwIfAborted();
-  const child = fork(join(import.meta.dirname, "worker.ts"), [name, quick ? "quick" : "full"], {
+  const child = fork(join(import.meta.dirname, "worker.ts"), [name, quick ? "quick" : "full", ...brokers], {
     // A group of its own: Ctrl-C reaches it through us, once, so that it can end what it has started.
     detached: true,
     serialization: "advanced",

@@ -42,7 +42,8 @@ async function startPython(stage: Stage, model: string, folder: string, say: (te
 }
 
 /** Rounds of model and Python server in turn, so that both meet the same machine. */
-export async function measureModel(stage: Stage, { quick, signal, say }: BenchmarkOptions): Promise<Row[]> {
+export async function measureModel(stage: Stage, options: BenchmarkOptions): Promise<Row[]> {
+  const { quick, signal, say } = options;
   const folder = mkdtempSync(join(tmpdir(), "freshet-bench-model-"));
   let python: Awaited<ReturnType<typeof startPython>> | null = null;
   try {
@@ -75,7 +76,7 @@ export async function measureModel(stage: Stage, { quick, signal, say }: Benchma
       );
       rows.push(...rowsOf(own, baseline, connections));
     }
-    return [...rows, ...(await measurePromotion(stage, served, requestsTo(served), { quick, signal, say }))];
+    return [...rows, ...(await measurePromotion(stage, served, requestsTo(served), options))];
   } finally {
     python?.stop();
     rmSync(folder, { recursive: true, force: true });

@@ -1,8 +1,9 @@
-/** One benchmark in its own process: `node worker.ts <name> full|quick`, with a channel to the process that started it. */
+/** One benchmark in its own process: `node worker.ts <name> full|quick <broker>...`, with a channel to the process that started it. */
+import type { LaptopBroker } from "../local/state.ts";
 import { BENCHMARKS } from "./benchmark.ts";
 import type { WorkerMessage } from "./run.ts";
 
-const [name, mode] = process.argv.slice(2);
+const [name, mode, ...brokers] = process.argv.slice(2);
 const send = (message: WorkerMessage): Promise<void> =>
   new Promise((resolve) => {
     process.send?.(message, undefined, undefined, () => resolve());
@@ -16,6 +17,7 @@ try {
   const { benchmark } = await BENCHMARKS[name].load();
   const rows = await benchmark.run({
     quick: mode === "quick",
+    brokers: brokers as LaptopBroker[],
     signal: controller.signal,
     say: (say) => void send({ say }),
   });

@@ -1,11 +1,13 @@
 import { join } from "node:path";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { ROOT } from "../../local/home.ts";
 import { interruptible } from "../../local/interrupt.ts";
+import type { LaptopBroker } from "../../local/state.ts";
 import { EXIT } from "../exit.ts";
 
 interface Options {
   readonly only?: string[];
+  readonly broker?: LaptopBroker[];
   readonly quick?: boolean;
   readonly json?: boolean;
   readonly check?: boolean;
@@ -20,12 +22,25 @@ export function register(program: Command): void {
       "--only <names...>",
       "some of: aggregate, point-in-time, pipeline, online, score, memory, soak, restore, feast",
     )
+    .addOption(
+      new Option("--broker <brokers...>", "with `--only pipeline`: what carries the events (default: kinesis)").choices(
+        ["kinesis", "kafka"],
+      ),
+    )
     .option("--quick", "seconds instead of minutes; shows that it runs, not what it reaches")
     .option("--no-write", "leave bench/results/ as it is")
     .option("--check", "exit 1 when a number misses its target")
     .option("--json", "print the result as JSON instead of a table")
-    .addHelpText("after", "\nExamples:\n  freshet bench --quick --no-write\n  freshet bench --only online score")
-    .action(async (options: Options) => {
+    .addHelpText(
+      "after",
+      "\nExamples:\n  freshet bench --quick --no-write\n  freshet bench --only online score\n" +
+        "  freshet bench --only pipeline --broker kinesis kafka",
+    )
+    .action(async (options: Options, command: Command) => {
+      const [only, ...more] = options.only ?? [];
+      if (options.broker !== undefined && (only !== "pipeline" || more.length > 0)) {
+        command.error("error: option '--broker' is for the pipeline; give '--only pipeline' with it");
+      }
       const { BENCHMARKS } = await import("../../bench/benchmark.ts");
       const { runBenchmarks } = await import("../../bench/run.ts");
       const { reached, renderJson, renderMarkdown, writeReport } = await import("../../bench/report.ts");
@@ -33,13 +48,14 @@ export function register(program: Command): void {
       const report = await interruptible((signal) =>
         runBenchmarks(options.only ?? whole, {
           quick: options.quick ?? false,
+          brokers: options.broker ?? ["kinesis"],
           signal,
           say: (text) => process.stderr.write(`  ${text}\n`),
         }),
       );
       process.stdout.write(options.json ? renderJson(report) : renderMarkdown(report));
-      const [only, ...more] = options.only ?? [];
-      const apart = more.length === 0 && BENCHMARKS[only]?.apart ? only : undefined;
+      const named = options.broker === undefined ? only : `${only}-${options.broker.join("-")}`;
+      const apart = more.length === 0 && (BENCHMARKS[only]?.apart || options.broker) ? named : undefined;
       // A part of the rows, or a rough run, must not take the place of a whole result.
       if (options.write && (options.only === undefined || apart !== undefined) && !options.quick) {
         process.stderr.write(

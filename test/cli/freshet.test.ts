@@ -124,6 +124,7 @@ describe("the freshet command", () => {
     ["schemas show clicks.v1 --revision first", "Give a number from 1 to 1000000."],
     ["schemas show clicks.v1 --revision 99", "clicks.v1 has no revision 99"],
     ["bench --only nothing --no-write", "there is no benchmark nothing"],
+    ["bench --only online --broker kafka --no-write", "give '--only pipeline' with it"],
     ["features register profile:age --entity card", "required option '--dtype <type>' not specified"],
     ["features", "Usage: freshet features"],
     ["status now", "too many arguments for 'status'"],
