@@ -7,11 +7,12 @@ class NodeProcesses(RuntimeExecutorPlugin):
     name = "freshet-node"
 
     def load(self, *args, **kwargs):
-        from moto.logs.models import LogGroup
+        from moto.logs.models import LogGroup, SubscriptionFilter
 
         from .executor import NodeProcessExecutor
 
-        # LocalStack takes the first of what this release returns as a view. A group with a subscription would lose what was
-        # written first to each of its streams.
+        # LocalStack takes the first of what this release returns as a view, and its members by the names of the API. A group
+        # with a subscription would lose what was written first to each of its streams.
         LogGroup.describe_subscription_filters = lambda group: list(group.subscription_filters.values())
+        SubscriptionFilter.__getitem__ = lambda filter, name: filter.to_json()[name]
         return NodeProcessExecutor

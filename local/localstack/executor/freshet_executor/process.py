@@ -5,6 +5,7 @@ Both sides write one JSON object a line to a socket pair. From the process: {"re
 is its life line: when LocalStack is gone, however it went, the process sees the socket close and ends.
 """
 
+import fcntl
 import json
 import os
 import socket
@@ -36,8 +37,10 @@ class NodeProcess:
         self._socket = ours
         self._lines = ours.makefile("rb")
         # A file, because Node writes to one synchronously: what was printed before an answer is in it before the answer is.
-        # Both sides share its offset, hence the append mode.
-        self._log = tempfile.TemporaryFile(mode="a+b")
+        # Both sides share its offset, which truncating leaves where it was: what is written next belongs at the file's end.
+        # Asked of the descriptor, since a temporary file's mode does not reach the system.
+        self._log = tempfile.TemporaryFile()
+        fcntl.fcntl(self._log, fcntl.F_SETFL, fcntl.fcntl(self._log, fcntl.F_GETFL) | os.O_APPEND)
         with theirs:
             self._process = subprocess.Popen(
                 ["node", str(HOST)],
