@@ -38,8 +38,8 @@ export function localStackProcess(home: string, ports: { emulator: number }): Pr
       LOCALSTACK_HOST: `localhost:${ports.emulator}`,
       LAMBDA_RUNTIME_EXECUTOR: "freshet-node",
       // It would poll a stream once a second, and an idle one every ten.
-      LAMBDA_EVENT_SOURCE_MAPPING_POLL_INTERVAL_SEC: "0.1",
-      LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_EMPTY_POLL_SEC: "0.5",
+      LAMBDA_EVENT_SOURCE_MAPPING_POLL_INTERVAL_SEC: "0.5",
+      LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_EMPTY_POLL_SEC: "1",
       LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_ERROR_SEC: "5",
       // Dashboards, which it does not have, must not end the deployment.
       CFN_IGNORE_UNSUPPORTED_RESOURCE_TYPES: "1",

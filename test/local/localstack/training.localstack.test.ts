@@ -71,5 +71,5 @@ it("a model is trained, judged, registered and promoted, and then it scores thro
     60_000,
     1_000,
   );
-  expect(scored).toMatchObject({ status: 200, body: { model_version: "1" } });
+  expect(scored).toMatchObject({ status: 200, body: { model_version: "fraud-lightgbm@1" } });
 }, 360_000);
