@@ -3,7 +3,7 @@ import { checkSchemas } from "../adapters/avro/check-schemas.ts";
 import { fullNameOf } from "../adapters/avro/fingerprint.ts";
 import { SchemaFolder } from "../adapters/avro/schema-folder.ts";
 import { type PushedSubject, pushSubject, type SubjectToPush } from "../adapters/schema-registry/push.ts";
-import type { SchemaPusher } from "../adapters/schema-registry/schema-registry.ts";
+import { type SchemaPusher, subjectOfTopic } from "../adapters/schema-registry/schema-registry.ts";
 import { FreshetError } from "../core/errors.ts";
 import { optionalEnvironment } from "../functions/shared/environment.ts";
 import { openRegistry } from "../functions/shared/schema-registry.ts";
@@ -43,8 +43,12 @@ export async function push(options: PushOptions): Promise<void> {
   } else process.stdout.write(render(registry.name, report, options.dryRun === true));
 }
 
-function addressOf({ registry, glue }: PushOptions): string {
-  const given = glue === undefined ? (registry ?? optionalEnvironment("schemaRegistry")) : `glue:${glue}`;
+/** What --registry and --glue say, as `openRegistry` takes it. */
+export const givenRegistry = ({ registry, glue }: Pick<PushOptions, "registry" | "glue">): string | undefined =>
+  glue === undefined ? registry : `glue:${glue}`;
+
+function addressOf(options: PushOptions): string {
+  const given = givenRegistry(options) ?? optionalEnvironment("schemaRegistry");
   if (given !== undefined) return given;
   throw new FreshetError("option_missing", "no schema registry is given", {
     repair: "pass --registry <address> or --glue <name>, or set FRESHET_SCHEMA_REGISTRY",
@@ -52,7 +56,7 @@ function addressOf({ registry, glue }: PushOptions): string {
 }
 
 /**
- * Named as serializers name them by themselves: Confluent's by the topic and `-value`, Glue's by the topic, or both by the record.
+ * Named as serializers name them by themselves, by the topic, or by the record.
  * A contract of several streams has a subject for each topic.
  */
 async function subjectsOf(
@@ -61,14 +65,13 @@ async function subjectsOf(
   { stage, subjects }: PushOptions,
 ): Promise<SubjectToPush[]> {
   const { plan } = await import("../features/plan.ts");
-  const suffix = pusher.name.startsWith("glue:") ? "" : "-value";
   const found = new Map<string, SubjectToPush>();
   const registered = folder.registry();
   for (const { name, contract } of plan.streams) {
     const { compatibility, versions } = registered[contract]!;
     const shipped = versions.map(({ revision }) => ({ revision, schema: folder.history(contract, revision)! }));
     const topic = `freshet-${stage}-${name.replaceAll("_", "-")}`;
-    const subject = subjects === "topic" ? `${topic}${suffix}` : fullNameOf(shipped.at(-1)!.schema);
+    const subject = subjects === "topic" ? subjectOfTopic(pusher, topic) : fullNameOf(shipped.at(-1)!.schema);
     found.set(subject, { contract, subject, compatibility, shipped });
   }
   return [...found.values()];

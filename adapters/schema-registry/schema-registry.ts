@@ -36,3 +36,7 @@ export interface SchemaPusher {
   setCompatibility(subject: string, rule: string): Promise<void>;
   register(schema: SchemaToPush, rule: string): Promise<SchemaId>;
 }
+
+/** The subject of a topic's values, as serializers name it by themselves: Confluent's `<topic>-value`, in Glue the topic. */
+export const subjectOfTopic = ({ name }: Pick<SchemaPusher, "name">, topic: string): string =>
+  name.startsWith("glue:") ? topic : `${topic}-value`;

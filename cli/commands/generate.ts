@@ -13,6 +13,7 @@ import { askReady } from "../../local/status.ts";
 import { duration, fraction, number, someOf, time, whole } from "../arguments.ts";
 import { EXIT } from "../exit.ts";
 import { requireRunning } from "../running.ts";
+import { givenRegistry } from "../schema-push.ts";
 import { formatTable } from "../table.ts";
 
 const STREAMS: readonly StreamName[] = ["transactions", "clicks", "labels"];
@@ -159,7 +160,7 @@ function makeSink(options: Options): Sink {
   if (options.sink === "http") return httpSink(serveUrl(ports.serve), apiKey);
   const { streams } = deployment;
   const sink = sinkTo(laptopBroker(ports.emulator, deployment), streams, !options.single, options.seed);
-  const registry = options.glue === undefined ? options.registry : `glue:${options.glue}`;
+  const registry = givenRegistry(options);
   return registry === undefined ? sink : framedSink(sink, openRegistry(registry), streams);
 }
 

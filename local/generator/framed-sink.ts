@@ -1,7 +1,7 @@
 /** Generated events in the framing of a schema registry, as producers of other systems write them. */
 import { reframe, type SchemaId } from "../../adapters/avro/framing.ts";
 import { SchemaFolder } from "../../adapters/avro/schema-folder.ts";
-import type { SchemaPusher } from "../../adapters/schema-registry/schema-registry.ts";
+import { type SchemaPusher, subjectOfTopic } from "../../adapters/schema-registry/schema-registry.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { StreamName } from "./simulate.ts";
 import type { Sink } from "./sinks.ts";
@@ -41,7 +41,7 @@ async function lookUp(
   const folder = new SchemaFolder();
   const contract = `${stream}.v1`;
   const newest = folder.history(contract, folder.historyRevisions(contract).at(-1)!);
-  const subject = registry.name.startsWith("glue:") ? topic : `${topic}-value`;
+  const subject = subjectOfTopic(registry, topic);
   const id = await registry.lookUp({ subject, text: JSON.stringify(newest) });
   if (id !== null) return id;
   throw new FreshetError("schema_not_pushed", `${registry.name} has no schema of ${contract} under ${subject}`, {

@@ -30,6 +30,7 @@ async function shoot(page: { screenshot(options: object): Promise<unknown> }, na
   await page.screenshot({ path: join(folder, `${name}.png`) });
 }
 
+// Without a browser nothing of this can be seen, and installing one is the machine's matter: the tests are shown as skipped.
 describe.skipIf(program === null)("in a browser (Chromium in PATH, or FRESHET_BROWSER)", () => {
   beforeAll(async () => {
     server = await listen({ port: 0, dependencies: testDependencies().dependencies });
