@@ -1,7 +1,7 @@
 /** Snapshots of a real store, its loss, and what a restore and a replay bring back: the oracle's values for every entity. */
 import { PutObjectCommand } from "@aws-sdk/client-s3";
 import fc from "fast-check";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { RESTORE_LEASE } from "../../adapters/control-table.ts";
 import { hash64 } from "../../adapters/hash.ts";
 import { ControlHashes } from "../../adapters/valkey/control.ts";
@@ -12,10 +12,10 @@ import { compile, EMPTY_LOCK } from "../../core/compile.ts";
 import * as d from "../../core/definition.ts";
 import { repeatAfterFailover } from "../../functions/shared/restore-pushed.ts";
 import { finishRestore } from "../../functions/shared/restore-snapshot.ts";
-import { startEmulator, type TestEmulator } from "../harness/emulator.ts";
-import { type BulkPayment, type BulkWorld, openBulkWorld } from "../support/bulk-world.ts";
+import type { TestEmulator } from "../harness/emulator.ts";
+import { type BulkPayment, type BulkWorld, eachInBulkWorld, openBulkWorld } from "../support/bulk-world.ts";
 import { card, contracts, definitions, payments } from "../support/fixture-plan.ts";
-import { startValkey, type TestValkey } from "../support/valkey.ts";
+import type { TestValkey } from "../support/valkey.ts";
 
 const MINUTE = 60_000;
 const START = Date.UTC(2026, 0, 5, 22, 17);
@@ -25,18 +25,8 @@ const compiled = compile(definitions, contracts, EMPTY_LOCK, hash64);
 let valkey: TestValkey;
 let emulator: TestEmulator;
 let world: BulkWorld;
-beforeAll(async () => {
-  [valkey, emulator] = await Promise.all([startValkey(), startEmulator()]);
-});
-beforeEach(async () => {
-  world = await openBulkWorld(compiled, valkey, emulator, START);
-});
-afterEach(async () => {
-  await world.flush();
-  await world.close();
-});
-afterAll(async () => {
-  await Promise.all([valkey?.stop(), emulator?.stop()]);
+eachInBulkWorld(compiled, START, (opened) => {
+  ({ world, valkey, emulator } = opened);
 });
 
 let events = 0;

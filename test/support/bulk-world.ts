@@ -1,4 +1,5 @@
 /** A store on a real Valkey whose events come in order of arrival, as a shard's do, with bulk snapshots of it on a real emulator. */
+import { afterAll, afterEach, beforeAll, beforeEach } from "vitest";
 import { BatchRuns } from "../../adapters/batch-runs.ts";
 import { BuildProgress } from "../../adapters/build-progress.ts";
 import { ControlTable } from "../../adapters/control-table.ts";
@@ -19,8 +20,8 @@ import { accept } from "../../functions/shared/control-loop.ts";
 import { repeatPushed } from "../../functions/shared/restore-pushed.ts";
 import { type RestoreRequest, restoreSnapshot } from "../../functions/shared/restore-snapshot.ts";
 import { type NaiveEvent, naive } from "../core/naive.ts";
-import { createBucket, createTable, type TestEmulator, testClients } from "../harness/emulator.ts";
-import type { TestValkey } from "./valkey.ts";
+import { createBucket, createTable, startEmulator, type TestEmulator, testClients } from "../harness/emulator.ts";
+import { startValkey, type TestValkey } from "./valkey.ts";
 
 const MINUTE = 60_000;
 /** Lateness, the function's timeout and a minute. */
@@ -201,3 +202,28 @@ export async function openBulkWorld(
 }
 
 export type BulkWorld = Awaited<ReturnType<typeof openBulkWorld>>;
+
+/** A store and an emulator for a file of tests, and a world of them for each test. @param opened is given what the test has */
+export function eachInBulkWorld(
+  compiled: ReturnType<typeof compile>,
+  startMs: number,
+  opened: (of: { readonly world: BulkWorld; readonly valkey: TestValkey; readonly emulator: TestEmulator }) => void,
+): void {
+  let valkey: TestValkey;
+  let emulator: TestEmulator;
+  let world: BulkWorld;
+  beforeAll(async () => {
+    [valkey, emulator] = await Promise.all([startValkey(), startEmulator()]);
+  });
+  beforeEach(async () => {
+    world = await openBulkWorld(compiled, valkey, emulator, startMs);
+    opened({ world, valkey, emulator });
+  });
+  afterEach(async () => {
+    await world.flush();
+    await world.close();
+  });
+  afterAll(async () => {
+    await Promise.all([valkey?.stop(), emulator?.stop()]);
+  });
+}

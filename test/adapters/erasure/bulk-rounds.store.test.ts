@@ -1,6 +1,6 @@
 /** An erased entity is in no bulk snapshot any more, every round stays restorable, and whoever restores one does not bring it back. */
 import { CopyObjectCommand, PutObjectCommand } from "@aws-sdk/client-s3";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { eraseRounds } from "../../../adapters/erasure/bulk-rounds.ts";
 import { added, NOTHING_REWRITTEN } from "../../../adapters/erasure/rewrite.ts";
 import { hash64 } from "../../../adapters/hash.ts";
@@ -11,11 +11,9 @@ import { eraseCall } from "../../../adapters/valkey/erase.ts";
 import { bucketOf } from "../../../adapters/valkey/layout.ts";
 import { packValues } from "../../../adapters/valkey/packed.ts";
 import { compile, EMPTY_LOCK } from "../../../core/compile.ts";
-import { startEmulator, type TestEmulator } from "../../harness/emulator.ts";
-import { type BulkPayment, type BulkWorld, openBulkWorld } from "../../support/bulk-world.ts";
+import { type BulkPayment, type BulkWorld, eachInBulkWorld } from "../../support/bulk-world.ts";
 import { contracts, definitions } from "../../support/fixture-plan.ts";
 import { killedAt } from "../../support/killed-client.ts";
-import { startValkey, type TestValkey } from "../../support/valkey.ts";
 
 const MINUTE = 60_000;
 const START = Date.UTC(2026, 0, 5, 22, 17);
@@ -24,21 +22,9 @@ const compiled = compile(definitions, contracts, EMPTY_LOCK, hash64);
 const erased = { tenant: "a", subjects: [{ entity: "card", id: "c1" }], beforeMs: BEFORE };
 const bucket = bucketOf("a", "card", "c1");
 
-let valkey: TestValkey;
-let emulator: TestEmulator;
 let world: BulkWorld;
-beforeAll(async () => {
-  [valkey, emulator] = await Promise.all([startValkey(), startEmulator()]);
-});
-beforeEach(async () => {
-  world = await openBulkWorld(compiled, valkey, emulator, START);
-});
-afterEach(async () => {
-  await world.flush();
-  await world.close();
-});
-afterAll(async () => {
-  await Promise.all([valkey?.stop(), emulator?.stop()]);
+eachInBulkWorld(compiled, START, (opened) => {
+  ({ world } = opened);
 });
 
 let events = 0;
