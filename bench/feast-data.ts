@@ -13,7 +13,8 @@ import { transactions } from "./definitions.ts";
 const WIDTHS = { card: 50, merchant: 6, device: 3, user: 3 } as const;
 /** Of the card's, those that the service takes. */
 const SERVICE_CARD_FEATURES = 15;
-export const ENTITIES = 2_000;
+/** Enough that what a store takes for the first of them alone is no part of it. */
+export const ENTITIES = 20_000;
 
 const named = (entity: string, width: number): string[] => Array.from({ length: width }, (_, f) => `${entity}_${f}`);
 

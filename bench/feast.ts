@@ -12,7 +12,7 @@ import { measurePush } from "./feast-push.ts";
 import { openFeast } from "./feast-server.ts";
 import { CASES, type Case, orderOf, type Servers, type Way } from "./feast-ways.ts";
 import type { LoadResult } from "./load.ts";
-import { storeUsage } from "./meters.ts";
+import { settledMemory } from "./meters.ts";
 import { type Loading, metersOf, type Timed, timed } from "./reading.ts";
 import type { Serving } from "./serve-process.ts";
 import { median } from "./statistics.ts";
@@ -71,7 +71,7 @@ async function fill(store: TestStore): Promise<Record<string, number>> {
   const bytes: Record<string, number> = {};
   const eventTimeMs = Date.now();
   for (const view of feastPlan.batchViews) {
-    const before = (await storeUsage(node)).memoryBytes;
+    const before = await settledMemory(node);
     const rows = Array.from({ length: ENTITIES }, (_, n) => {
       const values = view.features.map(({ id: place, dtype }, f) => ({ id: place, dtype, value: valueAt(n, f) }));
       const { entity, name, reachMs } = view;
@@ -79,7 +79,7 @@ async function fill(store: TestStore): Promise<Record<string, number>> {
       return { tenant: "default", entity, id: `${entity}_${n}`, view: name, eventTimeMs, packed, reachMs };
     });
     await pushRows(store.applier, rows);
-    bytes[view.name] = ((await storeUsage(node)).memoryBytes - before) / ENTITIES;
+    bytes[view.name] = ((await settledMemory(node)) - before) / ENTITIES;
   }
   return bytes;
 }
@@ -182,6 +182,6 @@ function memoryRow(own: Readonly<Record<string, number>>, theirs: Readonly<Recor
     rounds: [own["card_profile"]],
     target: { atMost: 600 },
     baselines: [{ name: "Feast", rounds: [theirs["card_profile"]] }],
-    note: `The difference of used_memory over ${ENTITIES} entities, keys and their share of the key table included.`,
+    note: `The difference of used_memory over ${ENTITIES} entities, keys and their share of the key table included, without what connections hold.`,
   };
 }

@@ -5,7 +5,7 @@ import { openStore, type TestStore } from "../test/support/store.ts";
 import { startValkey } from "../test/support/valkey.ts";
 import type { Benchmark } from "./benchmark.ts";
 import { cardPlan } from "./definitions.ts";
-import { storeUsage } from "./meters.ts";
+import { settledMemory } from "./meters.ts";
 import { seededRandom, transaction } from "./workload.ts";
 
 const HOUR_MS = 3_600_000;
@@ -26,7 +26,7 @@ export const benchmark: Benchmark = {
       const store = await openStore(cardPlan, valkey, floorTo(nowMs - (TILES + 2) * HOUR_MS, HOUR_MS));
       const [node] = await store.connection.primaries();
       await warm(store, nowMs);
-      const before = await settledMemory(store);
+      const before = await settledMemory(node);
 
       // One event in each of the last hours; folded, each hour is one tile (and the last a finer one as well).
       for (let tile = TILES; tile >= 1; tile--) {
@@ -37,7 +37,7 @@ export const benchmark: Benchmark = {
       }
       await store.seal(floorTo(nowMs - OPEN_MS, 60_000));
       await touchAll(store);
-      const tilesOnly = await settledMemory(store);
+      const tilesOnly = await settledMemory(node);
       const tiles = await fieldsPerEntity(store, (field) => field.length === 5 && field[0] < 64);
       const idsLeft = await fieldsPerEntity(store, (field) => field[0] === 0x69);
       if (idsLeft !== 0) throw new Error(`${idsLeft} fields of identities are left after the sweep`);
@@ -49,7 +49,7 @@ export const benchmark: Benchmark = {
         const timeMs = floorTo(nowMs, 60_000) - (event % openTiles) * 60_000;
         await applyOneEach(store, entities, `o${event}`, timeMs);
       }
-      const withOpen = await settledMemory(store);
+      const withOpen = await settledMemory(node);
       const usage = await memoryUsage(store);
       await node.ping();
       const perEntity = (tilesOnly - before) / entities;
@@ -135,21 +135,10 @@ async function memoryUsage(store: TestStore): Promise<number> {
   return total / keys.length;
 }
 
-/** Without what connections hold for a moment. */
-async function settledMemory(store: TestStore): Promise<number> {
-  const [node] = await store.connection.primaries();
-  await node.call("SCRIPT", "FLUSH", "SYNC");
-  await new Promise((resolve) => setTimeout(resolve, 1_500));
-  const { memoryBytes } = await storeUsage(node);
-  const info = await node.info("memory");
-  const clients = Number(/^mem_clients_normal:(\d+)/m.exec(info)?.[1] ?? 0);
-  return memoryBytes - clients;
-}
-
 /** Bytes of one entity whose buckets are four fields each. */
 async function byHand(store: TestStore, tiles: number, entities: number): Promise<number> {
   const [node] = await store.connection.primaries();
-  const before = await settledMemory(store);
+  const before = await settledMemory(node);
   const sample = Math.min(entities, 5_000);
   const random = seededRandom(3);
   for (let entity = 0; entity < sample; entity++) {
@@ -161,5 +150,5 @@ async function byHand(store: TestStore, tiles: number, entities: number): Promis
     }
     await node.hset(`byhand:default:card:${String(entity).padStart(8, "0")}`, ...fields);
   }
-  return ((await settledMemory(store)) - before) / sample;
+  return ((await settledMemory(node)) - before) / sample;
 }

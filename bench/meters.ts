@@ -1,4 +1,5 @@
 /** CPU and memory, measured from outside the code that is measured. */
+import { setTimeout } from "node:timers/promises";
 import { GCProfiler } from "node:v8";
 import type { Redis } from "iovalkey";
 
@@ -7,11 +8,10 @@ export interface StoreUsage {
   readonly cpuUs: number;
   /** CPU of the thread that serves commands, in µs: what bounds events/s. */
   readonly mainThreadUs: number;
-  readonly memoryBytes: number;
 }
 
 export async function storeUsage(node: Redis): Promise<StoreUsage> {
-  const info = `${await node.info("cpu")}\n${await node.info("memory")}`;
+  const info = await node.info("cpu");
   const read = (name: string): number => {
     const found = new RegExp(`^${name}:([0-9.]+)`, "m").exec(info);
     if (found === null) throw new Error(`INFO has no ${name}`);
@@ -20,8 +20,16 @@ export async function storeUsage(node: Redis): Promise<StoreUsage> {
   return {
     cpuUs: (read("used_cpu_user") + read("used_cpu_sys")) * 1e6,
     mainThreadUs: (read("used_cpu_user_main_thread") + read("used_cpu_sys_main_thread")) * 1e6,
-    memoryBytes: read("used_memory"),
   };
+}
+
+/** Bytes that a store holds, without what connections and scripts hold for a moment. */
+export async function settledMemory(node: Redis): Promise<number> {
+  await node.call("SCRIPT", "FLUSH", "SYNC");
+  await setTimeout(1_500);
+  const info = await node.info("memory");
+  const clients = Number(/^mem_clients_normal:(\d+)/m.exec(info)?.[1] ?? 0);
+  return Number(/^used_memory:(\d+)/m.exec(info)?.[1]) - clients;
 }
 
 /** CPU of this process, garbage collection and other threads included, in µs. */

@@ -8,7 +8,7 @@ import { join, relative } from "node:path";
 import { styleText } from "node:util";
 import { GetObjectCommand, NoSuchKey, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
 import { FreshetError } from "../core/errors.ts";
-import { DEMO_WORLD } from "../local/demo-events.ts";
+import { DEMO_WAVE, DEMO_WORLD } from "../local/demo-events.ts";
 import { homeFolder, ROOT } from "../local/home.ts";
 import type { OperatedDeployment } from "./deployment.ts";
 
@@ -25,7 +25,17 @@ export interface History {
   readonly toMs: number;
 }
 
-/** Imports the weeks that end at `sealMs` and puts them into the online store; once for a deployment. */
+/** @returns the history that an earlier demo has brought into this deployment, null for none */
+export async function historyThere(deployment: OperatedDeployment): Promise<History | null> {
+  const s3 = new S3Client({ ...deployment.clientConfig, forcePathStyle: true });
+  try {
+    return await readMark(s3, { Bucket: deployment.archiveBucket, Key: MARK });
+  } finally {
+    s3.destroy();
+  }
+}
+
+/** Imports the weeks that end at `sealMs`, the last hour with a wave of fraud, and puts them into the online store. */
 export async function bringHistory(
   home: string,
   deployment: OperatedDeployment,
@@ -35,23 +45,21 @@ export async function bringHistory(
   const s3 = new S3Client({ ...deployment.clientConfig, forcePathStyle: true });
   const at = { Bucket: deployment.archiveBucket, Key: MARK };
   try {
-    const there = await readMark(s3, at);
-    if (there !== null) {
-      process.stdout.write("  the simulated weeks are in the archive from an earlier demo\n");
-      return there;
-    }
     const history = { fromMs: sealMs - HISTORY_DAYS * DAY_MS, toMs: sealMs };
     const folder = homeFolder(home, "demo");
-    const file = join(folder, "weeks.ndjson");
-    const [from, to] = [history.fromMs, history.toMs].map((ms) => new Date(ms).toISOString());
+    const [file, wave] = ["weeks.ndjson", "wave.ndjson"].map((name) => join(folder, name));
+    const [from, waveFrom, to] = [history.fromMs, sealMs - DEMO_WAVE.importedMs, sealMs].map((ms) =>
+      new Date(ms).toISOString(),
+    );
     const { seed, customers, transactionsPerSecond } = DEMO_WORLD;
     const world = ["--seed", String(seed), "--customers", String(customers), "--rate", String(transactionsPerSecond)];
     const files = ["--out", shown(file), "--truth", shown(join(folder, "truth.ndjson"))];
-    await type(
-      ["generate", "--streams", "transactions,labels", "--from", from, "--to", to, ...world, ...files],
-      signal,
-    );
+    const both = ["--streams", "transactions,labels"];
+    await type(["generate", ...both, "--from", from, "--to", waveFrom, ...world, ...files], signal);
+    const fraud = ["--fraud", String(DEMO_WAVE.fraudRate), "--out", shown(wave)];
+    await type(["generate", "--streams", "transactions", "--from", waveFrom, "--to", to, ...world, ...fraud], signal);
     for (const stream of ["transactions", "labels"]) await type(["import", shown(file), "--stream", stream], signal);
+    await type(["import", shown(wave), "--stream", "transactions"], signal);
     await type(["backfill", "--stream", "transactions"], signal);
     await s3.send(new PutObjectCommand({ ...at, Body: JSON.stringify(history) }));
     return history;

@@ -3,7 +3,15 @@ import { styleText } from "node:util";
 import type { Command } from "commander";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
-import { type DemoEvents, type SamplePayment, type Shopper, streamDemoEvents } from "../../local/demo-events.ts";
+import { limitsOf } from "../../core/scoring.ts";
+import { fraud } from "../../features/fraud.ts";
+import {
+  type DemoEvents,
+  type SamplePayment,
+  type Shopper,
+  streamDemoEvents,
+  waveStart,
+} from "../../local/demo-events.ts";
 import { type FlowReader, openFlow, type StreamFlow, settledEvents } from "../../local/flow.ts";
 import { freshetHome } from "../../local/home.ts";
 import { serveUrl } from "../../local/parts.ts";
@@ -11,7 +19,7 @@ import { describe, describeStore } from "../../local/status.ts";
 import type { Steps } from "../../local/steps.ts";
 import { addRuntimeOptions, type RuntimeOptions, wantedRuntime, withRuntime } from "../bring-up.ts";
 import { openDeployment } from "../deployment.ts";
-import { bringHistory, learn } from "../learning.ts";
+import { bringHistory, historyThere, learn } from "../learning.ts";
 import { type Running, requireRunning } from "../running.ts";
 import { sealOf } from "../seal.ts";
 import { formatStatus } from "../status-table.ts";
@@ -68,12 +76,16 @@ async function play(running: Running, flow: FlowReader, steps: Steps, signal: Ab
   const sealMs = await sealOf(deployment, "transactions");
   const before = settledEvents(await flow.read());
   steps.say("\n  streaming payments, clicks and labels through the broker");
-  const events = await streamDemoEvents(running.ports.emulator, running.deployment, sealMs, showProgress(), signal);
+  const there = await historyThere(deployment);
+  const waveFromMs = waveStart(sealMs, there?.toMs ?? null);
+  const { ports } = running;
+  const events = await streamDemoEvents(ports.emulator, running.deployment, sealMs, waveFromMs, showProgress(), signal);
   const flows = await steps.step("wait for lag 0", (note) => applied(flow, before, events, note, signal));
   heading("What became of them");
   process.stdout.write(`${formatFlows(flows)}\n`);
   heading("The weeks before: into the archive, and from there into the online store");
-  const history = await bringHistory(freshetHome(), deployment, sealMs, signal);
+  if (there !== null) process.stdout.write("  they are in the archive from an earlier demo\n");
+  const history = there ?? (await bringHistory(freshetHome(), deployment, sealMs, signal));
   heading("Learning from them");
   const model = await learn(history, signal);
   await steps.step("wait for the model to serve", () => served(running, model, events, signal));
@@ -147,10 +159,20 @@ async function showScores(running: Running, { frauds, honest }: DemoEvents): Pro
   await showScored(running, await mostTelling(running, worst));
   const known = usual.filter(({ answer }) => !answer.features_missing.includes(ANY_PAYMENT));
   await showScored(running, known[known.length >> 1] ?? usual[usual.length >> 1]);
-  const stopped = (all: readonly Scored[]): string =>
-    `${all.filter(({ answer }) => answer.decision !== "approve").length} of ${all.length}`;
-  heading("The model would stop or review");
-  process.stdout.write(`  ${stopped(worst)} payments of frauds, ${stopped(usual)} honest ones\n`);
+  const { review } = limitsOf(fraud);
+  const counted = (all: readonly Scored[]): (string | number)[] => [
+    all.length,
+    all.filter(({ answer }) => answer.decision !== "approve").length,
+    all.filter(({ payment }) => payment.probability >= review).length,
+  ];
+  heading("Of the payments that come next");
+  process.stdout.write(
+    `${formatTable([
+      ["", "in all", "the model stops or reviews", "who knew each one's chance would"],
+      ["fraud", ...counted(worst)],
+      ["honest", ...counted(usual)],
+    ])}\n`,
+  );
 }
 
 /** By rules: the demo's clicks are too few to learn from. */

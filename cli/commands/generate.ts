@@ -40,6 +40,7 @@ interface Options {
   late: number;
   disorder: number;
   malformed: number;
+  fraud: number;
   customers: number;
   tenant: string;
   truth?: string;
@@ -82,6 +83,7 @@ export function register(program: Command): void {
     .option("--late <share>", "share of events 20 to 60 minutes old", fraction, 0)
     .option("--disorder <share>", "share of events up to 8 minutes old", fraction, 0)
     .option("--malformed <share>", "share of events that cannot be read", fraction, 0)
+    .option("--fraud <share>", "share of payments that begin what looks like fraud", fraction, 0.0015)
     .option("--customers <n>", "size of the population", whole(10, 1e6), 2000)
     .option("--tenant <name>", "tenant of broker events", "default")
     .option(
@@ -139,6 +141,7 @@ async function run(options: Options, command: Command): Promise<void> {
       toMs,
       live: !simulated,
       truthFile: options.truth,
+      fraudRate: options.fraud,
       transactionsPerSecond: payments ? options.rate * (clicks ? 2 / 3 : 1) : 0,
       clicksPerSecond: clicks ? options.rate * (payments ? 1 / 3 : 1) : 0,
     },
