@@ -1,6 +1,7 @@
 /** What the archive says of a benchmark's events. */
-import { GetObjectCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3";
+import { GetObjectCommand, ListObjectsV2Command, type S3Client } from "@aws-sdk/client-s3";
 import { readArchive } from "../adapters/archive.ts";
+import { s3Client } from "../adapters/s3-client.ts";
 import { ENVIRONMENT } from "../functions/shared/environment.ts";
 import { clientConfig } from "../local/deploy.ts";
 import type { Deployment } from "../local/state.ts";
@@ -21,7 +22,7 @@ export async function readArrivals(
   sinceMs: number,
   prefix: string,
 ): Promise<Arrival[]> {
-  const client = new S3Client({ ...clientConfig(emulatorPort), forcePathStyle: true });
+  const client = s3Client(clientConfig(emulatorPort));
   const Bucket = await archiveBucket(client, deployment);
   const arrivals = new Map<string, Arrival>();
   try {

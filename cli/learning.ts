@@ -6,7 +6,8 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { join, relative } from "node:path";
 import { styleText } from "node:util";
-import { GetObjectCommand, NoSuchKey, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
+import { GetObjectCommand, NoSuchKey, PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
+import { s3Client } from "../adapters/s3-client.ts";
 import { FreshetError } from "../core/errors.ts";
 import { DEMO_WAVE, DEMO_WORLD } from "../local/demo-events.ts";
 import { homeFolder, ROOT } from "../local/home.ts";
@@ -42,7 +43,7 @@ export async function bringHistory(
   sealMs: number,
   signal: AbortSignal,
 ): Promise<History> {
-  const s3 = new S3Client({ ...deployment.clientConfig, forcePathStyle: true });
+  const s3 = s3Client(deployment.clientConfig);
   const at = { Bucket: deployment.archiveBucket, Key: MARK };
   try {
     const history = { fromMs: sealMs - HISTORY_DAYS * DAY_MS, toMs: sealMs };

@@ -1,8 +1,8 @@
 /** The model registry of a deployment, for commands. */
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { S3Client } from "@aws-sdk/client-s3";
 import { createArtefactStore } from "../adapters/model/artefact-store.ts";
 import { ModelRegistry } from "../adapters/model-registry.ts";
+import { s3Client } from "../adapters/s3-client.ts";
 import type { AuditKind } from "../functions/shared/audited.ts";
 import { withRecord } from "./audited.ts";
 import { openDeployment, type StageOption } from "./deployment.ts";
@@ -24,7 +24,7 @@ export async function withRegistry<T>(
   const deployment = await openDeployment(options);
   const { clientConfig, modelsTable, modelsBucket } = deployment;
   const dynamodb = new DynamoDBClient(clientConfig);
-  const s3 = new S3Client({ ...clientConfig, forcePathStyle: "endpoint" in clientConfig });
+  const s3 = s3Client(clientConfig);
   try {
     const artefacts = createArtefactStore({ bucket: modelsBucket, s3 });
     const registry = new ModelRegistry({ table: modelsTable, dynamodb, artefacts });

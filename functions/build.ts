@@ -2,7 +2,6 @@
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { S3Client } from "@aws-sdk/client-s3";
 import type { Context } from "aws-lambda";
 import { ArchiveWriter } from "../adapters/archive.ts";
 import { BuildProgress } from "../adapters/build-progress.ts";
@@ -10,6 +9,7 @@ import { ControlTable } from "../adapters/control-table.ts";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
 import { archiveTenants } from "../adapters/offline/archive-tenants.ts";
 import { ArchiveMirror } from "../adapters/offline/mirror.ts";
+import { s3Client } from "../adapters/s3-client.ts";
 import { STORE_STATES } from "../adapters/store-states.ts";
 import { StoreApplier } from "../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
@@ -39,7 +39,7 @@ const retentionDays = retention === undefined ? null : Number(retention);
 /** Kept between calls: what one has fetched the next one need not. */
 const folder = join(tmpdir(), "freshet-build");
 const objects = {
-  s3: new S3Client({ ...DURABLE_CLIENT, forcePathStyle: process.env["AWS_ENDPOINT_URL"] !== undefined }),
+  s3: s3Client(DURABLE_CLIENT),
   bucket: requireEnvironment("archiveBucket"),
 };
 const mirror = new ArchiveMirror({ ...objects, folder });

@@ -1,9 +1,9 @@
 /** Runs the historical jobs that the API has written to their table, woken by the table's changes. */
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { S3Client } from "@aws-sdk/client-s3";
 import type { Context, DynamoDBStreamEvent } from "aws-lambda";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
 import { HistoricalJobs, jobOfItem } from "../adapters/historical-jobs.ts";
+import { s3Client } from "../adapters/s3-client.ts";
 import { definitions } from "../features/index.ts";
 import { plan } from "../features/plan.ts";
 import { FUNCTION_BYTES } from "./shared/archive-room.ts";
@@ -12,7 +12,7 @@ import { runHistorical } from "./shared/historical-run.ts";
 import { describeError, logger } from "./shared/observability.ts";
 import { engineOfEnvironment } from "./shared/query-engine.ts";
 
-const s3 = new S3Client(DURABLE_CLIENT);
+const s3 = s3Client(DURABLE_CLIENT);
 const jobs = new HistoricalJobs({
   table: requireEnvironment("jobsTable"),
   dynamodb: new DynamoDBClient(DURABLE_CLIENT),

@@ -3,7 +3,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MetricUnit } from "@aws-lambda-powertools/metrics";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { S3Client } from "@aws-sdk/client-s3";
 import type { Context, DynamoDBStreamEvent } from "aws-lambda";
 import { BatchRuns } from "../adapters/batch-runs.ts";
 import { ControlTable } from "../adapters/control-table.ts";
@@ -12,6 +11,7 @@ import { MATERIALIZE_RUNNER, MaterializeRequests } from "../adapters/materialize
 import { archiveTenants } from "../adapters/offline/archive-tenants.ts";
 import { ArchiveMirror } from "../adapters/offline/mirror.ts";
 import { REBUILD_RUNNER, RebuildRequests } from "../adapters/rebuild-requests.ts";
+import { s3Client } from "../adapters/s3-client.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { ControlHashes } from "../adapters/valkey/control.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
@@ -34,7 +34,7 @@ import { restorePushed } from "./shared/restore-pushed.ts";
 const dynamodb = new DynamoDBClient(DURABLE_CLIENT);
 const table = requireEnvironment("controlTable");
 const folder = join(tmpdir(), "freshet-materialize");
-const s3 = new S3Client({ ...DURABLE_CLIENT, forcePathStyle: process.env["AWS_ENDPOINT_URL"] !== undefined });
+const s3 = s3Client(DURABLE_CLIENT);
 const mirror = new ArchiveMirror({ s3, bucket: requireEnvironment("archiveBucket"), folder });
 const memoryMb = Math.max(512, Math.floor(Number(process.env["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] ?? 3_072) * 0.6));
 const ports = {

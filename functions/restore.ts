@@ -1,11 +1,11 @@
 /** Writes a bulk snapshot back into the store, call by call, for `freshet recover` and `freshet restore`. */
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { S3Client } from "@aws-sdk/client-s3";
 import type { Context } from "aws-lambda";
 import { BatchRuns } from "../adapters/batch-runs.ts";
 import { BuildProgress } from "../adapters/build-progress.ts";
 import { ControlTable } from "../adapters/control-table.ts";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
+import { s3Client } from "../adapters/s3-client.ts";
 import { BulkStore } from "../adapters/snapshot/bulk-store.ts";
 import { StoreApplier } from "../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
@@ -19,7 +19,7 @@ import { finishRestore, type RestoreReport, type RestoreRequest, restoreSnapshot
 import { describeRounds, type RoundSummary } from "./shared/rounds.ts";
 
 const connection = new ValkeyConnection({ ...valkeyOptionsFromEnvironment(), timeoutMs: 15_000 });
-const s3 = new S3Client({ ...DURABLE_CLIENT, forcePathStyle: process.env["AWS_ENDPOINT_URL"] !== undefined });
+const s3 = s3Client(DURABLE_CLIENT);
 const target = { table: requireEnvironment("controlTable"), dynamodb: new DynamoDBClient(DURABLE_CLIENT) };
 const progress = new BuildProgress(target);
 const runs = new BatchRuns(target);

@@ -4,10 +4,10 @@
  */
 import { MetricUnit } from "@aws-lambda-powertools/metrics";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { S3Client } from "@aws-sdk/client-s3";
 import type { Context } from "aws-lambda";
 import { BuildProgress } from "../adapters/build-progress.ts";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
+import { s3Client } from "../adapters/s3-client.ts";
 import { BulkStore } from "../adapters/snapshot/bulk-store.ts";
 import { SnapshotTable } from "../adapters/snapshot/snapshot-table.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
@@ -22,7 +22,7 @@ import { type RoundReport, snapshotRound } from "./shared/snapshot-round.ts";
 const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
 const controls = new ControlHashes(connection, plan);
 const dynamodb = new DynamoDBClient(DURABLE_CLIENT);
-const s3 = new S3Client({ ...DURABLE_CLIENT, forcePathStyle: process.env["AWS_ENDPOINT_URL"] !== undefined });
+const s3 = s3Client(DURABLE_CLIENT);
 const common = { plan, lock, connection, controls, clock: Date.now };
 const table = new SnapshotTable({ table: requireEnvironment("snapshotsTable"), dynamodb });
 const bulk = {

@@ -2,9 +2,9 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { S3Client } from "@aws-sdk/client-s3";
 import type { Context } from "aws-lambda";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
+import { s3Client } from "../adapters/s3-client.ts";
 import { definitions } from "../features/index.ts";
 import { plan } from "../features/plan.ts";
 import { requireEnvironment } from "./shared/environment.ts";
@@ -14,7 +14,7 @@ import { engineOfEnvironment } from "./shared/query-engine.ts";
 import type { TrainingInput } from "./shared/training-pipeline.ts";
 import { type BuildInput, buildForTraining } from "./shared/training-set-build.ts";
 
-const s3 = new S3Client(DURABLE_CLIENT);
+const s3 = s3Client(DURABLE_CLIENT);
 const archiveBucket = requireEnvironment("archiveBucket");
 const trainingBucket = requireEnvironment("trainingBucket");
 /** The rest is for Node: columns of a million rows, and objects on their way. */

@@ -1,9 +1,9 @@
 /** The training state machine's own steps. A failure carries its code as the error's name, which is what executions show. */
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { S3Client } from "@aws-sdk/client-s3";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
 import { createArtefactStore } from "../adapters/model/artefact-store.ts";
 import { ModelRegistry } from "../adapters/model-registry.ts";
+import { s3Client } from "../adapters/s3-client.ts";
 import { DEFAULT_GATE } from "../core/gate.ts";
 import { definitions } from "../features/index.ts";
 import { plan } from "../features/plan.ts";
@@ -12,7 +12,7 @@ import { namedFailure } from "./shared/named-failure.ts";
 import { describeError, logger } from "./shared/observability.ts";
 import { gate, makeChampion, prepare, register, type Trained, type TrainingInput } from "./shared/training-pipeline.ts";
 
-const s3 = new S3Client(DURABLE_CLIENT);
+const s3 = s3Client(DURABLE_CLIENT);
 const registry = new ModelRegistry({
   table: requireEnvironment("modelsTable"),
   dynamodb: new DynamoDBClient(DURABLE_CLIENT),

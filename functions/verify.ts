@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { MetricUnit } from "@aws-lambda-powertools/metrics";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { S3Client } from "@aws-sdk/client-s3";
 import type { Context } from "aws-lambda";
 import { ControlTable } from "../adapters/control-table.ts";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
@@ -12,6 +11,7 @@ import { FeatureRegistry } from "../adapters/feature-registry.ts";
 import { archiveTenants } from "../adapters/offline/archive-tenants.ts";
 import { archivedAnswers, archivedIds, pushedIds } from "../adapters/offline/archived-answers.ts";
 import { ArchiveMirror } from "../adapters/offline/mirror.ts";
+import { s3Client } from "../adapters/s3-client.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
 import { createReader } from "../adapters/valkey/reader.ts";
@@ -28,7 +28,7 @@ const connection = new ValkeyConnection({ ...valkeyOptionsFromEnvironment(), tim
 const reader = createReader(plan, connection);
 const folder = join(tmpdir(), "freshet-verify");
 const mirror = new ArchiveMirror({
-  s3: new S3Client({ ...DURABLE_CLIENT, forcePathStyle: process.env["AWS_ENDPOINT_URL"] !== undefined }),
+  s3: s3Client(DURABLE_CLIENT),
   bucket: requireEnvironment("archiveBucket"),
   folder,
 });

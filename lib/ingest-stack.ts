@@ -4,6 +4,7 @@ import type { AuditTrail } from "./constructs/audit-trail.ts";
 import type { EventStreams } from "./constructs/event-streams.ts";
 import { NodeFunction } from "./constructs/node-function.ts";
 import type { OnlineStore } from "./constructs/online-store.ts";
+import { grantRegistry } from "./constructs/schema-registry.ts";
 import type { SecureTable } from "./constructs/secure-table.ts";
 import type { Deployment } from "./deployment.ts";
 import { FreshetStack } from "./freshet-stack.ts";
@@ -35,6 +36,7 @@ export class IngestStack extends FreshetStack {
     this.fn.set("limits", JSON.stringify(deployment.stage.limits));
     props.streams.grantPut(this.fn);
     props.audit.grantAdd(this.fn);
+    grantRegistry(this.fn, deployment);
     new CfnOutput(this, "IngestFunction", { value: this.fn.lambda.functionName });
   }
 }

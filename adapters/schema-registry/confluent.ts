@@ -1,6 +1,7 @@
 /** Confluent's REST API, as far as reading and registering Avro schemas goes. Other registries answer it too: Apicurio, Karapace, Redpanda. */
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import type { SchemaId } from "../avro/framing.ts";
+import { type RegisteredSchema, whole } from "./references.ts";
 import type { FoundSchema, SchemaPusher, SchemaRegistry, SchemaToPush } from "./schema-registry.ts";
 
 export interface Credentials {
@@ -24,6 +25,7 @@ const MAX_ANSWER_BYTES = 2 * 1024 * 1024;
 /** What the registry says when it knows the request and not the thing; a proxy's or a wrong path's 404 has none of these. */
 const SCHEMA_UNKNOWN = 40403;
 const SUBJECT_UNKNOWN = 40401;
+const VERSION_UNKNOWN = 40402;
 const NO_RULE = 40408;
 
 interface Answer {
@@ -47,10 +49,25 @@ export class ConfluentRegistry implements SchemaRegistry, SchemaPusher {
     const path = /^\d+$/.test(given) ? `/schemas/ids/${given}` : `/schemas/guids/${given}`;
     const { status, body } = await this.call("GET", path);
     if (status === 404 && (body?.error_code === SCHEMA_UNKNOWN || (await this.isItself()))) return null;
-    if (status !== 200 || typeof body?.schema !== "string") throw this.unexpected("GET", path, status);
-    // Schemas that others are put into are not followed.
-    const isWhole = (body.references ?? []).length === 0;
-    return { text: (body.schemaType ?? "AVRO") === "AVRO" && isWhole ? body.schema : null };
+    return this.whole(this.registered(path, status, body));
+  }
+
+  private whole(found: RegisteredSchema | "unreadable"): Promise<FoundSchema | null> | FoundSchema {
+    if (found === "unreadable") return { text: null };
+    return whole(found, async (subject, version) => {
+      const path = `${subjectPath(subject)}/versions/${version}`;
+      const { status, body } = await this.call("GET", path);
+      if (status === 404 && [SUBJECT_UNKNOWN, VERSION_UNKNOWN].includes(body?.error_code)) return null;
+      return this.registered(path, status, body);
+    });
+  }
+
+  /** `unreadable` when it is not Avro. */
+  private registered(path: string, status: number, body: any): RegisteredSchema | "unreadable" {
+    const references = body?.references ?? [];
+    const isOne = typeof body?.schema === "string" && Array.isArray(references) && references.every(isReference);
+    if (status !== 200 || !isOne) throw this.unexpected("GET", path, status);
+    return (body.schemaType ?? "AVRO") === "AVRO" ? { schema: body.schema, references } : "unreadable";
   }
 
   /**
@@ -78,8 +95,8 @@ export class ConfluentRegistry implements SchemaRegistry, SchemaPusher {
     const texts: string[] = [];
     for (const version of body) {
       const found = await this.call("GET", `${path}/${Number(version)}`);
-      if (found.status !== 200) throw this.unexpected("GET", path, found.status);
-      if ((found.body.schemaType ?? "AVRO") === "AVRO") texts.push(String(found.body.schema));
+      const schema = await this.whole(this.registered(path, found.status, found.body));
+      if (schema !== null && schema.text !== null) texts.push(schema.text);
     }
     return texts;
   }
@@ -157,6 +174,8 @@ export class ConfluentRegistry implements SchemaRegistry, SchemaPusher {
     });
   }
 }
+
+const isReference = (given: any): boolean => typeof given?.subject === "string" && Number.isInteger(given?.version);
 
 const subjectPath = (subject: string): string => `/subjects/${encodeURIComponent(subject)}`;
 

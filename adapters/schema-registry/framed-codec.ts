@@ -46,14 +46,19 @@ export class FramedCodec implements EventReader {
     const found = this.schemas.get(id);
     if (found === null) {
       // Not kept: it may be registered yet.
-      throw new RecordError("schema_id_unknown", `the schema registry has no schema ${id}`, {
-        repair: "register the schema, or point Freshet at the registry that the producer uses; then replay the record",
-      });
+      throw new RecordError(
+        "schema_id_unknown",
+        `the schema registry has no schema ${id}, or not all that it refers to`,
+        {
+          repair:
+            "register the schema, or point Freshet at the registry that the producer uses; then replay the record",
+        },
+      );
     }
     const made = outcomeOf(() => {
       if (found.text !== null) return foreignReader(this.codec, id, found.text);
-      throw new RecordError("schema_unreadable", `schema ${id} is not Avro, or is made of several schemas`, {
-        repair: "write Avro, with a schema that stands alone",
+      throw new RecordError("schema_unreadable", `schema ${id} is not Avro, or of schemas that do not fit together`, {
+        repair: "write Avro; what a schema refers to may not go in a circle, and is 64 schemas and 512 KiB at most",
       });
     });
     this.readers.set(id, made);

@@ -2,7 +2,7 @@
 import type { SchemaId } from "../avro/framing.ts";
 
 export interface FoundSchema {
-  /** Avro, as JSON text; null for a schema of another format. */
+  /** Avro, as JSON text that stands alone; null for a schema of another format, and for one of parts that cannot be put together. */
   readonly text: string | null;
 }
 
@@ -10,7 +10,7 @@ export interface SchemaRegistry {
   /** Ids mean nothing without it: the same id is another schema elsewhere. */
   readonly name: string;
   /**
-   * @returns null when the registry says that it has no such schema, and only then
+   * @returns null when the registry says that it has no such schema, or lacks one that it is made of, and only then
    * @throws InfrastructureError `schema_registry_unavailable` for every other answer, and for none
    */
   find(id: SchemaId): Promise<FoundSchema | null>;

@@ -53,12 +53,21 @@ export async function readSecret(arn: string): Promise<Credentials> {
     });
     const answer = await fetch(endpoint, { method: "POST", headers, body, signal: AbortSignal.timeout(TIMEOUT_MS) });
     status = answer.status;
-    secret = ((await answer.json()) as { SecretString?: unknown }).SecretString;
+    secret = secretIn(await answer.text());
   } catch (cause) {
     throw unavailable(arn, "did not answer", cause);
   }
   if (status !== 200 || typeof secret !== "string") throw unavailable(arn, `answered ${status}`);
   return credentialsFrom(secret);
+}
+
+/** What is no JSON has none; the parser's own error would quote it. */
+function secretIn(answer: string): unknown {
+  try {
+    return (JSON.parse(answer) as { SecretString?: unknown } | null)?.SecretString;
+  } catch {
+    return undefined;
+  }
 }
 
 const unavailable = (arn: string, what: string, cause?: unknown): InfrastructureError =>

@@ -39,7 +39,7 @@ export class StoredSchemas {
 
   /** @throws InfrastructureError `schemas_unavailable` */
   put(id: SchemaId, { text }: FoundSchema): Promise<unknown> {
-    const Body = JSON.stringify({ v: 1, id, text });
+    const Body = JSON.stringify({ v: 2, id, text });
     return durably("schemas_unavailable", `writing schema ${id} to bucket ${this.bucket}`, () =>
       this.s3.send(
         new PutObjectCommand({ Bucket: this.bucket, Key: this.keyOf(id), Body, ContentType: "application/json" }),
@@ -52,11 +52,17 @@ export class StoredSchemas {
   }
 }
 
-/** What is damaged is asked for again. */
+/** What is damaged is asked for again; so is what version 1 had no text for, which followed no references. */
 function found(json: string): FoundSchema | null {
   try {
     const { v, text } = JSON.parse(json);
-    return v === 1 && (text === null || typeof text === "string") ? { text } : null;
+    return typeof text === "string"
+      ? [1, 2].includes(v)
+        ? { text }
+        : null
+      : v === 2 && text === null
+        ? { text }
+        : null;
   } catch {
     return null;
   }

@@ -3,12 +3,12 @@
  * event, which the archive must hold.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { S3Client } from "@aws-sdk/client-s3";
 import { mountArchive } from "../../adapters/offline/archive-view.ts";
 import { archivedAnswers } from "../../adapters/offline/archived-answers.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { featureAt } from "../../adapters/offline/point-in-time.ts";
+import { s3Client } from "../../adapters/s3-client.ts";
 import type { Plan, Value } from "../../core/plan.ts";
 import type { OperatedDeployment } from "../deployment.ts";
 
@@ -103,7 +103,7 @@ export interface CompareOptions {
 /** @throws FreshetError of reading the archive */
 export async function compareWithArchive(options: CompareOptions): Promise<Comparison> {
   const { plan, deployment, folder, answers } = options;
-  const s3 = new S3Client({ ...deployment.clientConfig, forcePathStyle: true });
+  const s3 = s3Client(deployment.clientConfig);
   try {
     const mirror = new ArchiveMirror({ s3, bucket: deployment.archiveBucket, folder });
     const archived = await archivedEvents(options, mirror);

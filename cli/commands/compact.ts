@@ -1,10 +1,10 @@
 import { join } from "node:path";
-import { S3Client } from "@aws-sdk/client-s3";
 import type { Command } from "commander";
 import { DURABLE_CLIENT } from "../../adapters/durable-call.ts";
 import { compactArchive } from "../../adapters/offline/compact-archive.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
+import { s3Client } from "../../adapters/s3-client.ts";
 import { parseDuration } from "../../core/duration.ts";
 import { PUSHED_VALUES } from "../../core/retention.ts";
 import { plan } from "../../features/plan.ts";
@@ -45,11 +45,7 @@ Examples:
 async function run(options: Options): Promise<void> {
   const graceMs = parseDuration(options.grace, "--grace");
   const deployment = await openDeployment(options);
-  const s3 = new S3Client({
-    ...DURABLE_CLIENT,
-    ...deployment.clientConfig,
-    forcePathStyle: deployment.stage === "local",
-  });
+  const s3 = s3Client({ ...DURABLE_CLIENT, ...deployment.clientConfig });
   const folder = join(freshetHome(), "offline", `compact-${process.pid}`);
   const session = await DuckSession.open({ folder });
   const bar = options.json ? null : progressBar();

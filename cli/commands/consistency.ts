@@ -1,10 +1,10 @@
-import { S3Client } from "@aws-sdk/client-s3";
 import type { Command } from "commander";
 import { type ConsistencyReport, checkConsistency } from "../../adapters/offline/consistency.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { archiveMount } from "../../adapters/offline/mount.ts";
 import { readScores } from "../../adapters/offline/scored-outcomes.ts";
+import { s3Client } from "../../adapters/s3-client.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { plan } from "../../features/plan.ts";
 import { freshetHome, homeFolder } from "../../local/home.ts";
@@ -57,7 +57,7 @@ async function run(options: Options): Promise<ConsistencyReport> {
   }
   const { tenant, sample, to: toMs = Date.now(), from: fromMs = toMs - 3_600_000 } = options;
   const deployment = await openDeployment(options);
-  const s3 = new S3Client({ ...deployment.clientConfig, forcePathStyle: options.stage === undefined });
+  const s3 = s3Client(deployment.clientConfig);
   const folder = homeFolder(freshetHome(), "offline");
   const session = await DuckSession.open({ folder });
   const bar = progressBar();

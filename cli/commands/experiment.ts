@@ -1,4 +1,3 @@
-import { S3Client } from "@aws-sdk/client-s3";
 import type { Command } from "commander";
 import { mountArchive } from "../../adapters/offline/archive-view.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
@@ -6,6 +5,7 @@ import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { declaredOutcomes, outcomesByEvent } from "../../adapters/offline/outcomes.ts";
 import { newestLabels, outcomesOf, readScores } from "../../adapters/offline/scored-outcomes.ts";
 import { labelJoin } from "../../adapters/offline/spine.ts";
+import { s3Client } from "../../adapters/s3-client.ts";
 import { type Arm, compareArms, compareShadows, type Difference } from "../../core/arms.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Rate } from "../../core/intervals.ts";
@@ -95,7 +95,7 @@ async function load({ service: name, tenant, from = 0, to = Number.MAX_SAFE_INTE
   const join = outcomes === null ? labelJoin(plan, service, stream) : null;
   const { clientConfig, archiveBucket } = await openDeployment({ stage });
   const folder = homeFolder(freshetHome(), "offline");
-  const s3 = new S3Client({ ...clientConfig, forcePathStyle: stage === undefined });
+  const s3 = s3Client(clientConfig);
   const session = await DuckSession.open({ folder });
   try {
     const mirror = new ArchiveMirror({ s3, bucket: archiveBucket, folder });

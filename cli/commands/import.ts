@@ -1,7 +1,6 @@
 import { createWriteStream } from "node:fs";
 import { join } from "node:path";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { S3Client } from "@aws-sdk/client-s3";
 import { type Command, Option } from "commander";
 import { BuildProgress } from "../../adapters/build-progress.ts";
 import { DURABLE_CLIENT } from "../../adapters/durable-call.ts";
@@ -15,6 +14,7 @@ import {
   importFile,
 } from "../../adapters/offline/import/import-file.ts";
 import type { ArrivalRule } from "../../adapters/offline/import/row-check.ts";
+import { s3Client } from "../../adapters/s3-client.ts";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { plan } from "../../features/plan.ts";
@@ -105,7 +105,7 @@ async function run(file: string, options: Options): Promise<void> {
       target: options.dryRun
         ? null
         : {
-            s3: new S3Client({ ...config, forcePathStyle: deployment.stage === "local" }),
+            s3: s3Client(config),
             bucket: deployment.archiveBucket,
             late: new LateQueue({ table: deployment.lateTable, dynamodb }),
             // A backfill that has listed the archive has not seen these: it begins anew.

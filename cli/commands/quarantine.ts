@@ -1,5 +1,4 @@
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { S3Client } from "@aws-sdk/client-s3";
 import { type Command, Option } from "commander";
 import { EventCodec } from "../../adapters/avro/event-codec.ts";
 import {
@@ -10,6 +9,7 @@ import {
   quarantineJson,
   WAITING,
 } from "../../adapters/quarantine-index.ts";
+import { s3Client } from "../../adapters/s3-client.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { plan } from "../../features/plan.ts";
 import type { ReplayEvent } from "../../functions/replay.ts";
@@ -123,7 +123,7 @@ function filterOf({
 async function withIndex<T>(deployment: OperatedDeployment, work: (index: QuarantineIndex) => Promise<T>): Promise<T> {
   const { clientConfig, quarantineBucket: bucket, quarantineTable: table } = deployment;
   const dynamodb = new DynamoDBClient(clientConfig);
-  const s3 = new S3Client({ ...clientConfig, forcePathStyle: deployment.stage === "local" });
+  const s3 = s3Client(clientConfig);
   try {
     return await work(new QuarantineIndex({ bucket, table, s3, dynamodb }));
   } finally {

@@ -1,5 +1,4 @@
 import { resolve } from "node:path";
-import { S3Client } from "@aws-sdk/client-s3";
 import { type Command, Option } from "commander";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { spineFile } from "../../adapters/offline/given-spine.ts";
@@ -9,6 +8,7 @@ import { archiveMount } from "../../adapters/offline/mount.ts";
 import { valuesMount } from "../../adapters/offline/pushed-in-time.ts";
 import type { AsOfRule, TrainingManifest } from "../../adapters/offline/training-manifest.ts";
 import { buildTrainingSet, type SpineSource } from "../../adapters/offline/training-set.ts";
+import { s3Client } from "../../adapters/s3-client.ts";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { checkTenant } from "../../core/event.ts";
@@ -105,7 +105,7 @@ export async function buildSet(options: SetOptions, signal: AbortSignal): Promis
   checkTenant(options.tenant);
   const asked = spineOf(options, definition.labels?.stream.name);
   const deployment = await openDeployment(options);
-  const s3 = new S3Client({ ...deployment.clientConfig, forcePathStyle: options.stage === undefined });
+  const s3 = s3Client(deployment.clientConfig);
   const { tenant } = options;
   const spine =
     options.fromLog && asked.kind === "labels"

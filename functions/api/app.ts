@@ -4,6 +4,7 @@
  */
 import { Hono } from "hono";
 import type { AuditLog } from "../../adapters/audit-log.ts";
+import type { EventReader } from "../../adapters/avro/event-codec.ts";
 import type { Publisher } from "../../adapters/broker.ts";
 import type { Erasures } from "../../adapters/erasure/erasures.ts";
 import { FallbackReader, type ReadBudget } from "../../adapters/fallback-reader.ts";
@@ -52,6 +53,8 @@ export interface IngestPorts {
   readonly publisher: Publisher;
   /** Codec of a contract by name with version, as `transactions.v1`. */
   readonly codecs: (contract: string) => EventCodec;
+  /** Reads what names its schema by the id of a registry. @default there is no registry, and such a record is refused */
+  readonly framed?: ((contract: string) => EventReader) | null;
   /** The user records of a KPL aggregate; null for bytes that are none. */
   readonly deaggregate: (bytes: Buffer) => readonly Buffer[] | null;
   /** Where fields of enriched streams are looked up; null where the plan has no such stream. */

@@ -1,7 +1,6 @@
 /** The API's ports, made from the environment: one place for Lambda functions and the plain server. */
 
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { S3Client } from "@aws-sdk/client-s3";
 import { createAuditLog } from "../../adapters/audit-log.ts";
 import { EventCodec } from "../../adapters/avro/event-codec.ts";
 import { Erasures } from "../../adapters/erasure/erasures.ts";
@@ -12,6 +11,7 @@ import { openPublisher } from "../../adapters/open-broker.ts";
 import { QuarantineIndex } from "../../adapters/quarantine-index.ts";
 import { QuarantineJobs } from "../../adapters/quarantine-jobs.ts";
 import { RebuildRequests } from "../../adapters/rebuild-requests.ts";
+import { s3Client } from "../../adapters/s3-client.ts";
 import { createSnapshotReader } from "../../adapters/snapshot/snapshot-reader.ts";
 import { SnapshotTable } from "../../adapters/snapshot/snapshot-table.ts";
 import { createBucketStore } from "../../adapters/valkey/bucket-store.ts";
@@ -22,6 +22,7 @@ import { plan } from "../../features/plan.ts";
 import packageFile from "../../package.json" with { type: "json" };
 import { brokerFromEnvironment } from "../shared/broker.ts";
 import { optionalEnvironment, requireEnvironment } from "../shared/environment.ts";
+import { framedReaders } from "../shared/schema-registry.ts";
 import type { ApiDependencies, FallbackPorts, IngestPorts, Log } from "./app.ts";
 import type { HistoricalPorts } from "./historical.ts";
 import { createKeyStore } from "./key-store.ts";
@@ -117,7 +118,7 @@ export function createDependencies(options: {
 function quarantinePorts(): QuarantinePorts {
   const table = requireEnvironment("quarantineTable");
   const dynamodb = new DynamoDBClient({ maxAttempts: 2, ...impatient(2_000) });
-  const s3 = new S3Client({ maxAttempts: 2, ...impatient(5_000) });
+  const s3 = s3Client({ maxAttempts: 2, ...impatient(5_000) });
   return {
     index: new QuarantineIndex({ bucket: requireEnvironment("quarantineBucket"), table, s3, dynamodb }),
     jobs: new QuarantineJobs({ table, dynamodb }),
@@ -141,6 +142,7 @@ function ingestPorts(lookups: OnlineReader | null): IngestPorts {
     // The publisher retries within its own budget, record by record.
     publisher: openPublisher(brokerFromEnvironment({ maxAttempts: 1 }), JSON.parse(requireEnvironment("streams"))),
     codecs: (contract) => EventCodec.for(contract),
+    framed: framedReaders(null),
     deaggregate,
     lookups,
   };

@@ -1,4 +1,6 @@
 /** Checks and encodes one event of one stream: what the aggregate function would quarantine is refused here, by name. */
+import type { EventReader } from "../../adapters/avro/event-codec.ts";
+import { framingOf } from "../../adapters/avro/framing.ts";
 import { hash64 } from "../../adapters/hash.ts";
 import { RecordError } from "../../core/errors.ts";
 import { checkEvent, compileGroups, entityId } from "../../core/event.ts";
@@ -36,13 +38,25 @@ export interface EventChecker {
   fromJson(json: unknown, tenant: string, arrivalMs: number): ReadEvent;
   /** @throws RecordError */
   fromAvro(bytes: Buffer, tenant: string, arrivalMs: number): ReadEvent;
+  /** Of one that names its schema by the id of a registry, after `learn`. @throws RecordError */
+  fromFramed(bytes: Buffer, tenant: string, arrivalMs: number): ReadEvent;
+  /** Whether it is in such a framing, and there is a registry. */
+  isFramed(bytes: Buffer): boolean;
+  /** Asks the registry for the schema. @throws InfrastructureError */
+  learn(bytes: Buffer): Promise<void>;
   /** What the windows that take these fields make of them. @throws RecordError `number_too_large`, `value_too_long` */
   checkInputs(fields: Fields): void;
   /** @throws RecordError `record_too_large`, and those of the codec */
   encode(event: ReadEvent): EncodedEvent;
 }
 
-export function createEventChecker(plan: Plan, stream: Stream, codec: EventCodec): EventChecker {
+/** @param framed reads what names its schema by an id; null without a registry */
+export function createEventChecker(
+  plan: Plan,
+  stream: Stream,
+  codec: EventCodec,
+  framed: EventReader | null = null,
+): EventChecker {
   const groups = compileGroups(plan, stream.name, hash64);
   const texts = Object.keys(stream.fields).filter((name) => stream.fields[name].type === "string");
 
@@ -98,6 +112,14 @@ export function createEventChecker(plan: Plan, stream: Stream, codec: EventCodec
       return fields["tenant"] === tenant
         ? check(fields, arrivalMs, bytes)
         : check({ ...fields, tenant }, arrivalMs, null);
+    },
+    isFramed: (bytes) => framed !== null && framingOf(bytes) !== null,
+    learn: async (bytes) => framed?.learn?.([bytes]),
+    fromFramed(bytes, tenant, arrivalMs) {
+      const { fields } = framed!.decode(bytes);
+      requireTenant(fields["tenant"], tenant);
+      // Encoded here: whoever reads the stream needs no registry for it.
+      return check({ ...fields, tenant }, arrivalMs, null);
     },
     encode({ eventId, fields, bytes }) {
       const data = bytes ?? codec.encode(fields);

@@ -1,5 +1,6 @@
 /** `POST /v1/events/{stream}`: contract check, encoding, publishing, a result for every record. */
 
+import type { EventReader } from "../../adapters/avro/event-codec.ts";
 import type { Publisher, PublishOutcome } from "../../adapters/broker.ts";
 import type { OnlineReader } from "../../adapters/online-store.ts";
 import { FreshetError, RecordError } from "../../core/errors.ts";
@@ -38,6 +39,8 @@ interface RecordResult {
 export function createEventsHandler(deps: {
   plan: Plan;
   codecs: (contract: string) => EventCodec;
+  /** Of records that name their schema by the id of a registry. @default there is none */
+  framed?: ((contract: string) => EventReader) | null;
   /** The user records of a KPL-aggregated record; null for bytes that are none. @throws RecordError for a damaged one */
   deaggregate: (bytes: Buffer) => readonly Buffer[] | null;
   publisher: Publisher;
@@ -50,7 +53,8 @@ export function createEventsHandler(deps: {
   const checkers = new Map<string, EventChecker>();
   const enrichers = new Map<string, Enrich>();
   for (const stream of deps.plan.streams) {
-    const checker = createEventChecker(deps.plan, stream, deps.codecs(stream.contract));
+    const { contract } = stream;
+    const checker = createEventChecker(deps.plan, stream, deps.codecs(contract), deps.framed?.(contract) ?? null);
     checkers.set(stream.name, checker);
     if (stream.enrich !== undefined) enrichers.set(stream.name, createEnrich(checker, requireLookups(deps, stream)));
   }
@@ -64,8 +68,9 @@ export function createEventsHandler(deps: {
         repair: suggest(name, [...checkers.keys()]),
       });
     }
-    const { records, read } = await readRecords(c, checker, deps.deaggregate);
+    const { records, read, learn } = await readRecords(c, checker, deps.deaggregate);
     await ticket.charge(records.length);
+    await learn?.();
     const arrivalMs = deps.clock();
     const results: RecordResult[] = new Array(records.length);
     let accepted: { index: number; event: ReadEvent; before?: ReadEvent }[] = [];
@@ -158,7 +163,7 @@ async function readRecords(
   c: Call["c"],
   checker: EventChecker,
   deaggregate: (bytes: Buffer) => readonly Buffer[] | null,
-): Promise<{ records: readonly unknown[]; read: Read }> {
+): Promise<{ records: readonly unknown[]; read: Read; learn?: () => Promise<void> }> {
   const type = c.req.header("content-type");
   if (type === undefined || isJsonType(type)) {
     const body = parseJson(await readBytes(c, MAX_BODY_BYTES));
@@ -168,7 +173,11 @@ async function readRecords(
   if (!AVRO_TYPES.includes(bare)) throw unsupportedType(type, ["application/json", ...AVRO_TYPES]);
   const bytes = await readBytes(c, MAX_BODY_BYTES);
   if (bytes.length === 0) throw emptyBody();
-  // One record in single-object encoding, or many in a KPL aggregate; the first bytes tell.
+  // One record in single-object encoding or a registry's framing, or many in a KPL aggregate; the first bytes tell. Of the second
+  // there is one in a request, so that a request asks a registry for one schema.
+  if (checker.isFramed(bytes)) {
+    return { records: [bytes], read: checker.fromFramed, learn: () => checker.learn(bytes) };
+  }
   try {
     return { records: limited<Buffer>(deaggregate(bytes) ?? [bytes]), read: checker.fromAvro };
   } catch (error) {

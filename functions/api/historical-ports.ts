@@ -1,9 +1,10 @@
 /** Historical jobs' ports, made from the environment. */
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { GetObjectCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
+import { GetObjectCommand, PutObjectCommand } from "@aws-sdk/client-s3";
 import { getSignedUrl } from "@aws-sdk/s3-request-presigner";
 import { DURABLE_CLIENT, durably } from "../../adapters/durable-call.ts";
 import { HistoricalJobs } from "../../adapters/historical-jobs.ts";
+import { s3Client } from "../../adapters/s3-client.ts";
 import { requireEnvironment } from "../shared/environment.ts";
 import type { Log } from "./app.ts";
 import type { HistoricalPorts } from "./historical.ts";
@@ -23,7 +24,7 @@ export function createHistoricalPorts({
   log: Log;
 }): HistoricalPorts {
   const bucket = requireEnvironment("archiveBucket");
-  const s3 = new S3Client({ ...DURABLE_CLIENT, forcePathStyle: process.env["AWS_ENDPOINT_URL"] !== undefined });
+  const s3 = s3Client(DURABLE_CLIENT);
   const jobs = new HistoricalJobs({
     table: requireEnvironment("jobsTable"),
     dynamodb: new DynamoDBClient(DURABLE_CLIENT),

@@ -1,9 +1,9 @@
 /** The process of one historical job of the plain server (historical-queue.ts): its tenant and id are the arguments. */
 import { constants, setPriority } from "node:os";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { S3Client } from "@aws-sdk/client-s3";
 import { DURABLE_CLIENT } from "../../adapters/durable-call.ts";
 import { HistoricalJobs } from "../../adapters/historical-jobs.ts";
+import { s3Client } from "../../adapters/s3-client.ts";
 import { definitions } from "../../features/index.ts";
 import { plan } from "../../features/plan.ts";
 import { requireEnvironment } from "../shared/environment.ts";
@@ -30,7 +30,7 @@ if (job !== null) {
       plan,
       services: definitions.services,
       jobs,
-      s3: new S3Client({ ...DURABLE_CLIENT, forcePathStyle: process.env["AWS_ENDPOINT_URL"] !== undefined }),
+      s3: s3Client(DURABLE_CLIENT),
       bucket: requireEnvironment("archiveBucket"),
       memoryMb: MEMORY_MB,
       maxBytes: Number.POSITIVE_INFINITY,

@@ -58,7 +58,7 @@ export function createOpenApiDocument(plan: Plan, version: string): object {
       summary: `Send events to ${stream.name}`,
       description:
         `One event, an array, or {"events": [...]}, up to 500. Idempotent by \`${stream.eventId}\`: an event that is sent ` +
-        "again counts once. Avro bodies hold one record in single-object encoding, or many in a KPL aggregate.",
+        "again counts once. Avro bodies hold one record in single-object encoding or a schema registry's framing, or many in a KPL aggregate.",
       ...keyed("write"),
       request: {
         body: {

@@ -47,6 +47,11 @@ export const PROBLEMS = {
   field_enriched: { status: 400, title: "A field is filled by lookup" },
   not_single_object: { status: 400, title: "The bytes are no Avro record" },
   schema_unknown: { status: 400, title: "The schema fingerprint is not known" },
+  schema_id_unknown: { status: 400, title: "The registry has no such schema" },
+  schema_wrong_record: { status: 400, title: "The schema is of another stream's record" },
+  schema_incompatible: { status: 400, title: "The schema does not resolve to the contract" },
+  schema_unreadable: { status: 400, title: "The schema cannot be read" },
+  framing_corrupt: { status: 400, title: "The compressed body is damaged" },
   avro_truncated: { status: 400, title: "The Avro record is cut off" },
   avro_trailing: { status: 400, title: "Bytes follow the Avro record" },
   avro_invalid: { status: 400, title: "The Avro record does not fit its schema" },
@@ -118,6 +123,7 @@ export const PROBLEMS = {
   jobs_unavailable: { status: 503, title: "Jobs cannot be kept" },
   registry_unavailable: { status: 503, title: "The model registry does not answer" },
   quarantine_unavailable: { status: 503, title: "The quarantine does not answer" },
+  schema_registry_unavailable: { status: 503, title: "The schema registry does not answer" },
   erasures_unavailable: { status: 503, title: "The table of erasures does not answer" },
   audit_unavailable: { status: 503, title: "The audit log does not answer" },
   keys_unavailable: { status: 503, title: "API keys cannot be checked" },
@@ -175,6 +181,13 @@ export function toProblem(error: unknown): Problem {
     }
     if (error.code === "quarantine_unavailable") {
       return new Problem("quarantine_unavailable", "the table or the bucket of the quarantine does not answer", {
+        repair: "send the request again in a few seconds",
+        headers: { "retry-after": "2" },
+        cause: error,
+      });
+    }
+    if (error.code === "schema_registry_unavailable" || error.code === "secret_unavailable") {
+      return new Problem("schema_registry_unavailable", "the schema registry does not answer", {
         repair: "send the request again in a few seconds",
         headers: { "retry-after": "2" },
         cause: error,

@@ -1,9 +1,9 @@
 /** What registered features need, made from the environment. */
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { S3Client } from "@aws-sdk/client-s3";
 import { ControlTable } from "../../adapters/control-table.ts";
 import { DURABLE_CLIENT } from "../../adapters/durable-call.ts";
 import { FeatureRegistry } from "../../adapters/feature-registry.ts";
+import { s3Client } from "../../adapters/s3-client.ts";
 import { isEpochChange, StoreApplier } from "../../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../../adapters/valkey/connection.ts";
 import { valkeyOptionsFromEnvironment } from "../../adapters/valkey/options.ts";
@@ -25,7 +25,7 @@ export function createPushedPorts(): PushedPorts {
   // Asked on the way of a read, where an answer that is late is worth no more than what is known already.
   const impatient = { connectionTimeout: 500, requestTimeout: 1_000, throwOnRequestTimeout: true };
   const registered = new DynamoDBClient({ maxAttempts: 2, requestHandler: impatient });
-  const s3 = new S3Client({ ...DURABLE_CLIENT, forcePathStyle: process.env["AWS_ENDPOINT_URL"] !== undefined });
+  const s3 = s3Client(DURABLE_CLIENT);
   const table = new ControlTable({ table: requireEnvironment("controlTable"), dynamodb });
   const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
   return {

@@ -3,12 +3,12 @@
  * runtime in their bundle.
  */
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { S3Client } from "@aws-sdk/client-s3";
 import { createInferenceLog } from "../../adapters/inference-log.ts";
 import { createArtefactStore } from "../../adapters/model/artefact-store.ts";
 import { createExactExplainer, type ExactExplainer } from "../../adapters/model/exact-explainer.ts";
 import { createModelServing, type ModelServing } from "../../adapters/model/serving.ts";
 import { ModelRegistry } from "../../adapters/model-registry.ts";
+import { s3Client } from "../../adapters/s3-client.ts";
 import type { Plan } from "../../core/plan.ts";
 import { requireEnvironment } from "../shared/environment.ts";
 import type { Log } from "./app.ts";
@@ -35,7 +35,7 @@ const CLIENT = {
 export function createScoringPorts(options: { plan: Plan; timers: boolean; log: Log }): ScoringPorts {
   const { plan, timers, log } = options;
   const dynamodb = new DynamoDBClient(CLIENT);
-  const s3 = new S3Client({ ...CLIENT, forcePathStyle: process.env["AWS_ENDPOINT_URL"] !== undefined });
+  const s3 = s3Client(CLIENT);
   const artefacts = createArtefactStore({ bucket: requireEnvironment("modelsBucket"), s3 });
   const registry = new ModelRegistry({ table: requireEnvironment("modelsTable"), dynamodb, artefacts });
   const serving = createModelServing({

@@ -1,11 +1,12 @@
 /** What applying events needs, made from the environment: for the aggregate function, and for the one that delivers again. */
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { S3Client } from "@aws-sdk/client-s3";
+import type { S3Client } from "@aws-sdk/client-s3";
 import { ArchiveWriter } from "../../adapters/archive.ts";
 import { ControlTable } from "../../adapters/control-table.ts";
 import { DURABLE_CLIENT } from "../../adapters/durable-call.ts";
 import { LateQueue } from "../../adapters/late-queue.ts";
 import { QuarantineWriter } from "../../adapters/quarantine.ts";
+import { s3Client } from "../../adapters/s3-client.ts";
 import { STORE_STATES } from "../../adapters/store-states.ts";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../../adapters/valkey/connection.ts";
@@ -32,7 +33,7 @@ export interface AggregationClients {
 
 /** @throws FreshetError `environment_missing` */
 export function aggregationClients(): AggregationClients {
-  const s3 = new S3Client(DURABLE_CLIENT);
+  const s3 = s3Client(DURABLE_CLIENT);
   const dynamodb = new DynamoDBClient(DURABLE_CLIENT);
   // A trip takes 100 ms; a store that is busy with others may take long, and giving up only repeats the work.
   const connection = new ValkeyConnection({ ...valkeyOptionsFromEnvironment(), timeoutMs: 15_000 });

@@ -26,18 +26,24 @@ export function openRegistry(given: string): ConfluentRegistry | GlueRegistry {
   return new ConfluentRegistry(address);
 }
 
-/**
- * Of each contract: all framings where a registry is configured, else our own alone.
- * @param kept where schemas stay that a registry has given
- */
-export function eventReaders(kept: {
+/** Where schemas stay that a registry has given. */
+interface Kept {
   readonly bucket: string;
   readonly s3: S3Client;
-}): (contract: string) => EventReader {
+}
+
+/** Of each contract: all framings where a registry is configured, else our own alone. */
+export const eventReaders = (kept: Kept): ((contract: string) => EventReader) => framedReaders(kept) ?? EventCodec.for;
+
+/**
+ * Of each contract: all framings; null where no registry is configured.
+ * @param kept null for a host whose callers come again while the registry is away: it keeps schemas in memory alone
+ */
+export function framedReaders(kept: Kept | null): ((contract: string) => EventReader) | null {
   const address = optionalEnvironment("schemaRegistry");
-  if (address === undefined) return EventCodec.for;
+  if (address === undefined) return null;
   const registry = openRegistry(address);
-  const stored = new StoredSchemas({ ...kept, registry: registry.name });
+  const stored = kept === null ? IN_MEMORY : new StoredSchemas({ ...kept, registry: registry.name });
   const schemas = new WriterSchemas({ registry, stored });
   const readers = new Map<string, EventReader>();
   return (contract) => {
@@ -46,3 +52,5 @@ export function eventReaders(kept: {
     return known;
   };
 }
+
+const IN_MEMORY = { get: async () => null, put: async () => {} };

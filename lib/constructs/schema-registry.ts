@@ -26,11 +26,16 @@ export function registryReach({ schemaRegistry }: Deployment): {
 }
 
 /** To read events in the framing of a registry, and to keep its schemas in the archive's bucket. Nothing where there is none. */
-export function grantSchemas(fn: NodeFunction, { schemaRegistry }: Deployment, archive: Archive): void {
+export function grantSchemas(fn: NodeFunction, deployment: Deployment, archive: Archive): void {
+  if (deployment.schemaRegistry !== undefined) archive.grantSchemas(fn);
+  grantRegistry(fn, deployment);
+}
+
+/** To ask the registry for schemas. Nothing where there is none. */
+export function grantRegistry(fn: NodeFunction, { schemaRegistry }: Deployment): void {
   if (schemaRegistry === undefined) return;
   const { address, secretArn } = schemaRegistry;
   fn.set("schemaRegistry", address);
-  archive.grantSchemas(fn);
   // Glue looks a version up by its id alone, and then takes no narrower resource.
   if (isGlue(schemaRegistry)) fn.allow(["glue:GetSchemaVersion"], ["*"]);
   if (secretArn === undefined) return;

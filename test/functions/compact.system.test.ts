@@ -4,8 +4,9 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { InvokeCommand, LambdaClient } from "@aws-sdk/client-lambda";
-import { ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3";
+import { ListObjectsV2Command } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { s3Client } from "../../adapters/s3-client.ts";
 import { ENVIRONMENT } from "../../functions/shared/environment.ts";
 import { ROOT } from "../../local/home.ts";
 import { deployed, deployedClientConfig } from "../support/deployed.ts";
@@ -19,7 +20,7 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 async function keys(kind: string): Promise<string[]> {
-  const s3 = new S3Client({ ...deployedClientConfig(), forcePathStyle: true });
+  const s3 = s3Client(deployedClientConfig());
   const Bucket = deployed().environment[ENVIRONMENT.archiveBucket];
   const { Contents = [] } = await s3.send(new ListObjectsV2Command({ Bucket, Prefix: `${kind}/tenant=${TENANT}/` }));
   return Contents.map(({ Key }) => Key!);

@@ -127,6 +127,43 @@ test("what the registry does not know, or knows as another stream's, is set asid
   );
 });
 
+test("a schema that refers to others of the registry is read with them", async () => {
+  const json = async (method: string, path: string, body?: object): Promise<any> => {
+    const headers = { "content-type": "application/vnd.schemaregistry.v1+json" };
+    const answer = await fetch(`${url}${path}`, { method, headers, body: JSON.stringify(body) });
+    expect(answer.status).toBe(200);
+    return answer.json();
+  };
+  const named = (subject: string, name: string) => ({ name, subject, version: 1 });
+  const point = { type: "record", name: "Point", namespace: "geo", fields: [{ name: "lat", type: "double" }] };
+  const place = {
+    ...{ type: "record", name: "Place", namespace: "geo" },
+    fields: [
+      { name: "at", type: "Point" },
+      { name: "before", type: ["null", "Point"] },
+    ],
+  };
+  await json("POST", "/subjects/geo-point/versions", { schema: JSON.stringify(point) });
+  await json("POST", "/subjects/geo-place/versions", {
+    schema: JSON.stringify(place),
+    references: [named("geo-point", "geo.Point")],
+  });
+  const writer = { ...codec.schema, fields: [{ name: "place", type: "geo.Place" }, ...codec.schema.fields] };
+  const { id: made } = await json("POST", "/subjects/framed-places-value/versions", {
+    schema: JSON.stringify(writer),
+    references: [named("geo-place", "geo.Place")],
+  });
+  // By hand, two doubles and the branch of a union, before what the contract's own schema writes.
+  const head = Buffer.alloc(17);
+  head.writeDoubleLE(1.5, 0);
+  head.writeUInt8(2, 8);
+  head.writeDoubleLE(2.5, 9);
+  const own = codec.encode(event("placed"));
+  const record = Buffer.concat([own.subarray(0, 10), head, own.subarray(10)]);
+  await deliver(delivery([reframe(record, `confluent-${made}`), framed("placed")]));
+  expect(await countOf("placed")).toBe(2);
+});
+
 test("without the registry known schemas go on in new processes, and an unknown one waits and is not lost", async () => {
   const writer = { ...codec.schema, doc: "known to the registry alone" };
   const unknown = await registry.register({ subject: SUBJECT, text: JSON.stringify(writer) });

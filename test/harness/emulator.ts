@@ -6,8 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CreateTableCommand, DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { CreateBucketCommand, S3Client } from "@aws-sdk/client-s3";
+import { CreateBucketCommand, type S3Client } from "@aws-sdk/client-s3";
 import { DURABLE_CLIENT } from "../../adapters/durable-call.ts";
+import { s3Client } from "../../adapters/s3-client.ts";
 import { emulatorProcess, emulatorUrl, pingEmulator } from "../../local/emulator.ts";
 import { anyFreePort } from "../../local/ports.ts";
 
@@ -69,7 +70,7 @@ const CREDENTIALS = { accessKeyId: "test", secretAccessKey: "test" };
 /** Clients with the settings of the functions, for an emulator or a proxy before it. */
 export function testClients(endpoint: string): { s3: S3Client; dynamodb: DynamoDBClient } {
   const options = { ...DURABLE_CLIENT, endpoint, region: "us-east-1", credentials: CREDENTIALS };
-  return { s3: new S3Client({ ...options, forcePathStyle: true }), dynamodb: new DynamoDBClient(options) };
+  return { s3: s3Client(options), dynamodb: new DynamoDBClient(options) };
 }
 
 export async function createBucket(endpoint: string, bucket: string): Promise<void> {

@@ -32,24 +32,32 @@ const endpointsOf = (app: Synthesized) =>
     .filter(([, { Properties }]) => Properties["VpcEndpointType"] === "Interface")
     .map(([, { Properties }]) => JSON.stringify(Properties["ServiceName"]));
 
+const ASKING = ["aggregate", "ingest", "replay"];
+
 test("without a registry nobody may ask for schemas", () => {
-  for (const name of ["aggregate", "replay"]) {
+  for (const name of ASKING) {
     expect(environmentOf(apps.none, name)).toEqual([]);
     expect(allowed(apps.none, name, "glue:GetSchemaVersion")).toEqual([]);
     expect(allowed(apps.none, name, "s3:PutObject").join()).not.toContain("/schemas/*");
   }
 });
 
-test.each(["aggregate", "replay"])("%s asks Glue for versions, and keeps them in the archive's bucket", (name) => {
+test.each(ASKING)("%s asks Glue for versions", (name) => {
   expect(environmentOf(apps.glue, name)).toEqual([["FRESHET_SCHEMA_REGISTRY", "glue:freshet"]]);
   expect(allowed(apps.glue, name, "glue:GetSchemaVersion")).toEqual(['"*"']);
-  for (const action of ["s3:GetObject", "s3:PutObject"]) {
-    expect(allowed(apps.glue, name, action).join()).toContain("/schemas/*");
-  }
   expect(allowed(apps.glue, name, "secretsmanager:GetSecretValue")).toEqual([]);
 });
 
-test.each(["aggregate", "replay"])("%s knows the address, and the secret by its name alone", (name) => {
+test("what is delivered again once it is read keeps schemas in the archive's bucket; ingest, whose callers wait, does not", () => {
+  for (const action of ["s3:GetObject", "s3:PutObject"]) {
+    for (const name of ["aggregate", "replay"]) {
+      expect(allowed(apps.glue, name, action).join()).toContain("/schemas/*");
+    }
+    expect(allowed(apps.glue, "ingest", action).join()).not.toContain("/schemas/*");
+  }
+});
+
+test.each(ASKING)("%s knows the address, and the secret by its name alone", (name) => {
   expect(environmentOf(apps.https, name)).toEqual([
     ["FRESHET_SCHEMA_REGISTRY", "https://registry.example.com:8443/base"],
     ["FRESHET_SCHEMA_REGISTRY_SECRET", SECRET],
@@ -63,7 +71,7 @@ test("other functions know nothing of it", () => {
     .resources("AWS::Lambda::Function")
     .filter(([, { Properties }]) => JSON.stringify(Properties["Environment"] ?? {}).includes("SCHEMA_REGISTRY"))
     .map(([, { Properties }]) => Properties["FunctionName"]);
-  expect(known.sort()).toEqual(["freshet-dev-aggregate", "freshet-dev-replay"]);
+  expect(known.sort()).toEqual(ASKING.map((name) => `freshet-dev-${name}`));
 });
 
 test("the network without a way out gets an endpoint of what is asked there, and a port out of it", () => {

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CreateTableCommand, DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { CreateFunctionCommand, LambdaClient } from "@aws-sdk/client-lambda";
-import { CreateBucketCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
+import { CreateBucketCommand, PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import {
   CreateStateMachineCommand,
   DescribeExecutionCommand,
@@ -23,6 +23,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ArchiveWriter } from "../../adapters/archive.ts";
 import { createArtefactStore } from "../../adapters/model/artefact-store.ts";
 import { ModelRegistry } from "../../adapters/model-registry.ts";
+import { s3Client } from "../../adapters/s3-client.ts";
 import { bundledCode } from "../../lib/constructs/function-code.ts";
 import { localTarget } from "../../lib/targets/local.ts";
 import { ROOT, venvPython } from "../../local/home.ts";
@@ -63,7 +64,7 @@ describe("the training machine, executed", () => {
       region: "us-east-1",
       credentials: { accessKeyId: "test", secretAccessKey: "test" },
     };
-    s3 = new S3Client({ ...config, forcePathStyle: true });
+    s3 = s3Client(config);
     sfn = new SFNClient(config);
     const dynamodb = new DynamoDBClient(config);
     sagemaker = await startSageMaker({ s3, folder: join(folder, "jobs") });

@@ -1,14 +1,15 @@
 /** What the deployed app has stored: items, objects, archive rows, metrics. */
 import { CloudWatchClient, GetMetricStatisticsCommand } from "@aws-sdk/client-cloudwatch";
 import { DynamoDBClient, ScanCommand } from "@aws-sdk/client-dynamodb";
-import { GetObjectCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3";
+import { GetObjectCommand, ListObjectsV2Command } from "@aws-sdk/client-s3";
 import { type ArchiveRow, readArchive } from "../../adapters/archive.ts";
+import { s3Client } from "../../adapters/s3-client.ts";
 import { deployedClientConfig } from "../support/deployed.ts";
 import { until } from "./app.ts";
 
 export const METRICS = ["EventsIn", "Applied", "Duplicates", "Late", "Quarantined"] as const;
 
-const s3 = new S3Client({ ...deployedClientConfig(), forcePathStyle: true });
+const s3 = s3Client(deployedClientConfig());
 const dynamodb = new DynamoDBClient(deployedClientConfig());
 const cloudwatch = new CloudWatchClient(deployedClientConfig());
 

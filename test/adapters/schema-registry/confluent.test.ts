@@ -57,16 +57,42 @@ describe("a schema is looked up", () => {
     expect(paths).toEqual(["/base/schemas/ids/7", "/base/schemas/guids/0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"]);
   });
 
-  test("and is none that can be read when it is no Avro, or holds references", async () => {
+  test("and is none that can be read when it is no Avro", async () => {
     const answers = [
       { schema: "{}", schemaType: "JSON" },
-      { schema: "{}", references: [{ name: "a", subject: "b", version: 1 }] },
       { schema: "{}", schemaType: "AVRO", references: [] },
     ];
     const client = await registry((_, response) => say(response, 200, answers.shift()));
     expect(await client.find("confluent-1")).toEqual({ text: null });
-    expect(await client.find("confluent-1")).toEqual({ text: null });
     expect(await client.find("confluent-1")).toEqual({ text: "{}" });
+  });
+
+  test("with what it refers to, by subject and version", async () => {
+    const money = '{"type":"fixed","name":"Money","size":4}';
+    const answers: Record<string, [number, unknown]> = {
+      "/base/schemas/ids/1": [200, { schema: '"Money"', references: [{ name: "Money", subject: "a/b", version: 3 }] }],
+      "/base/subjects/a%2Fb/versions/3": [200, { schema: money }],
+    };
+    const client = await registry(({ path }, response) => say(response, ...answers[path]!));
+    const found = await client.find("confluent-1");
+    expect(JSON.parse(found!.text!)).toEqual({ ...JSON.parse(money), namespace: "" });
+    const part = "/base/subjects/a%2Fb/versions/3";
+    answers[part] = [200, { schema: "message Money {}", schemaType: "PROTOBUF" }];
+    expect(await client.find("confluent-1")).toEqual({ text: null });
+    for (const error_code of [40401, 40402]) {
+      answers[part] = [404, { error_code }];
+      expect(await client.find("confluent-1")).toBe(null);
+    }
+    for (const ill of [
+      [404, "<html>"],
+      [500, ""],
+      [200, { schema: 7 }],
+    ] as [number, unknown][]) {
+      answers[part] = ill;
+      expect((await failureOf(() => client.find("confluent-1"))).code).toBe("schema_registry_unavailable");
+    }
+    answers["/base/schemas/ids/1"] = [200, { schema: '"Money"', references: [{ name: "Money" }] }];
+    expect((await failureOf(() => client.find("confluent-1"))).code).toBe("schema_registry_unavailable");
   });
 
   test("and is not there only when the registry says so in its own words", async () => {

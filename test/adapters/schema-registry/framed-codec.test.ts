@@ -126,7 +126,7 @@ describe("a schema that does not", () => {
   test("because the registry has none is refused, and may be there later", () => {
     const error = refused(undefined);
     expect(error.code).toBe("schema_id_unknown");
-    expect(error.message).toBe("the schema registry has no schema confluent-7");
+    expect(error.message).toBe("the schema registry has no schema confluent-7, or not all that it refers to");
     const schemas: Record<string, string | undefined> = {};
     const framed = reader(schemas);
     const bytes = reframe(codec.encode(event), ID);
@@ -185,7 +185,7 @@ describe("a schema that does not", () => {
   test("because it is no schema at all is unreadable, however it is broken", () => {
     const deep = `${'{"type":'.repeat(50_000)}"string"${"}".repeat(50_000)}`;
     const broken: [string | null, string][] = [
-      [null, "schema confluent-7 is not Avro, or is made of several schemas"],
+      [null, "schema confluent-7 is not Avro, or of schemas that do not fit together"],
       ["<html>", "schema confluent-7 is no JSON"],
       [JSON.stringify(record([...own, { name: "x", type: "freshet.v1.Elsewhere" }])), "is no Avro schema"],
       [JSON.stringify(record([...own, { name: "x); process.exit(1); (", type: "string" }])), "is no Avro schema"],

@@ -26,11 +26,21 @@ test("a schema is found again under its registry's name alone", async () => {
   // SHA-256 of the registry's name, and the form that stays readable.
   expect([...objects][0]).toEqual([
     "schemas/registry=44f833239a3830c0/confluent-7.json",
-    '{"v":1,"id":"confluent-7","text":"{\\"a\\":1}"}',
+    '{"v":2,"id":"confluent-7","text":"{\\"a\\":1}"}',
   ]);
 });
 
-test.each(["", "{", "null", '{"v":2,"text":"x"}', '{"v":1,"text":7}', '{"v":1}'])(
+test("what version 1 had is read on; what it had no text for may have been one that refers to others", async () => {
+  const { objects, of } = bucket();
+  await of("r").put("confluent-1", { text: null });
+  const [key] = [...objects.keys()];
+  objects.set(key!, '{"v":1,"id":"confluent-1","text":"t"}');
+  expect(await of("r").get("confluent-1")).toEqual({ text: "t" });
+  objects.set(key!, '{"v":1,"id":"confluent-1","text":null}');
+  expect(await of("r").get("confluent-1")).toBe(null);
+});
+
+test.each(["", "{", "null", '{"v":3,"text":"x"}', '{"v":2,"text":7}', '{"v":2}'])(
   "an object that holds %j is asked for again",
   async (content) => {
     const { objects, of } = bucket();

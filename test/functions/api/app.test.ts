@@ -479,6 +479,9 @@ it("every code that a request can cause is caused by a test", () => {
     "body_incomplete",
     // enrich.test.ts.
     "field_enriched",
+    // framed.test.ts.
+    ...["schema_id_unknown", "schema_wrong_record", "schema_incompatible", "schema_unreadable", "framing_corrupt"],
+    "schema_registry_unavailable",
     // contract-historical.ts.
     "job_unknown",
     // quarantine.store.test.ts, quarantine.test.ts.

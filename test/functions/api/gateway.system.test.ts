@@ -4,11 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { S3Client } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createArtefactStore } from "../../../adapters/model/artefact-store.ts";
 import { registerModel } from "../../../adapters/model/register.ts";
 import { ModelRegistry } from "../../../adapters/model-registry.ts";
+import { s3Client } from "../../../adapters/s3-client.ts";
 import { makeModel } from "../../../bench/make-model.ts";
 import { plan } from "../../../features/plan.ts";
 import { createKeyStore } from "../../../functions/api/key-store.ts";
@@ -54,7 +54,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 /** Gives a tenant a model, which cannot be registered over HTTP. */
 async function equip(tenant: string): Promise<void> {
   const { environment } = deployed();
-  const s3 = new S3Client({ ...deployedClientConfig(), forcePathStyle: true });
+  const s3 = s3Client(deployedClientConfig());
   const dynamodb = new DynamoDBClient(deployedClientConfig());
   const artefacts = createArtefactStore({ bucket: environment[ENVIRONMENT.modelsBucket], s3 });
   const registry = new ModelRegistry({ table: environment[ENVIRONMENT.modelsTable], dynamodb, artefacts });

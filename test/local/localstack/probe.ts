@@ -10,10 +10,11 @@ import {
   GetFunctionCommand,
   LambdaClient,
 } from "@aws-sdk/client-lambda";
-import { CreateBucketCommand, S3Client } from "@aws-sdk/client-s3";
+import { CreateBucketCommand } from "@aws-sdk/client-s3";
 import { expect } from "vitest";
 import { parseFailedBatch } from "../../../adapters/failed-batches.ts";
 import { createKinesisClient } from "../../../adapters/kinesis-client.ts";
+import { s3Client } from "../../../adapters/s3-client.ts";
 import { venvPython } from "../../../local/home.ts";
 import { inProcessHost } from "../../harness/function-host.ts";
 import { KinesisMapping } from "../../harness/kinesis-mapping.ts";
@@ -121,7 +122,7 @@ async function onLocalStack(probe: Probe): Promise<Seen> {
   const name = `probe-${randomUUID()}`;
   const kinesis = createKinesisClient(deployedClientConfig());
   const lambda = new LambdaClient(deployedClientConfig());
-  const s3 = new S3Client({ ...deployedClientConfig(), forcePathStyle: true });
+  const s3 = s3Client(deployedClientConfig());
   const logs = new CloudWatchLogsClient(deployedClientConfig());
   try {
     await s3.send(new CreateBucketCommand({ Bucket: name }));
