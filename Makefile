@@ -62,7 +62,8 @@ benchmark: bench ## the same
 bench-feast: install ## measure reads, pushes and memory beside Feast's own server (installs Feast, once)
 	@$(FRESHET) bench --only feast
 
-test: install ## every test
+test: ## every test
+	@node local/install.js --tests
 	@node test/run.ts
 
 test-localstack: install ## the app on LocalStack, without Docker (installs it, once: 560 MB)

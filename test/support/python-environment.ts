@@ -53,12 +53,3 @@ export const feastPython = (say: (text: string) => void): string =>
     requirements: join(import.meta.dirname, "..", "feast", "requirements.txt"),
     say,
   });
-
-/** The linter of templates. */
-export const cfnLintPython = (say: (text: string) => void): string =>
-  pythonEnvironment({
-    name: "cfn-lint-venv",
-    what: "cfn-lint (130 MB)",
-    requirements: join(import.meta.dirname, "..", "lib", "cfn-lint.txt"),
-    say,
-  });
