@@ -9,6 +9,12 @@ import { processesNaming } from "../process-table.ts";
 import type { ProcessSpec } from "../processes.ts";
 import { LOCALSTACK_PYTHON, PARTS_FOLDER } from "./install.ts";
 
+/** What the app and its bootstrap are made of; docker-compose.localstack.yml has the same. It starts no other. */
+export const LOCALSTACK_SERVICES = [
+  ...["apigateway", "cloudformation", "cloudwatch", "dynamodb", "dynamodbstreams", "events", "iam", "kinesis", "kms"],
+  ...["lambda", "logs", "s3", "sns", "ssm", "stepfunctions", "sts"],
+] as const;
+
 /** Its environment is named here as a whole, and hardly any of it reaches a function: see `executor/`. */
 export function localStackProcess(home: string, ports: { emulator: number }): ProcessSpec {
   const folder = join(home, "emulator");
@@ -36,6 +42,7 @@ export function localStackProcess(home: string, ports: { emulator: number }): Pr
       GATEWAY_LISTEN: `${LOOPBACK}:${ports.emulator}`,
       // What functions are told. A name, as in LocalStack's container: buckets must be asked for by path.
       LOCALSTACK_HOST: `localhost:${ports.emulator}`,
+      SERVICES: LOCALSTACK_SERVICES.join(","),
       LAMBDA_RUNTIME_EXECUTOR: "freshet-node",
       // It would poll a stream once a second, and an idle one every ten.
       LAMBDA_EVENT_SOURCE_MAPPING_POLL_INTERVAL_SEC: "0.5",

@@ -22,6 +22,8 @@ let watermark: Watermark;
 let bundle: FunctionBundle;
 /** As `path.aggregate`, behind a mapping that takes a partial answer. */
 let partial: FunctionHost;
+let replayBundle: FunctionBundle;
+let replay: FunctionHost;
 
 beforeAll(async () => {
   path = await startAggregation("transactions");
@@ -30,7 +32,8 @@ beforeAll(async () => {
   reader = createReader(plan, at);
   connection = new ValkeyConnection(at);
   watermark = new Watermark(connection);
-  bundle = await bundleHandler("functions/aggregate.ts");
+  [bundle, replayBundle] = await Promise.all(["functions/aggregate.ts", "functions/replay.ts"].map(bundleHandler));
+  replay = processHost(replayBundle, path.environment);
   partial = processHost(bundle, { ...path.environment, FRESHET_PARTIAL_RESPONSES: "1" });
   expect(await path.tick()).toMatchObject({ state: "ok" });
 });
@@ -39,8 +42,9 @@ beforeEach(async () => {
   await watermark.restart("transactions", 0);
 });
 afterAll(async () => {
-  await partial?.close();
+  await Promise.all([partial?.close(), replay?.close()]);
   bundle?.remove();
+  replayBundle?.remove();
   await connection?.close();
   await reader?.close();
   await path?.stop();
@@ -192,6 +196,34 @@ describe("records that keep their producer's time", () => {
     const { committed, outstanding } = await watermark.read("transactions");
     expect(committed.get("5") ?? 0).toBe(0);
     expect(outstanding).toEqual([]);
+  });
+
+  test("count once when they are replayed, by the time of their delivery, and still no arrival is taken from them", async () => {
+    const since = Date.now();
+    const given = event(partition(8, [theirs(transaction("replayed-0", "replayed"), since + 86_400_000)]));
+    await path.aggregate.invoke(given, CONTEXT);
+    const until = Date.now();
+    const change = {
+      kind: "replay",
+      filter: { tenant: "default", streams: ["transactions"], reason: "arrival_untrusted" },
+    };
+    for (let i = 0; i < 2; i++) {
+      await replay.invoke(
+        { kind: "quarantine", change: { ...change, beganMs: Date.now() + 1 }, budgetMs: 60_000 },
+        { ...CONTEXT, functionName: "replay", timeoutMs: 900_000 },
+      );
+      expect(await countOf("replayed")).toBe(1);
+    }
+    const [item] = (await quarantined()).filter(({ shard }) => shard?.S === "8");
+    expect(item!["status"]).toEqual({ S: "replayed" });
+    const rows = await archivedOf("8", "replayed");
+    expect(rows.length).toBeGreaterThan(0);
+    for (const { arrivalMs } of rows) {
+      expect(arrivalMs).toBeGreaterThanOrEqual(since);
+      expect(arrivalMs).toBeLessThanOrEqual(until);
+    }
+    const { committed, outstanding } = await watermark.read("transactions");
+    expect([committed.get("8") ?? 0, outstanding]).toEqual([0, []]);
   });
 
   test("beside records with arrivals leave these as they are", async () => {

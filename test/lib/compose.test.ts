@@ -1,6 +1,9 @@
 /** The compose file cannot be run where there is no Docker; what would hurt if it were wrong is asserted on its text. */
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
+import { localTarget } from "../../lib/targets/local.ts";
+import { LOCALSTACK_SERVICES } from "../../local/localstack/process.ts";
+import { synthesize } from "./synthesized.ts";
 
 const compose = readFileSync(new URL("../../docker-compose.localstack.yml", import.meta.url), "utf8");
 const all = (pattern: RegExp) => [...compose.matchAll(pattern)].map(([, found]) => found);
@@ -25,4 +28,18 @@ test("Valkey is set as the store on AWS is", () => {
   ]) {
     expect(compose).toContain(`--${setting}`);
   }
+});
+
+test("LocalStack starts what the templates are made of, as the process without Docker does", () => {
+  expect(all(/^\s+SERVICES: (\S+)$/gm)).toEqual([LOCALSTACK_SERVICES.join(",")]);
+  const given = { valkey: { host: "valkey", port: "6379" }, sagemakerEndpoint: "http://host.docker.internal:4570" };
+  const app = synthesize(localTarget({ emulator: "localstack", ...given }), "local");
+  const types = app.stacks.flatMap((stack) =>
+    Object.values(app.template(stack).toJSON()["Resources"] as Record<string, { Type: string }>).map(
+      ({ Type }) => Type,
+    ),
+  );
+  const services = new Set(types.map((type) => type.split("::")[1]!.toLowerCase()));
+  expect(services.size).toBeGreaterThan(8);
+  expect([...services].filter((name) => !LOCALSTACK_SERVICES.some((started) => started === name))).toEqual([]);
 });
