@@ -28,7 +28,7 @@ export interface History {
 
 /** @returns the history that an earlier demo has brought into this deployment, null for none */
 export async function historyThere(deployment: OperatedDeployment): Promise<History | null> {
-  const s3 = new S3Client({ ...deployment.clientConfig, forcePathStyle: true });
+  const s3 = s3Client(deployment.clientConfig);
   try {
     return await readMark(s3, { Bucket: deployment.archiveBucket, Key: MARK });
   } finally {
