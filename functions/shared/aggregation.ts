@@ -163,7 +163,10 @@ export async function replayBatch(
   const { fates } = await applyCandidates(ports, shard, candidates);
   const rows = candidates.flatMap((candidate, i) => {
     const own = fates[i] ?? [];
-    return own.every(isSealed) ? [] : [archiveRow(ports.stream, shard, candidate, own.map(asArchived))];
+    if (own.every((fate) => isSealed(fate) || isErased(fate))) return [];
+    const row = archiveRow(ports.stream, shard, candidate, own.map(asArchived));
+    // The broker holds whoever was erased until its retention ends; the archive may not name them again.
+    return own.some(isErased) ? (withoutErased(ports, row, own) ?? []) : row;
   });
   if (rows.length > 0) await ports.archive.write(rows, { stream: ports.stream.name, shard });
   return fates.filter((own) => own?.some(({ fate }) => fate === "applied")).length;

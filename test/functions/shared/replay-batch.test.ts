@@ -10,14 +10,13 @@ import { type AggregationPorts, replayBatch } from "../../../functions/shared/ag
 const stream = plan.streams.find(({ name }) => name === "transactions")!;
 const ARRIVAL = Date.UTC(2026, 0, 5, 12);
 
-it("a replay archives what the store counts by it, as visible, and nothing of what is sealed", async () => {
-  const fates: Record<string, readonly [Fate, number | null]> = {
-    missing: ["applied", ARRIVAL + 900],
-    counted: ["duplicate", ARRIVAL + 5],
-    sealed: ["sealed", null],
-  };
+/** By event's id, and where it isn't the same for all, by entity. */
+type Answers = Record<string, (entity: string) => readonly [Fate, number | null]>;
+
+/** @returns how many were missing, and the archive's rows */
+async function replay(answers: Answers) {
   const codec = EventCodec.for(stream.contract);
-  const records = Object.keys(fates).map((id, i) => ({
+  const records = Object.keys(answers).map((id, i) => ({
     sequence: String(100 + i),
     arrivalMs: ARRIVAL,
     bytes: codec.encode({
@@ -25,7 +24,7 @@ it("a replay archives what the store counts by it, as visible, and nothing of wh
         tenant: "team",
         transaction_id: id,
         event_time: ARRIVAL - 10,
-        card_id: "c",
+        card_id: "secret-card",
         user_id: null,
         merchant_id: "m",
       },
@@ -38,21 +37,57 @@ it("a replay archives what the store counts by it, as visible, and nothing of wh
     nowMs: ARRIVAL + 900,
     failover: false,
     fates: events.map(({ updates }, i) => {
-      const [fate, visibleMs] = Object.values(fates)[i];
-      return updates.map(({ entity, id }) => ({ entity, id, fate, visibleMs }));
+      return updates.map(({ entity, id }) => {
+        const [fate, visibleMs] = Object.values(answers)[i](entity);
+        return { entity, id, fate, visibleMs };
+      });
     }),
   });
+  // The others are not asked for anything: a replay registers nothing, and its late events wait already.
   const ports = {
-    stream,
-    codec,
+    ...{ plan, stream, codec, applier: { apply } },
     packer: new RecordPacker(plan, "transactions"),
-    applier: { apply },
     archive: { write: async (rows: readonly ArchiveRow[]) => void written.push(...rows) },
   };
-  // The others are not asked for anything: a replay registers nothing, and its late events wait already.
-  expect(await replayBatch(ports as unknown as AggregationPorts, "shardId-000000000000", records)).toBe(1);
+  const missing = await replayBatch(ports as unknown as AggregationPorts, "shardId-000000000000", records);
+  return { missing, written };
+}
+
+it("a replay archives what the store counts by it, as visible, and nothing of what is sealed", async () => {
+  const { missing, written } = await replay({
+    missing: () => ["applied", ARRIVAL + 900],
+    counted: () => ["duplicate", ARRIVAL + 5],
+    sealed: () => ["sealed", null],
+  });
+  expect(missing).toBe(1);
   expect(written.map(({ eventId, sequence, fates: own }) => [eventId, sequence, own[0]])).toEqual([
-    ["missing", "100", { entity: "card", id: "c", fate: "applied", visibleMs: ARRIVAL + 900 }],
-    ["counted", "101", { entity: "card", id: "c", fate: "duplicate", visibleMs: ARRIVAL + 5 }],
+    ["missing", "100", { entity: "card", id: "secret-card", fate: "applied", visibleMs: ARRIVAL + 900 }],
+    ["counted", "101", { entity: "card", id: "secret-card", fate: "duplicate", visibleMs: ARRIVAL + 5 }],
   ]);
+});
+
+it("a replay, which has the records of whoever was erased, writes no row that names them", async () => {
+  const erasedCard =
+    (others: readonly [Fate, number | null]) =>
+    (entity: string): readonly [Fate, number | null] =>
+      entity === "card" ? ["erased", null] : others;
+  const { missing, written } = await replay({
+    again: erasedCard(["applied", ARRIVAL + 900]),
+    counted: erasedCard(["duplicate", ARRIVAL + 5]),
+    sealed: erasedCard(["sealed", null]),
+    nobodys: () => ["erased", null],
+  });
+  expect(missing).toBe(1);
+  expect(written.map(({ eventId, fields, fates }) => [eventId, fields?.["card_id"], fates[0]])).toEqual(
+    written.map(({ identity }, i) => [
+      `erased:${identity}`,
+      null,
+      [
+        { entity: "merchant", id: "m", fate: "applied", visibleMs: ARRIVAL + 900 },
+        { entity: "merchant", id: "m", fate: "duplicate", visibleMs: ARRIVAL + 5 },
+      ][i],
+    ]),
+  );
+  expect(written).toHaveLength(2);
+  expect(JSON.stringify(written)).not.toMatch(/secret-card|again|counted/);
 });
