@@ -89,9 +89,11 @@ export async function restorePushed(ports: RestorePorts, untilMs = Number.POSITI
 
 /** After a failover, before the store is taken for whole: a replica may lack the newest pushes, and reads say so until all are pushed again. */
 export async function repeatAfterFailover(controls: ControlHashes, runs: BatchRuns): Promise<void> {
-  const { state, epoch } = await controls.summary();
-  if (state !== "failover" || epoch === null) return;
-  await controls.markPushedMissing(epoch);
+  const heads = await controls.heads();
+  // Some buckets may be being restored at the same time.
+  const lacking = heads.find((head) => head?.state === "failover");
+  if (!lacking) return;
+  await controls.markPushedMissing(lacking.epoch);
   await repeatPushed(runs);
 }
 

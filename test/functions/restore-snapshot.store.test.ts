@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import { RESTORE_LEASE } from "../../adapters/control-table.ts";
 import { hash64 } from "../../adapters/hash.ts";
 import { ControlHashes } from "../../adapters/valkey/control.ts";
-import { bucketOf, controlKey, pushedKey } from "../../adapters/valkey/layout.ts";
+import { bucketOf, controlKey, encodeControl, pushedKey } from "../../adapters/valkey/layout.ts";
 import { packValues } from "../../adapters/valkey/packed.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import { compile, EMPTY_LOCK } from "../../core/compile.ts";
@@ -462,5 +462,15 @@ describe("a failover", () => {
     expect(await world.controls.lacksPushed()).toBe(true);
     await world.controls.pushedIsBack([...(await world.controls.pushedMarks()).values()]);
     expect(await world.controls.lacksPushed()).toBe(false);
+  });
+
+  it("has it pushed again although some buckets are being restored", async () => {
+    await world.controls.setState(1, ["ok"], "failover");
+    await world.connection.demand([
+      { key: controlKey(7), name: "HSET", args: [controlKey(7), "c", encodeControl(1, "restoring", "0".repeat(40))] },
+    ]);
+    expect((await world.controls.summary()).state).toBe("restoring");
+    await repeatAfterFailover(world.controls, world.runs);
+    expect((await world.controls.pushedMarks()).size).toBe(1_024);
   });
 });
