@@ -39,7 +39,7 @@ export interface Erasure {
   readonly salt: string;
   readonly hashes: readonly string[];
   readonly block: boolean;
-  /** Nothing that happened before counts any more. */
+  /** Nothing that happened before counts any more. Later than asked for where the first step had to wait. */
   readonly beforeMs: number;
   /** `key <id>`, or an operator's name. */
   readonly requestedBy: string;

@@ -7,8 +7,12 @@ export interface ItemsPort {
   readonly table: string;
 }
 
-/** @returns how many items there were. @throws InfrastructureError `erasure_table_unavailable` */
-export async function removePartition({ dynamodb, table }: ItemsPort, pk: string): Promise<number> {
+/**
+ * @param before only items with a lesser sort key. @default all
+ * @returns how many items there were
+ * @throws InfrastructureError `erasure_table_unavailable`
+ */
+export async function removePartition({ dynamodb, table }: ItemsPort, pk: string, before?: string): Promise<number> {
   return durably("erasure_table_unavailable", `removing items of table ${table}`, async () => {
     let removed = 0;
     for (;;) {
@@ -16,8 +20,8 @@ export async function removePartition({ dynamodb, table }: ItemsPort, pk: string
       const { Items = [] } = await dynamodb.send(
         new QueryCommand({
           TableName: table,
-          KeyConditionExpression: "pk = :pk",
-          ExpressionAttributeValues: { ":pk": { S: pk } },
+          KeyConditionExpression: before === undefined ? "pk = :pk" : "pk = :pk AND sk < :sk",
+          ExpressionAttributeValues: { ":pk": { S: pk }, ...(before === undefined ? {} : { ":sk": { S: before } }) },
           ProjectionExpression: "pk, sk",
           ConsistentRead: true,
         }),

@@ -16,6 +16,7 @@ import {
   type WalkOptions,
 } from "../../adapters/erasure/rewrite.ts";
 import { joinKeyParts } from "../../adapters/key-parts.ts";
+import { lateKey } from "../../adapters/late-queue.ts";
 import { tenantPartition, UNATTRIBUTED } from "../../adapters/object-path.ts";
 import { readLogOf, replacedBy } from "../../adapters/offline/compaction-log.ts";
 import type { DuckOptions, DuckSession } from "../../adapters/offline/duckdb.ts";
@@ -119,11 +120,14 @@ export async function eraseOnline(
 export const GUARD_MS = 40 * 86_400_000;
 export const guardUntilMs = ({ requestedMs }: Pick<Erasure, "requestedMs">): number => requestedMs + GUARD_MS;
 
+/** Not what has happened since to who came back: late events of that wait here like anybody's. */
 async function eraseLate({ ports, erasure }: ErasureWork): Promise<number> {
+  const { tenant, subjects, beforeMs } = erasure;
   let rows = 0;
-  for (const { entity, id } of erasure.subjects) {
-    for (const { name } of ports.plan.streams) {
-      rows += await removePartition(ports.late, joinKeyParts(erasure.tenant, entity, id, name));
+  for (const { entity, id } of subjects) {
+    for (const { name: stream, baseMs } of ports.plan.streams) {
+      const first = lateKey({ tenant, entity, id, stream, baseIndex: Math.floor(beforeMs / baseMs), identity: "" });
+      rows += await removePartition(ports.late, first.pk, first.sk);
     }
   }
   return rows;

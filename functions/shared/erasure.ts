@@ -5,7 +5,9 @@
 import type { Erasure, ErasureLook, Erasures } from "../../adapters/erasure/erasures.ts";
 import { added, NOTHING_REWRITTEN } from "../../adapters/erasure/rewrite.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
+import { erasedBeforeMs } from "../../core/erasure.ts";
 import { FreshetError } from "../../core/errors.ts";
+import { FUTURE_LIMIT_MS } from "../../core/event.ts";
 import {
   type ErasurePorts,
   eraseOnline,
@@ -50,6 +52,9 @@ export async function runErasure(
     if (record.state === "confirming") {
       await save({ state: "running", round: record.round + 1, step: null, after: null, waitUntilMs: null });
     }
+    // Whatever has come while nobody could begin is refused like the rest: the store drops an entity as a whole.
+    const beforeMs = erasedBeforeMs(ports.plan, clock(), FUTURE_LIMIT_MS);
+    if (record.onlineMs === null && beforeMs > record.beforeMs) await save({ beforeMs });
     if (!(await runRound(ports, record as OpenErasure, save, () => record, deadlineMs))) return record;
     const found = record.looks.filter(({ round }) => round === record.round).some(isFound);
     if (record.round === 1 || found) {

@@ -1,6 +1,10 @@
 /** Erasures over everything that holds entities: what goes, what stays, what may end them anywhere, and what cannot bring anybody back. */
+
+import { ScanCommand } from "@aws-sdk/client-dynamodb";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Erasure, proofOf } from "../../adapters/erasure/erasures.ts";
+import { hash64 } from "../../adapters/hash.ts";
+import { LateQueue } from "../../adapters/late-queue.ts";
 import { mountArchive } from "../../adapters/offline/archive-view.ts";
 import { DuckSession, sqlText } from "../../adapters/offline/duckdb.ts";
 import { entityEventsSql } from "../../adapters/offline/entity-events.ts";
@@ -10,7 +14,7 @@ import { replant, runErasure } from "../../functions/shared/erasure.ts";
 import { type ErasureRequest, newErasure } from "../../functions/shared/erasure-request.ts";
 import { eraseDue } from "../../functions/shared/erasure-rounds.ts";
 import { GUARD_MS } from "../../functions/shared/erasure-steps.ts";
-import { type ErasureWorld, MINUTE, startErasureWorld, type WorldEvent } from "../support/erasure-world.ts";
+import { type ErasureWorld, MINUTE, startErasureWorld, TABLES, type WorldEvent } from "../support/erasure-world.ts";
 
 let world: ErasureWorld;
 let reader: ReturnType<typeof createReader>;
@@ -226,6 +230,22 @@ describe("an erasure", () => {
     expect(after.map(({ fields: _, ...row }) => row)).toEqual(before.map(({ fields: _, ...row }) => row));
   });
 
+  it("whose first step had to wait takes what has come until then, too: the archive gives what the store holds", async () => {
+    const erasure = newErasure(plan, request("waited"), Date.now() - 15 * MINUTE, `e${endings++}`);
+    await world.erasures.create(erasure);
+    const [meanwhile, other] = [
+      { id: "meanwhile", card: "card-x", merchant: "m1", atMs: erasure.beforeMs + 2 * MINUTE },
+      { id: "other", card: "card-other", merchant: "m1", atMs: erasure.beforeMs + 2 * MINUTE },
+    ];
+    await world.deliver("waited", [meanwhile, other]);
+    expect(await online("waited", "card", "card-x", "card_activity:tx_count_1h")).toBe(1);
+    const { beforeMs } = await finish(erasure);
+    expect(beforeMs).toBeGreaterThan(meanwhile.atMs + 5 * MINUTE);
+    expect(await online("waited", "card", "card-x", "card_activity:tx_count_1h")).toBeNull();
+    expect((await gives("waited", "card")).map(({ id }) => id)).toEqual(["card-other"]);
+    expect(await gives("waited", "merchant")).toHaveLength(2);
+  });
+
   it("stops when its time is up, and goes on at the next object", async () => {
     await populate("slow");
     let record = await begin("slow");
@@ -350,6 +370,22 @@ describe("who is erased does not come back", () => {
     const [id, other, otherId] = failed === "fails" ? [first.id, "goes-on", second.id] : [second.id, "fails", first.id];
     expect(await world.erasures.get(failed, id)).toMatchObject({ error: { code: "internal" }, step: "online" });
     expect(await world.erasures.get(other, otherId)).toMatchObject({ state: "confirming", error: null });
+  });
+
+  it("but late events of who comes back wait for their repair", async () => {
+    const erasure = await begin("returned");
+    const late = new LateQueue({ table: TABLES.late, dynamodb: world.dynamodb });
+    const itemAt = (eventTimeMs: number) => ({
+      ...{ tenant: "returned", entity: "card", id: "card-x", stream: "transactions", arrivalMs: eventTimeMs },
+      ...{ identity: hash64(`at ${eventTimeMs}`), eventId: "any", eventTimeMs },
+      baseIndex: Math.floor(eventTimeMs / MINUTE),
+    });
+    const [gone, waits] = [itemAt(erasure.beforeMs - 1), itemAt(erasure.beforeMs + 10 * MINUTE)];
+    await late.put([gone, waits]);
+    await finish(erasure);
+    const { Items = [] } = await world.dynamodb.send(new ScanCommand({ TableName: TABLES.late, ConsistentRead: true }));
+    const left = Items.filter(({ tenant }) => tenant!.S === "returned").map(({ identity }) => identity!.S);
+    expect(left).toEqual([waits.identity]);
   });
 
   it("but who comes back is a new customer, unless blocked", async () => {
