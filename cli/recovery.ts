@@ -122,6 +122,9 @@ async function recoverOnce(ports: Ports, snapshot: string): Promise<Recovery> {
   const { state } = found;
   if (state === "ok") {
     const opened = await loadSnapshot(ports.functions, ports.deployment, { snapshot, resume: true }, progress);
+    // Of a live store, cut off before its first bucket was blocked.
+    if (opened?.state === "loaded")
+      return { ...(await replayAndOpen(ports, state, true, opened.startedMs)), older: opened.older };
     // Whoever opened it may have died before the repairs were back.
     await repeatRepairs(ports);
     if (opened?.state === "opened") await finishRestore(ports);
