@@ -14,6 +14,8 @@ export interface HistoricalRequest {
   readonly fromLog?: boolean;
   readonly fromMs: number | null;
   readonly toMs: number | null;
+  /** What the tenant has registered of the service's own features. @default none */
+  readonly inputs?: readonly PushedFeature[];
   /** Registered features that are joined beside the service's own. @default none */
   readonly registered?: readonly PushedFeature[];
   /** Where the request's own rows lie in the bucket, as a JSON array; null for labels. */

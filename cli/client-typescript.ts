@@ -41,6 +41,14 @@ const own = (name: string): string =>
 function appTypes(plan: Plan): string {
   const entityOf = new Map(plan.entities.map((entity) => [entity.name, entity]));
   const views = [...plan.views, ...plan.batchViews];
+  // What services take, whether a tenant has registered it or not; two of them that take one name take the same feature.
+  const registered = new Map(
+    plan.services.flatMap((one) => (one.registered ?? []).map((input) => [input.name, input])),
+  );
+  const shape = (entity: string, dtype: Dtype | ListDtype) => {
+    const { joinKey } = entityOf.get(entity) as Entity;
+    return `{ readonly entity: ${JSON.stringify(entity)}; readonly joinKey: ${JSON.stringify(joinKey)}; readonly value: ${valueType(dtype)} }`;
+  };
   const lines = [
     "/** What this app declares. */",
     "export interface App {",
@@ -49,11 +57,13 @@ function appTypes(plan: Plan): string {
     "  };",
     "  readonly features: {",
     ...views.flatMap(({ entity, features }) =>
-      features.map(({ name, dtype, description }) => {
-        const { joinKey } = entityOf.get(entity) as Entity;
-        const shape = `{ readonly entity: ${JSON.stringify(entity)}; readonly joinKey: ${JSON.stringify(joinKey)}; readonly value: ${valueType(dtype)} }`;
-        return `${comment(description, "    ")}    readonly ${JSON.stringify(name)}: ${shape};`;
-      }),
+      features.map(
+        ({ name, dtype, description }) =>
+          `${comment(description, "    ")}    readonly ${JSON.stringify(name)}: ${shape(entity, dtype)};`,
+      ),
+    ),
+    ...[...registered.values()].map(
+      ({ name, entity, dtype }) => `    readonly ${JSON.stringify(name)}: ${shape(entity, dtype)};`,
     ),
     "  };",
     "  readonly services: {",

@@ -36,6 +36,7 @@ export interface OperatedDeployment {
   readonly quarantineTable: string;
   readonly restoreFunction: string;
   readonly keysTable: string;
+  readonly featuresTable: string;
   readonly erasuresTable: string;
   readonly auditTable: string;
   readonly auditRetentionDays: number;
@@ -103,6 +104,7 @@ export async function readDeployment(stage: string, config: ClientConfig): Promi
       quarantineTable: output("QuarantineTable"),
       restoreFunction: output("RestoreFunction"),
       keysTable: output("KeysTable"),
+      featuresTable: output("FeaturesTable"),
       erasuresTable: output("ErasuresTable"),
       auditTable: output("AuditTable"),
       auditRetentionDays: Number(output("AuditRetentionDays")),

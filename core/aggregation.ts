@@ -1,6 +1,7 @@
 /** The operators that feature authors call, each over a field of the view's stream, and the windows that follow them. Data only. */
 import type { Duration } from "./duration.ts";
 import type { Operator } from "./plan.ts";
+import type { Deprecation } from "./pushed-feature.ts";
 import type { Condition } from "./where.ts";
 
 export interface AggregationDefinition<F extends string = string> {
@@ -18,6 +19,7 @@ export interface AggregationDefinition<F extends string = string> {
   readonly description: string;
   /** Of its values, as `EUR`; empty for none. */
   readonly unit: string;
+  readonly deprecation: Deprecation | null;
   /** One feature for each window; `"lifetime"` counts for ever. */
   over(...windows: (Duration | "lifetime")[]): AggregationDefinition<F>;
   /** Step in which the window moves. @default by size: <= 10m 1m, < 12h 5m, < 12d 1h, else 1d */
@@ -26,6 +28,11 @@ export interface AggregationDefinition<F extends string = string> {
   delayedBy(delay: Duration): AggregationDefinition<F>;
   /** @param unit of its values, as `EUR` */
   describe(description: string, unit?: string): AggregationDefinition<F>;
+  /**
+   * Answers say that it should not be used from a day on, and what to use instead: `.deprecated("2027-01-31", "view:feature")`. It is served
+   * as before.
+   */
+  deprecated(date: string, use?: string): AggregationDefinition<F>;
 }
 
 type Parts<F extends string> = Pick<
@@ -33,7 +40,7 @@ type Parts<F extends string> = Pick<
   "operator" | "field" | "where" | "scale" | "sample" | "parameter"
 >;
 type State<F extends string> = Parts<F> &
-  Pick<AggregationDefinition<F>, "windows" | "hop" | "delay" | "description" | "unit">;
+  Pick<AggregationDefinition<F>, "windows" | "hop" | "delay" | "description" | "unit" | "deprecation">;
 
 function aggregation<F extends string>(state: State<F>): AggregationDefinition<F> {
   return {
@@ -42,6 +49,7 @@ function aggregation<F extends string>(state: State<F>): AggregationDefinition<F
     every: (hop) => aggregation({ ...state, hop }),
     delayedBy: (delay) => aggregation({ ...state, delay }),
     describe: (description, unit = "") => aggregation({ ...state, description, unit }),
+    deprecated: (date, use) => aggregation({ ...state, deprecation: { date, use: use ?? null } }),
   };
 }
 const start = <F extends string>(parts: Partial<Parts<F>> & { operator: Operator }): AggregationDefinition<F> =>
@@ -56,6 +64,7 @@ const start = <F extends string>(parts: Partial<Parts<F>> & { operator: Operator
     delay: null,
     description: "",
     unit: "",
+    deprecation: null,
     ...parts,
   });
 

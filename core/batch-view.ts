@@ -1,6 +1,14 @@
 /** The word that declares a batch feature view: SQL over the offline store, on a schedule. Exported by `definition.ts`. */
 import type { EntityDefinition, RequestType } from "./definition.ts";
 import type { Duration } from "./duration.ts";
+import type { Deprecation } from "./pushed-feature.ts";
+
+/** What the catalogue tells of a batch view's feature. */
+interface AboutFeature {
+  readonly description?: string;
+  readonly unit?: string;
+  readonly deprecated?: Deprecation;
+}
 
 export interface BatchFeatureViewDefinition {
   readonly kind: "batchFeatureView";
@@ -14,7 +22,7 @@ export interface BatchFeatureViewDefinition {
   readonly description: string;
   readonly tags: readonly string[];
   readonly features: Readonly<Record<string, RequestType>>;
-  readonly about: Readonly<Record<string, { readonly description?: string; readonly unit?: string }>>;
+  readonly about: Readonly<Record<string, AboutFeature>>;
   /** Some of the view's features, by name: `merchantRisk.only("chargeback_rate_30d")`. */
   only(...features: string[]): {
     readonly kind: "selection";
@@ -48,7 +56,7 @@ export function batchFeatureView(
     /** Type of each column that becomes a feature. A null is a value too: it replaces an older one. */
     features: Record<string, RequestType>;
     /** What the catalogue tells of features, by name. */
-    about?: Record<string, { description?: string; unit?: string }>;
+    about?: Record<string, AboutFeature>;
   },
 ): BatchFeatureViewDefinition {
   const view: BatchFeatureViewDefinition = {

@@ -2,6 +2,7 @@
 import type { BatchFeatureViewDefinition } from "./batch-view.ts";
 import { formatDuration, parseDuration } from "./duration.ts";
 import { refuse } from "./errors.ts";
+import { deprecatedOf } from "./feature.ts";
 import type { BatchFeature, BatchView, Entity, Stream } from "./plan.ts";
 
 const NAME = /^[a-z][a-z0-9_]{0,62}$/;
@@ -123,6 +124,7 @@ export function compileBatchView(
       dtype,
       description: view.about[key]?.description ?? "",
       ...(view.about[key]?.unit === undefined ? {} : { unit: view.about[key].unit }),
+      ...deprecatedOf(`feature ${view.name}:${key}`, view.about[key]?.deprecated ?? null),
     })),
   };
 }

@@ -10,6 +10,7 @@ import { LADDER, layOut } from "./group.ts";
 import { canonicalJson } from "./json.ts";
 import { type Lock, retireGroup } from "./lock.ts";
 import type { Channel, Contract, Group, Plan, Stream, View } from "./plan.ts";
+import { checkRegistered } from "./registered-feature.ts";
 import { compileService } from "./service.ts";
 import { checkShape } from "./shape.ts";
 
@@ -103,8 +104,9 @@ export function compile(
     groups,
     views,
     batchViews,
-    services: definitions.services.map((service) => compileService(service, [...views, ...batchViews])),
+    services: definitions.services.map((service) => compileService(service, entities, [...views, ...batchViews])),
   };
+  checkRegistered(body.services);
   const layout = groups.map(({ id, name, baseMs, levels, channels, slots, expireMs }) => ({
     id,
     name,

@@ -85,8 +85,8 @@ export function writeContext(features: readonly ContextFeature[], options: Conte
 function headOf({ entity, id, asOfMs, degraded, snapshotAgeMs = null, format }: ContextOptions): string {
   const since = snapshotAgeMs === null ? "" : `, as they were ${ageInWords(snapshotAgeMs)}`;
   const lag = degraded === null ? "" : ` Values may lag behind (${degraded}${since}).`;
-  const name = `${entity} ${JSON.stringify(id)}`;
-  const title = format === "markdown" ? `## ${name}\n\n` : `${name}, `;
+  const name = quoted(id);
+  const title = format === "markdown" ? `## ${entity} ${codeSpan(name)}\n\n` : `${entity} ${name}, `;
   return `${title}as of ${new Date(asOfMs).toISOString()}.${lag}${format === "markdown" ? "\n" : ""}`;
 }
 
@@ -102,20 +102,43 @@ function lineOf(feature: ContextFeature, asOfMs: number, format: ContextOptions[
   const { name, description, unit, value, eventTimeMs, deprecated } = feature;
   const age = eventTimeMs === null ? "" : `, ${ageInWords(asOfMs - eventTimeMs)}`;
   const old = deprecated === null ? "" : ", deprecated";
-  const shown = `${valueInWords(value)}${unit === "" ? "" : ` ${oneLine(unit)}`}`;
+  const words = valueInWords(value);
+  const written = format === "markdown" && words.includes('"') ? codeSpan(words) : words;
+  const shown = `${written}${unit === "" ? "" : ` ${oneLine(unit)}`}`;
   const what = oneLine(description || name).replace(/\.$/, "");
   if (format === "text") return `${name}: ${shown} (${what}${age}${old})`;
   return `- **${name}**: ${shown} — ${what}${age}${old}`;
 }
 
-/** Texts are quoted, so that no value can pass for another line. Numbers have six digits. */
+/** Texts are quoted, so that no value can pass for another line, and hide nothing. Numbers have six digits. */
 export function valueInWords(value: Value): string {
   if (typeof value === "object" && value !== null) return `[${value.map(scalarInWords).join(", ")}]`;
   return scalarInWords(value);
 }
 function scalarInWords(value: Scalar): string {
+  if (typeof value === "string") return quoted(value);
   if (typeof value !== "number" || Number.isInteger(value)) return JSON.stringify(value);
   return String(Number(value.toPrecision(6)));
+}
+
+/**
+ * What ends a line for some readers, turns the direction of others, or is read by a model and seen by nobody, as tags (U+E0000 on). The two
+ * joiners are left: scripts and emoji need them.
+ */
+const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}]|(?![\u200c\u200d])\p{Cf}/gu;
+
+/** A text as JSON writes it, with escapes for what is not seen. */
+const quoted = (text: string): string =>
+  JSON.stringify(text).replace(UNSEEN, (character) =>
+    // By UTF-16 units, of which an escape has one.
+    character.replace(/[\s\S]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`),
+  );
+
+/** As Markdown that says nothing by itself: no link, no image, no tag. Not for a text that begins or ends with a backtick. */
+function codeSpan(text: string): string {
+  const longest = Math.max(0, ...[...text.matchAll(/`+/g)].map(([run]) => run.length));
+  const fence = "`".repeat(longest + 1);
+  return `${fence}${text}${fence}`;
 }
 
 const oneLine = (text: string): string => text.replaceAll(/\s+/g, " ").trim();

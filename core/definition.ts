@@ -7,6 +7,7 @@ import type { BatchFeatureViewDefinition } from "./batch-view.ts";
 import type { Duration } from "./duration.ts";
 import type { GateDefinition } from "./gate.ts";
 import type { Scalar } from "./plan.ts";
+import type { RegisteredFeatureDefinition } from "./registered-feature.ts";
 import type { Condition } from "./where.ts";
 
 export {
@@ -29,6 +30,7 @@ export {
 } from "./aggregation.ts";
 export { batchFeatureView } from "./batch-view.ts";
 export type { Duration } from "./duration.ts";
+export { type RegisteredFeatureDefinition, registered } from "./registered-feature.ts";
 export { and, eq, gt, gte, isIn, isNull, lt, lte, ne, not, or } from "./where.ts";
 
 /**
@@ -229,10 +231,17 @@ export interface LogDefinition {
   readonly pii: readonly string[];
 }
 
+/** What a service takes features of. */
+export type ServiceInput =
+  | FeatureViewDefinition
+  | BatchFeatureViewDefinition
+  | ViewSelection
+  | RegisteredFeatureDefinition;
+
 export interface FeatureServiceDefinition<R = any> {
   readonly kind: "featureService";
   readonly name: string;
-  readonly features: readonly (FeatureViewDefinition | BatchFeatureViewDefinition | ViewSelection)[];
+  readonly features: readonly ServiceInput[];
   readonly request: Readonly<Record<string, RequestType>>;
   /** Other words that callers have for request fields and join keys, each with the own one. */
   readonly aliases: Readonly<Record<string, string>>;
@@ -258,7 +267,7 @@ export interface FeatureServiceDefinition<R = any> {
 export function featureService<const R extends Record<string, RequestType>>(
   name: string,
   options: {
-    features: readonly (FeatureViewDefinition | BatchFeatureViewDefinition | ViewSelection)[];
+    features: readonly ServiceInput[];
     request: R;
     /** Other words that callers have for request fields and join keys: `{ transaction_amount: "amount" }`. @default none */
     aliases?: Record<string, string>;

@@ -8,6 +8,7 @@ import { hoppingWindow } from "./hop.ts";
 import { canonicalJson } from "./json.ts";
 import { isList, OPERATORS } from "./operators.ts";
 import type { Channel, Contract, Feature, FieldType, HoppingWindow, Stream, Where, Window } from "./plan.ts";
+import { type Deprecation, isDeprecation } from "./pushed-feature.ts";
 import { literalsOf } from "./where.ts";
 
 export const NAME = /^[a-z][a-z0-9_]{0,62}$/;
@@ -128,7 +129,20 @@ export function toFeature(draft: Draft, slots: readonly number[]): Feature {
     ...(parameter === null ? {} : { parameter }),
     description: aggregation.description,
     ...(aggregation.unit === "" ? {} : { unit: aggregation.unit }),
+    ...deprecatedOf(`feature ${draft.view.name}:${draft.name}`, aggregation.deprecation),
   };
+}
+
+/** @throws DefinitionError `deprecation_invalid` */
+export function deprecatedOf(where: string, deprecated: Deprecation | null): { deprecated?: Deprecation } {
+  if (deprecated === null) return {};
+  if (isDeprecation(deprecated)) return { deprecated };
+  return refuse(
+    "deprecation_invalid",
+    `${where} is deprecated from ${deprecated.date} on`,
+    'give a day and, if there is one, what to use instead: "2027-01-31", "view:feature"',
+    "deprecated",
+  );
 }
 
 export function checkField(

@@ -3,6 +3,8 @@
  * file; the aggregate function, the reader, the SQL generator and the infrastructure consume it.
  */
 
+import type { Deprecation } from "./pushed-feature.ts";
+
 /** A scalar that an event field, a feature or a request field may hold. `null` is an absent value. */
 export type Scalar = number | string | boolean | null;
 /** What a feature holds: a list of scalars where its operator keeps several. */
@@ -145,6 +147,7 @@ export interface Feature {
   readonly description: string;
   /** Of its values, as `EUR`. */
   readonly unit?: string;
+  readonly deprecated?: Deprecation;
 }
 
 export type Dtype = "int64" | "double" | "string" | "boolean";
@@ -175,6 +178,7 @@ export interface BatchFeature {
   readonly description: string;
   /** Of its values, as `EUR`. */
   readonly unit?: string;
+  readonly deprecated?: Deprecation;
 }
 
 /** SQL over the offline store, on a schedule. Of its values the newest wins, by (event time, hash of dtype and value). */
@@ -228,10 +232,21 @@ export interface Entity {
   readonly fallback?: true;
 }
 
+/** A feature of a service that each tenant registers and pushes, if it does. */
+export interface RegisteredInput {
+  /** `view:feature`. */
+  readonly name: string;
+  readonly version: number;
+  readonly entity: string;
+  readonly dtype: Dtype;
+}
+
 export interface Service {
   readonly name: string;
   /** Full feature names, in the order a model sees them; on-demand features follow. */
   readonly features: readonly string[];
+  /** Those of `features` that tenants register, in their order. Left out where there is none. */
+  readonly registered?: readonly RegisteredInput[];
   readonly onDemand: readonly string[];
   readonly request: Readonly<Record<string, "string" | "double" | "long" | "boolean">>;
   /** What stands in for a stored feature without a value, by its full name: a model is fed it like any value. */

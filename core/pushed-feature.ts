@@ -1,5 +1,6 @@
 /** Features that a tenant registers over HTTP and pushes values of: what a registration holds, and how it is named. */
 import { FreshetError } from "./errors.ts";
+import { parseIsoOrDay } from "./iso-time.ts";
 import type { Dtype } from "./plan.ts";
 
 /** That a feature is on its way out: from when on it should not be used, and what to use instead. */
@@ -9,6 +10,14 @@ export interface Deprecation {
   /** Full name of what replaces it; null for nothing. */
   readonly use: string | null;
 }
+
+const DAY = /^\d{4}-\d{2}-\d{2}$/;
+const MAX_USE = 140;
+export const isDeprecation = ({ date, use }: { readonly date?: unknown; readonly use?: unknown }): boolean =>
+  typeof date === "string" &&
+  DAY.test(date) &&
+  !Number.isNaN(parseIsoOrDay(date)) &&
+  (use === null || (typeof use === "string" && use.length <= MAX_USE));
 
 /** What a registration says. Entity and dtype are the contract of a version; the rest may be replaced. */
 export interface Registration {

@@ -2,11 +2,22 @@
 import type { FeatureServiceDefinition } from "./definition.ts";
 import { refuse } from "./errors.ts";
 import { isList } from "./operators.ts";
-import type { BatchView, Service, View } from "./plan.ts";
+import type { BatchView, Entity, RegisteredInput, Service, View } from "./plan.ts";
+import { compileRegistered } from "./registered-feature.ts";
 
 /** @throws DefinitionError for a feature, view or default that is not there, or a feature that is taken twice */
-export function compileService(service: FeatureServiceDefinition, views: readonly (View | BatchView)[]): Service {
+export function compileService(
+  service: FeatureServiceDefinition,
+  known: readonly Entity[],
+  views: readonly (View | BatchView)[],
+): Service {
+  const registered: RegisteredInput[] = [];
   const chosen = service.features.flatMap((item) => {
+    if (item.kind === "registered") {
+      const input = compileRegistered(service.name, item, known, views);
+      registered.push(input);
+      return input.name;
+    }
     const name = item.kind === "selection" ? item.view.name : item.name;
     const view = views.find((candidate) => candidate.name === name);
     if (!view)
@@ -37,7 +48,9 @@ export function compileService(service: FeatureServiceDefinition, views: readonl
       refuse("default_unknown", `service ${service.name} has a default for ${name}`, "name one of its features");
     }
   }
-  const entities = [...new Set(chosen.map((name) => views.find((view) => name.startsWith(`${view.name}:`))!.entity))];
+  const entityOf = (name: string) =>
+    (registered.find((input) => input.name === name) ?? views.find((view) => name.startsWith(`${view.name}:`))!).entity;
+  const entities = [...new Set(chosen.map(entityOf))];
   return {
     name: service.name,
     features: chosen,
@@ -47,6 +60,7 @@ export function compileService(service: FeatureServiceDefinition, views: readonl
     entities,
     task: service.task,
     fallback: service.fallback?.version ?? null,
+    ...(registered.length === 0 ? {} : { registered }),
     ...(service.rank === null ? {} : { candidate: candidateOf(service, entities) }),
   };
 }

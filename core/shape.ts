@@ -7,7 +7,7 @@ import type { Definitions, FeatureServiceDefinition, FeatureViewDefinition, Stre
 import { refuse } from "./errors.ts";
 import { OPERATORS } from "./operators.ts";
 
-type Kind = "entity" | "stream" | "featureView" | "batchFeatureView" | "featureService" | "selection";
+type Kind = "entity" | "stream" | "featureView" | "batchFeatureView" | "featureService" | "selection" | "registered";
 
 /**
  * @throws DefinitionError `definition_invalid`, `operator_uncalled`, `operator_unknown`, `field_missing`,
@@ -125,7 +125,7 @@ function checkService(service: FeatureServiceDefinition): void {
     refuse("definition_invalid", `${where} are a list, given ${whatIs(service.features)}`, "write features: [ … ]");
   }
   service.features.forEach((item, index) => {
-    checkKind(`${where}, item ${index + 1},`, item, "featureView", "batchFeatureView", "selection");
+    checkKind(`${where}, item ${index + 1},`, item, "featureView", "batchFeatureView", "selection", "registered");
   });
 }
 

@@ -70,6 +70,7 @@ export function checkFeatures(plan: Plan, service: Service, features: readonly V
   const dtypes = new Map<string, string>(
     [...plan.views, ...plan.batchViews].flatMap((view) => view.features.map((one) => [one.name, one.dtype])),
   );
+  for (const { name, dtype } of service.registered ?? []) dtypes.set(name, dtype);
   for (const [name, type] of Object.entries(service.request)) dtypes.set(`request:${name}`, REQUEST_DTYPES[type]);
   for (const { name, dtype, categories } of features) {
     const planned = dtypes.get(name);
@@ -89,6 +90,8 @@ export function checkFeatures(plan: Plan, service: Service, features: readonly V
  */
 export function vectorHash(plan: Plan, service: Service, hash64: Hash64): string {
   const features = service.features.map((name) => {
+    const registered = service.registered?.find((input) => input.name === name);
+    if (registered !== undefined) return { ...registered };
     const batch = plan.batchViews.find(({ features }) => features.some((one) => one.name === name));
     if (batch !== undefined) {
       const { entity, sql, everyMs, lookbackMs, ttlMs } = batch;
@@ -96,7 +99,13 @@ export function vectorHash(plan: Plan, service: Service, hash64: Hash64): string
       return { name, dtype, entity, sql, everyMs, lookbackMs, ttlMs };
     }
     const view = plan.views.find(({ features }) => features.some((one) => one.name === name))!;
-    const { description: _, unit: __, slots, ...feature } = view.features.find((one) => one.name === name)!;
+    const {
+      description: _,
+      unit: __,
+      deprecated: ___,
+      slots,
+      ...feature
+    } = view.features.find((one) => one.name === name)!;
     const { entity, stream, ttlMs } = view;
     const { baseMs, channels, slots: all } = plan.groups[view.group];
     return {

@@ -2,8 +2,10 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import type { Context } from "aws-lambda";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
+import { FeatureRegistry } from "../adapters/feature-registry.ts";
 import { s3Client } from "../adapters/s3-client.ts";
 import { definitions } from "../features/index.ts";
 import { plan } from "../features/plan.ts";
@@ -15,6 +17,11 @@ import type { TrainingInput } from "./shared/training-pipeline.ts";
 import { type BuildInput, buildForTraining } from "./shared/training-set-build.ts";
 
 const s3 = s3Client(DURABLE_CLIENT);
+const registry = new FeatureRegistry({
+  table: requireEnvironment("featuresTable"),
+  dynamodb: new DynamoDBClient(DURABLE_CLIENT),
+});
+const registered = async (tenant: string) => (await registry.load(tenant, null))?.features ?? [];
 const archiveBucket = requireEnvironment("archiveBucket");
 const trainingBucket = requireEnvironment("trainingBucket");
 /** The rest is for Node: columns of a million rows, and objects on their way. */
@@ -31,7 +38,8 @@ export async function handler(
   const memoryMb = Math.floor(Number(context.memoryLimitInMB) * DUCKDB_SHARE);
   const outOfTime = () => context.getRemainingTimeInMillis() < MARGIN_MS;
   const services = definitions.services;
-  const ports = { plan, services, s3, archiveBucket, trainingBucket, folder, memoryMb, engine, outOfTime };
+  const own = { folder, memoryMb, engine, outOfTime };
+  const ports = { plan, services, registered, s3, archiveBucket, trainingBucket, ...own };
   try {
     const built = await buildForTraining(ports, input, execution);
     logger.info("call for a training set ended", {

@@ -51,7 +51,7 @@ export function addStacks(app: App, deployment: Deployment): void {
   const machines =
     training === null
       ? []
-      : [new TrainingStack(app, deployment, { archive, tables, data: storage.training, models, training })];
+      : [new TrainingStack(app, deployment, { archive, tables, data: storage.training, models, features, training })];
   new MonitoringStack(app, deployment, {
     watched: [
       aggregator,

@@ -9,6 +9,7 @@ import type { ArchiveTables } from "./constructs/archive-tables.ts";
 import { type Board, graph } from "./constructs/board.ts";
 import type { Models } from "./constructs/models.ts";
 import { NodeFunction } from "./constructs/node-function.ts";
+import type { SecureTable } from "./constructs/secure-table.ts";
 import type { TrainingData } from "./constructs/training-data.ts";
 import { trainingDefinition } from "./constructs/training-definition.ts";
 import { type Deployment, physicalName } from "./deployment.ts";
@@ -21,6 +22,8 @@ export interface TrainingStackProps {
   readonly tables: ArchiveTables | null;
   readonly data: TrainingData;
   readonly models: Models;
+  /** What tenants have registered: services may take it. */
+  readonly features: SecureTable;
   readonly training: MakeTraining;
 }
 
@@ -43,6 +46,7 @@ export class TrainingStack extends FreshetStack {
     props.archive.grantRead(build);
     props.archive.grantReadScores(build);
     props.tables?.grantQuery(build);
+    props.features.grantRead(build);
     data.grantBuild(build);
     const steps = new NodeFunction(this, "Steps", {
       deployment,

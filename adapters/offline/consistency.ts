@@ -10,6 +10,7 @@ import type { DuckSession } from "./duckdb.ts";
 import { entityEventsSql } from "./entity-events.ts";
 import { groupsOf, joinPointInTime, seenRange } from "./point-in-time.ts";
 import { keyColumn } from "./point-in-time-sql.ts";
+import { windowedOf } from "./training-part.ts";
 import type { MountStream } from "./training-set.ts";
 
 /** An event that becomes visible this close to a read may or may not be in it: clocks of store and reader differ. */
@@ -86,9 +87,11 @@ export async function checkConsistency(session: DuckSession, options: Consistenc
   const spine = { relation: "spine", rows: logged.length, fromMs: min(times), toMs: max(times) };
   const mounted = await mountStreams(options, spine);
   const events = (group: Group) => entityEventsSql(plan, group.entity, { archive: mounted.get(group.stream)! });
+  // Pushed values are compared by `freshet verify`.
+  const features = windowedOf(plan, service);
   const columns = await joinPointInTime(session, {
     plan,
-    features: service.features,
+    features,
     spine,
     events,
     onProgress: options.onProgress,
@@ -101,7 +104,7 @@ export async function checkConsistency(session: DuckSession, options: Consistenc
   }
 
   const found = new Map<string, Tally>();
-  service.features.forEach((name, f) => {
+  features.forEach((name, f) => {
     const near = racing.get(groupOf.get(name)!)!;
     logged.forEach((row, i) => {
       const at = row.features.indexOf(name);

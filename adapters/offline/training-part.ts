@@ -23,6 +23,8 @@ export interface PartOptions {
   readonly service: Service;
   readonly definition: FeatureServiceDefinition;
   readonly mountValues: MountValues;
+  /** What the tenant has registered of the service's features, by their names there; of the others nothing is known. @default none */
+  readonly inputs?: ReadonlyMap<string, PushedFeature>;
   /** Registered features that become columns beside the service's inputs, each under its name with the version. @default none */
   readonly registered?: readonly PushedFeature[];
 }
@@ -33,9 +35,10 @@ export interface MadePart {
   readonly dtypes: readonly TrainingDtype[];
 }
 
-/** Features of a service that windows give: the others are of batch views, and pushed. */
+/** Features of a service that windows give: the others are of batch views, and registered. */
 export function windowedOf(plan: Plan, service: Service): string[] {
-  const pushed = new Set([...batchFeaturesOf(plan, service.features).values()].flat().map(({ name }) => name));
+  const batch = [...batchFeaturesOf(plan, service.features).values()].flat();
+  const pushed = new Set([...batch, ...(service.registered ?? [])].map(({ name }) => name));
   return service.features.filter((name) => !pushed.has(name));
 }
 
@@ -66,8 +69,14 @@ export async function makePart(
   const extras = new Map((options.registered ?? []).map((feature) => [versionedName(feature), feature]));
   const names = [...scorer.inputs, ...extras.keys()];
   const besides = await joinRegistered(session, { features: extras, spine: rows, mount });
-  const all = [...joined, ...(await joinPushed(session, { plan, names: service.features, spine: rows, mount }))];
-  const columns = service.features.map((name) => all.find((column) => column.name === name)!);
+  const all = [
+    ...joined,
+    ...(await joinPushed(session, { plan, names: service.features, spine: rows, mount })),
+    ...(await joinRegistered(session, { features: options.inputs ?? new Map(), spine: rows, mount })),
+  ];
+  const columns = service.features.map(
+    (name) => all.find((column) => column.name === name) ?? unknown(name, rows.rows),
+  );
   const requests = await readRequests(session, service, rows.rows);
   const inputs: Scalar[][] = scorer.inputs.map(() => new Array(rows.rows));
   for (let row = 0; row < rows.rows; row++) {
@@ -86,6 +95,14 @@ export async function makePart(
   await writePart(session, options, spine, inputs, names, dtypes, file);
   return { names, dtypes };
 }
+
+/** Of a registered feature that the tenant has not: `NOT_FOUND` in every row. */
+const unknown = (name: string, rows: number): FeatureColumn => ({
+  name,
+  values: new Array(rows).fill(null),
+  statuses: new Uint8Array(rows),
+  eventTimesMs: new Float64Array(rows).fill(Number.NaN),
+});
 
 /** The part as the view `spine_part`, its rows numbered from 0. */
 export async function spinePart(session: DuckSession, part: number): Promise<Spine> {
@@ -123,11 +140,10 @@ function dtypesOf(
   names: readonly string[],
   inputs: readonly Scalar[][],
 ): TrainingDtype[] {
-  const features = new Map(
-    [...plan.views, ...plan.batchViews].flatMap((view) =>
-      view.features.map(({ name, dtype }) => [name, dtype] as const),
-    ),
+  const known = [...plan.views, ...plan.batchViews].flatMap(({ features }) =>
+    features.map(({ name, dtype }) => [name, dtype] as const),
   );
+  const features = new Map([...known, ...(service.registered ?? []).map(({ name, dtype }) => [name, dtype] as const)]);
   return names.map((name, i) => {
     const declared = service.features.includes(name) ? features.get(name) : undefined;
     // No list: no service takes one.

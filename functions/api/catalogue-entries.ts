@@ -28,7 +28,7 @@ export function declaredEntries(plan: Plan): Map<string, Entry> {
     view.features.map((feature): Entry => ({ ...commonOf(view), ...windowedOf(plan, view, feature) })),
   );
   for (const view of plan.batchViews) {
-    for (const { name, dtype, description, unit = "" } of view.features) {
+    for (const { name, dtype, description, unit = "", deprecated = null } of view.features) {
       entries.push({
         ...commonOf(view),
         name,
@@ -36,6 +36,7 @@ export function declaredEntries(plan: Plan): Map<string, Entry> {
         dtype,
         description: description || view.description,
         unit,
+        deprecated,
       });
     }
   }
@@ -54,8 +55,10 @@ const commonOf = ({
 
 function windowedOf(plan: Plan, view: View, feature: Feature) {
   const { name, dtype, description, unit = feature.operator === "timeSinceLast" ? "seconds" : "" } = feature;
+  const { deprecated = null } = feature;
   const kind: Kind = "windowed";
-  return { name, kind, dtype, description: description || wordsOf(feature, plan.groups[view.group]), unit };
+  const words = description || wordsOf(feature, plan.groups[view.group]);
+  return { name, kind, dtype, description: words, unit, deprecated };
 }
 
 export function entryOf(feature: PushedFeature): Entry {
@@ -68,6 +71,19 @@ export function entryOf(feature: PushedFeature): Entry {
 export function registeredEntries(own: TenantFeatures, declared: ReadonlyMap<string, Entry>): Entry[] {
   return own.all.filter((feature) => own.isCurrent(feature) && !declared.has(fullName(feature))).map(entryOf);
 }
+
+/** Names of the services of the definitions that take a feature: of a registered one, this version. */
+export const servicesTaking = (
+  { services }: Pick<Plan, "services">,
+  { name, kind, version }: Pick<Entry, "name" | "kind" | "version">,
+): string[] =>
+  services
+    .filter(({ features, registered = [] }) =>
+      kind === "pushed"
+        ? registered.some((input) => input.name === name && input.version === version)
+        : features.includes(name),
+    )
+    .map((service) => service.name);
 
 /** How a feature comes about. */
 export function definitionJson(plan: Plan, name: string, own: TenantFeatures | null): Record<string, unknown> {

@@ -2,7 +2,14 @@
 import type { ModelServing } from "../../adapters/model/serving.ts";
 import { ALIASES } from "../../core/aliases.ts";
 import type { Plan } from "../../core/plan.ts";
-import { declaredEntries, definitionJson, type Entry, entryOf, registeredEntries } from "./catalogue-entries.ts";
+import {
+  declaredEntries,
+  definitionJson,
+  type Entry,
+  entryOf,
+  registeredEntries,
+  servicesTaking,
+} from "./catalogue-entries.ts";
 import { type Observations, observedJson } from "./observations.ts";
 import { Problem, suggest } from "./problems.ts";
 import { checkParameters, limitOf } from "./query.ts";
@@ -43,8 +50,8 @@ export function createCatalogueHandlers(deps: {
   }
 
   /** The services of the definitions that take it, and which of the tenant's models score with it now. */
-  function usedBy(tenant: string, name: string) {
-    const services = plan.services.filter(({ features }) => features.includes(name)).map((service) => service.name);
+  function usedBy(tenant: string, entry: Entry) {
+    const services = servicesTaking(plan, entry);
     const models = services.flatMap((service) => {
       const served = serving?.served(tenant, service);
       return ALIASES.flatMap((alias) => {
@@ -79,7 +86,7 @@ export function createCatalogueHandlers(deps: {
       const body = {
         ...entryJson(entry),
         definition: definitionJson(plan, entry.name, own),
-        ...usedBy(principal.tenant, entry.name),
+        ...usedBy(principal.tenant, entry),
         served: observedJson(observations.get(principal.tenant, name), observations.sinceMs),
         request_id: requestId,
       };

@@ -2,15 +2,17 @@
 import type { OnlineReader } from "../../adapters/online-store.ts";
 import { ageInWords, byInformation, type ContextFeature, writeContext } from "../../core/context.ts";
 import type { Plan } from "../../core/plan.ts";
-import { declaredEntries, entryOf } from "./catalogue-entries.ts";
+import { versionedName } from "../../core/pushed-feature.ts";
+import { declaredEntries, entryOf, servicesTaking } from "./catalogue-entries.ts";
 import type { Observations } from "./observations.ts";
 import { Problem } from "./problems.ts";
 import { checkParameters } from "./query.ts";
 import { createRowReader } from "./read-rows.ts";
 import type { Answer, Call, Handle } from "./router.ts";
-import { type Catalogue, checkKey, type Selection, selectFeatures, shorten } from "./selection.ts";
+import { type Catalogue, checkKey, type Selection, shorten } from "./selection.ts";
 import type { Telemetry } from "./telemetry.ts";
 import type { RegisteredFeatures, TenantFeatures } from "./tenant-features.ts";
+import { selectFeatures } from "./tenant-selection.ts";
 
 const FORMATS = ["text", "markdown", "json"] as const;
 type Format = (typeof FORMATS)[number];
@@ -35,13 +37,23 @@ export function createContextHandler(deps: {
   const { plan, catalogue, registered } = deps;
   const declared = declaredEntries(plan);
   const readRows = createRowReader(deps);
-  const taken = (name: string) => plan.services.filter(({ features }) => features.includes(name)).length;
+
+  /** Of a service what the tenant has; a registered feature under the version that the service takes. */
+  function namesOf(name: string, own: TenantFeatures | undefined): string[] {
+    const { service } = catalogue.service(name);
+    return service.features.flatMap((feature) => {
+      const input = service.registered?.find((one) => one.name === feature);
+      if (input === undefined) return feature;
+      const found = own?.input(input);
+      return found === undefined ? [] : versionedName(found);
+    });
+  }
 
   /** All of the entity, or those that are asked for. */
   async function select(tenant: string, entity: string, query: Query, own: TenantFeatures | undefined) {
     const whole = catalogue.entity(entity, own);
     if (query.service === null && query.features === null) return whole;
-    const names = query.features ?? catalogue.service(query.service!).service.features;
+    const names = query.features ?? namesOf(query.service!, own);
     const asked = await selectFeatures(catalogue, registered, tenant, names, "features");
     const part = asked.parts.find((each) => each.entity === entity);
     const field = query.features === null ? "service" : "features";
@@ -57,9 +69,17 @@ export function createContextHandler(deps: {
   function featuresOf(selection: Selection, read: Awaited<ReturnType<typeof readRows>>): ContextFeature[] {
     const pushed = selection.pushed[Symbol.iterator]();
     return selection.names.map((name, i) => {
-      const { description, unit, deprecated } = declared.get(name) ?? entryOf(pushed.next().value!);
+      const entry = declared.get(name) ?? entryOf(pushed.next().value!);
+      const { description, unit, deprecated } = entry;
       const replaced = deprecated === null ? null : (deprecated.use ?? "");
-      return { ...read.values[0][i], name, description, unit, services: taken(name), deprecated: replaced };
+      return {
+        ...read.values[0][i],
+        name,
+        description,
+        unit,
+        services: servicesTaking(plan, entry).length,
+        deprecated: replaced,
+      };
     });
   }
 

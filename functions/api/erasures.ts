@@ -8,7 +8,7 @@ import { erasureJson, MAX_SUBJECTS, newErasure } from "../shared/erasure-request
 import { type JsonObject, readObject } from "./body.ts";
 import { MAX_QUERY_BYTES } from "./limits.ts";
 import { Problem, suggest } from "./problems.ts";
-import { limitOf } from "./query.ts";
+import { isPossibleId, limitOf } from "./query.ts";
 import type { Answer, Call, Handle } from "./router.ts";
 import { checkKey, shorten, typeName } from "./selection.ts";
 
@@ -49,7 +49,7 @@ export function createErasureHandlers(deps: {
     one: ({ c, principal, requestId }: Call) =>
       reachable(async () => {
         const id = c.req.param("id") as string;
-        const found = await erasures.get(principal.tenant, id);
+        const found = isPossibleId(id) ? await erasures.get(principal.tenant, id) : null;
         if (found === null) {
           throw new Problem("erasure_unknown", "the tenant has no erasure of this id", {
             field: "id",

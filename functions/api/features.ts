@@ -10,18 +10,11 @@ import { createRowReader, type ReadRows, type Row, RunJson, scalarJson, valueJso
 import { readRequestFields } from "./request-fields.ts";
 import type { Answer, Call, Handle } from "./router.ts";
 
-import {
-  type Catalogue,
-  checkKey,
-  checkKeyOrNull,
-  type Selection,
-  selectFeatures,
-  shorten,
-  typeName,
-} from "./selection.ts";
+import { type Catalogue, checkKey, checkKeyOrNull, type Selection, shorten, typeName } from "./selection.ts";
 
 import type { Telemetry } from "./telemetry.ts";
 import type { RegisteredFeatures } from "./tenant-features.ts";
+import { selectFeatures, selectService } from "./tenant-selection.ts";
 
 interface FeatureDependencies {
   readonly catalogue: Catalogue;
@@ -157,7 +150,11 @@ function selectionOf(deps: FeatureDependencies, body: JsonObject, tenant: string
         repair: 'send "service": "fraud"',
       });
     }
-    return { selection: deps.catalogue.service(service).selection, scorer: deps.scorers.get(service) ?? null };
+    const scorer = deps.scorers.get(service) ?? null;
+    const selection = selectService(deps.catalogue, deps.registered, tenant, service);
+    return selection instanceof Promise
+      ? selection.then((found) => ({ selection: found, scorer }))
+      : { selection, scorer };
   }
   if (!Array.isArray(features) || features.length === 0 || !features.every((name) => typeof name === "string")) {
     throw new Problem("wrong_type", "features is an array of one or more names", {

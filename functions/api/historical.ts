@@ -6,9 +6,11 @@ import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { parseIsoOrDay } from "../../core/iso-time.ts";
 import type { Plan } from "../../core/plan.ts";
 import type { PushedFeature } from "../../core/pushed-feature.ts";
+import { inputsOf } from "../../core/registered-feature.ts";
 import { type JsonObject, readObject } from "./body.ts";
 import { MAX_FEATURES, MAX_QUERY_BYTES } from "./limits.ts";
 import { Problem, suggest } from "./problems.ts";
+import { isPossibleId } from "./query.ts";
 import type { Answer, Call, Handle } from "./router.ts";
 import { shorten, typeName } from "./selection.ts";
 import type { RegisteredFeatures } from "./tenant-features.ts";
@@ -48,8 +50,10 @@ export function createHistoricalHandlers(deps: {
     async start({ c, principal, requestId }: Call): Promise<Answer> {
       const body = await readObject(c, MAX_QUERY_BYTES);
       const { rows, ...asked } = readRequest(plan, services, body);
-      const { entities } = plan.services.find(({ name }) => name === asked.service)!;
-      const besides = await featuresOf(registered, principal.tenant, body["features"], entities);
+      const service = plan.services.find(({ name }) => name === asked.service)!;
+      const besides = await featuresOf(registered, principal.tenant, body["features"], service.entities);
+      const own = service.registered === undefined ? undefined : await registered?.newest(principal.tenant);
+      const inputs = own === undefined ? undefined : [...inputsOf(service, own.all).values()];
       const nowMs = clock();
       await checkOpen(historical, principal.tenant, nowMs);
       const id = jobId(nowMs, randomUUID());
@@ -57,7 +61,7 @@ export function createHistoricalHandlers(deps: {
       const spineKey = rows === null ? null : await historical.putSpine(of, rows);
       const job: HistoricalJob = {
         ...of,
-        request: { ...asked, spineKey, registered: besides },
+        request: { ...asked, spineKey, inputs, registered: besides },
         runner: historical.runner,
         state: "queued",
         progress: 0,
@@ -79,7 +83,7 @@ export function createHistoricalHandlers(deps: {
     async get({ c, principal, requestId }: Call): Promise<Answer> {
       const id = c.req.param("job") as string;
       // Looked up under the key's tenant: another tenant's job is not there.
-      const job = await historical.jobs.get(principal.tenant, id);
+      const job = isPossibleId(id) ? await historical.jobs.get(principal.tenant, id) : null;
       if (job === null) {
         throw new Problem("job_unknown", `no job has the id "${shorten(id)}"`, {
           field: "job",

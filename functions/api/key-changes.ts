@@ -105,9 +105,11 @@ async function removeBesideOther(store: KeyStore, { id, tenant }: KeyDescription
   });
 }
 
-/** Another tenant's key is not there. */
+const KEY_ID = /^[a-z0-9]{12}$/;
+
+/** Another tenant's key is not there; nor is what can be no key, which a table would not even look for. */
 async function find(store: KeyStore, id: string, by: Principal | null): Promise<KeyRecord> {
-  const key = await store.get(id);
+  const key = KEY_ID.test(id) ? await store.get(id) : null;
   if (key === null || (by !== null && key.tenant !== by.tenant)) throw unknown(id);
   return key;
 }

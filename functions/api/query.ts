@@ -13,6 +13,10 @@ export function checkParameters(query: Readonly<Record<string, string>>, known: 
   }
 }
 
+/** Ids that we give are shorter by far. What is longer is nobody's, and more than a table takes for a key. */
+const MAX_ID = 100;
+export const isPossibleId = (id: string): boolean => id.length <= MAX_ID;
+
 /** How long a page may be that nobody asks otherwise for is the caller's to say; none is longer than this. */
 const MAX_LIMIT = 500;
 

@@ -2,12 +2,12 @@
 import type { FeatureRegistry } from "../../adapters/feature-registry.ts";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
-import { parseIsoOrDay } from "../../core/iso-time.ts";
 import type { Plan } from "../../core/plan.ts";
 import {
   type Deprecation,
   dtypeOf,
   fullName,
+  isDeprecation,
   type PushedFeature,
   parseFeatureName,
   type Registration,
@@ -123,10 +123,12 @@ function readRegistration(plan: Plan, body: JsonObject): Registration {
       repair: "use int64, double, string or boolean",
     });
   }
+  const version = versionOf(body["version"]);
+  checkTaken(plan, { view, key, version, entity, dtype });
   return {
     view,
     key,
-    version: versionOf(body["version"]),
+    version,
     entity,
     dtype,
     ttlMs: ttlOf(body["ttl"] ?? DEFAULT_TTL),
@@ -136,6 +138,20 @@ function readRegistration(plan: Plan, body: JsonObject): Registration {
     tags: tagsOf(body["tags"]),
     deprecated: deprecationOf(body["deprecated"]),
   };
+}
+
+/** What a service takes under the name is said in its definition: of another entity or type, it would never be read. */
+function checkTaken(plan: Plan, given: Pick<Registration, "view" | "key" | "version" | "entity" | "dtype">): void {
+  for (const { name: service, registered = [] } of plan.services) {
+    const input = registered.find(({ name, version }) => name === fullName(given) && version === given.version);
+    const field = (["entity", "dtype"] as const).find((one) => input !== undefined && input[one] !== given[one]);
+    if (input === undefined || field === undefined) continue;
+    throw new Problem(
+      "feature_conflict",
+      `service ${service} takes ${versionedName(given)} with ${field} ${input[field]}, given ${given[field]}`,
+      { field, repair: `register it with ${field} ${input[field]}, or under another name or version` },
+    );
+  }
 }
 
 /** @param otherwise what is meant when it is left out; null where it may not be */
@@ -201,8 +217,7 @@ function tagsOf(given: unknown): readonly string[] {
 function deprecationOf(given: unknown): Deprecation | null {
   if (given === undefined || given === null) return null;
   const { date, use = null } = (typeof given === "object" ? given : {}) as { date?: unknown; use?: unknown };
-  const isDate = typeof date === "string" && /^\d{4}-\d{2}-\d{2}$/.test(date) && !Number.isNaN(parseIsoOrDay(date));
-  if (isDate && (use === null || (typeof use === "string" && use.length <= 140))) return { date, use };
+  if (isDeprecation({ date, use })) return { date, use } as Deprecation;
   throw new Problem("deprecation_invalid", "deprecated has a date, and what to use instead", {
     field: "deprecated",
     repair: 'send {"date": "2027-01-31", "use": "profile:age_years"}, or null',

@@ -16,10 +16,13 @@ import { type Decision, decide, type Evaluation, limitsOf, type Score, type Scor
 import { experimentOf, isChallenged } from "../../core/variant.ts";
 import { Problem } from "./problems.ts";
 import { addReads, type Catalogue, emptyRow, fillRow, type Selection, type SelectionPart } from "./selection.ts";
+import type { RegisteredFeatures } from "./tenant-features.ts";
+import { selectForScore } from "./tenant-selection.ts";
 
 /** A service with what it takes to score it. */
 export interface ScoredService {
   readonly service: Service;
+  /** Without what tenants have registered. */
   readonly selection: Selection;
   readonly scorer: Scorer;
   readonly definition: FeatureServiceDefinition;
@@ -67,6 +70,8 @@ export interface ScoreFault {
 
 export interface ScoreRunnerOptions {
   readonly catalogue: Catalogue;
+  /** Null for a host that cannot know. */
+  readonly registered: RegisteredFeatures | null;
   readonly reader: OnlineReader;
   readonly models: Pick<ModelServing, "served"> | null;
   readonly clock: () => number;
@@ -86,10 +91,15 @@ export function vectorValues(
 }
 
 export function createScoreRunner(options: ScoreRunnerOptions) {
-  const { catalogue, reader, models, clock, onFault } = options;
+  const { catalogue, registered, reader, models, clock, onFault } = options;
 
   async function read(target: ScoredService, tenant: string, rows: readonly ScoreRequest[], requestId: string) {
-    const { selection, service } = target;
+    const { service } = target;
+    const inputs = service.registered ?? [];
+    const { selection, fault } =
+      inputs.length === 0
+        ? { selection: target.selection, fault: null }
+        : await selectForScore(catalogue, registered, tenant, service.name);
     const wanted: EntityRequest[] = [];
     const parts: SelectionPart[] = [];
     const rowOf: number[] = [];
@@ -111,6 +121,11 @@ export function createScoreRunner(options: ScoreRunnerOptions) {
     }
     /** Features of which nothing is known, for this request at least: one arm scores all of its rows. */
     const lost = new Set(degraded === null ? [] : service.features);
+    if (fault !== null) {
+      degraded ??= "catalogue_unavailable";
+      for (const { name } of inputs) lost.add(name);
+      onFault({ requestId, service: service.name, code: "catalogue_unavailable", error: fault });
+    }
     let snapshotAgeMs: number | null = null;
     for (const { degraded: reason, snapshotAgeMs: ageMs } of answers) {
       degraded ??= reason;

@@ -1,11 +1,11 @@
 /** Which features a request reads, worked out once for each list of names and kept: requests repeat themselves. */
 import type { EntityRequest, RegisteredRead } from "../../adapters/online-store.ts";
 import { KEY_LIMIT } from "../../core/event.ts";
-import type { Dtype, Entity, FeatureValue, ListDtype, Plan, Service } from "../../core/plan.ts";
-import { fullName, type PushedFeature, reachOf, storedView } from "../../core/pushed-feature.ts";
+import type { Dtype, Entity, FeatureValue, ListDtype, Plan, RegisteredInput, Service } from "../../core/plan.ts";
+import { type Deprecation, fullName, type PushedFeature, reachOf, storedView } from "../../core/pushed-feature.ts";
 import { MAX_FEATURES } from "./limits.ts";
 import { Problem, suggest } from "./problems.ts";
-import type { RegisteredFeatures, TenantFeatures } from "./tenant-features.ts";
+import type { TenantFeatures } from "./tenant-features.ts";
 
 /** The part of a selection that one entity answers. */
 export interface SelectionPart {
@@ -39,7 +39,8 @@ const SUGGESTED = 200;
 
 export interface Catalogue {
   readonly plan: Plan;
-  service(name: string): { service: Service; selection: Selection };
+  /** @param own what the tenant has registered; without it, a service's registered features are none's @throws Problem `service_unknown` */
+  service(name: string, own?: TenantFeatures): { service: Service; selection: Selection };
   /** Everything known of an entity. @param own what the tenant has registered @throws Problem `entity_unknown` */
   entity(name: string, own?: TenantFeatures): Selection;
   /** @returns null when one of the names is not declared @throws Problem `too_many_features` */
@@ -59,9 +60,11 @@ export function createCatalogue(plan: Plan): Catalogue {
   const joinKeys = plan.entities.map(({ joinKey }) => joinKey);
   const entityOf = new Map<string, Entity>();
   const dtypes = new Map<string, Dtype | ListDtype>();
+  const deprecations = new Map<string, Deprecation>();
   const views = [...plan.views, ...plan.batchViews];
   for (const { entity, features } of views) {
-    for (const { name, dtype } of features) {
+    for (const { name, dtype, deprecated } of features) {
+      if (deprecated !== undefined) deprecations.set(name, deprecated);
       entityOf.set(name, entities.get(entity) as Entity);
       dtypes.set(name, dtype);
     }
@@ -70,28 +73,35 @@ export function createCatalogue(plan: Plan): Catalogue {
     names: readonly string[],
     isRequired: (entity: Entity) => boolean,
     own: TenantFeatures | null = null,
+    inputs: readonly RegisteredInput[] = [],
   ): Selection {
     const parts = new Map<Entity, { features: string[]; positions: number[]; registered: RegisteredRead[] | null }>();
-    const pushed: { name: string; feature: PushedFeature }[] = [];
+    const pushed: PushedFeature[] = [];
+    const warned = new Map<string, Deprecation>();
     names.forEach((name, position) => {
-      const feature = entityOf.has(name) ? undefined : own?.find(name);
-      const entity = entityOf.get(name) ?? (entities.get(feature!.entity) as Entity);
+      const input = inputs.find((one) => one.name === name);
+      const feature = entityOf.has(name) ? undefined : input === undefined ? own?.find(name) : own?.input(input);
+      const entity = entityOf.get(name) ?? (entities.get((input ?? feature!).entity) as Entity);
       const part = parts.get(entity) ?? { features: [], positions: [], registered: null };
+      parts.set(entity, part);
+      // Not registered, or as something else: the row's place stays empty.
+      if (input !== undefined && feature === undefined) return;
       if (feature !== undefined) {
         const { id, ttlMs } = feature;
         part.registered ??= [];
         const field = storedView(feature.view);
         part.registered.push({ position: part.features.length, field, id, ttlMs, reachMs: reachOf(feature) });
-        pushed.push({ name, feature });
+        pushed.push(feature);
       }
+      const deprecated = feature?.deprecated ?? deprecations.get(name);
+      if (deprecated !== undefined) warned.set(name, deprecated);
       part.features.push(name);
       part.positions.push(position);
-      parts.set(entity, part);
     });
     return {
       names,
-      pushed: pushed.map(({ feature }) => feature),
-      deprecation: noticeOf(pushed),
+      pushed,
+      deprecation: noticeOf(warned),
       jsonHeads: names.map((name) => `${JSON.stringify(name)}:{"value":`),
       parts: [...parts].map(([entity, part]) => ({
         entity: entity.name,
@@ -102,11 +112,10 @@ export function createCatalogue(plan: Plan): Catalogue {
     };
   }
 
+  const ofService = (service: Service, own: TenantFeatures | null) =>
+    build(service.features, (entity) => isKeyRequired(plan, service, entity), own, service.registered);
   const services = new Map(
-    plan.services.map((service) => [
-      service.name,
-      { service, selection: build(service.features, (entity) => isKeyRequired(plan, service, entity)) },
-    ]),
+    plan.services.map((service) => [service.name, { service, selection: ofService(service, null) }]),
   );
   const wholeEntities = new Map(
     plan.entities.map(({ name }) => {
@@ -128,9 +137,14 @@ export function createCatalogue(plan: Plan): Catalogue {
     views: views.map(({ name }) => name),
     dtypeOf: (name) => dtypes.get(name),
     isJoinKey: (name) => joinKeys.includes(name),
-    service(name) {
+    service(name, own) {
       const found = services.get(name);
-      if (found) return found;
+      if (found !== undefined && (own === undefined || found.service.registered === undefined)) return found;
+      if (found !== undefined && own !== undefined) {
+        const selection = own.services.get(name) ?? ofService(found.service, own);
+        own.services.set(name, selection);
+        return { service: found.service, selection };
+      }
       throw new Problem("service_unknown", `no feature service is named "${shorten(name)}"`, {
         field: "service",
         repair: suggest(name, [...services.keys()]),
@@ -199,10 +213,8 @@ interface DeprecationNotice {
   readonly json: string;
 }
 
-function noticeOf(features: readonly { readonly name: string; readonly feature: PushedFeature }[]) {
-  const warnings = features.flatMap(({ name, feature: { deprecated } }) =>
-    deprecated === null ? [] : [{ code: "feature_deprecated", feature: name, ...deprecated }],
-  );
+function noticeOf(features: ReadonlyMap<string, Deprecation>): DeprecationNotice | null {
+  const warnings = [...features].map(([feature, when]) => ({ code: "feature_deprecated", feature, ...when }));
   if (warnings.length === 0) return null;
   const firstMs = Math.min(...warnings.map(({ date }) => Date.parse(date)));
   return { headers: { deprecation: `@${firstMs / 1_000}` }, json: `"warnings":${JSON.stringify(warnings)}` };
@@ -212,32 +224,6 @@ function keep(lists: Map<string, Selection>, key: string, selection: Selection):
   if (lists.size >= KEPT_LISTS) lists.delete(lists.keys().next().value as string);
   lists.set(key, selection);
   return selection;
-}
-
-/** What a list of names selects, declared or registered. @throws Problem `feature_unknown`, `too_many_features` */
-export function selectFeatures(
-  catalogue: Catalogue,
-  registered: RegisteredFeatures | null,
-  tenant: string,
-  names: readonly string[],
-  field: string,
-): Selection | Promise<Selection> {
-  const declared = catalogue.declared(names, field);
-  if (declared !== null) return declared;
-  if (registered === null) return catalogue.features(names, field);
-  const own = registered.of(tenant);
-  return own instanceof Promise ? own.then(select) : select(own);
-
-  function select(known: TenantFeatures): Selection | Promise<Selection> {
-    try {
-      return catalogue.features(names, field, known);
-    } catch (error) {
-      // It may have been registered on another host a moment ago.
-      const newest = registered!.newest(tenant);
-      if (newest === known) throw error;
-      return Promise.resolve(newest).then((own) => catalogue.features(names, field, own));
-    }
-  }
 }
 
 /** Whether a score needs an entity's key: not where all events behind the service's features may lack it themselves. */
@@ -268,7 +254,8 @@ export function addReads(
 ): void {
   for (const part of selection.parts) {
     const id = joinKeyValue(keys, part, prefix);
-    if (id === null) continue;
+    // Of a service's registered features alone, none of which the tenant has: the key was looked at all the same.
+    if (id === null || part.features.length === 0) continue;
     requests.push({ tenant, entity: part.entity, id, features: part.features, registered: part.registered });
     targets.push(part);
   }

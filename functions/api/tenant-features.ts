@@ -3,8 +3,9 @@
  * asked for: seldom enough that a flood of unknown names costs the table one small read in a while, and its own tenant alone any waiting.
  */
 import type { TenantRegistrations } from "../../adapters/feature-registry.ts";
-import type { Plan } from "../../core/plan.ts";
+import type { Plan, RegisteredInput } from "../../core/plan.ts";
 import { DEFAULT_VIEW, fullName, type PushedFeature, versionedName } from "../../core/pushed-feature.ts";
+import { isInput } from "../../core/registered-feature.ts";
 import { Problem } from "./problems.ts";
 import type { Selection } from "./selection.ts";
 
@@ -25,6 +26,8 @@ export class TenantFeatures {
   readonly lists = new Map<string, Selection>();
   /** Everything known of an entity, by its name. */
   readonly entities = new Map<string, Selection>();
+  /** Of each service that takes any of them, by its name. */
+  readonly services = new Map<string, Selection>();
   private readonly byName = new Map<string, PushedFeature>();
   private readonly current: ReadonlyMap<string, number>;
 
@@ -45,6 +48,12 @@ export class TenantFeatures {
   /** By `view:feature`, by `view:feature@version`, and without the view where that is `pushed`. */
   find(name: string): PushedFeature | undefined {
     return this.byName.get(name);
+  }
+
+  /** What a service takes, where it is registered as that. */
+  input(input: RegisteredInput): PushedFeature | undefined {
+    const feature = this.byName.get(`${input.name}@${input.version}`);
+    return feature !== undefined && isInput(feature, input) ? feature : undefined;
   }
 
   /** Whether the feature's name alone means this version. */
@@ -75,6 +84,8 @@ export interface RegisteredFeatures {
   of(tenant: string): TenantFeatures | Promise<TenantFeatures>;
   /** The same, at most two seconds old: for a name that was not found. */
   newest(tenant: string): TenantFeatures | Promise<TenantFeatures>;
+  /** What this host knew last, however old; null for nothing. */
+  last(tenant: string): TenantFeatures | null;
   /** As they are now: after a change of this host's own. */
   reload(tenant: string): Promise<TenantFeatures>;
 }
@@ -148,6 +159,7 @@ export function createRegisteredFeatures(
       const held = heldOf(tenant);
       return held.features !== null && clock() - held.checkedAtMs < FRESH_MS ? held.features : refresh(tenant, held);
     },
+    last: (tenant) => tenants.get(tenant)?.features ?? null,
     async reload(tenant) {
       const held = heldOf(tenant);
       // One that is under way may have looked before the change.

@@ -14,6 +14,7 @@ import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
+import { inputsOf } from "../../core/registered-feature.ts";
 import { buildSet, type SetPorts } from "./set-builder.ts";
 
 export interface RunHistorical extends SetPorts {
@@ -94,6 +95,7 @@ async function build(options: RunHistorical, job: HistoricalJob, report: (progre
       fromMs: request.fromMs,
       toMs: request.toMs,
       labelDelayMs: definition.labels === null ? null : parseDuration(definition.labels.delay),
+      inputs: inputsOf(service, request.inputs ?? []),
       registered: request.registered,
       onProgress: report,
       put: async (name, path) => {

@@ -8,6 +8,8 @@ import { FreshetError } from "../../core/errors.ts";
 import { checkTenant } from "../../core/event.ts";
 import { parseIsoOrDay } from "../../core/iso-time.ts";
 import type { Plan } from "../../core/plan.ts";
+import type { PushedFeature } from "../../core/pushed-feature.ts";
+import { inputsOf } from "../../core/registered-feature.ts";
 import { FUNCTION_BYTES } from "./archive-room.ts";
 import { buildSet, type SetPorts } from "./set-builder.ts";
 import type { TrainingInput } from "./training-pipeline.ts";
@@ -15,6 +17,8 @@ import type { TrainingInput } from "./training-pipeline.ts";
 export interface BuildPorts extends Pick<SetPorts, "memoryMb" | "engine" | "outOfTime"> {
   readonly plan: Plan;
   readonly services: readonly FeatureServiceDefinition[];
+  /** What a tenant has registered. */
+  readonly registered: (tenant: string) => Promise<readonly PushedFeature[]>;
   readonly s3: S3Client;
   readonly archiveBucket: string;
   readonly trainingBucket: string;
@@ -72,6 +76,7 @@ export async function buildForTraining(
         ? loggedScores(s3, ports.archiveBucket, { tenant, service: service.name, stream })
         : { kind: "labels", stream, asOf: "event_time" },
       labelDelayMs: parseDuration(definition.labels.delay),
+      inputs: service.registered === undefined ? undefined : inputsOf(service, await ports.registered(tenant)),
       put: async (name, path) => {
         const Body = createReadStream(path);
         await s3.send(new PutObjectCommand({ Bucket: ports.trainingBucket, Key: `${key}/${name}`, Body }));

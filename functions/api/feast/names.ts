@@ -2,11 +2,13 @@
  * Feast's names for ours: a view is a view, a feature its name within the view with the window (`card_activity:amount_sum_1h`).
  * The on-demand features of a service are an on-demand view with the service's name (`fraud:amount_to_mean`).
  */
+import type { RegisteredInput } from "../../../core/plan.ts";
 import type { Scorer } from "../../../core/scoring.ts";
 import { MAX_FEATURES } from "../limits.ts";
 import { Problem, suggest } from "../problems.ts";
-import { type Catalogue, type Selection, selectFeatures, shorten } from "../selection.ts";
+import { type Catalogue, type Selection, shorten } from "../selection.ts";
 import type { RegisteredFeatures } from "../tenant-features.ts";
+import { selectFeatures, selectService } from "../tenant-selection.ts";
 
 /** One stored feature of an answer. */
 export interface Column {
@@ -18,7 +20,7 @@ export interface Column {
 /** On-demand features of one service. */
 export interface OnDemand {
   readonly scorer: Scorer;
-  /** Where the service's stored features are in the selection. */
+  /** Where the service's stored features are in the selection; -1 for one that the tenant has not registered. */
   readonly inputs: readonly number[];
   /** Which of the service's on-demand features are answered. */
   readonly outputs: readonly number[];
@@ -41,6 +43,8 @@ const SUGGESTED = 200;
 interface Arranged {
   /** Stored features and what on-demand ones need; the same array each time, so that readers can keep what they derive. */
   readonly read: readonly string[];
+  /** What on-demand ones take beside that, where the tenant has registered it. */
+  readonly optional: readonly RegisteredInput[];
   readonly stored: readonly string[];
   readonly onDemand: readonly string[];
   /** Of declared features alone, which stay what they are; null while that is not known, and where one is registered. */
@@ -55,7 +59,8 @@ export class FeastNames {
   readonly #registered: RegisteredFeatures | null;
   readonly #scorers: ReadonlyMap<string, Scorer>;
   readonly #lists = new Map<string, Arranged>();
-  readonly #services = new Map<string, FeastSelection>();
+  /** By a service's selection: with long names, and with short ones. */
+  readonly #services = new WeakMap<Selection, Map<boolean, FeastSelection>>();
 
   constructor(deps: {
     readonly catalogue: Catalogue;
@@ -67,16 +72,24 @@ export class FeastNames {
     this.#scorers = deps.scorers;
   }
 
-  /** @throws Problem `service_unknown`, `names_collide` */
-  service(name: string, full: boolean): FeastSelection {
-    const key = `${full}\n${name}`;
-    const kept = this.#services.get(key);
+  /** @throws Problem `service_unknown`, `names_collide`, `catalogue_unavailable` */
+  service(tenant: string, name: string, full: boolean): FeastSelection | Promise<FeastSelection> {
+    const selection = selectService(this.#catalogue, this.#registered, tenant, name);
+    if (selection instanceof Promise) return selection.then((found) => this.#ofService(found, name, full));
+    return this.#ofService(selection, name, full);
+  }
+
+  #ofService(selection: Selection, name: string, full: boolean): FeastSelection {
+    const made = this.#services.get(selection) ?? new Map<boolean, FeastSelection>();
+    this.#services.set(selection, made);
+    const kept = made.get(full);
     if (kept !== undefined) return kept;
-    const { selection, service } = this.#catalogue.service(name);
+    const { service } = this.#catalogue.service(name);
     const onDemand = this.#scorers.has(name) ? service.onDemand.map((feature) => `${name}:${feature}`) : [];
-    const made = this.#build(selection, { stored: service.features, onDemand }, full);
-    this.#services.set(key, made);
-    return made;
+    const asked = { stored: service.features, onDemand };
+    const built = this.#build(selection, asked, full, { inputs: service.registered, nameOf: ({ name }) => name });
+    made.set(full, built);
+    return built;
   }
 
   /** @throws Problem `view_unknown`, `feature_unknown`, `too_many_features`, `names_collide`, `catalogue_unavailable` */
@@ -86,12 +99,14 @@ export class FeastNames {
   }
 
   async #select(tenant: string, names: readonly string[], arranged: Arranged, full: boolean): Promise<FeastSelection> {
+    const { optional } = arranged;
+    const read = optional.length === 0 ? arranged.read : await this.#withOwn(tenant, arranged);
     let selection: Selection;
     try {
-      const found = selectFeatures(this.#catalogue, this.#registered, tenant, arranged.read, "features");
+      const found = selectFeatures(this.#catalogue, this.#registered, tenant, read, "features");
       selection = found instanceof Promise ? await found : found;
     } catch (error) {
-      throw await this.#withView(error, tenant, names, arranged);
+      throw await this.#withView(error, tenant, names, read);
     }
     // Kept from here on: names that somebody has, and not too many of them.
     this.#keep(names, full, arranged);
@@ -100,10 +115,17 @@ export class FeastNames {
     // An on-demand feature may need only some of its service's inputs: which, its function alone knows.
     const asked = new Set(arranged.stored);
     const parts = selection.parts.map((part) => ({ ...part, required: part.features.some((name) => asked.has(name)) }));
-    const made = this.#build({ ...selection, parts }, arranged, full);
-    if (selection.pushed.length === 0) arranged.declared = made;
+    const made = this.#build({ ...selection, parts }, arranged, full, { nameOf: versionedInput });
+    if (selection.pushed.length === 0 && optional.length === 0) arranged.declared = made;
     else arranged.made.set(selection, made);
     return made;
+  }
+
+  /** What on-demand features need, with those inputs that the tenant has registered. */
+  async #withOwn(tenant: string, { read, optional }: Arranged): Promise<readonly string[]> {
+    const own = await this.#registered?.of(tenant);
+    const found = optional.filter((input) => own?.input(input) !== undefined);
+    return [...new Set([...read, ...found.map(versionedInput)])];
   }
 
   #arrange(names: readonly string[], full: boolean): Arranged {
@@ -128,8 +150,12 @@ export class FeastNames {
     });
     const onDemand = byView(names.filter((name) => this.#scorerOf(name) !== null));
     const stored = byView(names.filter((name) => this.#scorerOf(name) === null));
-    const inputs = onDemand.flatMap((name) => this.#scorerOf(name)!.service.features);
-    return { read: [...new Set([...stored, ...inputs])], stored, onDemand, declared: null, made: new WeakMap() };
+    const services = [...new Set(onDemand.map((name) => this.#scorerOf(name)!.service))];
+    const optional = services.flatMap(({ registered = [] }) => registered);
+    const own = new Set(optional.map(({ name }) => name));
+    const inputs = services.flatMap(({ features }) => features.filter((name) => !own.has(name)));
+    const read = [...new Set([...stored, ...inputs])];
+    return { read, optional, stored, onDemand, declared: null, made: new WeakMap() };
   }
 
   #keep(names: readonly string[], full: boolean, arranged: Arranged): void {
@@ -143,11 +169,20 @@ export class FeastNames {
     selection: Selection,
     { stored, onDemand }: Pick<Arranged, "stored" | "onDemand">,
     full: boolean,
+    {
+      inputs,
+      nameOf,
+    }: {
+      /** Where the selection is a service's: what it takes of registered features, whether they are there or not. */
+      readonly inputs?: readonly RegisteredInput[];
+      /** How the selection names such a feature. */
+      readonly nameOf: (input: RegisteredInput) => string;
+    },
   ): FeastSelection {
     const names = [...stored, ...onDemand].map((name) => shown(name, full));
     checkCollision(names, full);
     const positions = new Map(selection.names.map((name, position) => [name, position]));
-    const dtypes = this.#dtypesOf(selection);
+    const dtypes = this.#dtypesOf(selection, inputs);
     const services = new Map<Scorer, number[]>();
     for (const name of onDemand) {
       const scorer = this.#scorerOf(name)!;
@@ -161,16 +196,19 @@ export class FeastNames {
       columns: stored.map((name) => ({ position: positions.get(name)!, isDouble: dtypes.get(name) === "double" })),
       onDemand: [...services].map(([scorer, outputs]) => ({
         scorer,
-        inputs: scorer.service.features.map((name) => positions.get(name)!),
+        inputs: scorer.service.features.map((name) => {
+          const input = scorer.service.registered?.find((one) => one.name === name);
+          return positions.get(input === undefined ? name : nameOf(input)) ?? -1;
+        }),
         outputs,
       })),
     };
   }
 
-  #dtypesOf({ names, pushed }: Selection): Map<string, string> {
+  #dtypesOf({ names, pushed }: Selection, inputs: readonly { readonly dtype: string }[] = pushed): Map<string, string> {
     let next = 0;
     // What is not declared is registered, in the same order.
-    return new Map(names.map((name) => [name, this.#catalogue.dtypeOf(name) ?? pushed[next++].dtype]));
+    return new Map(names.map((name) => [name, this.#catalogue.dtypeOf(name) ?? inputs[next++].dtype]));
   }
 
   /** Of the service whose on-demand feature this is. */
@@ -180,7 +218,7 @@ export class FeastNames {
   }
 
   /** An unknown name is told where the caller wrote it; Feast tells an unknown view from what a view lacks. */
-  async #withView(error: unknown, tenant: string, names: readonly string[], { read }: Arranged): Promise<unknown> {
+  async #withView(error: unknown, tenant: string, names: readonly string[], read: readonly string[]): Promise<unknown> {
     if (!(error instanceof Problem) || error.code !== "feature_unknown") return error;
     const name = read[Number(/\d+/.exec(error.field ?? "")?.[0])];
     const field = `features[${names.indexOf(name)}]`;
@@ -195,6 +233,7 @@ export class FeastNames {
   }
 }
 
+const versionedInput = ({ name, version }: RegisteredInput): string => `${name}@${version}`;
 const listKey = (names: readonly string[], full: boolean): string => `${full}\n${names.join("\n")}`;
 const viewOf = (name: string): string => name.slice(0, Math.max(0, name.indexOf(":")));
 const keyOf = (name: string): string => name.slice(name.indexOf(":") + 1);

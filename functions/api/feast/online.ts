@@ -121,7 +121,7 @@ function selectionOf(names: FeastNames, tenant: string, body: JsonObject): Feast
   }
   // The service wins, as it does in Feast.
   if (service !== undefined && service !== null && service !== "") {
-    if (typeof service === "string") return names.service(service, full === true);
+    if (typeof service === "string") return names.service(tenant, service, full === true);
     throw new Problem("wrong_type", `feature_service is a string, given ${typeName(service)}`, {
       field: "feature_service",
       repair: 'send "feature_service": "fraud"',

@@ -76,8 +76,8 @@ export function describeHistorical(target: ContractTarget): void {
       expect(problem.repair).not.toBe("");
     });
 
-    it("an id that no job has → 404 job_unknown", async () => {
-      const reply = await call(`${path}/nothing`);
+    it.each(["nothing", "x".repeat(3_000)])("an id that no job has → 404 job_unknown: %.20s", async (id) => {
+      const reply = await call(`${path}/${id}`);
       expect([reply.status, reply.body.code]).toEqual([404, "job_unknown"]);
     });
   });

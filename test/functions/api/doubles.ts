@@ -13,10 +13,12 @@ import type { RebuildRequest } from "../../../adapters/rebuild-requests.ts";
 import { compile, EMPTY_LOCK } from "../../../core/compile.ts";
 import { InfrastructureError } from "../../../core/errors.ts";
 import type { FeatureValue } from "../../../core/plan.ts";
+import { fullName, type PushedFeature } from "../../../core/pushed-feature.ts";
 import { definitions } from "../../../features/index.ts";
 import type { ApiDependencies } from "../../../functions/api/app.ts";
 import type { MaterializePorts } from "../../../functions/api/feast/materialize.ts";
 import type { KeyRecord, KeyStore } from "../../../functions/api/keys.ts";
+import type { PushedPorts } from "../../../functions/api/pushed-ports.ts";
 import type { QuarantinePorts } from "../../../functions/api/quarantine.ts";
 import type { RebuildPorts } from "../../../functions/api/rebuild.ts";
 import { contracts } from "../../../schemas/contracts.ts";
@@ -158,7 +160,10 @@ export function memoryErasures() {
       if (this.broken) throw new InfrastructureError("erasures_unavailable", "asking the table failed");
       all.push(erasure);
     },
-    get: async (tenant: string, id: string) => all.find((one) => one.tenant === tenant && one.id === id) ?? null,
+    async get(tenant: string, id: string) {
+      if (id.length > 1_024) throw new InfrastructureError("erasures_unavailable", "no table takes so long a key");
+      return all.find((one) => one.tenant === tenant && one.id === id) ?? null;
+    },
     list: async (tenant: string, limit: number) =>
       all
         .filter((one) => one.tenant === tenant)
@@ -218,6 +223,35 @@ export function memoryRebuilds(): RebuildPorts["requests"] & { readonly all: Reb
     put: async (request) => void all.push(request),
     open: async (tenant) => all.filter((one) => one.tenant === tenant),
   };
+}
+
+/** Registered features in memory; what is pushed is accepted and forgotten. */
+export function memoryPushed(): PushedPorts & { table: "answers" | "fails" | "hangs" } {
+  const tenants = new Map<string, PushedFeature[]>();
+  const ports: ReturnType<typeof memoryPushed> = {
+    /** What the table of registrations does when it is asked. */
+    table: "answers",
+    registry: {
+      async load(tenant, known) {
+        if (ports.table === "hangs") await new Promise(() => {});
+        if (ports.table === "fails") throw new Error("the table does not answer");
+        const features = tenants.get(tenant) ?? [];
+        if (known === features.length) return null;
+        const current = new Map(features.map((one) => [fullName(one), one.version]));
+        return { revision: features.length, features, current };
+      },
+      async register(tenant, given) {
+        const features = tenants.get(tenant) ?? [];
+        const feature: PushedFeature = { ...given, id: features.length, registeredMs: 1 };
+        tenants.set(tenant, [...features, feature]);
+        return { feature, outcome: "created", current: given.version };
+      },
+    },
+    store: { push: async (rows) => rows.map(() => Date.now()) },
+    archive: { append: async () => {} },
+    close: async () => {},
+  };
+  return ports;
 }
 
 export interface LogLine {

@@ -13,7 +13,7 @@ import { listen, type RunningServer } from "../../../functions/api/server.ts";
 import { openStore } from "../../support/store.ts";
 import { startValkey, type TestValkey } from "../../support/valkey.ts";
 import { callerOf, scorable, transaction } from "./contract-calls.ts";
-import { plan, testDependencies } from "./doubles.ts";
+import { memoryPushed, plan, testDependencies } from "./doubles.ts";
 
 let valkey: TestValkey;
 let server: RunningServer;
@@ -35,7 +35,7 @@ beforeAll(async () => {
   server = await listen({
     port: 0,
     requestTimeoutMs: REQUEST_MS,
-    dependencies: { ...dependencies, reader: createReader(plan, valkey) },
+    dependencies: { ...dependencies, reader: createReader(plan, valkey), pushed: memoryPushed() },
   });
   port = Number(new URL(server.url).port);
 });
@@ -107,6 +107,11 @@ const PATHS = [
   ...["/v1/events/transactions", "/v1/events/clicks", "/get-online-features"],
   ...["/v1/rank/recommendation", "/api/v1/features/online", "/score/fraud"],
 ];
+/** What changes things: administrators', and writes of registered features. */
+const CHANGES = [
+  ...["/v1/features/register", "/v1/features/push", "/push", "/write-to-online-store", "/materialize"],
+  ...["/v1/keys", "/v1/erasures", "/v1/quarantine/drop", "/v1/quarantine/replay", "/materialize-incremental"],
+];
 const deep = (depth: number, open: string, close: string) => open.repeat(depth) + close.repeat(depth);
 
 describe("bodies", () => {
@@ -134,9 +139,18 @@ describe("bodies", () => {
     "bytes that are no UTF-8": Buffer.from([0x7b, 0xff, 0xfe, 0xc0, 0xaf, 0x7d]),
     "an overlong slash": Buffer.from([0x22, 0xc0, 0xaf, 0x22]),
     "only blanks": " ".repeat(10_000),
+    NaN: '{"card_id":"c","merchant_id":"m","amount":NaN,"country":"SE"}',
+    "minus infinity": '{"card_id":"c","merchant_id":"m","amount":-Infinity,"country":"SE"}',
+    "numbers of other languages": '{"amount":0x1F,"k":1_000,"x":+1,"y":.5,"z":01}',
+    "a comment and a comma too many": '{"card_id":"c" /* it */,}',
+    "keys with blanks and separators":
+      '{"entities":{"card_id":"\\u2028 \\r\\n c"},"features":["a:b\\n"],"rows":[{"id":"\\r\\n"}]}',
+    "the same object in each place": `{${["df", "rows", "entities", "features", "scopes", "name", "candidates", "ids", "events"].map((name) => `"${name}":{"__proto__":{"length":1e9},"length":4294967295}`).join(",")}}`,
+    "lists in each place": `{${["df", "rows", "entities", "features", "scopes", "name", "candidates", "ids", "entity", "id"].map((name) => `"${name}":[[[null]]]`).join(",")}}`,
+    "columns without end": `{"feature_view_name":"v","push_source_name":"v","df":{"card_id":[${"null,".repeat(50_000)}null]}}`,
   };
   it.each(Object.entries(bodies))("%s", async (name, body) => {
-    for (const path of PATHS) {
+    for (const path of [...PATHS, ...CHANGES]) {
       const answer = await post(path, body);
       checkAnswer(answer, `${name} to ${path}`);
       expect(Object.hasOwn(Object.prototype, "card_id")).toBe(false);
@@ -293,6 +307,71 @@ describe("paths and headers", () => {
     const answer = await raw(head(method, "/v1/score/fraud", ["content-length: 0"]));
     // CONNECT is refused by closing.
     if (answer.status !== null) checkAnswer(answer, method);
+    await stillServes();
+  });
+});
+
+describe("a connection", () => {
+  it("that sends calls without waiting is answered each once and in their order, and errors between end none of them", async () => {
+    const count = 60;
+    const calls = Array.from({ length: count }, (_, i) => {
+      const [path, body] = i % 3 === 0 ? ["/v1/score/nothing", "{}"] : ["/v1/score/fraud", JSON.stringify(scorable)];
+      const headers = [`x-request-id: call-${i}`, "content-type: application/json", `content-length: ${body.length}`];
+      const first = [`POST ${path} HTTP/1.1`, "host: localhost", `x-api-key: ${key}`];
+      return [...first, ...headers, ...(i === count - 1 ? ["connection: close"] : []), "", body].join("\r\n");
+    });
+    const socket = connect(port, "127.0.0.1");
+    let text = "";
+    const ended = new Promise((resolve) => socket.on("close", resolve));
+    socket.on("data", (bytes) => {
+      text += bytes.toString("latin1");
+    });
+    // Cut anywhere, in the middle of headers and bodies.
+    const bytes = Buffer.from(calls.join(""));
+    for (let at = 0; at < bytes.length; at += 997) socket.write(bytes.subarray(at, at + 997));
+    await ended;
+    const answers = [...text.matchAll(/HTTP\/1\.1 (\d{3})[\s\S]*?x-request-id: call-(\d+)/g)];
+    expect(answers.map(([, status, n]) => [Number(n), status])).toEqual(
+      calls.map((_, i) => [i, i % 3 === 0 ? "404" : "200"]),
+    );
+    await stillServes();
+  });
+
+  it.each([
+    ["another protocol's greeting", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
+    ["a TLS greeting", Buffer.from("160301020001000001fc0303", "hex")],
+    ["an HTTP/0.9 call", "GET /health\r\n\r\n"],
+    ["a version of its own", "GET /health HTTP/9.9\r\nhost: localhost\r\n\r\n"],
+    ["no host", "GET /health HTTP/1.1\r\n\r\n"],
+    ["zeros", Buffer.alloc(4_096)],
+    ["a store's protocol", "*1\r\n$8\r\nFLUSHALL\r\n"],
+  ])("that speaks otherwise is refused or closed: %s", async (name, bytes) => {
+    const answer = await raw(bytes);
+    if (answer.status !== null) checkAnswer(answer, name);
+    await stillServes();
+  });
+
+  it.each([
+    ["websocket", ["connection: upgrade", "upgrade: websocket", "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA=="]],
+    ["h2c", ["connection: upgrade, http2-settings", "upgrade: h2c", "http2-settings: AAMAAABkAAQAAP__"]],
+  ])("that asks for %s goes on with what it has", async (name, headers) => {
+    const start = ["GET /health HTTP/1.1", "host: localhost", ...headers, "", ""].join("\r\n");
+    const answer = await raw(start);
+    if (answer.status !== null) checkAnswer(answer, name);
+    await stillServes();
+  });
+
+  it("whose chunks have extensions and trailers is read, and their size is bounded", async () => {
+    const body = JSON.stringify(scorable);
+    const chunked = head("POST", "/v1/score/fraud", ["content-type: application/json", "transfer-encoding: chunked"]);
+    const size = body.length.toString(16);
+    const good = await raw(chunked, `${size};name="value"\r\n${body}\r\n0\r\nx-api-key: another\r\n\r\n`);
+    expect(good.status).toBe(200);
+    const long = await raw(chunked, `${size};${"x".repeat(200_000)}\r\n${body}\r\n0\r\n\r\n`);
+    if (long.status !== null) checkAnswer(long, "a long extension");
+    const many = Array.from({ length: 5_000 }, (_, i) => `x-t${i}: ${i}\r\n`).join("");
+    const trailed = await raw(chunked, `${size}\r\n${body}\r\n0\r\n${many}\r\n`);
+    if (trailed.status !== null) checkAnswer(trailed, "many trailers");
     await stillServes();
   });
 });

@@ -57,6 +57,8 @@ it("shows a tenant its own alone", async () => {
   const { body } = await ask("", { subjects: [card] });
   expect((await ask("", undefined, other)).body.erasures).toEqual([]);
   expect(await ask(`/${body.id}`, undefined, other)).toMatchObject({ status: 404, body: { code: "erasure_unknown" } });
+  // Longer than a table takes for a key.
+  expect(await ask(`/${"x".repeat(3_000)}`)).toMatchObject({ status: 404, body: { code: "erasure_unknown" } });
 });
 
 it.each([

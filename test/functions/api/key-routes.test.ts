@@ -166,6 +166,18 @@ describe("DELETE /v1/keys/{id}", () => {
     expect([await works(key), await refusal(call("DELETE", `/v1/keys/${id}`))]).toEqual([401, "404 key_unknown"]);
   });
 
+  it.each(["x".repeat(3_000), "tenant:team-a", "%2e%2ekey", "ABCDEFGHIJKL"])("looks for no key %.20s", async (id) => {
+    expect(await works(admin.key)).toBe(200);
+    const { reads } = ports.keys;
+    for (const [method, path] of [
+      ["DELETE", `/v1/keys/${id}`],
+      ["POST", `/v1/keys/${id}/rotate`],
+    ]) {
+      expect(await refusal(call(method, path))).toBe("404 key_unknown");
+    }
+    expect(ports.keys.reads).toBe(reads);
+  });
+
   it("keeps the last key that can manage keys: those that end by themselves do not count", async () => {
     await make("team-b", SCOPES);
     await make("team-a", ["read", "write"]);

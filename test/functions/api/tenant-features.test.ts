@@ -2,8 +2,9 @@
 import { describe, expect, it } from "vitest";
 import type { TenantRegistrations } from "../../../adapters/feature-registry.ts";
 import type { PushedFeature } from "../../../core/pushed-feature.ts";
-import { createCatalogue, selectFeatures } from "../../../functions/api/selection.ts";
+import { createCatalogue } from "../../../functions/api/selection.ts";
 import { createRegisteredFeatures } from "../../../functions/api/tenant-features.ts";
+import { selectFeatures } from "../../../functions/api/tenant-selection.ts";
 import { plan } from "./doubles.ts";
 
 const feature = (key: string, more: Partial<PushedFeature> = {}): PushedFeature => ({

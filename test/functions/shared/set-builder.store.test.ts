@@ -156,6 +156,7 @@ it("an execution of the training machine is given its input back until its set i
     ...{ plan: checkedPlan, services: [checks], archiveBucket: world.bucket, trainingBucket: "set-builder-training" },
     ...{ s3: world.s3, memoryMb: 512, folder: world.folder, engine: { ...options.engine, use: "athena" as const } },
     outOfTime: () => ++looks % 3 === 0,
+    registered: async () => [],
   };
   const input = { service: "checks", tenant: TENANT };
   let calls = 0;
