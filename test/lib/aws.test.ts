@@ -428,6 +428,17 @@ describe("least privilege", () => {
     ]);
   });
 
+  test("what reads or writes registrations is what serves, compares and trains by them", () => {
+    const touching = functions.flatMap(([, { Properties }]) => {
+      const name = Properties["FunctionName"].replace("freshet-prod-", "");
+      const onTable = statementsOf(name).filter(({ Resource }) => JSON.stringify(Resource).includes("FeaturesTable"));
+      return onTable.flatMap(({ Action }) => Action.map((action) => `${name} ${action.replace("dynamodb:", "")}`));
+    });
+    const readers = [...new Set(touching.filter((one) => / (Get|Query)/.test(one)).map((one) => one.split(" ")[0]))];
+    expect(readers.sort()).toEqual(["api", "training-set", "verify"]);
+    expect(touching.filter((one) => !one.startsWith("api ") && !/ (GetItem|Query)$/.test(one))).toEqual([]);
+  });
+
   test("nothing may delete an audit record, not even in a batch", () => {
     const onRecords = functions
       .flatMap(([, { Properties }]) => statementsOf(Properties["FunctionName"].replace("freshet-prod-", "")))

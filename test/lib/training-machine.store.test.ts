@@ -105,7 +105,11 @@ describe("the training machine, executed", () => {
   async function deployMachine(lambda: LambdaClient): Promise<string> {
     const app = synthesize(localTarget({ sagemakerEndpoint: sagemaker.url }), "local");
     const variables: Record<string, Record<string, string>> = {
-      "training-set": { FRESHET_ARCHIVE_BUCKET: BUCKETS.archive, FRESHET_TRAINING_BUCKET: BUCKETS.training },
+      "training-set": {
+        FRESHET_ARCHIVE_BUCKET: BUCKETS.archive,
+        FRESHET_TRAINING_BUCKET: BUCKETS.training,
+        FRESHET_FEATURES_TABLE: "features",
+      },
       "training-steps": { FRESHET_MODELS_TABLE: TABLE, FRESHET_MODELS_BUCKET: BUCKETS.models },
       "training-runner": { FRESHET_SAGEMAKER_ENDPOINT: sagemaker.url },
     };
