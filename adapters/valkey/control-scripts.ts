@@ -46,9 +46,12 @@ if old then
 end
 return redis.call("HSET", KEYS[1], ARGV[2], struct.pack("<I4", seal) .. string.sub(ARGV[3], 5))`;
 
-// KEYS[1] control hash; ARGV[1] head field, ARGV[2] how fields of the stream's groups end, ARGV[3] u32 seal. Those that this plan
-// doesn't know too: a group of a newer plan, or of one that comes back, must not lie behind what counts as sealed.
+// KEYS[1] control hash; ARGV[1] head field, ARGV[2] how fields of the stream's groups end, ARGV[3] u32 seal, ARGV[4] store time (µs) from
+// which on nothing moves: the announcement that keeps late events from it counts no longer then. Also groups that this plan doesn't know:
+// one of a newer plan, or one that comes back, must not lie behind what counts as sealed.
 export const MOVE_SEAL = `
+local time = redis.call("TIME")
+if time[1] * 1000000 + time[2] >= tonumber(ARGV[4]) then return 0 end
 local head = redis.call("HGET", KEYS[1], ARGV[1])
 if not head or string.byte(head, 5) ~= 1 then return 0 end
 local seal, moved = struct.unpack("<I4", ARGV[3]), 0

@@ -243,14 +243,21 @@ export class ControlHashes {
     });
   }
 
-  /** Moves the seal of all of a stream's groups on where it lies before `sealMs`; births stay as they are in each bucket. */
-  async moveSeal({ name, baseMs }: Pick<Stream, "name" | "baseMs">, sealMs: number): Promise<void> {
+  /**
+   * Moves the seal of all of a stream's groups on where it lies before `sealMs`; births stay as they are in each bucket.
+   * @param untilUs store time from which on it does nothing, however late it is heard of. @default always
+   */
+  async moveSeal(
+    { name, baseMs }: Pick<Stream, "name" | "baseMs">,
+    sealMs: number,
+    untilUs: number = Number.MAX_SAFE_INTEGER,
+  ): Promise<void> {
     const seal = encodeGroupControl(Math.floor(sealMs / baseMs), []);
     await this.connection.demand(
       everyBucket.map((key) => ({
         key,
         name: "EVAL",
-        args: [MOVE_SEAL, 1, key, CONTROL_FIELD, groupsEnd(name), seal],
+        args: [MOVE_SEAL, 1, key, CONTROL_FIELD, groupsEnd(name), seal, untilUs],
       })),
     );
   }

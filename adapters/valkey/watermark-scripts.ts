@@ -1,36 +1,55 @@
 /** What the store does with a stream's watermark hash in one step; its fields are told in watermark.ts. */
 
-// KEYS[1] watermark hash; ARGV[1] field, ARGV[2] arrival of the first record, ARGV[3] last sequence, ARGV[4] field of the
-// bound, ARGV[5] longest move (µs), ARGV[6] event time (ms) from which on there may be events without being told, then starts of
-// the base tiles of those before, ascending. Returns the stamp; false, with nothing written, while the seal passes one of them.
+// What was registered or cleared last of a shard, and how far. `now` grows with each of these, even where the server's clock went back.
+const NEWEST = `
+local function newest(shard)
+  local sequence, at = string.match(redis.call("HGET", KEYS[1], "t:" .. shard) or "", "^(.*):(%d+)$")
+  return sequence or "", tonumber(at or 0)
+end
+local function reaches(a, b) return #a > #b or (#a == #b and a >= b) end
+local function stamped(at)
+  local time = redis.call("TIME")
+  return string.format("%.0f", math.max(time[1] * 1000000 + time[2], at + 1))
+end
+local function note(shard, sequence, known, stamp)
+  if reaches(known, sequence) then sequence = known end
+  redis.call("HSET", KEYS[1], "t:" .. shard, sequence .. ":" .. stamp)
+end`;
+
+// KEYS[1] watermark hash; ARGV[1] shard, ARGV[2] first sequence, ARGV[3] arrival of the first record, ARGV[4] last sequence, ARGV[5] the
+// newest stamp that the sender knew, ARGV[6] longest move (µs), ARGV[7] event time (ms) from which on there may be events without being
+// told, then starts of the base tiles of those before, ascending. Returns 1 and the stamp; with nothing written 0 while the seal passes one
+// of these, and -1 with the newest stamp where somebody has worked on these records since the sender last heard of this hash: it may be dead.
 // What an earlier delivery that begins with the same record held beyond this one stays, under its last record.
-export const REGISTER = `
-local time = redis.call("TIME")
-local stamp = time[1] .. string.format("%06d", time[2])
-local known = redis.call("HMGET", KEYS[1], "next", "seal")
-local target, at = string.match(known[1] or "", "^(%d+):(%d+)$")
-if target and tonumber(stamp) - tonumber(at) >= tonumber(ARGV[5]) then target = nil end
-if target and tonumber(target) > tonumber(ARGV[6]) then return false end
-local seal = tonumber(known[2] or 0)
-for i = 7, #ARGV do
+export const REGISTER = `${NEWEST}
+local shard, first, last = ARGV[1], ARGV[2], ARGV[4]
+local known, at = newest(shard)
+if at > tonumber(ARGV[5]) and reaches(known, first) then return {-1, string.format("%.0f", at)} end
+local stamp = stamped(at)
+local moves = redis.call("HMGET", KEYS[1], "next", "seal")
+local target, begun = string.match(moves[1] or "", "^(%d+):(%d+)$")
+if target and tonumber(stamp) - tonumber(begun) >= tonumber(ARGV[6]) then target = nil end
+if target and tonumber(target) > tonumber(ARGV[7]) then return {0} end
+local seal = tonumber(moves[2] or 0)
+for i = 8, #ARGV do
   local start = tonumber(ARGV[i])
   if start >= seal then
-    if target and start < tonumber(target) then return false end
-    redis.call("HSET", KEYS[1], ARGV[4], ARGV[i] .. ":" .. stamp)
+    if target and start < tonumber(target) then return {0} end
+    redis.call("HSET", KEYS[1], "b:" .. shard .. ":" .. last, ARGV[i] .. ":" .. stamp)
     break
   end
 end
-local before = redis.call("HGET", KEYS[1], ARGV[1])
-local last = before and string.match(before, "^%d+:([^:]*):")
-if last and (#last > #ARGV[3] or (#last == #ARGV[3] and last > ARGV[3])) then
-  redis.call("HSETNX", KEYS[1], string.match(ARGV[1], "^(.*:)[^:]*$") .. last, before)
-end
-redis.call("HSET", KEYS[1], ARGV[1], ARGV[2] .. ":" .. ARGV[3] .. ":" .. stamp)
-return stamp`;
+local field = "o:" .. shard .. ":" .. first
+local before = redis.call("HGET", KEYS[1], field)
+local held = before and string.match(before, "^%d+:([^:]*):")
+if held and not reaches(last, held) then redis.call("HSETNX", KEYS[1], "o:" .. shard .. ":" .. held, before) end
+redis.call("HSET", KEYS[1], field, ARGV[3] .. ":" .. last .. ":" .. stamp)
+note(shard, reaches(last, first) and last or first, known, stamp)
+return {1, stamp}`;
 
 // KEYS[1] watermark hash; ARGV[1] wanted seal (ms), ARGV[2] longest move (µs), ARGV[3] age (µs) at which a batch is given up,
 // ARGV[4] how much older than its arrival an event of a batch may be without being told (ms), ARGV[5] base (ms), then the shards.
-// Returns the seal to move to; false while another run moves it further.
+// Returns the seal to move to and the stamp; false while another run moves it further.
 export const ANNOUNCE = `
 local time = redis.call("TIME")
 local stamp = time[1] .. string.format("%06d", time[2])
@@ -53,7 +72,7 @@ end
 local standing, at = string.match(redis.call("HGET", KEYS[1], "next") or "", "^(%d+):(%d+)$")
 if standing and tonumber(standing) > wanted and tonumber(stamp) - tonumber(at) < tonumber(ARGV[2]) then return false end
 redis.call("HSET", KEYS[1], "next", target .. ":" .. stamp)
-return target`;
+return {target, stamp}`;
 
 // KEYS[1] watermark hash; ARGV[1] seal of all buckets (ms), ARGV[2] the announced one or empty. A move further than that is another run's.
 export const SETTLE = `
@@ -62,9 +81,11 @@ local standing = string.match(redis.call("HGET", KEYS[1], "next") or "", "^(%d+)
 if standing and standing == ARGV[2] then redis.call("HDEL", KEYS[1], "next") end
 return 1`;
 
-// KEYS[1] watermark hash; ARGV[1] the new origin.
+// KEYS[1] watermark hash; ARGV[1] the new origin. What was worked on last stays: who was at it before may still be heard of.
 export const RESTART = `
-redis.call("DEL", KEYS[1])
+for _, field in ipairs(redis.call("HKEYS", KEYS[1])) do
+  if string.sub(field, 1, 2) ~= "t:" then redis.call("HDEL", KEYS[1], field) end
+end
 return redis.call("HSET", KEYS[1], "origin", ARGV[1])`;
 
 // KEYS[1] watermark hash; ARGV fields to delete, each with the value that it must still have.
@@ -74,20 +95,25 @@ for i = 1, #ARGV, 2 do
 end
 return 1`;
 
-// KEYS[1] watermark hash; ARGV[1] field and ARGV[2] value of the committed arrival, ARGV[3] number of arguments to set, field and
-// value of the rest. Then for each that is cleared its field, the value that it must still have, and where it stays from now on or
-// empty: one that somebody else has cleared meanwhile stays nowhere.
-export const CLEAR = `
-local before = redis.call("HGET", KEYS[1], ARGV[1])
-if tonumber(ARGV[2]) > tonumber(before or 0) then redis.call("HSET", KEYS[1], ARGV[1], ARGV[2]) end
-local set = tonumber(ARGV[3])
+// KEYS[1] watermark hash; ARGV[1] shard, ARGV[2] its committed arrival, ARGV[3] the last sequence that is acknowledged or empty, ARGV[4]
+// number of arguments to set, field and value of the rest. Then for each that is cleared its field, the value that it must still have, and
+// where it stays from now on or empty: one that somebody else has cleared meanwhile stays nowhere. Returns a stamp.
+export const CLEAR = `${NEWEST}
+local committed = "c:" .. ARGV[1]
+if tonumber(ARGV[2]) > tonumber(redis.call("HGET", KEYS[1], committed) or 0) then
+  redis.call("HSET", KEYS[1], committed, ARGV[2])
+end
+local set = tonumber(ARGV[4])
 local kept = {}
-for i = 4 + set, #ARGV, 3 do
+for i = 5 + set, #ARGV, 3 do
   if redis.call("HGET", KEYS[1], ARGV[i]) == ARGV[i + 1] then
     redis.call("HDEL", KEYS[1], ARGV[i])
     if ARGV[i + 2] ~= "" then kept[#kept + 1] = i end
   end
 end
 for _, i in ipairs(kept) do redis.call("HSETNX", KEYS[1], ARGV[i + 2], ARGV[i + 1]) end
-if set > 0 then redis.call("HSET", KEYS[1], ARGV[4], ARGV[5]) end
-return 1`;
+if set > 0 then redis.call("HSET", KEYS[1], ARGV[5], ARGV[6]) end
+local known, at = newest(ARGV[1])
+local stamp = stamped(at)
+note(ARGV[1], ARGV[3], known, stamp)
+return stamp`;

@@ -10,6 +10,8 @@
  *   b:<shard>:<last>     "<event time>:<store time in µs>": such a batch holds an event above the seal that its arrival does not
  *                        protect, since it is later than the allowed lateness: the seal stays at or below this base tile.
  *                        Under the batch's last record, so that it stands until the last part of a bisected batch is cleared
+ *   t:<shard>            "<sequence>:<stamp>": the greatest sequence that was registered or cleared, and when one was last. A delivery that
+ *                        is heard of so late that somebody else has been at its records since must not register: nobody would clear it
  *   seal                 event time (ms) up to which every bucket is sealed: what is older needs no protection
  *   next                 "<event time>:<store time in µs>": a control run is moving the seal there
  */
@@ -45,6 +47,8 @@ export interface Registrations {
   readonly committed: ReadonlyMap<string, number>;
   readonly outstanding: readonly OutstandingSpan[];
   readonly bounds: readonly LateBound[];
+  /** By shard, what is known of the newest work on it, as it is stored. */
+  readonly newest: ReadonlyMap<string, string>;
 }
 
 export interface ShardInfo {
@@ -66,12 +70,18 @@ const GIVEN_UP_MS = 6 * 3_600_000;
 const isGivenUp = ({ stamp }: { readonly stamp: number }, nowMs: number): boolean => stamp / 1000 < nowMs - GIVEN_UP_MS;
 /** Longer than any run of control: one that announced a move before that has ended, and moves nothing more. */
 const MOVING_US = 60_000_000;
+/** So much earlier nothing of it takes effect any more: clocks of primaries differ. */
+const MOVED_BEFORE_US = 10_000_000;
+/** Answers of `REGISTER`; the third one is to ask again, as somebody who has heard of what was done meanwhile. */
+const [BEGUN, SEAL_MOVES] = [1, 0];
 /** A move takes some ten ms. */
 const MOVING_TRIES = 40;
 const MOVING_DELAY_MS = 50;
 
 export class Watermark {
   private readonly connection: ValkeyConnection;
+  /** By stream, the newest stamp that this process has heard of: what it sends was sent after that. */
+  private readonly heard = new Map<string, number>();
 
   constructor(connection: ValkeyConnection) {
     this.connection = connection;
@@ -91,20 +101,20 @@ export class Watermark {
     protectedMs = Number.MAX_SAFE_INTEGER,
   ): Promise<number> {
     const key = watermarkKey(stream);
-    const fields = [spanField(span), span.firstArrivalMs, span.lastSequence, boundField(span)];
-    const args = [
-      REGISTER,
-      1,
-      key,
-      ...fields,
-      MOVING_US,
-      Math.min(protectedMs, Number.MAX_SAFE_INTEGER),
-      ...lateStarts,
-    ];
-    for (let tries = 0; tries < MOVING_TRIES; tries++) {
-      if (tries > 0) await sleep(MOVING_DELAY_MS);
-      const [stamp] = await this.connection.demand([{ key, name: "EVAL", args }]);
-      if (stamp !== null) return Number(stamp);
+    const { shard, firstSequence, firstArrivalMs, lastSequence } = span;
+    const limits = [MOVING_US, Math.min(protectedMs, Number.MAX_SAFE_INTEGER)];
+    for (let tries = 0; tries < MOVING_TRIES; ) {
+      const fields = [shard, firstSequence, firstArrivalMs, lastSequence, this.heard.get(stream) ?? 0];
+      const args = [REGISTER, 1, key, ...fields, ...limits, ...lateStarts];
+      const [answer] = await this.connection.demand([{ key, name: "EVAL", args }]);
+      const [code, stamp] = (answer as (number | Buffer)[]).map(Number);
+      if (code === SEAL_MOVES) {
+        tries++;
+        await sleep(MOVING_DELAY_MS);
+        continue;
+      }
+      this.hear(stream, stamp);
+      if (code === BEGUN) return stamp;
     }
     throw new InfrastructureError("seal_moving", `the seal of ${stream} is moving past late events of this batch`, {
       repair: "it is delivered again; a move that was cut off is given up after a minute",
@@ -152,8 +162,13 @@ export class Watermark {
     // Nothing acknowledged, nothing committed: the arrival of 0 changes nothing.
     const committed = acknowledged.length > 0 ? newestArrivalMs : 0;
     const registered = rest === null ? [] : [spanField(rest), spanValue({ ...rest, stamp })];
-    const args = [CLEAR, 1, key, `c:${shard}`, committed, registered.length, ...registered];
-    await this.connection.demand([{ key, name: "EVAL", args: [...args, ...cleared.flat()] }]);
+    const args = [CLEAR, 1, key, shard, committed, acknowledged.at(-1) ?? "", registered.length, ...registered];
+    const [answer] = await this.connection.demand([{ key, name: "EVAL", args: [...args, ...cleared.flat()] }]);
+    this.hear(stream, Number(answer));
+  }
+
+  private hear(stream: string, stamp: number): void {
+    this.heard.set(stream, Math.max(stamp, this.heard.get(stream) ?? 0));
   }
 
   /**
@@ -161,18 +176,20 @@ export class Watermark {
    * `settle`. In the same step it stays below what outstanding batches hold, those too that have come since the registrations
    * were read.
    * @param shards that the stream lists
-   * @returns where it may move to, at most `sealMs`; null when another run is moving it further
+   * @returns where it may move to, at most `sealMs`, and until when by the store's clock (µs); null when another run is moving it further
    */
   async announce(
     { name, allowedLatenessMs, baseMs }: Pick<Stream, "name" | "allowedLatenessMs" | "baseMs">,
     sealMs: number,
     shards: readonly Pick<ShardInfo, "id">[],
-  ): Promise<number | null> {
+  ): Promise<{ readonly sealMs: number; readonly untilUs: number } | null> {
     const key = watermarkKey(name);
     const limits = [MOVING_US, GIVEN_UP_MS * 1_000, allowedLatenessMs, baseMs];
     const args = [ANNOUNCE, 1, key, sealMs, ...limits, ...shards.map(({ id }) => id)];
     const [answer] = await this.connection.demand([{ key, name: "EVAL", args }]);
-    return answer === null ? null : Number(answer);
+    if (answer === null) return null;
+    const [target, stamp] = (answer as Buffer[]).map(Number);
+    return { sealMs: target, untilUs: stamp + MOVING_US - MOVED_BEFORE_US };
   }
 
   /**
@@ -191,12 +208,14 @@ export class Watermark {
     const committed = new Map<string, number>();
     const outstanding: OutstandingSpan[] = [];
     const bounds: LateBound[] = [];
+    const newest = new Map<string, string>();
     let originMs: number | null = null;
     for (let i = 0; i < flat.length; i += 2) {
       const [kind, shard, firstSequence] = flat[i].split(":");
       const value = flat[i + 1];
       if (flat[i] === "origin") originMs = Number(value);
       else if (kind === "c") committed.set(shard, Number(value));
+      else if (kind === "t") newest.set(shard, value);
       else if (kind === "o") {
         const [arrival, lastSequence, stamp] = value.split(":");
         outstanding.push({
@@ -211,7 +230,7 @@ export class Watermark {
         bounds.push({ shard, lastSequence: firstSequence, eventMs, stamp });
       }
     }
-    return { originMs, committed, outstanding, bounds };
+    return { originMs, committed, outstanding, bounds, newest };
   }
 
   /** Up to where registrations take the stream for sealed, or will when the move that stands is done; 0 when nothing is known. */
@@ -243,10 +262,14 @@ export class Watermark {
   async forget(stream: string, state: Registrations, shards: readonly ShardInfo[], nowMs: number): Promise<void> {
     const listed = new Set(shards.map(({ id }) => id));
     const gone = [...state.committed].filter(([shard]) => !listed.has(shard));
+    const forgotten = [...state.newest].filter(
+      ([shard, value]) => !listed.has(shard) && isGivenUp({ stamp: Number(value.split(":")[1]) }, nowMs),
+    );
     const spans = state.outstanding.filter((span) => isGivenUp(span, nowMs));
     const bounds = state.bounds.filter((bound) => isGivenUp(bound, nowMs));
     const pairs = [
       ...gone.map(([shard, arrivalMs]) => [`c:${shard}`, String(arrivalMs)]),
+      ...forgotten.map(([shard, value]) => [`t:${shard}`, value]),
       ...spans.map((span) => [spanField(span), spanValue(span)]),
       ...bounds.map((bound) => [boundField(bound), boundValue(bound)]),
     ];
@@ -263,7 +286,7 @@ export class Watermark {
  * their parents. After registrations were begun anew nobody works any more on what was closed twice before.
  */
 export function committedArrival(
-  state: Omit<Registrations, "bounds">,
+  state: Pick<Registrations, "originMs" | "committed" | "outstanding">,
   shards: readonly ShardInfo[],
   nowMs: number,
 ): number | null {

@@ -107,9 +107,15 @@ export async function controlStep(
 /**
  * Begins the store anew under the next epoch, blocked for everything but replays. Only for a store that has lost control
  * hashes: what is left of it is another epoch's and goes.
+ * @param fromMs by stream, the event time from which on a replay brings all: it is sealed up to there, and what is older is not
+ *   ready until a build has put it. @default a replay brings all that ever was
  * @throws InfrastructureError `store_not_ready`, `store_not_lost`
  */
-export async function beginRestore(ports: ControlPorts, nowMs: number): Promise<number> {
+export async function beginRestore(
+  ports: ControlPorts,
+  nowMs: number,
+  fromMs: Readonly<Record<string, number>> = {},
+): Promise<number> {
   const { controls, table } = ports;
   const store = await table.getStore();
   if (store === null)
@@ -131,10 +137,13 @@ export async function beginRestore(ports: ControlPorts, nowMs: number): Promise<
   await controls.drop();
   const { initial } = await initialControls(ports, {}, nowMs);
   for (const group of ports.plan.groups) {
+    const { baseMs } = group;
+    const begins = Math.ceil((fromMs[group.stream] ?? 0) / baseMs);
     // No replay brings what never passed the broker: features that reach back are not ready until a build has put it.
-    if ((await ports.imports(group.stream)) === 0) continue;
-    const births = birthsOf(group, Math.ceil(nowMs / group.baseMs));
-    initial.set(group.name, { ...initial.get(group.name)!, births });
+    const imported = (await ports.imports(group.stream)) > 0;
+    if (begins === 0 && !imported) continue;
+    const births = birthsOf(group, imported ? Math.max(begins, Math.ceil(nowMs / baseMs)) : begins);
+    initial.set(group.name, { sealMs: Math.max(begins * baseMs, initial.get(group.name)!.sealMs), births });
   }
   await controls.create(epoch, initial, { pushedMissing: true });
   await controls.setState(epoch, ["new"], "restoring");
@@ -272,9 +281,10 @@ async function moveSeals(
     await watermark.settle(name, beforeMs, null);
     return { sealMs: beforeMs, held: null };
   }
-  const announcedMs = await watermark.announce(stream, target, listed?.shards ?? []);
-  if (announcedMs === null) return { sealMs: beforeMs, held: "another run of control is moving it" };
-  if (announcedMs > beforeMs) await controls.moveSeal(stream, announcedMs);
+  const announced = await watermark.announce(stream, target, listed?.shards ?? []);
+  if (announced === null) return { sealMs: beforeMs, held: "another run of control is moving it" };
+  const { sealMs: announcedMs, untilUs } = announced;
+  if (announcedMs > beforeMs) await controls.moveSeal(stream, announcedMs, untilUs);
   const sealMs = await standing();
   await watermark.settle(name, sealMs, announcedMs);
   const reached = announcedMs === target || announcedMs > beforeMs;

@@ -185,9 +185,11 @@ describe("the seal", () => {
     await acknowledge("l", NOW + 40 * MINUTE);
     await acknowledge("r", NOW + 41 * MINUTE);
     expect((await tick(NOW + 42 * MINUTE, split)).seals).toEqual({ payments: floor(NOW + 40 * MINUTE - LAG_MS) });
-    // When the parent has expired, nothing of it stays in the hash.
+    // When the parent has expired, nothing of it stays in the hash, and of who worked on it nothing after six hours.
     await tick(NOW + 43 * MINUTE, split.slice(1));
-    expect((await admin.hkeys(watermarkKey("payments"))).sort()).toEqual(["c:l", "c:r", "origin", "seal"]);
+    expect((await admin.hkeys(watermarkKey("payments"))).filter((field) => field.endsWith(":a"))).toEqual(["t:a"]);
+    await tick(NOW + 7 * 60 * MINUTE, split.slice(1));
+    expect((await admin.hkeys(watermarkKey("payments"))).filter((field) => field.endsWith(":a"))).toEqual([]);
   });
 
   it("never goes back: a shard that turns up late holds it where it is", async () => {
@@ -228,7 +230,7 @@ describe("the seal", () => {
     const later = NOW + 7 * 60 * MINUTE;
     await acknowledge("a", later);
     expect((await tick(later)).seals).toEqual({ payments: floor(later - LAG_MS) });
-    expect((await admin.hkeys(watermarkKey("payments"))).sort()).toEqual(["c:a", "origin", "seal"]);
+    expect((await admin.hkeys(watermarkKey("payments"))).sort()).toEqual(["c:a", "origin", "seal", "t:a"]);
   });
 });
 

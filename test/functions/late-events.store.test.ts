@@ -155,7 +155,9 @@ describe("an event above the seal that is later than the allowed lateness", () =
     await deliver(record(2, LATE, NOW));
     expect(fates()).toEqual(["p1 duplicate", "p2 duplicate"]);
     expect(await sealMs()).toBe(NOW - LAG_MS);
-    expect(Object.keys(await admin.hgetall(watermarkKey("payments"))).sort()).toEqual(["c:a", "origin", "seal"]);
+    expect(Object.keys(await admin.hgetall(watermarkKey("payments"))).sort()).toEqual([
+      ...["c:a", "origin", "seal", "t:a"],
+    ]);
   });
 
   it("holds the seal for no longer beside events that are sealed already", async () => {
@@ -188,6 +190,31 @@ describe("an event above the seal that is later than the allowed lateness", () =
     await begun;
     expect(early).toBe(true);
     expect(fates()).toEqual(["p1 applied", "p2 late"]);
+  });
+
+  it("is not passed by a move that is heard of when its announcement has run out", async () => {
+    await deliver(record(1, NOW, NOW));
+    const { controls } = control;
+    const moveSeal = controls.moveSeal.bind(controls);
+    let arrives = (): Promise<void> => Promise.reject(new Error("nothing was sent"));
+    controls.moveSeal = async (stream, toMs, untilUs) => {
+      const leftUs = untilUs! - Date.now() * 1_000;
+      expect(leftUs).toBeGreaterThan(0);
+      // Within a minute the announcement no longer counts: an event may begin below the seal of that move.
+      expect(leftUs).toBeLessThan(60_000_000);
+      arrives = () => moveSeal(stream, toMs, untilUs! - 60_000_000);
+      throw new Error("timed out");
+    };
+    await expect(sealMs()).rejects.toThrow("timed out");
+    await admin.hset(watermarkKey("payments"), "next", `${NOW}:${(Date.now() - 61_000) * 1_000}`);
+    archiving = arrives;
+    await deliver(record(2, LATE, NOW));
+    const [group] = plan.groups;
+    expect((await controls.group(group!))[0]!.sealMs).toBe(SEAL);
+    controls.moveSeal = moveSeal;
+    archiving = async () => {};
+    expect(await sealMs()).toBe(NOW - LAG_MS);
+    expect(fates()).toEqual(["p1 applied", "p2 applied"]);
   });
 
   it("waits no longer for a move whose control run is dead", async () => {

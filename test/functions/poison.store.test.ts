@@ -121,7 +121,7 @@ it.each(steps)("%s", async (_, made) => {
     ["3", undefined],
     ["2", "processing_failed"],
   ]);
-  expect(await admin.hkeys(watermarkKey("payments"))).toEqual(["c:a"]);
+  expect((await admin.hkeys(watermarkKey("payments"))).sort()).toEqual(["c:a", "t:a"]);
 });
 
 it("the store's function, over an entity whose key holds something else", async () => {

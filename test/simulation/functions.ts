@@ -85,6 +85,7 @@ export const directly = (server: SimulatedServer, inner: StoreApplier): StoreApp
 
 interface Container {
   readonly connection: SimulatedConnection;
+  readonly watermark: Watermark;
   readonly of: Deployed;
   applier: StoreApplier | null;
 }
@@ -143,7 +144,7 @@ export class Functions {
 
   /** One invocation that replays. @returns how many events were missing */
   async replay(of: Deployed, actor: Actor, shard: string, records: readonly StreamRecord[]): Promise<number> {
-    const container: Container = { connection: new SimulatedConnection(this.server, actor), of, applier: null };
+    const container = this.fresh(of, actor);
     const { replays = true, replayArchives = true } = this.design;
     if (!replays) return 0;
     const applier = applierOf(container.connection, of, await this.epoch(of, actor), true);
@@ -259,14 +260,13 @@ export class Functions {
   }
 
   private ports(
-    { connection, of }: Container,
+    { connection, of, watermark }: Container,
     actor: Actor,
     inner: StoreApplier,
     shard: string,
     records: readonly StreamRecord[],
   ): AggregationPorts {
     const { design, server, side } = this;
-    const watermark = new Watermark(connection);
     const applier =
       design.applier?.(server, actor, inner, shard, records) ?? watched(server, connection, inner, design);
     return {
@@ -285,7 +285,12 @@ export class Functions {
   private container(of: Deployed): Container {
     const at = this.warm.findLastIndex((container) => container.of === of);
     if (at >= 0) return this.warm.splice(at, 1)[0];
-    return { connection: new SimulatedConnection(this.server, null), of, applier: null };
+    return this.fresh(of, null);
+  }
+
+  private fresh(of: Deployed, actor: Actor | null): Container {
+    const connection = new SimulatedConnection(this.server, actor);
+    return { connection, of, watermark: new Watermark(connection), applier: null };
   }
 
   private async epoch({ lock }: Deployed, actor: Actor): Promise<number> {

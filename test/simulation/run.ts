@@ -1,4 +1,5 @@
 /** One run: a deployment, its producers, its faults and its operators, from one seed. */
+import { floorTo } from "../../core/window.ts";
 import { SEAL_MARGIN_MS } from "../../functions/shared/control-loop.ts";
 import { Broker, type BrokerRecord } from "./broker.ts";
 import { acknowledgedSubjects, compareIdentities, compareValues, type Subject } from "./check.ts";
@@ -22,8 +23,10 @@ const LAG_MS = LATENESS_MS + TIMEOUT_MS + SEAL_MARGIN_MS;
 /** Longest life of the repair function. */
 const REPAIR_MS = 2 * MINUTE;
 const BUILD_MS = 5 * MINUTE;
-/** How long what is left may take, once there are no more faults: what registered and died behind its retry's back holds the seal for six hours. */
-const END_MS = 8 * 3_600_000;
+/** How long what is left may take, once there are no more faults. What nobody clears would hold the seal for six hours. */
+const END_MS = 2 * 3_600_000;
+/** How far the seal may be behind its lag in a store that is well: control runs each minute. */
+const SLOW_MS = 3 * MINUTE;
 
 export interface RunOptions {
   readonly seed: number;
@@ -306,7 +309,10 @@ class Run implements SimulatedServer {
       const repaired = !this.options.repairs || (this.side.late.size === 0 && this.building === 0);
       if (this.producing || !repaired || !this.broker.idle || this.recovering || !(await this.whole())) {
         if (scheduler.nowMs < untilMs) scheduler.after(MINUTE / 4, look);
-        else this.violated("what was sent is not acknowledged, or the store not whole, hours after the last fault");
+        else
+          this.violated(
+            "what was sent is not acknowledged, the store not whole, or the seal held, hours after the last fault",
+          );
         return;
       }
       await this.compareAll();
@@ -317,7 +323,12 @@ class Run implements SimulatedServer {
 
   private async whole(): Promise<boolean> {
     const states = await this.store.controlStates();
-    return this.controlled === this.deployed && states.every((state) => state !== null && state.state === "ok");
+    if (this.controlled !== this.deployed || states.some((state) => state?.state !== "ok")) return false;
+    if (this.options.design?.stepwise === false) return true;
+    const sealedMs = this.scheduler.nowMs - LAG_MS - SLOW_MS;
+    return this.controlled.plan.groups.every(({ name, baseMs }) =>
+      states.every((state) => (state!.seals.get(name) ?? 0) * baseMs >= floorTo(sealedMs, baseMs)),
+    );
   }
 
   /** A fixture's store is not held against the specification: what was acknowledged is all there is to go by. */

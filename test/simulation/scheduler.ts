@@ -39,6 +39,9 @@ export type Effect<T> = (share: number) => T | Promise<T>;
 const OUTAGES: ReadonlySet<string> = new Set(["archive", "late queue", "quarantine"]);
 const OUTAGE_MS = 300_000;
 const NEVER = new Promise<never>(() => {});
+/** Calls of the store that a process may have given up, or died over, long before the server hears of them: it was frozen, and is thawed. */
+const CALLS: ReadonlySet<string> = new Set(["EVAL", "FCALL"]);
+const THAWED_MS = 150_000;
 /** What is still on its way when its sender is killed arrives this much later at most. */
 const PACKET_MS = 5_000;
 
@@ -122,6 +125,10 @@ export class Scheduler {
     if (!calm) {
       if (dice.fault("crash before", where, 0.003)) return actor.kill(this.nowMs);
       if (dice.fault("refused", where, 0.006)) return reject(injected());
+      if (CALLS.has(kind) && dice.fault("heard late", where, 0.003)) {
+        this.after(dice.between(`${where} thawed`, 1_000, THAWED_MS), () => settled(() => effect(1)));
+        return dice.unit(`${where} dies`) < 0.5 ? actor.kill(this.nowMs) : reject(injected());
+      }
       if (dice.fault("cut off", where, 0.004)) {
         await settled(() => effect(dice.unit(`${where} share`)));
         return dice.unit(`${where} dies`) < 0.3 ? actor.kill(this.nowMs) : reject(injected());

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { Redis } from "iovalkey";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
+import { type Answer, type Command, ValkeyConnection } from "../../../adapters/valkey/connection.ts";
 import { type BatchSpan, committedArrival, Watermark, watermarkKey } from "../../../adapters/valkey/watermark.ts";
 import { startValkey, type TestValkey } from "../../support/valkey.ts";
 
@@ -38,6 +38,7 @@ function shardOf(shard = "shard-0") {
   const numbers = (first: number, last: number) => Array.from({ length: last - first + 1 }, (_, i) => first + i);
   return {
     stream,
+    span,
     begin: (first: number, last: number) => watermark.register(stream, span(first, last)),
     /** Acknowledges `first` to `last` of a delivery; what follows up to `end` is registered again. */
     end: (stamp: number, first: number, last: number, end: number | null = null) =>
@@ -166,6 +167,121 @@ describe("a zombie", () => {
   });
 });
 
+/**
+ * A registration that its sender has given up and that the server hears of `later`: a process that is frozen with it in its socket, and
+ * thawed when somebody else has been at its records.
+ */
+function onItsWay(shard: ReturnType<typeof shardOf>, first: number, last: number, lateStarts: readonly number[] = []) {
+  let sent: readonly Command[] = [];
+  const frozen = new (class extends ValkeyConnection {
+    override async demand(commands: readonly Command[]): Promise<Answer[]> {
+      sent = commands;
+      throw new Error("timed out");
+    }
+  })(valkey);
+  const failed = new Watermark(frozen).register(shard.stream, shard.span(first, last), lateStarts).catch(() => {});
+  return {
+    arrives: async () => {
+      await failed;
+      return connection.demand(sent);
+    },
+  };
+}
+
+describe("a registration that is heard of late", () => {
+  const held = async (shard: ReturnType<typeof shardOf>) => {
+    const { bounds } = await watermark.read(shard.stream);
+    return { ...(await shard.state()), bounds: bounds.length };
+  };
+
+  it("registers nothing when its batch has been acknowledged since: nobody would ever clear it", async () => {
+    const shard = shardOf();
+    const dead = onItsWay(shard, 1, 10, [60_000]);
+    await shard.end(await shard.begin(1, 10), 1, 10);
+    await shard.end(await shard.begin(11, 12), 11, 12);
+    await dead.arrives();
+    expect(await held(shard)).toEqual({ done: 12, open: [], bounds: 0 });
+  });
+
+  it("registers nothing when a half of its batch has been, and the other half is still to come", async () => {
+    const shard = shardOf();
+    const dead = onItsWay(shard, 1, 10, [60_000]);
+    await shard.end(await shard.begin(1, 5), 1, 5);
+    await dead.arrives();
+    await shard.end(await shard.begin(6, 10), 6, 10);
+    expect(await held(shard)).toEqual({ done: 10, open: [], bounds: 0 });
+  });
+
+  it("registers nothing while its retry, which was cut shorter, or begins earlier, is at work", async () => {
+    for (const [first, last] of [
+      [3, 5],
+      [1, 8],
+    ] as const) {
+      const shard = shardOf();
+      const dead = onItsWay(shard, 3, 10, [60_000]);
+      const retry = await shard.begin(first, last);
+      await dead.arrives();
+      await shard.end(retry, first, last);
+      await shard.end(await shard.begin(last + 1, 14), last + 1, 14);
+      expect(await held(shard)).toEqual({ done: 14, open: [], bounds: 0 });
+    }
+  });
+
+  it("registers nothing after registrations began anew", async () => {
+    const shard = shardOf();
+    const dead = onItsWay(shard, 1, 10);
+    await shard.end(await shard.begin(1, 10), 1, 10);
+    await watermark.restart(shard.stream, ARRIVAL);
+    await dead.arrives();
+    expect((await shard.state()).open).toEqual([]);
+  });
+
+  it("holds what nobody has come to yet: its retry clears it", async () => {
+    const shard = shardOf();
+    await shard.end(await shard.begin(1, 10), 1, 10);
+    const dead = onItsWay(shard, 11, 20, [60_000]);
+    await dead.arrives();
+    expect(await held(shard)).toEqual({ done: 10, open: ["11-20"], bounds: 1 });
+    await shard.end(await shard.begin(11, 20), 11, 20);
+    expect(await held(shard)).toEqual({ done: 20, open: [], bounds: 0 });
+  });
+
+  it("costs whoever comes again in another process one more call, and nobody else any", async () => {
+    const shard = shardOf();
+    let calls = 0;
+    const counted = new (class extends ValkeyConnection {
+      override demand(commands: readonly Command[]): Promise<Answer[]> {
+        calls += commands.length;
+        return connection.demand(commands);
+      }
+    })(valkey);
+    const other = new Watermark(counted);
+    const registered = async (first: number, last: number) => {
+      calls = 0;
+      await other.register(shard.stream, shard.span(first, last));
+      return calls;
+    };
+    await shard.end(await shard.begin(1, 10), 1, 10);
+    expect(await registered(11, 20)).toBe(1);
+    expect(await registered(11, 20)).toBe(1);
+    await shard.begin(11, 20);
+    expect(await registered(11, 20)).toBe(2);
+  });
+
+  it("is told from a fresh one though the server's clock went back", async () => {
+    const shard = shardOf();
+    await shard.end(await shard.begin(1, 10), 1, 10);
+    const ahead = Date.now() * 1_000 + 3_600_000_000;
+    await admin.hset(watermarkKey(shard.stream), "t:shard-0", `0010:${ahead}`);
+    const dead = onItsWay(shard, 11, 20);
+    const stamp = await shard.begin(11, 20);
+    expect(stamp).toBeGreaterThan(ahead);
+    await shard.end(stamp, 11, 20);
+    await dead.arrives();
+    expect(await shard.state()).toEqual({ done: 20, open: [] });
+  });
+});
+
 describe("batches that are cut anew", () => {
   // After a lost checkpoint the mapping begins again before 1, and cuts where it likes.
   it("of a lane that has fallen behind hold what a failed delivery applied, until its last part is cleared", async () => {
@@ -189,13 +305,13 @@ describe("batches that are cut anew", () => {
     const stream = { name: shard.stream, allowedLatenessMs: 120_000, baseMs: 60_000 };
     const late = { shard: "s", firstSequence: "7", firstArrivalMs: 600_500, lastSequence: "9" };
     await watermark.register(shard.stream, late, [], late.firstArrivalMs - stream.allowedLatenessMs);
-    expect(await watermark.announce(stream, 900_000, [{ id: "other" }])).toBe(900_000);
+    expect(await watermark.announce(stream, 900_000, [{ id: "other" }])).toMatchObject({ sealMs: 900_000 });
     expect(await watermark.announce(stream, 960_000, [{ id: "s" }])).toBeNull();
     await watermark.settle(shard.stream, 0, 900_000);
-    expect(await watermark.announce(stream, 960_000, [{ id: "s" }])).toBe(480_000);
+    expect(await watermark.announce(stream, 960_000, [{ id: "s" }])).toMatchObject({ sealMs: 480_000 });
     await watermark.settle(shard.stream, 480_000, 480_000);
     // And the other way round: it does not begin while the seal passes what it may hold.
-    expect(await watermark.announce(stream, 540_000, [])).toBe(540_000);
+    expect(await watermark.announce(stream, 540_000, [])).toMatchObject({ sealMs: 540_000 });
     const again = { ...late, firstSequence: "17", lastSequence: "19" };
     await expect(watermark.register(shard.stream, again, [], 480_500)).rejects.toThrow(
       /the seal of .* is moving past late events of this batch/,
@@ -280,9 +396,10 @@ describe("what nobody will clear", () => {
       watermark.forget(shard.stream, await watermark.read(shard.stream), shards, nowMs);
     await forget(Date.now() + 5 * HOUR);
     // A batch of a shard that is gone may be delivered again by a replay: it holds the seal until that is over.
-    expect((await admin.hkeys(watermarkKey(shard.stream))).sort()).toEqual(["o:gone:1", "o:shard-0:0001"]);
+    const fields = async () => (await admin.hkeys(watermarkKey(shard.stream))).sort();
+    expect(await fields()).toEqual(["o:gone:1", "o:shard-0:0001", "t:gone", "t:gone-too", "t:shard-0"]);
     await forget(Date.now() + 7 * HOUR);
-    expect(await admin.hkeys(watermarkKey(shard.stream))).toEqual([]);
+    expect(await fields()).toEqual(["t:shard-0"]);
   });
 
   it("is not forgotten when it was renewed meanwhile", async () => {
@@ -300,6 +417,7 @@ describe("what nobody will clear", () => {
     await shard.begin(11, 20);
     await watermark.restart(shard.stream, ARRIVAL + 99);
     expect(await watermark.read(shard.stream)).toEqual({
+      newest: new Map([["shard-0", expect.stringMatching(/^0020:\d{16}$/)]]),
       originMs: ARRIVAL + 99,
       bounds: [],
       committed: new Map(),
