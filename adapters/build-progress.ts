@@ -33,11 +33,20 @@ export interface BuildRecord {
   readonly imports: number;
   /** Of the newest puts of any build of the stream. */
   readonly generation: number;
+  /** Somebody began it anew, over tiles that were complete. */
+  readonly restarted: boolean;
+  /** Until when one before it that was begun anew may have put; 0 when none was. */
+  readonly restartedUntilMs: number;
   /** It takes one in 8^split of the buckets that are left at once. */
   readonly split: number;
 }
 
 const key = (stream: string) => ({ pk: { S: "build" }, sk: { S: stream } });
+const entitiesKey = (stream: string) => ({ pk: { S: "build" }, sk: { S: `${stream} entities` } });
+
+/** Until when builds of a stream that somebody began anew may have put, this one and those before it; 0 when there was none. */
+export const restartedUntil = ({ restarted, restartedUntilMs, updatedMs }: BuildRecord): number =>
+  restarted ? updatedMs : restartedUntilMs;
 
 export class BuildProgress {
   readonly #table: string;
@@ -67,6 +76,8 @@ export class BuildProgress {
       runs: item["runs"]?.S ?? "",
       imports: number("built_imports"),
       generation: number("generation"),
+      restarted: item["restarted"]?.BOOL ?? false,
+      restartedUntilMs: number("restarted_until_ms"),
       split: number("split"),
     };
   }
@@ -74,6 +85,22 @@ export class BuildProgress {
   /** How often an import into the stream was begun or ended; 0 when nothing was ever imported. */
   async imports(stream: string): Promise<number> {
     return Number((await this.#item(stream))?.["imports"]?.N ?? 0);
+  }
+
+  /** When an entity of the stream was rebuilt last, in ms; 0 when none was. Whose it was is in the audit log alone. */
+  async rebuiltMs(stream: string): Promise<number> {
+    return Number((await this.#item(stream, entitiesKey))?.["rebuilt_ms"]?.N ?? 0);
+  }
+
+  async noteRebuild(stream: string, atMs: number): Promise<void> {
+    await durably("control_table_unavailable", `writing control table ${this.#table}`, () =>
+      this.#dynamodb.send(
+        new PutItemCommand({
+          TableName: this.#table,
+          Item: { ...entitiesKey(stream), rebuilt_ms: { N: String(atMs) } },
+        }),
+      ),
+    );
   }
 
   /** Counts an import. Before its first object, for builds that have listed; after its last one, for those that list meanwhile. */
@@ -112,6 +139,8 @@ export class BuildProgress {
       imports,
       built_imports: imports,
       generation: { N: String(record.generation) },
+      restarted: { BOOL: record.restarted },
+      restarted_until_ms: { N: String(record.restartedUntilMs) },
       split: { N: String(record.split) },
     };
     const seen = record.imports === 0 ? "(attribute_not_exists(imports) OR imports = :imports)" : "imports = :imports";
@@ -138,9 +167,9 @@ export class BuildProgress {
     });
   }
 
-  async #item(stream: string): Promise<Record<string, AttributeValue> | undefined> {
+  async #item(stream: string, keyOf = key): Promise<Record<string, AttributeValue> | undefined> {
     const { Item: item } = await durably("control_table_unavailable", `reading control table ${this.#table}`, () =>
-      this.#dynamodb.send(new GetItemCommand({ TableName: this.#table, Key: key(stream), ConsistentRead: true })),
+      this.#dynamodb.send(new GetItemCommand({ TableName: this.#table, Key: keyOf(stream), ConsistentRead: true })),
     );
     return item;
   }

@@ -5,6 +5,8 @@ import { durably } from "./durable-call.ts";
 export interface StoredObject {
   readonly key: string;
   readonly bytes: number;
+  /** When it was written, in ms. */
+  readonly writtenMs: number;
 }
 
 export interface Listing {
@@ -31,7 +33,9 @@ export async function listObjects(
     const page = await durably(failure.code, failure.what, () =>
       s3.send(new ListObjectsV2Command({ Bucket: bucket, Prefix, StartAfter, Delimiter, ContinuationToken })),
     );
-    for (const { Key, Size } of page.Contents ?? []) listing.objects.push({ key: Key!, bytes: Size ?? 0 });
+    for (const { Key, Size, LastModified } of page.Contents ?? []) {
+      listing.objects.push({ key: Key!, bytes: Size ?? 0, writtenMs: LastModified?.getTime() ?? 0 });
+    }
     for (const each of page.CommonPrefixes ?? []) listing.prefixes.push(each.Prefix!);
     ContinuationToken = page.NextContinuationToken;
   } while (ContinuationToken !== undefined);

@@ -65,7 +65,7 @@ export const benchmark: Benchmark = {
       // As patient as the restore function's.
       const patient = new ValkeyConnection({ host: valkey.host, port: valkey.port, timeoutMs: 15_000 });
       const ports = {
-        ...{ ...common, table, connection: patient, imports: async () => 0 },
+        ...{ ...common, table, connection: patient, progress },
         controls: new ControlHashes(patient, cardPlan),
         loadFunction: () => store.applier.loadFunction(),
         repeatPushed: () => repeatPushed(new BatchRuns(target)),

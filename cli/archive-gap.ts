@@ -5,7 +5,7 @@ import type { OperatedDeployment } from "./deployment.ts";
 import type { Functions } from "./invoke.ts";
 
 /** An event may be ahead of its arrival by a minute; while the broker is read, its oldest records go on expiring. */
-const OVERLAP_MS = 3_600_000;
+export const OVERLAP_MS = 3_600_000;
 /** Of one call: after it the progress is told. */
 const BUDGET_MS = 20_000;
 

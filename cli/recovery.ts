@@ -15,7 +15,7 @@ import type { RestoreEvent } from "../functions/restore.ts";
 import type { ControlReport } from "../functions/shared/control-loop.ts";
 import type { RepeatReport } from "../functions/shared/repeat-repairs.ts";
 import type { RestoreReport, RestoreRequest } from "../functions/shared/restore-snapshot.ts";
-import { ArchiveGapReplay } from "./archive-gap.ts";
+import { ArchiveGapReplay, OVERLAP_MS } from "./archive-gap.ts";
 import type { OperatedDeployment } from "./deployment.ts";
 import { type Functions, openFunctions } from "./invoke.ts";
 import { chooseRound, listRounds, loadSnapshot } from "./snapshot-restore.ts";
@@ -43,6 +43,8 @@ export interface Recovery {
   readonly unready: readonly string[];
   /** Buckets that had to be taken from an older round of snapshots, and why. */
   readonly older: Readonly<Record<string, string>>;
+  /** Streams of which single entities had been rebuilt since the snapshot. */
+  readonly undone: readonly string[];
 }
 
 export interface RecoveryOptions {
@@ -53,8 +55,8 @@ export interface RecoveryOptions {
 /**
  * A failover: replays what arrived since the seal, then takes the new primary for whole. A lost store: loads the newest snapshot under a new epoch and
  * replays what arrived since its seal, from the archive where the broker does not reach back so far; without a snapshot, all that the broker holds, which
- * is everything while the streams are younger than their retention.
- * @throws FreshetError `recovery_incomplete` when neither holds all that is needed, with nothing changed;
+ * is everything while the streams are younger than their retention; features that need more are not ready then until a build from the archive.
+ * @throws FreshetError `recovery_incomplete` when neither broker nor archive reach back to a snapshot, with nothing changed;
  *   `function_failed`, after which it may be run again
  */
 export function recover(
@@ -76,9 +78,9 @@ export function restore(
     if (loaded) return recoverOnce(ports, "latest");
     const found = await ports.control({});
     const { round } = chosen(await listRounds(ports.functions, deployment), request.snapshot);
-    const { older, startedMs } = await load(ports, { ...request, snapshot: round });
+    const { older, undone, startedMs } = await load(ports, { ...request, snapshot: round });
     loaded = true;
-    return { ...(await replayAndOpen(ports, found.state, true, startedMs)), older };
+    return { ...(await replayAndOpen(ports, found.state, true, startedMs)), older, undone };
   });
 }
 
@@ -131,21 +133,29 @@ async function recoverOnce(ports: Ports, snapshot: string): Promise<Recovery> {
     await pushAgain(ports);
   }
   if (state === "ok" || state === "new")
-    return { found: state, state, steps: [], unready: unreadyOf(found), older: {} };
+    return { found: state, state, steps: [], unready: unreadyOf(found), older: {}, undone: [] };
   if (state === "failover") return replayAndOpen(ports, state, true);
   // Of a restore that was cut off, whatever is asked for now.
   const resumed = await loadSnapshot(ports.functions, ports.deployment, { snapshot, resume: true }, progress);
-  if (resumed !== null)
-    return { ...(await replayAndOpen(ports, state, true, resumed.startedMs)), older: resumed.older };
+  if (resumed !== null) {
+    const { older, undone, startedMs } = resumed;
+    return { ...(await replayAndOpen(ports, state, true, startedMs)), older, undone };
+  }
   if (state === "restoring") return replayAndOpen(ports, state, false);
   const round = snapshot === "none" ? null : chooseRound(await listRounds(ports.functions, ports.deployment), snapshot);
   if (round !== null) {
-    const { older, startedMs } = await load(ports, { snapshot: round.round });
-    return { ...(await replayAndOpen(ports, state, true, startedMs)), older };
+    const { older, undone, startedMs } = await load(ports, { snapshot: round.round });
+    return { ...(await replayAndOpen(ports, state, true, startedMs)), older, undone };
   }
-  assertWhole((await streamsOf(ports)).map(({ listed }) => listed));
-  progress("there is no snapshot: beginning a new epoch, to replay the streams from their beginning");
-  await control({ kind: "restore" });
+  const fromMs = Object.fromEntries(
+    (await streamsOf(ports)).flatMap(({ name, listed }) => (isWhole(listed) ? [] : [[name, replayableMs(listed)]])),
+  );
+  progress("there is no snapshot: beginning a new epoch, to replay what the broker holds of the streams");
+  for (const [name, ms] of Object.entries(fromMs))
+    progress(
+      `${name}: events before ${new Date(ms).toISOString()} come from the archive, by \`freshet backfill\` once this is done`,
+    );
+  await control({ kind: "restore", fromMs });
   return replayAndOpen(ports, state, false);
 }
 
@@ -161,7 +171,8 @@ const chosen = (rounds: Parameters<typeof chooseRound>[0], snapshot: string) => 
 async function load(ports: Ports, request: RestoreRequest): Promise<RestoreReport> {
   const { functions, deployment, progress } = ports;
   const { seals } = chosen(await listRounds(functions, deployment), request.snapshot);
-  for (const { name, listed } of await streamsOf(ports)) await gapOf(ports, name, listed, seals[name])?.check();
+  for (const { name, listed } of await streamsOf(ports))
+    await gapOf(ports, name, comesSince(listed), seals[name])?.check();
   const report = await loadSnapshot(functions, deployment, request, progress);
   for (const [bucket, why] of Object.entries(report!.older)) progress(`bucket ${bucket}: ${why}`);
   return report!;
@@ -197,10 +208,11 @@ async function replayAndOpen(
     const sealMs = seals[name];
     if (sinceSeal && sealMs === undefined) continue;
     const step = { stream: name, records: 0, applied: 0 };
-    const gap = sinceSeal ? gapOf(ports, name, listed, sealMs) : null;
-    const fromArchive = async ({ heldSinceMs }: ListedStream) => {
+    const heldSince = startedMs === undefined ? ({ heldSinceMs }: ListedStream) => heldSinceMs : comesSince;
+    const gap = sinceSeal ? gapOf(ports, name, heldSince(listed), sealMs) : null;
+    const fromArchive = async (now: ListedStream) => {
       if (gap === null) return;
-      const { records, applied } = await gap.run(heldSinceMs);
+      const { records, applied } = await gap.run(heldSince(now));
       step.records += records;
       step.applied += applied;
     };
@@ -226,28 +238,30 @@ async function replayAndOpen(
     if (startedMs !== undefined) await finishRestore(ports);
     await pushAgain(ports);
   }
-  return { found, state: accepted.state, steps, unready: unreadyOf(accepted), older: {} };
+  return { found, state: accepted.state, steps, unready: unreadyOf(accepted), older: {}, undone: [] };
 }
 
+/** A snapshot may be older than the stream, which was lost and made again, or is another region's. */
+const comesSince = ({ heldSinceMs, createdAtMs }: ListedStream): number => Math.max(heldSinceMs, createdAtMs);
+
 /** What the broker may have lost of what arrived since a seal; null where it holds all of it. */
-function gapOf(
-  ports: Ports,
-  stream: string,
-  { heldSinceMs }: ListedStream,
-  sealMs: number | undefined,
-): ArchiveGapReplay | null {
+function gapOf(ports: Ports, stream: string, heldSinceMs: number, sealMs: number | undefined): ArchiveGapReplay | null {
   if (sealMs === undefined || sealMs - AHEAD_MS >= heldSinceMs) return null;
   return new ArchiveGapReplay({ ...ports, clock: Date.now }, { stream, sealMs });
 }
 
 /** What was done, for people. */
-export function tellRecovery({ steps, found, state, unready, older }: Recovery): void {
+export function tellRecovery({ steps, found, state, unready, older, undone }: Recovery): void {
   const rows = steps.map(({ stream, records, applied }) => [stream, String(records), String(applied)]);
   process.stdout.write(`${formatTable([["stream", "records replayed", "events that were missing"], ...rows])}\n`);
   for (const [bucket, why] of Object.entries(older)) process.stdout.write(`bucket ${bucket}: ${why}\n`);
   process.stdout.write(`the store was ${found} and is ${state}\n`);
   for (const view of unready)
     process.stdout.write(`${view} lacks history that a replay does not bring: freshet backfill --view ${view}\n`);
+  for (const stream of undone)
+    process.stdout.write(
+      `entities of ${stream} had been rebuilt since the snapshot, which the restore has undone: freshet audit names them; rebuild them again\n`,
+    );
 }
 
 /** All that the restore lacked is there. Until this is said, a `recover` that finds the store open says it. */
@@ -283,17 +297,11 @@ async function pushAgain({ functions, deployment, progress }: Ports): Promise<vo
 
 const unreadyOf = ({ unready }: ControlReport): string[] => unready.map(({ view }) => view);
 
-/** @throws FreshetError `recovery_incomplete` when a stream may no longer hold its first record */
-function assertWhole(streams: readonly ListedStream[]): void {
-  if (streams.every(({ heldSinceMs }) => heldSinceMs === Number.NEGATIVE_INFINITY)) return;
-  throw new FreshetError(
-    "recovery_incomplete",
-    "the store is lost, and the broker no longer holds the streams from their beginning",
-    {
-      repair:
-        "restore a snapshot: `freshet restore --list`; applies stay blocked until then, and nothing acknowledged is lost",
-    },
-  );
+const isWhole = ({ heldSinceMs }: ListedStream): boolean => heldSinceMs === Number.NEGATIVE_INFINITY;
+
+/** Event time from which on the broker has all: some time later than what it holds now, since that goes on expiring while it is read. */
+function replayableMs({ heldSinceMs }: ListedStream): number {
+  return Math.min(heldSinceMs + OVERLAP_MS, Math.max(heldSinceMs + 2 * AHEAD_MS, Date.now() - OVERLAP_MS));
 }
 
 const replayEvent = (stream: string, shard: string, records: readonly ShardRecord[]): ReplayEvent => ({

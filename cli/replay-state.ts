@@ -2,24 +2,23 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import type { ArchiveReplayReport } from "../functions/shared/archive-replay.ts";
+import { NOTHING_COUNTED, type ReplayCounts } from "../functions/shared/archive-replay.ts";
 import { freshetHome } from "../local/home.ts";
-
-export type ReplayCounts = Pick<
-  ArchiveReplayReport,
-  "events" | "applied" | "duplicates" | "sealed" | "late" | "refused"
->;
 
 export interface ReplayState {
   readonly counts: ReplayCounts;
-  /** Of the archive: the last object that is done. */
+  /** Of the archive: arrivals before it are done. @default none are */
+  readonly doneMs?: number;
+  /** Those whose raw objects compaction takes away: up to where, and the last step of theirs that is done. @default none are being done */
+  readonly settled?: { readonly toMs: number; readonly after: string | null };
+  /** Of the rest: the last object that is done. */
   readonly after: string | null;
   /** Of the broker: by shard, the last sequence that is done. */
   readonly shards: Readonly<Record<string, string>>;
 }
 
 export const NOTHING_YET: ReplayState = {
-  counts: { events: 0, applied: 0, duplicates: 0, sealed: 0, late: 0, refused: 0 },
+  counts: NOTHING_COUNTED,
   after: null,
   shards: {},
 };

@@ -5,11 +5,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ShardRecord } from "../adapters/broker.ts";
 import { openBroker } from "../adapters/open-broker.ts";
+import type { BuildEvent } from "../functions/build.ts";
 import type { RecordsReport, ReplayEvent } from "../functions/replay.ts";
-import type { ArchiveReplayReport } from "../functions/shared/archive-replay.ts";
+import type { ArchiveReplayReport, ReplayCounts } from "../functions/shared/archive-replay.ts";
 import type { OperatedDeployment } from "./deployment.ts";
 import type { Functions } from "./invoke.ts";
-import { addCounts, type ReplayCounts, type ReplayState } from "./replay-state.ts";
+import { addCounts, type ReplayState } from "./replay-state.ts";
 
 export interface Replay {
   readonly stream: string;
@@ -34,21 +35,43 @@ export interface ReplayRun {
 /** Of one call of the function: short enough to be told of. */
 const BUDGET_MS = 15_000;
 
-export async function replayFromArchive(replay: Replay, run: ReplayRun): Promise<ReplayCounts> {
+/** Compaction takes raw objects away a day after it has replaced them: for so long they are there for certain. */
+const RAW_MS = 24 * 3_600_000;
+/** So long before that they are read elsewhere, and as much again at once. */
+const EARLY_MS = 2 * 3_600_000;
+
+/** What is older than a day by event time, in the build function; what is younger object by object, in the replay function. */
+export async function replayFromArchive(replay: Replay, run: ReplayRun, clock = Date.now): Promise<ReplayCounts> {
   const { functions, deployment, signal, keep } = run;
+  const { fromMs, toMs } = replay;
   let { state } = run;
   for (;;) {
     signal.throwIfAborted();
-    const { stream, fromMs, toMs, sealMs, dryRun, ratePerS } = replay;
+    const { doneMs = fromMs } = state;
+    const youngMs = clock() - RAW_MS + EARLY_MS;
+    if (state.settled === undefined && doneMs < Math.min(toMs, youngMs))
+      state = { ...state, settled: { toMs: Math.min(toMs, youngMs + EARLY_MS), after: null } };
+    const { settled } = state;
+    const part = {
+      fromMs: doneMs,
+      toMs: settled?.toMs ?? toMs,
+      after: settled === undefined ? state.after : settled.after,
+    };
     const event = {
       kind: "archive",
-      replay: { stream, fromMs, toMs, sealMs, dryRun, ratePerS, after: state.after },
+      replay: { ...replay, ...part },
       budgetMs: BUDGET_MS,
-    } satisfies ReplayEvent;
-    const report = await functions.invoke<ArchiveReplayReport>(deployment.replayFunction, event);
-    state = { ...state, after: report.after, counts: addCounts(state.counts, report) };
-    keep(state, report.objects === 0 ? 1 : report.objectsDone / report.objects);
-    if (report.state === "done") return state.counts;
+    } satisfies ReplayEvent & BuildEvent;
+    const name = settled === undefined ? deployment.replayFunction : deployment.buildFunction;
+    const report = await functions.invoke<ArchiveReplayReport>(name, event);
+    const counts = addCounts(state.counts, report);
+    const isDone = report.state === "done";
+    if (settled === undefined) state = { ...state, counts, after: report.after };
+    else if (isDone) state = { ...state, counts, doneMs: settled.toMs, settled: undefined };
+    else state = { ...state, counts, settled: { ...settled, after: report.after } };
+    const share = report.objects === 0 ? 1 : report.objectsDone / report.objects;
+    keep(state, (part.fromMs - fromMs + share * (part.toMs - part.fromMs)) / (toMs - fromMs));
+    if (isDone && part.toMs === toMs) return state.counts;
   }
 }
 

@@ -7,6 +7,7 @@ import { ArchiveWriter } from "../adapters/archive.ts";
 import { BuildProgress } from "../adapters/build-progress.ts";
 import { ControlTable } from "../adapters/control-table.ts";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
+import { LateQueue } from "../adapters/late-queue.ts";
 import { archiveTenants } from "../adapters/offline/archive-tenants.ts";
 import { ArchiveMirror } from "../adapters/offline/mirror.ts";
 import { s3Client } from "../adapters/s3-client.ts";
@@ -15,11 +16,15 @@ import { StoreApplier } from "../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { ControlHashes } from "../adapters/valkey/control.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
+import { RecordPacker } from "../adapters/valkey/record.ts";
 import { refusedBy } from "../adapters/valkey/replies.ts";
+import { Watermark } from "../adapters/valkey/watermark.ts";
+import { FreshetError } from "../core/errors.ts";
 import type { Group } from "../core/plan.ts";
 import { lock, plan } from "../features/plan.ts";
 import { archiveBeginsMs } from "./shared/archive-extent.ts";
 import { type ArchiveGap, type GapReport, replayGap } from "./shared/archive-gap.ts";
+import type { ArchiveReplay, ArchiveReplayReport } from "./shared/archive-replay.ts";
 import { readinessOf, type ViewReadiness } from "./shared/build-readiness.ts";
 import { type BuildReport, type BuildRequest, runBuild } from "./shared/bulk-build.ts";
 import { currentEpoch } from "./shared/current-store.ts";
@@ -28,6 +33,7 @@ import { optionalEnvironment, requireEnvironment } from "./shared/environment.ts
 import { describeError, logger } from "./shared/observability.ts";
 import { type RepeatReport, repeatRepairs } from "./shared/repeat-repairs.ts";
 import { type SettledEntity, settleRepairs } from "./shared/settle-repairs.ts";
+import { replaySettled } from "./shared/settled-replay.ts";
 
 const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
 const controls = new ControlHashes(connection, plan);
@@ -44,6 +50,8 @@ const objects = {
 };
 const mirror = new ArchiveMirror({ ...objects, folder });
 const archive = new ArchiveWriter(objects);
+const watermark = new Watermark(connection);
+const late = new LateQueue({ table: requireEnvironment("lateTable"), dynamodb });
 /** DuckDB's share of the function's memory: the entities of a trip, the packages and the runtime take some hundred MB. */
 const memoryMb = Math.max(512, Math.floor(Number(process.env["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] ?? 3_072) * 0.6));
 /** Left to write what has been built, and to answer. */
@@ -63,18 +71,22 @@ export type BuildEvent =
   | { readonly kind: "readiness" }
   | ({ readonly kind: "entity" } & EntityOf)
   | { readonly kind: "repairs" }
-  | ({ readonly kind: "gap"; readonly budgetMs: number } & ArchiveGap);
+  | ({ readonly kind: "gap"; readonly budgetMs: number } & ArchiveGap)
+  | { readonly kind: "archive"; readonly replay: ArchiveReplay; readonly budgetMs: number };
 
 export async function handler(
   event: BuildEvent,
   context: Pick<Context, "getRemainingTimeInMillis">,
-): Promise<BuildReport | readonly ViewReadiness[] | readonly EntityBuildReport[] | RepeatReport | GapReport> {
+): Promise<
+  BuildReport | readonly ViewReadiness[] | readonly EntityBuildReport[] | RepeatReport | GapReport | ArchiveReplayReport
+> {
   const leftMs = context.getRemainingTimeInMillis() - RESERVE_MS;
   try {
     if (event.kind === "readiness") return await readinessOf(controls, plan);
     if (event.kind === "entity") return await rebuild(event);
     if (event.kind === "repairs") return await repeat();
-    if (event.kind === "gap") return await replay(event, Date.now() + Math.min(event.budgetMs, leftMs));
+    if (event.kind === "gap") return await fillGap(event, Date.now() + Math.min(event.budgetMs, leftMs));
+    if (event.kind === "archive") return await replay(event.replay, Date.now() + Math.min(event.budgetMs, leftMs));
     const report = await runBuild(ports, event, Date.now() + Math.min(event.budgetMs ?? leftMs, leftMs));
     logger.info("built", { ...report });
     return report;
@@ -97,10 +109,22 @@ async function applierNow(replaying: boolean): Promise<StoreApplier> {
   return new StoreApplier(connection, plan, epoch, { replaying });
 }
 
-async function replay(gap: ArchiveGap, untilMs: number): Promise<GapReport> {
+async function replay(of: ArchiveReplay, untilMs: number): Promise<ArchiveReplayReport> {
+  const stream = plan.streams.find(({ name }) => name === of.stream);
+  if (stream === undefined) throw new FreshetError("stream_unknown", `there is no stream ${of.stream}`);
+  const rows = {
+    ...{ plan, stream, archive, watermark, late, packer: new RecordPacker(plan, stream.name) },
+    applier: await applierNow(false),
+  };
+  const report = await replaySettled({ ...ports, rows, archive: objects }, of, () => Date.now() > untilMs);
+  logger.info("replayed from the archive", { stream: of.stream, ...report });
+  return report;
+}
+
+async function fillGap(gap: ArchiveGap, untilMs: number): Promise<GapReport> {
   const applier = await applierNow(true);
   const report = await replayGap({ ...ports, applier, archive, clock: Date.now }, gap, () => Date.now() > untilMs);
-  logger.info("replayed from the archive", { stream: gap.stream, ...report });
+  logger.info("brought from the archive", { stream: gap.stream, ...report });
   return report;
 }
 

@@ -46,6 +46,8 @@ export interface ControlEvent {
    */
   readonly kind?: "tick" | "restore" | "accept";
   readonly streams?: Readonly<Record<string, StreamShards>>;
+  /** With `restore`: by stream, the event time from which on the replay will bring all. @default all that ever was */
+  readonly fromMs?: Readonly<Record<string, number>>;
   /** With `accept`: as reported when the replay began. @default whatever answers now is taken for whole */
   readonly runs?: string;
   /** With `accept`: repairs that became visible from then on are lacking. @default the newest ones may be */
@@ -57,7 +59,7 @@ export interface ControlEvent {
 export async function handler(event: ControlEvent): Promise<ControlReport> {
   const nowMs = Date.now();
   try {
-    if (event.kind === "restore") await beginRestore(ports, nowMs);
+    if (event.kind === "restore") await beginRestore(ports, nowMs, event.fromMs);
     if (event.kind === "accept") {
       await repeatAfterFailover(ports.controls, runs);
       await accept(ports, event.runs, nowMs, event.repairsSinceMs);

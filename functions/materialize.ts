@@ -5,6 +5,7 @@ import { MetricUnit } from "@aws-lambda-powertools/metrics";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import type { Context, DynamoDBStreamEvent } from "aws-lambda";
 import { BatchRuns } from "../adapters/batch-runs.ts";
+import { BuildProgress } from "../adapters/build-progress.ts";
 import { ControlTable } from "../adapters/control-table.ts";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
 import { MATERIALIZE_RUNNER, MaterializeRequests } from "../adapters/materialize-requests.ts";
@@ -49,6 +50,7 @@ const retention = optionalEnvironment("archiveRetentionDays");
 const rebuilding = {
   ...ports,
   controls: new ControlHashes(ports.connection, plan),
+  progress: new BuildProgress({ table, dynamodb }),
   requests: new RebuildRequests({ table: requireEnvironment("jobsTable"), dynamodb }),
   archiveFromMs: async (stream: string, nowMs: number) => {
     const days = retention === undefined ? null : Number(retention);

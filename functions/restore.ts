@@ -24,11 +24,10 @@ const target = { table: requireEnvironment("controlTable"), dynamodb: new Dynamo
 const progress = new BuildProgress(target);
 const runs = new BatchRuns(target);
 const ports = {
-  ...{ plan, lock, connection, clock: Date.now },
+  ...{ plan, lock, connection, progress, clock: Date.now },
   controls: new ControlHashes(connection, plan),
   table: new ControlTable(target),
   snapshots: new BulkStore({ bucket: requireEnvironment("snapshotsBucket"), s3 }),
-  imports: (stream: string) => progress.imports(stream),
   loadFunction: () => new StoreApplier(connection, plan, 0).loadFunction(),
   repeatPushed: () => repeatPushed(runs),
 };

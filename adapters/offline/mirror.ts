@@ -10,7 +10,7 @@ import { GetObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import { FreshetError, InfrastructureError, RecordError } from "../../core/errors.ts";
 import { verifyArchive } from "../archive-format.ts";
 import { durably, forEachLimited } from "../durable-call.ts";
-import { type Listing, listObjects } from "../object-list.ts";
+import { type Listing, listObjects, type StoredObject } from "../object-list.ts";
 import { VALUES_PREFIX, verifyValues } from "../values-format.ts";
 
 export interface ArchiveObjectInfo {
@@ -71,7 +71,7 @@ export class ArchiveMirror {
    * @param after only keys greater than this
    * @throws InfrastructureError `archive_unavailable`
    */
-  async list(prefix: string, after?: string): Promise<ArchiveObjectInfo[]> {
+  async list(prefix: string, after?: string): Promise<StoredObject[]> {
     return (await this.#listing(prefix, { after })).objects;
   }
 

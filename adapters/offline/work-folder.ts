@@ -74,7 +74,7 @@ export class WorkFolder {
       { prefix: this.prefix + below },
       { code: "archive_unavailable", what: `listing ${this.prefix}${below} in bucket ${this.bucket}` },
     );
-    return objects.map(({ key, bytes }) => ({ key: key.slice(this.prefix.length), bytes }));
+    return objects.map(({ key, ...rest }) => ({ ...rest, key: key.slice(this.prefix.length) }));
   }
 
   /** Brings objects to this machine. @returns their paths, in the order given */

@@ -185,3 +185,16 @@ function recordsOf(plain: Buffer): BulkRecord[] {
   }
   return records;
 }
+
+/** Why an object of a bucket cannot be read; null when all of it can. */
+export function bulkDamage(bytes: Buffer, bucket: number): string | null {
+  try {
+    const { header } = readBulkHeader(bytes);
+    if (header.bucket !== bucket) return `it is of bucket ${header.bucket}`;
+    for (const _ of readBulk(bytes));
+    return null;
+  } catch (error) {
+    if (error instanceof RecordError) return error.message;
+    throw error;
+  }
+}

@@ -2,6 +2,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import { FreshetError } from "../../core/errors.ts";
 import { plan } from "../../features/plan.ts";
 import type { ReplayEvent } from "../../functions/replay.ts";
+import type { ReplayCounts } from "../../functions/shared/archive-replay.ts";
 import type { FailedReplayReport } from "../../functions/shared/failed-replay.ts";
 import { interruptible } from "../../local/interrupt.ts";
 import { time } from "../arguments.ts";
@@ -11,7 +12,7 @@ import { EXIT } from "../exit.ts";
 import { type Functions, openFunctions } from "../invoke.ts";
 import { progressBar } from "../progress.ts";
 import { type Replay, replayFromArchive, replayFromBroker } from "../replay.ts";
-import { NOTHING_YET, type ReplayCounts, replayStateFile } from "../replay-state.ts";
+import { NOTHING_YET, replayStateFile } from "../replay-state.ts";
 import { sealOf } from "../seal.ts";
 
 interface Options extends StageOption {
@@ -29,8 +30,6 @@ interface Options extends StageOption {
 
 /** An event may be so much ahead of its arrival. */
 const AHEAD_MS = 60_000;
-/** Compaction takes raw objects away a day after it has replaced them; it runs each hour. */
-const RAW_MS = 24 * 3_600_000;
 
 const print = (text: string): void => void process.stdout.write(`${text}\n`);
 
@@ -60,12 +59,14 @@ export function register(program: Command): void {
       `
 Safe to run twice: an event that the store has is not counted again, one that it lacks is, and one whose tile is sealed waits
 for repair. Ended by Ctrl-C or a crash, it goes on where it was when it is run again on this machine with the same times. What lies below the seal is not
-applied event by event: \`freshet backfill\` builds it from the archive in one go. The archive is read as it was written, which
-reaches back a day; the broker as far as its retention, and its records pass through this machine.
+applied event by event: of it the archive tells what was late and never repaired, which is queued for repair; the rest is counted and left to
+\`freshet backfill --restart\`, which builds all that is sealed in one go. The archive reaches back as far as it is kept; the broker as far as
+its retention, and its records pass through this machine.
 
 Examples:
   freshet replay --stream transactions --from 2h --dry-run
   freshet replay --stream transactions --from 2026-11-21T10:00:00Z --to 2026-11-21T11:00:00Z --rate 2000/s
+  freshet replay --stream transactions --from 30d --to 29d
   freshet replay --failed
   AWS_PROFILE=prod AWS_REGION=eu-west-1 freshet replay --stream transactions --from 6h --source broker --stage prod`,
     )
@@ -106,7 +107,7 @@ async function replayFailed(deployment: OperatedDeployment, functions: Functions
   if (report.waiting > 0) process.exitCode = EXIT.failed;
 }
 
-/** @throws FreshetError `option_missing`, `stream_unknown`, `times_invalid`, `range_sealed`, `archive_replaced` */
+/** @throws FreshetError `option_missing`, `stream_unknown`, `stream_unused`, `times_invalid`, `range_sealed` */
 async function rangeOf(deployment: OperatedDeployment, options: Options): Promise<Replay> {
   const { stream, from, to, source, dryRun = false } = options;
   const nowMs = Date.now();
@@ -126,21 +127,22 @@ async function rangeOf(deployment: OperatedDeployment, options: Options): Promis
     throw new FreshetError("times_invalid", "the range from --from to --to is empty", { field: "from", repair });
   }
   const sealMs = await sealOf(deployment, stream);
-  if (toMs + AHEAD_MS <= sealMs && !dryRun) {
+  if (sealMs === Number.POSITIVE_INFINITY) {
+    throw new FreshetError(
+      "stream_unused",
+      `no feature is made of ${stream}: there is nothing to deliver its events to`,
+      {
+        field: "stream",
+        repair: "training sets and jobs read it from the archive; name a stream that a feature view has as its source",
+      },
+    );
+  }
+  if (source === "broker" && !options.sealed && toMs + AHEAD_MS <= sealMs && !dryRun) {
     throw new FreshetError(
       "range_sealed",
       `all that arrived in the range is sealed (up to ${new Date(sealMs).toISOString()}): nothing of it can be applied event by event`,
-      { repair: `freshet backfill --stream ${stream} --restart builds what is sealed from the archive` },
-    );
-  }
-  if (source === "archive" && from < nowMs - RAW_MS) {
-    throw new FreshetError(
-      "archive_replaced",
-      "raw objects of the archive are kept for a day; the range begins before",
       {
-        field: "from",
-        repair:
-          "give a later --from, or --source broker within the stream's retention; what is older is sealed: freshet backfill",
+        repair: `leave --source broker out: what was late is queued for repair, what was counted is left to \`freshet backfill --stream ${stream} --restart\`; --sealed hands to repair what the archive may lack`,
       },
     );
   }
@@ -190,8 +192,11 @@ async function replayRange(deployment: OperatedDeployment, functions: Functions,
     return print(JSON.stringify({ ...counts, dry_run: dryRun ?? false, from_ms: replay.fromMs, to_ms: replay.toMs }));
   if (dryRun) return print(dryWords(counts, source));
   print(`${counts.events} events: ${counts.applied} were missing and are counted, ${counts.duplicates} were there`);
-  if (counts.sealed > 0)
-    print(`${counts.sealed} are sealed and were counted: freshet backfill --stream ${replay.stream} builds them anew`);
+  if (counts.sealed > 0) {
+    print(
+      `${counts.sealed} are sealed and were counted; should they be missing: freshet backfill --stream ${replay.stream} --restart`,
+    );
+  }
   if (counts.late > 0) print(`${counts.late} are sealed and wait for repair`);
   if (counts.refused > 0) print(`${counts.refused} are refused: freshet quarantine list`);
 }

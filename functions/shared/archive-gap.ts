@@ -57,7 +57,11 @@ export async function replayGap(ports: GapPorts, gap: ArchiveGap, isOutOfTime: (
     throw new FreshetError(
       "recovery_incomplete",
       `the archive of stream ${stream.name} is kept since ${begin}, and events since ${seal} have to be replayed`,
-      { field: "snapshot", repair: "restore a newer snapshot: `freshet restore --list`" },
+      {
+        field: "snapshot",
+        repair:
+          "restore a newer snapshot: `freshet restore --list`; or `freshet recover --snapshot none`, and then `freshet backfill` for what the archive has",
+      },
     );
   }
   const rowPorts = {

@@ -26,12 +26,7 @@ export interface ArchiveReplay {
   readonly ratePerS?: number;
 }
 
-export interface ArchiveReplayReport {
-  readonly state: "done" | "more";
-  readonly after: string | null;
-  /** Objects of the range, and those that are done. */
-  readonly objects: number;
-  readonly objectsDone: number;
+export interface ReplayCounts {
   /** Events of the range, each row by itself. */
   readonly events: number;
   /** Of these: counted now, were counted, below the seal and counted long ago, and sealed ones that wait for repair now. */
@@ -41,6 +36,15 @@ export interface ArchiveReplayReport {
   readonly late: number;
   /** The store's function throws over them, or they lack what an event has. */
   readonly refused: number;
+}
+export const NOTHING_COUNTED: ReplayCounts = { events: 0, applied: 0, duplicates: 0, sealed: 0, late: 0, refused: 0 };
+
+export interface ArchiveReplayReport extends ReplayCounts {
+  readonly state: "done" | "more";
+  readonly after: string | null;
+  /** Objects of the range, and those that are done. */
+  readonly objects: number;
+  readonly objectsDone: number;
 }
 
 /** Of one call to the store and its rows in memory. */
@@ -59,15 +63,15 @@ export async function replayArchive(
   ports: { readonly archive: Pick<RawArchive, "keys" | "rows">; readonly aggregation: AggregationPorts },
   replay: ArchiveReplay,
   isOutOfTime: () => boolean,
-  pause: (ms: number) => Promise<unknown> = (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+  pause?: (ms: number) => Promise<unknown>,
 ): Promise<ArchiveReplayReport> {
   const { fromMs, toMs, sealMs } = replay;
   const keys = await ports.archive.keys(replay.stream, fromMs, toMs);
   const due = keys.filter((key) => replay.after === null || key > replay.after);
   let { after } = replay;
   let objectsDone = keys.length - due.length;
-  const counts = { events: 0, applied: 0, duplicates: 0, sealed: 0, late: 0, refused: 0 };
-  const startedMs = Date.now();
+  const counts = { ...NOTHING_COUNTED };
+  const pace = paceOf(replay.ratePerS, pause);
   for (const key of due) {
     if (isOutOfTime()) return { state: "more", after, objects: keys.length, objectsDone, ...counts };
     const rows = (await ports.archive.rows(key)).filter(
@@ -76,14 +80,12 @@ export async function replayArchive(
     for (let at = 0; at < rows.length; at += BATCH_EVENTS) {
       const part = rows.slice(at, at + BATCH_EVENTS);
       counts.events += part.length;
-      const open = part.filter((row) => (row.eventTimeMs ?? sealMs) >= sealMs || row.fates.some(isWaiting));
+      const open = part.filter((row) => isOpen(row, sealMs));
       counts.sealed += part.length - open.length;
       if (replay.dryRun || open.length === 0) continue;
       const done = await replayRows(ports.aggregation, open);
       for (const name of ["applied", "duplicates", "late", "refused"] as const) counts[name] += done[name];
-      if (replay.ratePerS === undefined) continue;
-      const earlyMs = startedMs + (counts.events / replay.ratePerS) * 1_000 - Date.now();
-      if (earlyMs > 0) await pause(earlyMs);
+      await pace(counts.events);
     }
     after = key;
     objectsDone++;
@@ -91,7 +93,22 @@ export async function replayArchive(
   return { state: "done", after, objects: keys.length, objectsDone, ...counts };
 }
 
-const isWaiting = ({ fate }: ArchiveRow["fates"][number]): boolean => fate === "late";
+/** Whether the store is to be asked: what is sealed and was visible is there, or comes by a build alone. */
+export const isOpen = ({ eventTimeMs, fates }: ArchiveRow, sealMs: number): boolean =>
+  (eventTimeMs ?? sealMs) >= sealMs || fates.some(({ fate }) => fate === "late");
+
+/** Waits where more events are done than may be by now. @param ratePerS @default as fast as it goes */
+export function paceOf(
+  ratePerS: number | undefined,
+  pause: (ms: number) => Promise<unknown> = (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+): (events: number) => Promise<void> {
+  const startedMs = Date.now();
+  return async (events) => {
+    if (ratePerS === undefined) return;
+    const earlyMs = startedMs + (events / ratePerS) * 1_000 - Date.now();
+    if (earlyMs > 0) await pause(earlyMs);
+  };
+}
 
 /** What applying archived rows needs of the aggregate function's. */
 export type RowPorts = Pick<AggregationPorts, "plan" | "stream" | "packer" | "archive" | "late"> & {

@@ -1,6 +1,6 @@
 /** What a bulk build goes on with: the record of one that was cut off, where its store and its archive are still those. */
 import { randomUUID } from "node:crypto";
-import { type BuildRecord, noBuckets } from "../../adapters/build-progress.ts";
+import { type BuildRecord, noBuckets, restartedUntil } from "../../adapters/build-progress.ts";
 import { runsOf } from "../../adapters/valkey/control.ts";
 import type { BuildPorts, BuildRequest } from "./bulk-build.ts";
 import { currentEpoch } from "./current-store.ts";
@@ -10,11 +10,16 @@ type RecordPorts = Pick<BuildPorts, "plan" | "lock" | "table" | "controls" | "pr
 /** A build that was cut off longer ago than this begins anew: nobody knows what was imported since. */
 const RESUME_MS = 24 * 3_600_000;
 
-/** The record of the build to go on with, or a new one's. @param standing the newest of the stream */
+/**
+ * The record of the build to go on with, or a new one's.
+ * @param standing the newest of the stream
+ * @param anew nothing of `standing` counts any more, though nobody asked for that. @default false
+ */
 export async function recordOf(
   ports: RecordPorts,
   request: BuildRequest,
   standing: BuildRecord | null,
+  anew = false,
 ): Promise<BuildRecord> {
   const { plan, progress } = ports;
   const nowMs = Date.now();
@@ -29,7 +34,7 @@ export async function recordOf(
     isSameStore(standing, store) &&
     standing.imports === imports &&
     nowMs - standing.updatedMs < RESUME_MS;
-  if (goesOn && !request.restart) return standing;
+  if (goesOn && !anew && !request.restart) return standing;
   const groups = plan.groups.filter(({ stream }) => stream === request.stream);
   return {
     id: randomUUID(),
@@ -43,6 +48,8 @@ export async function recordOf(
     ...store,
     imports,
     generation: standing?.generation ?? 0,
+    restarted: request.restart === true || (anew && standing?.restarted === true),
+    restartedUntilMs: standing === null ? 0 : restartedUntil(standing),
     split: 0,
   };
 }

@@ -173,7 +173,7 @@ class Build {
         }
         if (error.kind === "anew") {
           this.replaces = (await this.ports.progress.get(this.stream.name))?.id ?? null;
-          this.record = await recordOf(this.ports, { ...this.request, restart: true }, this.record);
+          this.record = await recordOf(this.ports, this.request, this.record, true);
         }
         if (error.kind === "older") {
           this.record = { ...this.record, generation: this.record.generation + CLOCK_AHEAD_US };

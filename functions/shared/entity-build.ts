@@ -4,6 +4,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { BuildProgress } from "../../adapters/build-progress.ts";
 import { mountArchive } from "../../adapters/offline/archive-view.ts";
 import { type BuiltEntity, buildEntities } from "../../adapters/offline/build.ts";
 import { DuckSession, sqlName, sqlText } from "../../adapters/offline/duckdb.ts";
@@ -23,6 +24,7 @@ export type EntityBuildPorts = Pick<
   BuildPorts,
   "plan" | "lock" | "connection" | "controls" | "table" | "mirror" | "duck" | "archiveFromMs"
 >;
+type NotedBuildPorts = EntityBuildPorts & { readonly progress: Pick<BuildProgress, "noteRebuild"> };
 
 export interface EntityOf {
   readonly tenant: string;
@@ -49,7 +51,7 @@ const MAX_TRIES = 40;
  * @throws FreshetError `entity_unknown`; what reading the archive and the store throw
  */
 export async function rebuildEntity(
-  ports: EntityBuildPorts,
+  ports: NotedBuildPorts,
   of: EntityOf,
   streams?: readonly string[],
 ): Promise<EntityBuildReport[]> {
@@ -64,7 +66,11 @@ export async function rebuildEntity(
     });
   }
   const reports: EntityBuildReport[] = [];
-  for (const group of groups) reports.push(await rebuildIn(ports, group, of.tenant, [of.id]));
+  for (const group of groups) {
+    reports.push(await rebuildIn(ports, group, of.tenant, [of.id]));
+    // Restoring a snapshot of before undoes it.
+    await ports.progress.noteRebuild(group.stream, Date.now());
+  }
   return reports;
 }
 

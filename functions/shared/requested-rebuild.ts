@@ -1,12 +1,12 @@
 /** Rebuilds that the table of jobs tells of. The function of batch views does them: of a table's changes, two functions may be woken. */
 import type { RebuildRequests } from "../../adapters/rebuild-requests.ts";
-import { type EntityBuildPorts, type EntityOf, rebuildEntity } from "./entity-build.ts";
+import { type EntityOf, rebuildEntity } from "./entity-build.ts";
 import { describeError, logger } from "./observability.ts";
 import { runRebuildRequest } from "./rebuild-request.ts";
 
 /** A failure is the request's state; it is not tried again. */
 export async function doRequestedRebuild(
-  ports: EntityBuildPorts & { readonly requests: RebuildRequests },
+  ports: Parameters<typeof rebuildEntity>[0] & { readonly requests: RebuildRequests },
   of: { readonly tenant: string; readonly id: string },
   deadlineMs: number,
 ): Promise<void> {

@@ -4,9 +4,10 @@
  * What has arrived, been repaired or pushed since is brought by those who call: see `cli/recovery.ts`.
  */
 import { randomUUID } from "node:crypto";
+import type { BuildProgress } from "../../adapters/build-progress.ts";
 import { type ControlTable, RESTORE_LEASE, type RestoreRecord } from "../../adapters/control-table.ts";
 import { forEachLimited } from "../../adapters/durable-call.ts";
-import { readBulk, readBulkHeader } from "../../adapters/snapshot/bulk-format.ts";
+import { bulkDamage, readBulk } from "../../adapters/snapshot/bulk-format.ts";
 import type { SnapshotManifest, SnapshotObject } from "../../adapters/snapshot/bulk-manifest.ts";
 import type { BulkStore } from "../../adapters/snapshot/bulk-store.ts";
 import { type BucketGroups, BucketLoader } from "../../adapters/valkey/bucket-load.ts";
@@ -16,7 +17,7 @@ import { BUCKETS, parseEntityKey } from "../../adapters/valkey/layout.ts";
 import { FreshetError, InfrastructureError, RecordError } from "../../core/errors.ts";
 import type { Lock } from "../../core/lock.ts";
 import type { Plan } from "../../core/plan.ts";
-import { restoredControls } from "./restored-controls.ts";
+import { restoredControls, SNAPSHOT_SKEW_MS } from "./restored-controls.ts";
 
 export interface SnapshotRestorePorts {
   readonly plan: Plan;
@@ -25,8 +26,8 @@ export interface SnapshotRestorePorts {
   readonly controls: ControlHashes;
   readonly table: ControlTable;
   readonly snapshots: BulkStore;
-  /** How often something was imported into the stream's archive. */
-  readonly imports: (stream: string) => Promise<number>;
+  /** What was imported into a stream's archive, built anew and rebuilt since. */
+  readonly progress: Pick<BuildProgress, "get" | "imports" | "rebuiltMs">;
   readonly loadFunction: () => Promise<void>;
   /** What was pushed is pushed again from its archive, some time after. */
   readonly repeatPushed: () => Promise<void>;
@@ -62,6 +63,8 @@ export interface RestoreReport {
   readonly records: number;
   /** Buckets whose object was damaged or gone: why, and the older round that was taken. */
   readonly older: Readonly<Record<string, string>>;
+  /** Streams of which single entities were rebuilt since the snapshot, to mend what was wrong: the restore has undone that. */
+  readonly undone: readonly string[];
 }
 
 /** A call that was killed keeps the next one waiting for so long. */
@@ -287,7 +290,7 @@ async function loadBucket(
   for (let source: Source | null = newest; source !== null; ) {
     const object: SnapshotObject = source.manifest.objects[bucket];
     const bytes = object.key === null ? NOTHING : await snapshots.get(object.key);
-    const damage = bytes === null ? "it is not there" : bytes === NOTHING ? null : damageOf(bytes, bucket);
+    const damage = bytes === null ? "it is not there" : bytes === NOTHING ? null : bulkDamage(bytes, bucket);
     if (bytes === null || damage !== null) {
       reason ||= `${object.key}: ${damage}`;
       const manifest: SnapshotManifest | null = await olderRound(ports, source.manifest, object);
@@ -315,26 +318,15 @@ const overtaken = (bucket: number): InfrastructureError =>
     repair: "another restore has begun, or the store was lost once more: look at `freshet status`",
   });
 
-/** Why an object cannot be read; null when all of it can. */
-function damageOf(bytes: Buffer, bucket: number): string | null {
-  try {
-    const { header } = readBulkHeader(bytes);
-    if (header.bucket !== bucket) return `it is of bucket ${header.bucket}`;
-    for (const _ of readBulk(bytes));
-    return null;
-  } catch (error) {
-    if (error instanceof RecordError) return error.message;
-    throw error;
-  }
-}
-
 async function reportOf(
-  { controls, snapshots }: SnapshotRestorePorts,
+  { plan, controls, snapshots, progress }: SnapshotRestorePorts,
   record: RestoreRecord | null,
   state: RestoreReport["state"],
 ): Promise<RestoreReport> {
-  if (record === null)
-    return { state, snapshot: "", startedMs: 0, epoch: 0, buckets: 0, bucketsDone: 0, records: 0, older: {} };
+  if (record === null) {
+    const none = { snapshot: "", startedMs: 0, epoch: 0, buckets: 0, bucketsDone: 0, records: 0 };
+    return { state, ...none, older: {}, undone: [] };
+  }
   const { snapshot, epoch, older, records } = record;
   const heads = await controls.heads();
   const buckets = bucketsOf(record);
@@ -344,5 +336,9 @@ async function reportOf(
     [...new Set(rounds)].map(async (round) => (await snapshots.manifest(round)).started_us),
   );
   const startedMs = Math.floor(Math.min(...started) / 1_000);
-  return { state, snapshot, startedMs, epoch, buckets: buckets.length, bucketsDone: done.length, records, older };
+  const undone: string[] = [];
+  for (const { name } of plan.streams)
+    if ((await progress.rebuiltMs(name)) > startedMs - SNAPSHOT_SKEW_MS) undone.push(name);
+  const counts = { buckets: buckets.length, bucketsDone: done.length, records };
+  return { state, snapshot, startedMs, epoch, ...counts, older, undone };
 }

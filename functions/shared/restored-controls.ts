@@ -1,4 +1,5 @@
 /** What buckets' control hashes begin with when a snapshot is restored: seals as the manifest has them, births as far as they still hold. */
+import { restartedUntil } from "../../adapters/build-progress.ts";
 import { controlIn, type SnapshotManifest } from "../../adapters/snapshot/bulk-manifest.ts";
 import type { BucketGroups } from "../../adapters/valkey/bucket-load.ts";
 import { birthsOf } from "../../adapters/valkey/control.ts";
@@ -8,7 +9,10 @@ import { followLock, type SlotName } from "../../core/lock-history.ts";
 import type { Group } from "../../core/plan.ts";
 import type { SnapshotRestorePorts } from "./restore-snapshot.ts";
 
-type Ports = Pick<SnapshotRestorePorts, "plan" | "lock" | "table" | "imports" | "clock">;
+type Ports = Pick<SnapshotRestorePorts, "plan" | "lock" | "table" | "progress" | "clock">;
+
+/** Clocks of whoever writes such times and of the store, by which a snapshot begins, differ by less. */
+export const SNAPSHOT_SKEW_MS = 60_000;
 
 /**
  * @returns the control of each group of this plan, for a bucket
@@ -18,7 +22,7 @@ export async function restoredControls(
   ports: Ports,
   manifest: SnapshotManifest,
 ): Promise<(bucket: number) => BucketGroups> {
-  const { plan, lock, imports, clock } = ports;
+  const { plan, lock, progress, clock } = ports;
   const { overclaimed } = followLock(manifest.lock, lock);
   const nowMs = clock();
   const groups = await Promise.all(
@@ -26,8 +30,12 @@ export async function restoredControls(
       const known = manifest.groups[group.name];
       if (known === undefined) return [group.name, await newGroup(ports, manifest, group, nowMs)] as const;
       // What was imported and not in the store when the snapshot was taken is in none of its tiles: a backfill builds it.
-      const imported = await imports(group.stream);
-      const lacks = imported > 0 && manifest.streams[group.stream]?.built !== imported;
+      const imported = await progress.imports(group.stream);
+      const isUnbuilt = imported > 0 && manifest.streams[group.stream]?.built !== imported;
+      // Somebody held its tiles for wrong since, and had them built anew: they are not served again as if they were right.
+      const build = await progress.get(group.stream);
+      const isOutdated = build !== null && restartedUntil(build) > manifest.started_us / 1_000 - SNAPSHOT_SKEW_MS;
+      const lacks = isUnbuilt || isOutdated;
       const youngest = lacks ? Math.ceil(nowMs / group.baseMs) : 0;
       const control = (bucket: number): Buffer => {
         const { sealIndex, births } = decodeGroupControl(controlIn(known, bucket));

@@ -105,8 +105,8 @@ async function idsOf(
   const ordered = [...ids]
     .map((one) => ({ id: one, order: hash64(`${word}/${one}`) }))
     .sort((a, b) => (a.order < b.order ? -1 : 1));
-  if (!all) return ordered.slice(0, sample);
+  const chosen = all ? ordered : ordered.slice(0, sample);
   const isSamePlace = after !== undefined && placeOf(after) === `${tenant}/${entity}`;
   const done = isSamePlace ? after.slice(after.lastIndexOf("/") + 1) : "";
-  return ordered.filter(({ order }) => order > done);
+  return chosen.filter(({ order }) => order > done);
 }

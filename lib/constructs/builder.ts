@@ -12,6 +12,8 @@ export interface BuilderProps {
   readonly archive: Archive;
   /** The stream's lease, and how far a build has come. */
   readonly controlTable: SecureTable;
+  /** For sealed events that a replay finds and that nobody has repaired. */
+  readonly lateQueue: SecureTable;
 }
 
 /**
@@ -23,7 +25,7 @@ export class Builder extends Construct {
 
   constructor(scope: Construct, id: string, props: BuilderProps) {
     super(scope, id);
-    const { deployment, store, archive, controlTable } = props;
+    const { deployment, store, archive, controlTable, lateQueue } = props;
     this.fn = new NodeFunction(this, "Build", {
       deployment,
       name: "build",
@@ -39,5 +41,6 @@ export class Builder extends Construct {
     // What it counts that was late before is visible from now on.
     archive.grantWrite(this.fn);
     controlTable.grantReadWrite(this.fn);
+    lateQueue.grantWrite(this.fn);
   }
 }

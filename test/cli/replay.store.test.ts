@@ -135,6 +135,56 @@ test("of the archive: it goes on after the object that was done last, and adds u
   expect(counts).toMatchObject({ events: 30, applied: 3, duplicates: 27 });
 });
 
+test("of the archive: what is older than a day is read by event time first, and what grows as old meanwhile", async () => {
+  process.env["FRESHET_HOME"] = temporaryFolder();
+  const file = replayStateFile({ stream: "transactions", from: 3 });
+  const [NOW, HOUR] = [Date.now(), 3_600_000];
+  let nowMs = NOW;
+  const calls: unknown[] = [];
+  let dies = 2;
+  const port: Functions = {
+    async invoke<T>(name: string, { kind, replay: { fromMs, toMs, after } }: any) {
+      if (calls.length === dies) throw new Error("killed");
+      calls.push([name, kind, ...[fromMs, toMs].map((ms) => Math.round((ms - NOW) / HOUR)), after]);
+      // Each range is two steps; the second one of what is raw takes ten hours.
+      const state = after === null ? "more" : "done";
+      if (name === "replay" && after === null) nowMs += 10 * HOUR;
+      const counts = { events: 1, applied: 1, duplicates: 0, sealed: 0, late: 0, refused: 0 };
+      return {
+        state,
+        after: after === null ? "1" : "2",
+        objects: 2,
+        objectsDone: after === null ? 1 : 2,
+        ...counts,
+      } as T;
+    },
+    close() {},
+  };
+  const order = replay({ fromMs: NOW - 30 * HOUR, toMs: NOW });
+  const shares: number[] = [];
+  const go = () => {
+    const kept = run(port, file.read() ?? NOTHING_YET, (state, share) => {
+      file.write(state);
+      shares.push(share);
+    });
+    Object.assign(kept.deployment, { buildFunction: "build" });
+    return replayFromArchive(order, kept, () => nowMs);
+  };
+  await expect(go()).rejects.toThrow("killed");
+  dies = -1;
+  const counts = await go();
+  expect(calls).toEqual([
+    ["build", "archive", -30, -20, null],
+    ["build", "archive", -30, -20, "1"],
+    ["replay", "archive", -20, 0, null],
+    ["build", "archive", -20, -10, null],
+    ["build", "archive", -20, -10, "1"],
+    ["replay", "archive", -10, 0, "1"],
+  ]);
+  expect(counts).toMatchObject({ events: 6, applied: 6 });
+  for (const share of shares) expect(share >= 0 && share <= 1).toBe(true);
+});
+
 test("a state that was never whole is none: the replay begins anew, which counts nothing twice", () => {
   process.env["FRESHET_HOME"] = temporaryFolder();
   const file = replayStateFile({ stream: "clicks" });

@@ -2,6 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { ArchiveWriter } from "../../adapters/archive.ts";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
+import { RecordPacker } from "../../adapters/valkey/record.ts";
 import { seededRandom } from "../../bench/workload.ts";
 import { type GapPorts, replayGap } from "../../functions/shared/archive-gap.ts";
 import { runBuild } from "../../functions/shared/bulk-build.ts";
@@ -122,5 +123,39 @@ describe("a store that is restored from a snapshot older than what the broker ho
       code: "recovery_incomplete",
       message: `the archive of stream payments is kept since ${begins}, and events since ${new Date(SEAL).toISOString()} have to be replayed`,
     });
+  });
+});
+
+describe("a store that is lost without a snapshot, when the broker holds only the last day", {
+  timeout: PATIENCE_MS,
+}, () => {
+  it("serves what it can at once, nothing that lacks something, and all of it after a build from the archive", async () => {
+    const tenant = `g${tenants++}`;
+    stream = await world.begin([tenant]);
+    await stream.deploy(newer, NOW - 4 * DAY);
+    const old = payments(30, NOW - 4 * DAY + HOUR, NOW - DAY);
+    const young = payments(20, NOW - DAY, NOW - HOUR / 4);
+    await stream.stream(newer.plan, tenant, old);
+    await stream.seal(newer.plan, NOW - DAY);
+    await stream.stream(newer.plan, tenant, young);
+    const [FROM, t] = [NOW - 23 * HOUR, NOW];
+    const lost = async () => {
+      const { plan, connection } = stream.ports(newer);
+      const packer = new RecordPacker(plan, "payments");
+      const held = young.map(({ timeMs, ...fields }) =>
+        packer.prepare(tenant, fields.id, timeMs, { tenant, at: timeMs, online: null, ...fields }),
+      );
+      await new StoreApplier(connection, plan, 2, { replaying: true }).apply(held);
+    };
+    await stream.lose(newer, NOW, lost, { payments: FROM });
+    const wrong = await stream.differences(newer.plan, tenant, () => true, t);
+    const told = (wrong as { feature: string; status: string }[]).map(({ feature, status }) => `${feature} ${status}`);
+    // Nothing is wrong: what reaches back further is not ready.
+    expect(told.filter((one) => !one.endsWith("NOT_READY"))).toEqual([]);
+    for (const feature of ["cards:n_24h", "cards:n_lifetime", "cards:total_7d", "shops:n_7d"])
+      expect(told).toContain(`${feature} NOT_READY`);
+    expect(told.filter((one) => one.includes("_1h"))).toEqual([]);
+    expect(await runBuild(stream.ports(newer), { stream: "payments" }, LATER)).toMatchObject({ state: "done" });
+    expect(await stream.differences(newer.plan, tenant, () => true, t)).toEqual([]);
   });
 });

@@ -2,6 +2,7 @@
 import { PutObjectCommand } from "@aws-sdk/client-s3";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { type BuildRecord, noBuckets } from "../../adapters/build-progress.ts";
 import { RESTORE_LEASE } from "../../adapters/control-table.ts";
 import { hash64 } from "../../adapters/hash.ts";
 import { ControlHashes } from "../../adapters/valkey/control.ts";
@@ -424,6 +425,68 @@ describe("a restore", () => {
     } finally {
       await reader.close();
     }
+  });
+
+  describe("of a stream that was built anew", () => {
+    const NO_BUCKETS = { done: { "card:payments": noBuckets(), "shop:payments": noBuckets() } };
+    const built = (over: Partial<BuildRecord>): BuildRecord => ({
+      ...{
+        id: "b1",
+        layoutHash: compiled.plan.layoutHash,
+        tenant: null,
+        startedMs: 1,
+        updatedMs: Date.now(),
+        entities: 0,
+      },
+      ...{ ...NO_BUCKETS, epoch: 1, runs: "", imports: 0, generation: 1, split: 0 },
+      ...{ state: "done", restarted: false, restartedUntilMs: 0, ...over },
+    });
+    async function statusAfter(before: Partial<BuildRecord> | null, since: Partial<BuildRecord>): Promise<string> {
+      await world.deliver("a", each(0));
+      if (before !== null) await world.progress.put("payments", built(before));
+      await world.round();
+      await world.progress.put("payments", built({ id: "b2", ...since }), before === null ? null : "b1");
+      await world.flush();
+      await world.restore();
+      await world.replayAndOpen();
+      const reader = world.reader();
+      try {
+        const card = { tenant: "a", entity: "card", id: "c1", features: ["everything:n_24h"] };
+        const [{ values }] = await reader.read([card], START + MINUTE);
+        return values[0]!.status;
+      } finally {
+        await reader.close();
+      }
+    }
+    const HOURS_AGO = Date.now() - 5 * 3_600_000;
+
+    it("since the snapshot by somebody who held its tiles for wrong, serves none of those tiles", async () => {
+      expect(await statusAfter(null, { restarted: true })).toBe("NOT_READY");
+    });
+    it("since the snapshot, as far as it came", async () => {
+      expect(await statusAfter(null, { restarted: true, state: "running" })).toBe("NOT_READY");
+    });
+    it("since, and built once more for a new view after that", async () => {
+      expect(await statusAfter(null, { restartedUntilMs: Date.now() })).toBe("NOT_READY");
+    });
+    it("before the snapshot, is what the snapshot has", async () => {
+      expect(await statusAfter({ restarted: true, updatedMs: HOURS_AGO }, { restartedUntilMs: HOURS_AGO })).toBe(
+        "PRESENT",
+      );
+    });
+    it("since, for new features alone, is what the snapshot has", async () => {
+      expect(await statusAfter(null, {})).toBe("PRESENT");
+    });
+  });
+
+  it("tells of which streams entities were rebuilt since the snapshot", async () => {
+    await world.deliver("a", each(0));
+    await world.progress.noteRebuild("payments", Date.now() - 2 * 3_600_000);
+    await world.round();
+    await world.flush();
+    expect(await world.restore()).toMatchObject({ state: "loaded", undone: [] });
+    await world.progress.noteRebuild("payments", Date.now());
+    expect(await world.restore({ replaceLive: true, restart: true })).toMatchObject({ undone: ["payments"] });
   });
 
   it("brings what was pushed as it was, and says that newer values are still to come", async () => {

@@ -148,10 +148,18 @@ export async function openWorld() {
       async putBack(hashes: ReadonlyMap<string, Buffer>): Promise<void> {
         for (const [key, dump] of hashes) await admin.restore(key, 0, dump, "REPLACE");
       },
-      /** The store is lost with all it held, and begun anew. @param restore brings something back before it is opened */
-      async lose(of: ReturnType<typeof compile>, nowMs: number, restore?: () => Promise<void>): Promise<void> {
+      /**
+       * The store is lost with all it held, and begun anew. @param restore brings something back before it is opened
+       * @param fromMs as of `beginRestore`
+       */
+      async lose(
+        of: ReturnType<typeof compile>,
+        nowMs: number,
+        restore?: () => Promise<void>,
+        fromMs?: Readonly<Record<string, number>>,
+      ): Promise<void> {
         await admin.flushall();
-        await beginRestore(control(of), nowMs);
+        await beginRestore(control(of), nowMs, fromMs);
         await restore?.();
         await accept(control(of), undefined, nowMs);
       },

@@ -67,7 +67,7 @@ export async function openBulkWorld(
   const imports = (stream: string) => progress.imports(stream);
   const runs = new BatchRuns({ table: name, dynamodb });
   const restores = {
-    ...{ plan, lock, connection, controls, table, snapshots, imports, loadFunction, clock: Date.now },
+    ...{ plan, lock, connection, controls, table, snapshots, progress, loadFunction, clock: Date.now },
     repeatPushed: () => repeatPushed(runs),
   };
   const control = {
