@@ -20,6 +20,7 @@ import {
 } from "@aws-sdk/client-dynamodb";
 import { FreshetError, InfrastructureError } from "../core/errors.ts";
 import { differences, fullName, type PushedFeature, type Registration, versionedName } from "../core/pushed-feature.ts";
+import { backoffMs } from "./backoff.ts";
 
 /** What a tenant has registered, as of a revision. */
 export interface TenantRegistrations {
@@ -46,8 +47,9 @@ export interface Registered {
 /** Bounds what each host holds of a tenant. */
 export const MAX_FEATURES = 5_000;
 /** A view's values of an entity are one field, which a push takes apart inside the store: this and the length of texts bound it. */
-export const MAX_VIEW_FEATURES = 500;
+const MAX_VIEW_FEATURES = 500;
 const ATTEMPTS = 12;
+const PAUSE = { firstMs: 40, longestMs: 640 };
 
 const S = (value: string): AttributeValue => ({ S: value });
 const N = (value: number): AttributeValue => ({ N: String(value) });
@@ -106,7 +108,7 @@ export class FeatureRegistry {
    */
   async register(tenant: string, given: Registration, options: RegisterOptions): Promise<Registered> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      if (attempt > 0) await sleep(Math.random() * 20 * 2 ** Math.min(attempt, 5));
+      if (attempt > 0) await sleep(backoffMs(attempt, PAUSE));
       const [stored, pointer, counter] = await Promise.all([
         this.#get(tenant, featureKey(given)),
         this.#get(tenant, currentKey(given)),

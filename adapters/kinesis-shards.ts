@@ -7,6 +7,7 @@ import {
   type Shard,
 } from "@aws-sdk/client-kinesis";
 import { InfrastructureError } from "../core/errors.ts";
+import { backoffMs } from "./backoff.ts";
 import type { ListedShard } from "./broker.ts";
 
 interface ListedStream {
@@ -19,6 +20,7 @@ interface ListedStream {
 
 const RECORDS_PER_CALL = 500;
 const MAX_ROUNDS = 4;
+const PAUSE = { firstMs: 400, longestMs: 1_600 };
 
 /** Throws what the SDK throws. @param stream the Kinesis name */
 export async function listStream(client: Pick<KinesisClient, "send">, stream: string): Promise<ListedStream> {
@@ -61,7 +63,7 @@ export async function putOnEveryShard(
 ): Promise<void> {
   let rest = shards.filter((shard) => !shard.closed);
   for (let round = 0; rest.length > 0 && round < MAX_ROUNDS; round++) {
-    if (round > 0) await sleep(Math.random() * 200 * 2 ** round);
+    if (round > 0) await sleep(backoffMs(round, PAUSE));
     const refused: ListedShard[] = [];
     for (let start = 0; start < rest.length; start += RECORDS_PER_CALL) {
       const part = rest.slice(start, start + RECORDS_PER_CALL);

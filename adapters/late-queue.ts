@@ -6,9 +6,9 @@
  *   pk  key parts (tenant, entity, id, stream): all that repair must rebuild of one hash, in one query
  *   sk  base index in 15 digits, `#`, identity: in order of time; the same event delivered twice is one item
  */
-import { BatchWriteItemCommand, type DynamoDBClient, ScanCommand, type WriteRequest } from "@aws-sdk/client-dynamodb";
-import { InfrastructureError } from "../core/errors.ts";
-import { durably, forEachLimited } from "./durable-call.ts";
+import { type DynamoDBClient, ScanCommand, type WriteRequest } from "@aws-sdk/client-dynamodb";
+import { writeBatches } from "./batch-write.ts";
+import { durably } from "./durable-call.ts";
 import { joinKeyParts } from "./key-parts.ts";
 
 export interface LateItem {
@@ -25,18 +25,16 @@ export interface LateItem {
   readonly arrivalMs: number;
 }
 
-const ITEMS_PER_CALL = 25;
 const CONCURRENT_CALLS = 8;
-/** With delays doubling from 50 ms to 1.6 s, about 6 s in the mean before the shard is told to wait. */
+/** About 5 s in the mean before the shard is told to wait. */
 const MAX_ROUNDS = 10;
-const MAX_DELAY_MS = 1_600;
 /** One page reads 1 MB. A queue longer than this many pages is reported as "at least". */
 const MAX_COUNT_PAGES = 20;
 
 export class LateQueue {
   readonly #table: string;
   readonly #dynamodb: Pick<DynamoDBClient, "send">;
-  readonly #sleep: (ms: number) => Promise<void>;
+  readonly #sleep: ((ms: number) => Promise<void>) | undefined;
 
   constructor(options: {
     table: string;
@@ -46,7 +44,7 @@ export class LateQueue {
   }) {
     this.#table = options.table;
     this.#dynamodb = options.dynamodb;
-    this.#sleep = options.sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
+    this.#sleep = options.sleep;
   }
 
   /**
@@ -60,28 +58,12 @@ export class LateQueue {
       const { pk, sk } = lateKey(item);
       requests.set(joinKeyParts(pk, sk), { PutRequest: { Item: lateItem(item, pk, sk) } });
     }
-    const all = [...requests.values()];
-    const calls: WriteRequest[][] = [];
-    for (let i = 0; i < all.length; i += ITEMS_PER_CALL) calls.push(all.slice(i, i + ITEMS_PER_CALL));
-    await forEachLimited(calls, CONCURRENT_CALLS, (requests) => this.#write(requests));
-  }
-
-  /** DynamoDB may write a part and hand back the rest, which is no error to the SDK. */
-  async #write(requests: WriteRequest[]): Promise<void> {
-    let rest = requests;
-    for (let round = 0; round < MAX_ROUNDS; round++) {
-      if (round > 0) await this.#sleep(Math.random() * Math.min(MAX_DELAY_MS, 50 * 2 ** round));
-      const answer = await durably("late_queue_unavailable", `writing late events to table ${this.#table}`, () =>
-        this.#dynamodb.send(new BatchWriteItemCommand({ RequestItems: { [this.#table]: rest } })),
-      );
-      rest = answer.UnprocessedItems?.[this.#table] ?? [];
-      if (rest.length === 0) return;
-    }
-    throw new InfrastructureError(
-      "late_queue_unavailable",
-      `table ${this.#table} left ${rest.length} late events unwritten after ${MAX_ROUNDS} rounds`,
-      { repair: "nothing was skipped, the batch is delivered again; give the table more write capacity" },
-    );
+    await writeBatches([...requests.values()], {
+      ...{ dynamodb: this.#dynamodb, table: this.#table, sleep: this.#sleep },
+      ...{ code: "late_queue_unavailable", what: "writing late events" },
+      repair: "nothing was skipped, the batch is delivered again; give the table more write capacity",
+      ...{ concurrentCalls: CONCURRENT_CALLS, rounds: MAX_ROUNDS },
+    });
   }
 
   /**

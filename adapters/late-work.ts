@@ -2,18 +2,16 @@
  * The other end of the late queue: what repair reads, takes out, and puts off when it fails. An item stays until its event is
  * visible in the archive, or can never be; attempts are counted on it.
  */
-import { setTimeout as sleep } from "node:timers/promises";
 import {
   type AttributeValue,
-  BatchWriteItemCommand,
   ConditionalCheckFailedException,
   type DynamoDBClient,
   ScanCommand,
   UpdateItemCommand,
   type WriteRequest,
 } from "@aws-sdk/client-dynamodb";
-import { InfrastructureError } from "../core/errors.ts";
-import { durably, forEachLimited } from "./durable-call.ts";
+import { writeBatches } from "./batch-write.ts";
+import { durably } from "./durable-call.ts";
 import { type LateItem, lateKey } from "./late-queue.ts";
 
 /** As the table holds it. */
@@ -24,7 +22,6 @@ export interface PendingItem extends LateItem {
   readonly notBeforeMs: number;
 }
 
-const ITEMS_PER_CALL = 25;
 const CONCURRENT_CALLS = 4;
 const MAX_ROUNDS = 6;
 const FIRST_DELAY_MS = 60_000;
@@ -57,23 +54,11 @@ export class LateWork {
       const { pk, sk } = lateKey(item);
       return { DeleteRequest: { Key: { pk: { S: pk }, sk: { S: sk } } } };
     });
-    const calls: WriteRequest[][] = [];
-    for (let i = 0; i < requests.length; i += ITEMS_PER_CALL) calls.push(requests.slice(i, i + ITEMS_PER_CALL));
-    await forEachLimited(calls, CONCURRENT_CALLS, async (requests) => {
-      let rest = requests;
-      for (let round = 0; rest.length > 0; round++) {
-        if (round === MAX_ROUNDS) {
-          throw new InfrastructureError("late_queue_unavailable", `table ${this.#table} left ${rest.length} items`, {
-            repair: "none needed: they are taken out by the next repair",
-          });
-        }
-        // As other writers of a table that has too much to do.
-        if (round > 0) await sleep(Math.random() * 50 * 2 ** round);
-        const answer = await this.#call("taking out late events", () =>
-          this.#dynamodb.send(new BatchWriteItemCommand({ RequestItems: { [this.#table]: rest } })),
-        );
-        rest = answer.UnprocessedItems?.[this.#table] ?? [];
-      }
+    await writeBatches(requests, {
+      ...{ dynamodb: this.#dynamodb, table: this.#table },
+      ...{ code: "late_queue_unavailable", what: "taking out late events" },
+      repair: "none needed: they are taken out by the next repair",
+      ...{ concurrentCalls: CONCURRENT_CALLS, rounds: MAX_ROUNDS },
     });
   }
 

@@ -1,4 +1,5 @@
 /** How ingest sends to any broker: in parts of a bounded size, and what was not acknowledged again, with jitter, for a bounded time. */
+import { backoffMs } from "./backoff.ts";
 import type { OutgoingRecord, Publisher, PublishOutcome } from "./broker.ts";
 
 export interface PublishingOptions {
@@ -15,6 +16,8 @@ export interface PartLimits {
   readonly records: number;
   readonly bytes: number;
 }
+
+const PAUSE = { firstMs: 50, longestMs: 800 };
 
 /**
  * Sends some of the records once.
@@ -38,7 +41,7 @@ export function createPublisher(send: SendPart, limits: PartLimits, options: Pub
       if (name === undefined) return outcomes;
       const deadline = now() + budgetMs;
       let pending = records.map((_, i) => i);
-      for (let attempt = 0; pending.length > 0; attempt++) {
+      for (let attempt = 1; pending.length > 0; attempt++) {
         for (const part of parts(records, pending, limits)) {
           const answered = await send(
             name,
@@ -49,8 +52,7 @@ export function createPublisher(send: SendPart, limits: PartLimits, options: Pub
           });
         }
         pending = pending.filter((i) => outcomes[i] !== "queued");
-        // Full jitter, 50 ms doubling to 800: callers that were throttled together must not come back together.
-        const delay = Math.ceil(random() * Math.min(800, 50 * 2 ** attempt));
+        const delay = Math.ceil(backoffMs(attempt, PAUSE, random));
         if (pending.length === 0 || now() + delay >= deadline) break;
         await sleep(delay);
       }

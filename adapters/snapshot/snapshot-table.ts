@@ -18,7 +18,9 @@ import {
   GetItemCommand,
   PutItemCommand,
 } from "@aws-sdk/client-dynamodb";
+import { backoffMs } from "../backoff.ts";
 import { durably } from "../durable-call.ts";
+import { joinKeyParts } from "../key-parts.ts";
 import type { KeyParts } from "../valkey/layout.ts";
 
 export interface SnapshotItem extends KeyParts {
@@ -69,9 +71,8 @@ export const pushedMark = (entity: string): string => `${PUSHED} ${entity}`;
 const BATCH = 100;
 /** Calls of one batch that may fail; what is only handed back is asked for again as long as the read has time. */
 const ATTEMPTS = 3;
-/** Longest pauses before the next call: full jitter, as all readers turn to the table in the same moment. */
-const FIRST_PAUSE_MS = 10;
-const LONGEST_PAUSE_MS = 80;
+/** Before the next call. All readers turn to the table in the same moment. */
+const PAUSE = { firstMs: 10, longestMs: 80 };
 const THROTTLES: ReadonlySet<string> = new Set([
   "ProvisionedThroughputExceededException",
   "RequestLimitExceeded",
@@ -80,8 +81,7 @@ const THROTTLES: ReadonlySet<string> = new Set([
 const PUSHED = "#pushed";
 const ROUND = { pk: { S: "#round" }, sk: { S: "state" } };
 
-const part = (text: string): string => `${Buffer.byteLength(text)}:${text}`;
-const partitionOf = ({ tenant, entity, id }: KeyParts): string => part(tenant) + part(entity) + part(id);
+const partitionOf = ({ tenant, entity, id }: KeyParts): string => joinKeyParts(tenant, entity, id);
 const nameOf = (pk: string, sk: string): string => `${sk} ${pk}`;
 /** Names an item in what `get` answers. */
 export const itemName = (key: ItemKey): string => nameOf(partitionOf(key), key.stream ?? PUSHED);
@@ -144,7 +144,7 @@ export class SnapshotTable {
       chunks.map(async (chunk) => {
         let failures = 0;
         for (let round = 0, left: Record<string, AttributeValue>[] = chunk; left.length > 0; round++) {
-          if (round > 0) await sleep(pauseMs(round), undefined, { signal });
+          if (round > 0) await sleep(backoffMs(round, PAUSE), undefined, { signal });
           try {
             const { Responses, UnprocessedKeys } = await this.#dynamodb.send(
               new BatchGetItemCommand({ RequestItems: { [this.#table]: { Keys: left } } }),
@@ -198,9 +198,6 @@ export class SnapshotTable {
     });
   }
 }
-
-const pauseMs = (round: number): number =>
-  Math.random() * Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (round - 1));
 
 /** No answer, a fault of the service's, or too much for it just now. */
 function isPassing(error: unknown): boolean {

@@ -10,10 +10,12 @@ import {
   TransactionCanceledException,
   TransactWriteItemsCommand,
 } from "@aws-sdk/client-dynamodb";
+import { backoffMs } from "../../adapters/backoff.ts";
 import type { KeyDescription, KeyRecord, KeyStore } from "./keys.ts";
 
 /** Of a transaction that meets others: each of them ends within milliseconds. */
 const MAX_ATTEMPTS = 5;
+const PAUSE = { firstMs: 20, longestMs: 80 };
 
 type Item = Record<string, any>;
 
@@ -127,7 +129,7 @@ export function createKeyStore(client: Pick<DynamoDBClient, "send">, table: stri
           // Another transaction had one of the two in its hands.
           const isConflict = reasons.some(({ Code }) => Code === "TransactionConflict");
           if (!isConflict || attempt === MAX_ATTEMPTS) throw error;
-          await setTimeout(attempt * 20 * Math.random());
+          await setTimeout(backoffMs(attempt, PAUSE));
         }
       }
     },

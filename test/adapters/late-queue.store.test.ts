@@ -101,7 +101,7 @@ describe("LateQueue", () => {
     expect(failure).toMatchObject({
       name: "InfrastructureError",
       code: "late_queue_unavailable",
-      message: "table late-test left 2 late events unwritten after 10 rounds",
+      message: "writing late events in table late-test: 2 left after 10 rounds",
     });
   });
 
@@ -110,7 +110,7 @@ describe("LateQueue", () => {
     await expect(queue().put([item("away", 1)])).rejects.toMatchObject({
       name: "InfrastructureError",
       code: "late_queue_unavailable",
-      message: expect.stringMatching(/^writing late events to table late-test failed: /),
+      message: expect.stringMatching(/^writing late events in table late-test failed: /),
     });
   });
 
