@@ -70,7 +70,7 @@ function toolVersions(): Record<string, string> {
   } catch {
     versions["valkey"] = "not installed";
   }
-  const requirements = readFileSync(join(ROOT, "python", "requirements.txt"), "utf8");
+  const requirements = readFileSync(join(ROOT, "local", "requirements.txt"), "utf8");
   const emulator = /^ministack(?:\[[^\]]*\])?==([^\s;\\]+)/m.exec(requirements)?.[1];
   if (emulator !== undefined) versions["ministack"] = emulator;
   return versions;

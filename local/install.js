@@ -21,7 +21,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const TOOLS = {
   folder: "venv",
   what: "emulator, Valkey, training",
-  lists: ["python/requirements.txt", "training/requirements.txt"],
+  lists: ["local/requirements.txt", "training/requirements.txt"],
 };
 const TEST_TOOLS = { folder: "cfn-lint-venv", what: "cfn-lint", lists: ["test/lib/cfn-lint.txt"] };
 

@@ -4,7 +4,7 @@ import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, writeFile
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import { ROOT } from "../../local/home.ts";
-import { temporaryFolder } from "../support/temporary-home.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
 
 let checkout: string;
 let programs: string;
@@ -12,13 +12,13 @@ let programs: string;
 beforeEach(() => {
   checkout = temporaryFolder();
   programs = join(checkout, "programs");
-  for (const folder of ["local", "python", "training", "test/lib", "programs", "node_modules/.bin"]) {
+  for (const folder of ["local", "training", "test/lib", "programs", "node_modules/.bin"]) {
     mkdirSync(join(checkout, folder), { recursive: true });
   }
   copyFileSync(join(ROOT, "local", "install.js"), join(checkout, "local", "install.js"));
   writeFileSync(join(checkout, "package.json"), '{ "type": "module" }');
   writeFileSync(join(checkout, "package-lock.json"), "{}");
-  writeFileSync(join(checkout, "python", "requirements.txt"), "ministack==1.5.33\n");
+  writeFileSync(join(checkout, "local", "requirements.txt"), "ministack==1.5.33\n");
   writeFileSync(join(checkout, "training", "requirements.txt"), "lightgbm==4.7.0\n");
   writeFileSync(join(checkout, "test", "lib", "cfn-lint.txt"), "cfn-lint==1.58.0\n");
   program("node", "exit 0");
