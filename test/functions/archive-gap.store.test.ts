@@ -1,12 +1,12 @@
 /** What a restored store lacks and the broker no longer holds comes back from the archive, compacted or not, once. */
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { ArchiveWriter } from "../../adapters/archive.ts";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import { RecordPacker } from "../../adapters/valkey/record.ts";
-import { seededRandom } from "../../bench/workload.ts";
 import { type GapPorts, replayGap } from "../../functions/shared/archive-gap.ts";
 import { runBuild } from "../../functions/shared/bulk-build.ts";
-import { NOW, newer, openWorld, type Payment, type World } from "../support/build-world.ts";
+import { newer } from "../support/build-plans.ts";
+import { NOW, paymentSource, useWorld, type WorldStream } from "../support/build-world.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -14,27 +14,11 @@ const DAY = 24 * HOUR;
 const LATER = Number.POSITIVE_INFINITY;
 /** Of the store when its snapshot was taken. */
 const SEAL = NOW - 2 * DAY;
-let world: World;
-let stream: Awaited<ReturnType<World["begin"]>>;
+const world = useWorld();
+let stream: WorldStream;
 let tenants = 0;
-beforeAll(async () => {
-  world = await openWorld();
-});
-afterAll(() => world?.close());
-afterEach(() => stream?.close());
 
-const random = seededRandom(23);
-let ids = 0;
-function payments(count: number, fromMs: number, toMs: number): Payment[] {
-  return Array.from({ length: count }, () => ({
-    id: `g${ids++}`,
-    timeMs: Math.floor(fromMs + random() * (toMs - fromMs)),
-    card: `c${Math.floor(random() * 5)}`,
-    shop: random() < 0.1 ? null : `s${Math.floor(random() * 3)}`,
-    amount: random() < 0.1 ? null : Math.round((random() - 0.3) * 1e6) / 100,
-    country: [null, "NO", "SE"][Math.floor(random() * 3)]!,
-  }));
-}
+const payments = paymentSource(23, { cards: 5, shops: 3 });
 
 function gapPorts(tenant: string): GapPorts {
   const { plan, connection, mirror, duck } = stream.ports(newer);

@@ -1,37 +1,20 @@
 /** Bulk builds against a real store, archive and control table: what was streamed and imported is what is served afterwards. */
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { ControlHashes } from "../../adapters/valkey/control.ts";
-import { seededRandom } from "../../bench/workload.ts";
 import { readinessOf } from "../../functions/shared/build-readiness.ts";
 import { runBuild } from "../../functions/shared/bulk-build.ts";
-import { NOW, newer, older, openWorld, type Payment, type World } from "../support/build-world.ts";
+import { newer, older } from "../support/build-plans.ts";
+import { NOW, type Payment, paymentSource, useWorld, type WorldStream } from "../support/build-world.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const LATER = Number.POSITIVE_INFINITY;
-let world: World;
-let stream: Awaited<ReturnType<World["begin"]>>;
+const world = useWorld();
+let stream: WorldStream;
 let tenants = 0;
 
-beforeAll(async () => {
-  world = await openWorld();
-});
-afterAll(() => world?.close());
-afterEach(() => stream?.close());
-
-const random = seededRandom(7);
-let ids = 0;
-function payments(count: number, fromMs: number, toMs: number, cards = 12): Payment[] {
-  return Array.from({ length: count }, () => ({
-    id: `p${ids++}`,
-    timeMs: Math.floor(fromMs + random() * (toMs - fromMs)),
-    card: `c${Math.floor(random() * cards)}`,
-    shop: random() < 0.1 ? null : `s${Math.floor(random() * 6)}`,
-    amount: random() < 0.1 ? null : Math.round((random() - 0.3) * 1e6) / 100,
-    country: [null, "NO", "SE"][Math.floor(random() * 3)],
-  }));
-}
+const payments = paymentSource(7, { cards: 12, shops: 6 });
 
 /** Days of an older plan's events and imported weeks before them; the newer plan is deployed two hours ago. */
 async function overlapping(cards?: number) {

@@ -1,24 +1,19 @@
 /** One entity anew from the archive, on a real store: what was wrong in it is right again, and nothing else has changed. */
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import type { RebuildRequest } from "../../adapters/rebuild-requests.ts";
 import { bucketOf, entityKey } from "../../adapters/valkey/layout.ts";
 import { rebuildEntity, rebuildIn } from "../../functions/shared/entity-build.ts";
 import { runRebuildRequest } from "../../functions/shared/rebuild-request.ts";
-import { NOW, newer, openWorld, type Payment, type World } from "../support/build-world.ts";
+import { newer } from "../support/build-plans.ts";
+import { NOW, type Payment, useWorld, type WorldStream } from "../support/build-world.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const SEAL = NOW - 30 * MINUTE;
-let world: World;
-let stream: Awaited<ReturnType<World["begin"]>>;
+const world = useWorld();
+let stream: WorldStream;
 let tenants = 0;
-
-beforeAll(async () => {
-  world = await openWorld();
-});
-afterAll(() => world?.close());
-afterEach(() => stream?.close());
 
 let ids = 0;
 const payment = (timeMs: number, card = "c1"): Payment => ({

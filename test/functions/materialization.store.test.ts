@@ -1,6 +1,6 @@
 /** Batch views against a real store, archive and control table: runs, repeated and in any order, and what they leave. */
 import { DeleteObjectCommand, PutObjectCommand } from "@aws-sdk/client-s3";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { BatchRuns } from "../../adapters/batch-runs.ts";
 import { forEachLimited } from "../../adapters/durable-call.ts";
 import { hash64 } from "../../adapters/hash.ts";
@@ -26,7 +26,8 @@ import {
   stepsOf,
 } from "../../functions/shared/materialization.ts";
 import { PUSHED, type RestorePorts, restorePushed } from "../../functions/shared/restore-pushed.ts";
-import { NOW, older, openWorld, type Payment, type World } from "../support/build-world.ts";
+import { older } from "../support/build-plans.ts";
+import { NOW, type Payment, useWorld, type WorldStream } from "../support/build-world.ts";
 import { card, contracts, payments, shop } from "../support/fixture-plan.ts";
 
 const HOUR = 3_600_000;
@@ -52,15 +53,10 @@ const planOf = (...batchViews: ReturnType<typeof batch>[]) =>
   );
 const spending = planOf(batch("spending"));
 
-let world: World;
-let stream: Awaited<ReturnType<World["begin"]>>;
+const world = useWorld();
+let stream: WorldStream;
 let tenants = 0;
 let ids = 0;
-beforeAll(async () => {
-  world = await openWorld();
-});
-afterAll(() => world?.close());
-afterEach(() => stream?.close());
 
 const payment = (cardId: string, timeMs: number, amount: number | null): Payment => ({
   ...{ id: `m${ids++}`, timeMs, card: cardId, shop: null, amount, country: "NO" },

@@ -1,12 +1,12 @@
 /** Repair against a real store, archive and late queue: what came below the seal is served as if it had come in time. */
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { seededRandom } from "../../bench/workload.ts";
+import { describe, expect, it } from "vitest";
 import type { Group } from "../../core/plan.ts";
 import { runBuild } from "../../functions/shared/bulk-build.ts";
 import { rebuildIn } from "../../functions/shared/entity-build.ts";
 import { repeatRepairs } from "../../functions/shared/repeat-repairs.ts";
 import { type SettledEntity, settleRepairs } from "../../functions/shared/settle-repairs.ts";
-import { NOW, newer, openWorld, type Payment, type World } from "../support/build-world.ts";
+import { newer } from "../support/build-plans.ts";
+import { NOW, type Payment, paymentSource, useWorld, type WorldStream } from "../support/build-world.ts";
 import { Repairs } from "../support/repair-world.ts";
 
 const MINUTE = 60_000;
@@ -14,29 +14,12 @@ const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const LATER = Number.POSITIVE_INFINITY;
 const SEAL = NOW - 30 * MINUTE;
-let world: World;
-let stream: Awaited<ReturnType<World["begin"]>>;
+const world = useWorld();
+let stream: WorldStream;
 let repairs: Repairs;
 let tenants = 0;
 
-beforeAll(async () => {
-  world = await openWorld();
-});
-afterAll(() => world?.close());
-afterEach(() => stream?.close());
-
-const random = seededRandom(19);
-let ids = 0;
-function payments(count: number, fromMs: number, toMs: number, cards = 6): Payment[] {
-  return Array.from({ length: count }, () => ({
-    id: `p${ids++}`,
-    timeMs: Math.floor(fromMs + random() * (toMs - fromMs)),
-    card: `c${Math.floor(random() * cards)}`,
-    shop: random() < 0.1 ? null : `s${Math.floor(random() * 3)}`,
-    amount: random() < 0.1 ? null : Math.round((random() - 0.3) * 1e6) / 100,
-    country: [null, "NO", "SE"][Math.floor(random() * 3)]!,
-  }));
-}
+const payments = paymentSource(19, { cards: 6, shops: 3 });
 
 /** A stream of four days with its seal half an hour ago, in which everything was in time. */
 async function living(): Promise<string> {

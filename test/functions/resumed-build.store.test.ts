@@ -1,25 +1,20 @@
 /** What a bulk build may take for done, against a real store, archive and control table: not after imports, losses or failovers. */
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { ControlHashes } from "../../adapters/valkey/control.ts";
 import { seededRandom } from "../../bench/workload.ts";
 import { type BuildPorts, runBuild } from "../../functions/shared/bulk-build.ts";
-import { NOW, newer, openWorld, type Payment, type World } from "../support/build-world.ts";
+import { newer } from "../support/build-plans.ts";
+import { NOW, type Payment, useWorld, type WorldStream } from "../support/build-world.ts";
 
 const MINUTE = 60_000;
 const DAY = 24 * 60 * MINUTE;
 const LATER = Number.POSITIVE_INFINITY;
 const SEAL = NOW - 30 * MINUTE;
 const { plan } = newer;
-let world: World;
-let stream: Awaited<ReturnType<World["begin"]>>;
+const world = useWorld();
+let stream: WorldStream;
 let tenant: string;
 let tenants = 0;
-
-beforeAll(async () => {
-  world = await openWorld();
-});
-afterAll(() => world?.close());
-afterEach(() => stream?.close());
 
 const random = seededRandom(11);
 let ids = 0;

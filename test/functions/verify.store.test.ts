@@ -1,6 +1,6 @@
 /** The store held against the archive, both real: what is right is never told, what is wrong always. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it } from "vitest";
 import { archivedAnswers, archivedIds, pushedIds } from "../../adapters/offline/archived-answers.ts";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import { ControlHashes } from "../../adapters/valkey/control.ts";
@@ -10,44 +10,26 @@ import { pushRows } from "../../adapters/valkey/push.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import { primaryClocks, storedIds } from "../../adapters/valkey/stored-ids.ts";
 import { packedLine, writeLines } from "../../adapters/values-format.ts";
-import { seededRandom } from "../../bench/workload.ts";
 import type { PushedFeature } from "../../core/pushed-feature.ts";
 import { rebuildEntity } from "../../functions/shared/entity-build.ts";
 import { type VerifyPorts, verifyEntities } from "../../functions/shared/verification.ts";
 import { runVerify, type VerifyRequest } from "../../functions/shared/verify-run.ts";
-import { NOW, newer, openWorld, type Payment, type World } from "../support/build-world.ts";
+import { newer } from "../support/build-plans.ts";
+import { NOW, paymentSource, useWorld, type WorldStream } from "../support/build-world.ts";
 import { Repairs } from "../support/repair-world.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const SEAL = NOW - 30 * MINUTE;
-let world: World;
-let stream: Awaited<ReturnType<World["begin"]>>;
+const world = useWorld();
+let stream: WorldStream;
 let reader: ReturnType<typeof createReader>;
 let tenants = 0;
 
-beforeAll(async () => {
-  world = await openWorld();
-});
-afterAll(() => world?.close());
-afterEach(async () => {
-  await reader?.close();
-  await stream?.close();
-});
+afterEach(() => reader?.close());
 
-const random = seededRandom(23);
-let ids = 0;
-function payments(count: number, fromMs: number, toMs: number): Payment[] {
-  return Array.from({ length: count }, () => ({
-    id: `v${ids++}`,
-    timeMs: Math.floor(fromMs + random() * (toMs - fromMs)),
-    card: `c${Math.floor(random() * 8)}`,
-    shop: random() < 0.1 ? null : `s${Math.floor(random() * 3)}`,
-    amount: random() < 0.1 ? null : Math.round((random() - 0.3) * 1e6) / 100,
-    country: [null, "NO", "SE"][Math.floor(random() * 3)]!,
-  }));
-}
+const payments = paymentSource(23, { cards: 8, shops: 3 });
 
 async function living(): Promise<string> {
   const tenant = `v${tenants++}`;

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "iovalkey";
+import { afterAll, afterEach, beforeAll } from "vitest";
 import { ArchiveWriter } from "../../adapters/archive.ts";
 import { BuildProgress } from "../../adapters/build-progress.ts";
 import { ControlTable } from "../../adapters/control-table.ts";
@@ -16,48 +17,19 @@ import { ControlHashes } from "../../adapters/valkey/control.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../adapters/valkey/record.ts";
 import { Watermark } from "../../adapters/valkey/watermark.ts";
-import { compile, EMPTY_LOCK } from "../../core/compile.ts";
-import * as d from "../../core/definition.ts";
+import { seededRandom } from "../../bench/workload.ts";
+import type { compile } from "../../core/compile.ts";
 import { identityText } from "../../core/event.ts";
 import type { Plan } from "../../core/plan.ts";
 import type { BuildPorts } from "../../functions/shared/bulk-build.ts";
 import { accept, beginRestore, controlStep } from "../../functions/shared/control-loop.ts";
 import { type NaiveEvent, naive } from "../core/naive.ts";
 import { createBucket, createTable, startEmulator, testClients } from "../harness/emulator.ts";
-import { card, contracts, payments, shop } from "./fixture-plan.ts";
 import { startValkey } from "./valkey.ts";
 
 const MINUTE = 60_000;
 const DAY = 24 * 60 * MINUTE;
 export const NOW = Math.floor(Date.now() / MINUTE) * MINUTE;
-
-const total = () => d.sum("amount", { scale: 2 });
-const olderFeatures = { n: d.count().over("1h", "24h", "lifetime"), last_country: d.last("country") };
-const view = (name: string, entity: typeof card | typeof shop, features: Record<string, d.AggregationDefinition>) =>
-  d.featureView(name, { entity: entity as typeof card, source: payments, ttl: "3000d", owner: "tests", features });
-const of = (views: ReturnType<typeof view>[], lock: Parameters<typeof compile>[2]) =>
-  compile({ entities: [card, shop], streams: [payments], views, services: [] }, contracts, lock, hash64);
-
-export const older = of([view("cards", card, olderFeatures)], EMPTY_LOCK);
-/** More features of the card, and an entity that the older plan knew nothing of. */
-export const newer = of(
-  [
-    view("cards", card, {
-      ...olderFeatures,
-      total: total().over("1h", "24h", "7d", "lifetime"),
-      spread: d.stddev("amount", { scale: 2 }).over("7d"),
-      low: d.min("amount", { where: d.eq("country", "NO") }).over("24h"),
-      shops: d.approxDistinct("shop").over("24h"),
-      first_shop: d.first("shop").over("7d"),
-    }),
-    view("shops", shop, {
-      n: d.count().over("1h", "7d"),
-      total: total().over("24h"),
-      cards: d.approxDistinct("card").over("24h"),
-    }),
-  ],
-  older.lock,
-);
 
 export interface Payment {
   readonly id: string;
@@ -68,10 +40,49 @@ export interface Payment {
   readonly country: string | null;
 }
 
-export type World = Awaited<ReturnType<typeof openWorld>>;
+/** Payments of a few shops, at random times of a range; some lack a shop, an amount or a country. */
+export function paymentSource(seed: number, { cards: usual, shops }: { cards: number; shops: number }) {
+  const random = seededRandom(seed);
+  let ids = 0;
+  return (count: number, fromMs: number, toMs: number, cards = usual): Payment[] =>
+    Array.from({ length: count }, () => ({
+      id: `p${ids++}`,
+      timeMs: Math.floor(fromMs + random() * (toMs - fromMs)),
+      card: `c${Math.floor(random() * cards)}`,
+      shop: random() < 0.1 ? null : `s${Math.floor(random() * shops)}`,
+      amount: random() < 0.1 ? null : Math.round((random() - 0.3) * 1e6) / 100,
+      country: [null, "NO", "SE"][Math.floor(random() * 3)]!,
+    }));
+}
 
-/** @param tables started once for a file: the emulator's own */
-export async function openWorld() {
+type World = Awaited<ReturnType<typeof openWorld>>;
+export type WorldStream = Awaited<ReturnType<World["begin"]>>;
+
+/** A world for a test file. Streams are closed behind the test that has begun them. */
+export function useWorld(): Omit<World, "close"> {
+  let world: World;
+  const begun: WorldStream[] = [];
+  beforeAll(async () => {
+    world = await openWorld();
+  });
+  afterEach(() => Promise.all(begun.splice(0).map((stream) => stream.close())));
+  afterAll(() => world?.close());
+  return {
+    get valkey() {
+      return world.valkey;
+    },
+    get emulatorUrl() {
+      return world.emulatorUrl;
+    },
+    async begin(tenants) {
+      const stream = await world.begin(tenants);
+      begun.push(stream);
+      return stream;
+    },
+  };
+}
+
+async function openWorld() {
   const emulator = await startEmulator();
   const valkey = await startValkey();
   const { s3, dynamodb } = testClients(emulator.url);

@@ -3,7 +3,7 @@ import { hash64 } from "../../adapters/hash.ts";
 import { compile, EMPTY_LOCK } from "../../core/compile.ts";
 import * as d from "../../core/definition.ts";
 import type { Plan } from "../../core/plan.ts";
-import { card, contracts, plan as everything, payments } from "./fixture-plan.ts";
+import { card, contracts, definitions, everything, payments, plan } from "./fixture-plan.ts";
 
 export function viewPlan(features: Record<string, d.AggregationDefinition>, base: d.Duration = "1m"): Plan {
   const source = { ...payments, base };
@@ -15,7 +15,7 @@ export function viewPlan(features: Record<string, d.AggregationDefinition>, base
 const total = () => d.sum("amount", { scale: 2 });
 
 export const GROUP_PLANS: Readonly<Record<string, Plan>> = {
-  "every operator": everything,
+  "every operator": plan,
   "only lifetime windows": viewPlan({
     n: d.count().over("lifetime"),
     total: total(),
@@ -86,4 +86,11 @@ export const GROUP_PLANS: Readonly<Record<string, Plan>> = {
   }),
   "a base of ten seconds": viewPlan({ n: d.count().over("30s", "5m").every("10s"), total: total().over("1h") }, "10s"),
   "a base of a day": viewPlan({ n: d.count().over("5d", "lifetime"), last: d.last("country").over("5d") }, "1d"),
+};
+
+/** Of the card alone, for tests that control one bucket only. */
+export const CARD_PLANS: Readonly<Record<string, Plan>> = {
+  ...GROUP_PLANS,
+  "every operator": compile({ ...definitions, entities: [card], views: [everything] }, contracts, EMPTY_LOCK, hash64)
+    .plan,
 };

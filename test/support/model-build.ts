@@ -1,4 +1,5 @@
 /** What a build should put for one entity: the model, given every event below the seal at once. */
+import { expect } from "vitest";
 import { hash64 } from "../../adapters/hash.ts";
 import { ABSORBED_FIELD, absorbedObjectField, objectField, tileField } from "../../adapters/valkey/layout.ts";
 import { cellSlots, encodeObject, encodeTile, isEmptyObject } from "../../adapters/valkey/put.ts";
@@ -7,7 +8,7 @@ import { compileGroups, identityText } from "../../core/event.ts";
 import type { Group, Plan } from "../../core/plan.ts";
 import { EntityTiles } from "../../core/tiles.ts";
 import { floorTo } from "../../core/window.ts";
-import type { RawEvent } from "./one-entity.ts";
+import type { OneEntity, RawEvent } from "./one-entity.ts";
 
 export const identityOf = (tenant: string, { id, timeMs }: Pick<RawEvent, "id" | "timeMs">): string =>
   hash64(identityText(tenant, "payments", timeMs, id));
@@ -24,6 +25,16 @@ export function modelOf(plan: Plan, tenant: string, events: readonly RawEvent[],
   }
   model.fold(sealMs);
   return model;
+}
+
+/** The card's features at an instant, as the store answers them, are the model's. */
+export async function expectModel(one: OneEntity, plan: Plan, model: EntityTiles, t: number): Promise<void> {
+  const view = plan.views.find(({ entity }) => entity === "card")!;
+  const served = await one.read(plan, t);
+  for (const feature of view.features) {
+    const { name } = feature;
+    expect({ name, ...served.get(name) }).toEqual({ name, ...model.read(view, feature, t) });
+  }
 }
 
 export interface BuiltEntity {

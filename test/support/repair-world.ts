@@ -11,9 +11,7 @@ import type { BuildPorts } from "../../functions/shared/bulk-build.ts";
 import { type RepairPorts, repairPass } from "../../functions/shared/repair.ts";
 import { type RoundReport, repairRound } from "../../functions/shared/repair-round.ts";
 import { createTable } from "../harness/emulator.ts";
-import { NOW, type Payment, type World } from "./build-world.ts";
-
-type WorldStream = Awaited<ReturnType<World["begin"]>>;
+import { NOW, type Payment, type WorldStream } from "./build-world.ts";
 
 export class Repairs {
   readonly late: LateQueue;
@@ -29,7 +27,11 @@ export class Repairs {
     this.work = new LateWork({ table, dynamodb: stream.dynamodb });
   }
 
-  static async open(world: World, stream: WorldStream, of: ReturnType<typeof compile>): Promise<Repairs> {
+  static async open(
+    world: { readonly emulatorUrl: string },
+    stream: WorldStream,
+    of: ReturnType<typeof compile>,
+  ): Promise<Repairs> {
     const table = `late-${stream.tableName}`;
     await createTable(world.emulatorUrl, table);
     return new Repairs(stream, stream.ports(of), table);

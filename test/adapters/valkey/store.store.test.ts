@@ -10,6 +10,7 @@ import { EntityTiles } from "../../../core/tiles.ts";
 import { floorTo } from "../../../core/window.ts";
 import { plan } from "../../support/fixture-plan.ts";
 import { GROUP_PLANS } from "../../support/group-plans.ts";
+import { expectModel } from "../../support/model-build.ts";
 import { allBorn, OneEntity } from "../../support/one-entity.ts";
 import { openStore, type TestStore } from "../../support/store.ts";
 import { startValkey, type TestValkey } from "../../support/valkey.ts";
@@ -122,7 +123,6 @@ describe("the server-side function on a real Valkey", () => {
 const { "every operator": _, ...otherGroups } = GROUP_PLANS;
 describe.each(Object.entries(otherGroups))("the function folds as the model does: %s", (name, groupPlan) => {
   const [{ group, channels }] = compileGroups(groupPlan, "payments", hash64);
-  const [view] = groupPlan.views;
   let tenants = 0;
   const share = fc.nat(1_000_000).map((n) => n / 1_000_000);
   const step = fc.record({
@@ -163,13 +163,7 @@ describe.each(Object.entries(otherGroups))("the function folds as the model does
             if (touched) await writer.touch();
           }
           const t = Math.max(latest, sealMs) + Math.round(after * spanMs);
-          const served = await one.read(groupPlan, t);
-          for (const feature of view.features) {
-            expect({ feature: feature.name, ...served.get(feature.name) }).toEqual({
-              feature: feature.name,
-              ...model.read(view, feature, t),
-            });
-          }
+          await expectModel(one, groupPlan, model, t);
         },
       ),
       { numRuns: 50 },

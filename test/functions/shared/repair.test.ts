@@ -10,7 +10,7 @@ import { VALUE_LIMIT } from "../../../core/event.ts";
 import { type RepairPorts, repairPass } from "../../../functions/shared/repair.ts";
 import { type RoundPorts, repairRound } from "../../../functions/shared/repair-round.ts";
 import { fingerprintOf } from "../../../functions/shared/repaired-rows.ts";
-import { newer } from "../../support/build-world.ts";
+import { newer } from "../../support/build-plans.ts";
 import { identityOf } from "../../support/model-build.ts";
 
 const { plan } = newer;
