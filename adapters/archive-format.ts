@@ -6,7 +6,7 @@
 import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { RecordError } from "../core/errors.ts";
 
-export const ARCHIVE_VERSION = 1;
+const ARCHIVE_VERSION = 1;
 
 /** What became of an event for one entity. `repaired` rows are appended later, by repair, for rows that were `late`. */
 export type Fate = "applied" | "duplicate" | "late" | "quarantined" | "repaired";

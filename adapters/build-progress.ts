@@ -177,7 +177,7 @@ export class BuildProgress {
 
 export const noBuckets = (): Uint8Array => new Uint8Array(BUCKETS / 8);
 
-export const isDone = (bits: Uint8Array | undefined, bucket: number): boolean =>
+const isDone = (bits: Uint8Array | undefined, bucket: number): boolean =>
   bits !== undefined && ((bits[bucket >> 3] >> (bucket & 7)) & 1) === 1;
 
 export function markDone(bits: Uint8Array, buckets: readonly number[]): void {

@@ -17,7 +17,7 @@ export interface JobRecord {
   readonly createdMs: number;
 }
 
-export const JOB_LIFE_MS = 7 * 86_400_000;
+const JOB_LIFE_MS = 7 * 86_400_000;
 /** A function ends after 15 minutes: who has been silent for longer is gone. */
 export const SILENT_MS = 16 * 60_000;
 

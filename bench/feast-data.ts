@@ -32,12 +32,12 @@ const views = (Object.entries(WIDTHS) as [keyof typeof WIDTHS, number][]).map(([
   });
 });
 
-export const fourEntities = featureService("four_entities", {
+const fourEntities = featureService("four_entities", {
   features: [views[0].only(...named("card", SERVICE_CARD_FEATURES)), views[1], views[2], views[3]],
   request: {},
   task: "binary",
 });
-export const wideService = featureService("wide", { features: [views[0]], request: {}, task: "binary" });
+const wideService = featureService("wide", { features: [views[0]], request: {}, task: "binary" });
 export const feastServices = [fourEntities, wideService];
 
 export const { plan: feastPlan } = compile(

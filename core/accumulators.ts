@@ -49,25 +49,25 @@ const pointed = (better: (a: Pointed, b: Pointed) => boolean): Accumulator<Point
 /** -0 is stored as 0: the two are equal, so equal sets of values must give equal bytes. */
 const plain = (value: Scalar): number => (value as number) + 0;
 
-export const count: Accumulator<number> = { empty: 0, lift: () => 1, combine: (a, b) => a + b };
-export const sum: Accumulator<Wide> = { empty: ZERO, lift: ({ value }) => wide(plain(value)), combine: addWide };
-export const squares: Accumulator<Wide> = {
+const count: Accumulator<number> = { empty: 0, lift: () => 1, combine: (a, b) => a + b };
+const sum: Accumulator<Wide> = { empty: ZERO, lift: ({ value }) => wide(plain(value)), combine: addWide };
+const squares: Accumulator<Wide> = {
   empty: ZERO,
   lift: ({ value }) => squareWide(value as number),
   combine: addSquares,
 };
-export const min: Accumulator<number> = {
+const min: Accumulator<number> = {
   empty: Number.POSITIVE_INFINITY,
   lift: ({ value }) => plain(value),
   combine: Math.min,
 };
-export const max: Accumulator<number> = {
+const max: Accumulator<number> = {
   empty: Number.NEGATIVE_INFINITY,
   lift: ({ value }) => plain(value),
   combine: Math.max,
 };
-export const last = pointed(newer);
-export const first = pointed((a, b) => newer(b, a));
+const last = pointed(newer);
+const first = pointed((a, b) => newer(b, a));
 /** The newest `keep` values, newest first: whatever is left out of a part has that many newer ones in it. */
 const lastN = (keep: number): Accumulator<readonly Pointed[]> => ({
   empty: [],
@@ -80,19 +80,19 @@ const lastN = (keep: number): Accumulator<readonly Pointed[]> => ({
     return out;
   },
 });
-export const distinct: Accumulator<Distinct> = {
+const distinct: Accumulator<Distinct> = {
   empty: [],
   lift: ({ hash }) => [hash],
   combine: combineDistinct,
 };
 
-export const buckets: Accumulator<Buckets> = {
+const buckets: Accumulator<Buckets> = {
   empty: [],
   lift: ({ value }) => [bucketOfValue(value as number), 1],
   combine: combineBuckets,
 };
 
-export const tally: Accumulator<Tally> = {
+const tally: Accumulator<Tally> = {
   empty: new Map(),
   lift: ({ value }) => new Map([[value, 1]]),
   combine: combineTallies,

@@ -17,7 +17,7 @@ export interface ValkeyOptions {
  * Settings as in the `aws` target's parameter group, so that memory and failures behave alike: a full store refuses writes
  * instead of dropping tiles, and an entity's hash stays in the compact encoding (docs/decisions/0022-hashes-stay-compact.md).
  */
-export function valkeyConfig(options: ValkeyOptions): string {
+function valkeyConfig(options: ValkeyOptions): string {
   return [
     `bind ${LOOPBACK}`,
     `port ${options.port}`,

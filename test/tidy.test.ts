@@ -28,9 +28,10 @@ interface Import {
 }
 const STATIC = /^(?:import|export)(\s+type)?\s(?:[^"';`]*?\sfrom\s)?"(\.{1,2}\/[^"]+)"/gm;
 const DYNAMIC = /\bimport\(()"(\.{1,2}\/[^"]+)"\)/g;
+/** Generators hold code in templates. */
+const withoutTemplates = (text: string) => text.replaceAll(/`(?:\\.|[^`\\])*`/gs, "``");
 const imports = code.flatMap((from): Import[] => {
-  // Generators hold code in templates.
-  const text = read(from).replaceAll(/`(?:\\.|[^`\\])*`/gs, "``");
+  const text = withoutTemplates(read(from));
   const late = [...text.matchAll(DYNAMIC)];
   return [...text.matchAll(STATIC), ...late].map((match) => ({
     from,
@@ -79,7 +80,6 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   // What it has measured is held against the oracle.
   "bench/soak.ts": ["test/core/naive.ts"],
   "bench/restore.ts": ["test/harness/emulator.ts"],
-  "monitor/": ["monitor/"],
   // Given to others, who have nothing else of this.
   "clients/": ["clients/"],
 };
@@ -231,6 +231,40 @@ describe("exports", () => {
         .map(([, name]) => `${path}: ${name}`),
     );
     expect(unused).toEqual([]);
+  });
+
+  it("of values are for another file", () => {
+    const named = /^(?:import|export)\s(?:[^"';`]*?)\{([^}]*)\}\s*from\s+"(\.{1,2}\/[^"]+)"/gm;
+    const wanted = new Set(
+      code.flatMap((from) =>
+        [...withoutTemplates(read(from)).matchAll(named)].flatMap(([, names, to]) =>
+          [...names.matchAll(/(\w+)(?:\s+as\s+\w+)?\s*(?:,|$)/g)].map(
+            ([, name]) => `${normalize(join(dirname(from), to))}: ${name}`,
+          ),
+        ),
+      ),
+    );
+    // Taken whole, or named by what calls them: Lambda, the command's words, vitest. What users edit may stand ready.
+    const whole = new Set([
+      // By simulation/hooks.ts, in the place of the product's.
+      "test/simulation/archive-model.ts",
+      ...imports.filter(({ late }) => late).map(({ to }) => to),
+      ...code.flatMap((from) =>
+        [...read(from).matchAll(/^import \* as \w+ from "(\.[^"]+)"/gm)].map(([, to]) =>
+          normalize(join(dirname(from), to)),
+        ),
+      ),
+    ]);
+    const called = new Set(["handler", "register", "setup", "teardown"]);
+    const declared = /^export (?:async )?(?:const|function\*?|class) (\w+)/gm;
+    const needless = code
+      .filter((path) => !whole.has(path) && !/^(features|schemas|clients)\//.test(path))
+      .flatMap((path) =>
+        [...withoutTemplates(read(path)).matchAll(declared)]
+          .filter(([, name]) => !called.has(name) && !wanted.has(`${path}: ${name}`))
+          .map(([, name]) => `${path}: ${name}`),
+      );
+    expect(needless).toEqual([]);
   });
 });
 

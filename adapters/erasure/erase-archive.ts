@@ -29,7 +29,7 @@ export interface StreamErasure {
 }
 
 /** Event ids of which streams have to be remembered: those that a field of another stream is called after. */
-export const referencedStreams = (plan: Plan): Stream[] =>
+const referencedStreams = (plan: Plan): Stream[] =>
   plan.streams.filter(({ name, eventId }) =>
     plan.streams.some((other) => other.name !== name && eventId in other.fields),
   );

@@ -14,7 +14,7 @@ export interface Promotion {
 }
 
 /** The gate's verdict on a version, against the champion that stands. */
-export async function judgeVersion(
+async function judgeVersion(
   registry: ModelRegistry,
   id: ModelId,
   version: number,

@@ -39,7 +39,7 @@ export interface CataloguedRange {
  * The archive of a tenant's stream as archive-view.ts describes it, `fields` with those of the range alone. It may repeat rows: of objects that
  * compaction has replaced and not removed yet, too. @returns a FROM item
  */
-export function cataloguedArchive(range: CataloguedRange): string {
+function cataloguedArchive(range: CataloguedRange): string {
   const { database, tenant, stream, fromMs, toMs, fields } = range;
   const values = fields.map((name) => `fields.${sqlName(name)}`);
   const types = fields.map((name) => `${sqlName(name)} ${TYPES[stream.fields[name]!.type]}`);

@@ -14,7 +14,7 @@ import { keyColumn } from "./point-in-time-sql.ts";
 import { ROWS_PER_PART } from "./training-part.ts";
 
 /** Events of one entity that core holds at once, about 100 B each. */
-export const ENTITY_EVENTS = 5_000_000;
+const ENTITY_EVENTS = 5_000_000;
 
 export interface ChunkOptions {
   readonly plan: Plan;

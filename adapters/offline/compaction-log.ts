@@ -9,7 +9,7 @@ import { RecordError } from "../../core/errors.ts";
 import { durably, forEachLimited } from "../durable-call.ts";
 import type { ArchiveMirror } from "./mirror.ts";
 
-export const COMPACTION_LOG_VERSION = 1;
+const COMPACTION_LOG_VERSION = 1;
 
 export interface CompactionRecord {
   readonly v: typeof COMPACTION_LOG_VERSION;

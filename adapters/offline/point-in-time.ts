@@ -24,7 +24,7 @@ export interface Spine {
 }
 
 /** Index of a row's status in `FeatureColumn.statuses`. */
-export const STATUSES: readonly Status[] = ["NOT_FOUND", "PRESENT", "NULL_VALUE", "OUTSIDE_MAX_AGE"];
+const STATUSES: readonly Status[] = ["NOT_FOUND", "PRESENT", "NULL_VALUE", "OUTSIDE_MAX_AGE"];
 
 /** One feature over all rows of the spine. */
 export interface FeatureColumn {

@@ -13,7 +13,7 @@ import { RecordError } from "../../core/errors.ts";
 import type { WholeHash } from "../valkey/bucket-walk.ts";
 
 const MAGIC = Buffer.from("FRSB");
-export const BULK_VERSION = 1;
+const BULK_VERSION = 1;
 const PREFIX = 9;
 const FRAME = 12;
 /** A frame is closed when it has this much: a reader holds one at a time. */

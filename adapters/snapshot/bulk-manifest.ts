@@ -8,7 +8,7 @@ import type { Lock } from "../../core/lock.ts";
 import { hash64 } from "../hash.ts";
 import { BUCKETS } from "../valkey/layout.ts";
 
-export const MANIFEST_VERSION = 1;
+const MANIFEST_VERSION = 1;
 
 export interface SnapshotObject {
   readonly bucket: number;

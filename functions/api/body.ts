@@ -59,7 +59,7 @@ async function readUndeclared(c: Context, maxBytes: number): Promise<Buffer> {
 }
 
 /** @throws Problem `content_type_unsupported`, `body_too_large`, `body_empty`, `body_encoding`, `malformed_json` */
-export async function readJson(c: Context, maxBytes: number): Promise<unknown> {
+async function readJson(c: Context, maxBytes: number): Promise<unknown> {
   const type = c.req.header("content-type");
   if (type !== undefined && type !== "application/json" && !isJsonType(type)) throw unsupportedType(type, JSON_TYPES);
   return parseJson(await readBytes(c, maxBytes));
@@ -82,7 +82,7 @@ function objectOf(body: unknown): JsonObject {
   });
 }
 
-export const JSON_TYPES = ["application/json"];
+const JSON_TYPES = ["application/json"];
 export const isJsonType = (type: string): boolean => /^application\/([\w.-]+\+)?json\s*(;|$)/i.test(type);
 
 export function unsupportedType(type: string, accepted: readonly string[]): Problem {

@@ -74,7 +74,7 @@ async function register(registry: Pick<FeatureRegistry, "register">, ...args: Pa
 }
 
 /** What answers tell of a registered feature. @param current version that the name alone means */
-export function registeredJson(feature: PushedFeature, current: number): Record<string, unknown> {
+function registeredJson(feature: PushedFeature, current: number): Record<string, unknown> {
   return {
     name: fullName(feature),
     version: feature.version,

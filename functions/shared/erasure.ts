@@ -19,7 +19,7 @@ import {
 } from "./erasure-steps.ts";
 
 /** Longer than any function or compaction runs that had begun before. */
-export const CONFIRM_MS = 20 * 60_000;
+const CONFIRM_MS = 20 * 60_000;
 
 /** Another run has changed the record: that one goes on. */
 class Overtaken extends Error {}

@@ -29,7 +29,7 @@ export interface RunHistorical extends SetPorts {
 /** Progress is written at most this often. */
 const PROGRESS_MS = 1_000;
 
-export const jobFolder = ({ tenant, id }: Pick<HistoricalJob, "tenant" | "id">): string =>
+const jobFolder = ({ tenant, id }: Pick<HistoricalJob, "tenant" | "id">): string =>
   `historical/tenant=${tenant}/job=${id}`;
 
 /**

@@ -20,7 +20,7 @@ const PAGE = 5;
 /** Pages after the first, before rounding down. */
 const MORE_PAGES = 1.5;
 /** What a visit comes to on average, measured; `clicksPerSecond` counts all events. */
-export const EVENTS_A_VISIT = 11.3;
+const EVENTS_A_VISIT = 11.3;
 
 /** In log odds. Two of a hundred showings are clicked for no reason at all. */
 const BASE = -3.4;

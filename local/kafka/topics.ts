@@ -6,10 +6,10 @@ import { bootstrapOf } from "./broker.ts";
 
 /** Of the stage `local`: partitions of a topic, and how long it holds what came. */
 export const PARTITIONS = 2;
-export const RETENTION_HOURS = 24;
+const RETENTION_HOURS = 24;
 const REPLICAS = 1;
 
-export const kafkaSettings = (port: number): KafkaSettings => ({
+const kafkaSettings = (port: number): KafkaSettings => ({
   ...{ kind: "kafka", bootstrapServers: bootstrapOf(port), auth: null },
   region: "us-east-1",
 });

@@ -13,7 +13,7 @@ import { toolPath } from "../emulator.ts";
 import { ROOT } from "../home.ts";
 import { runTool } from "../tool.ts";
 
-export const LOCALSTACK_HOME = join(ROOT, ".freshet", "localstack");
+const LOCALSTACK_HOME = join(ROOT, ".freshet", "localstack");
 /** What LocalStack fetches for itself, by the folders that it looks in. */
 export const PARTS_FOLDER = join(LOCALSTACK_HOME, "parts");
 export const LOCALSTACK_PYTHON = join(LOCALSTACK_HOME, "venv", "bin", "python");

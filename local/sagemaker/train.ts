@@ -30,7 +30,7 @@ export interface TrainedModel {
 }
 
 /** Where this home keeps its jobs. */
-export const trainingFolder = (home: string): string => homeFolder(home, "training");
+const trainingFolder = (home: string): string => homeFolder(home, "training");
 
 /**
  * Runs the program to its end. An abort is passed on as SIGTERM; the program then ends with the trees it has, which stay in the

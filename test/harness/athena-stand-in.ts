@@ -37,7 +37,7 @@ export interface StandIn {
   close(): void;
 }
 
-export const SCANNED_BYTES = 1_000;
+const SCANNED_BYTES = 1_000;
 
 export async function athenaStandIn(options: {
   readonly athena: AthenaClient;

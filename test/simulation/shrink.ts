@@ -6,7 +6,7 @@
  * @param fails whether it fails with these alone
  * @param goOn asked before each attempt
  */
-export async function smallest<T>(
+async function smallest<T>(
   items: readonly T[],
   fails: (items: readonly T[]) => Promise<boolean>,
   goOn: () => boolean,

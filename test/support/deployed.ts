@@ -8,7 +8,6 @@ import { inject } from "vitest";
 import { createKeyStore } from "../../functions/api/key-store.ts";
 import { createKey, SCOPES, type Scope } from "../../functions/api/keys.ts";
 import { ENVIRONMENT } from "../../functions/shared/environment.ts";
-import { initControl } from "../../local/control.ts";
 import { clientConfig } from "../../local/deploy.ts";
 import { type PartName, startPart, stopPart } from "../../local/parts.ts";
 import { readRecord } from "../../local/processes.ts";
@@ -70,14 +69,6 @@ export async function stopDeployedPart(name: PartName): Promise<void> {
 export async function startDeployedPart(name: PartName): Promise<void> {
   const { home } = deployed();
   await startPart(home, name, ports(), { deployment: readState(home).deployment });
-}
-
-/** Runs the control function once, as the heartbeat does each minute. */
-export async function runControl(options: { cleanShutdown?: boolean } = {}): Promise<void> {
-  const { home } = deployed();
-  const { deployment } = readState(home);
-  if (deployment === undefined) throw new Error("nothing is deployed");
-  await initControl(ports().emulator, deployment, options.cleanShutdown ?? false);
 }
 
 function ports(): LaptopPorts {

@@ -4,7 +4,7 @@ import type { RawEvent } from "./one-entity.ts";
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 export const GOLDEN_TENANT = "golden";
-export const GOLDEN_START = Date.UTC(2026, 0, 5);
+const GOLDEN_START = Date.UTC(2026, 0, 5);
 const at = (hours: number, minutes = 0) => GOLDEN_START + hours * HOUR + minutes * MINUTE;
 const event = (id: string, timeMs: number, n: number): RawEvent => ({
   id,
@@ -25,4 +25,3 @@ export const GOLDEN_STEPS: readonly { events: readonly RawEvent[]; sealMs: numbe
   { events: Array.from({ length: 345 }, (_, n) => event(`busy-${n}`, at(34, 40), n)), sealMs: at(34, 35) },
   { events: [event("open", at(34, 41), 1), event("newest", at(34, 43) + 1_234, 2)], sealMs: at(34, 36) },
 ];
-export const GOLDEN_AS_OF_MS = at(34, 44);

@@ -81,7 +81,7 @@ export async function sendPacked(sent: Sent, outs: readonly Outgoing[]): Promise
 }
 
 /** Aggregated records over HTTP; each broken event is refused by name. */
-export async function postAvro(sent: Sent, outs: readonly Outgoing[]): Promise<void> {
+async function postAvro(sent: Sent, outs: readonly Outgoing[]): Promise<void> {
   for (const stream of STREAMS) {
     const events = outs.filter(({ event }) => event.stream === stream);
     for (let from = 0; from < events.length; from += 100) {
@@ -103,7 +103,7 @@ export async function postAvro(sent: Sent, outs: readonly Outgoing[]): Promise<v
 }
 
 /** Finds the event of each delivery by its bytes, which a repeated event shares with its first. */
-export function place(sent: Sent, deliveries: readonly Delivery[]): void {
+function place(sent: Sent, deliveries: readonly Delivery[]): void {
   const byBytes = new Map(sent.acknowledged.map((out) => [out.bytes.toString("latin1"), out]));
   for (const delivery of deliveries) {
     const out = byBytes.get(delivery.bytes.toString("latin1"));

@@ -71,7 +71,7 @@ export interface MemoryBroker extends Publisher {
   refuse: ((record: OutgoingRecord, index: number) => PublishOutcome) | null;
 }
 
-export function memoryBroker(): MemoryBroker {
+function memoryBroker(): MemoryBroker {
   return {
     sent: [],
     refuse: null,
@@ -97,7 +97,7 @@ export interface FaultyReader extends OnlineReader {
 }
 
 /** For what a real store cannot be made to do on demand. Knows nothing of windows. */
-export function faultyReader(): FaultyReader {
+function faultyReader(): FaultyReader {
   return {
     requests: [],
     values: new Map(),
@@ -151,7 +151,7 @@ export function memoryAuditLog(): MemoryAuditLog {
   };
 }
 
-export function memoryErasures() {
+function memoryErasures() {
   const all: Erasure[] = [];
   return {
     all,
@@ -216,7 +216,7 @@ export function memoryQuarantine(): QuarantinePorts & {
 }
 
 /** Of a function that never comes to them. */
-export function memoryRebuilds(): RebuildPorts["requests"] & { readonly all: RebuildRequest[] } {
+function memoryRebuilds(): RebuildPorts["requests"] & { readonly all: RebuildRequest[] } {
   const all: RebuildRequest[] = [];
   return {
     all,
