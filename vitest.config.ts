@@ -1,5 +1,6 @@
 import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
+import { useScratchFolder } from "./test/support/scratch.ts";
 
 // Projects by what they need. `unit` needs nothing and is the inner loop; `store` starts a real Valkey;
 // `system` deploys the app to a real emulator, so its files share one machine and run one at a time. No part of `make test`, but of targets
@@ -9,8 +10,11 @@ import { defineConfig } from "vitest/config";
 // Tests that load onnxruntime by themselves keep it from reporting, as adapters/model/open.ts does.
 const env = { ORT_DISABLE_TELEMETRY: "1" };
 
+useScratchFolder();
+
 export default defineConfig({
   test: {
+    tags: [{ name: "slow", description: "seconds by itself: left out by npm run check, unless its file is named" }],
     // One less by itself, which on two cores is half.
     maxWorkers: availableParallelism(),
     projects: [

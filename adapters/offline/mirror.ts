@@ -43,22 +43,26 @@ export class ArchiveMirror {
   readonly bucket: string;
   readonly #folder: string;
   readonly #maxBytes: number;
+  readonly #write: (file: string, bytes: Buffer) => Promise<void>;
   #fetched = 0;
 
   /**
    * @param options.folder kept between runs; objects are laid out in it by their keys
    * @param options.maxBytes of objects that may be fetched in all. @default what the disk takes
+   * @param options.write for a disk that fails. @default the disk itself
    */
   constructor(options: {
     readonly s3: Pick<S3Client, "send">;
     readonly bucket: string;
     readonly folder: string;
     readonly maxBytes?: number;
+    readonly write?: (file: string, bytes: Buffer) => Promise<void>;
   }) {
     this.#s3 = options.s3;
     this.bucket = options.bucket;
     this.#folder = join(options.folder, options.bucket);
     this.#maxBytes = options.maxBytes ?? Number.POSITIVE_INFINITY;
+    this.#write = options.write ?? writeFile;
   }
 
   /** Where an object lies once it is fetched. */
@@ -184,7 +188,7 @@ export class ArchiveMirror {
     const partial = `${path}.${randomUUID()}`;
     try {
       mkdirSync(dirname(path), { recursive: true });
-      await writeFile(partial, body);
+      await this.#write(partial, body);
       await rename(partial, path);
     } catch (cause) {
       await rm(partial, { force: true });

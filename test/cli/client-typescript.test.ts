@@ -18,7 +18,7 @@ const folder = mkdtempSync(join(tmpdir(), "freshet-client-"));
 const consumer = readFileSync(join(ROOT, "test/fixtures/clients/consumer.ts.txt"), "utf8");
 afterAll(() => rmSync(folder, { recursive: true }));
 
-describe("the types", () => {
+describe("the types", { tags: ["slow"] }, () => {
   // Browsers' types alone: the client may use nothing of Node's.
   const strict = ["--noEmit", "--strict", "--noUnusedLocals", "--erasableSyntaxOnly", "--ignoreConfig", "--types", ""];
   const target = ["--target", "es2022", "--lib", "es2022,dom", "--module", "esnext", "--moduleResolution", "bundler"];

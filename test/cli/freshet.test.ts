@@ -6,7 +6,7 @@ import { pathToFileURL } from "node:url";
 import { describe, expect, it } from "vitest";
 import { ROOT } from "../../local/home.ts";
 import { type CommandResult, freshetHere } from "../support/freshet-here.ts";
-import { temporaryFolder } from "../support/temporary-home.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
 
 const freshet = (args: readonly string[], home = temporaryFolder()) => freshetHere(args, home);
 

@@ -6,7 +6,7 @@ import type { Functions } from "../../cli/invoke.ts";
 import { type Replay, replayFromArchive, replayFromBroker } from "../../cli/replay.ts";
 import { NOTHING_YET, type ReplayState, replayStateFile } from "../../cli/replay-state.ts";
 import { startEmulator, type TestEmulator } from "../harness/emulator.ts";
-import { temporaryFolder } from "../support/temporary-home.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
 
 const STREAM = "replayed";
 const credentials = { accessKeyId: "test", secretAccessKey: "test" };

@@ -11,7 +11,7 @@ import { plan } from "../../features/plan.ts";
 import { ROOT, venvPython } from "../../local/home.ts";
 import { train as trainHere } from "../../local/sagemaker/train.ts";
 import { freshetHere } from "../support/freshet-here.ts";
-import { temporaryFolder } from "../support/temporary-home.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
 
 const COMMAND = join(ROOT, "cli", "freshet.ts");
 const scratch = mkdtempSync(join(tmpdir(), "freshet-train-"));
@@ -27,7 +27,7 @@ function train(home: string, ...args: string[]) {
   return { code: result.status, out: result.stdout, err: result.stderr };
 }
 
-describe("freshet train", () => {
+describe("freshet train", { tags: ["slow"] }, () => {
   it("makes an artefact that serving opens, packed as SageMaker packs it", async () => {
     const { code, out, err } = train(temporaryFolder(), "--training-set", set, "--set", "num_trees=20", "--json");
     expect(code, err).toBe(0);

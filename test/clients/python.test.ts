@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect, it } from "vitest";
 import { venvPython } from "../../local/home.ts";
 
-it("meets busy, slow, silent and lost servers, and sends events in batches", () => {
+it("meets busy, slow, silent and lost servers, and sends events in batches", { tags: ["slow"] }, () => {
   const cwd = join(import.meta.dirname, "..", "..", "clients", "python");
   const env = { PATH: process.env["PATH"], PYTHONPATH: "src", PYTHONDONTWRITEBYTECODE: "1" };
   const args = ["-m", "unittest", "tests.test_retries", "tests.test_events"];

@@ -56,7 +56,7 @@ const stacksOf = (stage: string) =>
     (name) => `freshet-${stage}-${name}`,
   );
 
-describe("the app as a process", () => {
+describe("the app as a process", { tags: ["slow"] }, () => {
   test("synthesizes for AWS, stage dev, when nothing is said, with each function's code", () => {
     const { status, stderr, outdir, stacks } = asProcess({});
     expect([status, stderr]).toEqual([0, ""]);

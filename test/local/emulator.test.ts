@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { emulatorClientEnvironment, emulatorProcess } from "../../local/emulator.ts";
-import { temporaryFolder } from "../support/temporary-home.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
 
 afterEach(() => {
   vi.unstubAllEnvs();

@@ -10,7 +10,7 @@ import { isPortFree } from "../../local/ports.ts";
 import { groupMembers } from "../../local/process-table.ts";
 import { readRecord, recordedNames } from "../../local/processes.ts";
 import { deployed } from "../support/deployed.ts";
-import { temporaryFolder } from "../support/temporary-home.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
 
 interface Result {
   readonly code: number | null;

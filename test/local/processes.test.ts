@@ -12,7 +12,7 @@ import {
   stopProcess,
   waitUntilReady,
 } from "../../local/processes.ts";
-import { temporaryFolder } from "../support/temporary-home.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
 
 let home: string;
 beforeEach(() => {

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { withLock } from "../../local/lock.ts";
 import { readState, updateState } from "../../local/state.ts";
-import { temporaryFolder } from "../support/temporary-home.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
 
 describe("the state file", () => {
   it("starts empty, keeps what a change does not name, and is readable by its owner alone", () => {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import { readTarGz } from "../../../adapters/model/tar.ts";
-import { temporaryFolder } from "../../support/temporary-home.ts";
+import { temporaryFolder } from "../../support/temporary-folder.ts";
 
 const FIXTURE = join(import.meta.dirname, "..", "..", "fixtures", "models", "fraud");
 const tar = (folder: string, ...entries: string[]) =>

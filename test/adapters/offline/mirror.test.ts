@@ -2,15 +2,9 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, it, vi } from "vitest";
+import { expect, it } from "vitest";
 import { encodeArchive } from "../../../adapters/archive-format.ts";
 import { ArchiveMirror } from "../../../adapters/offline/mirror.ts";
-
-// No test can fill the disk of the machine it runs on.
-vi.mock("node:fs/promises", async (original) => {
-  const fs = await original<typeof import("node:fs/promises")>();
-  return { ...fs, writeFile: vi.fn(fs.writeFile) };
-});
 
 it("a mirror with a limit refuses what is too much in all before it fetches any of it", async () => {
   const folder = mkdtempSync(join(tmpdir(), "freshet-mirror-"));
@@ -41,14 +35,15 @@ it("a mirror with a limit refuses what is too much in all before it fetches any 
 
 it.each(["ENOSPC", "EDQUOT"])("a mirror on a full disk says so, %s, and leaves no half of a file", async (code) => {
   const folder = mkdtempSync(join(tmpdir(), "freshet-mirror-"));
-  const fs = await vi.importActual<typeof import("node:fs/promises")>("node:fs/promises");
-  vi.mocked(writeFile).mockImplementationOnce(async (file, data) => {
-    await fs.writeFile(file, (data as Buffer).subarray(0, 3));
+  // No test can fill the disk of the machine it runs on.
+  const write = async (file: string, bytes: Buffer) => {
+    await writeFile(file, bytes.subarray(0, 3));
     throw Object.assign(new Error(`${code}: write`), { code });
-  });
+  };
   try {
     const body = { transformToByteArray: async () => encodeArchive([]) };
-    const mirror = new ArchiveMirror({ s3: { send: async () => ({ Body: body }) } as never, bucket: "b", folder });
+    const s3 = { send: async () => ({ Body: body }) } as never;
+    const mirror = new ArchiveMirror({ s3, bucket: "b", folder, write });
     await expect(mirror.fetch([{ key: "raw/x.ndjson.zst", bytes: 9 }])).rejects.toMatchObject({
       code: "offline_disk",
       message: "the disk is full: objects of the archive are kept on it to be read",

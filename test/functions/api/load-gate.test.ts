@@ -85,7 +85,8 @@ describe("a server", () => {
     await server.close();
   });
 
-  it("sheds what it cannot do in time with 503 and Retry-After, answers /health all the while, and recovers", async () => {
+  const sheds = "sheds what it cannot do in time with 503 and Retry-After, answers /health all the while, and recovers";
+  it(sheds, { tags: ["slow"], timeout: 200_000 }, async () => {
     ports.reader.read = async (requests, asOfMs) => {
       // Others' reads are under way, so that many calls wait at once.
       await sleep(20);
@@ -123,7 +124,7 @@ describe("a server", () => {
       .toBe(200);
     // A log line for each would be more to do still.
     expect(ports.lines.filter(({ details }) => details["code"] === "overloaded")).toEqual([]);
-  }, 200_000);
+  });
 
   it("that is told to end says so, asks callers to reconnect elsewhere, answers what is under way, and is gone", async () => {
     let release = () => {};

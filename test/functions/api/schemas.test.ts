@@ -4,7 +4,6 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { createApp } from "../../../functions/api/app.ts";
 import { createKey } from "../../../functions/api/keys.ts";
 import { requestSchemas } from "../../../functions/api/schemas.ts";
-import { runs } from "../../support/runs.ts";
 import { transaction } from "./contract-calls.ts";
 import { plan, testDependencies } from "./doubles.ts";
 
@@ -69,7 +68,7 @@ async function agree(
       });
       seen[taken ? "taken" : "refused"]++;
     }),
-    { numRuns: runs(500) },
+    { numRuns: 500 },
   );
   expect(Math.min(seen.taken, seen.refused)).toBeGreaterThan(20);
 }

@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, expect, it } from "vitest";
 import { Workers } from "../../../functions/mapping/workers.ts";
-import { temporaryFolder } from "../../support/temporary-home.ts";
+import { temporaryFolder } from "../../support/temporary-folder.ts";
 
 const TOY = `
 let count = 0;

@@ -6,7 +6,7 @@ import { ROOT } from "../../../local/home.ts";
 import { serverProperties } from "../../../local/kafka/broker.ts";
 import { readLock, requireLocked } from "../../../local/kafka/jars.ts";
 import { javaCommand, requireJava, requireMaven } from "../../../local/kafka/java.ts";
-import { temporaryFolder } from "../../support/temporary-home.ts";
+import { temporaryFolder } from "../../support/temporary-folder.ts";
 
 describe("the lock of the broker's jars", () => {
   const text = readFileSync(join(ROOT, "local", "kafka", "jars.sha256"), "utf8");

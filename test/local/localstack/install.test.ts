@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { checkMachine, manifestLine } from "../../../local/localstack/install.ts";
-import { temporaryFolder } from "../../support/temporary-home.ts";
+import { temporaryFolder } from "../../support/temporary-folder.ts";
 
 let programs: string;
 let jdk: string;

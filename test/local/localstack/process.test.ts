@@ -7,7 +7,7 @@ import { localStackProcess } from "../../../local/localstack/process.ts";
 import { anyFreePort } from "../../../local/ports.ts";
 import { updateState } from "../../../local/state.ts";
 import { Steps } from "../../../local/steps.ts";
-import { temporaryFolder } from "../../support/temporary-home.ts";
+import { temporaryFolder } from "../../support/temporary-folder.ts";
 
 afterEach(() => {
   vi.unstubAllEnvs();
