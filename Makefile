@@ -79,10 +79,10 @@ simulate: install ## faults without end on the path of events, until a run fails
 	@npm run --silent simulate -- $(ARGS)
 
 test-registry: install ## contracts and events through a real schema registry (fetches Apicurio, once; Java 17)
-	@node test/run-registry.ts
+	@node test/run.ts registry
 
 test-kafka: install ## with Kafka as the broker, killed and restarted under load (needs Java 17, and Maven once)
-	@node test/kafka.ts
+	@node test/run.ts kafka
 
 test-feast: install ## Feast's own client against a Freshet of its own (installs Feast, once)
 	@node test/feast/run.ts
