@@ -33,7 +33,7 @@ import { startValkey, type TestValkey } from "./valkey.ts";
 export const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const BUCKETS = { archive: "archive", quarantine: "quarantine", training: "training", rounds: "rounds" };
-const TABLES = { late: "late", snapshots: "snapshots", quarantine: "quarantine", erasures: "erasures" };
+export const TABLES = { late: "late", snapshots: "snapshots", quarantine: "quarantine", erasures: "erasures" };
 
 interface StoredHash {
   readonly key: string;
