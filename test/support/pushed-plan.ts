@@ -8,11 +8,11 @@ import * as d from "../../core/definition.ts";
 import type { BatchView, Scalar } from "../../core/plan.ts";
 import { contracts, payments } from "./fixture-plan.ts";
 
-const shop = d.entity("shop", { joinKey: "shop" });
+export const shop = d.entity("shop", { joinKey: "shop" });
 const selected = (...features: string[]) =>
   `SELECT shop, event_time_ms, ${features.map((name) => `max(amount) AS ${name}`).join(", ")} FROM payments GROUP BY 1, 2`;
 const options = { entity: shop, every: "1h", ttl: "2h", owner: "o" } as const;
-const risk = d.batchFeatureView("risk", {
+export const risk = d.batchFeatureView("risk", {
   ...options,
   sql: selected("n", "rate", "label", "open"),
   features: { n: "long", rate: "double", label: "string", open: "boolean" },
