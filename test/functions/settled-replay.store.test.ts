@@ -1,5 +1,5 @@
 /** A range of arrivals older than raw objects are kept: delivered again out of the compacted archive, with what is raw still, once. */
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { ArchiveWriter } from "../../adapters/archive.ts";
 import type { LateItem } from "../../adapters/late-queue.ts";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
@@ -8,21 +8,17 @@ import { Watermark } from "../../adapters/valkey/watermark.ts";
 import { seededRandom } from "../../bench/workload.ts";
 import type { ArchiveReplay } from "../../functions/shared/archive-replay.ts";
 import { replaySettled, type SettledReplayPorts } from "../../functions/shared/settled-replay.ts";
-import { NOW, newer, openWorld, type Payment, type World } from "../support/build-world.ts";
+import { newer } from "../support/build-plans.ts";
+import { NOW, type Payment, useWorld, type WorldStream } from "../support/build-world.ts";
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 /** It has stood for two days, as while a failover waits for somebody. */
 const SEAL = NOW - 2 * DAY;
-let world: World;
-let stream: Awaited<ReturnType<World["begin"]>>;
+const world = useWorld();
+let stream: WorldStream;
 let queued: LateItem[];
 let tenants = 0;
-beforeAll(async () => {
-  world = await openWorld();
-});
-afterAll(() => world?.close());
-afterEach(() => stream?.close());
 
 const random = seededRandom(41);
 let ids = 0;
