@@ -18,9 +18,9 @@ export interface InferenceLog {
 }
 
 const HOUR_MS = 3_600_000;
-/** Lines are turned into bytes in steps of this many characters, so that no flush holds the event loop for long. */
-const STEP = 32_768;
 const OBJECT_BYTES = 4 * 1024 * 1024;
+/** Rows of a quiet host. */
+const FIRST_BYTES = 64 * 1024;
 /** Held in all while S3 does not answer; beyond it the oldest are given up and counted. */
 const KEPT_BYTES = 64 * 1024 * 1024;
 const CLOSING_ATTEMPTS = 3;
@@ -29,10 +29,9 @@ const CLOSING_ATTEMPTS = 3;
 interface Batch {
   /** Given out once: an attempt whose answer was lost is repeated onto the same object, and no row is there twice. */
   readonly key: string;
-  readonly chunks: Buffer[];
-  pending: string;
-  /** Characters of what is pending count as bytes until it is settled. */
-  bytes: number;
+  /** Its lines come first, `length` bytes of them; the rest is room. */
+  memory: Buffer;
+  length: number;
   rows: number;
 }
 
@@ -58,17 +57,32 @@ export function createInferenceLog(options: InferenceLogOptions): InferenceLog {
   /** A flush that begins when the one under way has ended. */
   let following: Promise<void> | null = null;
 
-  const settle = (batch: Batch) => {
-    if (batch.pending === "") return;
-    const chunk = Buffer.from(batch.pending, "utf8");
-    const more = chunk.length - batch.pending.length;
-    batch.pending = "";
-    batch.chunks.push(chunk);
-    batch.bytes += more;
-    heldBytes += more;
+  /** What the batch before wrote to, for the next one: memory that is asked for and given back by the megabyte makes V8 collect its whole heap. */
+  let spare: Buffer | null = null;
+
+  const append = (batch: Batch, line: string) => {
+    // A UTF-16 unit takes three bytes at most.
+    const wanted = batch.length + 3 * line.length;
+    if (wanted > batch.memory.length) {
+      const grown = Buffer.allocUnsafe(Math.max(2 * batch.memory.length, wanted));
+      batch.memory.copy(grown, 0, 0, batch.length);
+      batch.memory = grown;
+    }
+    const written = batch.memory.write(line, batch.length, "utf8");
+    batch.length += written;
+    heldBytes += written;
+    batch.rows++;
+  };
+  const giveBack = (memory: Buffer) => {
+    if (spare === null || spare.length < memory.length) spare = memory;
   };
   const closeBatch = (id: string, batch: Batch) => {
-    settle(batch);
+    const { memory, length } = batch;
+    // It may have to wait for S3, in no more room than its bytes are worth.
+    if (length < memory.length / 2) {
+      batch.memory = Buffer.from(memory.subarray(0, length));
+      giveBack(memory);
+    }
     open.delete(id);
     waiting.push(batch);
   };
@@ -82,12 +96,12 @@ export function createInferenceLog(options: InferenceLogOptions): InferenceLog {
     const first = underWay === null ? 0 : 1;
     while (heldBytes > KEPT_BYTES && waiting.length > first) {
       const [oldest] = waiting.splice(first, 1);
-      heldBytes -= oldest.bytes;
+      heldBytes -= oldest.length;
       onFault({ dropped: oldest.rows });
     }
   };
-  const write = async ({ key, chunks }: Batch) => {
-    const body = await encodeInferenceLog(Buffer.concat(chunks));
+  const write = async ({ key, memory, length }: Batch) => {
+    const body = await encodeInferenceLog(memory.subarray(0, length));
     await s3.send(new PutObjectCommand({ Bucket: bucket, Key: key, Body: body, ContentType: "application/zstd" }));
   };
   const drain = async () => {
@@ -97,7 +111,8 @@ export function createInferenceLog(options: InferenceLogOptions): InferenceLog {
       try {
         await write(underWay);
         waiting.shift();
-        heldBytes -= underWay.bytes;
+        heldBytes -= underWay.length;
+        giveBack(underWay.memory);
       } catch (error) {
         onFault({ error, dropped: 0 });
         return;
@@ -133,16 +148,12 @@ export function createInferenceLog(options: InferenceLogOptions): InferenceLog {
       if (batch === undefined) {
         const folder = `inference-log/tenant=${tenantPartition(row.tenant)}/service=${row.service}/${hourPath(row.asOfMs)}`;
         const name = `${String(row.asOfMs).padStart(13, "0")}-${randomUUID()}.ndjson.zst`;
-        batch = { key: `${folder}/${name}`, chunks: [], pending: "", bytes: 0, rows: 0 };
+        batch = { key: `${folder}/${name}`, memory: spare ?? Buffer.allocUnsafe(FIRST_BYTES), length: 0, rows: 0 };
+        spare = null;
         open.set(id, batch);
       }
-      const line = inferenceLine(row);
-      batch.pending += line;
-      batch.bytes += line.length;
-      heldBytes += line.length;
-      batch.rows++;
-      if (batch.pending.length > STEP) settle(batch);
-      if (batch.bytes >= OBJECT_BYTES) {
+      append(batch, inferenceLine(row));
+      if (batch.length >= OBJECT_BYTES) {
         closeBatch(id, batch);
         // A flush that is under way takes it too.
         if (flushing === null) void flush();

@@ -173,6 +173,29 @@ describe("the writer", () => {
     );
   });
 
+  it("writes what is added meanwhile to other memory, and the memory of what is stored again", async () => {
+    const { log, objects, state } = start();
+    let added = 0;
+    for (let object = 0; object < 12; object++) {
+      state.fails = object % 4 === 3;
+      // Longer and shorter than the object before, in texts of one, two and four bytes a sign.
+      for (let row = 0; row < [3, 40, 1, 200][object % 4]; row++) {
+        const model = ["m", "ö", "😀"][added % 3].repeat((added * 997) % 5_000);
+        log.add(inferenceRow({ requestId: `r${added++}`, model }));
+      }
+      const flushed = log.flush();
+      if (object % 3 === 0) await flushed;
+    }
+    await log.flush();
+    state.fails = false;
+    await log.close();
+    const rows = objects.flatMap((object) => object.rows);
+    expect(rows.map(({ requestId }) => requestId)).toEqual(Array.from({ length: added }, (_, i) => `r${i}`));
+    rows.forEach(({ model }, i) => {
+      expect(model).toBe(["m", "ö", "😀"][i % 3].repeat((i * 997) % 5_000));
+    });
+  });
+
   it("gives up the oldest rows beyond its bound, and the last ones at its end, and says how many", async () => {
     const { log, faults, state } = start();
     state.fails = true;
