@@ -6,7 +6,7 @@ import { Cluster, Redis } from "iovalkey";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import { STORE_STATES } from "../store-states.ts";
 import { runBytes } from "./layout.ts";
-import { sendTrip, type TripCommand } from "./trip.ts";
+import { sendTrip, TakeFault, type TripCommand } from "./trip.ts";
 
 export interface ValkeyOptions {
   readonly host: string;
@@ -253,7 +253,7 @@ export const unavailable = (cause: unknown): InfrastructureError =>
 
 async function trip(node: Redis, commands: readonly Command[]): Promise<Answer[]> {
   const answers = await sendTrip(node, commands).catch((cause: unknown) => {
-    throw unavailable(cause);
+    throw cause instanceof TakeFault ? cause.cause : unavailable(cause);
   });
   for (const answer of answers) if (answer instanceof Error && isConnectionError(answer)) throw unavailable(answer);
   return answers;

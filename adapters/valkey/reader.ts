@@ -9,8 +9,8 @@ import type { FeatureValue, Plan } from "../../core/plan.ts";
 import { newestVisible } from "../../core/tiles.ts";
 import { floorTo } from "../../core/window.ts";
 import type { EntityAnswer, EntityRequest, OnlineReader, StoreState } from "../online-store.ts";
-import { type Command, commandError, ValkeyConnection, type ValkeyOptions } from "./connection.ts";
-import type { FeatureSet } from "./feature-set.ts";
+import { type Command, ValkeyConnection, type ValkeyOptions } from "./connection.ts";
+import type { FeatureSet, WholeHash } from "./feature-set.ts";
 import { FeatureSets } from "./feature-sets.ts";
 import {
   BUCKETS,
@@ -21,13 +21,11 @@ import {
   decodeMeta,
   entityKey,
   groupField,
-  type Meta,
   PUSHED_MISSING_FIELD,
   pushedKey,
   runBytes,
   toldState,
 } from "./layout.ts";
-import type { PushedSet } from "./pushed-set.ts";
 import type { ReadPlan } from "./read-plan.ts";
 import { type EncodedArguments, encodeArguments } from "./trip.ts";
 
@@ -38,40 +36,30 @@ const GUESS_LAG_MS = 900_000;
 /** Keys of hashes that are known to be large. */
 const LARGE_LIMIT = 100_000;
 
-/** A bucket's control hash, and the run id of the primary that answered it. */
+/** What is read of a bucket's control hash, for all requests of the bucket. */
 interface BucketControl {
-  readonly fields: readonly (Buffer | null)[];
-  readonly run: Buffer;
+  readonly key: string;
+  /** Null before the answer. It comes before those of the bucket's entities. */
+  fields: readonly (Buffer | null)[] | null;
 }
 
 /** All of a small hash; the fields that a plan names; or all of any hash, when a plan would name too many. */
 type Ask = "small" | "whole" | ReadPlan;
 
+/** One request, and its values as they come in. */
+interface Reading {
+  readonly control: BucketControl;
+  readonly hasPushed: boolean;
+  readonly values: FeatureValue[];
+}
+
+/** What one stream says of a request's entity. */
 interface Part {
+  readonly reading: Reading;
   readonly set: FeatureSet;
   readonly key: string;
   ask: Ask;
-  /** Of what was asked for, or of what was picked from it; null before there is an answer, and for no hash. */
-  plan: ReadPlan | null;
-  /** Aligned with the plan's fields. */
-  values: readonly (Buffer | null)[];
-  meta: Meta | null;
   done: boolean;
-}
-
-/** What was pushed for an entity; one trip answers it. */
-interface PushedPart {
-  readonly set: PushedSet;
-  readonly key: string;
-  fields: readonly (Buffer | null)[];
-}
-
-/** The parts of one request: one for each stream behind its features, and one for what was pushed. */
-interface Reading {
-  readonly request: EntityRequest;
-  readonly bucket: number;
-  readonly parts: readonly Part[];
-  readonly pushed: PushedPart | null;
 }
 
 /** With the patience of a request; to be shared with whatever a request asks of the store beside its read. */
@@ -102,39 +90,68 @@ class ValkeyReader implements OnlineReader {
   }
 
   async read(requests: readonly EntityRequest[], asOfMs: number): Promise<readonly EntityAnswer[]> {
-    const readings = requests.map((request) => this.begin(request, asOfMs));
     const controls = new Map<number, BucketControl>();
-    const pushed = readings.flatMap((reading) => reading.pushed ?? []);
-    let open = readings.flatMap(({ parts }) => parts);
-    for (let trip = 0; open.length > 0 || (trip === 0 && pushed.length > 0); trip++) {
+    const commands: Command[] = [];
+    const parts: Part[] = [];
+    const readings = requests.map((request) => this.begin(request, asOfMs, controls, commands, parts));
+    // Control hashes alone are not asked for.
+    if (commands.length === controls.size) return readings.map(({ values }) => ({ values, degraded: null }));
+    await this.connection.demand(commands);
+    let open = parts.filter(({ done }) => !done);
+    for (let trip = 1; open.length > 0; trip++) {
       if (trip === MAX_TRIPS) {
         throw new FreshetError("read_overtaken", "folding overtook a read five times", { repair: "send it again" });
       }
-      const buckets = trip > 0 ? [] : [...new Set(readings.map(({ bucket }) => bucket))];
-      await this.trip(open, trip > 0 ? [] : pushed, buckets, controls, asOfMs);
+      await this.connection.demand(open.map((part) => this.commandOf(part, asOfMs)));
       open = open.filter(({ done }) => !done);
     }
-    return readings.map((reading) => this.answer(reading, controls.get(reading.bucket) ?? null, asOfMs));
+    const degraded = new Map<BucketControl, string | null>();
+    for (const control of controls.values()) {
+      // Known for as long as the connection stands, so it costs no trip.
+      const run = this.connection.knownRun(control.key) ?? runBytes(await this.connection.runId(control.key));
+      degraded.set(control, degradedBy(control, run));
+    }
+    return readings.map(({ control, hasPushed, values }) => ({
+      values,
+      degraded: degraded.get(control) ?? (hasPushed && !this.hasAllPushed(control) ? "restoring_pushed" : null),
+    }));
   }
 
-  private begin(request: EntityRequest, asOfMs: number): Reading {
+  /** Adds what a request asks for, its bucket's control hash first where nobody has asked for it. */
+  private begin(
+    request: EntityRequest,
+    asOfMs: number,
+    controls: Map<number, BucketControl>,
+    commands: Command[],
+    parts: Part[],
+  ): Reading {
     const { tenant, entity, id } = request;
     const bucket = bucketOf(tenant, entity, id);
     const { sets, pushed } = this.sets.of(request);
-    const parts = sets.map(
-      (set): Part => ({
-        set,
-        key: entityKey(bucket, tenant, entity, set.group.stream, id),
-        ask: "small",
-        plan: null,
-        values: [],
-        meta: null,
-        done: false,
-      }),
-    );
-    for (const part of parts) if (this.large.has(part.key)) part.ask = this.guess(part.set, asOfMs);
-    const key = pushed === null ? "" : pushedKey(bucket, tenant, entity, id);
-    return { request, bucket, parts, pushed: pushed === null ? null : { set: pushed, key, fields: [] } };
+    let control = controls.get(bucket);
+    if (control === undefined) {
+      control = { key: controlKey(bucket), fields: null };
+      controls.set(bucket, control);
+      // Before its entities: a failover that is cleared between the two is told in vain, and never kept silent of an older state.
+      commands.push(this.controlCommand(control));
+    }
+    const reading: Reading = { control, hasPushed: pushed !== null, values: new Array(request.features.length) };
+    for (const set of sets) {
+      const key = entityKey(bucket, tenant, entity, set.group.stream, id);
+      const ask = this.large.has(key) ? this.guess(set, asOfMs) : "small";
+      const part: Part = { reading, set, key, ask, done: false };
+      parts.push(part);
+      commands.push(this.commandOf(part, asOfMs));
+    }
+    if (pushed !== null) {
+      const key = pushedKey(bucket, tenant, entity, id);
+      const take = (answer: unknown): void => {
+        const fields = answer as (Buffer | null)[];
+        pushed.evaluate(fields, asOfMs, reading.values, this.hasAllPushed(reading.control));
+      };
+      commands.push({ key, name: "HMGET", args: [key], tail: pushed.encoded, take });
+    }
+    return reading;
   }
 
   /** What to ask of a large hash before it is known how far it is folded: busy ones are, up to the seal. */
@@ -192,72 +209,83 @@ class ValkeyReader implements OnlineReader {
     return Math.max(this.seals.get(group.id) ?? 0, oldest);
   }
 
-  /** Reads open parts, what was pushed, and the control hashes of `buckets` into `controls`. */
-  private async trip(
-    parts: readonly Part[],
-    pushed: readonly PushedPart[],
-    buckets: readonly number[],
-    controls: Map<number, BucketControl>,
-    asOfMs: number,
-  ): Promise<void> {
-    // Control first: a failover that is cleared between the two is told in vain, and never kept silent of an older state.
-    const commands: Command[] = buckets.map((bucket) => {
-      const key = controlKey(bucket);
-      return { key, name: "HMGET", args: [key], tail: this.controlFields };
-    });
-    for (const { key, ask } of parts) commands.push(commandOf(key, ask));
-    for (const { key, set } of pushed) commands.push({ key, name: "HMGET", args: [key], tail: set.encoded });
-    const answers = await this.connection.run(commands);
-    for (const answer of answers) if (answer instanceof Error) throw commandError(answer);
-    for (const [i, bucket] of buckets.entries()) {
-      const fields = answers[i] as (Buffer | null)[];
-      const key = controlKey(bucket);
-      // Known for as long as the connection stands, so it costs no trip.
-      const run = this.connection.knownRun(key) ?? runBytes(await this.connection.runId(key));
-      controls.set(bucket, { fields, run });
-      this.learnSeals(fields);
-    }
-    parts.forEach((part, i) => {
-      this.settle(part, answers[buckets.length + i] as Buffer[], asOfMs);
-    });
-    pushed.forEach((part, i) => {
-      part.fields = answers[buckets.length + parts.length + i] as (Buffer | null)[];
-    });
+  private controlCommand(control: BucketControl): Command {
+    const { key } = control;
+    const take = (answer: unknown): void => {
+      control.fields = answer as (Buffer | null)[];
+      this.learnSeals(control.fields);
+    };
+    return { key, name: "HMGET", args: [key], tail: this.controlFields, take };
   }
 
-  /** Takes one answer in: done, or with something else to ask for. */
+  private commandOf(part: Part, asOfMs: number): Command {
+    const { key, ask } = part;
+    const take = (answer: unknown): void => this.settle(part, answer as Buffer[], asOfMs);
+    if (ask === "small") return { key, name: "HSCAN", args: [key, 0, "COUNT", 1], take };
+    if (ask === "whole") return { key, name: "HGETALL", args: [key], take };
+    return { key, name: "HMGET", args: [key], tail: ask.encoded, take };
+  }
+
+  /** Takes one answer in: evaluated, or with something else to ask for. */
   private settle(part: Part, answer: readonly Buffer[], asOfMs: number): void {
-    if (part.ask === "whole") settleWhole(part, answer, asOfMs);
-    else if (part.ask !== "small") settleFields(part, part.ask, answer, asOfMs);
+    const { ask, set } = part;
+    if (ask === "whole") this.evaluate(part, set.whole(answer, asOfMs), asOfMs);
+    else if (ask !== "small") this.settleFields(part, ask, answer, asOfMs);
     else {
       const [cursor, items] = answer as unknown as [Buffer, Buffer[]];
-      if (cursor.length === 1 && cursor[0] === ZERO) settleWhole(part, items, asOfMs);
+      if (cursor.length === 1 && cursor[0] === ZERO) this.evaluate(part, set.whole(items, asOfMs), asOfMs);
       else {
         if (this.large.size >= LARGE_LIMIT) this.large.clear();
         this.large.add(part.key);
-        part.ask = this.guess(part.set, asOfMs);
+        part.ask = this.guess(set, asOfMs);
       }
     }
   }
 
-  private learnSeals(control: readonly (Buffer | null)[]): void {
-    this.plan.groups.forEach(({ id, baseMs }, g) => {
-      const raw = control[g + 1];
-      if (raw) this.seals.set(id, Math.max(this.seals.get(id) ?? 0, raw.readUInt32LE(0) * baseMs));
-    });
+  /** @param values aligned with the fields of what was asked for */
+  private settleFields(part: Part, asked: ReadPlan, values: readonly (Buffer | null)[], asOfMs: number): void {
+    const { set } = part;
+    const meta = values[0] ? decodeMeta(values[0]) : null;
+    // Without it there is no hash: every value is missing, whatever the fields.
+    const foldedMs = (meta?.folded ?? 0) * set.group.baseMs;
+    const newestMs = meta?.newest[0] ?? 0;
+    if (meta === null) this.evaluate(part, null, asOfMs);
+    else if (asked.fits(set.extent(foldedMs, newestMs))) this.evaluate(part, { plan: asked, values, meta }, asOfMs);
+    // Folded otherwise than it was guessed, or folded meanwhile.
+    else part.ask = set.planFor(asOfMs, foldedMs, newestMs) ?? "whole";
   }
 
-  private answer({ request, parts, pushed }: Reading, control: BucketControl | null, asOfMs: number): EntityAnswer {
-    const values: FeatureValue[] = new Array(request.features.length);
-    for (const { set, plan, values: fields, meta } of parts) {
-      const raw = control?.fields[set.groupIndex + 1] ?? null;
-      const eventTimeMs = meta === null ? null : newestVisible(meta.newest, set.group.baseMs, asOfMs);
-      set.evaluate(plan, fields, eventTimeMs, asOfMs, raw, values);
-    }
-    const isWhole = control?.fields[0] !== null && !control?.fields[this.plan.groups.length + 1];
-    pushed?.set.evaluate(pushed.fields, asOfMs, values, isWhole);
-    return { values, degraded: degradedBy(control) ?? (pushed === null || isWhole ? null : "restoring_pushed") };
+  /** @param hash null for none */
+  private evaluate(part: Part, hash: WholeHash | null, asOfMs: number): void {
+    const { set, reading } = part;
+    const raw = reading.control.fields?.[set.groupIndex + 1] ?? null;
+    const eventTimeMs = hash === null ? null : newestVisible(hash.meta.newest, set.group.baseMs, asOfMs);
+    set.evaluate(hash?.plan ?? null, hash?.values ?? [], eventTimeMs, asOfMs, raw, reading.values);
+    part.done = true;
   }
+
+  private learnSeals(control: readonly (Buffer | null)[]): void {
+    const { groups } = this.plan;
+    for (let g = 0; g < groups.length; g++) {
+      const raw = control[g + 1];
+      if (!raw) continue;
+      const { id, baseMs } = groups[g];
+      this.seals.set(id, Math.max(this.seals.get(id) ?? 0, raw.readUInt32LE(0) * baseMs));
+    }
+  }
+
+  private hasAllPushed({ fields }: BucketControl): boolean {
+    return fields?.[0] !== null && !fields?.[this.plan.groups.length + 1];
+  }
+}
+
+/** @param current run id of the bucket's primary */
+function degradedBy({ fields }: BucketControl, current: Buffer): string | null {
+  if (!fields?.[0]) return "lost";
+  const { state, run } = decodeControl(fields[0]);
+  if (state !== "ok") return toldState(state);
+  // Another primary than the one that is known as whole: nothing has been applied to the bucket yet that would mark it.
+  return current.equals(run) ? null : "failover";
 }
 
 /** What is read of a control hash: its head, the groups' in the plan's order, and the mark of what is missing. */
@@ -271,41 +299,3 @@ const WORST_FIRST = ["lost", "new", "restoring", "failover", "restoring_pushed"]
 
 /** The cursor of a scan that has seen everything. */
 const ZERO = "0".charCodeAt(0);
-
-function commandOf(key: string, ask: Ask): Command {
-  if (ask === "small") return { key, name: "HSCAN", args: [key, 0, "COUNT", 1] };
-  if (ask === "whole") return { key, name: "HGETALL", args: [key] };
-  return { key, name: "HMGET", args: [key], tail: ask.encoded };
-}
-
-/** @param values aligned with the fields of what was asked for */
-function settleFields(part: Part, asked: ReadPlan, values: readonly (Buffer | null)[], asOfMs: number): void {
-  const { set } = part;
-  part.plan = asked;
-  part.values = values;
-  part.meta = values[0] ? decodeMeta(values[0]) : null;
-  // No hash: every value is missing, whatever the fields.
-  part.done = part.meta === null;
-  if (part.meta === null) return;
-  const foldedMs = part.meta.folded * set.group.baseMs;
-  const newestMs = part.meta.newest[0] ?? 0;
-  part.done = asked.fits(set.extent(foldedMs, newestMs));
-  // Folded otherwise than it was guessed, or folded meanwhile.
-  if (!part.done) part.ask = set.planFor(asOfMs, foldedMs, newestMs) ?? "whole";
-}
-
-/** @param items fields and values in turn */
-function settleWhole(part: Part, items: readonly Buffer[], asOfMs: number): void {
-  part.done = true;
-  const whole = part.set.whole(items, asOfMs);
-  if (whole !== null) Object.assign(part, whole);
-}
-
-function degradedBy(control: BucketControl | null): string | null {
-  if (control === null) return null;
-  if (!control.fields[0]) return "lost";
-  const { state, run } = decodeControl(control.fields[0]);
-  if (state !== "ok") return toldState(state);
-  // Another primary than the one that is known as whole: nothing has been applied to the bucket yet that would mark it.
-  return control.run.equals(run) ? null : "failover";
-}

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { hash64 } from "../../../adapters/hash.ts";
 import type { OnlineReader } from "../../../adapters/online-store.ts";
-import { bucketOf, entityKey } from "../../../adapters/valkey/layout.ts";
+import { bucketOf, controlKey, entityKey } from "../../../adapters/valkey/layout.ts";
 import { createReader } from "../../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../../adapters/valkey/record.ts";
 import { compileGroups } from "../../../core/event.ts";
@@ -73,12 +73,18 @@ it("asks for the state of the store before it asks for what it serves", async ()
   const seen: string[][] = [];
   monitor.on("monitor", (_: string, args: string[]) => seen.push(args));
   try {
-    const requests = ["a", "b"].map((id) => ({ tenant: "order", entity: "card", id, features: names }));
+    const ids = ["a", "b"];
+    const requests = ids.map((id) => ({ tenant: "order", entity: "card", id, features: names }));
     await reader.read(requests, START);
     await node.ping();
     for (let tries = 0; tries < 100 && !seen.some(([name]) => name === "ping"); tries++) await sleep(10);
-    const keys = seen.filter(([name]) => /^(hmget|hscan)$/i.test(name)).map(([, key]) => key.endsWith("ctl"));
-    expect(keys).toEqual([true, true, false, false]);
+    const keys = seen.filter(([name]) => /^(hmget|hscan)$/i.test(name)).map(([, key]) => key);
+    const buckets = ids.map((id) => bucketOf("order", "card", id));
+    const own = (id: string, bucket: number) => [
+      controlKey(bucket),
+      entityKey(bucket, "order", "card", "payments", id),
+    ];
+    expect(keys).toEqual(ids.flatMap((id, i) => own(id, buckets[i])));
   } finally {
     monitor.disconnect();
   }

@@ -1,5 +1,5 @@
 import { Redis } from "iovalkey";
-import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, expect, it, vi } from "vitest";
 import { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
 import { startValkey, type TestValkey } from "../../support/valkey.ts";
 
@@ -107,4 +107,46 @@ it("does not hold back what is large, nor what waits with it", async () => {
   for (let i = 0; i < 3; i++) await null;
   expect(stream.writableCorked).toBe(0);
   expect(await Promise.all([small, large])).toEqual([[Buffer.from("OK")], [Buffer.from("OK")]]);
+});
+
+it("sends a long trip in parts, of which the server answers the first while later ones are on their way", async () => {
+  connection = new ValkeyConnection({ host: valkey.host, port: valkey.port });
+  const value = Buffer.alloc(4_000, 7);
+  const taken: number[] = [];
+  const commands = Array.from({ length: 60 }, (_, i) => ({
+    ...set(`long${i}`, value),
+    take: (answer: unknown) => {
+      expect(answer).toEqual(Buffer.from("OK"));
+      taken.push(i);
+    },
+  }));
+  const { stream } = (await connection.primaries())[0] as unknown as {
+    stream: { bytesWritten: number; write: unknown };
+  };
+  const writes = vi.spyOn(stream as any, "write");
+  const answers = await connection.run([...commands, get("long59")]);
+  expect(writes.mock.calls.length).toBeGreaterThan(10);
+  expect(taken).toEqual(commands.map((_, i) => i));
+  // What was taken is not kept.
+  expect(answers).toEqual([...commands.map(() => null), value]);
+});
+
+it("hands an error to no taker, and tells what a taker threw", async () => {
+  connection = new ValkeyConnection({ host: valkey.host, port: valkey.port });
+  const taken: unknown[] = [];
+  const take = (answer: unknown) => void taken.push(answer);
+  await connection.run([set("text", 1)]);
+  const [refused] = await connection.run([{ key: "text", name: "HGET", args: ["text", "field"], take }]);
+  expect(refused).toBeInstanceOf(Error);
+  expect(taken).toEqual([]);
+  const fault = new Error("cannot be read");
+  const bad = () => {
+    throw fault;
+  };
+  await expect(connection.run([get("text"), { ...get("text"), take: bad }, { ...get("text"), take }])).rejects.toBe(
+    fault,
+  );
+  // The connection is none the worse.
+  expect(await connection.run([get("text")])).toEqual([Buffer.from("1")]);
+  expect(taken).toEqual([Buffer.from("1")]);
 });
