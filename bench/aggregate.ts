@@ -4,8 +4,9 @@
  */
 import { encodeArchive } from "../adapters/archive-format.ts";
 import { EventCodec } from "../adapters/avro/event-codec.ts";
-import { RecordPacker } from "../adapters/valkey/record.ts";
+import { type PreparedEvent, RecordPacker } from "../adapters/valkey/record.ts";
 import { Watermark } from "../adapters/valkey/watermark.ts";
+import { checkEvent } from "../core/event.ts";
 import { type AggregationPorts, aggregateBatch, type StreamRecord } from "../functions/shared/aggregation.ts";
 import { openStore, type TestStore } from "../test/support/store.ts";
 import { startValkey } from "../test/support/valkey.ts";
@@ -13,6 +14,7 @@ import type { Benchmark, BenchmarkOptions, Row } from "./benchmark.ts";
 import { applyByHand, callEmptyFunction, loadEmptyFunction } from "./by-hand.ts";
 import { aggregatePlan } from "./definitions.ts";
 import { ownCpuUs, storeUsage } from "./meters.ts";
+import { type Floor, floorLibrary, touchWithoutFunction } from "./store-floor.ts";
 import { encodedTransactions } from "./workload.ts";
 
 const SHARD = "shardId-000000000000";
@@ -40,14 +42,24 @@ export const benchmark: Benchmark = {
   },
 };
 
-type Rounds = Record<"freshet" | "small" | "archived" | "byHand" | "empty", Measured[]>;
+const VARIANTS = ["freshet", "small", "archived", "byHand", "empty", "ignored", "touched", "commands"] as const;
+/** Those that make sense with the append-only file too. */
+const DURABLE: readonly (typeof VARIANTS)[number][] = ["freshet", "byHand", "empty"];
+type Rounds = Record<(typeof VARIANTS)[number], Measured[]>;
+
+interface Variant {
+  readonly name: keyof Rounds;
+  /** @default the plan's own library */
+  readonly library?: string;
+  work(store: TestStore): Promise<void>;
+}
 
 /** @param appendonly whether the server logs every write to its file, as the laptop's does */
 async function measureStore(options: BenchmarkOptions, appendonly: boolean): Promise<Rounds> {
   const { quick, signal, say } = options;
   const rounds = quick ? 2 : 5;
   const events = quick ? 20_000 : 200_000;
-  const kept: Rounds = { freshet: [], small: [], archived: [], byHand: [], empty: [] };
+  const kept = Object.fromEntries(VARIANTS.map((name) => [name, [] as Measured[]])) as Rounds;
   const valkey = await startValkey({ appendonly });
   try {
     // Round 0 warms compilers and the server's allocator and is not kept.
@@ -58,24 +70,10 @@ async function measureStore(options: BenchmarkOptions, appendonly: boolean): Pro
         encodedTransactions(round + 1, round === 0 ? events / 5 : events, nowMs, SPAN_MS),
         nowMs,
       );
-      const variants: [keyof Rounds, (store: TestStore) => Promise<void>][] = [
-        ["freshet", (store) => applyAll(store, records, { batch: LARGE, archive: false })],
-        ["small", (store) => applyAll(store, records, { batch: SMALL, archive: false })],
-        ["archived", (store) => applyAll(store, records, { batch: LARGE, archive: true })],
-        [
-          "byHand",
-          (store) =>
-            applyByHand(
-              store.connection,
-              records.map(({ bytes }) => bytes),
-            ),
-        ],
-        ["empty", (store) => callEmptyFunction(store.connection, records.length)],
-      ];
-      for (const [name, work] of variants) {
-        if (appendonly && (name === "small" || name === "archived")) continue;
-        const measured = await measure(valkey, nowMs - 2 * SPAN_MS, records.length, work);
-        if (round > 0) kept[name].push(measured);
+      for (const variant of variantsOf(records)) {
+        if (appendonly && !DURABLE.includes(variant.name)) continue;
+        const measured = await measure(valkey, nowMs - 2 * SPAN_MS, records.length, variant);
+        if (round > 0) kept[variant.name].push(measured);
       }
       const last = kept.freshet.at(-1);
       if (last) say(`round ${round}/${rounds}: ${last.clientUs.toFixed(1)} + ${last.storeUs.toFixed(1)} µs an event`);
@@ -86,18 +84,39 @@ async function measureStore(options: BenchmarkOptions, appendonly: boolean): Pro
   }
 }
 
+function variantsOf(records: readonly StreamRecord[]): Variant[] {
+  const large = { batch: LARGE, archive: false };
+  const bytes = records.map((record) => record.bytes);
+  const reduced = (floor: Floor) => ({
+    library: floorLibrary(floor),
+    work: (store: TestStore) => applyAll(store, records, large),
+  });
+  return [
+    { name: "freshet", work: (store) => applyAll(store, records, large) },
+    { name: "small", work: (store) => applyAll(store, records, { ...large, batch: SMALL }) },
+    { name: "archived", work: (store) => applyAll(store, records, { ...large, archive: true }) },
+    { name: "byHand", work: (store) => applyByHand(store.connection, bytes) },
+    { name: "empty", work: (store) => callEmptyFunction(store.connection, records.length) },
+    { name: "ignored", ...reduced("ignore") },
+    { name: "touched", ...reduced("touch") },
+    { name: "commands", work: (store) => touchWithoutFunction(store.connection, prepareAll(records), LARGE) },
+  ];
+}
+
 /** One variant over one round's events, on an empty store. */
 async function measure(
   at: { host: string; port: number },
   sealMs: number,
   events: number,
-  work: (store: TestStore) => Promise<void>,
+  { library, work }: Variant,
 ): Promise<Measured> {
   const connection = new (await import("../adapters/valkey/connection.ts")).ValkeyConnection(at);
   const [node] = await connection.primaries();
   await node.flushall("SYNC");
+  await node.call("FUNCTION", "FLUSH");
   const store = await openStore(aggregatePlan, at, sealMs);
-  await store.applier.loadFunction();
+  if (library === undefined) await store.applier.loadFunction();
+  else await node.call("FUNCTION", "LOAD", library);
   await loadEmptyFunction(store.connection);
   await node.info("server");
   const before = await storeUsage(node);
@@ -160,6 +179,16 @@ async function applyAll(
 
 let archiveCpuUs = 0;
 
+function prepareAll(records: readonly StreamRecord[]): PreparedEvent[] {
+  const [stream] = aggregatePlan.streams;
+  const codec = EventCodec.for(stream.contract);
+  return records.map(({ bytes, arrivalMs }) => {
+    const { fields } = codec.decode(bytes);
+    const { tenant, eventId, eventTimeMs } = checkEvent(stream, fields, arrivalMs);
+    return packer().prepare(tenant, eventId, eventTimeMs, fields);
+  });
+}
+
 let kept: RecordPacker | undefined;
 /** One for all rounds, as a function's instance keeps one. */
 const packer = (): RecordPacker => (kept ??= new RecordPacker(aggregatePlan, "transactions"));
@@ -186,7 +215,16 @@ function rows(memory: Rounds, durable: Rounds): Row[] {
       unit: "µs",
       rounds: of(memory.freshet, ({ storeUs }) => storeUs),
       target: { atMost: 25 },
-      baselines: beside(memory, ({ storeUs }) => storeUs),
+      baselines: [
+        ...beside(memory, ({ storeUs }) => storeUs),
+        { name: "the same calls, nothing done", rounds: of(memory.ignored, ({ storeUs }) => storeUs) },
+        {
+          name: "the same reads and writes in them, nothing folded",
+          rounds: of(memory.touched, ({ storeUs }) => storeUs),
+        },
+        { name: "the same reads and writes as commands", rounds: of(memory.commands, ({ storeUs }) => storeUs) },
+      ],
+      note: "Less work with the same arguments: what a call and its arguments cost, what one HMGET and one HSET for each entity of a batch cost in it, and outside of it. Folding, checking identities and ends of keys are the rest.",
     },
     {
       what: "CPU of the function per event, Avro in to acknowledged",

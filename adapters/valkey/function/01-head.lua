@@ -38,16 +38,17 @@
 --@SPEC@
 
 -- While a library loads, none of Lua's own libraries can be seen: the first call binds what the rest uses.
-local pack, unpackStruct, byte, char, sub, find, rep, floor, min, max, concat, insert, huge
+local call, pack, unpackStruct, unpackTable, byte, char, sub, find, rep, floor, min, max, concat, insert, huge
 local LOW = 1099511627776 -- 2^40: the low part of a wide sum
 local CHUNK_LIMIT = 4096 -- bytes of one field of identities
 local ID_BYTES = 12
 local LOST, EPOCH, NOT_READY, GROUP_UNKNOWN, GROUP_NEW = -1, -2, -3, -4, -5
 local STATE_OK, STATE_RESTORING, STATE_FAILOVER = 1, 2, 3
-local GROUP_FIELDS = {}
+local CONTROL_FIELDS = { "c" } -- of a bucket's control hash: its state, then every group
 local COUNT, SUM, SQUARES, MINIMUM, MAXIMUM = 1, 2, 3, 4, 5
 -- Size class of a cell by the upper two bits of its slot id, so that tiles of a newer plan can be kept whole.
 local CLASS_FORMAT = { [0] = "I5", [1] = "d", [2] = "i4I5", [3] = "I7I5" }
+local CLASS_BYTES = { [0] = 5, [1] = 8, [2] = 9, [3] = 12 }
 local CLASS_EMPTY = { [0] = { 0 }, [2] = { 0, 0 }, [3] = { 0, 0 } }
 local WIDE = { [0] = false, [1] = false, [2] = true, [3] = true }
 -- Greatest high part of a wide cell. A sum of squares stays there once it has come so far: it is served as null from 2^53 on.

@@ -5,20 +5,22 @@ local function layoutOf(header)
   local layout = layouts[header]
   if layout then return layout end
   if layoutCount > 4096 then layouts, layoutCount = {}, 0 end
-  local format, position, at, wide, limits, ids = { "<c", tostring(#header) }, {}, 1, {}, {}, {}
+  local format, position, at, wide, limits, ids, bytes = {}, {}, 1, {}, {}, {}, #header
   for i = 2, #header do
     local id = byte(header, i)
     ids[i - 1] = id
     position[id] = at
-    format[#format + 1] = CLASS_FORMAT[class(id)]
+    format[i - 1] = CLASS_FORMAT[class(id)]
+    bytes = bytes + CLASS_BYTES[class(id)]
     if WIDE[class(id)] then
       wide[#wide + 1] = at
       limits[#wide] = WIDE_LIMIT[class(id)]
     end
     at = at + (WIDE[class(id)] and 2 or 1)
   end
-  layout = { header = header, format = concat(format), position = position, wide = wide, limits = limits, ids = ids,
-             cells = at - 1, programs = {}, unions = {} }
+  local cells = concat(format)
+  layout = { header = header, format = "<c" .. #header .. cells, cellFormat = "<" .. cells, position = position, wide = wide,
+             limits = limits, ids = ids, bytes = bytes, cells = at - 1, programs = {}, unions = {}, empty = {} }
   layouts[header] = layout
   layoutCount = layoutCount + 1
   return layout
@@ -26,11 +28,14 @@ end
 
 local function headerOf(ids)
   table.sort(ids)
-  return char(#ids, unpack(ids))
+  return char(#ids, unpackTable(ids))
 end
 
-local function emptyCells(layout, g)
-  local v = {}
+-- Whether a cell of class 1 is a minimum or a maximum is the group's to say.
+local function emptyOf(layout, g)
+  local v = layout.empty[g.id]
+  if v then return v end
+  v = {}
   for i = 1, #layout.ids do
     local id = layout.ids[i]
     local at = layout.position[id]
@@ -41,15 +46,17 @@ local function emptyCells(layout, g)
       v[at] = g.kindOf[id] == MAXIMUM and -huge or huge
     end
   end
+  layout.empty[g.id] = v
   return v
 end
 
+local function emptyCells(layout, g) return { unpackTable(emptyOf(layout, g), 1, layout.cells) } end
+
+-- Behind the cells is struct.unpack's last result, the next position, for which nobody asks.
 local function decode(tile)
-  local layout = layoutOf(sub(tile, 1, byte(tile, 1) + 1))
-  local v = { unpackStruct(layout.format, tile) }
-  table.remove(v, 1)
-  v[#v] = nil -- struct.unpack's last result is the next position
-  return layout, v
+  local n = byte(tile, 1)
+  local layout = layoutOf(sub(tile, 1, n + 1))
+  return layout, { unpackStruct(layout.cellFormat, tile, n + 2) }
 end
 
 local function encode(layout, v)
@@ -57,8 +64,8 @@ local function encode(layout, v)
   for i = 1, #wide do
     local at = wide[i]
     local lo = v[at + 1]
-    local carry = floor(lo / LOW)
-    if carry ~= 0 then
+    if lo < 0 or lo >= LOW then
+      local carry = floor(lo / LOW)
       v[at] = v[at] + carry
       v[at + 1] = lo - carry * LOW
     end
@@ -67,7 +74,7 @@ local function encode(layout, v)
     if v[at] >= limit then v[at], v[at + 1] = limit, 0
     elseif v[at] < -limit then v[at], v[at + 1] = -limit, 0 end
   end
-  return pack(layout.format, layout.header, unpack(v))
+  return pack(layout.format, layout.header, unpackTable(v, 1, layout.cells))
 end
 
 -- The same cells in a layout that also holds `wanted`'s slots.

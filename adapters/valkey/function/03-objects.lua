@@ -50,7 +50,7 @@ local function mergeDistinct(a, b)
   if byte(b, 1) == 68 then
     local x, y = { byte(a, 2, 1025) }, { byte(b, 2, 1025) }
     for i = 1, 1024 do if y[i] > x[i] then x[i] = y[i] end end
-    return "D" .. char(unpack(x))
+    return "D" .. char(unpackTable(x))
   end
   for at = 2, #b, 4 do a = addHash(a, sub(b, at, at + 3)) end
   return a

@@ -3,40 +3,51 @@
 -- One scratch table serves all keys of all calls: garbage is the larger part of a small function's cost.
 local meta = { flags = 0, rev = 0, folded = 0, newest = {} }
 local metaFormats = {}
-local function readMeta(raw, seal)
-  local newest, n = meta.newest, 0
-  if raw then
-    local _
-    _, meta.flags, meta.rev, meta.folded = unpackStruct("<BBdI4", raw)
-    n = (#raw - 14) / 8
-    for i = 1, n do newest[i] = unpackStruct("<d", raw, 7 + i * 8) end
-  else
-    meta.flags, meta.rev, meta.folded = 0, 0, seal
-  end
-  for i = #newest, n + 1, -1 do newest[i] = nil end
-  return meta
-end
-
-local function writeMeta(meta, nowUs)
-  meta.rev = max(meta.rev + 1, nowUs)
-  local n = #meta.newest
+local function metaFormat(n)
   local format = metaFormats[n]
   if not format then
     format = "<BBdI4" .. rep("d", n)
     metaFormats[n] = format
   end
-  return pack(format, 1, meta.flags, meta.rev, meta.folded, unpack(meta.newest))
+  return format
+end
+
+local function readMeta(raw, seal)
+  local newest, before, n = meta.newest, #meta.newest, 0
+  if raw then
+    n = (#raw - 14) / 8
+    local _, a, b, c
+    _, meta.flags, meta.rev, meta.folded, a, b, c = unpackStruct(metaFormat(n), raw)
+    -- What is behind the last one is struct.unpack's position.
+    if n > 0 then newest[1] = a end
+    if n > 1 then newest[2] = b end
+    if n > 2 then newest[3] = c end
+    for i = 4, n do newest[i] = unpackStruct("<d", raw, 7 + i * 8) end
+  else
+    meta.flags, meta.rev, meta.folded = 0, 0, seal
+  end
+  for i = before, n + 1, -1 do newest[i] = nil end
+  return meta
+end
+
+local function writeMeta(meta, nowUs)
+  local rev = meta.rev + 1
+  if rev < nowUs then rev = nowUs end
+  meta.rev = rev
+  local newest = meta.newest
+  local n = #newest
+  return pack(metaFormat(n), 1, meta.flags, rev, meta.folded, unpackTable(newest, 1, n))
 end
 
 local function keepNewest(newest, time, base, kept)
-  local index = floor(time / base)
+  local start = time - time % base
   for i = 1, #newest do
-    local other = floor(newest[i] / base)
-    if other == index then
-      if time > newest[i] then newest[i] = time end
+    local other = newest[i]
+    if other >= start and other < start + base then
+      if time > other then newest[i] = time end
       return
     end
-    if other < index then
+    if other < start then
       insert(newest, i, time)
       newest[kept + 1] = nil
       return
@@ -54,20 +65,20 @@ local function readTombstone(raw)
   local before, clean, lasting = unpackStruct("<ddB", raw)
   return before, clean, lasting == 1
 end
-local function erasedBefore(key) return (readTombstone(redis.call("HGET", key, ERASED_FIELD))) end
+local function erasedBefore(key) return (readTombstone(call("HGET", key, ERASED_FIELD))) end
 local function cleanSince(key)
-  local _, clean = readTombstone(redis.call("HGET", key, ERASED_FIELD))
+  local _, clean = readTombstone(call("HGET", key, ERASED_FIELD))
   return clean
 end
 
 -- A tombstone stays at least as long as the erasure asked for, whatever the entity's own end.
 local function expireAt(key, meta, ms)
   if meta.flags >= ERASED_FLAG then
-    local _, _, lasting = readTombstone(redis.call("HGET", key, ERASED_FIELD))
+    local _, _, lasting = readTombstone(call("HGET", key, ERASED_FIELD))
     if lasting then return end
-    ms = max(ms, redis.call("PEXPIRETIME", key))
+    ms = max(ms, call("PEXPIRETIME", key))
   end
-  redis.call("PEXPIREAT", key, ms)
+  call("PEXPIREAT", key, ms)
 end
 
 -- Of a hash of pushed values. u56: with one byte more, one of 50 doubles would need the next size of memory.

@@ -3,18 +3,18 @@
 local function readMany(key, names)
   local values = {}
   for from = 1, #names, 200 do
-    local part = redis.call("HMGET", key, unpack(names, from, min(from + 199, #names)))
+    local part = call("HMGET", key, unpackTable(names, from, min(from + 199, #names)))
     for i = 1, #part do values[from + i - 1] = part[i] end
   end
   return values
 end
 
 local function writeMany(key, pairs_)
-  for from = 1, #pairs_, 200 do redis.call("HSET", key, unpack(pairs_, from, min(from + 199, #pairs_))) end
+  for from = 1, #pairs_, 200 do call("HSET", key, unpackTable(pairs_, from, min(from + 199, #pairs_))) end
 end
 
 local function deleteMany(key, names)
-  for from = 1, #names, 200 do redis.call("HDEL", key, unpack(names, from, min(from + 199, #names))) end
+  for from = 1, #names, 200 do call("HDEL", key, unpackTable(names, from, min(from + 199, #names))) end
 end
 
 -- Fields that a fold names although they might not be there. Beyond that it walks those that are.
@@ -29,7 +29,7 @@ local DAY = 86400000
 local function tilesThere(key, g, folded, seal)
   local there, open = {}, {}
   for l = 1, #g.levels do there[g.levels[l].id] = {} end
-  local names = redis.call("HKEYS", key)
+  local names = call("HKEYS", key)
   walked = walked + #names
   for _, name in ipairs(names) do
     local first = byte(name, 1)
@@ -81,7 +81,7 @@ local function foldLevel(key, g, level, starts, into, kept, objects, nameOf, obj
       if #ids > 0 then
         local sum = cells[target]
         if not sum then
-          local old = redis.call("HGET", key, nameOf(target))
+          local old = call("HGET", key, nameOf(target))
           if old then
             local l, w = decode(old)
             sum = { layout = l, v = w }
@@ -102,7 +102,7 @@ local function foldLevel(key, g, level, starts, into, kept, objects, nameOf, obj
       if state then
         local name = objectNameOf(objects[o].id, target)
         local before = states[name]
-        if before == nil then before = redis.call("HGET", key, name) end
+        if before == nil then before = call("HGET", key, name) end
         states[name] = mergeObject(objects[o], before or nil, state)
       end
     end
@@ -150,7 +150,7 @@ local function prune(key, g, meta, s0, s1, newestEnd, there)
         own[level.objects[o].id] = pruneBound(g, l, s1, level.objects[o].retain) / level.size
       end
     end
-    for _, name in ipairs(redis.call("HKEYS", key)) do
+    for _, name in ipairs(call("HKEYS", key)) do
       local first = byte(name, 1)
       if first == 105 then
         if unpackStruct(">I4", name, 2) < s1 / g.base then names[#names + 1] = name end
@@ -191,7 +191,7 @@ end
 
 local function foldDue(g, meta, seal)
   local step = g.levels[2] and g.levels[2].size / g.base or 5
-  return floor(seal / step) > floor(meta.folded / step)
+  return seal - seal % step > meta.folded - meta.folded % step
 end
 
 -- End (in ms) of the newest base tile below the seal, so that a fold after a long silence does not name every minute of it.

@@ -1,10 +1,7 @@
 -- The bucket's control hash: epoch, state and run id; seal and births of each group.
 
 local birthLists, birthCount = {}, 0
--- u32 seal (base index), then for each slot that is born or will be: u8 0 cell or 1 object, u8 slot id, u32 first base index.
-local function readGroupControl(raw, g)
-  local seal = unpackStruct("<I4", raw)
-  local list = sub(raw, 5)
+local function birthsOf(g, list)
   local cacheKey = g.id .. ":" .. list
   local births = birthLists[cacheKey]
   if not births then
@@ -27,7 +24,20 @@ local function readGroupControl(raw, g)
     birthLists[cacheKey] = births
     birthCount = birthCount + 1
   end
-  return seal, births
+  return births
+end
+
+-- u32 seal (base index), then for each slot that is born or will be: u8 0 cell or 1 object, u8 slot id, u32 first base index.
+-- Nearly every bucket has the same, so the table is kept.
+local function readGroupControl(raw, g)
+  local control = g.controls[raw]
+  if not control then
+    if g.controlCount > 256 then g.controls, g.controlCount = {}, 0 end
+    control = { group = g, seal = unpackStruct("<I4", raw), births = birthsOf(g, sub(raw, 5)) }
+    g.controls[raw] = control
+    g.controlCount = g.controlCount + 1
+  end
+  return control
 end
 
 -- Layout of the cells that are born at a base index.
@@ -41,10 +51,10 @@ local function bornLayout(births, index)
   return layout
 end
 
-local function begin(keys, args)
-  local raw = redis.call("HGET", keys[1], "c")
+-- `raw`: the field of the control hash. Returns a refusal, or nil and whether seal, sweep and fold stop.
+local function begin(control, raw, caller)
   if not raw then return { LOST, 0 } end
-  local epoch, run, replay = unpackStruct("<I4c8B", args[1])
+  local epoch, run, replay = unpackStruct("<I4c8B", caller)
   local current, state, known = unpackStruct("<I4Bc8", raw)
   if current ~= epoch then return { EPOCH, current } end
   local open = state == STATE_OK or state == STATE_FAILOVER or (state == STATE_RESTORING and replay == 1)
@@ -53,7 +63,7 @@ local function begin(keys, args)
     -- Another primary answers than the one that took the last writes: a suffix may be lost. Applying goes on, since
     -- identities and tiles are lost together; seal, sweep and fold stop until the suffix has been replayed.
     state = STATE_FAILOVER
-    redis.call("HSET", keys[1], "c", pack("<I4Bc8", current, state, known))
+    call("HSET", control, "c", pack("<I4Bc8", current, state, known))
   end
   return nil, state ~= STATE_OK
 end

@@ -19,7 +19,7 @@ end
 local function loadChunk(ids, chunk)
   local content = ids.chunks[chunk]
   if not content then
-    content = redis.call("HGET", ids.key, chunkField(ids.index, chunk)) or ""
+    content = call("HGET", ids.key, chunkField(ids.index, chunk)) or ""
     ids.chunks[chunk] = content
   end
   return content

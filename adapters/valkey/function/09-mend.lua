@@ -36,7 +36,7 @@ local function writeBelow(key, g, meta, born, out, nowMs, nowUs)
   out[2] = writeMeta(meta, nowUs)
   writeMany(key, out)
   if g.expire then expireAt(key, meta, max(meta.newest[1] or 0, nowMs) + g.expire)
-  elseif not stays and not born then redis.call("PERSIST", key) end
+  elseif not stays and not born then call("PERSIST", key) end
 end
 
 -- The first base index from which every slot counts, in each level that it is folded to.
@@ -59,7 +59,7 @@ local function addToTile(key, g, name, objectNameOf, part, kept, objects, tiles,
     local wanted = layoutOf(headerOf(ids))
     if not tile then
       tile = {}
-      local old = redis.call("HGET", key, name)
+      local old = call("HGET", key, name)
       if old then tile.layout, tile.v = decode(old) else tile.layout, tile.v = wanted, emptyCells(wanted, g) end
       tiles[name] = tile
     end
@@ -72,7 +72,7 @@ local function addToTile(key, g, name, objectNameOf, part, kept, objects, tiles,
     if state then
       local field_ = objectNameOf(objects[o])
       local before = states[field_]
-      if before == nil then before = redis.call("HGET", key, field_) end
+      if before == nil then before = call("HGET", key, field_) end
       states[field_] = mergeObject(objects[o], before or nil, state)
     end
   end
@@ -102,8 +102,8 @@ local function readPart(g, births, blob, at, index, count, repairs, replies, met
   local part = { layout = layout, v = emptyCells(layout, g), states = {}, fresh = false }
   for _ = 1, count do
     local fingerprint = sub(blob, at, at + 3)
-    local id, offset, mask, payload
-    id, offset, mask, payload, at = readRecord(g, blob, at + 4)
+    local id, offset, payload
+    id, offset, payload, at = readRecord(g, blob, at + 4)
     local known = findRepair(repairs.unsettled, id)
     if known then
       replies[#replies + 1] = "\1" .. sub(repairs.unsettled, known + 8, known + 19)
@@ -111,7 +111,7 @@ local function readPart(g, births, blob, at, index, count, repairs, replies, met
       replies[#replies + 1] = "\0"
       repairs.unsettled = repairs.unsettled .. id .. fingerprint .. pack("<d", nowMs)
       part.fresh = true
-      addToCells(g, layout, part.v, mask)
+      addToCells(g, layout, part.v, payload)
       local time = index * g.base + offset
       for o = 1, #g.objects do
         local object = g.objects[o]
@@ -127,7 +127,7 @@ end
 local function mendEntity(key, blob, g, seal, births, nowMs, nowUs, held)
   if held then return WAITING end
   local _, generation, clock, settled, at = unpackStruct("<BddH", blob)
-  local raw = redis.call("HMGET", key, "m", "g", "R")
+  local raw = call("HMGET", key, "m", "g", "R")
   local repaired, unsettled = readRepairs(raw[3])
   local before = #unsettled
   for _ = 1, settled do
@@ -138,7 +138,7 @@ local function mendEntity(key, blob, g, seal, births, nowMs, nowUs, held)
   local now = max(repaired + 1, nowUs)
   if at > #blob then
     -- Another clock: who listed the archive before the rows were in it must not take the events for new ones.
-    if #unsettled < before then redis.call("HSET", key, "R", pack("<d", now) .. unsettled) end
+    if #unsettled < before then call("HSET", key, "R", pack("<d", now) .. unsettled) end
     return nil
   end
   local put = raw[2] and unpackStruct("<d", raw[2]) or 0
@@ -147,7 +147,7 @@ local function mendEntity(key, blob, g, seal, births, nowMs, nowUs, held)
   if seal > meta.folded then
     -- What is added to a tile leaves no identity there. Where a snapshot is restored under a seal of before, only how far the
     -- entity is folded keeps a replay from counting it once more.
-    if fold(key, g, meta, seal, births, newestBelow(g, meta, seal)) then redis.call("HSET", key, "m", writeMeta(meta, nowUs)) end
+    if fold(key, g, meta, seal, births, newestBelow(g, meta, seal)) then call("HSET", key, "m", writeMeta(meta, nowUs)) end
     if meta.folded < seal then return WAITING end
   end
   local size = g.lifetime and g.levels[g.absorbing].size / g.base or 1
@@ -163,7 +163,7 @@ local function mendEntity(key, blob, g, seal, births, nowMs, nowUs, held)
     if refused then
       for _ = 1, count do
         local id
-        id, _, _, _, at = readRecord(g, blob, at + 4)
+        id, _, _, at = readRecord(g, blob, at + 4)
         -- One that a repair which died has folded is told whatever has been deployed since: a build waits until its row is written.
         local known = not gone and findRepair(unsettled, id)
         replies[#replies + 1] = known and "\1" .. sub(unsettled, known + 8, known + 19) or refused

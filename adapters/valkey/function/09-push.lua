@@ -32,7 +32,7 @@ local function hash64(text)
       local high = xor(rotate(y, 17), rotate(y, 19), shift(y, 10))
       w[i] = tobit(w[i - 16] + low + w[i - 7] + high)
     end
-    local a, b, c, d, e, f, g, h = unpack(state)
+    local a, b, c, d, e, f, g, h = unpackTable(state)
     for i = 1, 64 do
       local mixed = xor(rotate(e, 6), rotate(e, 11), rotate(e, 25))
       local first = h + mixed + xor(band(e, f), band(bnot(e), g)) + roundConstants[i] + w[i]
@@ -124,23 +124,23 @@ end
 local function pushEntity(key, blob, nowMs, nowUs)
   local expire, newest = unpackStruct("<dd", blob)
   if newest > nowMs + 60000 then return char(1) end
-  local erased, _, lasting = readTombstone(redis.call("HGET", key, ERASED_PUSHED))
+  local erased, _, lasting = readTombstone(call("HGET", key, ERASED_PUSHED))
   if newest < erased then return char(2) end
   local at, changed = 17, false
   while at <= #blob do
     local name, after = unpackStruct("Bc0", blob, at)
     local given, following = unpackStruct("<I4c0", blob, after)
     at = following
-    local merged = mergePacked(redis.call("HGET", key, name), given)
+    local merged = mergePacked(call("HGET", key, name), given)
     if merged then
-      redis.call("HSET", key, name, merged)
+      call("HSET", key, name, merged)
       changed = true
     end
   end
   if changed then
-    redis.call("HSET", key, "#", nextRev(redis.call("HGET", key, "#"), nowUs))
+    call("HSET", key, "#", nextRev(call("HGET", key, "#"), nowUs))
   end
   -- A key without an expiry has just been made.
-  if not lasting and redis.call("PEXPIRETIME", key) < expire then redis.call("PEXPIREAT", key, string.format("%.0f", expire)) end
+  if not lasting and call("PEXPIRETIME", key) < expire then call("PEXPIREAT", key, string.format("%.0f", expire)) end
   return ""
 end

@@ -11,7 +11,7 @@ local function answeredFor(key, g, seal, from, whole)
     local size = levels[level]
     return size and index * size >= from * g.base and (index + 1) * size <= seal * g.base
   end
-  for _, name in ipairs(redis.call("HKEYS", key)) do
+  for _, name in ipairs(call("HKEYS", key)) do
     local first, length = byte(name, 1), #name
     if first == 115 and length == 7 then
       local slot, level, index = unpackStruct(">BBI4", name, 2)
@@ -75,7 +75,7 @@ local function putEntity(key, blob, g, seal, births, nowMs, nowUs, held)
   local _, expected, generation, whole, from, newest, listed, at = unpackStruct("<BI4dBI4dd", blob)
   if held then return HELD end
   if expected ~= seal then return MOVED end
-  local raw = redis.call("HMGET", key, "m", "g", "R")
+  local raw = call("HMGET", key, "m", "g", "R")
   local meta = readMeta(raw[1], seal)
   if meta.folded > seal then return MOVED end
   if meta.flags >= ERASED_FLAG then
@@ -96,7 +96,7 @@ local function putEntity(key, blob, g, seal, births, nowMs, nowUs, held)
     local folded = fold(key, g, meta, seal, births, newestBelow(g, meta, seal))
     if meta.folded < seal then
       -- After a long gap folding takes several calls, and what was built is for an entity that is folded up to the seal.
-      if folded then redis.call("HSET", key, "m", writeMeta(meta, nowUs)) end
+      if folded then call("HSET", key, "m", writeMeta(meta, nowUs)) end
       return HELD
     end
   end
