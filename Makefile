@@ -87,8 +87,8 @@ test-kafka: install ## with Kafka as the broker, killed and restarted under load
 test-feast: install ## Feast's own client against a Freshet of its own (installs Feast, once)
 	@node test/feast/run.ts
 
-test-api-contract: install ## schemathesis on the running API, or one of its own (installs it, once)
-	@node test/outside/run.ts schemathesis
+test-api-contract: install ## schemathesis on the running API, or one of its own (installs it, once): ARGS=--long
+	@node test/outside/run.ts schemathesis $(ARGS)
 
 test-python: install ## the Python client with pandas, on the running API or one of its own (installs them, once)
 	@node test/outside/run.ts python

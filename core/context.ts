@@ -59,12 +59,14 @@ export function writeContext(features: readonly ContextFeature[], options: Conte
   const head = headOf(options);
   const present = features.filter(({ status }) => status === "PRESENT").sort(byInformation);
   const absent = features.length - present.length;
+  // In Markdown, what follows a list's item without a gap belongs to it.
+  const gap = format === "markdown" ? "\n\n" : "\n";
   const lines: string[] = [];
   let left = present.length;
   let bytes = utf8Length(head);
   const fits = (more: number) => {
     const foot = footOf(left, absent);
-    return Math.ceil((bytes + more + (foot === "" ? 0 : 1 + utf8Length(foot))) / BYTES_A_TOKEN) <= maxTokens;
+    return Math.ceil((bytes + more + (foot === "" ? 0 : gap.length + utf8Length(foot))) / BYTES_A_TOKEN) <= maxTokens;
   };
   if (!fits(0)) return null;
   for (const feature of present) {
@@ -78,7 +80,8 @@ export function writeContext(features: readonly ContextFeature[], options: Conte
     } else left++;
   }
   const foot = footOf(left, absent);
-  const text = [head, ...lines, ...(foot === "" ? [] : [foot])].join("\n");
+  const before = lines.length === 0 ? "\n" : gap;
+  const text = [head, ...lines].join("\n") + (foot === "" ? "" : before + foot);
   return { text, tokens: tokensOf(text) };
 }
 
@@ -100,14 +103,17 @@ function footOf(left: number, absent: number): string {
 
 function lineOf(feature: ContextFeature, asOfMs: number, format: ContextOptions["format"]): string {
   const { name, description, unit, value, eventTimeMs, deprecated } = feature;
-  const age = eventTimeMs === null ? "" : `, ${ageInWords(asOfMs - eventTimeMs)}`;
-  const old = deprecated === null ? "" : ", deprecated";
+  const what = [
+    oneLine(description).replace(/\.$/, ""),
+    eventTimeMs === null ? "" : ageInWords(asOfMs - eventTimeMs),
+    deprecated === null ? "" : "deprecated",
+  ];
+  const told = what.filter((words) => words !== "").join(", ");
   const words = valueInWords(value);
   const written = format === "markdown" && words.includes('"') ? codeSpan(words) : words;
   const shown = `${written}${unit === "" ? "" : ` ${oneLine(unit)}`}`;
-  const what = oneLine(description || name).replace(/\.$/, "");
-  if (format === "text") return `${name}: ${shown} (${what}${age}${old})`;
-  return `- **${name}**: ${shown} — ${what}${age}${old}`;
+  if (format === "text") return `${name}: ${shown}${told === "" ? "" : ` (${told})`}`;
+  return `- **${name}**: ${shown}${told === "" ? "" : ` — ${told}`}`;
 }
 
 /** Texts are quoted, so that no value can pass for another line, and hide nothing. Numbers have six digits. */

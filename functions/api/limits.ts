@@ -28,3 +28,5 @@ export const MIN_EVENT_TIME_MS = 946_684_800_000;
 
 /** What candidates of a ranking share (the user's read, the model's run) makes each cheaper than a score: about a tenth of one. */
 export const CANDIDATES_PER_TOKEN = 10;
+/** Characters of a reason or a field by which records of the quarantine are picked. */
+export const MAX_SELECTOR = 200;

@@ -1,13 +1,17 @@
 /** Shapes of `/v1/quarantine`. */
 import { z } from "@hono/zod-openapi";
+import { MAX_SELECTOR } from "./limits.ts";
 
 const requestId = z.string().describe("Also in the header x-request-id; name it when you ask for help.");
 const status = z.enum(["open", "still_refused", "replayed", "dropped"]);
+/** But for days that do not exist. */
+const TIME =
+  /^([0-9]{1,14}|[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])(T([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.,][0-9]{1,9})?)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9]))?)$/;
 const selectors = {
   stream: z.string().optional(),
-  reason: z.string().max(200).optional().describe("Code of the refusal, as `schema_unknown`."),
-  field: z.string().max(200).optional().describe("First bad field."),
-  since: z.string().optional().openapi({
+  reason: z.string().max(MAX_SELECTOR).optional().describe("Code of the refusal, as `schema_unknown`."),
+  field: z.string().max(MAX_SELECTOR).optional().describe("First bad field."),
+  since: z.string().regex(TIME).optional().openapi({
     description: "Arrivals from then on: ISO 8601 with its zone, a day, or epoch milliseconds.",
     example: "2026-11-21T10:00:00Z",
   }),

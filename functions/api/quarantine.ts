@@ -18,7 +18,7 @@ import { parseIsoOrDay } from "../../core/iso-time.ts";
 import type { Plan } from "../../core/plan.ts";
 import { groupJson, quarantineGroups } from "../shared/quarantine-groups.ts";
 import { type JsonObject, readObject } from "./body.ts";
-import { MAX_QUERY_BYTES } from "./limits.ts";
+import { MAX_QUERY_BYTES, MAX_SELECTOR } from "./limits.ts";
 import { Problem, suggest } from "./problems.ts";
 import { checkParameters, limitOf } from "./query.ts";
 import type { Answer, Call, Handle } from "./router.ts";
@@ -168,10 +168,21 @@ function filterOf(
   return {
     tenant,
     streams: stream === undefined ? names : [stream],
-    ...(reason === undefined ? {} : { reason: reason.slice(0, 200) }),
-    ...(field === undefined ? {} : { field: field.slice(0, 200) }),
+    ...(reason === undefined ? {} : { reason: selector("reason", reason) }),
+    ...(field === undefined ? {} : { field: selector("field", field) }),
     ...(since === undefined ? {} : { sinceMs: sinceOf(since) }),
   };
+}
+
+/** Cut to what fits it would pick other records than were meant. @throws Problem `value_too_long` */
+function selector(name: string, given: string): string {
+  // By characters, as the schema counts: some take two units of UTF-16.
+  const length = given.length <= MAX_SELECTOR ? given.length : [...given].length;
+  if (length <= MAX_SELECTOR) return given;
+  throw new Problem("value_too_long", `${name} is at most ${MAX_SELECTOR} characters, given ${length}`, {
+    field: name,
+    repair: "send it as GET /v1/quarantine shows it",
+  });
 }
 
 function sinceOf(given: string): number {

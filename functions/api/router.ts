@@ -101,7 +101,10 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
   app.notFound((c) => {
     if (urlHoldsKey(c.req.url)) return fail(keyInUrl(), "none", requestIdOf(c), performance.now());
     const path = c.req.path;
-    const here = routes.filter(({ pattern }) => pattern.test(path));
+    const fitting = routes.filter(({ pattern }) => pattern.test(path));
+    // A path of its own is not another's parameter: `/v1/features/push` is no feature's name.
+    const own = fitting.filter((route) => route.path === path);
+    const here = own.length > 0 ? own : fitting;
     const allowed = [...new Set(here.map(({ method }) => method))];
     const error =
       allowed.length === 0

@@ -78,6 +78,23 @@ describe("a context", () => {
     ]);
   });
 
+  it("says nothing twice: of a feature that nobody has described, and without a time; Markdown's last line is no item", () => {
+    const features = [
+      feature("v:bare", { description: "", eventTimeMs: null }),
+      feature("v:aged", { description: "" }),
+      feature("v:none", { status: "NOT_FOUND", value: null, eventTimeMs: null }),
+    ];
+    const shown = (of: readonly ContextFeature[], format: "text" | "markdown") =>
+      writeContext(of, { ...options, format })!
+        .text.split("\n")
+        .slice(1);
+    const foot = "Further features: 1 without a value.";
+    expect(shown(features, "text")).toEqual(["v:aged: 1 (3 minutes ago)", "v:bare: 1", foot]);
+    const items = ["- **v:aged**: 1 — 3 minutes ago", "- **v:bare**: 1"];
+    expect(shown(features, "markdown").slice(2)).toEqual(["", ...items, "", foot]);
+    expect(shown(features.slice(2), "markdown").slice(2)).toEqual(["", foot]);
+  });
+
   it("keeps its budget, holds whole lines alone, and counts what it leaves out", () => {
     const status = fc.constantFrom<Status>(
       "PRESENT",

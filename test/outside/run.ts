@@ -2,10 +2,12 @@
  * Suites of programs that are not ours: `node test/outside/run.ts schemathesis|python`. They need some 300 MB of Python packages,
  * which no other target installs, hence not in `make test`. Runs against the laptop that is up, or one of its own.
  */
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, realpathSync, rmSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { closeSync, existsSync, mkdtempSync, openSync, readSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
 import { freshetHome, ROOT } from "../../local/home.ts";
 import { interruptible } from "../../local/interrupt.ts";
 import { down, up } from "../../local/laptop.ts";
@@ -15,6 +17,16 @@ import type { DeployedStatus } from "../support/deployed.ts";
 import { pythonEnvironment } from "../support/python-environment.ts";
 
 const CLIENT = join(ROOT, "clients", "python");
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    /** Ten times as many cases of the fuzzing phase. */
+    long: { type: "boolean", default: false },
+    /** One phase alone: examples, coverage or fuzzing. */
+    phase: { type: "string" },
+    seed: { type: "string", default: "20260131" },
+  },
+});
 
 function run(
   command: string,
@@ -26,26 +38,61 @@ function run(
   if (status !== 0) process.exitCode = 1;
 }
 
-const SUITES: Readonly<Record<string, (python: string, url: string, key: string) => void>> = {
-  schemathesis(python, url, key) {
-    const scratch = mkdtempSync(join(tmpdir(), "freshet-schemathesis-"));
-    const config = ["--config-file", join(import.meta.dirname, "schemathesis.toml")];
-    const cases = ["--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--seed", "20260131"];
-    const target = [`${url}/openapi.json`, "--url", url, "--header", `x-api-key: ${key}`];
+/** Those of schemathesis, each by itself: what one finds is told before the next begins. */
+const PHASES = ["examples", "coverage", "fuzzing"];
+/** Cases of the fuzzing phase for each operation; the others have as many as the document asks for. */
+const CASES = 20;
+const LOOK_MS = 5_000;
+
+async function schemathesis(python: string, url: string, key: string): Promise<void> {
+  for (const phase of options.phase === undefined ? PHASES : [options.phase]) {
     // It writes what it found beside where it runs.
+    const cwd = mkdtempSync(join(tmpdir(), "freshet-schemathesis-"));
+    const events = join(cwd, "events.ndjson");
     const args = [
-      "-m",
-      "schemathesis.cli",
-      ...config,
-      "run",
-      ...target,
-      ...cases,
-      "--continue-on-failure",
-      "--no-color",
+      ...["-m", "schemathesis.cli", "--config-file", join(import.meta.dirname, "schemathesis.toml")],
+      ...["run", `${url}/openapi.json`, "--url", url, "--header", `x-api-key: ${key}`],
+      ...["--phases", phase, "--max-examples", String(options.long ? 10 * CASES : CASES), "--seed", options.seed],
+      ...["--continue-on-failure", "--no-color", "--report", "ndjson", "--report-ndjson-path", events],
     ];
-    run(python, args, { cwd: scratch });
-    rmSync(scratch, { recursive: true });
-  },
+    process.stdout.write(`\nphase ${phase}\n`);
+    const started = performance.now();
+    const child = spawn(python, args, { cwd, stdio: "inherit" });
+    const ended = new Promise<number | null>((resolve) => child.once("close", resolve));
+    const counted = countOperations(events);
+    for (let told = 0; (await Promise.race([ended, sleep(LOOK_MS, "on")])) === "on"; ) {
+      const done = counted();
+      if (done === told) continue;
+      told = done;
+      process.stdout.write(`  ${phase}: ${done} operations, ${Math.round((performance.now() - started) / 1_000)} s\n`);
+    }
+    if ((await ended) !== 0) process.exitCode = 1;
+    rmSync(cwd, { recursive: true });
+  }
+}
+
+/** How many operations are done, by the events that it writes; reads what has come since it was asked before. */
+function countOperations(file: string): () => number {
+  const done = /^\{"ScenarioFinished"/gm;
+  let [at, count, rest] = [0, 0, ""];
+  return () => {
+    if (!existsSync(file)) return count;
+    const handle = openSync(file, "r");
+    const bytes = Buffer.alloc(1 << 20);
+    for (let read = readSync(handle, bytes, 0, bytes.length, at); read > 0; ) {
+      at += read;
+      const lines = (rest + bytes.toString("latin1", 0, read)).split("\n");
+      rest = lines.pop()!.slice(0, 100);
+      count += lines.join("\n").match(done)?.length ?? 0;
+      read = readSync(handle, bytes, 0, bytes.length, at);
+    }
+    closeSync(handle);
+    return count;
+  };
+}
+
+const SUITES: Readonly<Record<string, (python: string, url: string, key: string) => void | Promise<void>>> = {
+  schemathesis,
   python(python, url, key) {
     run(python, ["-m", "mypy"], { cwd: CLIENT });
     const path = ["src", process.env["PYTHONPATH"]].filter(Boolean).join(delimiter);
@@ -54,9 +101,11 @@ const SUITES: Readonly<Record<string, (python: string, url: string, key: string)
   },
 };
 
-const suite = SUITES[process.argv[2] ?? ""];
+const suite = SUITES[positionals[0] ?? ""];
 if (suite === undefined) {
-  process.stderr.write(`usage: node test/outside/run.ts ${Object.keys(SUITES).join("|")}\n`);
+  process.stderr.write(
+    `usage: node test/outside/run.ts ${Object.keys(SUITES).join("|")} [--long] [--phase ${PHASES.join("|")}]\n`,
+  );
   process.exit(2);
 }
 const python = pythonEnvironment({
@@ -72,7 +121,7 @@ try {
   await interruptible(async (signal) => {
     if (!running) await up(home, { steps, signal });
     const { serve, api } = describe(home) as unknown as DeployedStatus;
-    suite(python, serve.url, api.key);
+    await suite(python, serve.url, api.key);
   });
 } finally {
   if (!running) {

@@ -159,7 +159,7 @@ export function describeCatalogue(target: ContractTarget): void {
       expect(head).toMatch(new RegExp(`^card "${card}", as of 20`));
       expect(lines).toEqual([
         `${age}: 412 days (Days since the account was opened, 1 minute ago)`,
-        `${note}: "line one\\nline two" (${note}, 1 minute ago)`,
+        `${note}: "line one\\nline two" (1 minute ago)`,
         "Further features: 1 without a value.",
       ]);
       const markdown = await call(`/v1/context/card/${card}?format=markdown&features=${age}`);

@@ -43,6 +43,7 @@ it.each([
     "no record of the quarantine has the id",
     "GET /v1/quarantine/records",
   ],
+  [`?reason=${"x".repeat(201)}`, "value_too_long", "reason", "reason is at most 200 characters, given 201", "as GET"],
   ["/jobs/none", "job_unknown", "job", 'no job has the id "none"', "POST /v1/quarantine/replay"],
 ])("refuses GET %s", async (query, code, field, detail, repair) => {
   const { body } = await call(`/v1/quarantine${query}`);
@@ -73,6 +74,13 @@ describe.each(["replay", "drop"])("a %s", (kind) => {
     ],
     [{ tenant: "team-b" }, "field_unknown", "tenant", 'this call has no field "tenant"', "use one of"],
     [{ stream: "payments" }, "stream_unknown", "stream", 'no stream is named "payments"', "transactions"],
+    [
+      { field: "x".repeat(300), all: true },
+      "value_too_long",
+      "field",
+      "field is at most 200 characters, given 300",
+      "as GET /v1/quarantine shows it",
+    ],
     [{ since: "soon" }, "wrong_type", "since", 'since is a time, given "soon"', "ISO 8601"],
   ])("is refused for %j", async (sent, code, field, detail, repair) => {
     const { body } = await call(`/v1/quarantine/${kind}`, sent);

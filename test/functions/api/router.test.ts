@@ -42,6 +42,14 @@ describe("methods", () => {
     const reply = await app.request("/things", { method: "PUT" });
     expect([reply.status, reply.headers.get("allow")]).toEqual([405, "GET, DELETE"]);
   });
+
+  it("a path of its own is no other's parameter: a refusal lists its methods alone", async () => {
+    const { app, register } = router();
+    register("POST", "/things/sort", null, () => ({ status: 200, body: "{}" }));
+    register("GET", "/things/:id", null, () => ({ status: 200, body: "{}" }));
+    const allowed = async (path: string) => (await app.request(path, { method: "PUT" })).headers.get("allow");
+    expect([await allowed("/things/sort"), await allowed("/things/1")]).toEqual(["POST", "GET"]);
+  });
 });
 
 describe("audited routes", () => {
