@@ -1,4 +1,5 @@
 /** Kafka behind the port: what any broker does, and what only a topic can do to it. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { CompressionAlgorithms, ListOffsetTimestamps, ProduceAcks, Producer } from "@platformatic/kafka";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import type { Broker, ShardRecord } from "../../../adapters/broker.ts";
@@ -206,11 +207,17 @@ test("a partition that refuses its records says nothing of the others", async ()
   const topic = await topics.create(8, { "max.message.bytes": "2000" });
   const { publish } = createKafkaPublisher(settings, { streamNames: { tx: topic }, budgetMs: 0 });
   const sizes = [100, 9_000, 100, 100];
-  const outcomes = await publish(
-    "tx",
-    sizes.map((size, i) => ({ data: Buffer.alloc(size), partitionKey: `key-${i}` })),
-  );
-  expect(outcomes).toEqual(["queued", "unavailable", "queued", "queued"]);
+  const records = sizes.map((size, i) => ({ data: Buffer.alloc(size), partitionKey: `key-${i}` }));
+  // Without retries, on a machine that may be busy: one attempt of several finds every other partition in time.
+  const deadline = Date.now() + 60_000;
+  for (;;) {
+    const outcomes = await publish("tx", records);
+    expect(outcomes[1]).toBe("unavailable");
+    const others = [outcomes[0], outcomes[2], outcomes[3]];
+    if (others.every((outcome) => outcome === "queued")) return;
+    if (Date.now() > deadline) expect(others).toEqual(["queued", "queued", "queued"]);
+    await sleep(100);
+  }
 });
 
 test("offsets of a topic that is not there are an error that names it", async () => {
