@@ -42,9 +42,9 @@ export class ArchiveGapReplay {
   async run(heldSinceMs: number): Promise<{ readonly records: number; readonly applied: number }> {
     const { clock, progress } = this.source;
     let [records, applied] = [0, 0];
-    for (;;) {
-      const toMs = Math.min(clock(), heldSinceMs + OVERLAP_MS);
-      if (this.doneMs >= toMs) return { records, applied };
+    // Once: now is another one after each call.
+    const toMs = Math.min(clock(), heldSinceMs + OVERLAP_MS);
+    while (this.doneMs < toMs) {
       const report = await this.call(toMs);
       this.doneMs = report.nextMs;
       records += report.events;
@@ -52,6 +52,7 @@ export class ArchiveGapReplay {
       const until = new Date(this.doneMs).toISOString();
       progress(`${this.stream}: ${records} rows of the archive until ${until}, ${applied} events were missing`);
     }
+    return { records, applied };
   }
 
   private call(toMs: number): Promise<GapReport> {

@@ -114,6 +114,7 @@ it("with a snapshot it asks the archive for nothing that the broker holds", asyn
 it.each([
   ["that is older than the broker's retention", NOW - 90 * 24 * HOUR, NOW - 30 * HOUR],
   ["of before the stream was lost and made again", NOW - 5 * HOUR, NOW - 6 * HOUR],
+  ["of before a stream that was made a minute ago", NOW - HOUR / 60, NOW - HOUR / 6],
 ])(
   "with a snapshot %s it takes what lies between from the archive, before the broker's",
   async (_, createdMs, sealMs) => {
@@ -124,7 +125,8 @@ it.each([
     expect(dropped).toBeGreaterThan(asked.findIndex(({ event }) => event.kind === "gap"));
     expect(gaps[1]).toMatchObject({ fromMs: sealMs });
     const heldMs = Math.max(createdMs, NOW - 24 * HOUR);
-    expect(gaps[1].toMs).toBeGreaterThanOrEqual(heldMs + HOUR);
+    expect(gaps[1].toMs).toBeGreaterThanOrEqual(Math.min(heldMs + HOUR, NOW));
+    expect(gaps.length).toBeLessThan(5);
     expect(asked.findIndex(({ event }) => event.kind === "accept")).toBeGreaterThan(
       asked.findLastIndex(({ event }) => event.kind === "gap"),
     );
