@@ -28,7 +28,8 @@ export interface HistoricalJob {
   readonly request: HistoricalRequest;
   /** Who does it: a function that the table's changes wake, or the server that took it. */
   readonly runner: "function" | "process";
-  readonly state: "queued" | "running" | "done" | "failed";
+  /** `cancelled` is the end of one that its tenant wanted no longer: nothing of it is kept. */
+  readonly state: "queued" | "running" | "done" | "failed" | "cancelled";
   /** The call that does it now: of another, no change counts. None yet while it waits. */
   readonly run?: string;
   /** 0 to 1. */
@@ -43,6 +44,18 @@ export interface HistoricalJob {
 
 /** One that has waited for longer is not counted as open any more: who was to do it may be gone. */
 const WAITS_MS = 3_600_000;
+
+const CANCELLED = {
+  code: "job_cancelled",
+  detail: "the job was cancelled",
+  repair: "start it again if its files are wanted",
+};
+
+export const hasEnded = ({ state }: HistoricalJob): boolean => state !== "queued" && state !== "running";
+
+/** Where in the bucket a job's rows and files are. */
+export const jobFolder = ({ tenant, id }: Pick<HistoricalJob, "tenant" | "id">): string =>
+  `historical/tenant=${tenant}/job=${id}`;
 
 /** Id of a job that is made at a time: in the order of times. @param ending what no other job has */
 export const jobId = (nowMs: number, ending: string): string => `${Math.floor(nowMs).toString(36)}-${ending}`;
@@ -78,6 +91,21 @@ export class HistoricalJobs {
   /** Takes a job from the call that had it when it was read. @returns false when it has gone on, or another was faster */
   takeOver(job: HistoricalJob, before: HistoricalJob): Promise<boolean> {
     return this.#take(job, heldBy(before.run ?? ""));
+  }
+
+  /**
+   * Ends a job that waits or runs. Whoever does it finds out when it next tells of it: from here on no change of its counts.
+   * @param found as it was read
+   * @returns false when it has ended, or another run has it, since it was read
+   */
+  async cancel({ run, ...found }: HistoricalJob, nowMs: number): Promise<boolean> {
+    const cancelled: HistoricalJob = { ...found, state: "cancelled", error: CANCELLED, updatedMs: nowMs };
+    const held = run === undefined ? null : heldBy(run);
+    return this.#take(cancelled, {
+      ConditionExpression: held === null ? "#state = :state" : `#state = :state AND ${held.ConditionExpression}`,
+      ExpressionAttributeNames: { "#state": "state", ...held?.ExpressionAttributeNames },
+      ExpressionAttributeValues: { ":state": { S: found.state }, ...held?.ExpressionAttributeValues },
+    });
   }
 
   /** Has the function called again for a job that is not finished: what is new in the table wakes it. */

@@ -34,6 +34,10 @@ export const duration: Parse<number> = (text) => {
   }
 };
 
+export const TIMES =
+  "Times: a day, 2026-11-01, which begins at midnight UTC; a time with its zone, 2026-11-01T06:00:00Z or 2026-11-01T06:00+02:00;" +
+  "\nepoch milliseconds; or how long ago, 42d. The zone of this machine decides nothing.";
+
 /** Also how long ago. @returns epoch milliseconds */
 export const time: Parse<number> = (text) => {
   if (/^\d+[smhd]$/.test(text)) return Date.now() - duration(text);

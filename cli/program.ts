@@ -4,6 +4,7 @@
  */
 import { Command, CommanderError } from "commander";
 import { DefinitionError, FreshetError } from "../core/errors.ts";
+import { TIMES, time } from "./arguments.ts";
 import { EXIT, USAGE_CODES } from "./exit.ts";
 
 type Register = (program: Command) => void;
@@ -99,9 +100,17 @@ async function dispatch(argv: readonly string[]): Promise<void> {
     .addHelpText("after", "\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 not running, 130 interrupted.")
     .exitOverride();
   const named = argv.find((word) => Object.hasOwn(COMMANDS, word));
-  if (named !== undefined) (await COMMANDS[named].load()).register(program);
-  else for (const [name, { description }] of Object.entries(COMMANDS)) program.command(name).description(description);
+  if (named !== undefined) {
+    (await COMMANDS[named].load()).register(program);
+    explainTimes(program);
+  } else for (const [name, { description }] of Object.entries(COMMANDS)) program.command(name).description(description);
   await program.parseAsync([...argv], { from: "user" });
+}
+
+/** Says how times are written, with every command that takes one. */
+function explainTimes(command: Command): void {
+  if (command.options.some(({ parseArg }) => parseArg === time)) command.addHelpText("after", `\n${TIMES}`);
+  for (const sub of command.commands) explainTimes(sub);
 }
 
 /** @returns the exit code of an error, having shown it */

@@ -25,6 +25,7 @@ import { lock, plan } from "../features/plan.ts";
 import { archiveBeginsMs } from "./shared/archive-extent.ts";
 import { type ArchiveGap, type GapReport, replayGap } from "./shared/archive-gap.ts";
 import type { ArchiveReplay, ArchiveReplayReport } from "./shared/archive-replay.ts";
+import { archiveRoom } from "./shared/archive-room.ts";
 import { readinessOf, type ViewReadiness } from "./shared/build-readiness.ts";
 import { type BuildReport, type BuildRequest, runBuild } from "./shared/bulk-build.ts";
 import { currentEpoch } from "./shared/current-store.ts";
@@ -48,7 +49,12 @@ const objects = {
   s3: s3Client(DURABLE_CLIENT),
   bucket: requireEnvironment("archiveBucket"),
 };
-const mirror = new ArchiveMirror({ ...objects, folder });
+const mirror = new ArchiveMirror({
+  ...{ ...objects, folder },
+  room: () => archiveRoom(tmpdir()),
+  repair:
+    "run `freshet compact` first, since raw objects take twice the room; else shorten the longest windows over the stream: a build reads as far back as they reach",
+});
 const archive = new ArchiveWriter(objects);
 const watermark = new Watermark(connection);
 const late = new LateQueue({ table: requireEnvironment("lateTable"), dynamodb });

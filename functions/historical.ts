@@ -2,7 +2,7 @@
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import type { Context, DynamoDBStreamEvent } from "aws-lambda";
 import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
-import { HistoricalJobs, jobOfItem } from "../adapters/historical-jobs.ts";
+import { HistoricalJobs, hasEnded, jobOfItem } from "../adapters/historical-jobs.ts";
 import { s3Client } from "../adapters/s3-client.ts";
 import { definitions } from "../features/index.ts";
 import { plan } from "../features/plan.ts";
@@ -35,7 +35,8 @@ export async function handler(
     if (eventName !== "INSERT" || runner?.S !== "function") continue;
     const asked = jobOfItem(pk!.S!, sk!.S!);
     const job = asked === null ? null : await jobs.get(asked.tenant, asked.id);
-    if (job === null || job.state === "done" || job.state === "failed") continue;
+    // A cancelled one may have left something.
+    if (job === null || (hasEnded(job) && job.state !== "cancelled")) continue;
     await runHistorical(
       {
         ...{ plan, services: definitions.services, jobs, s3, bucket, memoryMb, engine },

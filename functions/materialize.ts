@@ -18,6 +18,7 @@ import { ControlHashes } from "../adapters/valkey/control.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
 import { lock, plan } from "../features/plan.ts";
 import { archiveBeginsMs } from "./shared/archive-extent.ts";
+import { archiveRoom } from "./shared/archive-room.ts";
 import { optionalEnvironment, requireEnvironment } from "./shared/environment.ts";
 import {
   type DueReport,
@@ -36,7 +37,11 @@ const dynamodb = new DynamoDBClient(DURABLE_CLIENT);
 const table = requireEnvironment("controlTable");
 const folder = join(tmpdir(), "freshet-materialize");
 const s3 = s3Client(DURABLE_CLIENT);
-const mirror = new ArchiveMirror({ s3, bucket: requireEnvironment("archiveBucket"), folder });
+const mirror = new ArchiveMirror({
+  ...{ s3, bucket: requireEnvironment("archiveBucket"), folder },
+  room: () => archiveRoom(tmpdir()),
+  repair: "give the view a shorter lookback: a run reads so much of the archive, and what lies between two runs",
+});
 const memoryMb = Math.max(512, Math.floor(Number(process.env["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] ?? 3_072) * 0.6));
 const ports = {
   ...{ plan, lock, s3, mirror, duck: { folder, memoryMb } },

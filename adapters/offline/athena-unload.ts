@@ -27,6 +27,9 @@ interface Begun<Told> extends Unloaded<Told> {
   readonly id: string | null;
 }
 
+/** How the names end of what tells of begun queries. */
+const BEGUN = ".begun.json";
+
 function unlessEnded(error: unknown): null {
   if ((error as { code?: string }).code === "offline_query") return null;
   throw error;
@@ -36,6 +39,7 @@ export class Unloads {
   readonly #athena: AthenaSource;
   readonly #work: WorkFolder;
   readonly #running = new Set<string>();
+  #stopped = false;
 
   constructor(athena: AthenaSource, work: WorkFolder) {
     this.#athena = athena;
@@ -50,7 +54,7 @@ export class Unloads {
   async once<Told>(name: string, plan: () => Promise<PlannedUnload<Told>>): Promise<Unloaded<Told>> {
     const done = await this.#work.read<Unloaded<Told>>(`${name}.json`);
     if (done !== null) return done;
-    const before = await this.#work.read<Begun<Told>>(`${name}.begun.json`);
+    const before = await this.#work.read<Begun<Told>>(name + BEGUN);
     // One that failed or was stopped with the call that began it is begun again, once in each call.
     const again = before !== null && (await this.#wait(before).catch(unlessEnded));
     if (again) return this.#keep(name, again);
@@ -59,11 +63,14 @@ export class Unloads {
 
   /** Ends what nobody will wait for. Never throws: a query ends by itself, too. */
   async stop(): Promise<void> {
+    this.#stopped = true;
     await Promise.allSettled([...this.#running].map((id) => this.#athena.stop(id)));
   }
 
   async #wait<Told>({ id, ...begun }: Begun<Told>): Promise<Unloaded<Told>> {
     if (id === null) return begun;
+    // What was on its way when all was stopped.
+    if (this.#stopped) await this.#athena.stop(id);
     this.#running.add(id);
     const { scannedBytes } = await this.#athena.wait(id);
     this.#running.delete(id);
@@ -81,7 +88,14 @@ export class Unloads {
     const folder = `${name}/${randomUUID()}/`;
     const id = await this.#athena.start(unloadSql(sql, this.#work.uri(folder), chunked));
     const begun: Begun<Told> = { id, folder, queries: 1, scannedBytes: 0, told };
-    await this.#work.write(`${name}.begun.json`, begun);
+    await this.#work.write(name + BEGUN, begun);
     return begun;
   }
+}
+
+/** Ends whatever queries a job's folder tells of, for a job that is given up. One that has ended stays as it is. */
+export async function stopBegun(athena: AthenaSource, folder: WorkFolder): Promise<void> {
+  const names = (await folder.list("")).map(({ key }) => key).filter((key) => key.endsWith(BEGUN));
+  const begun = await Promise.all(names.map((name) => folder.read<Begun<unknown>>(name)));
+  await Promise.allSettled(begun.map((query) => (query?.id ? athena.stop(query.id) : null)));
 }

@@ -10,6 +10,7 @@ import type { DuckSession } from "./duckdb.ts";
 import { entityEventsSql } from "./entity-events.ts";
 import { groupsOf, joinPointInTime, seenRange } from "./point-in-time.ts";
 import { keyColumn } from "./point-in-time-sql.ts";
+import { batchFeaturesOf, joinPushed, type MountValues } from "./pushed-in-time.ts";
 import { windowedOf } from "./training-part.ts";
 import type { MountStream } from "./training-set.ts";
 
@@ -30,7 +31,7 @@ export interface ConsistencyRow {
   /** Null when it was served, with a value in the archive; and the other way round. */
   nullOnline: number;
   nullOffline: number;
-  /** An event of the entity became visible within 2 s of the read: neither right nor wrong. */
+  /** An event of the entity, or a value of a batch view, became visible within 2 s of the read: neither right nor wrong. */
   racing: number;
   /** Symmetric mean absolute percentage error over pairs of numbers, 0 to 2; null without any. */
   smape: number | null;
@@ -52,6 +53,8 @@ export interface ConsistencyOptions {
   /** Share of the log, 0 to 1, chosen by hash of the request: the same rows each time. */
   readonly sample: number;
   readonly mount: MountStream;
+  /** Of batch views. */
+  readonly mountValues: MountValues;
   readonly onProgress?: (share: number) => void;
 }
 
@@ -87,25 +90,33 @@ export async function checkConsistency(session: DuckSession, options: Consistenc
   const spine = { relation: "spine", rows: logged.length, fromMs: min(times), toMs: max(times) };
   const mounted = await mountStreams(options, spine);
   const events = (group: Group) => entityEventsSql(plan, group.entity, { archive: mounted.get(group.stream)! });
-  // Pushed values are compared by `freshet verify`.
-  const features = windowedOf(plan, service);
-  const columns = await joinPointInTime(session, {
-    plan,
-    features,
-    spine,
-    events,
-    onProgress: options.onProgress,
-  });
-  const racing = new Map<Group, Set<number>>();
-  const groupOf = new Map<string, Group>();
+  const { mountValues } = options;
+  // Values that tenants push are compared by `freshet verify`.
+  const batch = [...batchFeaturesOf(plan, service.features).values()].flat().map(({ name }) => name);
+  const features = [...windowedOf(plan, service), ...batch];
+  const joined = [
+    ...(await joinPointInTime(session, {
+      ...{ plan, spine, events, features: windowedOf(plan, service) },
+      onProgress: options.onProgress,
+    })),
+    ...(await joinPushed(session, { plan, names: batch, spine, mount: mountValues })),
+  ];
+  const columns = features.map((name) => joined.find((column) => column.name === name)!);
+  /** Rows that race, by feature. */
+  const racing = new Map<string, Set<number>>();
   for (const [group, members] of groupsOf(plan, service.features)) {
-    for (const { feature } of members) groupOf.set(feature.name, group);
-    racing.set(group, await racingRows(session, group, events(group)));
+    const near = await racingRows(session, group.entity, events(group));
+    for (const { feature } of members) racing.set(feature.name, near);
+  }
+  for (const [view, members] of batchFeaturesOf(plan, service.features)) {
+    const values = await mountValues(view.name, spine.toMs + RACE_MS);
+    const near = await racingRows(session, view.entity, `SELECT id, visible_ms FROM ${values}`);
+    for (const { name } of members) racing.set(name, near);
   }
 
   const found = new Map<string, Tally>();
   features.forEach((name, f) => {
-    const near = racing.get(groupOf.get(name)!)!;
+    const near = racing.get(name)!;
     logged.forEach((row, i) => {
       const at = row.features.indexOf(name);
       if (at < 0) return;
@@ -188,9 +199,10 @@ async function mountStreams({ plan, service, mount }: ConsistencyOptions, spine:
   return names;
 }
 
-async function racingRows(session: DuckSession, group: Group, events: string): Promise<Set<number>> {
+/** @param seen query of ids and visible times */
+async function racingRows(session: DuckSession, entity: string, seen: string): Promise<Set<number>> {
   const rows = await session.rows(`
-SELECT DISTINCT s."row id" AS row FROM spine AS s JOIN (${events}) AS e ON e.id = s.${keyColumn(group.entity)}
+SELECT DISTINCT s."row id" AS row FROM spine AS s JOIN (${seen}) AS e ON e.id = s.${keyColumn(entity)}
 WHERE e.visible_ms >= s."as of" - ${RACE_MS} AND e.visible_ms <= s."as of" + ${RACE_MS}`);
   return new Set(rows.map(({ row }) => Number(row)));
 }

@@ -3,6 +3,7 @@ import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type DuckDBConnection, DuckDBDataChunk, DuckDBInstance } from "@duckdb/node-api";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
+import { removeOfTheDead } from "./leftovers.ts";
 
 export interface DuckOptions {
   /** The caller's state folder. What does not fit in memory is spilled below it and removed by `close`. */
@@ -39,6 +40,7 @@ export class DuckSession {
 
   /** An empty database in memory, in UTC wherever the machine is. It opens no network connection: extensions are neither fetched nor loaded. */
   static async open({ folder, threads = 2, memoryMb = 4096 }: DuckOptions): Promise<DuckSession> {
+    removeOfTheDead(folder, /^duckdb-(\d+)-\d+$/);
     const spill = join(folder, `duckdb-${process.pid}-${opened++}`);
     mkdirSync(spill, { recursive: true });
     const instance = await DuckDBInstance.create(":memory:", {

@@ -22,6 +22,8 @@ export interface GivenSpineOptions {
   readonly toMs: number | null;
 }
 
+/** Further columns of the table that is made of a spine. */
+const INNER = ["row id", "as of", "event id", "own visible"];
 const TIME_COLUMNS = ["as_of_ms", "as_of", "event_time_ms", "event_time", "timestamp"];
 
 /** A file of the user's, by its ending. @throws FreshetError `spine_format` */
@@ -44,12 +46,29 @@ async function queryOf(session: DuckSession, source: GivenSpine, texts: Readonly
     ? `read_csv(${path}, header = true`
     : `read_json(${path}, format = 'array', maximum_object_size = 67108864`;
   const found = await describe(session, `SELECT * FROM ${reader})`);
-  const typed = [...found].map(([name, type]) => [name, texts.has(name) ? "VARCHAR" : type] as const);
+  const ids = csv ? await digitsKept(session, reader, found) : new Set<string>();
+  const isText = (name: string) => texts.has(name) || ids.has(name);
+  const typed = [...found].map(([name, type]) => [name, isText(name) ? "VARCHAR" : type] as const);
   // CSV takes the types of some columns, JSON those of all.
-  const given = csv ? typed.filter(([name]) => texts.has(name)) : typed;
+  const given = csv ? typed.filter(([name]) => isText(name)) : typed;
   if (given.length === 0) return `SELECT * FROM ${reader})`;
   const types = given.map(([name, type]) => `${sqlName(name)}: ${sqlText(type)}`).join(", ");
   return `SELECT * FROM ${reader}, ${csv ? "types" : "columns"} = {${types}})`;
+}
+
+/** Columns of a CSV that read as numbers and are none: a number has neither leading zeros nor more digits than 64 bits hold. */
+async function digitsKept(
+  session: DuckSession,
+  reader: string,
+  found: ReadonlyMap<string, string>,
+): Promise<ReadonlySet<string>> {
+  const numbers = [...found].filter(([, type]) => /^(BIGINT|DOUBLE|HUGEINT)$/.test(type)).map(([name]) => name);
+  if (numbers.length === 0) return new Set();
+  const asked = numbers.map(
+    (name, i) => `bool_or(regexp_matches(${sqlName(name)}, '^(0[0-9]+|[0-9]{19,})$')) AS "${i}"`,
+  );
+  const [row] = await session.rows(`SELECT ${asked} FROM ${reader}, all_varchar = true)`);
+  return new Set(numbers.filter((_, i) => row![String(i)] === true));
 }
 
 async function describe(session: DuckSession, query: string): Promise<Map<string, string>> {
@@ -61,7 +80,7 @@ async function describe(session: DuckSession, query: string): Promise<Map<string
  * Needs a column for the time (as_of_ms in epoch ms or a timestamp; the first of those above) and at least one join key of the
  * service. `label` and `event_id` are taken where they are.
  * @throws FreshetError `spine_unreadable`, `spine_time_missing`, `spine_key_missing`, `spine_time_invalid`, `spine_key_invalid`,
- *   `spine_column_taken`, `spine_empty`
+ *   `spine_value_invalid`, `spine_column_taken`, `spine_empty`
  */
 export async function givenSpine(session: DuckSession, options: GivenSpineOptions): Promise<SpineTable> {
   const { plan, service, source } = options;
@@ -103,14 +122,19 @@ export async function givenSpine(session: DuckSession, options: GivenSpineOption
     });
   }
   const meaning = new Set([time, ...keys.map(({ joinKey }) => joinKey), "event_id", "label"]);
-  const outputs = new Set([
-    "as_of_ms",
+  const outputs = [
+    ...["event_id", "as_of_ms", "label", ...entities.map(({ joinKey }) => joinKey)],
     ...service.features,
     ...service.onDemand,
     ...requests.map(([name]) => `request:${name}`),
-  ]);
+  ].map(sqlName);
+  const inner = [...INNER.map(sqlName), ...entities.map(({ name }) => keyColumn(name))];
+  // DuckDB tells no two names apart by their case.
+  const used = new Set(
+    [...outputs, ...inner, ...requests.map(([name]) => requestColumn(name))].map((name) => name.toLowerCase()),
+  );
   const extras = [...types.keys()].filter((name) => !meaning.has(name));
-  const taken = extras.filter((name) => outputs.has(name));
+  const taken = extras.filter((name) => used.has(sqlName(name).toLowerCase()));
   if (taken.length > 0) {
     throw new FreshetError("spine_column_taken", `the spine's column ${taken[0]} has the name of an output`, {
       field: "spine",
@@ -125,23 +149,28 @@ export async function givenSpine(session: DuckSession, options: GivenSpineOption
     });
   }
   await requireIds(session, types, [...keys.map(({ joinKey }) => joinKey), "event_id"]);
+  const numbers = [["label", "DOUBLE"], ...requests.map(([name, type]) => [name, REQUEST_TYPES[type]])] as const;
+  for (const [name, type] of numbers)
+    if (types.has(name)) await requireValues(session, name!, type!, types.get(name!)!);
+  const castOf = (name: string, type: string): string => {
+    if (!types.has(name)) return `CAST(NULL AS ${type})`;
+    const cast = `CAST(${sqlName(name)} AS ${type})`;
+    // What a dataframe has where a number is missing.
+    return type === "DOUBLE" ? `nullif(${cast}, CAST('nan' AS DOUBLE))` : cast;
+  };
   const asOf = instantSql(sqlName(time), types.get(time)!);
   const selected = [
     `${asOf} AS "as of"`,
     `${types.has("event_id") ? idSql("event_id", types.get("event_id")!) : "CAST(NULL AS VARCHAR)"} AS "event id"`,
     'CAST(NULL AS BIGINT) AS "own visible"',
-    `${types.has("label") ? "CAST(label AS DOUBLE)" : "CAST(NULL AS DOUBLE)"} AS "label"`,
+    `${castOf("label", "DOUBLE")} AS "label"`,
     ...entities.map(({ name, joinKey }) =>
       types.has(joinKey)
         ? `${idSql(joinKey, types.get(joinKey)!)} AS ${keyColumn(name)}`
         : `CAST(NULL AS VARCHAR) AS ${keyColumn(name)}`,
     ),
-    ...requests.map(([name, type]) =>
-      types.has(name)
-        ? `CAST(${sqlName(name)} AS ${REQUEST_TYPES[type]}) AS ${requestColumn(name)}`
-        : `CAST(NULL AS ${REQUEST_TYPES[type]}) AS ${requestColumn(name)}`,
-    ),
-    ...extras.map((name) => sqlName(name)),
+    ...requests.map(([name, type]) => `${castOf(name, REQUEST_TYPES[type])} AS ${requestColumn(name)}`),
+    ...(await Promise.all(extras.map((name) => extraSql(session, name, types.get(name)!)))),
   ];
   const [{ without }] = await session.rows(
     `SELECT count(*) FILTER (${asOf} IS NULL OR ${asOf} < 0) AS without FROM given`,
@@ -167,6 +196,16 @@ CREATE OR REPLACE TABLE spine AS SELECT row_number() OVER (ORDER BY "as of", "ev
   return table;
 }
 
+/** Parquet has no wider integers than 64 bits, and DuckDB would write doubles. */
+async function extraSql(session: DuckSession, name: string, type: string): Promise<string> {
+  const column = sqlName(name);
+  if (!/^U?HUGEINT$/.test(type)) return column;
+  const [{ wide }] = await session.rows(
+    `SELECT count(*) FILTER (${column} IS NOT NULL AND TRY_CAST(${column} AS BIGINT) IS NULL) AS wide FROM given`,
+  );
+  return `CAST(${column} AS ${Number(wide) > 0 ? "VARCHAR" : "BIGINT"}) AS ${column}`;
+}
+
 /** Epoch ms. With a zone it is an instant already; without one it is taken as UTC. */
 function instantSql(column: string, type: string): string {
   if (!/^(TIMESTAMP|DATE)/.test(type)) return `CAST(${column} AS BIGINT)`;
@@ -182,6 +221,21 @@ function idSql(name: string, type: string): string {
   if (type in EXACT) return `CAST(CAST(CASE WHEN NOT isnan(${column}) THEN ${column} END AS HUGEINT) AS VARCHAR)`;
   if (type.startsWith("DECIMAL")) return `CAST(CAST(${column} AS HUGEINT) AS VARCHAR)`;
   return `nullif(CAST(${column} AS VARCHAR), '')`;
+}
+
+/** @throws FreshetError `spine_value_invalid` for what the service could not be sent either, or is no label */
+async function requireValues(session: DuckSession, name: string, type: string, given: string): Promise<void> {
+  const column = sqlName(name);
+  const infinite = type === "DOUBLE" ? ` OR isinf(TRY_CAST(${column} AS DOUBLE))` : "";
+  const [{ wrong }] = await session.rows(
+    `SELECT count(*) FILTER (${column} IS NOT NULL AND (TRY_CAST(${column} AS ${type}) IS NULL${infinite})) AS wrong FROM given`,
+  );
+  if (Number(wrong) === 0) return;
+  const what = { VARCHAR: "text", DOUBLE: "finite number", BIGINT: "whole number", BOOLEAN: "boolean" }[type];
+  throw new FreshetError("spine_value_invalid", `${name} of the spine is a ${given}, and in ${wrong} rows no ${what}`, {
+    field: "spine",
+    repair: name === "label" ? "write 1, 0, or nothing" : "mend these rows, or leave them out",
+  });
 }
 
 /** @throws FreshetError `spine_key_invalid` for numbers that are no ids */

@@ -35,6 +35,8 @@ const PARQUET_MAGIC = 0x31524150; // PAR1, little-endian
 /** A command that runs beside this one may still read what it listed before: no run is as long. */
 const UNUSED_MS = 86_400_000;
 const TOUCH_MS = 3_600_000;
+/** Where room is short: what nobody has wanted for so long no function reads any more. More than `TOUCH_MS` and a function's longest call. */
+const IDLE_MS = 2 * 3_600_000;
 /** Magic at both ends and the footer's length between. */
 const PARQUET_LEAST = 12;
 
@@ -44,12 +46,19 @@ export class ArchiveMirror {
   readonly #folder: string;
   readonly #maxBytes: number;
   readonly #write: (file: string, bytes: Buffer) => Promise<void>;
+  readonly #room: () => number;
+  readonly #repair: string;
   #fetched = 0;
+  /** Files that the run of now reads, and those that only earlier runs of this process did. */
+  #reading = new Set<string>();
+  readonly #read = new Set<string>();
 
   /**
    * @param options.folder kept between runs; objects are laid out in it by their keys
    * @param options.maxBytes of objects that may be fetched in all. @default what the disk takes
    * @param options.write for a disk that fails. @default the disk itself
+   * @param options.room bytes that may be added to the folder now. Where that is too little, what no run reads any more is removed first. @default what the disk takes
+   * @param options.repair what helps where a range is too large. @default words for whoever chose the range
    */
   constructor(options: {
     readonly s3: Pick<S3Client, "send">;
@@ -57,12 +66,23 @@ export class ArchiveMirror {
     readonly folder: string;
     readonly maxBytes?: number;
     readonly write?: (file: string, bytes: Buffer) => Promise<void>;
+    readonly room?: () => number;
+    readonly repair?: string;
   }) {
     this.#s3 = options.s3;
     this.bucket = options.bucket;
     this.#folder = join(options.folder, options.bucket);
     this.#maxBytes = options.maxBytes ?? Number.POSITIVE_INFINITY;
     this.#write = options.write ?? writeFile;
+    this.#room = options.room ?? (() => Number.POSITIVE_INFINITY);
+    this.#repair =
+      options.repair ?? "take a shorter range, or use freshet training-set on a machine with a larger disk";
+  }
+
+  /** A run begins: what those before it read may go where room is needed. */
+  begin(): void {
+    for (const path of this.#reading) this.#read.add(path);
+    this.#reading = new Set();
   }
 
   /** Where an object lies once it is fetched. */
@@ -140,7 +160,7 @@ export class ArchiveMirror {
     const corrupt: Corruption[] = [];
     const wanted = objects.filter(({ key }) => !this.#use(key));
     const total = wanted.reduce((sum, { bytes }) => sum + bytes, 0);
-    this.#requireRoom(total);
+    await this.#requireRoom(total);
     this.#fetched += total;
     let done = 0;
     await forEachLimited(wanted, CONCURRENT_GETS, async ({ key, bytes }) => {
@@ -158,13 +178,32 @@ export class ArchiveMirror {
     return { gone, corrupt };
   }
 
-  #requireRoom(bytes: number): void {
+  /** @throws FreshetError `range_too_large` */
+  async #requireRoom(bytes: number): Promise<void> {
+    if (bytes > this.#room()) await this.#makeRoom();
     const all = this.#fetched + bytes;
-    if (all <= this.#maxBytes) return;
-    const [held, room] = [all, this.#maxBytes].map((each) => `${(each / 1e6).toFixed(1)} MB`);
-    throw new FreshetError("range_too_large", `the range holds ${held} of the archive, and there is room for ${room}`, {
-      repair: "take a shorter range, or use freshet training-set on a machine with a larger disk",
-    });
+    const room = Math.min(this.#maxBytes, this.#fetched + this.#room());
+    if (all <= room) return;
+    const [held, limit] = [all, room].map((each) => `${(each / 1e6).toFixed(1)} MB`);
+    throw new FreshetError(
+      "range_too_large",
+      `the range holds ${held} of the archive, and there is room for ${limit}`,
+      {
+        repair: this.#repair,
+      },
+    );
+  }
+
+  async #makeRoom(): Promise<void> {
+    const entries = await readdir(this.#folder, { recursive: true, withFileTypes: true }).catch(() => []);
+    for (const entry of entries) {
+      const path = join(entry.parentPath, entry.name);
+      if (!entry.isFile() || this.#reading.has(path)) continue;
+      // Another process may be in the midst of a run with what this one has never read.
+      const idle = this.#read.has(path) || ((await stat(path).catch(() => null))?.mtimeMs ?? 0) < Date.now() - IDLE_MS;
+      if (idle) await rm(path, { force: true });
+      if (idle) this.#read.delete(path);
+    }
   }
 
   /** Whether an object is there already. Its file's time says when it was last wanted, for `prune`. */
@@ -179,6 +218,7 @@ export class ArchiveMirror {
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
       throw error;
     }
+    if (known !== undefined) this.#reading.add(path);
     return known !== undefined;
   }
 
@@ -190,6 +230,7 @@ export class ArchiveMirror {
       mkdirSync(dirname(path), { recursive: true });
       await this.#write(partial, body);
       await rename(partial, path);
+      this.#reading.add(path);
     } catch (cause) {
       await rm(partial, { force: true });
       const { code } = cause as NodeJS.ErrnoException;

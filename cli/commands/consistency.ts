@@ -3,6 +3,7 @@ import { type ConsistencyReport, checkConsistency } from "../../adapters/offline
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { archiveMount } from "../../adapters/offline/mount.ts";
+import { valuesMount } from "../../adapters/offline/pushed-in-time.ts";
 import { readScores } from "../../adapters/offline/scored-outcomes.ts";
 import { s3Client } from "../../adapters/s3-client.ts";
 import { FreshetError } from "../../core/errors.ts";
@@ -69,6 +70,7 @@ async function run(options: Options): Promise<ConsistencyReport> {
       sample,
       rows: readScores(s3, deployment.archiveBucket, { tenant, service: service.name, fromMs, toMs }),
       mount: archiveMount(session, mirror, tenant),
+      mountValues: valuesMount(session, mirror, tenant),
       onProgress: (share) => bar.show(share, "joining features"),
     });
   } finally {

@@ -64,6 +64,7 @@ export function register(program: Command): void {
     .addHelpText(
       "after",
       `
+CSV: the first line names the columns; commas, semicolons, tabs or bars between them. Times: epoch milliseconds, or ISO 8601 with a zone.
 Nothing is imported unless every row is good, or --skip-invalid is given. Importing a file again changes nothing.
 Events that the stream is still open for become late events, which wait until they are sealed.
 

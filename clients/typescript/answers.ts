@@ -105,7 +105,7 @@ export interface PushAnswer {
 }
 export interface HistoricalJob {
   readonly job_id: string;
-  readonly state: "queued" | "running" | "done" | "failed";
+  readonly state: "queued" | "running" | "done" | "failed" | "cancelled";
   readonly progress: number;
   readonly files: readonly { readonly name: string; readonly url: string; readonly expires_ms: number }[];
   readonly manifest: Readonly<Record<string, unknown>> | null;

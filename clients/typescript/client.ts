@@ -196,6 +196,11 @@ export class FreshetClient<A extends AppShape> {
     return this.#call("GET", `/v1/features/historical/${encodeURIComponent(id)}`, undefined, options);
   }
 
+  /** Ends a job that waits or runs; nothing of it is kept. May be called again. @throws FreshetError `job_ended` */
+  cancelHistoricalJob(id: string, options?: CallOptions): Promise<HistoricalJob> {
+    return this.#call("DELETE", `/v1/features/historical/${encodeURIComponent(id)}`, undefined, options);
+  }
+
   async #sendChunk(
     stream: string,
     events: readonly unknown[],
@@ -244,7 +249,7 @@ export class FreshetClient<A extends AppShape> {
   }
 
   async #call<T>(
-    method: "GET" | "POST",
+    method: "GET" | "POST" | "DELETE",
     path: string,
     body: unknown,
     options: CallOptions = {},

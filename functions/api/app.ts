@@ -224,6 +224,7 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
       register("POST", "/v1/features/historical", "read", jobs.start, { audit: "features.historical" });
       // Before the entity route, whose path fits too.
       register("GET", "/v1/features/historical/:job", "read", jobs.get);
+      register("DELETE", "/v1/features/historical/:job", "read", jobs.cancel, { audit: "features.historical_cancel" });
     }
     const told = createCatalogueHandlers({ plan, registered, serving: scoring?.serving ?? null, observations });
     register("GET", "/v1/features", "read", told.list);

@@ -3,7 +3,8 @@ import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { GetObjectCommand, PutObjectCommand } from "@aws-sdk/client-s3";
 import { getSignedUrl } from "@aws-sdk/s3-request-presigner";
 import { DURABLE_CLIENT, durably } from "../../adapters/durable-call.ts";
-import { HistoricalJobs } from "../../adapters/historical-jobs.ts";
+import { HistoricalJobs, jobFolder } from "../../adapters/historical-jobs.ts";
+import { WorkFolder } from "../../adapters/offline/work-folder.ts";
 import { s3Client } from "../../adapters/s3-client.ts";
 import { requireEnvironment } from "../shared/environment.ts";
 import type { Log } from "./app.ts";
@@ -30,12 +31,14 @@ export function createHistoricalPorts({
     dynamodb: new DynamoDBClient(DURABLE_CLIENT),
   });
   const onFault = (error: unknown, of: { tenant: string; id: string }) => log("historical job failed", of, error);
-  const queue = queueOf?.({ jobs, clock: Date.now, onFault }) ?? null;
+  const clear = (job: { tenant: string; id: string }) =>
+    new WorkFolder({ s3, bucket, prefix: `${jobFolder(job)}/` }).remove();
+  const queue = queueOf?.({ jobs, clear, clock: Date.now, onFault }) ?? null;
   return {
     runner: queue === null ? "function" : "process",
     jobs,
-    async putSpine({ tenant, id }, rows) {
-      const key = `historical/tenant=${tenant}/job=${id}/spine.json`;
+    async putSpine(job, rows) {
+      const key = `${jobFolder(job)}/spine.json`;
       await durably("historical_unavailable", `writing rows to bucket ${bucket}`, () =>
         s3.send(new PutObjectCommand({ Bucket: bucket, Key: key, Body: JSON.stringify(rows) })),
       );
@@ -43,6 +46,7 @@ export function createHistoricalPorts({
     },
     sign: (key) => getSignedUrl(s3, new GetObjectCommand({ Bucket: bucket, Key: key }), { expiresIn: URL_LIFE_S }),
     start: (job) => queue?.add(job),
+    stop: (job) => queue?.stop(job),
     async close() {
       await queue?.close();
     },

@@ -46,7 +46,7 @@ export const jobAnswer = z
   .strictObject({
     job_id: z.string(),
     service: z.string(),
-    state: z.enum(["queued", "running", "done", "failed"]),
+    state: z.enum(["queued", "running", "done", "failed", "cancelled"]),
     progress: z.number().min(0).max(1),
     created_ms: z.number().int(),
     updated_ms: z.number().int(),

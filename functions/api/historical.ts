@@ -1,6 +1,6 @@
-/** Features as they were: `POST /v1/features/historical` starts a job, `GET /v1/features/historical/{job}` tells of it. */
+/** Features as they were: `POST /v1/features/historical` starts a job, `GET` and `DELETE /v1/features/historical/{job}` tell of it and cancel it. */
 import { randomUUID } from "node:crypto";
-import { type HistoricalJob, type HistoricalRequest, jobId } from "../../adapters/historical-jobs.ts";
+import { type HistoricalJob, type HistoricalRequest, hasEnded, jobId } from "../../adapters/historical-jobs.ts";
 import { SILENT_MS } from "../../adapters/job-items.ts";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { parseIsoOrDay } from "../../core/iso-time.ts";
@@ -21,6 +21,7 @@ export interface HistoricalPorts {
     create(job: HistoricalJob): Promise<void>;
     get(tenant: string, id: string): Promise<HistoricalJob | null>;
     open(tenant: string, nowMs: number): Promise<readonly HistoricalJob[]>;
+    cancel(found: HistoricalJob, nowMs: number): Promise<boolean>;
   };
   /** Keeps the request's own rows for the run. @returns where */
   putSpine(job: { tenant: string; id: string }, rows: readonly unknown[]): Promise<string>;
@@ -28,6 +29,8 @@ export interface HistoricalPorts {
   sign(key: string): Promise<string>;
   /** Begins the job, where nobody else is woken by it. */
   start(job: HistoricalJob): void;
+  /** Ends one that is cancelled, where it was begun here; elsewhere it ends by itself. */
+  stop(job: HistoricalJob): void;
   /** Ends what was begun here. */
   close(): Promise<void>;
 }
@@ -44,8 +47,23 @@ export function createHistoricalHandlers(deps: {
   historical: HistoricalPorts;
   registered: RegisteredFeatures | null;
   clock: () => number;
-}): { start: Handle; get: Handle } {
+}): { start: Handle; get: Handle; cancel: Handle } {
   const { plan, services, historical, registered, clock } = deps;
+  /** Looked up under the key's tenant: another tenant's job is not there. @throws Problem `job_unknown` */
+  const found = async ({ c, principal }: Call): Promise<HistoricalJob> => {
+    const id = c.req.param("job") as string;
+    const job = isPossibleId(id) ? await historical.jobs.get(principal.tenant, id) : null;
+    if (job !== null) return job;
+    throw new Problem("job_unknown", `no job has the id "${shorten(id)}"`, {
+      field: "job",
+      repair: "start one with POST /v1/features/historical; jobs are kept for a week",
+    });
+  };
+  const told = async (job: HistoricalJob, requestId: string): Promise<Answer> => ({
+    status: 200,
+    body: JSON.stringify({ ...(await jobJson(historical, job, clock())), request_id: requestId }),
+    headers: { "cache-control": "no-store" },
+  });
   return {
     async start({ c, principal, requestId }: Call): Promise<Answer> {
       const body = await readObject(c, MAX_QUERY_BYTES);
@@ -80,18 +98,24 @@ export function createHistoricalHandlers(deps: {
       };
     },
 
-    async get({ c, principal, requestId }: Call): Promise<Answer> {
-      const id = c.req.param("job") as string;
-      // Looked up under the key's tenant: another tenant's job is not there.
-      const job = isPossibleId(id) ? await historical.jobs.get(principal.tenant, id) : null;
-      if (job === null) {
-        throw new Problem("job_unknown", `no job has the id "${shorten(id)}"`, {
-          field: "job",
-          repair: "start one with POST /v1/features/historical; jobs are kept for a week",
-        });
+    get: async (call) => told(await found(call), call.requestId),
+
+    async cancel(call): Promise<Answer> {
+      // As often as a run takes it or goes on with it in between, which is once in many minutes.
+      for (;;) {
+        const job = await found(call);
+        if (job.state === "cancelled") return told(job, call.requestId);
+        if (hasEnded(job) || isLost(job, clock())) {
+          throw new Problem("job_ended", `the job is ${hasEnded(job) ? job.state : "failed"} already`, {
+            field: "job",
+            repair:
+              "nothing is left to be cancelled; files of a job that is done are removed a week after it was started",
+          });
+        }
+        if (!(await historical.jobs.cancel(job, clock()))) continue;
+        historical.stop(job);
+        return told(await found(call), call.requestId);
       }
-      const body = JSON.stringify({ ...(await jobJson(historical, job, clock())), request_id: requestId });
-      return { status: 200, body, headers: { "cache-control": "no-store" } };
     },
   };
 }
@@ -106,9 +130,12 @@ async function checkOpen({ jobs }: HistoricalPorts, tenant: string, nowMs: numbe
   });
 }
 
+/** One that waits behind others is silent, too, and not lost. */
+const isLost = ({ state, updatedMs }: HistoricalJob, nowMs: number): boolean =>
+  state === "running" && nowMs - updatedMs > SILENT_MS;
+
 async function jobJson(historical: HistoricalPorts, job: HistoricalJob, nowMs: number) {
-  // One that waits behind others is silent, too, and not lost.
-  const lost = job.state === "running" && nowMs - job.updatedMs > SILENT_MS;
+  const lost = isLost(job, nowMs);
   const expiresMs = Math.floor(nowMs + URL_LIFE_MS);
   return {
     job_id: job.id,

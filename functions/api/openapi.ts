@@ -117,6 +117,21 @@ export function createOpenApiDocument(plan: Plan, version: string): object {
     responses: { 200: json(jobAnswer, "State, progress, and addresses that need no key for an hour."), ...FAILURES },
   });
   add({
+    method: "delete",
+    path: "/v1/features/historical/{job}",
+    tags: ["Features"],
+    summary: "Cancel a point-in-time join",
+    description:
+      "Ends a job that waits or runs, and what it has begun; nothing of it is kept. To cancel it again changes nothing.",
+    ...keyed("read"),
+    request: { params: z.object({ job: z.string() }) },
+    responses: {
+      200: json(jobAnswer, "It is cancelled."),
+      ...FAILURES,
+      409: problem("The job is done, or has failed."),
+    },
+  });
+  add({
     method: "post",
     path: "/v1/features/register",
     tags: ["Features"],

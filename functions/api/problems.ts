@@ -90,6 +90,7 @@ export const PROBLEMS = {
   feature_declared: { status: 409, title: "The view is declared" },
   feature_limit: { status: 409, title: "There are too many features" },
   materialization_running: { status: 409, title: "The view is being materialized" },
+  job_ended: { status: 409, title: "The job has ended" },
   service_without_model: { status: 409, title: "The service has nothing to score with" },
   service_without_ranking: { status: 409, title: "The service does not rank" },
   variant_absent: { status: 409, title: "The variant is not served" },

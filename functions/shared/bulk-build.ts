@@ -202,9 +202,17 @@ class Build {
     this.record = { ...this.record, generation, split: split + 1 };
     await this.save();
     const fromMs = await this.ports.archiveFromMs(this.stream.name, Date.now());
+    this.ports.mirror.begin();
     const session = await DuckSession.open(duck);
     try {
-      const archives = await this.mount(session, seals, fromMs);
+      const archives = await this.mount(session, seals, fromMs).catch(async (error: unknown) => {
+        // Refused, as for a damaged object or a disk that is too small, and not killed: fewer buckets at once would not help.
+        if (error instanceof FreshetError) {
+          this.record = { ...this.record, split };
+          await this.save();
+        }
+        throw error;
+      });
       for (const group of this.groups) {
         const sealMs = seals.get(group.name);
         if (sealMs === undefined) continue;

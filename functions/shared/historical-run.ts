@@ -5,19 +5,20 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { GetObjectCommand, PutObjectCommand } from "@aws-sdk/client-s3";
 import { durably } from "../../adapters/durable-call.ts";
-import { type HistoricalJob, type HistoricalJobs, isTaken } from "../../adapters/historical-jobs.ts";
+import { type HistoricalJob, type HistoricalJobs, isTaken, jobFolder } from "../../adapters/historical-jobs.ts";
 import type { GivenSpine } from "../../adapters/offline/given-spine.ts";
 import { loggedScores } from "../../adapters/offline/logged-spine.ts";
 import { ROWS_PER_PART } from "../../adapters/offline/training-part.ts";
 import { partName, type SpineSource } from "../../adapters/offline/training-set.ts";
+import { WorkFolder } from "../../adapters/offline/work-folder.ts";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
 import { inputsOf } from "../../core/registered-feature.ts";
-import { buildSet, type SetPorts } from "./set-builder.ts";
+import { buildSet, clearSet, type SetPorts } from "./set-builder.ts";
 
-export interface RunHistorical extends SetPorts {
+export interface RunHistorical extends Omit<SetPorts, "signal"> {
   readonly plan: Plan;
   readonly services: readonly FeatureServiceDefinition[];
   readonly jobs: HistoricalJobs;
@@ -28,21 +29,23 @@ export interface RunHistorical extends SetPorts {
 
 /** Progress is written at most this often. */
 const PROGRESS_MS = 1_000;
-
-const jobFolder = ({ tenant, id }: Pick<HistoricalJob, "tenant" | "id">): string =>
-  `historical/tenant=${tenant}/job=${id}`;
+/** And at least this often, however long a step takes: so a job that is cancelled, or taken over, is soon known as such. */
+const HEARTBEAT_MS = 5_000;
 
 /**
  * Never throws: what goes wrong is the job's state. A job that another run has is left to it; one that a run of before has left unfinished is
- * taken over where there is Athena, and goes on. Whoever is taken over from changes nothing of the job any more.
+ * taken over where there is Athena, and goes on. Whoever is taken over from changes nothing of the job any more. Of one that is cancelled
+ * whoever meets it ends the queries and removes the objects.
  */
 export async function runHistorical(options: RunHistorical, found: HistoricalJob): Promise<void> {
   const { jobs, clock, onFault } = options;
+  if (found.state === "cancelled") return clearAway(options, found);
+  const cancelled = new AbortController();
   let job: HistoricalJob = { ...found, state: "running", run: randomUUID(), updatedMs: clock() };
   let taken = false;
   try {
     const resumed = found.state === "running" && options.engine.athena !== null;
-    if (!(await (resumed ? jobs.takeOver(job, found) : jobs.claim(job)))) return;
+    if (!(await (resumed ? jobs.takeOver(job, found) : jobs.claim(job)))) return await clearIfCancelled(options, job);
     let writing = Promise.resolve();
     const report = (progress: number) => {
       if (clock() - job.updatedMs < PROGRESS_MS) return;
@@ -50,22 +53,30 @@ export async function runHistorical(options: RunHistorical, found: HistoricalJob
       const snapshot = job;
       writing = writing
         .then(() => jobs.update(snapshot))
-        .catch((error) => {
+        .catch(async (error) => {
           taken ||= isTaken(error);
+          if (taken && (await isCancelled(options, job)))
+            cancelled.abort(new FreshetError("job_cancelled", "cancelled"));
         });
     };
+    const heartbeat = setInterval(() => report(job.progress), HEARTBEAT_MS);
     const outOfTime = () => {
       // Somebody asks for the time while Athena works, which may be long.
       report(job.progress);
+      cancelled.signal.throwIfAborted();
       return taken || options.outOfTime();
     };
-    const done = await build({ ...options, outOfTime }, job, report).finally(() => writing);
+    const ports = { ...options, outOfTime, signal: cancelled.signal };
+    const done = await build(ports, job, report).finally(() => {
+      clearInterval(heartbeat);
+      return writing;
+    });
     if (done !== null) return await jobs.update({ ...job, ...done, state: "done", progress: 1, updatedMs: clock() });
     job = { ...job, updatedMs: clock() };
     await jobs.update(job);
     await jobs.goOn(job, clock());
   } catch (error) {
-    if (isTaken(error)) return;
+    if (isTaken(error) || cancelled.signal.aborted) return clearIfCancelled(options, job);
     const own = error instanceof FreshetError;
     if (!own) onFault(error, job);
     const told = own
@@ -73,12 +84,34 @@ export async function runHistorical(options: RunHistorical, found: HistoricalJob
       : { code: "internal", detail: "the job failed because of an error on our side", repair: "start it again" };
     await jobs
       .update({ ...job, state: "failed", error: told, updatedMs: clock() })
-      .catch((cause) => isTaken(cause) || onFault(cause, job));
+      .catch((cause) => (isTaken(cause) ? clearIfCancelled(options, job) : onFault(cause, job)));
+  }
+}
+
+/** @returns false where nobody can tell now: then the bucket's lifecycle removes what is left */
+const isCancelled = ({ jobs }: RunHistorical, { tenant, id }: HistoricalJob): Promise<boolean> =>
+  jobs.get(tenant, id).then(
+    (job) => job?.state === "cancelled",
+    () => false,
+  );
+
+async function clearIfCancelled(options: RunHistorical, job: HistoricalJob): Promise<void> {
+  if (await isCancelled(options, job)) await clearAway(options, job);
+}
+
+/** Ends what a cancelled job has begun, and removes what it has written. Never throws. */
+async function clearAway(options: RunHistorical, job: HistoricalJob): Promise<void> {
+  const { s3, bucket, onFault } = options;
+  try {
+    await clearSet(options, { tenant: job.tenant, job: job.id });
+    await new WorkFolder({ s3, bucket, prefix: `${jobFolder(job)}/` }).remove();
+  } catch (error) {
+    onFault(error, job);
   }
 }
 
 /** @returns null when the time was up */
-async function build(options: RunHistorical, job: HistoricalJob, report: (progress: number) => void) {
+async function build(options: RunHistorical & SetPorts, job: HistoricalJob, report: (progress: number) => void) {
   const { plan, services, s3, bucket } = options;
   const { request, tenant } = job;
   const service = plan.services.find(({ name }) => name === request.service);

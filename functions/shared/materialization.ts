@@ -145,6 +145,7 @@ async function runTenant(
 ) {
   const { plan, mirror } = ports;
   const range = runRange(view, fromMs, toMs);
+  mirror.begin();
   const session = await DuckSession.open(ports.duck);
   try {
     for (const [i, name] of view.streams.entries()) {

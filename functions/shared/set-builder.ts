@@ -7,7 +7,8 @@ import { join } from "node:path";
 import type { S3Client } from "@aws-sdk/client-s3";
 import { tenantPartition } from "../../adapters/object-path.ts";
 import { listArchive } from "../../adapters/offline/archive-view.ts";
-import type { AthenaOptions } from "../../adapters/offline/athena.ts";
+import { type AthenaOptions, AthenaSource } from "../../adapters/offline/athena.ts";
+import { stopBegun } from "../../adapters/offline/athena-unload.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { buildLargeTrainingSet } from "../../adapters/offline/large-training-set.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
@@ -37,6 +38,8 @@ export interface SetPorts {
   readonly engine: QueryEngine;
   /** True when the call has to end soon. */
   readonly outOfTime: () => boolean;
+  /** Aborted when nobody wants the set any more. @default never */
+  readonly signal?: AbortSignal;
 }
 
 export interface SetToBuild extends Omit<SetOptions, "mountValues"> {
@@ -50,6 +53,8 @@ export interface SetToBuild extends Omit<SetOptions, "mountValues"> {
   readonly onProgress?: (share: number) => void;
 }
 
+const INTERRUPT_MS = 100;
+
 /** What says that one machine is too small, or too slow. */
 const TOO_LARGE = ["range_too_large", "offline_memory", "offline_disk"];
 
@@ -57,11 +62,9 @@ const TOO_LARGE = ["range_too_large", "offline_memory", "offline_disk"];
 export async function buildSet(ports: SetPorts, set: SetToBuild): Promise<TrainingManifest | null> {
   const { use, athena } = ports.engine;
   if (athena === null || use === "duckdb") return small(ports, set);
-  const of = `tenant=${tenantPartition(set.tenant)}/job=${set.job}`;
-  const at = { s3: ports.s3, bucket: ports.bucket };
+  const { job, keys } = foldersOf(ports, set);
   // Another plan makes other features of the same name.
-  const work = new WorkFolder({ ...at, prefix: `athena/${of}/plan=${set.plan.hash}/` });
-  const keys = new WorkFolder({ ...at, prefix: `athena-keys/${of}/` });
+  const work = new WorkFolder({ s3: ports.s3, bucket: ports.bucket, prefix: `${job.prefix}plan=${set.plan.hash}/` });
   // A call that began and is not heard of any more died of what DuckDB had to do.
   if (use === "athena" || (await work.read("begun.json")) !== null) return large(ports, set, athena, { work, keys });
   await work.write("begun.json", {});
@@ -70,16 +73,44 @@ export async function buildSet(ports: SetPorts, set: SetToBuild): Promise<Traini
     await work.remove();
     return manifest;
   } catch (error) {
+    ports.signal?.throwIfAborted();
     if (TOO_LARGE.includes((error as FreshetError).code)) return large(ports, set, athena, { work, keys });
     await work.remove();
     throw error;
   }
 }
 
+type SetName = Pick<SetToBuild, "tenant" | "job">;
+type SetPlace = Pick<SetPorts, "s3" | "bucket" | "engine">;
+
+/** What lies on the way to a set that goes through Athena: the job's steps, and its ids. */
+function foldersOf({ s3, bucket }: Pick<SetPorts, "s3" | "bucket">, { tenant, job }: SetName) {
+  const of = `tenant=${tenantPartition(tenant)}/job=${job}/`;
+  const folder = (kind: string) => new WorkFolder({ s3, bucket, prefix: `${kind}/${of}` });
+  return { job: folder("athena"), keys: folder("athena-keys") };
+}
+
+/** Ends the queries of a set that nobody wants any more, and removes what is on the way to it. */
+export async function clearSet(place: SetPlace, set: SetName): Promise<void> {
+  const { athena } = place.engine;
+  if (athena === null) return;
+  const { job, keys } = foldersOf(place, set);
+  await stopBegun(new AthenaSource(athena), job);
+  await keys.remove();
+  await job.remove();
+}
+
 async function small(ports: SetPorts, { folder, put, onProgress, ...set }: SetToBuild): Promise<TrainingManifest> {
+  const { signal } = ports;
   const own = join(folder, "small");
   mkdirSync(own, { recursive: true });
   const session = await DuckSession.open({ folder: own, memoryMb: ports.memoryMb });
+  let interrupts: NodeJS.Timeout | undefined;
+  // Again and again: between two statements there is nothing to interrupt.
+  const stop = () => {
+    interrupts = setInterval(() => session.interrupt(), INTERRUPT_MS);
+  };
+  signal?.addEventListener("abort", stop, { once: true });
   try {
     const maxBytes = Math.min(ports.maxBytes, archiveRoom(own));
     const mirror = new ArchiveMirror({ ...ports, folder: own, maxBytes });
@@ -92,9 +123,14 @@ async function small(ports: SetPorts, { folder, put, onProgress, ...set }: SetTo
       onProgress: (step, share) => onProgress?.(step === "spine" ? 0.05 * share : 0.05 + 0.9 * share),
     });
     const parts = readdirSync(out).filter((name) => name !== "manifest.json");
-    for (const name of [...parts.sort(), "manifest.json"]) await put(name, join(out, name));
+    for (const name of [...parts.sort(), "manifest.json"]) {
+      signal?.throwIfAborted();
+      await put(name, join(out, name));
+    }
     return manifest;
   } finally {
+    signal?.removeEventListener("abort", stop);
+    clearInterval(interrupts);
     session.close();
     rmSync(own, { recursive: true, force: true });
   }

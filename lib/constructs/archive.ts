@@ -53,6 +53,11 @@ export class Archive extends Construct {
     fn.allow(["kms:Decrypt", "kms:GenerateDataKey"], [this.key.keyArn]);
   }
 
+  /** To remove what a historical job has written that is cancelled: beside `grantHistorical`. */
+  grantClearHistorical(fn: NodeFunction): void {
+    fn.allow(["s3:DeleteObject"], [this.bucket.arnForObjects("historical/*")]);
+  }
+
   /** To keep what historical jobs made, and to hand out addresses of it. */
   grantHistorical(fn: NodeFunction): void {
     fn.allow(["s3:GetObject", "s3:PutObject"], [this.bucket.arnForObjects("historical/*")]);

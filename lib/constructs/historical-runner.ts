@@ -36,6 +36,7 @@ export class HistoricalRunner extends Construct {
     archive.grantRead(this.fn);
     archive.grantReadScores(this.fn);
     archive.grantHistorical(this.fn);
+    archive.grantClearHistorical(this.fn);
     tables?.grantQuery(this.fn);
     // A tenant's next job runs beside the one that it has.
     wakeByJobs(this, jobs, this.fn, 4);

@@ -48,10 +48,13 @@ describe("the freshet command", () => {
     for (const name of commands) expect(out).toMatch(new RegExp(`^ {2}${name} +\\S`, "m"));
   });
 
+  const TIMED = "audit consistency experiment generate materialize replay train training-set".split(" ");
   it.each(commands)("%s --help shows its usage", async (name) => {
     const { code, out } = await freshet([name, "--help"]);
     expect(out).toContain(`Usage: freshet ${name}`);
     expect(out).toMatch(/\nExamples:\n {2}\S/);
+    // Nobody has to guess in which zone.
+    expect([name, out.includes("midnight UTC")]).toEqual([name, TIMED.includes(name)]);
     // A default that is a path of this machine helps nobody.
     expect(out).not.toContain(ROOT);
     expect(code).toBe(0);

@@ -1,9 +1,13 @@
 /** Batch views against a real store, archive and control table: runs, repeated and in any order, and what they leave. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { DeleteObjectCommand, PutObjectCommand } from "@aws-sdk/client-s3";
 import { describe, expect, it } from "vitest";
 import { BatchRuns } from "../../adapters/batch-runs.ts";
 import { forEachLimited } from "../../adapters/durable-call.ts";
 import { hash64 } from "../../adapters/hash.ts";
+import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { BUCKETS, bucketOf, controlKey, pushedKey } from "../../adapters/valkey/layout.ts";
 import { packValues } from "../../adapters/valkey/packed.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
@@ -213,6 +217,27 @@ describe("the schedule", () => {
     expect(broken).toMatchObject({ view: "broken", runs: 0, lagMs: null, error: { code: "offline_query" } });
     expect(broken.lateMs).toBeGreaterThan(0);
     expect((await materializeDue(ports, Number.POSITIVE_INFINITY)).views[1]).toMatchObject({ runs: 0, error: null });
+  });
+
+  it("refuses to read more than the disk takes before anything is fetched or pushed, and is made up for where there is room", async () => {
+    const [a] = await begin();
+    await stream.imports(a, [payment("c1", END - HOUR, 6)]);
+    const both = planOf(batch("spending"), batch("narrow", SQL.replace("2 * 86400000", "3600001")));
+    let room = 10;
+    const folder = mkdtempSync(join(tmpdir(), "freshet-small-disk-"));
+    const mirror = new ArchiveMirror({ s3: stream.s3, bucket: "archive", folder, room: () => room, repair: "as told" });
+    const ports = { ...portsOf(both), mirror };
+    const refused = { code: "range_too_large", repair: "as told" };
+    const range = { fromMs: END - DAY, toMs: END, tenant: a };
+    await expect(materialize(ports, { view: "spending", ...range })).rejects.toMatchObject(refused);
+    const { views } = await materializeDue(ports, Number.POSITIVE_INFINITY);
+    for (const view of views) expect(view).toMatchObject({ runs: 0, rows: 0, lagMs: null, error: refused });
+    expect(await archived(ports, a)).toEqual([]);
+    expect((await read(both, a, "c1")).map(([value]) => value)).toEqual([null, null]);
+    room = Number.POSITIVE_INFINITY;
+    expect(await materialize(ports, { view: "spending", ...range })).toMatchObject({ rows: 1 });
+    expect((await read(both, a, "c1")).map(([value]) => value)).toEqual([1, 6]);
+    rmSync(folder, { recursive: true });
   });
 
   it("pushes the archive's values again when the store is another one", async () => {

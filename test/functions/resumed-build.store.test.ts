@@ -1,5 +1,9 @@
 /** What a bulk build may take for done, against a real store, archive and control table: not after imports, losses or failovers. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { ControlHashes } from "../../adapters/valkey/control.ts";
 import { seededRandom } from "../../bench/workload.ts";
 import { type BuildPorts, runBuild } from "../../functions/shared/bulk-build.ts";
@@ -177,6 +181,24 @@ describe("a build's generation", () => {
     expect(await build()).toMatchObject({ state: "done" });
     expect(await wrong()).toEqual([]);
   });
+});
+
+it("a build that reads more than the disk takes is refused each time before it fetches, and is done where there is room", async () => {
+  await begin();
+  let room = 10;
+  const folder = mkdtempSync(join(tmpdir(), "freshet-small-disk-"));
+  const mirror = new ArchiveMirror({ s3: stream.s3, bucket: "archive", folder, room: () => room, repair: "as told" });
+  // More often than calls may be killed.
+  for (let calls = 0; calls < 7; calls++) {
+    await expect(build({ mirror })).rejects.toMatchObject({ code: "range_too_large", repair: "as told" });
+  }
+  expect(await stream.progress.get("payments")).toMatchObject({ split: 0, entities: 0 });
+  expect(await stream.table.getLease("payments")).toMatchObject({ expiresMs: 0 });
+  expect(await wrong()).toEqual([]);
+  room = Number.POSITIVE_INFINITY;
+  expect(await build({ mirror })).toMatchObject({ state: "done", bucketsDone: 2_048 });
+  expect(await wrong()).toEqual([]);
+  rmSync(folder, { recursive: true });
 });
 
 describe("calls that are killed before a bucket is done", () => {

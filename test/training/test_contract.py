@@ -48,6 +48,18 @@ class Contract(unittest.TestCase):
             (self.config / f"{name}.json").unlink()
         self.assertEqual(self.read().hyperparameters, {})
 
+    def test_files_that_hold_no_object_are_refused_by_name(self):
+        for name in ("hyperparameters", "inputdataconfig", "resourceconfig"):
+            for wrong in ("[1]", "null", "3"):
+                with self.subTest(name=name, wrong=wrong):
+                    self.put(name, wrong)
+                    self.assertIn(f"{name}.json holds no object", self.refused())
+            self.put(name, {})
+        self.put("inputdataconfig", {"train": "File"})
+        self.assertIn("channel train of inputdataconfig.json holds no object", self.refused())
+        self.put("inputdataconfig", {})
+        self.assertIn("SM_HPS holds no object", self.refused(SM_HPS="[1]"))
+
     def test_the_toolkits_variables_override(self):
         job = self.read(
             SM_HPS='{"num_trees": 5, "seed": 1}',

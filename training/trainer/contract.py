@@ -54,7 +54,7 @@ def read_job(environment: Mapping[str, str] = os.environ) -> Job:
     base = base_folder(environment)
     inputs = Path(environment.get("SM_INPUT_DIR", base / "input"))
     config = Path(environment.get("SM_INPUT_CONFIG_DIR", inputs / "config"))
-    hosts = _read_json(config / "resourceconfig.json", {}).get("hosts", ["algo-1"])
+    hosts = _read_object(config / "resourceconfig.json").get("hosts", ["algo-1"])
     if "SM_HOSTS" in environment:
         hosts = _parse("SM_HOSTS", environment["SM_HOSTS"])
     if len(hosts) > 1:
@@ -73,23 +73,21 @@ def read_job(environment: Mapping[str, str] = os.environ) -> Job:
 
 
 def _hyperparameters(config: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    values = _read_json(config / "hyperparameters.json", {})
+    values = _read_object(config / "hyperparameters.json")
     if "SM_HPS" in environment:
-        values = {**values, **_parse("SM_HPS", environment["SM_HPS"])}
+        values = {**values, **_object("SM_HPS", _parse("SM_HPS", environment["SM_HPS"]))}
     for name, value in environment.items():
         if name.startswith("SM_HP_"):
             values[name[len("SM_HP_") :].lower()] = value
-    if not isinstance(values, dict):
-        raise Refusal("hyperparameters_invalid", "hyperparameters.json holds no object", 'write {"name": "value"}')
     # The platform's are all strings; SM_HPS holds decoded values.
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
 
 
 def _channels(config: Path, inputs: Path, environment: Mapping[str, str]) -> dict[str, Path]:
-    declared = _read_json(config / "inputdataconfig.json", {})
+    declared = _read_object(config / "inputdataconfig.json")
     channels = {}
     for name, how in declared.items():
-        mode = how.get("TrainingInputMode", "File")
+        mode = _object(f"channel {name} of inputdataconfig.json", how).get("TrainingInputMode", "File")
         if mode not in ("File", "FastFile"):
             raise Refusal("input_mode", f"channel {name} comes in {mode} mode", "use TrainingInputMode File")
         channels[name] = inputs / "data" / name
@@ -101,13 +99,19 @@ def _channels(config: Path, inputs: Path, environment: Mapping[str, str]) -> dic
     return channels
 
 
-def _read_json(path: Path, absent):
+def _read_object(path: Path) -> dict:
     try:
-        return json.loads(path.read_text("utf-8"))
+        return _object(path.name, json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
-        return absent
+        return {}
     except ValueError as error:
         raise Refusal("config_invalid", f"{path.name} is not JSON ({error})", "write it as SageMaker does") from error
+
+
+def _object(name: str, value) -> dict:
+    if isinstance(value, dict):
+        return value
+    raise Refusal("config_invalid", f"{name} holds no object", 'write {"name": "value"}')
 
 
 def _parse(name: str, text: str):

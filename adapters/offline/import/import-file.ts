@@ -10,6 +10,7 @@ import type { S3Client } from "@aws-sdk/client-s3";
 import { FreshetError, RecordError } from "../../../core/errors.ts";
 import type { LateItem, LateQueue } from "../../late-queue.ts";
 import { DuckSession } from "../duckdb.ts";
+import { removeOfTheDead } from "../leftovers.ts";
 import { parquetRowCount, parquetRows } from "./parquet-rows.ts";
 import { type RowCheckOptions, rowChecker } from "./row-check.ts";
 import { StagedObjects } from "./staged-objects.ts";
@@ -77,12 +78,16 @@ export function formatOf(file: string): Format {
   });
 }
 
-/** @throws FreshetError `file_unreadable`, `header_invalid`; InfrastructureError `archive_unavailable`, `late_queue_unavailable` */
+/** @throws FreshetError `file_unreadable`, `file_empty`, `header_invalid`, `text_invalid`; InfrastructureError `archive_unavailable`, `late_queue_unavailable` */
 export async function importFile(options: ImportOptions): Promise<ImportReport> {
   const { file, stream, tenant, format } = options;
   const { digest, size } = await describe(file);
+  if (size === 0) {
+    throw new FreshetError("file_empty", `${file} is empty`, { repair: "name a file with rows in it" });
+  }
   const shard = `import-${digest.slice(0, 12)}`;
   const check = rowChecker({ ...options, texts: format === "csv", shard });
+  removeOfTheDead(options.folder, /^import-[0-9a-f]{12}-(\d+)$/);
   const staged = new StagedObjects({
     folder: join(options.folder, `${shard}-${process.pid}`),
     tenant,

@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import { FreshetError } from "../../../core/errors.ts";
 import { type DuckSession, sqlText } from "../duckdb.ts";
 import type { FileRow } from "./text-rows.ts";
@@ -44,10 +45,19 @@ const unreadable = (file: string, cause: unknown): FreshetError =>
     cause,
   });
 
-/** As JSON would have it: integers as numbers (one too large for that is refused later), instants in ms, maps as objects. */
+/**
+ * As JSON would have it: integers as numbers (one too large for that is refused later), instants in ms, maps as objects, and as texts the bytes of
+ * writers that do not mark texts as such. What is left is refused by the contract's check.
+ */
 function plain(cell: unknown): unknown {
   if (typeof cell === "bigint") return Number(cell);
   if (cell instanceof Date) return cell.getTime();
-  if (Array.isArray(cell)) return Object.fromEntries(cell.map(({ key, value }) => [key, value]));
+  if (cell instanceof Uint8Array) return isUtf8(cell) ? Buffer.from(cell).toString() : cell;
+  if (Array.isArray(cell) && cell.every(isEntry)) {
+    return Object.fromEntries(cell.map(({ key, value }) => [key, plain(value)]));
+  }
   return cell;
 }
+
+const isEntry = (item: unknown): item is { key: string; value: unknown } =>
+  item !== null && typeof item === "object" && Object.keys(item).join() === "key,value";

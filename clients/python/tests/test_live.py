@@ -102,6 +102,12 @@ class Live(unittest.TestCase):
         self.assertIn("manifest.json", names)
         self.assertTrue(any(name.endswith(".parquet") for name in names))
 
+    def test_a_job_that_has_ended_is_not_cancelled(self) -> None:
+        job = self.client.historical("fraud", [{"as_of_ms": now_ms(), "card_id": self.card, "amount": 1.0}]).wait(120)
+        with self.assertRaises(FreshetError) as caught:
+            job.cancel()
+        self.assertEqual((caught.exception.status, caught.exception.code), (409, "job_ended"))
+
     @unittest.skipIf(pandas is None, "pandas is not installed")
     def test_frames(self) -> None:
         frame = pandas.DataFrame({"card_id": [self.card, "none", None], "note": ["x", "y", "z"]}, index=[7, 8, 9])

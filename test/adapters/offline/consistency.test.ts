@@ -1,11 +1,14 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { InferenceRow } from "../../../adapters/inference-log-format.ts";
 import { checkConsistency } from "../../../adapters/offline/consistency.ts";
 import { DuckSession } from "../../../adapters/offline/duckdb.ts";
+import { valuesSelect } from "../../../adapters/offline/pushed-in-time.ts";
 import type { MountStream } from "../../../adapters/offline/training-set.ts";
+import { encodeValues } from "../../../adapters/values-format.ts";
+import { keyOf } from "../../../core/pushed-feature.ts";
 import { plan } from "../../../features/plan.ts";
 import { FRAUD_START, fraudArchive, paymentRow } from "../../support/fraud-archive.ts";
 import { inferenceRow } from "../../support/inference-row.ts";
@@ -45,8 +48,9 @@ const logged = (asOfMs: number, values: Record<string, number | string | null>, 
 async function* each(rows: readonly InferenceRow[]) {
   yield* rows;
 }
+const mountValues = async () => "of no batch view";
 const check = (rows: readonly InferenceRow[], sample = 1) =>
-  checkConsistency(session, { plan, service, rows: each(rows), sample, mount });
+  checkConsistency(session, { plan, service, rows: each(rows), sample, mount, mountValues });
 
 const COUNT = "card_activity:tx_count_1h";
 const SUM = "card_activity:amount_sum_1h";
@@ -90,6 +94,41 @@ describe("consistency of what was served with the archive", () => {
     });
     expect(row(COUNT, at(-60))).toEqual({ ...none, feature: COUNT, hourMs: at(-60), nullOffline: 1 });
     expect(row(SUM, at(-60))).toMatchObject({ matches: 1 });
+  });
+
+  it("compares features of batch views, too, with what was pushed by then", async () => {
+    const [view] = plan.batchViews;
+    const [feature] = view!.features;
+    const value = (visibleMs: number, n: number) => ({
+      ...{
+        tenant: "default",
+        entity: "merchant",
+        id: "m1",
+        view: view!.name,
+        eventTimeMs: visibleMs - MINUTE,
+        visibleMs,
+      },
+      values: { [`${keyOf(feature!)}:${feature!.dtype}`]: n },
+    });
+    const file = join(folder, "values.ndjson.zst");
+    writeFileSync(file, encodeValues([value(at(0), 3), value(at(6), 4)]));
+    const asked: string[] = [];
+    const mountValues = async (name: string) => {
+      asked.push(name);
+      await session.run(`CREATE OR REPLACE VIEW pushed AS ${valuesSelect([file])}`);
+      return "pushed";
+    };
+    const both = { ...service, features: [feature!.name, ...service.features] };
+    const named = (asOfMs: number, n: number | null) =>
+      logged(asOfMs, { [COUNT]: 2, [feature!.name]: n }, { keys: { card_id: "c1", merchant_id: "m1" } });
+    const rows = [named(at(4), 3), named(at(5), 4), named(at(6) + 1_500, 3), named(at(7), null), named(at(8), 4)];
+    const options = { plan, service: both, rows: each(rows), sample: 1, mount, mountValues };
+    const { features } = await checkConsistency(session, options);
+    expect(features.find((row) => row.feature === feature!.name)).toMatchObject({
+      ...{ matches: 2, mismatches: 1, nullOnline: 1, nullOffline: 0, racing: 1 },
+    });
+    expect(features.find((row) => row.feature === COUNT)).toMatchObject({ matches: 5, racing: 0 });
+    expect(new Set(asked)).toEqual(new Set([view!.name]));
   });
 
   it("takes the same share of the log each time", async () => {

@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -28,6 +28,46 @@ it("a mirror with a limit refuses what is too much in all before it fetches any 
       repair: "take a shorter range, or use freshet training-set on a machine with a larger disk",
     });
     expect(fetched).toBe(3);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+it("a mirror that is given its room frees what earlier runs read, never what this one or another process reads, and refuses the rest", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "freshet-mirror-"));
+  const bytes = encodeArchive([]);
+  const fetched: string[] = [];
+  const send = async ({ input }: any) => {
+    fetched.push(input.Key);
+    return { Body: { transformToByteArray: async () => bytes } };
+  };
+  const own = join(folder, "b/raw");
+  const here = () => readdirSync(own).map((name) => name.split(".")[0]);
+  // A disk for ten objects of one byte.
+  const room = () => 10 - (existsSync(own) ? here().length : 0);
+  const objects = (names: string) => [...names].map((name) => ({ key: `raw/${name}.ndjson.zst`, bytes: 1 }));
+  try {
+    const mirror = new ArchiveMirror({ s3: { send } as never, bucket: "b", folder, room, repair: "as told" });
+    await mirror.fetch(objects("abcd"));
+    // Of another process: one that is in use, and one that nobody has wanted for a day.
+    for (const name of ["x", "y"]) writeFileSync(join(own, `${name}.ndjson.zst`), bytes);
+    const yesterday = Date.now() / 1000 - 86_400;
+    utimesSync(join(own, "y.ndjson.zst"), yesterday, yesterday);
+    mirror.begin();
+    await mirror.fetch(objects("aef"));
+    expect(here().sort()).toEqual([..."abcdefxy"]);
+    await mirror.fetch(objects("ghi"));
+    expect(here().sort()).toEqual([..."aefghix"]);
+    fetched.length = 0;
+    await expect(mirror.fetch(objects("aklmn"))).rejects.toMatchObject({
+      ...{ code: "range_too_large", repair: "as told" },
+      message: expect.stringMatching(/^the range holds .* of the archive, and there is room for /),
+    });
+    expect(fetched).toEqual([]);
+    expect(here().sort()).toEqual([..."aefghix"]);
+    mirror.begin();
+    await mirror.fetch(objects("aklmn"));
+    expect(here().sort()).toEqual([..."aklmnx"]);
   } finally {
     rmSync(folder, { recursive: true });
   }

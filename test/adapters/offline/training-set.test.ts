@@ -293,6 +293,37 @@ session.close();`;
     ).toEqual([{ n: 3n }]);
   });
 
+  it("keeps the digits of further columns of CSV that only look like numbers", async () => {
+    const set = await build(csv(`as_of_ms,card_id,branch,account,n,x\n${at(60)},c2,007,98765432109876543210,7,0.5\n`));
+    expect(set.row_count).toBe(1);
+    expect(
+      await world.session.rows(`SELECT branch, account, n, x FROM read_parquet('${world.out}/*.parquet')`),
+    ).toEqual([{ branch: "007", account: "98765432109876543210", n: 7n, x: 0.5 }]);
+  });
+
+  it("keeps further columns of any type as they are, and takes NaN for a number that is missing", async () => {
+    const kept =
+      "{'a': 1, 'b': [true]} AS struct, [1, 2] AS list, MAP {'k': 1.5} AS map, CAST(1.25 AS DECIMAL(9, 3)) AS decimal, " +
+      "CAST('170141183460469231731687303715884105727' AS HUGEINT) AS huge, '\\xAA'::BLOB AS bytes, " +
+      "CAST('12:30:00' AS TIME) AS clock, CAST('2026-01-31' AS DATE) AS day, CAST('a' AS ENUM('a', 'b')) AS enum, " +
+      "uuid() AS uuid, INTERVAL 3 DAY AS span, NULL AS nothing, 'x' AS \"with \"\" quote\", '{}'::JSON AS json";
+    await world.session.run(`CREATE OR REPLACE TABLE odd AS SELECT ${kept}`);
+    const query = `SELECT ${at(60)} AS as_of_ms, 'c2' AS card_id, CAST('nan' AS DOUBLE) AS label, CAST('nan' AS FLOAT) AS amount, odd.* FROM odd`;
+    await build({ kind: "query", query });
+    const read = `SELECT * FROM read_parquet('${world.out}/*.parquet')`;
+    expect(await world.session.rows(`SELECT label, "request:amount" AS amount FROM (${read})`)).toEqual([
+      { label: null, amount: null },
+    ]);
+    const names = (await world.session.rows("DESCRIBE odd")).map(({ column_name: name }) => name as string);
+    for (const name of names) {
+      const column = `"${name.replaceAll('"', '""')}"`;
+      const [{ same }] = await world.session.rows(
+        `SELECT (SELECT CAST(${column} AS VARCHAR) FROM (${read})) IS NOT DISTINCT FROM (SELECT CAST(${column} AS VARCHAR) FROM odd) AS same`,
+      );
+      expect([name, same]).toEqual([name, true]);
+    }
+  });
+
   it.each([
     [
       "no time column",
@@ -318,6 +349,25 @@ session.close();`;
       `as_of_ms,card_id,amount_to_mean\n1,c1,2\n`,
       "spine_column_taken",
       "amount_to_mean",
+    ],
+    [
+      "a column named as one of the engine's",
+      "as_of_ms,card_id,Row ID\n1,c1,2\n",
+      "spine_column_taken",
+      "column Row ID",
+    ],
+    ["a column that differs in case alone", "as_of_ms,card_id,Label\n1,c1,2\n", "spine_column_taken", "column Label"],
+    [
+      "a label that is no number",
+      "as_of_ms,card_id,label\n1,c1,1\n1,c1,yes\n1,c1,\n",
+      "spine_value_invalid",
+      "label of the spine is a VARCHAR, and in 1 rows no finite number",
+    ],
+    [
+      "a request field of another type",
+      "as_of_ms,card_id,amount\n1,c1,1.5\n1,c1,much\n1,c1,inf\n",
+      "spine_value_invalid",
+      "amount of the spine is a VARCHAR, and in 2 rows no finite number",
     ],
     ["no row in the range", "as_of_ms,card_id\n1,c1\n", "spine_empty", "no row of the spine lies in the range"],
   ])("refuses %s", async (_, text, code, message) => {

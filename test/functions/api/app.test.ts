@@ -360,6 +360,42 @@ it.each([
   },
 );
 
+it.each([
+  ["done", "done"],
+  ["failed", "failed"],
+  ["running", "failed"],
+] as const)("a job that is %s by the time that its cancelling is written is %s", async (state, told) => {
+  const nowMs = 1_800_000_000_000;
+  const request = { service: "fraud", labels: "labels", asOf: "event_time", fromMs: null, toMs: null, spineKey: null };
+  const job: any = {
+    tenant: "team-a",
+    id: "j",
+    request,
+    runner: "process",
+    state: "queued",
+    progress: 0,
+    createdMs: 0,
+  };
+  Object.assign(job, { updatedMs: nowMs, files: [], manifest: null, error: null });
+  const stopped: unknown[] = [];
+  const jobs = {
+    get: async () => ({ ...job }),
+    cancel: async () => {
+      Object.assign(job, { state, updatedMs: nowMs - 17 * 60_000 });
+      return false;
+    },
+  };
+  const historical: any = { jobs, stop: (one: unknown) => stopped.push(one) };
+  const app = createApp({ ...ports.dependencies, historical, clock: () => nowMs });
+  const options = { method: "DELETE", headers: { "x-api-key": keys.first } };
+  const reply = await app.request("/v1/features/historical/j", options);
+  expect([reply.status, await reply.json()]).toMatchObject([
+    409,
+    { code: "job_ended", detail: `the job is ${told} already`, field: "job" },
+  ]);
+  expect(stopped).toEqual([]);
+});
+
 it("a table of jobs that does not answer is told as such, and not as the online store", async () => {
   const gone = async () => {
     throw new InfrastructureError("jobs_unavailable", "reading a job failed: ResourceNotFoundException");
@@ -369,6 +405,7 @@ it("a table of jobs that does not answer is told as such, and not as the online 
   const body = JSON.stringify({ service: "fraud" });
   for (const [path, options] of [
     ["/v1/features/historical/j", { headers }],
+    ["/v1/features/historical/j", { method: "DELETE", headers }],
     ["/v1/features/historical", { method: "POST", headers, body }],
   ] as const) {
     const reply = await app.request(path, options);
@@ -483,7 +520,7 @@ it("every code that a request can cause is caused by a test", () => {
     ...["schema_id_unknown", "schema_wrong_record", "schema_incompatible", "schema_unreadable", "framing_corrupt"],
     "schema_registry_unavailable",
     // contract-historical.ts.
-    "job_unknown",
+    ...["job_unknown", "job_ended"],
     // quarantine.store.test.ts, quarantine.test.ts.
     ...["record_unknown", "quarantine_unavailable"],
     // Above and in historical.store.test.ts.

@@ -13,7 +13,7 @@ export async function ended(target: ContractTarget, id: string) {
   const deadline = Date.now() + DONE_WITHIN_MS;
   for (;;) {
     const job = conforming(jobAnswer, await caller(target)(`${path}/${id}`));
-    if (job.state === "done" || job.state === "failed") return job;
+    if (job.state !== "queued" && job.state !== "running") return job;
     if (Date.now() > deadline) throw new Error(`the job is ${job.state} after ${DONE_WITHIN_MS} ms`);
     await sleep(100);
   }
@@ -76,9 +76,59 @@ export function describeHistorical(target: ContractTarget): void {
       expect(problem.repair).not.toBe("");
     });
 
-    it.each(["nothing", "x".repeat(3_000)])("an id that no job has → 404 job_unknown: %.20s", async (id) => {
-      const reply = await call(`${path}/${id}`);
+    it.each([
+      ["GET", "nothing"],
+      ["DELETE", "nothing"],
+      ["GET", "x".repeat(3_000)],
+      ["DELETE", "x".repeat(3_000)],
+    ])("%s of an id that no job has → 404 job_unknown: %.20s", async (method, id) => {
+      const reply = await call(`${path}/${id}`, { method });
       expect([reply.status, reply.body.code]).toEqual([404, "job_unknown"]);
+    });
+
+    it("a job that is cancelled stays so; one that was done first stays done, and says so", async () => {
+      const { job_id } = await start({ service: "fraud", rows: [{ as_of_ms: Date.now(), card_id: "c", amount: 1 }] });
+      const cancel = (key?: string) => call(`${path}/${job_id}`, { method: "DELETE", key });
+      const other = await cancel(target.keys().second);
+      expect([other.status, other.body.code]).toEqual([404, "job_unknown"]);
+      const reply = await cancel();
+      // Which of the two was faster is nobody's to say.
+      if (reply.status === 409) {
+        expect(conforming(schemas.problem, reply)).toMatchObject({
+          code: "job_ended",
+          detail: "the job is done already",
+        });
+      } else {
+        expect(reply.status).toBe(200);
+        expect(conforming(jobAnswer, reply)).toMatchObject({
+          ...{ job_id, state: "cancelled", files: [], manifest: null },
+          error: { code: "job_cancelled", detail: "the job was cancelled" },
+        });
+      }
+      const { request_id: _, ...told } = (await call(`${path}/${job_id}`)).body;
+      expect(told.state).toBe(reply.status === 409 ? "done" : "cancelled");
+      const again = await cancel();
+      expect(again.status).toBe(reply.status);
+      if (again.status === 200) expect(again.body).toMatchObject(told);
+    });
+
+    it("a job that has ended is not cancelled any more", async () => {
+      const done = await start({ service: "fraud", rows: [{ as_of_ms: Date.now(), card_id: "c", amount: 1 }] });
+      const failed = await start({ service: "fraud", rows: [{ card_id: "c1", when: 5 }] });
+      for (const [{ job_id }, state] of [
+        [done, "done"],
+        [failed, "failed"],
+      ] as const) {
+        const before = await ended(target, job_id);
+        const reply = await call(`${path}/${job_id}`, { method: "DELETE" });
+        expect([reply.status, reply.body.code, reply.body.detail]).toEqual([
+          409,
+          "job_ended",
+          `the job is ${state} already`,
+        ]);
+        const after = await ended(target, job_id);
+        expect([after.state, after.updated_ms]).toEqual([before.state, before.updated_ms]);
+      }
     });
   });
 }

@@ -1,11 +1,11 @@
 /** Historical jobs on the plain server, over the emulator's S3 and DynamoDB; and what the function does with the table's changes. */
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { PutObjectCommand } from "@aws-sdk/client-s3";
+import { ListObjectsV2Command, PutObjectCommand } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { encodeArchive } from "../../../adapters/archive-format.ts";
 import { type HistoricalJob, HistoricalJobs, jobId } from "../../../adapters/historical-jobs.ts";
@@ -124,6 +124,27 @@ const queued = (id: string, runner: HistoricalJob["runner"]): HistoricalJob => (
   request: { service: "fraud", labels: "labels", asOf: "event_time", fromMs: null, toMs: null, spineKey: null },
   ...{ files: [], manifest: null, error: null },
 });
+/** Processes that are begun from here on meet an archive that is connected to and never answers, and so stay where they read. */
+async function silentArchive() {
+  let asked = 0;
+  const server = createServer(() => asked++);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  process.env["AWS_ENDPOINT_URL_S3"] = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const end = () => void delete process.env["AWS_ENDPOINT_URL_S3"];
+  const close = () => {
+    end();
+    server.closeAllConnections();
+    server.close();
+  };
+  return { asked: () => asked, end, close };
+}
+const until = async (isSo: () => boolean | Promise<boolean>) => {
+  const deadline = Date.now() + 60_000;
+  while (!(await isSo())) {
+    if (Date.now() > deadline) throw new Error(`not so after 60 s: ${isSo}`);
+    await sleep(20);
+  }
+};
 const table = () => new HistoricalJobs({ table: TABLE, dynamodb: testClients(emulator.url).dynamodb });
 
 describe("a job over the archive", () => {
@@ -222,6 +243,55 @@ it("a job whose range is more than its machine takes says so, before it reads", 
   });
 });
 
+describe("a job that is cancelled", () => {
+  it("over HTTP ends its process, or is never begun, leaves nothing in the bucket, and the tenant's next job is done", async () => {
+    const { s3 } = testClients(emulator.url);
+    const call = caller(target);
+    const rows = [{ as_of_ms: Date.now(), card_id: "c1", amount: 1 }];
+    const start = async (): Promise<string> =>
+      (await call("/v1/features/historical", { body: { service: "fraud", rows } })).body.job_id;
+    // The server has found its bucket before the jobs of below are led to another.
+    expect((await ended(target, await start())).state).toBe("done");
+    const silent = await silentArchive();
+    try {
+      const [running, waiting] = [await start(), await start()];
+      await until(() => silent.asked() > 0);
+      silent.end();
+      const last = await start();
+      for (const id of [waiting, running]) {
+        const reply = await call(`/v1/features/historical/${id}`, { method: "DELETE", key: keys.readOnly });
+        expect([reply.status, reply.body.state, reply.body.files]).toEqual([200, "cancelled", []]);
+      }
+      expect((await ended(target, last)).state).toBe("done");
+      for (const id of [waiting, running]) {
+        expect((await ended(target, id)).state).toBe("cancelled");
+        const Prefix = `historical/tenant=team-a/job=${id}/`;
+        expect((await s3.send(new ListObjectsV2Command({ Bucket: BUCKET, Prefix }))).Contents ?? []).toEqual([]);
+      }
+    } finally {
+      silent.close();
+    }
+  });
+
+  it("is cancelled once, whatever was read before: the run that has it now decides", async () => {
+    const jobs = table();
+    await jobs.create(queued("raced", "function"));
+    const waiting = (await jobs.get("team-a", "raced"))!;
+    const running = { ...waiting, state: "running", run: "r1" } as const;
+    expect(await jobs.claim(running)).toBe(true);
+    expect(await jobs.cancel(waiting, 5)).toBe(false);
+    expect(await jobs.cancel({ ...running, run: "r0" }, 5)).toBe(false);
+    expect(await jobs.cancel(running, 5)).toBe(true);
+    expect(await jobs.cancel(running, 6)).toBe(false);
+    await expect(jobs.update({ ...running, state: "done" })).rejects.toMatchObject({ code: "jobs_unavailable" });
+    expect(await jobs.takeOver({ ...running, run: "r2" }, running)).toBe(false);
+    expect(await jobs.get("team-a", "raced")).toMatchObject({ state: "cancelled", updatedMs: 5 });
+    await jobs.create({ ...queued("ended", "function"), run: "r1" });
+    await jobs.update({ ...queued("ended", "function"), state: "done", run: "r1" });
+    expect(await jobs.cancel({ ...queued("ended", "function"), state: "running", run: "r1" }, 5)).toBe(false);
+  });
+});
+
 describe("the function that the table wakes", () => {
   it("runs a job of its own once, and leaves a server's alone", async () => {
     const { handler } = await import("../../../functions/historical.ts");
@@ -249,22 +319,55 @@ describe("the server's queue of jobs", () => {
     return [state, error?.code, error?.detail];
   };
   const own = () => readdirSync(tmpdir()).filter((name) => name.startsWith("freshet-job-"));
+  const cleared: string[] = [];
+  const clear = async ({ id }: HistoricalJob) => void cleared.push(id);
+
+  it("ends the process of a job that is cancelled, never begins one that was cancelled while it waited, and does the next", async () => {
+    const marks = join(folder, "marks");
+    mkdirSync(marks);
+    const program = join(folder, "marks.mjs");
+    // The one that is called last ends by itself.
+    writeFileSync(
+      program,
+      `import { writeFileSync } from "node:fs";
+       process.once("disconnect", () => process.exit());
+       const id = process.argv[3];
+       writeFileSync(${JSON.stringify(marks)} + "/" + id, "");
+       if (id !== "last") setInterval(() => {}, 1e6); else process.disconnect();`,
+    );
+    const jobs = table();
+    const queue = createJobQueue({ jobs, clear, clock: Date.now, onFault, program });
+    const made = ["unwanted", "unwanted-too", "last"].map((id) => queued(id, "process"));
+    for (const job of made) {
+      await jobs.create(job);
+      queue.add(job);
+    }
+    await until(() => readdirSync(marks).includes("unwanted"));
+    for (const job of [made[1], made[0]]) {
+      expect(await jobs.cancel(job, Date.now())).toBe(true);
+      queue.stop(job);
+    }
+    await until(() => readdirSync(marks).includes("last"));
+    await queue.close();
+    expect(readdirSync(marks).sort()).toEqual(["last", "unwanted"]);
+    expect(cleared.sort()).toEqual(["unwanted", "unwanted-too"]);
+    for (const id of ["unwanted", "unwanted-too"]) {
+      expect(await stateOf(id)).toEqual(["cancelled", "job_cancelled", "the job was cancelled"]);
+    }
+    expect(faults).toEqual([]);
+  });
 
   it("ends with the server: the job under way is cut off in its process, those that wait are told, no file stays", async () => {
-    // An archive that is connected to and never answers holds the job where it reads.
-    let asked = 0;
-    const silent = createServer(() => asked++);
-    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
-    process.env["AWS_ENDPOINT_URL_S3"] = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+    const silent = await silentArchive();
     const jobs = table();
-    const queue = createJobQueue({ jobs, clock: Date.now, onFault });
+    const queue = createJobQueue({ jobs, clear, clock: Date.now, onFault });
     try {
       const before = own();
       for (const id of ["under-way", "waiting"]) {
         await jobs.create(queued(id, "process"));
         queue.add(queued(id, "process"));
       }
-      while (asked === 0) await sleep(20);
+      while (silent.asked() === 0) await sleep(20);
       expect([await stateOf("under-way"), await stateOf("waiting")]).toEqual([
         ["running", undefined, undefined],
         ["queued", undefined, undefined],
@@ -275,9 +378,7 @@ describe("the server's queue of jobs", () => {
       expect(own()).toEqual(before);
       expect(faults).toEqual([]);
     } finally {
-      delete process.env["AWS_ENDPOINT_URL_S3"];
       await queue.close();
-      silent.closeAllConnections();
       silent.close();
     }
   });
@@ -286,7 +387,7 @@ describe("the server's queue of jobs", () => {
     const program = join(folder, "dies.mjs");
     writeFileSync(program, 'process.kill(process.pid, "SIGKILL"); setInterval(() => {}, 1e6);');
     const jobs = table();
-    const queue = createJobQueue({ jobs, clock: Date.now, onFault, program });
+    const queue = createJobQueue({ jobs, clear, clock: Date.now, onFault, program });
     for (const id of ["killed", "next"]) {
       await jobs.create(queued(id, "process"));
       queue.add(queued(id, "process"));

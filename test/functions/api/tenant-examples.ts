@@ -123,6 +123,8 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
     tells: false,
   },
   "GET /v1/features/historical/{job}": { path: ({ job }) => ({ job }) },
+  // The owner's is done by then.
+  "DELETE /v1/features/historical/{job}": { path: ({ job }) => ({ job }), status: 409 },
   // Rules score by features of the card: `features_missing` tells what is known of it.
   "POST /v1/score/{service}": { body: scorable, changes: false },
   "POST /v1/score/{service}/batch": {

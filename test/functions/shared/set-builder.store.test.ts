@@ -1,11 +1,14 @@
-/** Historical jobs and training sets that one call of a function cannot make: Athena, further calls, and calls that die. */
+/** Historical jobs and training sets that one call of a function cannot make: Athena, further calls, calls that die, and jobs that are cancelled. */
+import { mkdtempSync, readdirSync } from "node:fs";
+import { join } from "node:path";
 import { QueryCommand } from "@aws-sdk/client-dynamodb";
-import { CreateBucketCommand, GetObjectCommand } from "@aws-sdk/client-s3";
+import { CreateBucketCommand, GetObjectCommand, ListObjectsV2Command } from "@aws-sdk/client-s3";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type HistoricalJob, HistoricalJobs, jobOfItem } from "../../../adapters/historical-jobs.ts";
+import { type HistoricalJob, HistoricalJobs, jobFolder, jobOfItem } from "../../../adapters/historical-jobs.ts";
 import { WorkFolder } from "../../../adapters/offline/work-folder.ts";
 import { type RunHistorical, runHistorical } from "../../../functions/shared/historical-run.ts";
+import { buildSet } from "../../../functions/shared/set-builder.ts";
 import { buildForTraining } from "../../../functions/shared/training-set-build.ts";
 import { createTable, testClients } from "../../harness/emulator.ts";
 import { checkedArchive, checkedPlan, checks } from "../../support/checked-payments.ts";
@@ -140,6 +143,97 @@ describe("a historical job", () => {
     await expectDone("taken", "athena");
     expect((await current("taken")).run).toBe(run);
     expect(await furtherCalls("taken")).toBe(0);
+  });
+
+  const objectsOf = async (id: string): Promise<string[]> => {
+    const prefixes = [`athena/tenant=${TENANT}/job=${id}/`, `athena-keys/tenant=${TENANT}/job=${id}/`];
+    const found = await Promise.all(
+      [...prefixes, `${jobFolder({ tenant: TENANT, id })}/`].map((Prefix) =>
+        world.s3.send(new ListObjectsV2Command({ Bucket: world.bucket, Prefix })),
+      ),
+    );
+    return found.flatMap(({ Contents = [] }) => Contents.map(({ Key }) => Key!));
+  };
+  const expectCancelled = async (id: string) => {
+    expect(await current(id)).toMatchObject({ state: "cancelled", files: [], manifest: null });
+    expect(await objectsOf(id)).toEqual([]);
+  };
+  const cancelNow = async (id: string) => expect(await options.jobs.cancel(await current(id), Date.now())).toBe(true);
+
+  it("that is cancelled ends the queries that it has begun, and leaves nothing", async () => {
+    const job = await begun("unwanted");
+    const [started, stopped] = [world.standIn.started.length, world.standIn.stopped.length];
+    world.standIn.holds = (sql) => sql.includes("crc32");
+    const run = runHistorical({ ...options, maxBytes: 10 }, job);
+    while (!world.standIn.started.slice(started).some((sql) => sql.includes("crc32"))) await soon();
+    await cancelNow("unwanted");
+    await run;
+    world.standIn.holds = () => false;
+    expect(world.standIn.stopped.length).toBeGreaterThan(stopped);
+    await expectCancelled("unwanted");
+    expect(await furtherCalls("unwanted")).toBe(0);
+  });
+
+  it("that is cancelled between two calls is cleared away by the next, and ends what the first has begun", async () => {
+    const job = await begun("unwanted-later");
+    world.standIn.holds = (sql) => sql.includes("crc32");
+    const held = world.standIn.started.length;
+    const begunOne = () => world.standIn.started.slice(held).some((sql) => sql.includes("crc32"));
+    await runHistorical({ ...options, maxBytes: 10, outOfTime: begunOne }, job);
+    expect(await furtherCalls("unwanted-later")).toBe(1);
+    expect(await objectsOf("unwanted-later")).not.toEqual([]);
+    await cancelNow("unwanted-later");
+    const stopped = world.standIn.stopped.length;
+    await runHistorical(options, await current("unwanted-later"));
+    world.standIn.holds = () => false;
+    expect(world.standIn.stopped.length).toBeGreaterThan(stopped);
+    await expectCancelled("unwanted-later");
+  });
+
+  it.each([
+    ["while it waits", /^$/],
+    ["while DuckDB does it", /\/stream=payments\//],
+    ["while its files are put", /^historical\/.*\.parquet$/],
+    ["before its manifest is put", /^historical\/.*manifest\.json$/],
+  ] as const)("that is cancelled %s leaves nothing", async (when, at) => {
+    const id = `cancelled ${when}`.replaceAll(" ", "-");
+    const job = await begun(id);
+    if (when === "while it waits") await cancelNow(id);
+    let cancelled = 0;
+    const s3 = {
+      send: async (command: any): Promise<any> => {
+        if (at.test(command.input.Key ?? command.input.Prefix) && cancelled++ === 0) await cancelNow(id);
+        return world.s3.send(command);
+      },
+    } as unknown as typeof world.s3;
+    await runHistorical({ ...options, s3 }, job);
+    expect(cancelled > 0).toBe(when !== "while it waits");
+    await expectCancelled(id);
+  });
+
+  it("whose set nobody wants any more is not made: DuckDB is interrupted, and no file is put", async () => {
+    const stop = new AbortController();
+    const put: string[] = [];
+    const s3 = {
+      send: (command: any): Promise<any> => {
+        if (!stop.signal.aborted) stop.abort(new Error("not wanted"));
+        return world.s3.send(command);
+      },
+    } as unknown as typeof world.s3;
+    const folder = mkdtempSync(join(world.folder, "unwanted-"));
+    const service = checkedPlan.services.find(({ name }) => name === "checks")!;
+    const built = buildSet(
+      { ...options, s3, engine: { use: "duckdb", athena: null }, signal: stop.signal },
+      {
+        ...{ plan: checkedPlan, service, definition: checks, tenant: TENANT, job: "none", folder },
+        ...{ fromMs: null, toMs: null, labelDelayMs: 86_400_000 },
+        spine: { kind: "labels", stream: "verdicts", asOf: "event_time" },
+        put: async (name) => void put.push(name),
+      },
+    );
+    await expect(built).rejects.toThrow(/^(not wanted|the query was ended)$/);
+    expect(put).toEqual([]);
+    expect(readdirSync(folder)).toEqual([]);
   });
 
   it("where there is no Athena is left to the call that has it", async () => {

@@ -30,7 +30,7 @@ class HistoricalJob:
 
     @property
     def state(self) -> str:
-        """queued, running, done or failed; as of the last look."""
+        """queued, running, done, failed or cancelled; as of the last look."""
         return str(self._state["state"])
 
     @property
@@ -46,14 +46,20 @@ class HistoricalJob:
         self._state = self._transport.call("GET", f"/v1/features/historical/{self.id}")
         return self
 
+    def cancel(self) -> HistoricalJob:
+        """Ends it, unless it has ended; nothing of it is kept. May be called again. :raises FreshetError: ``job_ended``"""
+        self._state = self._transport.call("DELETE", f"/v1/features/historical/{self.id}")
+        return self
+
     def wait(self, timeout: float = 900.0, every: float = 1.0) -> HistoricalJob:
-        """:raises JobFailed: :raises TimeoutError: the job goes on; `wait` may be called again"""
+        """:raises JobFailed: also when it was cancelled :raises TimeoutError: the job goes on; `wait` may be called again. So it does after
+        Ctrl-C; `cancel` ends it"""
         end = time.monotonic() + timeout
-        while self.refresh().state not in ("done", "failed"):
+        while self.refresh().state in ("queued", "running"):
             if time.monotonic() + every > end:
                 raise TimeoutError(f"job {self.id} is {self.state} after {timeout:.0f} s, at {self.progress:.0%}")
             time.sleep(every)
-        if self.state == "failed":
+        if self.state != "done":
             raise JobFailed(0, self._state["error"] or {"code": "job_failed", "detail": "the job failed"})
         return self
 

@@ -1,4 +1,5 @@
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { S3Client } from "@aws-sdk/client-s3";
@@ -140,6 +141,23 @@ describe("import", () => {
     expect(await events()).toEqual(seen);
   });
 
+  it("of Parquet takes decimals, enumerations and unmarked texts for what they say, and refuses lists by their row", async () => {
+    const session = await DuckSession.open({ folder });
+    const json = fileOf("source.ndjson", three);
+    const file = join(folder, "rows.parquet");
+    await session.run("CREATE TYPE money AS ENUM ('EUR', 'SEK')");
+    const columns =
+      "CAST(amount AS DECIMAL(12, 2)) AS amount, CAST(currency AS money) AS currency, encode(country) AS country, " +
+      "CASE WHEN transaction_id = 't2' THEN [currency] END AS device_id";
+    await session.run(
+      `COPY (SELECT * REPLACE (${columns}) FROM read_json(${sqlText(json)})) TO ${sqlText(file)} (FORMAT parquet)`,
+    );
+    session.close();
+    expect(await run(file, { skipInvalid: true })).toMatchObject({ rows: 3, bad: 1, imported: 2 });
+    expect(bad.map(({ line, code, field }) => [line, code, field])).toEqual([[2, "wrong_type", "device_id"]]);
+    expect(await events()).toEqual([seen[0], seen[2]]);
+  });
+
   it.each([
     ["a duration after the event", { delayMs: 5_000 }, {}, 6_000],
     ["a column in milliseconds", { column: "seen" }, { seen: START_MS + 9_000 }, 9_000],
@@ -197,6 +215,18 @@ describe("import", () => {
       imported: 1,
     });
     expect(await events()).toEqual([seen[0]]);
+  });
+
+  it("frees what an import left behind that was killed, and nothing of one that lives", async () => {
+    const dead = spawnSync(process.execPath, ["-e", ""]).pid;
+    for (const pid of [dead, process.ppid])
+      mkdirSync(join(folder, `import-0123456789ab-${pid}`, "raw"), { recursive: true });
+    mkdirSync(join(folder, `duckdb-${dead}-0`));
+    await run(fileOf("rows.csv", three));
+    (await DuckSession.open({ folder })).close();
+    expect(readdirSync(folder).filter((name) => /^(import|duckdb)-/.test(name))).toEqual([
+      `import-0123456789ab-${process.ppid}`,
+    ]);
   });
 
   it("again makes the same objects", async () => {
@@ -274,6 +304,18 @@ describe("import", () => {
     const file = join(folder, name);
     if (content !== null) writeFileSync(file, content);
     await expect(run(file)).rejects.toMatchObject({ code: "file_unreadable", message: expect.stringContaining(name) });
+  });
+
+  it.each(["rows.csv", "rows.ndjson", "rows.parquet"])("of an empty file is refused: %s", async (name) => {
+    const file = join(folder, name);
+    writeFileSync(file, "");
+    await expect(run(file)).rejects.toMatchObject({ code: "file_empty", message: `${file} is empty` });
+  });
+
+  it("of a file that is no UTF-8 says so", async () => {
+    const file = join(folder, "rows.csv");
+    writeFileSync(file, Buffer.from("\ufeffcard_id,amount\n", "utf16le"));
+    await expect(run(file)).rejects.toMatchObject({ code: "text_invalid", repair: "save the file as UTF-8" });
   });
 
   it("asks for the format of a file whose name does not tell", () => {
