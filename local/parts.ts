@@ -134,7 +134,9 @@ export function serveProcess(home: string, ports: LaptopPorts, deployment: Deplo
 /** Under a name: after a crash it goes on at once, without being missed first. */
 function mappingProcess(home: string, ports: LaptopPorts, deployment: Deployment): ProcessSpec {
   const args = ["--port", String(ports.mapping), "--host", LOOPBACK, "--instance", "laptop"];
-  return freshetProcess(home, "mapping", args, ports, deployment);
+  const spec = freshetProcess(home, "mapping", args, ports, deployment);
+  // What it logs is the aggregate function's.
+  return { ...spec, env: { ...spec.env, POWERTOOLS_SERVICE_NAME: "aggregate" } };
 }
 
 /** A command of ours that runs as long as the laptop does. */
