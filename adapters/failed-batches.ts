@@ -4,12 +4,13 @@
  *
  * How often one was tried is in the quarantine's index table: pk `_failed-batches` (no key part looks so), sk the object's key.
  */
-import { type DynamoDBClient, PutItemCommand, QueryCommand } from "@aws-sdk/client-dynamodb";
-import { DeleteObjectCommand, GetObjectCommand, NoSuchKey, type S3Client } from "@aws-sdk/client-s3";
+import { PutItemCommand, QueryCommand } from "@aws-sdk/client-dynamodb";
+import { DeleteObjectCommand, GetObjectCommand, NoSuchKey } from "@aws-sdk/client-s3";
 import { RecordError } from "../core/errors.ts";
 import { type DeliveredRun, deliveredRuns } from "./delivery.ts";
 import { durably } from "./durable-call.ts";
 import { listObjects } from "./object-list.ts";
+import type { QuarantinePlace } from "./quarantine.ts";
 
 const PREFIX = "aws/lambda/";
 const PARTITION = "_failed-batches";
@@ -24,28 +25,16 @@ export interface Attempts {
 }
 
 export class FailedBatches {
-  readonly #bucket: string;
-  readonly #table: string;
-  readonly #s3: Pick<S3Client, "send">;
-  readonly #dynamodb: Pick<DynamoDBClient, "send">;
+  readonly #at: QuarantinePlace;
 
-  constructor(options: {
-    bucket: string;
-    table: string;
-    s3: Pick<S3Client, "send">;
-    dynamodb: Pick<DynamoDBClient, "send">;
-  }) {
-    this.#bucket = options.bucket;
-    this.#table = options.table;
-    this.#s3 = options.s3;
-    this.#dynamodb = options.dynamodb;
+  constructor(at: QuarantinePlace) {
+    this.#at = at;
   }
 
   /** Keys of all objects, oldest name first. @throws InfrastructureError `quarantine_unavailable`, as do all here */
   async list(): Promise<string[]> {
-    const at = { s3: this.#s3, bucket: this.#bucket };
     const failure = { code: "quarantine_unavailable", what: "listing failed batches" };
-    const { objects } = await listObjects(at, { prefix: PREFIX }, failure);
+    const { objects } = await listObjects(this.#at, { prefix: PREFIX }, failure);
     return objects.map(({ key }) => key);
   }
 
@@ -53,7 +42,7 @@ export class FailedBatches {
   async read(key: string): Promise<DeliveredRun[] | null> {
     const text = await this.#call(`reading failed batch ${key}`, async () => {
       try {
-        const { Body } = await this.#s3.send(new GetObjectCommand({ Bucket: this.#bucket, Key: key }));
+        const { Body } = await this.#at.s3.send(new GetObjectCommand({ Bucket: this.#at.bucket, Key: key }));
         return await Body!.transformToString();
       } catch (error) {
         if (error instanceof NoSuchKey) return null;
@@ -65,7 +54,7 @@ export class FailedBatches {
 
   async remove(key: string): Promise<void> {
     await this.#call(`removing failed batch ${key}`, () =>
-      this.#s3.send(new DeleteObjectCommand({ Bucket: this.#bucket, Key: key })),
+      this.#at.s3.send(new DeleteObjectCommand({ Bucket: this.#at.bucket, Key: key })),
     );
   }
 
@@ -75,9 +64,9 @@ export class FailedBatches {
     let from: Record<string, any> | undefined;
     do {
       const page = await this.#call("reading how often failed batches were tried", () =>
-        this.#dynamodb.send(
+        this.#at.dynamodb.send(
           new QueryCommand({
-            TableName: this.#table,
+            TableName: this.#at.table,
             KeyConditionExpression: "pk = :pk",
             ExpressionAttributeValues: { ":pk": { S: PARTITION } },
             ExclusiveStartKey: from,
@@ -100,9 +89,9 @@ export class FailedBatches {
 
   async note(key: string, { attempts, parked, code, message }: Attempts): Promise<void> {
     await this.#call(`noting an attempt at failed batch ${key}`, () =>
-      this.#dynamodb.send(
+      this.#at.dynamodb.send(
         new PutItemCommand({
-          TableName: this.#table,
+          TableName: this.#at.table,
           Item: {
             pk: { S: PARTITION },
             sk: { S: key },

@@ -5,15 +5,14 @@
 import {
   type AttributeValue,
   ConditionalCheckFailedException,
-  type DynamoDBClient,
   GetItemCommand,
   QueryCommand,
   ScanCommand,
   UpdateItemCommand,
 } from "@aws-sdk/client-dynamodb";
-import { GetObjectCommand, NoSuchKey, type S3Client } from "@aws-sdk/client-s3";
+import { GetObjectCommand, NoSuchKey } from "@aws-sdk/client-s3";
 import { durably } from "./durable-call.ts";
-import { digest, quarantinePartition, quarantinePartitions } from "./quarantine.ts";
+import { digest, type QuarantinePlace, quarantinePartition, quarantinePartitions } from "./quarantine.ts";
 
 /** `still_refused`: it was replayed, and is refused still. */
 export const QUARANTINE_STATUSES = ["open", "still_refused", "replayed", "dropped"] as const;
@@ -85,21 +84,10 @@ interface QuarantinePage {
 const PAGE_ITEMS = 1_000;
 
 export class QuarantineIndex {
-  readonly #bucket: string;
-  readonly #table: string;
-  readonly #s3: Pick<S3Client, "send">;
-  readonly #dynamodb: Pick<DynamoDBClient, "send">;
+  readonly #at: QuarantinePlace;
 
-  constructor(options: {
-    bucket: string;
-    table: string;
-    s3: Pick<S3Client, "send">;
-    dynamodb: Pick<DynamoDBClient, "send">;
-  }) {
-    this.#bucket = options.bucket;
-    this.#table = options.table;
-    this.#s3 = options.s3;
-    this.#dynamodb = options.dynamodb;
+  constructor(at: QuarantinePlace) {
+    this.#at = at;
   }
 
   /**
@@ -115,9 +103,9 @@ export class QuarantineIndex {
     const index = Number(at);
     if (index >= partitions.length) return { items: [], examined: 0, next: null };
     const answer = await this.#call("reading the quarantine", () =>
-      this.#dynamodb.send(
+      this.#at.dynamodb.send(
         new QueryCommand({
-          TableName: this.#table,
+          TableName: this.#at.table,
           KeyConditionExpression: "pk = :pk AND sk > :from",
           ...conditions(filter, { ":pk": { S: partitions[index]! }, ":from": { S: from === "" ? " " : from } }),
           Limit: limit,
@@ -133,9 +121,9 @@ export class QuarantineIndex {
 
   async #scan(filter: QuarantineFilter, after: string | null, limit: number): Promise<QuarantinePage> {
     const answer = await this.#call("reading the quarantine", () =>
-      this.#dynamodb.send(
+      this.#at.dynamodb.send(
         new ScanCommand({
-          TableName: this.#table,
+          TableName: this.#at.table,
           ...conditions(filter, {}),
           Limit: limit,
           ExclusiveStartKey: after === null ? undefined : JSON.parse(after),
@@ -152,9 +140,9 @@ export class QuarantineIndex {
   async get(tenant: string | null, streams: readonly string[], id: string): Promise<QuarantineItem | null> {
     for (const stream of streams) {
       const { Item } = await this.#call("reading a quarantined record", () =>
-        this.#dynamodb.send(
+        this.#at.dynamodb.send(
           new GetItemCommand({
-            TableName: this.#table,
+            TableName: this.#at.table,
             Key: { pk: { S: quarantinePartition(tenant, stream, id) }, sk: { S: id } },
             ConsistentRead: true,
           }),
@@ -184,7 +172,7 @@ export class QuarantineIndex {
   async #lines(key: string): Promise<string[]> {
     return this.#call("reading a quarantine object", async () => {
       try {
-        const { Body } = await this.#s3.send(new GetObjectCommand({ Bucket: this.#bucket, Key: key }));
+        const { Body } = await this.#at.s3.send(new GetObjectCommand({ Bucket: this.#at.bucket, Key: key }));
         return (await Body!.transformToString()).split("\n");
       } catch (error) {
         if (error instanceof NoSuchKey) return [];
@@ -218,9 +206,9 @@ export class QuarantineIndex {
     const remove = refusal !== null && refusal.field === null ? " REMOVE #field" : "";
     return this.#call("writing what became of a quarantined record", async () => {
       try {
-        await this.#dynamodb.send(
+        await this.#at.dynamodb.send(
           new UpdateItemCommand({
-            TableName: this.#table,
+            TableName: this.#at.table,
             Key: { pk: { S: quarantinePartition(tenant, stream, id) }, sk: { S: id } },
             UpdateExpression: `SET ${set.join(", ")}${remove}`,
             ConditionExpression: "#status IN (:open, :still)",

@@ -18,6 +18,14 @@ import { durably, forEachLimited } from "./durable-call.ts";
 import { joinKeyParts } from "./key-parts.ts";
 import { dayOf, tenantPartition } from "./object-path.ts";
 
+/** Where the quarantine is kept. */
+export interface QuarantinePlace {
+  readonly bucket: string;
+  readonly table: string;
+  readonly s3: Pick<S3Client, "send">;
+  readonly dynamodb: Pick<DynamoDBClient, "send">;
+}
+
 export interface QuarantinedRecord extends Delivery {
   /** As the record gives it, right or wrong; null when it was refused before its tenant could be read. */
   readonly tenant: string | null;
@@ -40,21 +48,10 @@ const CONCURRENT_OBJECTS = 8;
 const MAX_OBJECT_BYTES = 8 * 1024 * 1024;
 
 export class QuarantineWriter {
-  readonly #bucket: string;
-  readonly #table: string;
-  readonly #s3: Pick<S3Client, "send">;
-  readonly #dynamodb: Pick<DynamoDBClient, "send">;
+  readonly #at: QuarantinePlace;
 
-  constructor(options: {
-    bucket: string;
-    table: string;
-    s3: Pick<S3Client, "send">;
-    dynamodb: Pick<DynamoDBClient, "send">;
-  }) {
-    this.#bucket = options.bucket;
-    this.#table = options.table;
-    this.#s3 = options.s3;
-    this.#dynamodb = options.dynamodb;
+  constructor(at: QuarantinePlace) {
+    this.#at = at;
   }
 
   /**
@@ -65,9 +62,9 @@ export class QuarantineWriter {
     await forEachLimited(objectsOf(records), CONCURRENT_OBJECTS, async (group) => {
       const key = objectKey(group[0]!);
       const body = group.map((record) => `${JSON.stringify(envelope(record))}\n`).join("");
-      await durably("quarantine_unavailable", `writing a quarantine object to bucket ${this.#bucket}`, () =>
-        this.#s3.send(
-          new PutObjectCommand({ Bucket: this.#bucket, Key: key, Body: body, ContentType: "application/x-ndjson" }),
+      await durably("quarantine_unavailable", `writing a quarantine object to bucket ${this.#at.bucket}`, () =>
+        this.#at.s3.send(
+          new PutObjectCommand({ Bucket: this.#at.bucket, Key: key, Body: body, ContentType: "application/x-ndjson" }),
         ),
       );
       const numbered = group.map((record, line) => ({ record, line }));
@@ -76,11 +73,11 @@ export class QuarantineWriter {
   }
 
   async #index(record: QuarantinedRecord, objectKey: string, objectLine: number): Promise<void> {
-    await durably("quarantine_unavailable", `writing a quarantine item to table ${this.#table}`, async () => {
+    await durably("quarantine_unavailable", `writing a quarantine item to table ${this.#at.table}`, async () => {
       try {
-        await this.#dynamodb.send(
+        await this.#at.dynamodb.send(
           new PutItemCommand({
-            TableName: this.#table,
+            TableName: this.#at.table,
             Item: indexItem(record, objectKey, objectLine),
             ConditionExpression: "attribute_not_exists(pk)",
           }),
