@@ -24,8 +24,9 @@ const RESERVE_MS = 180_000;
 /** The rest is for Node, for the objects that are being fetched, and for the file that is being put. */
 const DUCKDB_SHARE = 0.5;
 
+/** @param event a schedule's names no stream: all are compacted */
 export async function handler(
-  _event: unknown,
+  event: { readonly stream?: string },
   context: Pick<Context, "getRemainingTimeInMillis" | "memoryLimitInMB">,
 ): Promise<Record<string, CompactionReport>> {
   // Its own: an emulator runs two at once in one temporary folder.
@@ -34,7 +35,15 @@ export async function handler(
   const session = await DuckSession.open({ folder, memoryMb });
   try {
     return await compactArchive({
-      ...{ plan, session, s3, folder, graceMs, mirror: new ArchiveMirror({ s3, bucket, folder }) },
+      ...{
+        plan,
+        stream: event.stream,
+        session,
+        s3,
+        folder,
+        graceMs,
+        mirror: new ArchiveMirror({ s3, bucket, folder }),
+      },
       retentionMs: retention === undefined ? null : Number(retention) * DAY_MS,
       nowMs: Date.now(),
       outOfTime: () => context.getRemainingTimeInMillis() < RESERVE_MS,

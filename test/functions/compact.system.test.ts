@@ -12,6 +12,7 @@ import { ROOT } from "../../local/home.ts";
 import { deployed, deployedClientConfig } from "../support/deployed.ts";
 
 const TENANT = "compact-system";
+const STREAM = "feature_events";
 const START_MS = Date.UTC(2026, 5, 1);
 let folder: string;
 beforeAll(() => {
@@ -29,28 +30,31 @@ async function keys(kind: string): Promise<string[]> {
 it("imported history becomes one Parquet object for each hour of event time", async () => {
   const rows = Array.from({ length: 90 }, (_, minute) =>
     JSON.stringify({
-      label_id: `l${minute}`,
-      transaction_id: `t${minute}`,
-      event_time: START_MS + minute * 60_000,
-      is_fraud: minute % 9 === 0,
-      source: "chargeback",
+      event_id: `e${minute}`,
+      entity_id: "one",
+      event_type: "measured",
+      value: minute,
+      timestamp: START_MS + minute * 60_000,
+      metadata: {},
     }),
   );
-  const file = join(folder, "labels.ndjson");
+  const file = join(folder, "events.ndjson");
   writeFileSync(file, rows.join("\n"));
   const imported = spawnSync(
     process.execPath,
-    [join(ROOT, "cli", "freshet.ts"), "import", file, "--stream", "labels", "--tenant", TENANT, "--json"],
+    [join(ROOT, "cli", "freshet.ts"), "import", file, "--stream", STREAM, "--tenant", TENANT, "--json"],
     { encoding: "utf8", env: { ...process.env, FRESHET_HOME: deployed().home } },
   );
   expect([imported.status, imported.stderr]).toEqual([0, ""]);
   expect(JSON.parse(imported.stdout)).toMatchObject({ rows: 90, bad: 0, imported: 90, late: 0, objects: 2 });
 
+  // By its schedule it takes all streams, of all that other tests have written.
+  const Payload = JSON.stringify({ stream: STREAM });
   const lambda = new LambdaClient({ ...deployedClientConfig(), requestHandler: { requestTimeout: 240_000 } });
-  const answer = await lambda.send(new InvokeCommand({ FunctionName: "freshet-local-compact", Payload: "{}" }));
+  const answer = await lambda.send(new InvokeCommand({ FunctionName: "freshet-local-compact", Payload }));
   const payload = JSON.parse(answer.Payload!.transformToString());
-  expect([answer.FunctionError, payload]).toMatchObject([undefined, { labels: { corrupt: 0 } }]);
+  expect([answer.FunctionError, payload]).toMatchObject([undefined, { [STREAM]: { corrupt: 0 } }]);
   expect((await keys("compacted")).map((key) => key.slice(0, key.lastIndexOf("/")))).toEqual(
-    ["00", "01"].map((hour) => `compacted/tenant=${TENANT}/stream=labels/dt=2026-06-01/hh=${hour}`),
+    ["00", "01"].map((hour) => `compacted/tenant=${TENANT}/stream=${STREAM}/dt=2026-06-01/hh=${hour}`),
   );
 });

@@ -113,12 +113,13 @@ describe("the training machine, executed", () => {
       "training-steps": { FRESHET_MODELS_TABLE: TABLE, FRESHET_MODELS_BUCKET: BUCKETS.models },
       "training-runner": { FRESHET_SAGEMAKER_ENDPOINT: sagemaker.url },
     };
+    const bundles = bundledCode(join(ROOT, "functions"), process);
     const references: Record<string, string> = {};
     const [id, resource] = app.resources("AWS::StepFunctions::StateMachine")[0];
     for (const [path, { Properties }] of app.resources("AWS::Lambda::Function")) {
       const name = /^freshet-local-(training-.*)$/.exec(Properties["FunctionName"])?.[1];
       if (name === undefined) continue;
-      const code = bundledCode(join(ROOT, "functions"), process).of(name) as AssetCode;
+      const code = bundles.of(name) as AssetCode;
       const zip = join(folder, `${name}.zip`);
       execFileSync(venvPython(), ["-c", ZIP, code.path, zip]);
       await s3.send(new PutObjectCommand({ Bucket: BUCKETS.code, Key: name, Body: readFileSync(zip) }));
