@@ -10,6 +10,9 @@ import { useScratchFolder } from "./test/support/scratch.ts";
 // Tests that load onnxruntime by themselves keep it from reporting, as adapters/model/open.ts does.
 const env = { ORT_DISABLE_TELEMETRY: "1" };
 
+/** A poll's own second is little on a machine that has others to serve. */
+const expect = { poll: { timeout: 30_000 } };
+
 useScratchFolder();
 
 export default defineConfig({
@@ -21,18 +24,29 @@ export default defineConfig({
       {
         test: {
           name: "unit",
+          expect,
           env,
           include: ["test/**/*.test.ts"],
           exclude: ["store", "system", "kafka", "kinesis", "registry", "browser", "localstack"].map(
             (name) => `test/**/*.${name}.test.ts`,
           ),
           testTimeout: 60_000,
+          hookTimeout: 60_000,
         },
       },
-      { test: { name: "store", include: ["test/**/*.store.test.ts"], testTimeout: 120_000, hookTimeout: 120_000 } },
+      {
+        test: {
+          name: "store",
+          expect,
+          include: ["test/**/*.store.test.ts"],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
       {
         test: {
           name: "system",
+          expect,
           globalSetup: ["test/support/deployed-setup.ts"],
           include: ["test/**/*.system.test.ts"],
           testTimeout: 300_000,
@@ -43,6 +57,7 @@ export default defineConfig({
       {
         test: {
           name: "localstack",
+          expect,
           globalSetup: ["test/local/localstack/setup.ts"],
           // Its own suites, and the one of the laptop's emulator that says what every deployment must do.
           include: ["test/**/*.localstack.test.ts", "test/system/flow.system.test.ts"],
@@ -54,6 +69,7 @@ export default defineConfig({
       {
         test: {
           name: "kafka",
+          expect,
           globalSetup: ["test/support/kafka-setup.ts"],
           include: ["test/**/*.kafka.test.ts"],
           exclude: ["test/system/**"],
@@ -64,6 +80,7 @@ export default defineConfig({
       {
         test: {
           name: "kafka-system",
+          expect,
           globalSetup: ["test/support/deployed-kafka-setup.ts"],
           include: ["test/system/*.kafka.test.ts"],
           testTimeout: 300_000,
@@ -74,6 +91,7 @@ export default defineConfig({
       {
         test: {
           name: "kinesis-system",
+          expect,
           globalSetup: ["test/support/deployed-setup.ts"],
           include: ["test/system/*.kinesis.test.ts"],
           testTimeout: 300_000,
@@ -84,6 +102,7 @@ export default defineConfig({
       {
         test: {
           name: "registry",
+          expect,
           globalSetup: ["test/support/registry-setup.ts"],
           include: ["test/**/*.registry.test.ts"],
           testTimeout: 300_000,
@@ -92,7 +111,15 @@ export default defineConfig({
           fileParallelism: false,
         },
       },
-      { test: { name: "browser", include: ["test/**/*.browser.test.ts"], testTimeout: 120_000, hookTimeout: 180_000 } },
+      {
+        test: {
+          name: "browser",
+          expect,
+          include: ["test/**/*.browser.test.ts"],
+          testTimeout: 120_000,
+          hookTimeout: 180_000,
+        },
+      },
     ],
   },
 });

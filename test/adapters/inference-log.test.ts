@@ -97,7 +97,7 @@ describe("the writer", () => {
     expect(objects).toEqual([]);
     await vi.advanceTimersByTimeAsync(1);
     vi.useRealTimers();
-    await vi.waitFor(() => expect(objects).toHaveLength(1));
+    await expect.poll(() => objects.length).toBe(1);
     await log.flush();
     expect(objects).toHaveLength(1);
     await log.close();
@@ -149,7 +149,7 @@ describe("the writer", () => {
     const heavy = "x".repeat(1_000_000);
     // One hour, and then many that stay small each.
     for (let i = 0; i < 90; i++) log.add(inferenceRow({ model: heavy, asOfMs: i < 45 ? 0 : i * 3_600_000 }));
-    await vi.waitFor(() => expect(calls).toBe(1));
+    await expect.poll(() => calls).toBe(1);
     const dropped = faults.reduce((sum, one) => sum + one.dropped, 0);
     // 64 MiB are 67 rows.
     expect(dropped).toBeGreaterThanOrEqual(90 - 67);

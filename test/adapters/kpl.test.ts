@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { deaggregate, KplPacker } from "../../adapters/kpl.ts";
 import { RecordError } from "../../core/errors.ts";
+import { runs } from "../support/runs.ts";
 import { libraryAggregate, libraryDeaggregate, type UserRecord } from "./aws-kinesis-agg.ts";
 
 const userRecord = fc.record({
@@ -14,7 +15,7 @@ const userRecord = fc.record({
   data: fc.uint8Array({ minLength: 1, maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
 });
 const records = fc.array(userRecord, { minLength: 1, maxLength: 200 });
-const run = { seed: 20261121, numRuns: 200 };
+const run = { seed: 20261121, numRuns: runs(200) };
 
 function pack(all: readonly UserRecord[], maxBytes = 1_000_000): Buffer[] {
   const packer = new KplPacker(maxBytes);
@@ -118,7 +119,7 @@ describe("deaggregate", () => {
           expect((error as RecordError).code).toBe("kpl_corrupt");
         }
       }),
-      { seed: 20261121, numRuns: 5_000 },
+      { seed: 20261121, numRuns: runs(5_000) },
     );
   });
 

@@ -35,7 +35,9 @@ describe("the freshet command", () => {
     expect(found).toEqual(await freshet(args, home));
   });
 
-  it("has every command's module loaded by Node itself, which refuses what this test runner takes", () => {
+  it("has every command's module loaded by Node itself, which refuses what this test runner takes", {
+    tags: ["slow"],
+  }, () => {
     const files = commands.map((name) => pathToFileURL(join(ROOT, "cli", "commands", `${name}.ts`)).href);
     const script = `for (const file of ${JSON.stringify(files)}) await import(file);`;
     const { status, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" });

@@ -6,6 +6,7 @@ import { type ErasableRow, erasedBeforeMs, rowEraser } from "../../core/erasure.
 import { compileGroups } from "../../core/event.ts";
 import { plan as appPlan } from "../../features/plan.ts";
 import { plan } from "../support/fixture-plan.ts";
+import { runs } from "../support/runs.ts";
 
 const [payments] = plan.streams;
 const text = (prefix: string) => fc.nat(3).map((n) => `${prefix}-${n}`);
@@ -67,7 +68,7 @@ describe("a row of the archive", () => {
         // No feature of a shop is computed from these two.
         expect(after!.fields).toMatchObject({ country: null, online: null, id: before.identity });
       }),
-      { seed: 20_261, numRuns: 500 },
+      { seed: 20_261, numRuns: runs(500) },
     );
   });
 

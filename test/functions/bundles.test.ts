@@ -5,7 +5,7 @@ import { bundleOptions } from "../../lib/constructs/function-code.ts";
 import { bundleHandler, processHost } from "../harness/function-host.ts";
 
 // A function that is woken each minute, or by each batch, is not to start with 70 MB of a database: one import too many is enough.
-test("functions that are woken often carry no native package", async () => {
+test("functions that are woken often carry no native package", { tags: ["slow"] }, async () => {
   const root = join(import.meta.dirname, "..", "..");
   const names = ["aggregate", "control", "heartbeat", "replay", "sweep"];
   const { metafile } = await build({

@@ -31,7 +31,9 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 type Row = Record<string, unknown>;
 const scalar = (given: unknown): Scalar => (typeof given === "bigint" ? Number(given) : (given as Scalar));
 
-it("a model learnt from what was shown and clicked ranks what is clicked later ahead of what is not", async () => {
+it("a model learnt from what was shown and clicked ranks what is clicked later ahead of what is not", {
+  tags: ["slow"],
+}, async () => {
   const service = plan.services.find(({ name }) => name === "recommendation")!;
   const world = { seed: 7, customers: 60, merchants: 10, transactionsPerSecond: 0, clicksPerSecond: 0.02 };
   const events = [...simulate({ ...world, fromMs: MONDAY, toMs: MONDAY + DAYS * DAY, streams: ["clicks"] })];

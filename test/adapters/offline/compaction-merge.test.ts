@@ -206,7 +206,7 @@ describe("merging", () => {
     );
   });
 
-  it("of a big hour goes by slices within little memory, and keeps each event once", async () => {
+  it("of a big hour goes by slices within little memory, and keeps each event once", { tags: ["slow"] }, async () => {
     const small = await DuckSession.open({ folder: duck.folder, memoryMb: 128 });
     try {
       const many = Array.from({ length: 30_000 }, (_, i) =>

@@ -8,6 +8,7 @@ import { FramedCodec } from "../../../adapters/schema-registry/framed-codec.ts";
 import type { FoundSchema } from "../../../adapters/schema-registry/schema-registry.ts";
 import { InfrastructureError, RecordError } from "../../../core/errors.ts";
 import { shipped } from "../../../schemas/shipped.ts";
+import { runs } from "../../support/runs.ts";
 
 const codec = EventCodec.for("transactions.v1");
 const ID = "confluent-7";
@@ -245,7 +246,7 @@ describe("bytes of a schema that resolves", () => {
           expect(error).toBeInstanceOf(RecordError);
         }
       }),
-      { numRuns: 2_000 },
+      { numRuns: runs(2_000) },
     );
   });
 

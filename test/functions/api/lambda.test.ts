@@ -135,7 +135,7 @@ it("limits: what they refuse is counted, and while the store does not answer eac
   expect([second, next.LimiterFallback, next.RateLimited, next.ClientErrors]).toEqual([429, 1, 1, 1]);
   isUp = true;
   // What was admitted alone is told a second later, and with it the store is known to answer.
-  await expect.poll(async () => (await score())[1].LimiterFallback, { timeout: 5_000 }).toBeUndefined();
+  await expect.poll(async () => (await score())[1].LimiterFallback).toBeUndefined();
 });
 
 it("a read that the store does not answer is counted, with how long it took and what had no snapshot", async () => {

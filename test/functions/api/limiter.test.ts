@@ -4,6 +4,7 @@ import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import type { BucketStore, ChargeRequest } from "../../../adapters/bucket-store.ts";
 import { type Bucket, charge, FULL, type Limit, settle, shortageOf, tokensLeft } from "../../../core/token-bucket.ts";
 import { createLimiter, type Decision, type Limiter } from "../../../functions/api/limiter.ts";
+import { runs } from "../../support/runs.ts";
 
 const limit: Limit = { perSecond: 10, burst: 100, perDay: null };
 
@@ -192,6 +193,6 @@ it("one host admits nothing that the bucket would not, and refuses nothing that 
         if (admitted) bucket = charge(bucket, some, cost, nowUs);
       }
     }),
-    { numRuns: 100 },
+    { numRuns: runs(100) },
   );
 });

@@ -158,7 +158,7 @@ describe("a server", () => {
             () => "answers",
             () => "refused",
           ),
-        { timeout: 5_000 },
+        { timeout: 30_000 },
       )
       .toBe("refused");
     release();

@@ -23,7 +23,7 @@ function generate(...args: string[]) {
 const hour = ["--from", "2026-01-05T12:00:00Z", "--to", "2026-01-05T13:00:00Z", "--rate", "1"];
 
 describe("freshet generate", () => {
-  test("writes the same file twice, and its summary agrees with it", () => {
+  test("writes the same file twice, and its summary agrees with it", { tags: ["slow"] }, () => {
     const [first, second] = ["first.ndjson", "second.ndjson"].map((name) => join(folder, name));
     const truth = join(folder, "truth.ndjson");
     const run = generate(...hour, "--sink", "file", "--out", first, "--truth", truth, "--json");

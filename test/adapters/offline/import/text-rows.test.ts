@@ -4,6 +4,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { csvRows, type FileRow, jsonRows } from "../../../../adapters/offline/import/text-rows.ts";
+import { runs } from "../../../support/runs.ts";
 
 let folder: string;
 let files = 0;
@@ -153,7 +154,7 @@ describe("CSV", () => {
         const expected = all.slice(1).map(([a, b]) => ({ ...(a === "" ? {} : { a }), ...(b === "" ? {} : { b }) }));
         expect(found.map(([, value]) => value)).toEqual(expected);
       }),
-      { numRuns: 30, seed: 20261121 },
+      { numRuns: runs(30), seed: 20261121 },
     );
   });
 });
