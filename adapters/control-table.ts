@@ -51,6 +51,19 @@ export interface RestoreRecord {
   /** Buckets whose object was damaged or gone, and the older round that was taken for each. */
   readonly older: Readonly<Record<string, string>>;
   readonly records: number;
+  /** Rounds that nothing may be restored from any more. @default none */
+  readonly abandoned?: readonly AbandonedRounds[];
+}
+
+/**
+ * Rounds that were newer than one that was restored, and had begun before: since then late events may have been counted that lie below their seals, in
+ * the store that was sealed less far. No replay would bring these into one that is restored from them.
+ */
+export interface AbandonedRounds {
+  /** The round that was restored. */
+  readonly after: string;
+  /** The store's clock when all else was blocked, in µs. */
+  readonly beforeUs: number;
 }
 
 /** Repairs that the store may lack since it was opened the last time: their entities are to be built anew. */

@@ -45,7 +45,10 @@ export async function handler(
   context: Pick<Context, "getRemainingTimeInMillis">,
 ): Promise<RestoreReport | readonly RoundSummary[] | null> {
   try {
-    if (event.kind === "rounds") return await describeRounds(ports.snapshots, event.newest);
+    if (event.kind === "rounds") {
+      const restore = await ports.table.getRestore();
+      return await describeRounds(ports.snapshots, event.newest, restore?.abandoned);
+    }
     if (event.kind === "finish") return await finishRestore(ports);
     const { kind: _, budgetMs, ...request } = event;
     const leftMs = Math.max(0, context.getRemainingTimeInMillis() - RESERVE_MS);

@@ -13,11 +13,13 @@ import type { BulkStore } from "../../adapters/snapshot/bulk-store.ts";
 import { type BucketGroups, BucketLoader } from "../../adapters/valkey/bucket-load.ts";
 import type { ValkeyConnection } from "../../adapters/valkey/connection.ts";
 import type { BucketHead, ControlHashes } from "../../adapters/valkey/control.ts";
+import { storeMoment } from "../../adapters/valkey/hash-walk.ts";
 import { BUCKETS, parseEntityKey } from "../../adapters/valkey/layout.ts";
 import { FreshetError, InfrastructureError, RecordError } from "../../core/errors.ts";
 import type { Lock } from "../../core/lock.ts";
 import type { Plan } from "../../core/plan.ts";
 import { restoredControls, SNAPSHOT_SKEW_MS } from "./restored-controls.ts";
+import { isAbandoned, withAbandoned } from "./rounds.ts";
 
 export interface SnapshotRestorePorts {
   readonly plan: Plan;
@@ -146,9 +148,10 @@ async function begin(ports: SnapshotRestorePorts, request: RestoreRequest): Prom
       repair: "restore all of them: `freshet recover`",
     });
   }
-  const snapshot = await resolve(snapshots, request.snapshot);
+  const abandoned = (await table.getRestore())?.abandoned;
+  const snapshot = await resolve(ports, request.snapshot, abandoned);
   const record: RestoreRecord = {
-    ...{ id: randomUUID(), snapshot, buckets, older: {}, records: 0, startedMs: clock() },
+    ...{ id: randomUUID(), snapshot, buckets, older: {}, records: 0, startedMs: clock(), abandoned },
     epoch: buckets === null ? store.epoch + 1 : store.epoch,
     state: "begun",
   };
@@ -157,7 +160,7 @@ async function begin(ports: SnapshotRestorePorts, request: RestoreRequest): Prom
   const wanted = bucketsOf(record);
   const gone = (await snapshots.missing(manifest.objects)).filter(({ bucket }) => wanted.includes(bucket));
   for (const object of gone)
-    if ((await olderRound(ports, manifest, object)) === null) throw incomplete(object, "it is not there");
+    if ((await olderRound(ports, manifest, object, abandoned)) === null) throw incomplete(object, "it is not there");
   await restoredControls(ports, manifest);
   await table.putRestore(record);
   return record;
@@ -182,10 +185,14 @@ const incomplete = ({ bucket, key }: SnapshotObject, why: string): FreshetError 
   );
 
 /** @throws RecordError `snapshot_missing` */
-async function resolve(snapshots: BulkStore, name: string): Promise<string> {
+async function resolve(
+  { snapshots }: SnapshotRestorePorts,
+  name: string,
+  abandoned: RestoreRecord["abandoned"],
+): Promise<string> {
   if (name !== "latest") return name;
-  const newest = (await snapshots.rounds()).at(-1);
-  if (newest !== undefined) return newest;
+  for (const round of (await snapshots.rounds()).toReversed())
+    if (!isAbandoned(await snapshots.manifest(round), abandoned)) return round;
   throw new RecordError("snapshot_missing", "there is no snapshot yet", {
     field: "snapshot",
     repair: "`freshet recover --snapshot none` replays what the broker holds",
@@ -197,12 +204,13 @@ async function olderRound(
   { snapshots }: SnapshotRestorePorts,
   manifest: Pick<SnapshotManifest, "round">,
   { bucket, key }: SnapshotObject,
+  abandoned: RestoreRecord["abandoned"],
 ): Promise<SnapshotManifest | null> {
   const rounds = (await snapshots.rounds()).filter((round) => round < manifest.round);
   for (const round of rounds.toReversed()) {
     const older = await snapshots.manifest(round).catch(ifDamaged);
     const object = older?.objects[bucket];
-    if (object === undefined || object.key === key) continue;
+    if (object === undefined || object.key === key || isAbandoned(older!, abandoned)) continue;
     if ((await snapshots.missing([object])).length === 0) return older;
   }
   return null;
@@ -220,7 +228,9 @@ async function run(ports: SnapshotRestorePorts, from: RestoreRecord, deadlineMs:
   const loader = new BucketLoader(connection, { epoch: record.epoch, restore: record.id });
   if (record.state === "begun") {
     await block(ports, record, manifest, loader);
-    record = { ...record, state: "loading" };
+    const beforeUs = (await storeMoment(connection)).clockUs;
+    const abandoned = withAbandoned(record.abandoned, { after: record.snapshot, beforeUs });
+    record = { ...record, state: "loading", abandoned };
     await table.putRestore(record);
   }
   const source = { manifest, controlsOf: await restoredControls(ports, manifest) };
@@ -232,7 +242,7 @@ async function run(ports: SnapshotRestorePorts, from: RestoreRecord, deadlineMs:
   await forEachLimited(left, BUCKETS_AT_ONCE, async (bucket) => {
     if (clock() > deadlineMs) return;
     try {
-      const loaded = await loadBucket(ports, loader, source, bucket);
+      const loaded = await loadBucket(ports, loader, source, bucket, from.abandoned);
       records += loaded.records;
       if (loaded.older !== null) older[bucket] = loaded.older;
     } catch (error) {
@@ -283,6 +293,7 @@ async function loadBucket(
   loader: BucketLoader,
   newest: Source,
   bucket: number,
+  abandoned: RestoreRecord["abandoned"],
 ): Promise<{ records: number; older: string | null }> {
   const { plan, snapshots } = ports;
   const known = new Set(plan.groups.map(({ entity, stream }) => `${entity} ${stream}`));
@@ -293,7 +304,7 @@ async function loadBucket(
     const damage = bytes === null ? "it is not there" : bytes === NOTHING ? null : bulkDamage(bytes, bucket);
     if (bytes === null || damage !== null) {
       reason ||= `${object.key}: ${damage}`;
-      const manifest: SnapshotManifest | null = await olderRound(ports, source.manifest, object);
+      const manifest: SnapshotManifest | null = await olderRound(ports, source.manifest, object, abandoned);
       source = manifest === null ? null : { manifest, controlsOf: await restoredControls(ports, manifest) };
       continue;
     }

@@ -1,13 +1,14 @@
 /** Which rounds of bulk snapshots there are, for people and for whoever chooses one. */
 
-import { controlIn } from "../../adapters/snapshot/bulk-manifest.ts";
+import type { AbandonedRounds } from "../../adapters/control-table.ts";
+import { controlIn, type SnapshotManifest } from "../../adapters/snapshot/bulk-manifest.ts";
 import type { BulkStore } from "../../adapters/snapshot/bulk-store.ts";
 import { BUCKETS, decodeGroupControl } from "../../adapters/valkey/layout.ts";
 import { RecordError } from "../../core/errors.ts";
 
 export interface RoundSummary {
   readonly round: string;
-  /** Why it cannot be read; null for one that can. */
+  /** Why it cannot be restored; null for one that can. */
   readonly damage: string | null;
   /** When it began, on the store's clock. */
   readonly startedMs: number;
@@ -18,15 +19,42 @@ export interface RoundSummary {
   readonly seals: Readonly<Record<string, number>>;
 }
 
+/** Kept of the newest restores: rounds of before have long been removed. */
+const MOST_ABANDONED = 100;
+
+/** With the rounds that are abandoned when `round` is restored at a time. */
+export const withAbandoned = (
+  before: readonly AbandonedRounds[] | undefined,
+  abandoned: AbandonedRounds,
+): readonly AbandonedRounds[] => [...(before ?? []), abandoned].slice(-MOST_ABANDONED);
+
+/** Whether an older round has been restored since. */
+export const isAbandoned = (
+  { round, started_us }: Pick<SnapshotManifest, "round" | "started_us">,
+  abandoned: readonly AbandonedRounds[] | undefined,
+): boolean => (abandoned ?? []).some(({ after, beforeUs }) => round > after && started_us < beforeUs);
+
 /** The newest first. @throws InfrastructureError `snapshots_unavailable` */
-export async function describeRounds(snapshots: BulkStore, newest: number): Promise<RoundSummary[]> {
+export async function describeRounds(
+  snapshots: BulkStore,
+  newest: number,
+  abandoned?: readonly AbandonedRounds[],
+): Promise<RoundSummary[]> {
   const rounds = (await snapshots.rounds()).slice(-newest).reverse();
-  return Promise.all(rounds.map((round) => describe(snapshots, round)));
+  return Promise.all(rounds.map((round) => describe(snapshots, round, abandoned)));
 }
 
-async function describe(snapshots: BulkStore, round: string): Promise<RoundSummary> {
+async function describe(
+  snapshots: BulkStore,
+  round: string,
+  abandoned: readonly AbandonedRounds[] | undefined,
+): Promise<RoundSummary> {
   try {
-    const { started_us, epoch, objects, groups } = await snapshots.manifest(round);
+    const manifest = await snapshots.manifest(round);
+    const { started_us, epoch, objects, groups } = manifest;
+    const damage = isAbandoned(manifest, abandoned)
+      ? "an older round was restored since: it lacks late events that were counted then"
+      : null;
     const seals: Record<string, number> = {};
     for (const group of Object.values(groups)) {
       for (let bucket = 0; bucket < BUCKETS; bucket++) {
@@ -36,7 +64,7 @@ async function describe(snapshots: BulkStore, round: string): Promise<RoundSumma
     }
     const sum = (of: "records" | "bytes"): number => objects.reduce((total, object) => total + object[of], 0);
     return {
-      ...{ round, epoch, seals, damage: null, startedMs: Math.floor(started_us / 1_000) },
+      ...{ round, epoch, seals, damage, startedMs: Math.floor(started_us / 1_000) },
       ...{ records: sum("records"), bytes: sum("bytes") },
     };
   } catch (error) {

@@ -13,6 +13,7 @@ import { compile, EMPTY_LOCK } from "../../core/compile.ts";
 import * as d from "../../core/definition.ts";
 import { repeatAfterFailover } from "../../functions/shared/restore-pushed.ts";
 import { finishRestore } from "../../functions/shared/restore-snapshot.ts";
+import { describeRounds } from "../../functions/shared/rounds.ts";
 import type { TestEmulator } from "../harness/emulator.ts";
 import { type BulkPayment, type BulkWorld, eachInBulkWorld, openBulkWorld } from "../support/bulk-world.ts";
 import { card, contracts, definitions, payments } from "../support/fixture-plan.ts";
@@ -239,6 +240,38 @@ describe("a restore", () => {
     expect(report.startedMs).toBe(first.coveredMs);
     await world.replayAndOpen();
     expect(await world.differences(START + 2 * MINUTE)).toEqual([]);
+  });
+
+  it("of an older round abandons the newer ones of before: late events that were counted since are in none of them", async () => {
+    const damages = async () => {
+      const rounds = await describeRounds(world.snapshots, 9, (await world.table.getRestore())?.abandoned);
+      return new Map(rounds.map(({ round, damage }) => [round, damage]));
+    };
+    await world.deliver("a", [pay(0)]);
+    await world.sealBehind(START);
+    const first = (await world.round()).round!;
+    await world.deliver("a", [pay(30)]);
+    await world.sealBehind(START + 30 * MINUTE);
+    const second = (await world.round()).round!;
+    expect([...(await damages()).values()]).toEqual([null, null]);
+    await world.restore({ snapshot: first, replaceLive: true });
+    await world.replayAndOpen();
+    // Below the second round's seal, and counted, since the store is sealed less far.
+    await world.deliver("a", [pay(31, { timeMs: START + 5 * MINUTE })]);
+    expect(await world.differences(START + 31 * MINUTE)).toEqual([]);
+    expect(await damages()).toEqual(
+      new Map([
+        [second, "an older round was restored since: it lacks late events that were counted then"],
+        [first, null],
+      ]),
+    );
+    await world.flush();
+    expect(await world.restore()).toMatchObject({ state: "loaded", snapshot: first });
+    await world.replayAndOpen();
+    expect(await world.differences(START + 31 * MINUTE)).toEqual([]);
+    const third = (await world.round()).round!;
+    expect((await damages()).get(third)).toBeNull();
+    expect((await damages()).get(second)).not.toBeNull();
   });
 
   it("without any whole object of a bucket is refused before anything is dropped, or leaves that bucket blocked", async () => {
