@@ -19,7 +19,7 @@ import { FreshetError, InfrastructureError, RecordError } from "../../core/error
 import type { Lock } from "../../core/lock.ts";
 import type { Plan } from "../../core/plan.ts";
 import { restoredControls, SNAPSHOT_SKEW_MS } from "./restored-controls.ts";
-import { isAbandoned, withAbandoned } from "./rounds.ts";
+import { olderRound, roundNamed, withAbandoned } from "./rounds.ts";
 
 export interface SnapshotRestorePorts {
   readonly plan: Plan;
@@ -149,7 +149,7 @@ async function begin(ports: SnapshotRestorePorts, request: RestoreRequest): Prom
     });
   }
   const abandoned = (await table.getRestore())?.abandoned;
-  const snapshot = await resolve(ports, request.snapshot, abandoned);
+  const snapshot = await roundNamed(snapshots, request.snapshot, abandoned);
   const record: RestoreRecord = {
     ...{ id: randomUUID(), snapshot, buckets, older: {}, records: 0, startedMs: clock(), abandoned },
     epoch: buckets === null ? store.epoch + 1 : store.epoch,
@@ -160,7 +160,8 @@ async function begin(ports: SnapshotRestorePorts, request: RestoreRequest): Prom
   const wanted = bucketsOf(record);
   const gone = (await snapshots.missing(manifest.objects)).filter(({ bucket }) => wanted.includes(bucket));
   for (const object of gone)
-    if ((await olderRound(ports, manifest, object, abandoned)) === null) throw incomplete(object, "it is not there");
+    if ((await olderRound(snapshots, manifest, object, abandoned)) === null)
+      throw incomplete(object, "it is not there");
   await restoredControls(ports, manifest);
   await table.putRestore(record);
   return record;
@@ -183,43 +184,6 @@ const incomplete = ({ bucket, key }: SnapshotObject, why: string): FreshetError 
       repair: "restore another round: `freshet restore --list`",
     },
   );
-
-/** @throws RecordError `snapshot_missing` */
-async function resolve(
-  { snapshots }: SnapshotRestorePorts,
-  name: string,
-  abandoned: RestoreRecord["abandoned"],
-): Promise<string> {
-  if (name !== "latest") return name;
-  for (const round of (await snapshots.rounds()).toReversed())
-    if (!isAbandoned(await snapshots.manifest(round), abandoned)) return round;
-  throw new RecordError("snapshot_missing", "there is no snapshot yet", {
-    field: "snapshot",
-    repair: "`freshet recover --snapshot none` replays what the broker holds",
-  });
-}
-
-/** The newest round before `manifest`'s that has another object for the bucket, which is there. */
-async function olderRound(
-  { snapshots }: SnapshotRestorePorts,
-  manifest: Pick<SnapshotManifest, "round">,
-  { bucket, key }: SnapshotObject,
-  abandoned: RestoreRecord["abandoned"],
-): Promise<SnapshotManifest | null> {
-  const rounds = (await snapshots.rounds()).filter((round) => round < manifest.round);
-  for (const round of rounds.toReversed()) {
-    const older = await snapshots.manifest(round).catch(ifDamaged);
-    const object = older?.objects[bucket];
-    if (object === undefined || object.key === key || isAbandoned(older!, abandoned)) continue;
-    if ((await snapshots.missing([object])).length === 0) return older;
-  }
-  return null;
-}
-
-function ifDamaged(error: unknown): null {
-  if (error instanceof RecordError) return null;
-  throw error;
-}
 
 async function run(ports: SnapshotRestorePorts, from: RestoreRecord, deadlineMs: number): Promise<RestoreReport> {
   const { connection, controls, table, snapshots, clock } = ports;
@@ -304,7 +268,7 @@ async function loadBucket(
     const damage = bytes === null ? "it is not there" : bytes === NOTHING ? null : bulkDamage(bytes, bucket);
     if (bytes === null || damage !== null) {
       reason ||= `${object.key}: ${damage}`;
-      const manifest: SnapshotManifest | null = await olderRound(ports, source.manifest, object, abandoned);
+      const manifest: SnapshotManifest | null = await olderRound(snapshots, source.manifest, object, abandoned);
       source = manifest === null ? null : { manifest, controlsOf: await restoredControls(ports, manifest) };
       continue;
     }

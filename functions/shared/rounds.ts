@@ -1,7 +1,7 @@
 /** Which rounds of bulk snapshots there are, for people and for whoever chooses one. */
 
 import type { AbandonedRounds } from "../../adapters/control-table.ts";
-import { controlIn, type SnapshotManifest } from "../../adapters/snapshot/bulk-manifest.ts";
+import { controlIn, type SnapshotManifest, type SnapshotObject } from "../../adapters/snapshot/bulk-manifest.ts";
 import type { BulkStore } from "../../adapters/snapshot/bulk-store.ts";
 import { BUCKETS, decodeGroupControl } from "../../adapters/valkey/layout.ts";
 import { RecordError } from "../../core/errors.ts";
@@ -29,7 +29,7 @@ export const withAbandoned = (
 ): readonly AbandonedRounds[] => [...(before ?? []), abandoned].slice(-MOST_ABANDONED);
 
 /** Whether an older round has been restored since. */
-export const isAbandoned = (
+const isAbandoned = (
   { round, started_us }: Pick<SnapshotManifest, "round" | "started_us">,
   abandoned: readonly AbandonedRounds[] | undefined,
 ): boolean => (abandoned ?? []).some(({ after, beforeUs }) => round > after && started_us < beforeUs);
@@ -42,6 +42,43 @@ export async function describeRounds(
 ): Promise<RoundSummary[]> {
   const rounds = (await snapshots.rounds()).slice(-newest).reverse();
   return Promise.all(rounds.map((round) => describe(snapshots, round, abandoned)));
+}
+
+/** @param name of a round, or `latest` @throws RecordError `snapshot_missing` */
+export async function roundNamed(
+  snapshots: BulkStore,
+  name: string,
+  abandoned: readonly AbandonedRounds[] | undefined,
+): Promise<string> {
+  if (name !== "latest") return name;
+  for (const round of (await snapshots.rounds()).toReversed())
+    if (!isAbandoned(await snapshots.manifest(round), abandoned)) return round;
+  throw new RecordError("snapshot_missing", "there is no snapshot yet", {
+    field: "snapshot",
+    repair: "`freshet recover --snapshot none` replays what the broker holds",
+  });
+}
+
+/** The newest round before `manifest`'s that has another object for the bucket, which is there. */
+export async function olderRound(
+  snapshots: BulkStore,
+  manifest: Pick<SnapshotManifest, "round">,
+  { bucket, key }: SnapshotObject,
+  abandoned: readonly AbandonedRounds[] | undefined,
+): Promise<SnapshotManifest | null> {
+  const rounds = (await snapshots.rounds()).filter((round) => round < manifest.round);
+  for (const round of rounds.toReversed()) {
+    const older = await snapshots.manifest(round).catch(ifDamaged);
+    const object = older?.objects[bucket];
+    if (object === undefined || object.key === key || isAbandoned(older!, abandoned)) continue;
+    if ((await snapshots.missing([object])).length === 0) return older;
+  }
+  return null;
+}
+
+function ifDamaged(error: unknown): null {
+  if (error instanceof RecordError) return null;
+  throw error;
 }
 
 async function describe(
