@@ -1,11 +1,15 @@
 /**
- * What a build asks of the archive, answered by the model instead of a query: test/adapters/offline/build.test.ts holds one against
- * the other, byte for byte. `hooks.ts` puts these in the place of the product's two functions of the same names.
+ * What builds and erasures ask of the archive, answered by the model instead of a query: test/adapters/offline/build.test.ts holds one against
+ * the other, byte for byte. `hooks.ts` puts these in the place of the product's functions of the same names. A build gives each event with all of its
+ * fields, also those that an erasure of another entity has taken out of its row: what is computed from an erased key is either (docs/erasure.md).
  */
 import type { ArchiveRow } from "../../adapters/archive.ts";
+import type { StreamErasure } from "../../adapters/erasure/erase-archive.ts";
+import type { RewriteReport, WalkOptions } from "../../adapters/erasure/rewrite.ts";
 import { hash64 } from "../../adapters/hash.ts";
 import type { BuildOptions, BuiltEntity } from "../../adapters/offline/build.ts";
 import { bucketOf } from "../../adapters/valkey/layout.ts";
+import { rowEraser } from "../../core/erasure.ts";
 import { compileGroups } from "../../core/event.ts";
 import type { Group, Plan } from "../../core/plan.ts";
 import { EntityTiles } from "../../core/tiles.ts";
@@ -68,6 +72,46 @@ export async function* buildEntities(
     archive.built(group, entity, [...events]);
     yield entity;
   }
+}
+
+/** An archive from which rows can be taken. */
+export interface RewritableArchive {
+  /** Keys of a tenant's objects, in order. */
+  list(tenant: string): Promise<readonly string[]>;
+  get(keys: readonly string[]): Promise<readonly (readonly ArchiveRow[])[]>;
+  put(key: string, rows: readonly ArchiveRow[]): Promise<void>;
+  remove(key: string): Promise<void>;
+}
+
+const STEP = 32;
+
+/** As `rewriteObjects` goes through objects, over rows instead of bytes. Nothing is compacted in a run. */
+export async function eraseStream(
+  { plan, tenant, stream, subjects, beforeMs, mirror }: StreamErasure,
+  kind: "raw" | "compacted",
+  { after = "", outOfTime, onStep }: WalkOptions,
+): Promise<boolean> {
+  if (kind === "compacted") return true;
+  const { rewriter } = mirror as unknown as { readonly rewriter: RewritableArchive };
+  const erase = rowEraser(plan, stream, { subjects, beforeMs });
+  const keys = (await rewriter.list(tenant)).filter((key) => key > after);
+  for (let from = 0; from < keys.length; from += STEP) {
+    if (from > 0 && outOfTime?.()) return false;
+    const step = keys.slice(from, from + STEP);
+    const report: RewriteReport = { looked: step.length, rewritten: 0, rows: 0, unreadable: [] };
+    for (const [i, rows] of (await rewriter.get(step)).entries()) {
+      const left = rows.map((row) => erase(row));
+      const changed = left.filter((row, r) => row !== rows[r]).length;
+      if (changed === 0) continue;
+      const kept = left.filter((row) => row !== null);
+      if (kept.length > 0) await rewriter.put(step[i].replace(".ndjson", "x.ndjson"), kept);
+      await rewriter.remove(step[i]);
+      report.rewritten++;
+      report.rows += changed;
+    }
+    await onStep?.(step[step.length - 1], report);
+  }
+  return true;
 }
 
 function modelOf(plan: Plan, group: Group, events: ReadonlySet<SimulatedEvent>, sealMs: number): EntityTiles {

@@ -188,6 +188,7 @@ export class Broker {
         lane.again.push(lane.queue.slice(from, lane.next));
       }
     } else if (batch.length > 1 && dice.unit(`${name} bisect`) < 0.6) {
+      dice.happened("bisected");
       const middle = Math.ceil(batch.length / 2);
       lane.again.unshift(batch.slice(0, middle), batch.slice(middle));
     } else lane.again.unshift(batch);

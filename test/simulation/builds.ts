@@ -12,6 +12,7 @@ import { readReply } from "../../adapters/valkey/replies.ts";
 import type { Group, Plan } from "../../core/plan.ts";
 import { fakeSession, type ListedArchive } from "./archive-model.ts";
 import { SimulatedConnection, type SimulatedServer, type Watched } from "./connection.ts";
+import { watchErase } from "./copies.ts";
 import type { SimulatedEvent } from "./events.ts";
 import { STREAM } from "./plans.ts";
 import { watchMend } from "./repairs.ts";
@@ -27,7 +28,7 @@ const nameOf = (key: string, blob: Buffer): string => `${key} ${blob.toString("l
 
 /** Every repair and put of a simulated connection is watched, whoever makes the applier. Once, before any run. */
 export function watchAppliers(): void {
-  const { put, mend } = StoreApplier.prototype;
+  const { put, mend, erase } = StoreApplier.prototype;
   const watching = <A extends unknown[], R>(
     method: (...args: A) => R,
     watch: (connection: SimulatedConnection, ...args: A) => Watched,
@@ -39,6 +40,7 @@ export function watchAppliers(): void {
     };
   StoreApplier.prototype.put = watching(put, ({ server }, calls) => watchPut(server, calls));
   StoreApplier.prototype.mend = watching(mend, ({ server, plan }, calls) => watchMend(server, plan!, calls));
+  StoreApplier.prototype.erase = watching(erase, ({ server }, calls) => watchErase(server, calls));
   (DuckSession as { open: unknown }).open = async () => fakeSession();
 }
 
@@ -76,7 +78,7 @@ export function mirrorOf(
 ): ArchiveMirror & ListedArchive {
   const listed: ListedArchive = {
     plan,
-    list: () => scheduler.operation(actor, "list archive", () => [...side.objects]),
+    list: () => scheduler.operation(actor, "list archive", () => [...side.objects.values()]),
     eventOf: (identity) => side.eventOf(identity),
     built: (group: Group, { tenant, id, bucket, fields }: BuiltEntity, events) => {
       const key = entityKey(bucket, tenant, group.entity, STREAM, id);
@@ -88,9 +90,9 @@ export function mirrorOf(
       prefix === undefined
         ? listed.list()
         : scheduler.operation(actor, "list archive", () =>
-            [...side.repairs.keys()].filter((key) => key.startsWith(prefix)).map((key) => ({ key })),
+            [...side.objects.keys()].filter((key) => key.startsWith(prefix)).map((key) => ({ key })),
           ),
-    get: (key: string) => scheduler.operation(actor, "get object", () => encodeArchive(side.repairs.get(key) ?? [])),
+    get: (key: string) => scheduler.operation(actor, "get object", () => encodeArchive(side.objects.get(key) ?? [])),
   };
   return { ...listed, ...reading } as unknown as ArchiveMirror & ListedArchive;
 }
@@ -104,6 +106,7 @@ export class MemoryProgress {
     return {
       get: () => ask(() => this.record),
       imports: () => ask(() => 0),
+      rebuiltMs: () => ask(() => 0),
       put: (_stream: string, record: BuildRecord, replaces: string | null = null) =>
         ask(() => {
           if (this.record !== null && this.record.id !== record.id && this.record.id !== replaces) return false;

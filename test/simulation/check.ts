@@ -31,6 +31,7 @@ export async function compareValues(
   plan: Plan,
   subjects: readonly Subject[],
   instants: readonly number[],
+  isTold: (feature: string) => boolean = () => true,
 ): Promise<{ compared: number; wrong: string[] }> {
   const reader = createReader(plan, new SimulatedConnection(server, null));
   const wrong: string[] = [];
@@ -47,6 +48,7 @@ export async function compareValues(
       const answers = await reader.read(requests, t);
       for (const [s, { values }] of answers.entries()) {
         for (const [f, feature] of view.features.entries()) {
+          if (!isTold(feature.name)) continue;
           compared++;
           const expected = expectedValue(group, view, f, lists[s], t, bornMs[s](f, view));
           const given = values[f];
@@ -154,9 +156,9 @@ export async function compareIdentities(server: SimulatedServer, plan: Plan): Pr
   const entities = [...spec.entities.values()].filter(({ groupId }) => plan.groups.some(({ id }) => id === groupId));
   const answers = await store.raw.demand(entities.map(({ key }) => ({ key, name: "HGETALL", args: [key] })));
   const wrong: string[] = [];
-  for (const [e, { tenant, entity, id, groupId, visible }] of entities.entries()) {
+  for (const [e, { tenant, entity, id, groupId, visible, folded }] of entities.entries()) {
     const group = plan.groups.find((each) => each.id === groupId)!;
-    const seal = states[bucketOf(tenant, entity, id)]?.seals.get(group.name) ?? 0;
+    const seal = Math.max(folded, states[bucketOf(tenant, entity, id)]?.seals.get(group.name) ?? 0);
     const stored = identitiesOf(answers[e] as Buffer[], seal);
     const expected = new Map<number, string[]>();
     for (const { identity, timeMs } of visible.keys()) {

@@ -5,6 +5,7 @@ import { type Answer, type Command, unavailable, ValkeyConnection } from "../../
 import { runBytes } from "../../adapters/valkey/layout.ts";
 import type { PreparedEvent } from "../../adapters/valkey/record.ts";
 import type { Plan } from "../../core/plan.ts";
+import { seeCopies } from "./copies.ts";
 import type { Actor, Scheduler } from "./scheduler.ts";
 import type { Expected, Spec } from "./spec.ts";
 import type { SimulatedStore } from "./store.ts";
@@ -13,6 +14,8 @@ export interface SimulatedServer {
   readonly scheduler: Scheduler;
   readonly store: SimulatedStore;
   readonly spec: Spec;
+  /** Id of an entity's group. */
+  groupOf(entity: string): number;
   /** Something is as it must not be: the run ends here. */
   violated(what: string): void;
 }
@@ -69,8 +72,15 @@ export class SimulatedConnection extends ValkeyConnection {
       // The connection was cut by a failover since: nothing reaches the new primary under the old one's name.
       if (store.incarnation !== incarnation) throw unavailable(new Error("the connection is gone"));
       const sent = share < 1 ? commands.slice(0, Math.floor(share * commands.length)) : commands;
-      return watched === null ? store.trip(sent) : this.call(sent, watched);
+      return watched === null ? this.copy(sent) : this.call(sent, watched);
     });
+  }
+
+  /** A trip of other commands: what is read of an entity as a whole, dropped or written back, the specification does too. */
+  private async copy(commands: readonly Command[]): Promise<Answer[]> {
+    const answers = await this.server.store.trip(commands);
+    seeCopies(this.server, commands, answers);
+    return answers;
   }
 
   /** A trip of calls, beside the specification. */
@@ -118,12 +128,26 @@ export class SimulatedConnection extends ValkeyConnection {
         if (name !== "FUNCTION" || args[0] !== "LOAD") throw new Error(`not simulated: ${name}`);
         return ask("LOAD", () => store.load(args[1]));
       },
-      scanBuffer: (...args: [string, ...string[]]) =>
-        ask("SCAN", async () => (await store.node()).scanBuffer(...(args as [string]))),
+      // All at once, and in an order that is not the server's own, which no seed gives.
+      scanBuffer: (_cursor: string, ...args: string[]) => ask("SCAN", () => this.scan(args)),
+      dbsize: () => ask("DBSIZE", async () => (await store.node()).dbsize()),
+      info: () => ask("INFO", async () => `run_id:${store.runId}`),
       time: () =>
         ask("TIME", async () => [Math.floor(scheduler.nowMs / 1_000), Math.floor((scheduler.nowMs % 1_000) * 1_000)]),
     };
     return [node as unknown as Redis];
+  }
+
+  private async scan(args: readonly string[]): Promise<[Buffer, Buffer[]]> {
+    const node = await this.server.store.node();
+    const found = new Map<string, Buffer>();
+    let cursor = "0";
+    do {
+      const [next, keys] = await node.scanBuffer(...([cursor, ...args] as [string]));
+      for (const key of keys) found.set(key.toString("latin1"), key);
+      cursor = next.toString();
+    } while (cursor !== "0");
+    return [Buffer.from(cursor), [...found].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, key]) => key)];
   }
 
   override async close(): Promise<void> {}

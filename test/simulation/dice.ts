@@ -49,7 +49,12 @@ export class Dice {
       return false;
     }
     this.fired.push(name);
-    this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1);
+    this.happened(kind);
     return true;
+  }
+
+  /** Counts what is no chance of its own, but comes of others: a restore after a loss. */
+  happened(kind: string, times = 1): void {
+    this.counts.set(kind, (this.counts.get(kind) ?? 0) + times);
   }
 }

@@ -1,5 +1,6 @@
 /** The functions of a simulated deployment: what their handlers do, over the product's own code and the run's ports. */
 import { EventCodec } from "../../adapters/avro/event-codec.ts";
+import type { BuildProgress } from "../../adapters/build-progress.ts";
 import type { PendingItem } from "../../adapters/late-work.ts";
 import { type ApplyResult, isEpochChange, StoreApplier } from "../../adapters/valkey/applier.ts";
 import { ControlHashes } from "../../adapters/valkey/control.ts";
@@ -29,6 +30,7 @@ import { rebuildIn } from "../../functions/shared/entity-build.ts";
 import { type RepairPorts, repairPass } from "../../functions/shared/repair.ts";
 import { repairRound } from "../../functions/shared/repair-round.ts";
 import { type RepeatReport, repeatRepairs } from "../../functions/shared/repeat-repairs.ts";
+import { repeatAfterFailover } from "../../functions/shared/restore-pushed.ts";
 import { settleRepairs } from "../../functions/shared/settle-repairs.ts";
 import { MemoryProgress, mirrorOf } from "./builds.ts";
 import { SimulatedConnection, type SimulatedServer } from "./connection.ts";
@@ -36,6 +38,7 @@ import { type Deployed, STREAM, TIMEOUT_MS } from "./plans.ts";
 import type { Actor } from "./scheduler.ts";
 import type { SideStores } from "./side-stores.ts";
 import type { Expected } from "./spec.ts";
+import type { MemoryRuns } from "./tables.ts";
 
 /** What a fixture may put in the place of the product's parts. */
 export interface Design {
@@ -99,7 +102,7 @@ function packerOf({ plan }: Deployed): RecordPacker {
 
 /** Making one costs a hash over the function's source; the rest of it is plain fields. */
 const appliers = new Map<string, StoreApplier>();
-function applierOf(
+export function applierOf(
   connection: SimulatedConnection,
   { plan }: Deployed,
   epoch: number,
@@ -116,9 +119,11 @@ export class Functions {
   private readonly design: Design;
   private readonly warm: Container[] = [];
   private readonly progress = new MemoryProgress();
+  private readonly runs: MemoryRuns;
   private readonly tenants: readonly string[];
 
-  constructor(server: SimulatedServer, side: SideStores, design: Design, tenants: readonly string[]) {
+  constructor(server: SimulatedServer, side: SideStores, design: Design, tenants: readonly string[], runs: MemoryRuns) {
+    this.runs = runs;
     this.tenants = tenants;
     this.server = server;
     this.side = side;
@@ -162,7 +167,10 @@ export class Functions {
     return beginRestore(this.controlPorts(of, actor), Math.floor(this.server.scheduler.nowMs));
   }
 
-  accept(of: Deployed, actor: Actor, runs: string | undefined, repairsSinceMs: number | null): Promise<void> {
+  /** As functions/control.ts does. */
+  async accept(of: Deployed, actor: Actor, runs: string | undefined, repairsSinceMs: number | null): Promise<void> {
+    const { controls } = this.controlPorts(of, actor);
+    await repeatAfterFailover(controls, this.runs.of(this.server.scheduler, actor));
     return accept(this.controlPorts(of, actor), runs, Math.floor(this.server.scheduler.nowMs), repairsSinceMs);
   }
 
@@ -223,6 +231,10 @@ export class Functions {
     });
   }
 
+  progressOf(actor: Actor): BuildProgress {
+    return this.progress.of(this.server.scheduler, actor);
+  }
+
   private buildPorts({ plan, lock }: Deployed, actor: Actor): BuildPorts {
     const { scheduler, spec } = this.server;
     const connection = new SimulatedConnection(this.server, actor);
@@ -230,7 +242,7 @@ export class Functions {
       ...{ plan, lock, connection },
       controls: this.controls(connection, plan),
       table: this.side.tableOf(actor),
-      progress: this.progress.of(scheduler, actor),
+      progress: this.progressOf(actor),
       mirror: mirrorOf(scheduler, this.side, spec.built, plan, actor),
       duck: { folder: "" },
       tenants: async () => this.tenants,
@@ -293,7 +305,7 @@ export class Functions {
     return { connection, of, watermark: new Watermark(connection), applier: null };
   }
 
-  private async epoch({ lock }: Deployed, actor: Actor): Promise<number> {
+  async epoch({ lock }: Deployed, actor: Actor): Promise<number> {
     const epoch = await currentEpoch(this.side.tableOf(actor), lock);
     if (epoch === null) throw new InfrastructureError("store_not_ready", "control has not run yet");
     return epoch;

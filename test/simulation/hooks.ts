@@ -1,7 +1,7 @@
 /**
  * What the simulation changes of the product's modules as they are loaded. Fewer buckets: with 1,024 of them control's steps over
  * all control hashes would take most of its time; what a bucket is doesn't change, nor does anything that is stored in one. And
- * builds ask the model instead of DuckDB (archive-model.ts).
+ * builds and erasures ask the model instead of DuckDB (archive-model.ts).
  */
 import { readFileSync } from "node:fs";
 import { registerHooks, stripTypeScriptTypes } from "node:module";
@@ -16,6 +16,10 @@ const CHANGES: Readonly<Record<string, readonly [RegExp, string]>> = {
   "adapters/offline/build.ts": [
     /export async function\* buildEntities\(/,
     `export { buildEntities } from ${MODEL};\nasync function* byQuery(`,
+  ],
+  "adapters/erasure/erase-archive.ts": [
+    /export async function eraseStream\(/,
+    `export { eraseStream } from ${MODEL};\nasync function eraseBytes(`,
   ],
   "adapters/offline/archive-view.ts": [
     /export async function mountArchive\(/,

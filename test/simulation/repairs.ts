@@ -47,6 +47,8 @@ function mended(
   const seal = spec.sealOf(bucketOf(tenant, entity, id), group.id);
   if (anew && Math.floor(event.timeMs / group.baseMs) >= seal)
     server.violated(`${what} is repaired, and its tile is open`);
+  if (event.timeMs < (spec.entities.get(key)?.erasedMs ?? 0)) server.violated(`${what} is repaired, and was erased`);
+  if (anew) server.scheduler.dice.happened("event repaired");
   spec.count({ tenant, entity, id, groupId: group.id, key }, event, visibleMs);
 }
 

@@ -36,7 +36,10 @@ interface Due {
 export type Effect<T> = (share: number) => T | Promise<T>;
 
 /** Of these some of a stream's lanes may hear nothing good for a while. */
-const OUTAGES: ReadonlySet<string> = new Set(["archive", "late queue", "quarantine"]);
+const OUTAGES: ReadonlySet<string> = new Set([
+  ...["archive", "late queue", "quarantine"],
+  ...["snapshots PutObject", "values PutObject"],
+]);
 const OUTAGE_MS = 300_000;
 const NEVER = new Promise<never>(() => {});
 /** Calls of the store that a process may have given up, or died over, long before the server hears of them: it was frozen, and is thawed. */
@@ -118,7 +121,10 @@ export class Scheduler {
     const { dice, calm } = this;
     if (actor.dead) {
       // It was sent before its sender died: it may have been on its way.
-      if (this.nowMs - actor.diedMs < PACKET_MS && dice.unit(`${where} sent`) < 0.5) await settled(() => effect(1));
+      if (this.nowMs - actor.diedMs < PACKET_MS && dice.unit(`${where} sent`) < 0.5) {
+        dice.happened("arrived after its sender's death");
+        await settled(() => effect(1));
+      }
       return;
     }
     this.note(where);
@@ -130,6 +136,7 @@ export class Scheduler {
         return dice.unit(`${where} dies`) < 0.5 ? actor.kill(this.nowMs) : reject(injected());
       }
       if (dice.fault("cut off", where, 0.004)) {
+        dice.happened(`cut off: ${serviceOf(kind)}`);
         await settled(() => effect(dice.unit(`${where} share`)));
         return dice.unit(`${where} dies`) < 0.3 ? actor.kill(this.nowMs) : reject(injected());
       }
@@ -192,6 +199,12 @@ export class Scheduler {
     heap[at] = last;
     return top;
   }
+}
+
+/** Whom an operation asks, by its kind. */
+function serviceOf(kind: string): "DynamoDB" | "S3" | "Valkey" {
+  if (/^(table|late queue|scan late)/.test(kind)) return "DynamoDB";
+  return /^(archive|list archive|get object|query|quarantine|snapshots|values|other)/.test(kind) ? "S3" : "Valkey";
 }
 
 const before = (a: Due, b: Due): boolean => a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order);

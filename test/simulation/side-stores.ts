@@ -1,27 +1,34 @@
 /** Archive, late queue, quarantine and control table in memory. Each of their operations can fail, or be done in part. */
 import type { ArchiveRow, ArchiveWriter } from "../../adapters/archive.ts";
 import type { ControlTable } from "../../adapters/control-table.ts";
+import type { ItemsPort } from "../../adapters/erasure/items.ts";
 import { type LateItem, type LateQueue, lateKey } from "../../adapters/late-queue.ts";
 import type { LateWork, PendingItem } from "../../adapters/late-work.ts";
 import { tenantPartition } from "../../adapters/object-path.ts";
 import { type FoundEvents, type SoughtEvent, visibleKey } from "../../adapters/offline/late-rows.ts";
 import type { QuarantineWriter } from "../../adapters/quarantine.ts";
 import { InfrastructureError } from "../../core/errors.ts";
-import { REPAIR_SHARD } from "../../functions/shared/repair.ts";
 import { MemoryControlTable } from "../support/memory-control-table.ts";
+import type { RewritableArchive } from "./archive-model.ts";
+import { SimulatedBucket } from "./bucket.ts";
 import { rawIdentity, type SimulatedEvent, visibleIds } from "./events.ts";
 import type { Actor, Scheduler } from "./scheduler.ts";
 import type { Spec } from "./spec.ts";
 
+type Named = Readonly<Record<string, { readonly S: string }>>;
+
 export class SideStores {
-  /** Objects of the archive, in the order in which they were written. */
-  readonly objects: (readonly ArchiveRow[])[] = [];
-  /** Those that repair wrote, by their names. */
-  readonly repairs = new Map<string, readonly ArchiveRow[]>();
+  /** Objects of the archive by their keys, in the order in which they were written. */
+  readonly objects = new Map<string, readonly ArchiveRow[]>();
   /** Its rows, by identity. */
   readonly rows = new Map<string, ArchiveRow[]>();
   readonly late = new Map<string, PendingItem>();
   readonly table = new MemoryControlTable();
+  /** Of bulk snapshots. */
+  readonly snapshots: SimulatedBucket;
+  /** What was pushed. */
+  readonly values: SimulatedBucket;
+  private written = 0;
   private readonly scheduler: Scheduler;
   private readonly spec: Spec;
   private readonly groupOf: (entity: string) => number;
@@ -38,6 +45,8 @@ export class SideStores {
     this.spec = spec;
     this.groupOf = groupOf;
     this.delivered = delivered;
+    this.snapshots = new SimulatedBucket(scheduler, "snapshots");
+    this.values = new SimulatedBucket(scheduler, "values");
   }
 
   archiveOf(actor: Actor): Pick<ArchiveWriter, "write"> {
@@ -69,17 +78,14 @@ export class SideStores {
 
   workOf(actor: Actor) {
     const nameOf = (item: LateItem): string => Object.values(lateKey(item)).join(" ");
-    const { scheduler, late, spec, groupOf } = this;
+    const { scheduler, late } = this;
     return {
       async *pages() {
         yield await scheduler.operation(actor, "scan late", () => [...late.values()]);
       },
       remove: (items: readonly LateItem[]) =>
         scheduler.operation(actor, "late queue", (share) => {
-          for (const item of items.slice(0, Math.floor(share * items.length))) {
-            late.delete(nameOf(item));
-            spec.events.get(rawIdentity(item.identity))!.queued &= ~(1 << groupOf(item.entity));
-          }
+          for (const item of items.slice(0, Math.floor(share * items.length))) this.takeOut(nameOf(item));
         }),
       putOff: (item: PendingItem, _code: string, nowMs: number) =>
         scheduler.operation(actor, "late queue", () => {
@@ -108,6 +114,44 @@ export class SideStores {
         }
         return { rows, visible };
       });
+  }
+
+  /** Of the late queue, for whoever takes all of an entity out. */
+  lateItemsOf(actor: Actor): ItemsPort {
+    const send = ({ input }: { readonly input: { ExpressionAttributeValues?: Named; Key?: Named } }) =>
+      this.scheduler.operation(actor, "late queue", () => {
+        const named = ({ pk, sk }: Named): string => `${pk.S} ${sk.S}`;
+        if (input.Key !== undefined) {
+          this.takeOut(named(input.Key));
+          return {};
+        }
+        const values = input.ExpressionAttributeValues!;
+        const [pk, before] = [values[":pk"].S, values[":sk"].S];
+        const keys = [...this.late.values()].map(lateKey).filter((key) => key.pk === pk && key.sk < before);
+        return { Items: keys.map((key) => ({ pk: { S: key.pk }, sk: { S: key.sk } })) };
+      });
+    return { table: "late", dynamodb: { send } as unknown as ItemsPort["dynamodb"] };
+  }
+
+  /** The archive's objects, for an erasure. */
+  rewriterOf(actor: Actor): RewritableArchive {
+    const ask = <T>(kind: string, work: () => T): Promise<T> => this.scheduler.operation(actor, kind, work);
+    return {
+      list: (tenant) => {
+        const prefix = `raw/tenant=${tenantPartition(tenant)}/`;
+        return ask("list archive", () => [...this.objects.keys()].filter((key) => key.startsWith(prefix)).sort());
+      },
+      get: (keys) => ask("get object", () => keys.map((key) => this.objects.get(key) ?? [])),
+      put: (key, rows) => ask("archive rewritten", () => this.putObject(key, rows)),
+      remove: (key) => ask("archive rewritten", () => this.removeObject(key)),
+    };
+  }
+
+  private takeOut(name: string): void {
+    const item = this.late.get(name);
+    if (item === undefined) return;
+    this.late.delete(name);
+    this.eventOf(item.identity).queued &= ~(1 << this.groupOf(item.entity));
   }
 
   quarantineOf(actor: Actor): Pick<QuarantineWriter, "write"> {
@@ -141,12 +185,22 @@ export class SideStores {
   }
 
   private keep(rows: readonly ArchiveRow[], shard: string): void {
-    this.objects.push(rows);
-    if (shard === REPAIR_SHARD) {
-      const [{ tenant, stream }] = rows;
-      const folder = `raw/tenant=${tenantPartition(tenant)}/stream=${stream}/`;
-      this.repairs.set(`${folder}${this.objects.length}-${REPAIR_SHARD}-0.ndjson.zst`, rows);
+    const [{ tenant, stream }] = rows;
+    const number = String(++this.written).padStart(8, "0");
+    this.putObject(`raw/tenant=${tenantPartition(tenant)}/stream=${stream}/${number}-${shard}-0.ndjson.zst`, rows);
+  }
+
+  removeObject(key: string): void {
+    for (const row of this.objects.get(key) ?? []) {
+      const known = this.rows.get(row.identity ?? "") ?? [];
+      const at = known.indexOf(row);
+      if (at >= 0) known.splice(at, 1);
     }
+    this.objects.delete(key);
+  }
+
+  putObject(key: string, rows: readonly ArchiveRow[]): void {
+    this.objects.set(key, rows);
     for (const row of rows) {
       const { identity, fates } = row;
       if (identity === null || row.reason !== undefined) continue;

@@ -7,10 +7,10 @@ import type { Plan } from "../../core/plan.ts";
 import type { Built } from "./builds.ts";
 import type { SimulatedEvent } from "./events.ts";
 import type { Scheduler } from "./scheduler.ts";
-import type { SimulatedStore } from "./store.ts";
+import type { BucketState, SimulatedStore } from "./store.ts";
 
 export interface SpecFate {
-  readonly fate: "applied" | "duplicate" | "sealed";
+  readonly fate: "applied" | "duplicate" | "sealed" | "erased";
   readonly visibleMs: number | null;
 }
 /** For each event of an apply, for each of its updates; null where nothing took effect. */
@@ -24,9 +24,18 @@ export interface SpecEntity {
   readonly key: string;
   /** Events that count, and since when. */
   readonly visible: Map<SimulatedEvent, number>;
+  /** Base index up to which it came folded out of a snapshot: below it nothing is applied, wherever its bucket is sealed. */
+  readonly folded: number;
+  /** Nothing that happened before counts any more. */
+  readonly erasedMs: number;
 }
+/** What names an entity's hash. */
+export type SpecKey = Omit<SpecEntity, "visible" | "folded" | "erasedMs">;
 
 const SEALED: SpecFate = { fate: "sealed", visibleMs: null };
+const ERASED: SpecFate = { fate: "erased", visibleMs: null };
+/** States in which a bucket is being filled from a snapshot, whose seal may lie further back. */
+const FILLING: ReadonlySet<string | undefined> = new Set(["loading", "restoring"]);
 
 export class Spec {
   entities = new Map<string, SpecEntity>();
@@ -37,8 +46,11 @@ export class Spec {
   /** What a put of an entity holds, by its bytes: see builds.ts. */
   readonly built: Built = new Map();
   onSeal: ((bucket: number, group: string, fromIndex: number | null, toIndex: number) => void) | null = null;
+  /** What entities held when they were read whole, by key and rev. */
+  private readonly copies = new Map<string, ReadonlyMap<SimulatedEvent, number>>();
   private replica: Map<string, SpecEntity> | null = null;
   private seals: readonly (ReadonlyMap<string, number> | null)[] = [];
+  private heads: readonly (BucketState | null)[] = [];
   private readonly store: SimulatedStore;
   private readonly scheduler: Scheduler;
   private readonly groups = new Map<number, string>();
@@ -61,12 +73,15 @@ export class Spec {
     states.forEach((state, bucket) => {
       const before = this.seals[bucket] ?? null;
       if (state?.seals === before) return;
+      const head = this.heads[bucket];
+      const isRefilled = state?.restore !== head?.restore || FILLING.has(head?.state);
       for (const [group, index] of state?.seals ?? []) {
-        const from = before?.get(group) ?? null;
+        const from = isRefilled ? null : (before?.get(group) ?? null);
         if (from !== index) this.onSeal?.(bucket, group, from, index);
       }
     });
     this.seals = states.map((state) => state?.seals ?? null);
+    this.heads = states;
   }
 
   /** One call of the store's function, which has taken effect as a whole. */
@@ -81,7 +96,8 @@ export class Spec {
         const update = batch.updates[u];
         const event = this.eventOf(batch, u);
         let fate: SpecFate = SEALED;
-        if (update.baseIndex >= seal) {
+        if (update.baseIndex * this.baseMs < (entity?.erasedMs ?? 0)) fate = ERASED;
+        else if (update.baseIndex >= Math.max(seal, entity?.folded ?? 0)) {
           const since = entity?.visible.get(event);
           fate = { fate: since === undefined ? "applied" : "duplicate", visibleMs: since ?? nowMs };
           const { entity: name, id } = update;
@@ -98,18 +114,13 @@ export class Spec {
   }
 
   /** An event counts for an entity, from whatever it came. */
-  count(of: Omit<SpecEntity, "visible">, event: SimulatedEvent, visibleMs: number): void {
+  count(of: SpecKey, event: SimulatedEvent, visibleMs: number): void {
     const entity = this.entityOf(of);
     if (!entity.visible.has(event)) this.add(entity, event, visibleMs);
   }
 
   /** Below the seal an entity is what was built for it. @param violated told of what counted and counts no more */
-  put(
-    of: Omit<SpecEntity, "visible">,
-    seal: number,
-    events: readonly SimulatedEvent[],
-    violated: (what: string) => void,
-  ): void {
+  put(of: SpecKey, seal: number, events: readonly SimulatedEvent[], violated: (what: string) => void): void {
     const entity = this.entityOf(of);
     const built = new Set(events);
     const bit = 1 << of.groupId;
@@ -121,12 +132,48 @@ export class Spec {
         event.counted &= ~bit;
       } else violated(`a put takes event ${event.index} (${event.identity}) out of ${of.key}`);
     }
-    for (const event of built) if (!entity.visible.has(event)) this.add(entity, event, event.visibleMs);
+    for (const event of built) {
+      if (event.timeMs < entity.erasedMs)
+        violated(`a put brings event ${event.index} back, which was erased, for ${of.key}`);
+      if (!entity.visible.has(event)) this.add(entity, event, event.visibleMs);
+    }
   }
 
-  private entityOf(of: Omit<SpecEntity, "visible">): SpecEntity {
+  /** An entity was read whole. */
+  copied(key: string, rev: number): void {
+    this.copies.set(`${key} ${rev}`, new Map(this.entities.get(key)?.visible));
+  }
+
+  /** An entity's hash is gone. */
+  forget(key: string): void {
+    const entity = this.entities.get(key);
+    if (entity === undefined) return;
+    for (const event of entity.visible.keys()) event.counted &= ~(1 << entity.groupId);
+    this.entities.delete(key);
+  }
+
+  /** An entity is what it was when it was read at this rev. @returns false when nobody has read it */
+  load(of: SpecKey, rev: number, folded: number, erasedMs: number): boolean {
+    this.forget(of.key);
+    const visible = this.copies.get(`${of.key} ${rev}`);
+    if (visible === undefined) return false;
+    const entity: SpecEntity = { ...of, folded, erasedMs, visible: new Map() };
+    this.entities.set(of.key, entity);
+    for (const [event, visibleMs] of visible) this.add(entity, event, visibleMs);
+    return true;
+  }
+
+  /** An entity is erased: what it held is gone, unless it has been erased up to then before. */
+  erase(of: SpecKey, beforeMs: number): void {
+    if (this.entityOf(of).erasedMs >= beforeMs) return;
+    this.forget(of.key);
+    this.entities.set(of.key, { ...of, visible: new Map(), folded: 0, erasedMs: beforeMs });
+  }
+
+  private entityOf(of: SpecKey): SpecEntity {
     let entity = this.entities.get(of.key);
-    if (entity === undefined) this.entities.set(of.key, (entity = { ...of, visible: new Map() }));
+    if (entity === undefined)
+      this.entities.set(of.key, (entity = { ...of, visible: new Map(), folded: 0, erasedMs: 0 }));
     return entity;
   }
 
@@ -165,6 +212,7 @@ export class Spec {
   private replace(entities: Map<string, SpecEntity>): void {
     this.entities = entities;
     this.seals = [];
+    this.heads = [];
     this.unarchived.clear();
     for (const event of this.events.values()) event.counted = 0;
     for (const { groupId, visible } of entities.values()) {

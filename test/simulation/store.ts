@@ -5,13 +5,22 @@
 import type { Redis } from "iovalkey";
 import { type Answer, type Command, ValkeyConnection } from "../../adapters/valkey/connection.ts";
 import { functionSource } from "../../adapters/valkey/function-source.ts";
-import { controlKey, decodeControl, decodeGroupControl } from "../../adapters/valkey/layout.ts";
+import {
+  CONTROL_FIELD,
+  controlKey,
+  decodeControl,
+  decodeGroupControl,
+  PUSHED_MISSING_FIELD,
+  RESTORE_FIELD,
+} from "../../adapters/valkey/layout.ts";
 import { older } from "./plans.ts";
 import type { Scheduler } from "./scheduler.ts";
 
 /** What a call of the server's clock is replaced by: the run's time, which every trip sets. */
-const CLOCK = 'redis.call("TIME")';
-const VIRTUAL_CLOCK = 'redis.call("MGET", "sim:s", "sim:us")';
+const CLOCK = /\bcall\("TIME"\)/g;
+const VIRTUAL_CLOCK = 'call("MGET", "sim:s", "sim:us")';
+/** What changes no control hash; what the store's function writes into one is told by the next that does. */
+const READS: ReadonlySet<string> = new Set(["FCALL", "HGET", "HMGET"]);
 // A replica as of now, in the server's other database.
 const COPY_ALL = `
 redis.call("SELECT", "1"); redis.call("FLUSHDB"); redis.call("SELECT", "0")
@@ -21,6 +30,10 @@ return 1`;
 export interface BucketState {
   readonly epoch: number;
   readonly state: string;
+  /** Of the restore that has filled it last; null when none has. */
+  readonly restore: string | null;
+  /** Whether what was pushed may be missing. */
+  readonly lacksPushed: boolean;
   /** Base index of the seal, by group. */
   readonly seals: ReadonlyMap<string, number>;
 }
@@ -63,7 +76,7 @@ export class SimulatedStore {
     const us = Math.floor(this.scheduler.nowMs * 1_000);
     const sent: Command[] = [{ key: "", name: "MSET", args: ["sim:s", Math.floor(us / 1e6), "sim:us", us % 1e6] }];
     for (const command of commands) {
-      if (command.key.endsWith("ctl") && command.name !== "FCALL" && command.name !== "HGET") this.controls = null;
+      if (command.key.endsWith("ctl") && !READS.has(command.name)) this.controls = null;
       const [script, ...rest] = command.args;
       sent.push(command.name === "EVAL" ? { ...command, args: [this.withClock(script as string), ...rest] } : command);
     }
@@ -97,12 +110,16 @@ export class SimulatedStore {
       const flat = answer as Buffer[];
       const seals = new Map<string, number>();
       let head: ReturnType<typeof decodeControl> | null = null;
+      let restore: string | null = null;
+      let lacksPushed = false;
       for (let i = 0; i < flat.length; i += 2) {
         const name = flat[i].toString();
-        if (name === "c") head = decodeControl(flat[i + 1]);
+        if (name === CONTROL_FIELD) head = decodeControl(flat[i + 1]);
+        else if (name === RESTORE_FIELD) restore = flat[i + 1].toString();
+        else if (name === PUSHED_MISSING_FIELD) lacksPushed = true;
         else if (name.startsWith("g:")) seals.set(name.slice(2), decodeGroupControl(flat[i + 1]).sealIndex);
       }
-      return head === null ? null : { epoch: head.epoch, state: head.state, seals };
+      return head === null ? null : { epoch: head.epoch, state: head.state, restore, lacksPushed, seals };
     });
     this.controls = states as BucketState[];
     return states;
@@ -146,7 +163,7 @@ export class SimulatedStore {
   private withClock(text: string): string {
     let rewritten = this.scripts.get(text);
     if (rewritten === undefined) {
-      rewritten = text.replaceAll(CLOCK, VIRTUAL_CLOCK);
+      rewritten = text.replace(CLOCK, VIRTUAL_CLOCK);
       this.scripts.set(text, rewritten);
     }
     return rewritten;
