@@ -125,8 +125,10 @@ async function recoverOnce(ports: Ports, snapshot: string): Promise<Recovery> {
   if (state === "ok") {
     const opened = await loadSnapshot(ports.functions, ports.deployment, { snapshot, resume: true }, progress);
     // Of a live store, cut off before its first bucket was blocked.
-    if (opened?.state === "loaded")
-      return { ...(await replayAndOpen(ports, state, true, opened.startedMs)), older: opened.older };
+    if (opened?.state === "loaded") {
+      const { older, undone, startedMs } = opened;
+      return { ...(await replayAndOpen(ports, state, true, startedMs)), older, undone };
+    }
     // Whoever opened it may have died before the repairs were back.
     await repeatRepairs(ports);
     if (opened?.state === "opened") await finishRestore(ports);

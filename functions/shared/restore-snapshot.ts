@@ -15,7 +15,7 @@ import type { ValkeyConnection } from "../../adapters/valkey/connection.ts";
 import type { BucketHead, ControlHashes } from "../../adapters/valkey/control.ts";
 import { storeMoment } from "../../adapters/valkey/hash-walk.ts";
 import { BUCKETS, parseEntityKey } from "../../adapters/valkey/layout.ts";
-import { FreshetError, InfrastructureError, RecordError } from "../../core/errors.ts";
+import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import type { Lock } from "../../core/lock.ts";
 import type { Plan } from "../../core/plan.ts";
 import { restoredControls, SNAPSHOT_SKEW_MS } from "./restored-controls.ts";
