@@ -35,6 +35,8 @@ export class TakeFault extends Error {}
 export function sendTrip(node: Redis, commands: readonly TripCommand[]): Promise<unknown[]> {
   return new Promise((resolve, reject) => {
     const answers: unknown[] = new Array(commands.length);
+    const bytes = encodeCommands(commands);
+    let unsent = commands.length;
     let unanswered = commands.length;
     let timer: NodeJS.Timeout | undefined;
     const settle = (index: number, answer: unknown): void => {
@@ -56,35 +58,29 @@ export function sendTrip(node: Redis, commands: readonly TripCommand[]): Promise
       clearTimeout(timer);
       resolve(answers);
     };
-    for (let from = 0; from < commands.length; ) {
-      const part = encodePart(commands, from);
-      const isWhole = from === 0 && part.to === commands.length;
-      // iovalkey writes each command where it is told to: only the last one of a part really goes out, with all bytes. It may
-      // do so later than now: a connection of a cluster queues what comes before it is ready.
-      let unsent = part.to - from;
-      const stream = {
-        isPipeline: true,
-        destination: { redis: node },
-        write: (): void => {
-          if (--unsent === 0) writeWithTurn(streamOf(node), part.bytes, isWhole);
+    // iovalkey writes each command where it is told to: only the last one of a trip really goes out, with all bytes. It may
+    // do so later than now: a connection of a cluster queues what comes before it is ready.
+    const stream = {
+      isPipeline: true,
+      destination: { redis: node },
+      write: (): void => {
+        if (--unsent === 0) writeWithTurn(streamOf(node), bytes);
+      },
+    };
+    commands.forEach(({ name }, index) => {
+      const command: QueuedCommand = {
+        name: name.toLowerCase(),
+        args: NO_ARGS,
+        promise: DONE,
+        setTimeout: (ms) => {
+          timer ??= setTimeout(() => reject(new Error("Command timed out")), ms);
         },
+        toWritable: () => "",
+        resolve: (value) => settle(index, value),
+        reject: (error) => settle(index, error),
       };
-      for (; from < part.to; from++) {
-        const index = from;
-        const command: QueuedCommand = {
-          name: commands[index].name.toLowerCase(),
-          args: NO_ARGS,
-          promise: DONE,
-          setTimeout: (ms) => {
-            timer ??= setTimeout(() => reject(new Error("Command timed out")), ms);
-          },
-          toWritable: () => "",
-          resolve: (value) => settle(index, value),
-          reject: (error) => settle(index, error),
-        };
-        node.sendCommand(command as never, stream as never);
-      }
-    }
+      node.sendCommand(command as never, stream as never);
+    });
   });
 }
 
@@ -106,18 +102,15 @@ const streamOf = (node: Redis): Writable => (node as unknown as { stream: Writab
 
 /** What waits for the end of the turn is small; from here on the server should begin while more is being encoded. */
 const HELD_BYTES = 16_384;
-/** A long trip goes out in parts of about this size: the server works at one, and we at its answers, while the next is under way. */
-const PART_BYTES = 8_192;
 const held = new WeakSet<Writable>();
 
 /**
  * Requests that arrive together ask together: what they write in this turn leaves with one system call, and the server reads
  * it with one. The turn ends when all sockets that had something to say have been heard, which is when immediates run.
  */
-function writeWithTurn(stream: Writable, bytes: Buffer, isWhole: boolean): void {
-  if (!isWhole) release(stream);
+function writeWithTurn(stream: Writable, bytes: Buffer): void {
   if (!held.has(stream)) {
-    if (!isWhole || bytes.length >= HELD_BYTES) {
+    if (bytes.length >= HELD_BYTES) {
       stream.write(bytes);
       return;
     }
@@ -133,21 +126,15 @@ function release(stream: Writable): void {
   if (held.delete(stream)) stream.uncork();
 }
 
-/** RESP: an array of bulk strings for each command, one after another, from one on until there is enough for a write. */
-export function encodePart(
-  commands: readonly TripCommand[],
-  from = 0,
-): { readonly bytes: Buffer; readonly to: number } {
+/** RESP: an array of bulk strings for each command, one after another. */
+export function encodeCommands(commands: readonly TripCommand[]): Buffer {
   let size = 0;
-  let to = from;
-  for (; to < commands.length && size < PART_BYTES; to++) {
-    const { name, args, tail } = commands[to];
+  for (const { name, args, tail } of commands) {
     size += headerSize(1 + args.length + (tail?.count ?? 0)) + encodedSize(name.length) + (tail?.bytes.length ?? 0);
     for (const arg of args) size += encodedSize(lengthOf(arg));
   }
   const writer = new ArgumentWriter(size);
-  for (let at = from; at < to; at++) {
-    const { name, args, tail } = commands[at];
+  for (const { name, args, tail } of commands) {
     writer.header(ARRAY, 1 + args.length + (tail?.count ?? 0));
     writer.text(name, name.length);
     for (const arg of args) writer.argument(arg);
@@ -156,7 +143,7 @@ export function encodePart(
       writer.at += tail.bytes.length;
     }
   }
-  return { bytes: writer.bytes, to };
+  return writer.bytes;
 }
 
 export function encodeArguments(args: readonly Argument[]): EncodedArguments {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { type Argument, encodeArguments, encodePart, type TripCommand } from "../../../adapters/valkey/trip.ts";
+import { type Argument, encodeArguments, encodeCommands } from "../../../adapters/valkey/trip.ts";
 
 /** A parser of its own: arrays of bulk strings, one after another. */
 function parse(bytes: Buffer): Buffer[][] {
@@ -28,16 +28,6 @@ function parse(bytes: Buffer): Buffer[][] {
   return commands;
 }
 
-/** All parts of a trip, one after another. */
-function encoded(commands: readonly TripCommand[]): Buffer[] {
-  const parts: Buffer[] = [];
-  for (let from = 0; from < commands.length; ) {
-    const { bytes, to } = encodePart(commands, from);
-    parts.push(bytes);
-    from = to;
-  }
-  return parts;
-}
 const asBuffer = (arg: Argument): Buffer => (typeof arg === "object" ? arg : Buffer.from(String(arg)));
 
 it("encodes any arguments as the bulk strings that they are", () => {
@@ -53,8 +43,8 @@ it("encodes any arguments as the bulk strings that they are", () => {
   });
   fc.assert(
     fc.property(fc.array(command, { minLength: 1, maxLength: 4 }), (commands) => {
-      const bytes = Buffer.concat(
-        encoded(commands.map(({ more, ...rest }) => ({ ...rest, tail: more && encodeArguments(more) }))),
+      const bytes = encodeCommands(
+        commands.map(({ more, ...rest }) => ({ ...rest, tail: more && encodeArguments(more) })),
       );
       const expected = commands.map(({ name, args, more = [] }) => [name, ...args, ...more].map(asBuffer));
       expect(parse(bytes)).toEqual(expected);
@@ -65,16 +55,7 @@ it("encodes any arguments as the bulk strings that they are", () => {
 it("writes counts and lengths of one to four digits", () => {
   for (const length of [0, 9, 10, 99, 100, 999, 1_000]) {
     const args = Array.from({ length }, () => "x");
-    expect(parse(encodePart([{ name: "DEL", args }]).bytes)[0]).toHaveLength(length + 1);
-    expect(parse(encodePart([{ name: "SET", args: ["k", Buffer.alloc(length)] }]).bytes)[0][2]).toHaveLength(length);
+    expect(parse(encodeCommands([{ name: "DEL", args }]))[0]).toHaveLength(length + 1);
+    expect(parse(encodeCommands([{ name: "SET", args: ["k", Buffer.alloc(length)] }]))[0][2]).toHaveLength(length);
   }
-});
-
-it("divides a long trip between commands, each part of at least 8 KiB but the last", () => {
-  const commands = Array.from({ length: 300 }, (_, i) => ({ name: "GET", args: ["x".repeat(i)] }));
-  const parts = encoded(commands);
-  expect(parts.length).toBeGreaterThan(3);
-  for (const part of parts.slice(0, -1)) expect(part.length).toBeGreaterThanOrEqual(8_192);
-  for (const part of parts) expect(part.length).toBeLessThan(8_192 + 320);
-  expect(parts.flatMap(parse)).toEqual(commands.map(({ args }) => ["GET", ...args].map(asBuffer)));
 });
