@@ -44,6 +44,17 @@ describe("the types", { tags: ["slow"] }, () => {
     expect([...new Set(lines)]).toEqual(marked);
   });
 
+  it("have what services take of registered features, once, whoever has registered it", () => {
+    const [service] = plan.services;
+    const age = { name: "profile:age", version: 2, entity: "card", dtype: "int64" as const };
+    const taking = { ...service, features: [...service.features, age.name], registered: [age] };
+    const text = typescriptClient({ ...plan, services: [taking, { ...taking, name: "other" }] });
+    const line =
+      'readonly "profile:age": { readonly entity: "card"; readonly joinKey: "card_id"; readonly value: number };';
+    expect(text.split(line)).toHaveLength(2);
+    expect(text.match(/readonly features: .*"profile:age"/g)).toHaveLength(2);
+  });
+
   it("leave out what ingest looks up", () => {
     const text = typescriptClient(enrichedPlan);
     const event = text.slice(text.indexOf("export interface ClicksEvent"));
