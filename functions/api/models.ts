@@ -66,17 +66,10 @@ export function createModelHandlers(deps: {
     body: Readonly<Record<string, unknown>>,
   ): Promise<AliasChange> {
     const nowMs = clock();
-    const { version, share = null, force = false } = body;
-    if (body["rollback"] === true) {
-      if (alias !== "champion")
-        throw invalid("rollback", `rollback is of the champion, given ${alias}`, "use version: null");
-      return rollback(registry, id, { check, nowMs, by });
-    }
-    if (version === null && alias !== "champion") return retire(registry, id, { alias, nowMs, by });
-    if (!Number.isSafeInteger(version) || (version as number) < 1) {
-      const what = version === undefined ? "nothing" : typeof version === "number" ? version : typeName(version);
-      throw invalid("version", `version is a whole number from 1, given ${what}`, "GET /v1/models lists the versions");
-    }
+    const { version, share = null, force = false, rollback: back = false } = body;
+    if (typeof back !== "boolean")
+      throw invalid("rollback", `rollback is true or false, given ${typeName(back)}`, "leave it out");
+    if (version != null && (!Number.isSafeInteger(version) || (version as number) < 1)) throw invalidVersion(version);
     if (share !== null && typeof share !== "number") {
       throw invalid(
         "share",
@@ -86,6 +79,13 @@ export function createModelHandlers(deps: {
     }
     if (typeof force !== "boolean")
       throw invalid("force", `force is true or false, given ${typeName(force)}`, "leave it out");
+    if (back) {
+      if (alias !== "champion")
+        throw invalid("rollback", `rollback is of the champion, given ${alias}`, "use version: null");
+      return rollback(registry, id, { check, nowMs, by });
+    }
+    if (version === null && alias !== "champion") return retire(registry, id, { alias, nowMs, by });
+    if (version == null) throw invalidVersion(version);
     const gate = services.find(({ name }) => name === id.service)?.gate ?? DEFAULT_GATE;
     const given = { version: version as number, alias, share, force, gate, check, nowMs, by };
     return (await promote(registry, id, given)).change;
@@ -121,6 +121,11 @@ export function createModelHandlers(deps: {
         };
       }),
   };
+}
+
+function invalidVersion(given: unknown): Problem {
+  const what = given === undefined ? "nothing" : typeof given === "number" ? given : typeName(given);
+  return invalid("version", `version is a whole number from 1, given ${what}`, "GET /v1/models lists the versions");
 }
 
 const invalid = (field: string, message: string, repair: string) =>

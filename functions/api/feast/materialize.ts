@@ -96,7 +96,7 @@ export function createFeastMaterialize(deps: {
       const views = viewsOf(plan, body);
       const nowMs = clock();
       // Without times of events the newest values are asked for: those of the last whole period.
-      if (body["disable_event_timestamp"] === true) {
+      if (isWithoutTimes(body)) {
         const longest = Math.max(...views.map(({ everyMs }) => everyMs));
         const toMs = floorTo(nowMs, longest);
         return start(call, views, toMs - longest, toMs);
@@ -153,6 +153,18 @@ function viewsOf({ batchViews, views }: Plan, body: JsonObject): readonly BatchV
         batchViews.map((view) => view.name),
       ),
     });
+  });
+}
+
+/** What is not looked at has its type all the same, as in Feast. @throws Problem `wrong_type` */
+function isWithoutTimes(body: JsonObject): boolean {
+  const { disable_event_timestamp: given = false } = body;
+  const field = ["start_ts", "end_ts"].find((name) => body[name] != null && typeof body[name] !== "string");
+  if (typeof given === "boolean" && field === undefined) return given;
+  const [name, what] = field === undefined ? ["disable_event_timestamp", "true or false"] : [field, "a time"];
+  throw new Problem("wrong_type", `${name} is ${what}, given ${typeName(body[name])}`, {
+    field: name,
+    repair: "leave it out, or send it as /docs shows it",
   });
 }
 

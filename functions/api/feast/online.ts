@@ -119,6 +119,14 @@ function selectionOf(names: FeastNames, tenant: string, body: JsonObject): Feast
       repair: "send true or false, or leave it out",
     });
   }
+  // Looked at whether or not a service wins over it.
+  const isList = Array.isArray(features) && features.every((name) => typeof name === "string");
+  if (features !== undefined && features !== null && !isList) {
+    throw new Problem("wrong_type", `features is a list of names, given ${typeName(features)}`, {
+      field: "features",
+      repair: 'send "features": ["card_activity:tx_count_1h"]',
+    });
+  }
   // The service wins, as it does in Feast.
   if (service !== undefined && service !== null && service !== "") {
     if (typeof service === "string") return names.service(tenant, service, full === true);
@@ -127,13 +135,7 @@ function selectionOf(names: FeastNames, tenant: string, body: JsonObject): Feast
       repair: 'send "feature_service": "fraud"',
     });
   }
-  if (features !== undefined && !(Array.isArray(features) && features.every((name) => typeof name === "string"))) {
-    throw new Problem("wrong_type", `features is a list of names, given ${typeName(features)}`, {
-      field: "features",
-      repair: 'send "features": ["card_activity:tx_count_1h"]',
-    });
-  }
-  if (features === undefined || features.length === 0) {
+  if (!Array.isArray(features) || features.length === 0) {
     throw new Problem("selection_invalid", "no features are asked for", {
       field: "features",
       repair: 'send "features": ["card_activity:tx_count_1h"] or "feature_service": "fraud"',

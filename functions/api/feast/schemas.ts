@@ -49,8 +49,8 @@ const time = z.string().describe("ISO 8601; UTC without a zone.");
 const materialized = z.array(z.string()).nullable().optional().describe("Batch feature views; all when left out.");
 export const feastMaterialize = z
   .object({
-    start_ts: time.optional(),
-    end_ts: time.optional(),
+    start_ts: time.nullable().optional(),
+    end_ts: time.nullable().optional(),
     feature_views: materialized,
     disable_event_timestamp: z
       .boolean()

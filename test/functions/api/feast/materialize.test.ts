@@ -117,6 +117,8 @@ describe("asking", () => {
     ["/materialize", { ...range, start_ts: "2020-01-01" }, "selection_invalid", "start_ts"],
     ["/materialize", { ...range, feature_views: "rider_stats" }, "wrong_type", "feature_views"],
     ["/materialize", { ...range, feature_views: ["nobody"] }, "view_unknown", "feature_views[0]"],
+    ["/materialize", { disable_event_timestamp: true, start_ts: [] }, "wrong_type", "start_ts"],
+    ["/materialize", { ...range, disable_event_timestamp: "yes" }, "wrong_type", "disable_event_timestamp"],
     ["/materialize-incremental", {}, "wrong_type", "end_ts"],
   ])("%s %j is refused with %s", async (path, body, code, field) => {
     const before = open.requests.all.length;

@@ -235,6 +235,13 @@ describe("where Freshet says more than Feast", () => {
     expect(reader.requests.map(({ tenant, id }) => `${tenant}/${id}`)).toEqual(Array(3).fill("team-a/1"));
   });
 
+  it("features that are no list of names are refused, also where a service wins over them", async () => {
+    for (const features of [5, "driver_stats:city", [5], {}]) {
+      const reply = await post({ entities: { driver_id: ["d1"], rider_id: ["1"] }, features, feature_service: "ride" });
+      expect([reply.status, JSON.parse(reply.body).code]).toEqual([422, "wrong_type"]);
+    }
+  });
+
   it("more than 100 rows are refused", async () => {
     const reply = await post({ entities: { driver_id: Array(101).fill("d1") }, features: ["driver_stats:city"] });
     expect(reply.status).toBe(422);
