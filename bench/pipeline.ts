@@ -28,6 +28,8 @@ const POLL_MS = 20;
 const STALL_MS = 60_000;
 const TARGETS = { packed: 10_000, single: 4_000 } as const;
 const FRESHNESS_TARGET_MS = 2_000;
+/** Of the rate that is the target: near what the pipeline takes a queue decides freshness, here what one batch takes does. */
+const EASY_SHARE = 0.5;
 
 /** What is measured on each broker, and how its rows begin. */
 const KINDS: Readonly<Record<LaptopBroker, readonly Kind[]>> = {
@@ -99,6 +101,7 @@ async function measureKind(
   const alone: number[] = [];
   const p50Ms: number[] = [];
   const p99Ms: number[] = [];
+  const easyP99Ms: number[] = [];
   await pass(context, { events: 2_000, rate: null, label: `${kind}-warm` });
   for (let round = 1; round <= rounds; round++) {
     const full = await pass(context, { events, rate: null, label: `${kind}-full-${round}` });
@@ -106,6 +109,9 @@ async function measureKind(
     const paced = await pass(context, { events, rate: TARGETS[name], label: `${kind}-paced-${round}` });
     p50Ms.push(percentile(paced.freshnessMs, 50));
     p99Ms.push(percentile(paced.freshnessMs, 99));
+    const easyRate = TARGETS[name] * EASY_SHARE;
+    const easy = await pass(context, { events: events * EASY_SHARE, rate: easyRate, label: `${kind}-easy-${round}` });
+    easyP99Ms.push(percentile(easy.freshnessMs, 99));
     alone.push(await brokerAlone(context, events, `${kind}-alone-${round}`));
     say(
       `${kind} ${round}/${rounds}: ${perSecond[round - 1].toFixed(0)} events/s, p99 ${p99Ms[round - 1].toFixed(0)} ms`,
@@ -132,7 +138,15 @@ async function measureKind(
       unit: "ms",
       rounds: p99Ms,
       target: { atMost: FRESHNESS_TARGET_MS },
-      note: "From the producer's clock right before it sends to the store's clock at the apply, for every event.",
+      note:
+        "From the producer's clock right before it sends to the store's clock at the apply, for every event. The emulator's mapping takes shards one after the other, " +
+        "so this rate keeps it nearly as busy as it can be (the row with events/s): what is measured is mostly a queue.",
+    },
+    {
+      what: `${records}: freshness p99 at ${(TARGETS[name] * EASY_SHARE).toLocaleString("en-US")} events/s`,
+      unit: "ms",
+      rounds: easyP99Ms,
+      note: "The same at half the rate.",
     },
   ];
 }
