@@ -19,8 +19,8 @@ export interface InferenceLog {
 
 const HOUR_MS = 3_600_000;
 const OBJECT_BYTES = 4 * 1024 * 1024;
-/** Rows of a quiet host. */
-const FIRST_BYTES = 64 * 1024;
+/** Two rows or three: a host of many tenants has as many batches open. */
+const FIRST_BYTES = 8 * 1024;
 /** Held in all while S3 does not answer; beyond it the oldest are given up and counted. */
 const KEPT_BYTES = 64 * 1024 * 1024;
 const CLOSING_ATTEMPTS = 3;
