@@ -146,7 +146,9 @@ export class Operations {
     const { side } = this.world;
     const left: string[] = [];
     for (const rows of side.objects.values()) {
-      for (const { tenant, eventTimeMs, fields, fates, identity } of rows) {
+      for (const { tenant, eventTimeMs, fields, fates, identity, reason } of rows) {
+        // A refused record asks the store for nothing: one that is delivered after the erasure is named by it (docs/erasure.md, where it ends).
+        if (reason !== undefined) continue;
         for (const [entity, joinKey] of Object.entries(JOIN_KEYS)) {
           const ids = new Set([
             fields?.[joinKey],
