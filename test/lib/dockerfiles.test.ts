@@ -110,7 +110,7 @@ test("the mapping starts from what its image would hold, and tells of itself whi
   onTestFinished(() => void child.kill("SIGKILL"));
   let said = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (said += text));
-  const deadline = Date.now() + 50_000;
+  const deadline = Date.now() + 120_000;
   for (;;) {
     const answer = await fetch(`http://127.0.0.1:${port}/health`).catch(() => null);
     if (answer !== null) {
@@ -120,4 +120,4 @@ test("the mapping starts from what its image would hold, and tells of itself whi
     if (child.exitCode !== null || Date.now() > deadline) throw new Error(`it did not start: ${said}`);
     await sleep(100);
   }
-});
+}, 180_000);
