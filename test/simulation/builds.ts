@@ -86,6 +86,7 @@ export function mirrorOf(
     },
   };
   const reading = {
+    begin: () => {},
     list: (prefix?: string) =>
       prefix === undefined
         ? listed.list()

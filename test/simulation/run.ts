@@ -278,6 +278,8 @@ class Run implements SimulatedServer {
           else again();
         })
         .catch((error: { code?: string }) => {
+          // A part that the run lacks must not look like a build that has to be tried again.
+          if (error instanceof TypeError) this.violated(`a build failed: ${error.stack}`);
           // Killed too often before a bucket was done: it asks for somebody, who begins anew.
           restart = error.code === "build_too_large";
           again();
