@@ -50,8 +50,10 @@ export async function listSettled(
 }
 
 /**
- * Makes a view of an hour's compacted rows. @param name of the view, as SQL
- * @returns what was brought to this machine for it
+ * Makes a view of an hour's compacted rows.
+ * @param listed of the hour: listed again where some of it is gone meanwhile
+ * @param name of the view, as SQL
+ * @returns what was brought to this machine for it, and what ends the view
  * @throws RecordError `archive_corrupt`, `archive_version` naming the object; InfrastructureError `archive_unavailable`
  */
 export async function mountHour(
@@ -59,21 +61,23 @@ export async function mountHour(
   mirror: ArchiveMirror,
   of: Arrivals,
   hourMs: number,
+  listed: readonly StoredObject[],
   name: string,
-): Promise<readonly StoredObject[]> {
+): Promise<{ readonly objects: readonly StoredObject[]; readonly end: () => void }> {
+  let objects = listed;
   for (let attempt = 1; ; attempt++) {
-    const objects = (await listSettled(mirror, of)).hours.get(hourMs) ?? [];
     const { gone } = await mirror.fetch(objects);
     if (gone.length > 0) {
+      objects = (await listSettled(mirror, of)).hours.get(hourMs) ?? [];
       if (attempt < MAX_LISTINGS) continue;
       throw corruptObject(gone[0]!, "it is listed and cannot be fetched");
     }
     const files = objects.map(({ key }) => mirror.path(key));
     await session.run(`CREATE OR REPLACE VIEW ${name} AS ${archiveSelect(of.stream, [], files)}`);
-    session.onDataError(async (message) => {
+    const end = session.onDataError(async (message) => {
       const named = objects.find(({ key }) => message.includes(mirror.path(key)));
       return named === undefined ? null : corruptObject(named.key, message.split("\n", 1)[0]!);
     });
-    return objects;
+    return { objects, end };
   }
 }

@@ -6,6 +6,7 @@ import { randomUUID } from "node:crypto";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { type ArchiveRow, readArchive } from "../../adapters/archive.ts";
+import type { StoredObject } from "../../adapters/object-list.ts";
 import { type DuckOptions, DuckSession } from "../../adapters/offline/duckdb.ts";
 import { archiveRow } from "../../adapters/offline/late-rows.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
@@ -32,8 +33,7 @@ interface Step {
   /** Raw objects before hours: one that is compacted meanwhile is in an hour that is still to come. */
   readonly name: string;
   readonly of: Arrivals;
-  /** Of a raw object; or the start of an hour, in ms. */
-  readonly what: string | number;
+  readonly what: { readonly key: string } | { readonly hourMs: number; readonly objects: readonly StoredObject[] };
 }
 
 const BATCH_EVENTS = 500;
@@ -52,9 +52,9 @@ export async function replaySettled(
   for (const tenant of await ports.tenants(stream.name)) {
     const of = { tenant, stream, fromMs: replay.fromMs, toMs: replay.toMs };
     const { raw, hours } = await listSettled(mirror, of);
-    for (const key of raw) steps.push({ name: `0 ${key}`, of, what: key });
-    for (const hourMs of hours.keys())
-      steps.push({ name: `1 ${String(hourMs).padStart(15, "0")} ${tenant}`, of, what: hourMs });
+    for (const key of raw) steps.push({ name: `0 ${key}`, of, what: { key } });
+    for (const [hourMs, objects] of hours)
+      steps.push({ name: `1 ${String(hourMs).padStart(15, "0")} ${tenant}`, of, what: { hourMs, objects } });
   }
   steps.sort((a, b) => (a.name < b.name ? -1 : 1));
   const due = steps.filter(({ name }) => replay.after === null || name > replay.after);
@@ -62,11 +62,14 @@ export async function replaySettled(
   let objectsDone = steps.length - due.length;
   const counts = { ...NOTHING_COUNTED };
   const pace = paceOf(replay.ratePerS);
+  let session: DuckSession | null = null;
   try {
     for (const { name, of, what } of due) {
       if (isOutOfTime()) return { state: "more", after, objects: steps.length, objectsDone, ...counts };
       const done =
-        typeof what === "string" ? ofObject(mirror, what, replay) : ofHour(ports.duck, mirror, of, what, replay);
+        "key" in what
+          ? ofObject(mirror, what.key, replay)
+          : ofHour((session ??= await DuckSession.open(ports.duck)), mirror, of, what, replay);
       for await (const { events, open } of done) {
         counts.events += events;
         counts.sealed += events - open.length;
@@ -81,6 +84,7 @@ export async function replaySettled(
     }
     return { state: "done", after, objects: steps.length, objectsDone, ...counts };
   } finally {
+    session?.close();
     rmSync(folder, { recursive: true, force: true });
   }
 }
@@ -105,15 +109,14 @@ async function* ofObject(mirror: ArchiveMirror, key: string, replay: ArchiveRepl
 }
 
 async function* ofHour(
-  duck: DuckOptions,
+  session: DuckSession,
   mirror: ArchiveMirror,
   of: Arrivals,
-  hourMs: number,
+  { hourMs, objects: listed }: { readonly hourMs: number; readonly objects: readonly StoredObject[] },
   { sealMs }: ArchiveReplay,
 ): AsyncGenerator<Part> {
-  const session = await DuckSession.open(duck);
+  const { objects, end } = await mountHour(session, mirror, of, hourMs, listed, "archive");
   try {
-    const objects = await mountHour(session, mirror, of, hourMs, "archive");
     const events = `FROM archive WHERE reason IS NULL AND arrival_ms >= ${of.fromMs} AND arrival_ms < ${of.toMs}`;
     const open = `(event_time_ms >= ${sealMs} OR len(list_filter(fates, fate -> fate.fate = 'late')) > 0)`;
     const [counted] = await session.rows(`SELECT count(*) FILTER (WHERE NOT ${open}) AS sealed ${events}`);
@@ -133,6 +136,6 @@ async function* ofHour(
     if (batch.length > 0) yield { events: batch.length, open: batch };
     await mirror.forget(objects);
   } finally {
-    session.close();
+    end();
   }
 }

@@ -54,8 +54,8 @@ const run = (tenant: string, over: Partial<ArchiveReplay> = {}, isOutOfTime = ()
   replaySettled(ports(tenant), order(over), isOutOfTime);
 const differences = (tenant: string) => stream.differences(newer.plan, tenant, () => true);
 
-const SINCE = 24;
-const BEFORE = 12;
+const SINCE = 12;
+const BEFORE = 6;
 /**
  * A store that lacks all that came since SEAL + 2 h, in the archive of which everything is. @param compacted how much of it
  * @returns two late events, one of which has been repaired
