@@ -225,17 +225,21 @@ function idSql(name: string, type: string): string {
 
 /** @throws FreshetError `spine_value_invalid` for what the service could not be sent either, or is no label */
 async function requireValues(session: DuckSession, name: string, type: string, given: string): Promise<void> {
-  const column = sqlName(name);
-  const infinite = type === "DOUBLE" ? ` OR isinf(TRY_CAST(${column} AS DOUBLE))` : "";
+  const value = `TRY_CAST(${sqlName(name)} AS ${type})`;
+  const isWrong: Readonly<Record<string, string>> = {
+    DOUBLE: `OR isinf(${value})`,
+    label: `OR (${value} NOT IN (0, 1) AND NOT isnan(${value}))`,
+  };
   const [{ wrong }] = await session.rows(
-    `SELECT count(*) FILTER (${column} IS NOT NULL AND (TRY_CAST(${column} AS ${type}) IS NULL${infinite})) AS wrong FROM given`,
+    `SELECT count(*) FILTER (${sqlName(name)} IS NOT NULL AND (${value} IS NULL ${isWrong[name === "label" ? name : type] ?? ""})) AS wrong FROM given`,
   );
   if (Number(wrong) === 0) return;
   const what = { VARCHAR: "text", DOUBLE: "finite number", BIGINT: "whole number", BOOLEAN: "boolean" }[type];
-  throw new FreshetError("spine_value_invalid", `${name} of the spine is a ${given}, and in ${wrong} rows no ${what}`, {
-    field: "spine",
-    repair: name === "label" ? "write 1, 0, or nothing" : "mend these rows, or leave them out",
-  });
+  throw new FreshetError(
+    "spine_value_invalid",
+    `${name} of the spine is a ${given}, and in ${wrong} rows ${name === "label" ? "neither 1 nor 0" : `no ${what}`}`,
+    { field: "spine", repair: name === "label" ? "write 1, 0, or nothing" : "mend these rows, or leave them out" },
+  );
 }
 
 /** @throws FreshetError `spine_key_invalid` for numbers that are no ids */

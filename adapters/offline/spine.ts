@@ -122,7 +122,7 @@ export function spineColumns(plan: Plan, service: Service, events: Stream): stri
 
 /**
  * A row for each event with a label. Of several labels of one event the newest counts. Left out, by reason:
- * `label_unknown_event` (known before `toMs`, its event is not in the archive's range), `label_before_event`, `label_twice` (an older
+ * `label_unknown_event` (known within the range, its event is not among those of `events`), `label_before_event`, `label_twice` (an older
  * label of an event that has a newer).
  * @throws FreshetError `labels_empty`
  */
@@ -150,10 +150,11 @@ SELECT row_number() OVER (ORDER BY "as of", "event id") - 1 AS "row id", * FROM 
   ) AS label JOIN judged_events USING (event_id)
 )`);
   const [counts] = await session.rows(`
-SELECT count(*) FILTER (e IS NULL AND label_ms >= ${fromMs} AND label_ms < ${toMs}) AS unknown_event,
+SELECT count(*) FILTER (known IS NULL AND label_ms >= ${fromMs} AND label_ms < ${toMs}) AS unknown_event,
   count(*) FILTER (label_ms < e.event_time_ms) AS before_event,
   count(*) FILTER (label_ms >= e.event_time_ms) - (SELECT count(*) FROM spine) AS twice, count(*) AS labels
-FROM label_rows LEFT JOIN judged_events USING (event_id)`);
+FROM label_rows LEFT JOIN judged_events USING (event_id)
+LEFT JOIN (SELECT DISTINCT event_id, TRUE AS known FROM ${options.events} WHERE reason IS NULL) AS events USING (event_id)`);
   const leftOut = {
     label_unknown_event: Number(counts["unknown_event"]),
     label_before_event: Number(counts["before_event"]),

@@ -144,7 +144,7 @@ export function checkSet({ service, definition, fromMs, toMs }: SetOptions): voi
 /** Makes the table `spine`. @param mount brings a stream's range to DuckDB, and answers the relation */
 export async function makeSpine(
   session: DuckSession,
-  { plan, service, definition, spine, fromMs, toMs }: SetOptions,
+  { plan, service, definition, spine, fromMs, toMs, labelDelayMs }: SetOptions,
   mount: (stream: Stream, range: { fromMs: number; toMs: number }) => Promise<string>,
 ): Promise<SpineTable> {
   const range = { fromMs: fromMs ?? 0, toMs: toMs ?? FOREVER };
@@ -163,7 +163,8 @@ export async function makeSpine(
   const join = labelJoin(plan, service, spine.stream);
   // A label comes after its event; one that claims to have come before is to be told.
   const labels = await mount(join.labels, { fromMs: 0, toMs: FOREVER });
-  const events = await mount(join.events, range);
+  // What labels of the range's beginning judge happened before it: only so is an unknown event told from an older one.
+  const events = await mount(join.events, { ...range, fromMs: Math.max(0, range.fromMs - 2 * (labelDelayMs ?? 0)) });
   return spineFromLabels(session, { plan, service, join, labels, events, ...range, asOf: spine.asOf });
 }
 

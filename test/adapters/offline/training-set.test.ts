@@ -90,6 +90,15 @@ describe("a training set from labels", () => {
     expect(manifest.sources.map(({ stream }) => stream)).toEqual(["labels", "transactions"]);
   });
 
+  it("does not take the label of an older event for one of an unknown event", async () => {
+    const { row_count, left_out } = await build(labels, { fromMs: at(3) });
+    expect([row_count, left_out["label_unknown_event"]]).toEqual([3, 1]);
+    world.nextSet();
+    // Older than any label of the range should be.
+    const far = await build(labels, { fromMs: at(3), labelDelayMs: MINUTE });
+    expect(far.left_out["label_unknown_event"]).toBe(2);
+  });
+
   it("names its features in the service's order, on-demand ones after, request fields last", async () => {
     const { features } = await build(labels);
     expect(features.map(({ name }) => name)).toEqual([
@@ -361,7 +370,13 @@ session.close();`;
       "a label that is no number",
       "as_of_ms,card_id,label\n1,c1,1\n1,c1,yes\n1,c1,\n",
       "spine_value_invalid",
-      "label of the spine is a VARCHAR, and in 1 rows no finite number",
+      "label of the spine is a VARCHAR, and in 1 rows neither 1 nor 0",
+    ],
+    [
+      "a label of a third kind",
+      "as_of_ms,card_id,label\n1,c1,1\n1,c1,2\n1,c1,\n",
+      "spine_value_invalid",
+      "label of the spine is a BIGINT, and in 1 rows neither 1 nor 0",
     ],
     [
       "a request field of another type",
