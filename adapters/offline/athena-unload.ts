@@ -1,5 +1,6 @@
 /** Queries of one job whose rows Athena writes below the job's folder, each once, however many invocations the job takes. */
 import { randomUUID } from "node:crypto";
+import { FreshetError } from "../../core/errors.ts";
 import type { AthenaSource } from "./athena.ts";
 import { unloadSql } from "./athena-sql.ts";
 import type { WorkFolder } from "./work-folder.ts";
@@ -83,6 +84,7 @@ export class Unloads {
 
   async #begin<Told>(name: string, plan: () => Promise<PlannedUnload<Told>>): Promise<Begun<Told>> {
     const { sql, chunked, told } = await plan();
+    if (this.#stopped) throw new FreshetError("offline_interrupted", "the job's queries were ended");
     if (sql === null) return { id: null, folder: "", queries: 0, scannedBytes: 0, told };
     // Where two invocations begin the same, each has a folder of its own, and one of them counts.
     const folder = `${name}/${randomUUID()}/`;

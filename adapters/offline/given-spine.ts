@@ -2,6 +2,7 @@
  * A spine from a file or query of the user's. Ids are text: a reader that guesses types would make numbers of them, and no number finds
  * "007", a card of 20 digits, or a UUID in capitals again.
  */
+import { basename } from "node:path";
 import { FreshetError } from "../../core/errors.ts";
 import type { Plan, Service } from "../../core/plan.ts";
 import { type DuckSession, sqlName, sqlText } from "./duckdb.ts";
@@ -94,7 +95,9 @@ export async function givenSpine(session: DuckSession, options: GivenSpineOption
   try {
     await session.run(`CREATE OR REPLACE TABLE given AS ${await queryOf(session, source, texts)}`);
   } catch (cause) {
-    const { message } = cause as Error;
+    const told = (cause as Error).message;
+    // Where a job keeps its rows is nothing to whom it tells.
+    const message = source.kind === "file" ? told.replaceAll(source.path, basename(source.path)) : told;
     throw new FreshetError(
       "spine_unreadable",
       `the spine cannot be read: ${message.replace(/^DuckDB refused a query: /, "")}`,

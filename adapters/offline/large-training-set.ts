@@ -99,6 +99,24 @@ function turns({ outOfTime }: LargeSetOptions): () => void {
   };
 }
 
+/**
+ * What all of them answer; or the first failure, once none of them goes on: what still ran would begin queries, and write, when others take the call for
+ * ended. Where time is up their queries go on for the next call.
+ */
+async function together<T>(unloads: Unloads, works: readonly Promise<T>[]): Promise<T[]> {
+  let first: { readonly error: unknown } | null = null;
+  const ended = works.map((work) =>
+    work.catch(async (error: unknown) => {
+      first ??= { error };
+      if (!(error instanceof OutOfTime)) await unloads.stop();
+      throw error;
+    }),
+  );
+  await Promise.allSettled(ended);
+  if (first !== null) throw (first as { readonly error: unknown }).error;
+  return Promise.all(ended);
+}
+
 async function readGroups(
   session: DuckSession,
   options: LargeSetOptions,
@@ -115,7 +133,8 @@ async function readGroups(
     const ids = `SELECT DISTINCT ${key} AS id FROM spine WHERE ${key} IS NOT NULL`;
     keys.set(entity, await putKeys(session, options, entity, ids));
   }
-  return Promise.all(
+  return together(
+    unloads,
     groups.map(async (group): Promise<ReadGroup> => {
       const stream = plan.streams.find(({ name }) => name === group.stream)!;
       const { joinKey } = plan.entities.find(({ name }) => name === group.entity)!;
