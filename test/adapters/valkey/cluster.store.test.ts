@@ -177,8 +177,13 @@ it("follows a slot that has moved to another primary: one refusal, then everythi
   const set = () => moving.demand([{ key, name: "SET", args: [key, "1"] }]);
   await set();
   await moving.demand([{ key, name: "DEL", args: [key] }]);
-  const target = String(await b.admin.call("CLUSTER", "MYID"));
-  for (const { admin } of [b, a]) await admin.call("CLUSTER", "SETSLOT", `${slotOf(key)}`, "NODE", target);
+  const [source, target] = await Promise.all([a, b].map(({ admin }) => admin.call("CLUSTER", "MYID").then(String)));
+  const setSlot = (on: typeof a, state: string, node: string) =>
+    on.admin.call("CLUSTER", "SETSLOT", `${slotOf(key)}`, state, node);
+  // A target that was not importing would keep its epoch, and gossip could give the slot back.
+  await setSlot(b, "IMPORTING", source);
+  await setSlot(a, "MIGRATING", target);
+  for (const node of [b, a]) await setSlot(node, "NODE", target);
   await expect(set()).rejects.toMatchObject({ code: "store_unavailable" });
   await set();
   expect(await b.admin.get(key)).toBe("1");
