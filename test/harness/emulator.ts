@@ -18,7 +18,7 @@ export interface TestEmulator {
   stop(): Promise<void>;
 }
 
-const START_TIMEOUT_MS = 30_000;
+const START_TIMEOUT_MS = 60_000;
 const running = new Set<ChildProcess>();
 // A worker that ends without its afterAll must not leave emulators behind.
 process.once("exit", () => {

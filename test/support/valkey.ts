@@ -24,7 +24,7 @@ export interface TestValkey {
   restart(options?: { empty?: boolean }): Promise<void>;
 }
 
-const START_TIMEOUT_MS = 15_000;
+const START_TIMEOUT_MS = 60_000;
 
 /**
  * Ends a server whose test process is gone, however it went: the shell waits at a pipe that the kernel closes with us.
