@@ -150,7 +150,8 @@ export async function aggregateBatch(
 /**
  * Applies records once more after a loss. What the store counts by this is archived as visible: its own delivery may have been
  * late, in a store that was sealed further, or may still come, when the seal has passed it. Registers nothing: the seal stands
- * meanwhile. What is sealed by now, or was refused then, is skipped.
+ * meanwhile. What is sealed by now, or was refused then, is skipped; of an event that counts again, the entities that are sealed
+ * further wait for repair, since none of them need have been in the plan that its own delivery knew.
  * @returns how many events the store did not have any more
  * @throws InfrastructureError
  */
@@ -161,14 +162,22 @@ export async function replayBatch(
 ): Promise<number> {
   const { candidates } = await decodeBatch(ports, shard, records);
   const { fates } = await applyCandidates(ports, shard, candidates);
+  const late: LateItem[] = [];
   const rows = candidates.flatMap((candidate, i) => {
     const own = fates[i] ?? [];
     if (own.every((fate) => isSealed(fate) || isErased(fate))) return [];
-    const row = archiveRow(ports.stream, shard, candidate, own.map(asArchived));
+    const whole = archiveRow(ports.stream, shard, candidate, own.map(asArchived));
     // The broker holds whoever was erased until its retention ends; the archive may not name them again.
-    return own.some(isErased) ? (withoutErased(ports, row, own) ?? []) : row;
+    const row = own.some(isErased) ? withoutErased(ports, whole, own) : whole;
+    if (row === null) return [];
+    const eventId = row.eventId ?? candidate.prepared.identity;
+    late.push(...own.filter(isSealed).map((fate) => ({ ...lateItem(ports.stream, candidate, fate), eventId })));
+    return row;
   });
-  if (rows.length > 0) await ports.archive.write(rows, { stream: ports.stream.name, shard });
+  await Promise.all([
+    rows.length > 0 ? ports.archive.write(rows, { stream: ports.stream.name, shard }) : undefined,
+    late.length > 0 ? ports.late.put(late) : undefined,
+  ]);
   return fates.filter((own) => own?.some(({ fate }) => fate === "applied")).length;
 }
 

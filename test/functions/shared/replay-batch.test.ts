@@ -1,6 +1,7 @@
 import { expect, it } from "vitest";
 import type { ArchiveRow } from "../../../adapters/archive.ts";
 import { EventCodec } from "../../../adapters/avro/event-codec.ts";
+import type { LateItem } from "../../../adapters/late-queue.ts";
 import type { PreparedEvent } from "../../../adapters/valkey/record.ts";
 import { RecordPacker } from "../../../adapters/valkey/record.ts";
 import type { Fate } from "../../../adapters/valkey/replies.ts";
@@ -13,7 +14,7 @@ const ARRIVAL = Date.UTC(2026, 0, 5, 12);
 /** By event's id, and where it isn't the same for all, by entity. */
 type Answers = Record<string, (entity: string) => readonly [Fate, number | null]>;
 
-/** @returns how many were missing, and the archive's rows */
+/** @returns how many were missing, the archive's rows, and what waits for repair */
 async function replay(answers: Answers) {
   const codec = EventCodec.for(stream.contract);
   const records = Object.keys(answers).map((id, i) => ({
@@ -33,6 +34,7 @@ async function replay(answers: Answers) {
     }),
   }));
   const written: ArchiveRow[] = [];
+  const late: LateItem[] = [];
   const apply = async (events: readonly PreparedEvent[]) => ({
     nowMs: ARRIVAL + 900,
     failover: false,
@@ -43,14 +45,15 @@ async function replay(answers: Answers) {
       });
     }),
   });
-  // The others are not asked for anything: a replay registers nothing, and its late events wait already.
+  // The others are not asked for anything: a replay registers nothing.
   const ports = {
     ...{ plan, stream, codec, applier: { apply } },
     packer: new RecordPacker(plan, "transactions"),
     archive: { write: async (rows: readonly ArchiveRow[]) => void written.push(...rows) },
+    late: { put: async (items: readonly LateItem[]) => void late.push(...items) },
   };
   const missing = await replayBatch(ports as unknown as AggregationPorts, "shardId-000000000000", records);
-  return { missing, written };
+  return { missing, written, late };
 }
 
 it("a replay archives what the store counts by it, as visible, and nothing of what is sealed", async () => {
@@ -64,6 +67,17 @@ it("a replay archives what the store counts by it, as visible, and nothing of wh
     ["missing", "100", { entity: "card", id: "secret-card", fate: "applied", visibleMs: ARRIVAL + 900 }],
     ["counted", "101", { entity: "card", id: "secret-card", fate: "duplicate", visibleMs: ARRIVAL + 5 }],
   ]);
+});
+
+it("of an event that counts again, entities that are sealed further wait for repair: one of a later plan was in no queue", async () => {
+  const { missing, written, late } = await replay({
+    partly: (entity) => (entity === "card" ? ["applied", ARRIVAL + 900] : ["sealed", null]),
+    sealed: () => ["sealed", null],
+  });
+  expect(missing).toBe(1);
+  expect(written.map(({ eventId }) => eventId)).toEqual(["partly"]);
+  expect(written[0].fates).toContainEqual({ entity: "merchant", id: "m", fate: "late", visibleMs: null });
+  expect(late.map(({ eventId, entity, id }) => [eventId, entity, id])).toEqual([["partly", "merchant", "m"]]);
 });
 
 it("a replay, which has the records of whoever was erased, writes no row that names them", async () => {
