@@ -8,6 +8,7 @@ import { forEachLimited } from "../../adapters/durable-call.ts";
 import { type BulkRecord, BulkWriter, encodeRecord, readBulk } from "../../adapters/snapshot/bulk-format.ts";
 import {
   groupOf,
+  type SnapshotGroup,
   type SnapshotHead,
   type SnapshotManifest,
   type SnapshotObject,
@@ -128,11 +129,14 @@ async function beginRound(
     const built = build?.state === "done" && build.tenant === null ? build.imports : null;
     streams[name] = { imports: await progress.imports(name), built };
   }
-  const groups = await Promise.all(
+  const groups = new Map<string, SnapshotGroup>();
+  await Promise.all(
     plan.groups.map(async (group) => {
       const all = await controls.group(group);
-      const hex = all.map((control) => encoded(group, control?.sealMs ?? 0, control?.births ?? []));
-      return [group.name, groupOf({ entity: group.entity, stream: group.stream, base_ms: group.baseMs }, hex)] as const;
+      // One that a deployment brings just now: without a seal in some bucket, it is unknown to the snapshot.
+      if (!all.every((control) => control !== null)) return;
+      const hex = all.map(({ sealMs, births }) => encoded(group, sealMs, births));
+      groups.set(group.name, groupOf({ entity: group.entity, stream: group.stream, base_ms: group.baseMs }, hex));
     }),
   );
   const head: SnapshotHead = {
@@ -149,8 +153,9 @@ const encoded = (group: Group, sealMs: number, births: readonly Birth[]): string
 
 /** Seals as they were before the first key; each slot as young as it has been since: a deployment may have unset it meanwhile. */
 async function groupsAfter({ plan, controls }: BulkPorts, head: SnapshotHead): Promise<SnapshotHead["groups"]> {
+  const known = plan.groups.filter(({ name }) => name in head.groups);
   const groups = await Promise.all(
-    plan.groups.map(async (group) => {
+    known.map(async (group) => {
       const begun = head.groups[group.name];
       const now = await controls.group(group);
       const hex = now.map((control, bucket) => {

@@ -441,6 +441,34 @@ describe("a restore", () => {
     expect(await world.differences(START + MINUTE)).toEqual([]);
   });
 
+  it("seals a group that was deployed when the round began, and that control had not seen yet, where its stream is sealed", async () => {
+    await world.deliver("a", each(0));
+    const place = d.entity("place", { joinKey: "country" as string });
+    const ofPlaces = { entity: place, source: payments, ttl: "40d", owner: "tests" } as const;
+    const places = d.featureView("places", { ...ofPlaces, features: { n: d.count().over("1h") } });
+    const more = {
+      ...definitions,
+      entities: [...definitions.entities, place],
+      views: [...definitions.views, places],
+    };
+    const { plan, lock } = compile(more, contracts, compiled.lock, hash64);
+    const controls = new ControlHashes(world.connection, plan);
+    expect(await world.round(Number.POSITIVE_INFINITY, { plan, lock, controls })).toMatchObject({
+      outcome: "complete",
+    });
+    await world.flush();
+    const loaded = await world.restore({}, Number.POSITIVE_INFINITY, { plan, lock, controls });
+    expect(loaded).toMatchObject({ state: "loaded" });
+    const [cards, own] = await Promise.all(
+      ["card", "place"].map((name) => controls.group(plan.groups.find(({ entity }) => entity === name)!)),
+    );
+    const seals = own.map((control) => control?.sealMs);
+    expect(seals).toEqual(cards.map((control) => control?.sealMs));
+    expect(Math.min(...seals.map((sealMs) => sealMs ?? 0))).toBeGreaterThan(START - 60 * MINUTE);
+    await world.replayAndOpen();
+    expect(await world.differences(START + MINUTE)).toEqual([]);
+  });
+
   it("marks what was imported since the snapshot as not ready", async () => {
     await world.deliver("a", each(0));
     await world.round();
