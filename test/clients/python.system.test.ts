@@ -15,6 +15,6 @@ it("events to features, scores, pushed values and a historical job", async () =>
     env,
     encoding: "utf8",
   });
-  expect(stderr).toMatch(/^Ran 7 tests .*\n\nOK \(skipped=2\)\n$/m);
+  expect(stderr).toMatch(/^Ran 8 tests .*\n\nOK \(skipped=2\)\n$/m);
   expect(status).toBe(0);
 });
