@@ -66,7 +66,7 @@ async function measure(stage: Stage, { quick, signal, say }: BenchmarkOptions): 
   let python: Awaited<ReturnType<typeof startPython>> | null = null;
   try {
     const model = makeModel(servingPlan, service, folder);
-    const served = await stage.serve({ listen: "freshet", model });
+    const served = await stage.serve({ listen: "freshet", model, service: service.name });
     python = await startPython(stage, model, folder, say);
     const order = (server: Server, path: string, body: (n: number) => object): Omit<LoadOrder, "durationMs"> => ({
       port: server.port,

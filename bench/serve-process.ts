@@ -28,6 +28,8 @@ export interface ListenOrder {
   readonly valkeyPort: number;
   /** Folder of the champion's artefact. @default rules score */
   readonly model?: string;
+  /** Which service the model is of. @default fraud */
+  readonly service?: string;
   /** What is served: features over windows, or what is compared with Feast. @default windows */
   readonly definitions?: "windows" | "feast";
 }
@@ -84,7 +86,7 @@ async function dependencies(order: ListenOrder, keys: KeyStore): Promise<ApiDepe
     pushed: order.definitions === "feast" ? pushedFrom(order.valkeyPort) : null,
     materialize: null,
     rebuild: null,
-    scoring: order.model === undefined ? null : await scoringWith(order.model),
+    scoring: order.model === undefined ? null : await scoringWith(order.model, order.service ?? fraud.name),
     ingest: null,
     reader: createReader(DEFINITIONS[order.definitions ?? "windows"].plan, connection),
     limits: { ...limits, store: createBucketStore(connection) },
@@ -110,8 +112,9 @@ function pushedFrom(valkeyPort: number): PushedPorts {
 }
 
 /** The champion, and the log as far as S3: rows are formatted and compressed. */
-async function scoringWith(folder: string): Promise<ScoringPorts> {
-  champion = await serveChampion(servingPlan, servingPlan.services[0], folder);
+async function scoringWith(folder: string, name: string): Promise<ScoringPorts> {
+  const service = servingPlan.services.find((each) => each.name === name)!;
+  champion = await serveChampion(servingPlan, service, folder);
   const s3: any = { send: async () => ({}) };
   const onFault = ({ error }: { error?: unknown }) => process.stderr.write(`not logged: ${error}\n`);
   const log = createInferenceLog({ bucket: "none", s3, onFault });
