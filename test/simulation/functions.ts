@@ -66,6 +66,8 @@ export interface Design {
   readonly repairs?: boolean;
   /** Parallelization factor. @default the profile's */
   readonly lanes?: number;
+  /** After how long without faults all must be well, ms. @default what the product answers for */
+  readonly endMs?: number;
   /** Of kinds of faults, over the profile's. */
   readonly weights?: Readonly<Record<string, number>>;
   /** Whether fates and seals are held against the specification at every step. @default true */

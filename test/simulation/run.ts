@@ -29,8 +29,11 @@ const LAG_MS = LATENESS_MS + TIMEOUT_MS + SEAL_MARGIN_MS;
 /** Longest life of the repair function. */
 const REPAIR_MS = 2 * MINUTE;
 const BUILD_MS = 5 * MINUTE;
-/** How long what is left may take, once there are no more faults. What nobody clears would hold the seal for six hours. */
-const END_MS = 2 * 3_600_000;
+/**
+ * How long what is left may take, once there are no more faults: a zombie that registers when its retry has cleared, and then dies,
+ * holds the seal for six hours (docs/decisions/0011).
+ */
+const END_MS = 8 * 3_600_000;
 /** How far the seal may be behind its lag in a store that is well: control runs each minute. */
 const SLOW_MS = 3 * MINUTE;
 
@@ -301,7 +304,7 @@ class Run implements SimulatedServer {
   /** No more faults; when all is delivered and the store is whole, everything is compared. */
   private ending(): void {
     const { scheduler } = this;
-    const untilMs = scheduler.nowMs + END_MS;
+    const untilMs = scheduler.nowMs + (this.options.design?.endMs ?? END_MS);
     scheduler.calm = true;
     const look = async (): Promise<void> => {
       const repaired = !this.options.repairs || (this.side.late.size === 0 && this.building === 0);
