@@ -48,7 +48,7 @@ export interface ArchiveReplayReport extends ReplayCounts {
 }
 
 /** Of one call to the store and its rows in memory. */
-const BATCH_EVENTS = 500;
+export const BATCH_EVENTS = 500;
 /** No shard has it: nobody else's registrations go with these. */
 const REGISTERED_AS = "again-archive";
 
@@ -58,6 +58,18 @@ interface Archived {
   readonly prepared: PreparedEvent;
 }
 
+/** Events of the range, and those that are open or were late. */
+export interface ReplayPart extends Pick<ReplayCounts, "events"> {
+  readonly open: readonly ArchiveRow[];
+}
+
+/** What is done as a whole, or once more. */
+export interface ReplayStep {
+  /** Steps go in the order of their names. */
+  readonly name: string;
+  parts(): AsyncIterable<ReplayPart>;
+}
+
 /** @throws InfrastructureError; RecordError for a damaged object */
 export async function replayArchive(
   ports: { readonly archive: Pick<RawArchive, "keys" | "rows">; readonly aggregation: AggregationPorts },
@@ -65,40 +77,63 @@ export async function replayArchive(
   isOutOfTime: () => boolean,
   pause?: (ms: number) => Promise<unknown>,
 ): Promise<ArchiveReplayReport> {
-  const { fromMs, toMs, sealMs } = replay;
-  const keys = await ports.archive.keys(replay.stream, fromMs, toMs);
-  const due = keys.filter((key) => replay.after === null || key > replay.after);
+  const keys = await ports.archive.keys(replay.stream, replay.fromMs, replay.toMs);
+  const steps = keys.map((key) => ({
+    name: key,
+    async *parts() {
+      yield* partsOf(await ports.archive.rows(key), replay);
+    },
+  }));
+  return replaySteps(ports.aggregation, replay, steps, isOutOfTime, pause);
+}
+
+/** Goes on after `replay.after`, a step's name. @throws as its steps, and InfrastructureError */
+export async function replaySteps(
+  ports: RowPorts,
+  replay: ArchiveReplay,
+  steps: readonly ReplayStep[],
+  isOutOfTime: () => boolean,
+  pause?: (ms: number) => Promise<unknown>,
+): Promise<ArchiveReplayReport> {
+  const due = steps.filter(({ name }) => replay.after === null || name > replay.after);
   let { after } = replay;
-  let objectsDone = keys.length - due.length;
+  let objectsDone = steps.length - due.length;
   const counts = { ...NOTHING_COUNTED };
   const pace = paceOf(replay.ratePerS, pause);
-  for (const key of due) {
-    if (isOutOfTime()) return { state: "more", after, objects: keys.length, objectsDone, ...counts };
-    const rows = (await ports.archive.rows(key)).filter(
-      ({ arrivalMs, reason }) => reason === undefined && arrivalMs >= fromMs && arrivalMs < toMs,
-    );
-    for (let at = 0; at < rows.length; at += BATCH_EVENTS) {
-      const part = rows.slice(at, at + BATCH_EVENTS);
-      counts.events += part.length;
-      const open = part.filter((row) => isOpen(row, sealMs));
-      counts.sealed += part.length - open.length;
+  for (const step of due) {
+    if (isOutOfTime()) return { state: "more", after, objects: steps.length, objectsDone, ...counts };
+    for await (const { events, open } of step.parts()) {
+      counts.events += events;
+      counts.sealed += events - open.length;
       if (replay.dryRun || open.length === 0) continue;
-      const done = await replayRows(ports.aggregation, open);
+      const done = await replayRows(ports, open);
       for (const name of ["applied", "duplicates", "late", "refused"] as const) counts[name] += done[name];
       await pace(counts.events);
     }
-    after = key;
+    after = step.name;
     objectsDone++;
   }
-  return { state: "done", after, objects: keys.length, objectsDone, ...counts };
+  return { state: "done", after, objects: steps.length, objectsDone, ...counts };
+}
+
+/** Of a raw object's rows. */
+export function* partsOf(
+  rows: readonly ArchiveRow[],
+  { fromMs, toMs, sealMs }: ArchiveReplay,
+): Generator<ReplayPart, void> {
+  const own = rows.filter(({ arrivalMs, reason }) => reason === undefined && arrivalMs >= fromMs && arrivalMs < toMs);
+  for (let at = 0; at < own.length; at += BATCH_EVENTS) {
+    const part = own.slice(at, at + BATCH_EVENTS);
+    yield { events: part.length, open: part.filter((row) => isOpen(row, sealMs)) };
+  }
 }
 
 /** Whether the store is to be asked: what is sealed and was visible is there, or comes by a build alone. */
-export const isOpen = ({ eventTimeMs, fates }: ArchiveRow, sealMs: number): boolean =>
+const isOpen = ({ eventTimeMs, fates }: ArchiveRow, sealMs: number): boolean =>
   (eventTimeMs ?? sealMs) >= sealMs || fates.some(({ fate }) => fate === "late");
 
 /** Waits where more events are done than may be by now. @param ratePerS @default as fast as it goes */
-export function paceOf(
+function paceOf(
   ratePerS: number | undefined,
   pause: (ms: number) => Promise<unknown> = (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
 ): (events: number) => Promise<void> {

@@ -14,12 +14,12 @@ import { type Arrivals, listSettled, mountHour } from "../../adapters/offline/se
 import {
   type ArchiveReplay,
   type ArchiveReplayReport,
-  isOpen,
-  NOTHING_COUNTED,
-  paceOf,
-  type ReplayCounts,
+  BATCH_EVENTS,
+  partsOf,
+  type ReplayPart,
+  type ReplayStep,
   type RowPorts,
-  replayRows,
+  replaySteps,
 } from "./archive-replay.ts";
 
 export interface SettledReplayPorts {
@@ -29,15 +29,6 @@ export interface SettledReplayPorts {
   readonly tenants: (stream: string) => Promise<readonly string[]>;
 }
 
-interface Step {
-  /** Raw objects before hours: one that is compacted meanwhile is in an hour that is still to come. */
-  readonly name: string;
-  readonly of: Arrivals;
-  readonly what: { readonly key: string } | { readonly hourMs: number; readonly objects: readonly StoredObject[] };
-}
-
-const BATCH_EVENTS = 500;
-
 /** @param replay `after` is a step's name here. @throws as `replayArchive` */
 export async function replaySettled(
   ports: SettledReplayPorts,
@@ -45,67 +36,38 @@ export async function replaySettled(
   isOutOfTime: () => boolean,
 ): Promise<ArchiveReplayReport> {
   const { stream } = ports.rows;
-  const steps: Step[] = [];
+  let session: DuckSession | null = null;
   // Of its own: what it has brought is removed when it is read, and nobody else's is.
   const folder = join(ports.duck.folder, `replay-${randomUUID()}`);
   const mirror = new ArchiveMirror({ ...ports.archive, folder });
+  // Raw objects before hours: one that is compacted meanwhile is in an hour that is still to come.
+  const steps: ReplayStep[] = [];
   for (const tenant of await ports.tenants(stream.name)) {
     const of = { tenant, stream, fromMs: replay.fromMs, toMs: replay.toMs };
     const { raw, hours } = await listSettled(mirror, of);
-    for (const key of raw) steps.push({ name: `0 ${key}`, of, what: { key } });
+    for (const key of raw) steps.push({ name: `0 ${key}`, parts: () => ofObject(mirror, key, replay) });
     for (const [hourMs, objects] of hours)
-      steps.push({ name: `1 ${String(hourMs).padStart(15, "0")} ${tenant}`, of, what: { hourMs, objects } });
+      steps.push({
+        name: `1 ${String(hourMs).padStart(15, "0")} ${tenant}`,
+        async *parts() {
+          session ??= await DuckSession.open(ports.duck);
+          yield* ofHour(session, mirror, of, { hourMs, objects }, replay);
+        },
+      });
   }
   steps.sort((a, b) => (a.name < b.name ? -1 : 1));
-  const due = steps.filter(({ name }) => replay.after === null || name > replay.after);
-  let { after } = replay;
-  let objectsDone = steps.length - due.length;
-  const counts = { ...NOTHING_COUNTED };
-  const pace = paceOf(replay.ratePerS);
-  let session: DuckSession | null = null;
   try {
-    for (const { name, of, what } of due) {
-      if (isOutOfTime()) return { state: "more", after, objects: steps.length, objectsDone, ...counts };
-      const done =
-        "key" in what
-          ? ofObject(mirror, what.key, replay)
-          : ofHour((session ??= await DuckSession.open(ports.duck)), mirror, of, what, replay);
-      for await (const { events, open } of done) {
-        counts.events += events;
-        counts.sealed += events - open.length;
-        if (!replay.dryRun && open.length > 0) {
-          const applied = await replayRows(ports.rows, open);
-          for (const key of ["applied", "duplicates", "late", "refused"] as const) counts[key] += applied[key];
-        }
-        await pace(counts.events);
-      }
-      after = name;
-      objectsDone++;
-    }
-    return { state: "done", after, objects: steps.length, objectsDone, ...counts };
+    return await replaySteps(ports.rows, replay, steps, isOutOfTime);
   } finally {
-    session?.close();
+    (session as DuckSession | null)?.close();
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-/** Events of the range, and those that are open or were late. */
-interface Part extends Pick<ReplayCounts, "events"> {
-  readonly open: readonly ArchiveRow[];
-}
-
-async function* ofObject(mirror: ArchiveMirror, key: string, replay: ArchiveReplay): AsyncGenerator<Part> {
-  const { fromMs, toMs } = replay;
+async function* ofObject(mirror: ArchiveMirror, key: string, replay: ArchiveReplay): AsyncGenerator<ReplayPart> {
   const bytes = await mirror.get(key);
   // Taken away since it was listed: its rows are in an hour that comes.
-  if (bytes === null) return;
-  const rows = [...readArchive(bytes)].filter(
-    ({ arrivalMs, reason }) => reason === undefined && arrivalMs >= fromMs && arrivalMs < toMs,
-  );
-  for (let at = 0; at < rows.length; at += BATCH_EVENTS) {
-    const part = rows.slice(at, at + BATCH_EVENTS);
-    yield { events: part.length, open: part.filter((row) => isOpen(row, replay.sealMs)) };
-  }
+  if (bytes !== null) yield* partsOf([...readArchive(bytes)], replay);
 }
 
 async function* ofHour(
@@ -114,7 +76,7 @@ async function* ofHour(
   of: Arrivals,
   { hourMs, objects: listed }: { readonly hourMs: number; readonly objects: readonly StoredObject[] },
   { sealMs }: ArchiveReplay,
-): AsyncGenerator<Part> {
+): AsyncGenerator<ReplayPart> {
   const { objects, end } = await mountHour(session, mirror, of, hourMs, listed, "archive");
   try {
     const events = `FROM archive WHERE reason IS NULL AND arrival_ms >= ${of.fromMs} AND arrival_ms < ${of.toMs}`;
