@@ -78,9 +78,9 @@ export function restore(
     if (loaded) return recoverOnce(ports, "latest");
     const found = await ports.control({});
     const { round } = chosen(await listRounds(ports.functions, deployment), request.snapshot);
-    const { older, undone, startedMs } = await load(ports, { ...request, snapshot: round });
+    const report = await load(ports, { ...request, snapshot: round });
     loaded = true;
-    return { ...(await replayAndOpen(ports, found.state, true, startedMs)), older, undone };
+    return openRestored(ports, found.state, report);
   });
 }
 
@@ -125,10 +125,7 @@ async function recoverOnce(ports: Ports, snapshot: string): Promise<Recovery> {
   if (state === "ok") {
     const opened = await loadSnapshot(ports.functions, ports.deployment, { snapshot, resume: true }, progress);
     // Of a live store, cut off before its first bucket was blocked.
-    if (opened?.state === "loaded") {
-      const { older, undone, startedMs } = opened;
-      return { ...(await replayAndOpen(ports, state, true, startedMs)), older, undone };
-    }
+    if (opened?.state === "loaded") return openRestored(ports, state, opened);
     // Whoever opened it may have died before the repairs were back.
     await repeatRepairs(ports);
     if (opened?.state === "opened") await finishRestore(ports);
@@ -139,16 +136,10 @@ async function recoverOnce(ports: Ports, snapshot: string): Promise<Recovery> {
   if (state === "failover") return replayAndOpen(ports, state, true);
   // Of a restore that was cut off, whatever is asked for now.
   const resumed = await loadSnapshot(ports.functions, ports.deployment, { snapshot, resume: true }, progress);
-  if (resumed !== null) {
-    const { older, undone, startedMs } = resumed;
-    return { ...(await replayAndOpen(ports, state, true, startedMs)), older, undone };
-  }
+  if (resumed !== null) return openRestored(ports, state, resumed);
   if (state === "restoring") return replayAndOpen(ports, state, false);
   const round = snapshot === "none" ? null : chooseRound(await listRounds(ports.functions, ports.deployment), snapshot);
-  if (round !== null) {
-    const { older, undone, startedMs } = await load(ports, { snapshot: round.round });
-    return { ...(await replayAndOpen(ports, state, true, startedMs)), older, undone };
-  }
+  if (round !== null) return openRestored(ports, state, await load(ports, { snapshot: round.round }));
   const fromMs = Object.fromEntries(
     (await streamsOf(ports)).flatMap(({ name, listed }) => (isWhole(listed) ? [] : [[name, replayableMs(listed)]])),
   );
@@ -188,6 +179,15 @@ async function streamsOf({ deployment, broker }: Ports) {
       listed: await broker.list(ofBroker),
     })),
   );
+}
+
+/** Brings what a snapshot that is loaded lacks. */
+async function openRestored(
+  ports: Ports,
+  found: Recovery["found"],
+  { older, undone, startedMs }: RestoreReport,
+): Promise<Recovery> {
+  return { ...(await replayAndOpen(ports, found, true, startedMs)), older, undone };
 }
 
 /**

@@ -56,13 +56,8 @@ export class StoredSchemas {
 function found(json: string): FoundSchema | null {
   try {
     const { v, text } = JSON.parse(json);
-    return typeof text === "string"
-      ? [1, 2].includes(v)
-        ? { text }
-        : null
-      : v === 2 && text === null
-        ? { text }
-        : null;
+    const isWhole = typeof text === "string" && (v === 1 || v === 2);
+    return isWhole || (v === 2 && text === null) ? { text } : null;
   } catch {
     return null;
   }

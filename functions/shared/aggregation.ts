@@ -100,9 +100,7 @@ export async function aggregateBatch(
     if (own.some(isErased)) {
       const left = withoutErased(ports, archiveRow(stream, shard, candidate, own.map(asArchived)), own);
       if (left !== null) rows.push(left);
-      // What waits for others waits under the name that the event goes by now.
-      const eventId = left?.eventId ?? candidate.prepared.identity;
-      late.push(...own.filter(isSealed).map((fate) => ({ ...lateItem(stream, candidate, fate), eventId })));
+      late.push(...waiting(stream, candidate, own, left));
       counts.erased++;
       return;
     }
@@ -112,8 +110,9 @@ export async function aggregateBatch(
       else counts.applied++;
       return;
     }
-    rows.push(archiveRow(stream, shard, candidate, own.map(asArchived)));
-    late.push(...own.filter(isSealed).map((fate) => lateItem(stream, candidate, fate)));
+    const row = archiveRow(stream, shard, candidate, own.map(asArchived));
+    rows.push(row);
+    late.push(...waiting(stream, candidate, own, row));
     counts.late++;
   });
   rows.push(...refused.map(({ row }) => row));
@@ -170,8 +169,7 @@ export async function replayBatch(
     // The broker holds whoever was erased until its retention ends; the archive may not name them again.
     const row = own.some(isErased) ? withoutErased(ports, whole, own) : whole;
     if (row === null) return [];
-    const eventId = row.eventId ?? candidate.prepared.identity;
-    late.push(...own.filter(isSealed).map((fate) => ({ ...lateItem(ports.stream, candidate, fate), eventId })));
+    late.push(...waiting(ports.stream, candidate, own, row));
     return row;
   });
   await Promise.all([
@@ -299,14 +297,15 @@ const archiveRow = (stream: Stream, shard: string, candidate: Candidate, fates: 
   fates,
 });
 
-const lateItem = (stream: Stream, candidate: Candidate, { entity, id }: EntityFate): LateItem => ({
-  tenant: candidate.tenant,
-  entity,
-  id,
-  stream: stream.name,
-  baseIndex: Math.floor(candidate.eventTimeMs / stream.baseMs),
-  identity: candidate.prepared.identity,
-  eventId: candidate.eventId,
-  eventTimeMs: candidate.eventTimeMs,
-  arrivalMs: candidate.record.arrivalMs,
-});
+/** Of the entities that an event is sealed for: under the name that it goes by in its row, which is another once it names somebody erased. */
+const waiting = (
+  stream: Stream,
+  { tenant, prepared, eventTimeMs, record }: Candidate,
+  own: readonly EntityFate[],
+  row: ArchiveRow | null,
+): LateItem[] =>
+  own.filter(isSealed).map(({ entity, id }) => ({
+    ...{ tenant, entity, id, stream: stream.name, baseIndex: Math.floor(eventTimeMs / stream.baseMs) },
+    ...{ identity: prepared.identity, eventId: row?.eventId ?? prepared.identity },
+    ...{ eventTimeMs, arrivalMs: record.arrivalMs },
+  }));

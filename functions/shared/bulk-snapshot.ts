@@ -8,7 +8,6 @@ import { forEachLimited } from "../../adapters/durable-call.ts";
 import { type BulkRecord, BulkWriter, encodeRecord, readBulk } from "../../adapters/snapshot/bulk-format.ts";
 import {
   groupOf,
-  type SnapshotGroup,
   type SnapshotHead,
   type SnapshotManifest,
   type SnapshotObject,
@@ -129,19 +128,19 @@ async function beginRound(
     const built = build?.state === "done" && build.tenant === null ? build.imports : null;
     streams[name] = { imports: await progress.imports(name), built };
   }
-  const groups = new Map<string, SnapshotGroup>();
-  await Promise.all(
+  const groups = await Promise.all(
     plan.groups.map(async (group) => {
       const all = await controls.group(group);
       // One that a deployment brings just now: without a seal in some bucket, it is unknown to the snapshot.
-      if (!all.every((control) => control !== null)) return;
+      if (!all.every((control) => control !== null)) return [];
       const hex = all.map(({ sealMs, births }) => encoded(group, sealMs, births));
-      groups.set(group.name, groupOf({ entity: group.entity, stream: group.stream, base_ms: group.baseMs }, hex));
+      const of = { entity: group.entity, stream: group.stream, base_ms: group.baseMs };
+      return [[group.name, groupOf(of, hex)] as const];
     }),
   );
   const head: SnapshotHead = {
     ...{ version: 1, round: newRound(clockUs, epoch), epoch, layout: plan.layoutHash, lock, runs, started_us: clockUs },
-    groups: Object.fromEntries(groups),
+    groups: Object.fromEntries(groups.flat()),
     streams,
   };
   await snapshots.putHead(head);
