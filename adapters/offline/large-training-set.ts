@@ -61,6 +61,38 @@ interface ReadGroup {
 
 class OutOfTime extends Error {}
 
+class EndedElsewhere extends Error {}
+
+/**
+ * Beside the steps, once the set is whole: its manifest. What another call of the job still reads then may be gone, and it would make a set of nothing; so
+ * nothing is put once this is there. It goes with the bucket's lifecycle.
+ */
+const ENDED = "ended.json";
+
+/** The manifest of a set that a call of before has ended; null while there is work to do. @throws FreshetError `archive_unavailable` */
+export async function endedSet({
+  work,
+  keys,
+}: Pick<LargeSetOptions, "work" | "keys">): Promise<TrainingManifest | null> {
+  const manifest = await work.read<TrainingManifest>(ENDED);
+  if (manifest !== null) await clear(work, keys);
+  return manifest;
+}
+
+/** Once all files of a set are put: no other call of its job puts one then. @throws FreshetError `archive_unavailable` */
+export async function endSet(
+  { work, keys }: Pick<LargeSetOptions, "work" | "keys">,
+  manifest: TrainingManifest,
+): Promise<void> {
+  await work.write(ENDED, manifest);
+  await clear(work, keys);
+}
+
+async function clear(work: WorkFolder, keys: WorkFolder): Promise<void> {
+  await keys.remove();
+  await work.remove((name) => name !== ENDED);
+}
+
 /**
  * @returns the manifest, as put; null when the time was up: another call goes on
  * @throws FreshetError as `buildTrainingSet`, `entity_too_large`, `offline_query`; queries that run are ended then
@@ -70,11 +102,18 @@ export async function buildLargeTrainingSet(
   options: LargeSetOptions,
 ): Promise<TrainingManifest | null> {
   checkSet(options);
+  const { work } = options;
+  const ended = await endedSet(options);
+  if (ended !== null) return ended;
+  const put: LargeSetOptions["put"] = async (name, path) => {
+    if ((await work.read(ENDED)) !== null) throw new EndedElsewhere();
+    await options.put(name, path);
+  };
   const onPoll = () => {
     if (options.outOfTime()) throw new OutOfTime();
   };
   const athena = new AthenaSource({ ...options.athena, onPoll });
-  const unloads = new Unloads(athena, options.work);
+  const unloads = new Unloads(athena, work);
   try {
     const spine = await keptSpine(session, options, unloads);
     options.onProgress?.(SHARES.spine);
@@ -82,11 +121,14 @@ export async function buildLargeTrainingSet(
     options.onProgress?.(SHARES.events);
     const turn = turns(options);
     const features = await foldGroups(session, options, groups, turn);
-    const made = await makeParts(session, options, spine.table, features, turn);
-    return await finish(session, options, spine, groups, made);
+    const made = await makeParts(session, { ...options, put }, spine.table, features, turn);
+    return await finish(session, { ...options, put }, spine, groups, made);
   } catch (error) {
     if (error instanceof OutOfTime) return null;
     await unloads.stop();
+    // Whatever went wrong may be of what that call took away.
+    const ended = await endedSet(options).catch(() => null);
+    if (ended !== null) return ended;
     throw error;
   }
 }
@@ -255,7 +297,7 @@ async function finish(
   groups: readonly ReadGroup[],
   made: MadePart,
 ): Promise<TrainingManifest> {
-  const { plan, service, work, keys, folder } = options;
+  const { plan, service, work, folder } = options;
   const known = new Map<Group, string>();
   for (const { group, found } of groups) {
     const files = await fetchBelow(work, found.folder, folder);
@@ -276,7 +318,6 @@ async function finish(
   const file = join(folder, "manifest.json");
   writeFileSync(file, `${JSON.stringify(manifest, null, 2)}\n`);
   await options.put("manifest.json", file);
-  await keys.remove();
-  await work.remove();
+  await endSet(options, manifest);
   return manifest;
 }

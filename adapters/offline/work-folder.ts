@@ -90,9 +90,8 @@ export class WorkFolder {
     return names.map((name) => join(folder, name));
   }
 
-  /** Everything below a name; the whole folder without one. */
-  async remove(below = ""): Promise<void> {
-    const objects = await this.list(below);
+  async remove(which: (name: string) => boolean = () => true): Promise<void> {
+    const objects = (await this.list("")).filter(({ key }) => which(key));
     const mirror = new ArchiveMirror({ s3: this.#s3, bucket: this.bucket, folder: "" });
     await removeObjects(
       { s3: this.#s3, mirror },

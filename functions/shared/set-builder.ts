@@ -10,7 +10,7 @@ import { listArchive } from "../../adapters/offline/archive-view.ts";
 import { type AthenaOptions, AthenaSource } from "../../adapters/offline/athena.ts";
 import { stopBegun } from "../../adapters/offline/athena-unload.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
-import { buildLargeTrainingSet } from "../../adapters/offline/large-training-set.ts";
+import { buildLargeTrainingSet, endedSet, endSet } from "../../adapters/offline/large-training-set.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { archiveMount } from "../../adapters/offline/mount.ts";
 import { valuesMount } from "../../adapters/offline/pushed-in-time.ts";
@@ -53,6 +53,8 @@ export interface SetToBuild extends Omit<SetOptions, "mountValues"> {
   readonly onProgress?: (share: number) => void;
 }
 
+/** Of a call that has not ended, by DuckDB. */
+const BEGUN = "begun.json";
 const INTERRUPT_MS = 100;
 
 /** What says that one machine is too small, or too slow. */
@@ -66,16 +68,18 @@ export async function buildSet(ports: SetPorts, set: SetToBuild): Promise<Traini
   // Another plan makes other features of the same name.
   const work = new WorkFolder({ s3: ports.s3, bucket: ports.bucket, prefix: `${job.prefix}plan=${set.plan.hash}/` });
   // A call that began and is not heard of any more died of what DuckDB had to do.
-  if (use === "athena" || (await work.read("begun.json")) !== null) return large(ports, set, athena, { work, keys });
-  await work.write("begun.json", {});
+  const ended = await endedSet({ work, keys });
+  if (ended !== null) return ended;
+  if (use === "athena" || (await work.read(BEGUN)) !== null) return large(ports, set, athena, { work, keys });
+  await work.write(BEGUN, {});
   try {
     const manifest = await small(ports, set);
-    await work.remove();
+    await endSet({ work, keys }, manifest);
     return manifest;
   } catch (error) {
     ports.signal?.throwIfAborted();
     if (TOO_LARGE.includes((error as FreshetError).code)) return large(ports, set, athena, { work, keys });
-    await work.remove();
+    await work.remove((name) => name === BEGUN);
     throw error;
   }
 }

@@ -39,16 +39,19 @@ function expectSame(theirs: BuiltSet | null, own: BuiltSet): void {
   expect(athena!.queries).toBeGreaterThan(0);
 }
 
-const left = async (tenant: string): Promise<string[]> => {
+const left = async (tenant: string, job: string): Promise<string[]> => {
   const names: string[] = [];
   for (const folder of ["athena", "athena-keys"]) {
     const { Contents = [] } = await world.s3.send(
-      new ListObjectsV2Command({ Bucket: world.bucket, Prefix: `${folder}/tenant=${tenant}/` }),
+      new ListObjectsV2Command({ Bucket: world.bucket, Prefix: `${folder}/tenant=${tenant}/job=${job}/` }),
     );
     names.push(...Contents.map(({ Key }) => Key!));
   }
   return names;
 };
+
+/** All that stays of a job, until the bucket's lifecycle takes it: that it has ended. */
+const ended = (tenant: string, job: string) => [`athena/tenant=${tenant}/job=${job}/ended.json`];
 
 describe("a training set by way of Athena", () => {
   it("is the set that DuckDB makes, whatever the archive holds", async () => {
@@ -70,7 +73,7 @@ describe("a training set by way of Athena", () => {
           return;
         }
         expectSame(await world.large({ ...options, database, job: `j-${tenant}` }, { chunkBytes: 500 }), own);
-        expect(await left(tenant)).toEqual([]);
+        expect(await left(tenant, `j-${tenant}`)).toEqual(ended(tenant, `j-${tenant}`));
       }),
       { numRuns: 5, seed: 20261121, endOnFailure: true },
     );
@@ -106,7 +109,7 @@ describe("a training set by way of Athena", () => {
     }
     expect(deaths).toBeGreaterThan(3);
     expectSame(built, own);
-    expect(await left("whole")).toEqual([]);
+    expect(await left("whole", "j-killed")).toEqual(ended("whole", "j-killed"));
   });
 
   it("is one set when two calls make it at the same time", async () => {
@@ -114,6 +117,22 @@ describe("a training set by way of Athena", () => {
     const both = await Promise.allSettled([world.large(job), world.large(job)]);
     const done = both.find((each) => each.status === "fulfilled");
     expectSame(done!.value, own);
+  });
+
+  it("is what the first call made of it that ended, where another is held up and finds what it reads gone", async () => {
+    const held = { ...setOf("whole"), database };
+    let [write, reached] = [0, true];
+    for (; reached; write += 4) {
+      expect(write).toBeLessThan(60);
+      const job = { ...held, job: `j-held-${write}` };
+      const gate = heldAt(write);
+      const late = world.large(job, { through: gate.s3 });
+      reached = await Promise.race([gate.reached.then(() => true), late.then(() => false)]);
+      if (reached) expectSame(await world.large(job), own);
+      gate.open();
+      expectSame(await late, own);
+    }
+    expect(write).toBeGreaterThan(8);
   });
 
   it("ends its queries when one of them fails, and tells why", async () => {
@@ -143,4 +162,19 @@ function dyingAt(write: number): Pick<S3Client, "send"> {
       return world.s3.send(command);
     },
   } as Pick<S3Client, "send">;
+}
+
+/** S3 whose writes wait from one on, as those of a call that stands still, until it is opened. */
+function heldAt(write: number) {
+  let writes = 0;
+  const { promise: reached, resolve: reach } = Promise.withResolvers<void>();
+  const { promise: opened, resolve: open } = Promise.withResolvers<void>();
+  const send = async (command: never) => {
+    if ((command as object) instanceof PutObjectCommand && writes++ >= write) {
+      reach();
+      await opened;
+    }
+    return world.s3.send(command);
+  };
+  return { s3: { send } as Pick<S3Client, "send">, reached, open };
 }
