@@ -11,7 +11,8 @@ interface Options {
   readonly quick?: boolean;
   readonly json?: boolean;
   readonly check?: boolean;
-  readonly write: boolean;
+  /** Undefined where neither is said: a whole result is written, and one that is apart. */
+  readonly write?: boolean;
 }
 
 export function register(program: Command): void {
@@ -28,6 +29,7 @@ export function register(program: Command): void {
       ),
     )
     .option("--quick", "seconds instead of minutes; shows that it runs, not what it reaches")
+    .option("--write", "write to bench/results/ with `--only`, too, under the names of what was measured")
     .option("--no-write", "leave bench/results/ as it is")
     .option("--check", "exit 1 when a number misses its target")
     .option("--json", "print the result as JSON instead of a table")
@@ -54,12 +56,12 @@ export function register(program: Command): void {
         }),
       );
       process.stdout.write(options.json ? renderJson(report) : renderMarkdown(report));
-      const named = options.broker === undefined ? only : `${only}-${options.broker.join("-")}`;
-      const apart = more.length === 0 && (BENCHMARKS[only]?.apart || options.broker) ? named : undefined;
+      const apart = more.length === 0 && (BENCHMARKS[only]?.apart || options.broker);
       // A part of the rows, or a rough run, must not take the place of a whole result.
-      if (options.write && (options.only === undefined || apart !== undefined) && !options.quick) {
+      if ((options.write ?? (options.only === undefined || apart)) && !options.quick) {
+        const named = options.only && [...options.only, ...(options.broker ?? [])].join("-");
         process.stderr.write(
-          `  written to ${writeReport(report, join(ROOT, "bench", "results"), apart)}.md and .json\n`,
+          `  written to ${writeReport(report, join(ROOT, "bench", "results"), named)}.md and .json\n`,
         );
       }
       const missed = report.sections.flatMap(({ rows }) => rows).filter((row) => reached(row) === false);
