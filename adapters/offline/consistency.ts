@@ -4,13 +4,14 @@
  */
 import { FreshetError } from "../../core/errors.ts";
 import type { Entity, Group, Plan, Scalar, Service, Stream } from "../../core/plan.ts";
+import { type PushedFeature, storedView } from "../../core/pushed-feature.ts";
 import { hash64 } from "../hash.ts";
 import type { InferenceRow } from "../inference-log-format.ts";
 import type { DuckSession } from "./duckdb.ts";
 import { entityEventsSql } from "./entity-events.ts";
 import { groupsOf, joinPointInTime, seenRange } from "./point-in-time.ts";
 import { keyColumn } from "./point-in-time-sql.ts";
-import { batchFeaturesOf, joinPushed, type MountValues } from "./pushed-in-time.ts";
+import { batchFeaturesOf, joinPushed, joinRegistered, type MountValues } from "./pushed-in-time.ts";
 import { windowedOf } from "./training-part.ts";
 import type { MountStream } from "./training-set.ts";
 
@@ -19,6 +20,8 @@ const RACE_MS = 2_000;
 const HOUR_MS = 3_600_000;
 /** Rows that are joined at once; a check of more is one of a smaller sample. */
 const MAX_ROWS = 1_000_000;
+/** Hosts may know a registration this much later than its table: longer than any of them goes on without having looked. */
+const REGISTRATION_MS = 10_000;
 /** Event times may lie this far ahead of the instant at which an event becomes visible. */
 const AHEAD_MS = 60_000;
 
@@ -31,7 +34,10 @@ export interface ConsistencyRow {
   /** Null when it was served, with a value in the archive; and the other way round. */
   nullOnline: number;
   nullOffline: number;
-  /** An event of the entity, or a value of a batch view, became visible within 2 s of the read: neither right nor wrong. */
+  /**
+   * An event of the entity, or a value of a batch or registered feature's view, became visible within 2 s of the read, or the feature was
+   * registered shortly before it: neither right nor wrong.
+   */
   racing: number;
   /** Symmetric mean absolute percentage error over pairs of numbers, 0 to 2; null without any. */
   smape: number | null;
@@ -52,15 +58,17 @@ export interface ConsistencyOptions {
   readonly rows: AsyncIterable<InferenceRow>;
   /** Share of the log, 0 to 1, chosen by hash of the request: the same rows each time. */
   readonly sample: number;
+  /** What the tenant has registered of the service's features, by their names there; nothing can have been served of the others. @default none */
+  readonly inputs?: ReadonlyMap<string, PushedFeature>;
   readonly mount: MountStream;
-  /** Of batch views. */
+  /** Of batch views and of registered features. */
   readonly mountValues: MountValues;
   readonly onProgress?: (share: number) => void;
 }
 
 /** @throws FreshetError `log_empty`, `too_many_rows`, and those of reading the archive */
 export async function checkConsistency(session: DuckSession, options: ConsistencyOptions): Promise<ConsistencyReport> {
-  const { plan, service } = options;
+  const { plan, service, inputs = new Map() } = options;
   const leftOut = { other_plan: 0, not_read: 0, not_sampled: 0 };
   const logged: InferenceRow[] = [];
   for await (const row of options.rows) {
@@ -91,41 +99,53 @@ export async function checkConsistency(session: DuckSession, options: Consistenc
   const mounted = await mountStreams(options, spine);
   const events = (group: Group) => entityEventsSql(plan, group.entity, { archive: mounted.get(group.stream)! });
   const { mountValues } = options;
-  // Values that tenants push are compared by `freshet verify`.
   const batch = [...batchFeaturesOf(plan, service.features).values()].flat().map(({ name }) => name);
-  const features = [...windowedOf(plan, service), ...batch];
+  const registered = new Set((service.registered ?? []).map(({ name }) => name));
+  const features = [...windowedOf(plan, service), ...batch, ...registered];
   const joined = [
     ...(await joinPointInTime(session, {
       ...{ plan, spine, events, features: windowedOf(plan, service) },
       onProgress: options.onProgress,
     })),
     ...(await joinPushed(session, { plan, names: batch, spine, mount: mountValues })),
+    ...(await joinRegistered(session, { features: inputs, spine, mount: mountValues })),
   ];
-  const columns = features.map((name) => joined.find((column) => column.name === name)!);
+  // What the tenant has not registered has no column, and no value at any instant.
+  const columns = features.map((name) => joined.find((column) => column.name === name)?.values);
   /** Rows that race, by feature. */
   const racing = new Map<string, Set<number>>();
   for (const [group, members] of groupsOf(plan, service.features)) {
     const near = await racingRows(session, group.entity, events(group));
     for (const { feature } of members) racing.set(feature.name, near);
   }
+  const pushedWithin = async (view: string, entity: string) => {
+    const values = await mountValues(view, spine.toMs + RACE_MS);
+    return racingRows(session, entity, `SELECT id, visible_ms FROM ${values}`);
+  };
   for (const [view, members] of batchFeaturesOf(plan, service.features)) {
-    const values = await mountValues(view.name, spine.toMs + RACE_MS);
-    const near = await racingRows(session, view.entity, `SELECT id, visible_ms FROM ${values}`);
+    const near = await pushedWithin(view.name, view.entity);
     for (const { name } of members) racing.set(name, near);
+  }
+  for (const [name, { view, entity, registeredMs }] of inputs) {
+    const near = await pushedWithin(storedView(view), entity);
+    times.forEach((asOfMs, i) => {
+      if (asOfMs >= registeredMs - RACE_MS && asOfMs < registeredMs + REGISTRATION_MS) near.add(i);
+    });
+    racing.set(name, near);
   }
 
   const found = new Map<string, Tally>();
   features.forEach((name, f) => {
-    const near = racing.get(name)!;
+    const near = racing.get(name);
     logged.forEach((row, i) => {
       const at = row.features.indexOf(name);
-      if (at < 0) return;
+      if (at < 0 || (registered.has(name) && row.degraded === "catalogue_unavailable")) return;
       const hourMs = Math.floor(row.asOfMs / HOUR_MS) * HOUR_MS;
       const tally = found.get(`${name} ${hourMs}`) ?? new Tally(name, hourMs);
       found.set(`${name} ${hourMs}`, tally);
-      const value = columns[f].values[i];
+      const value = columns[f]?.[i] ?? null;
       // A service takes no lists.
-      tally.add(row.values[at] as Scalar, Number.isNaN(value) ? null : (value as Scalar), near.has(i));
+      tally.add(row.values[at] as Scalar, Number.isNaN(value) ? null : (value as Scalar), near?.has(i) ?? false);
     });
   });
   return {

@@ -13,6 +13,7 @@ import { fraction, time } from "../arguments.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { EXIT } from "../exit.ts";
 import { progressBar } from "../progress.ts";
+import { registeredInputs } from "../registered-inputs.ts";
 import { formatTable } from "../table.ts";
 
 interface Options extends StageOption {
@@ -37,7 +38,7 @@ export function register(program: Command): void {
     .option("--json", "print every feature and hour as JSON")
     .addHelpText(
       "after",
-      "\nEnds with 1 when a value differs. Reads within 2 s of an event of their entity are racing: neither right nor wrong." +
+      "\nEnds with 1 when a value differs. Reads within 2 s of an event of their entity, or of a push, are racing: neither right nor wrong." +
         "\n\nExamples:\n  freshet consistency --service fraud\n  freshet consistency --service fraud --from 2026-11-20 --sample 0.01 --stage prod",
     )
     .action(async (options: Options) => {
@@ -69,6 +70,7 @@ async function run(options: Options): Promise<ConsistencyReport> {
       service,
       sample,
       rows: readScores(s3, deployment.archiveBucket, { tenant, service: service.name, fromMs, toMs }),
+      inputs: await registeredInputs(deployment, service, tenant),
       mount: archiveMount(session, mirror, tenant),
       mountValues: valuesMount(session, mirror, tenant),
       onProgress: (share) => bar.show(share, "joining features"),

@@ -1,7 +1,5 @@
 import { resolve } from "node:path";
-import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { type Command, Option } from "commander";
-import { FeatureRegistry } from "../../adapters/feature-registry.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { spineFile } from "../../adapters/offline/given-spine.ts";
 import { loggedScores } from "../../adapters/offline/logged-spine.ts";
@@ -14,15 +12,14 @@ import { s3Client } from "../../adapters/s3-client.ts";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { checkTenant } from "../../core/event.ts";
-import type { Service } from "../../core/plan.ts";
-import { inputsOf } from "../../core/registered-feature.ts";
 import { definitions } from "../../features/index.ts";
 import { plan } from "../../features/plan.ts";
 import { freshetHome, homeFolder } from "../../local/home.ts";
 import { interruptible } from "../../local/interrupt.ts";
 import { time, whole } from "../arguments.ts";
-import { type OperatedDeployment, openDeployment, type StageOption, stageOption } from "../deployment.ts";
+import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { progressBar } from "../progress.ts";
+import { registeredInputs } from "../registered-inputs.ts";
 import { formatTable } from "../table.ts";
 
 const STEPS = { spine: "finding the rows", features: "joining features", write: "writing" } as const;
@@ -131,7 +128,7 @@ export async function buildSet(options: SetOptions, signal: AbortSignal): Promis
       fromMs: options.from ?? null,
       toMs: options.to ?? null,
       labelDelayMs: definition.labels === null ? null : parseDuration(definition.labels.delay),
-      inputs: await registeredOf(deployment, service, tenant),
+      inputs: await registeredInputs(deployment, service, tenant),
       mount: archiveMount(session, mirror, options.tenant, {
         skipCorrupt: options.skipCorrupt,
         onProgress: (share) => bar.show(share, "reading the archive"),
@@ -148,18 +145,6 @@ export async function buildSet(options: SetOptions, signal: AbortSignal): Promis
     signal.removeEventListener("abort", stop);
     session.close();
     s3.destroy();
-  }
-}
-
-/** What the tenant has registered of the service's features. */
-async function registeredOf(deployment: OperatedDeployment, service: Service, tenant: string) {
-  if (service.registered === undefined) return undefined;
-  const dynamodb = new DynamoDBClient(deployment.clientConfig);
-  try {
-    const known = await new FeatureRegistry({ table: deployment.featuresTable, dynamodb }).load(tenant, null);
-    return inputsOf(service, known?.features ?? []);
-  } finally {
-    dynamodb.destroy();
   }
 }
 

@@ -7,8 +7,10 @@ import { checkConsistency } from "../../../adapters/offline/consistency.ts";
 import { DuckSession } from "../../../adapters/offline/duckdb.ts";
 import { valuesSelect } from "../../../adapters/offline/pushed-in-time.ts";
 import type { MountStream } from "../../../adapters/offline/training-set.ts";
-import { encodeValues } from "../../../adapters/values-format.ts";
-import { keyOf } from "../../../core/pushed-feature.ts";
+import { packValues } from "../../../adapters/valkey/packed.ts";
+import { compressedValues, encodeValues, packedLine } from "../../../adapters/values-format.ts";
+import type { Dtype, Scalar } from "../../../core/plan.ts";
+import { keyOf, type PushedFeature } from "../../../core/pushed-feature.ts";
 import { plan } from "../../../features/plan.ts";
 import { FRAUD_START, fraudArchive, paymentRow } from "../../support/fraud-archive.ts";
 import { inferenceRow } from "../../support/inference-row.ts";
@@ -34,7 +36,7 @@ afterAll(() => {
 });
 
 /** What serving logged of the card at an instant; the features that are not named were null. */
-const logged = (asOfMs: number, values: Record<string, number | string | null>, more: Partial<InferenceRow> = {}) =>
+const logged = (asOfMs: number, values: Record<string, Scalar>, more: Partial<InferenceRow> = {}) =>
   inferenceRow({
     asOfMs,
     planHash: plan.hash,
@@ -56,19 +58,123 @@ const COUNT = "card_activity:tx_count_1h";
 const SUM = "card_activity:amount_sum_1h";
 
 describe("consistency of what was served with the archive", () => {
-  it("leaves out what tenants have registered, of a service that takes it", async () => {
-    const age = "profile:age";
-    const wide = {
-      ...service,
-      features: [COUNT, age, SUM],
-      registered: [{ name: age, version: 1, entity: "card", dtype: "double" as const }],
+  describe("of what tenants have registered", () => {
+    const DTYPES = {
+      "profile:age": "double",
+      "profile:visits": "int64",
+      "profile:city": "string",
+      "home:own": "boolean",
     };
-    const rows = each([logged(at(4), { [COUNT]: 2, [age]: 30, [SUM]: 41 })]);
-    const { features } = await checkConsistency(session, { plan, service: wide, rows, sample: 1, mount, mountValues });
-    expect(features.map(({ feature, matches, mismatches }) => [feature, matches, mismatches])).toEqual([
-      [COUNT, 1, 0],
-      [SUM, 0, 1],
-    ]);
+    const TTL = 10 * MINUTE;
+    const inputs = new Map(
+      Object.entries(DTYPES).map(([name, dtype], id): [string, PushedFeature] => {
+        const [view, key] = name.split(":");
+        const told = { description: "", unit: "", owner: "", tags: [], deprecated: null };
+        const typed = { entity: "card", dtype: dtype as Dtype, version: 1, ttlMs: TTL };
+        return [name, { view, key, id, registeredMs: at(-60), ...typed, ...told }];
+      }),
+    );
+    const registered = [...inputs].map(([name, { version, entity, dtype }]) => ({ name, version, entity, dtype }));
+    const wide = { ...service, features: [COUNT, ...inputs.keys(), SUM], registered };
+    /** A push of a card's values, true since a minute before they were visible. */
+    const pushed = (view: string, visibleMs: number, values: Record<string, Scalar>, id = "c1") => {
+      const eventTimeMs = visibleMs - MINUTE;
+      const packed = packValues(
+        Object.entries(values).map(([key, value]) => {
+          const { id, dtype } = inputs.get(`${view}:${key}`)!;
+          return { id, dtype, value };
+        }),
+        eventTimeMs,
+      );
+      const of = { tenant: "default", entity: "card", view: `_${view}`, id };
+      return packedLine({ ...of, eventTimeMs, visibleMs, reachMs: TTL + 86_400_000, packed });
+    };
+    const lines: Record<string, string[]> = {
+      _profile: [
+        pushed("profile", at(0), { age: 30.5, visits: 9_007_199_254_740_991, city: "Malmö" }),
+        pushed("profile", at(5), { age: 31, city: null }),
+        pushed("profile", at(4), { age: 77 }, "c2"),
+      ],
+      _home: [pushed("home", at(0), { own: true })],
+    };
+    const mountValues = async (view: string) => {
+      const file = join(folder, `${view}.ndjson.zst`);
+      writeFileSync(file, compressedValues(lines[view] ?? []));
+      await session.run(`CREATE OR REPLACE VIEW "values ${view}" AS ${valuesSelect([file])}`);
+      return `"values ${view}"`;
+    };
+    const checkWide = async (rows: readonly InferenceRow[], known: ReadonlyMap<string, PushedFeature> = inputs) => {
+      const options = { plan, service: wide, rows: each(rows), sample: 1, mount, mountValues, inputs: known };
+      const { features } = await checkConsistency(session, options);
+      const counts = (name: string) => {
+        const own = features.filter(({ feature }) => feature === name);
+        const sum = (key: "matches" | "mismatches" | "nullOnline" | "nullOffline" | "racing") =>
+          own.reduce((total, row) => total + row[key], 0);
+        return [sum("matches"), sum("mismatches"), sum("nullOnline"), sum("nullOffline"), sum("racing")];
+      };
+      return Object.fromEntries(wide.features.map((name) => [name, counts(name)]));
+    };
+    const first = {
+      "profile:age": 30.5,
+      "profile:visits": 9_007_199_254_740_991,
+      "profile:city": "Malmö",
+      "home:own": true,
+    };
+
+    it("compares what was visible at the read, within its ttl, of every type", async () => {
+      expect(
+        await checkWide([
+          logged(at(-1), { "profile:age": null, "profile:visits": null, "profile:city": null, "home:own": null }),
+          logged(at(4), { ...first, [COUNT]: 2, [SUM]: 41 }),
+          logged(at(6), { ...first, "profile:age": 31, "profile:city": null }),
+          // Older than its ttl from the ninth minute on, since it was true a minute before it was visible.
+          logged(at(9) + 1_000, { "profile:age": 31, "profile:visits": null, "profile:city": null, "home:own": true }),
+        ]),
+      ).toEqual({
+        [COUNT]: [1, 0, 0, 0, 0],
+        "profile:age": [4, 0, 0, 0, 0],
+        "profile:visits": [4, 0, 0, 0, 0],
+        "profile:city": [4, 0, 0, 0, 0],
+        "home:own": [3, 0, 0, 1, 0],
+        [SUM]: [0, 1, 0, 0, 0],
+      });
+    });
+
+    it("finds a wrong value, a null on either side, and leaves open what became visible at the read", async () => {
+      expect(
+        await checkWide([
+          logged(at(4), { ...first, "profile:age": 77, "home:own": false }),
+          logged(at(4) + 1, { ...first, "profile:visits": null }),
+          logged(at(-1), { "profile:age": 30.5, "profile:visits": null, "profile:city": null, "home:own": null }),
+          logged(at(5) + 1_900, { ...first }),
+          logged(at(4) + 2, { ...first }, { keys: { card_id: null } }),
+        ]),
+      ).toMatchObject({
+        "profile:age": [1, 1, 0, 2, 1],
+        "profile:visits": [2, 0, 1, 1, 1],
+        "home:own": [3, 1, 0, 1, 0],
+      });
+    });
+
+    it("leaves open what was read as it was being registered, and counts nothing where nobody knew what is registered", async () => {
+      const late = new Map([...inputs].map(([name, feature]) => [name, { ...feature, registeredMs: at(4) - 3_000 }]));
+      const nothing = { "profile:age": null, "profile:visits": null, "profile:city": null, "home:own": null };
+      expect(await checkWide([logged(at(4), { ...nothing, [COUNT]: 2 })], late)).toMatchObject({
+        [COUNT]: [1, 0, 0, 0, 0],
+        "profile:age": [0, 0, 0, 0, 1],
+        "home:own": [0, 0, 0, 0, 1],
+      });
+      const blind = logged(at(4), { ...nothing, [COUNT]: 2 }, { degraded: "catalogue_unavailable" });
+      expect(await checkWide([blind])).toMatchObject({ [COUNT]: [1, 0, 0, 0, 0], "profile:age": [0, 0, 0, 0, 0] });
+    });
+
+    it("holds null against what the tenant has not registered, or not as the service takes it", async () => {
+      const rows = [logged(at(4), { ...first, "profile:city": null })];
+      expect(await checkWide(rows, new Map())).toMatchObject({
+        "profile:age": [0, 0, 0, 1, 0],
+        "profile:city": [1, 0, 0, 0, 0],
+      });
+    });
   });
 
   it("counts matches, mismatches, nulls of either side and races, by feature and hour", async () => {
