@@ -83,10 +83,13 @@ export class FallbackReader implements OnlineReader {
     asOfMs: number,
     options: ReadOptions = {},
   ): Promise<readonly EntityAnswer[]> {
-    const startedMs = performance.now();
+    const { spentMs = 0 } = options;
+    const startedMs = performance.now() - spentMs;
     const groups = this.#byPrimary(requests);
     // As good as always one: then nothing is taken apart and put together.
-    const parts = await Promise.all(groups.map(({ primary, part }) => this.#askIfSound(primary, part, asOfMs)));
+    const parts = await Promise.all(
+      groups.map(({ primary, part }) => this.#askIfSound(primary, part, asOfMs, spentMs)),
+    );
     const cause = parts.find(({ fault }) => fault !== null)?.fault ?? null;
     let answers: readonly (EntityAnswer | null)[];
     if (groups.length === 1) answers = parts[0].answers ?? requests.map(() => null);
@@ -136,12 +139,13 @@ export class FallbackReader implements OnlineReader {
     primary: Primary,
     requests: readonly EntityRequest[],
     asOfMs: number,
+    spentMs: number,
   ): Promise<{ readonly answers: readonly EntityAnswer[] | null; readonly fault: InfrastructureError | null }> {
     const admission = primary.breaker.admit(performance.now());
     if (admission === "probe") void this.#ask(primary, primary.suspects, asOfMs).catch(() => {});
     if (admission !== "call") return { answers: null, fault: null };
     try {
-      return { answers: await this.#ask(primary, requests, asOfMs), fault: null };
+      return { answers: await this.#ask(primary, requests, asOfMs, spentMs), fault: null };
     } catch (error) {
       if (!(error instanceof InfrastructureError)) throw error;
       return { answers: null, fault: error };
@@ -161,10 +165,17 @@ export class FallbackReader implements OnlineReader {
   }
 
   /** Asks the store, and lets the primary's breaker know. @throws InfrastructureError when it does not answer in time */
-  async #ask(primary: Primary, requests: readonly EntityRequest[], asOfMs: number): Promise<readonly EntityAnswer[]> {
+  async #ask(
+    primary: Primary,
+    requests: readonly EntityRequest[],
+    asOfMs: number,
+    spentMs = 0,
+  ): Promise<readonly EntityAnswer[]> {
     try {
       const { storeMs, totalMs } = this.#budget;
-      const answers = await within(this.#areKept(requests) ? storeMs : totalMs, this.#store.read(requests, asOfMs));
+      const leftMs = Math.max(LEAST_MS, totalMs - spentMs);
+      const patienceMs = this.#areKept(requests) ? Math.min(storeMs, leftMs) : leftMs;
+      const answers = await within(patienceMs, this.#store.read(requests, asOfMs));
       primary.breaker.succeeded();
       return answers;
     } catch (error) {

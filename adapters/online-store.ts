@@ -40,6 +40,8 @@ export interface EntityAnswer {
 export interface ReadOptions {
   /** Answers with some entities `lost` rather than with none at all. @default false: one that is lost fails the read */
   readonly partial?: boolean;
+  /** What the call has used up of its budget before it came to read, in ms. @default 0 */
+  readonly spentMs?: number;
 }
 
 /** The read side of the online store, as the API sees it. */

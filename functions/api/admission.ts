@@ -1,5 +1,6 @@
 /** What a request may cost its tenant: which limit counts, what a refusal says, and what every answer tells of what is left. */
 import type { BucketStore } from "../../adapters/bucket-store.ts";
+import { within } from "../../adapters/within.ts";
 import { DAY_US, type Limit, leftToday, tokensLeft } from "../../core/token-bucket.ts";
 import { createLimiter, type Decision } from "./limiter.ts";
 import { Problem } from "./problems.ts";
@@ -48,6 +49,8 @@ export interface Admission {
 /** A changed limit counts after this long, as a changed key does. */
 const CACHE_MS = 30_000;
 const CACHE_ENTRIES = 10_000;
+/** A tenant that is new here goes by the stage's limits when its own are not known after this long, in ms. */
+const TABLE_PATIENCE_MS = 50;
 
 interface Known {
   readonly limits: Limits;
@@ -82,12 +85,16 @@ export function createAdmission(options: {
       // What was known goes on; a tenant that is new here has the stage's.
       onFault("tenant_unreadable", error);
     }
+    return keep(tenant, limits);
+  }
+
+  function keep(tenant: string, limits: Limits): Limits {
     if (known.size >= CACHE_ENTRIES) known.delete(known.keys().next().value as string);
     known.set(tenant, { limits, readAtMs: clock() });
     return limits;
   }
 
-  /** Waits for the table only when nothing is known of the tenant; what has grown old is read again behind its back. */
+  /** Waits for the table only when nothing is known of the tenant, and not for long; what has grown old is read again behind its back. */
   function limitsOf(tenant: string): Limits | Promise<Limits> {
     const entry = known.get(tenant);
     if (entry !== undefined && clock() - entry.readAtMs < CACHE_MS) return entry.limits;
@@ -96,7 +103,7 @@ export function createAdmission(options: {
       pending = read(tenant).finally(() => reading.delete(tenant));
       reading.set(tenant, pending);
     }
-    return entry?.limits ?? pending;
+    return entry?.limits ?? within(TABLE_PATIENCE_MS, pending).catch(() => keep(tenant, ports.defaults));
   }
 
   return {

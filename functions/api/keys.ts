@@ -3,7 +3,8 @@
  * salted HMAC-SHA256 protects it as well as a slow hash would, at microseconds a request.
  */
 import { createHmac, hash, randomBytes, timingSafeEqual } from "node:crypto";
-import { FreshetError } from "../../core/errors.ts";
+import { within } from "../../adapters/within.ts";
+import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import { checkTenant } from "../../core/event.ts";
 import { holdsKey } from "../shared/hidden-keys.ts";
 import { createLookupGuard } from "./lookup-guard.ts";
@@ -146,6 +147,10 @@ const NEGATIVE_CACHE_MS = 2_000;
 const STALE_MS = 300_000;
 /** A table that has just failed for a known key is not waited for again by each of its requests. */
 const PAUSE_MS = 2_000;
+/** A table that hangs is one that fails: no request with a known key waits longer for it. */
+const PATIENCE_MS = 50;
+/** Nor any other: longer than the two tries of the table's client take, whatever else that waits for. */
+const LOOKUP_MS = 1_500;
 const CACHE_ENTRIES = 10_000;
 
 interface Cached {
@@ -191,7 +196,7 @@ export function createAuthenticator(store: Pick<KeyStore, "get">, clock: () => n
     const stale = cache.get(id);
     const changesBefore = changes;
     try {
-      const record = await store.get(id);
+      const record = await within(LOOKUP_MS, store.get(id));
       const principal = record && { keyId: id, tenant: record.tenant, scopes: new Set<string>(record.scopes) };
       const fresh: Cached = { record, principal, readAtMs: clock(), passed: null, pausedUntilMs: 0 };
       if (changes !== changesBefore) return fresh;
@@ -219,6 +224,19 @@ export function createAuthenticator(store: Pick<KeyStore, "get">, clock: () => n
       reading.set(id, pending);
     }
     return pending;
+  }
+
+  /** What the table says later counts from then on. */
+  async function readInTime(id: string, known: Cached): Promise<Cached> {
+    const pending = readOnce(id);
+    if (clock() - known.readAtMs >= STALE_MS) return pending;
+    try {
+      return await within(PATIENCE_MS, pending);
+    } catch (error) {
+      if (!(error instanceof InfrastructureError)) throw error;
+      known.pausedUntilMs = clock() + PAUSE_MS;
+      return known;
+    }
   }
 
   /** A key that this host has met is read again freely; whether there is one by another id costs its caller. */
@@ -257,7 +275,7 @@ export function createAuthenticator(store: Pick<KeyStore, "get">, clock: () => n
       const isKept = ageMs < limit || (ageMs < STALE_MS && clock() < cached.pausedUntilMs);
       if (isKept) return verify(cached, match[2]);
     }
-    const read = cached?.record ? readOnce(match[1]) : readUnmet(match[1], addressOf());
+    const read = cached?.record ? readInTime(match[1], cached) : readUnmet(match[1], addressOf());
     return read.then((found) => verify(found, match[2]));
   }
   function forget(id: string): void {

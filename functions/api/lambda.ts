@@ -12,8 +12,16 @@ const NAMESPACE = "Freshet";
 const POLL_MS = 1_500;
 /** No score is made by aliases older than this. */
 const STALE_MS = 4_000;
-/** What a dependency beside the score may cost an answer when it hangs: models as they were, a log that is written later. */
-const PATIENCE_MS = 1_000;
+/** What a dependency beside the score may cost an answer when it hangs: the first ones until the host is warm, */
+const WARM_MS = 1_000;
+/** models as they were, */
+const MODELS_MS = 100;
+/** a log that is written later. */
+const LOG_MS = 250;
+/** After so many waits in vain, one after another, it hangs and does not only take its time, as a model that is being loaded, */
+const WAITS = 3;
+/** and is not waited for again by each of the next calls. */
+const PAUSE_MS = 5_000;
 
 /** What the host gives to the API's ports. */
 export interface LambdaHost {
@@ -33,16 +41,17 @@ export function createLambdaHandler(service: string, dependencies: (host: Lambda
   const respond = handle(createApp(deps), { isContentTypeBinary: () => false });
   // Models are loaded and connections made while Lambda starts the function, before it sends a request.
   const warm = Promise.all([scoring?.serving.refresh(), deps.reader?.state(), deps.fallback?.snapshots?.warm()]);
+  const [forWarmth, forModels, forLog] = [WARM_MS, MODELS_MS, LOG_MS].map(createPatience);
   return async (event: any, context: any) => {
-    await within(PATIENCE_MS, warm);
+    await forWarmth(warm);
     // Nothing runs between invocations: one that has slept catches up first, one in traffic while it answers.
-    await within(PATIENCE_MS, scoring?.serving.refreshIfOlder(STALE_MS));
+    await forModels(scoring?.serving.refreshIfOlder(STALE_MS));
     const polled = scoring?.serving.refreshIfOlder(POLL_MS);
     try {
       return await respond(event, context);
     } finally {
       // What is not done now may never be: an environment is frozen when it has answered, and may be thrown away.
-      await within(PATIENCE_MS, Promise.all([polled, scoring?.logger.settle(), deps.writes?.settle()]));
+      await forLog(Promise.all([polled, scoring?.logger.settle(), deps.writes?.settle()]));
       if (scoring !== null) telemetry.models(scoring.serving.state().refused.length);
       // Always a line, also for a probe: it carries the request count, and a silent handler is slow on the emulator.
       telemetry.publish();
@@ -50,15 +59,25 @@ export function createLambdaHandler(service: string, dependencies: (host: Lambda
   };
 }
 
-/** Waits for work that goes on by itself, but not for ever. */
-async function within(ms: number, work: Promise<unknown> | undefined): Promise<void> {
-  if (work === undefined) return;
-  let timer: NodeJS.Timeout | undefined;
-  const patience = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, ms);
-  });
-  await Promise.race([work, patience]);
-  clearTimeout(timer);
+/** Waits for work that goes on by itself, but not for ever, and for some time not at all once that was in vain. */
+function createPatience(ms: number): (work: Promise<unknown> | undefined) => Promise<void> {
+  let inVain = 0;
+  let pausedUntilMs = 0;
+  return async (work) => {
+    if (work === undefined || performance.now() < pausedUntilMs) return;
+    let timer: NodeJS.Timeout | undefined;
+    const patience = new Promise<void>((resolve) => {
+      timer = setTimeout(() => {
+        inVain++;
+        resolve();
+      }, ms);
+    });
+    const before = inVain;
+    await Promise.race([work, patience]);
+    clearTimeout(timer);
+    if (inVain === before) inVain = 0;
+    else if (inVain % WAITS === 0) pausedUntilMs = performance.now() + PAUSE_MS;
+  };
 }
 
 /**

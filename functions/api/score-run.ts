@@ -96,10 +96,12 @@ export function createScoreRunner(options: ScoreRunnerOptions) {
   async function read(target: ScoredService, tenant: string, rows: readonly ScoreRequest[], requestId: string) {
     const { service } = target;
     const inputs = service.registered ?? [];
+    const begunMs = performance.now();
     const { selection, fault } =
       inputs.length === 0
         ? { selection: target.selection, fault: null }
         : await selectForScore(catalogue, registered, tenant, service.name);
+    const spentMs = inputs.length === 0 ? 0 : performance.now() - begunMs;
     const wanted: EntityRequest[] = [];
     const parts: SelectionPart[] = [];
     const rowOf: number[] = [];
@@ -113,7 +115,7 @@ export function createScoreRunner(options: ScoreRunnerOptions) {
     let answers: readonly EntityAnswer[] = [];
     let degraded: string | null = null;
     try {
-      if (requests.length > 0) answers = await reader.read(requests, asOfMs, { partial: true });
+      if (requests.length > 0) answers = await reader.read(requests, asOfMs, { partial: true, spentMs });
     } catch (error) {
       degraded = storeFault(error);
       if (degraded === null) throw error;

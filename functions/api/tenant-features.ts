@@ -15,6 +15,8 @@ const FRESH_MS = 2_000;
 const STALE_MS = 5_000;
 /** A table that has just failed is not waited for again. */
 const PAUSE_MS = 2_000;
+/** Nor is one that has let this much time pass, by callers who can go on with what is known. */
+const PATIENCE_MS = 100;
 const TENANTS = 1_000;
 
 /** One state of a tenant's registrations. What is derived from it can be kept for as long as it. */
@@ -77,6 +79,8 @@ interface Held {
   checkedAtMs: number;
   failedAtMs: number;
   loading: Promise<TenantFeatures> | null;
+  /** When what is `loading` was asked for. */
+  askedAtMs: number;
 }
 
 export interface RegisteredFeatures {
@@ -114,6 +118,7 @@ export function createRegisteredFeatures(
       checkedAtMs: Number.NEGATIVE_INFINITY,
       failedAtMs: Number.NEGATIVE_INFINITY,
       loading: null,
+      askedAtMs: Number.NEGATIVE_INFINITY,
     };
     tenants.set(tenant, held);
     return held;
@@ -128,6 +133,7 @@ export function createRegisteredFeatures(
 
   async function fetchNewer(tenant: string, held: Held): Promise<TenantFeatures> {
     const askedAtMs = clock();
+    held.askedAtMs = askedAtMs;
     try {
       const newer = await load(tenant, held.features?.revision ?? null);
       if (newer !== null) held.features = new TenantFeatures(newer, entities);
@@ -153,7 +159,7 @@ export function createRegisteredFeatures(
       const known = held.features;
       // A table that does not answer is no reason to forget what is known.
       const patient = newer.catch(() => known);
-      return ageMs < STALE_MS ? known : patient;
+      return ageMs < STALE_MS || clock() - held.askedAtMs >= PATIENCE_MS ? known : patient;
     },
     newest(tenant) {
       const held = heldOf(tenant);

@@ -1,5 +1,5 @@
 /** How store, snapshots, budget and breakers play together; with doubles, since their faults have to be made on demand. */
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { FallbackReader, type ReadEvents } from "../../adapters/fallback-reader.ts";
 import type { EntityRequest, OnlineReader, SnapshotAnswer, SnapshotSource } from "../../adapters/online-store.ts";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
@@ -80,6 +80,29 @@ test.each(["down", "silent"] as const)("a store that is %s: the snapshot answers
   expect(log).toEqual(["snapshot"]);
   // Only what is left of the budget.
   expect(state.snapshots[0].withinMs).toBeLessThanOrEqual(mood === "silent" ? 481 : 500);
+});
+
+test("what a call has waited for before is no longer there for its read", async () => {
+  vi.useFakeTimers();
+  try {
+    const { state, reader, log } = world({ snapshots: "silent" });
+    state.mood = "silent";
+    let outcome = "";
+    const asked = reader.read([card("a")], 0, { spentMs: 400 }).catch(({ code }) => {
+      outcome = code;
+    });
+    await vi.advanceTimersByTimeAsync(99);
+    expect(outcome).toBe("");
+    expect(state.snapshots[0].withinMs).toBeLessThanOrEqual(80);
+    await vi.advanceTimersByTimeAsync(10);
+    await asked;
+    expect([outcome, log]).toEqual(["store_unavailable", ["unavailable", "nothing"]]);
+    // Nothing is left at all: the store is asked, since it may answer at once.
+    state.mood = "up";
+    expect(await reader.read([card("a")], 0, { spentMs: 600 })).toEqual([{ values: [value(1)], degraded: null }]);
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 test("one entity without an answer fails a read; who asks for what there is gets the others", async () => {

@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { createAuthenticator, createKey, type KeyRecord } from "../../../functions/api/keys.ts";
 import { Problem } from "../../../functions/api/problems.ts";
 import { memoryKeyStore } from "./doubles.ts";
@@ -179,6 +179,43 @@ describe("authenticate", () => {
     await store.remove(record.id);
     time.ms += 2_000;
     expect(await outcome(() => authenticate(key))).toBe("401 api_key_invalid");
+  });
+
+  it("does not wait for a table that hangs where it knows the key, and goes by what it says when it does", async () => {
+    vi.useFakeTimers();
+    try {
+      const { key, record, store } = await setUp();
+      const time = { ms: 1_000_000 };
+      const answers: (() => void)[] = [];
+      let hangs = false;
+      const slow = {
+        async get(id: string) {
+          if (hangs) await new Promise<void>((resolve) => answers.push(resolve));
+          return store.get(id);
+        },
+      };
+      const authenticate = createAuthenticator(slow, () => time.ms);
+      await authenticate(key);
+      hangs = true;
+      time.ms += 30_000;
+      const waiting = Array.from({ length: 50 }, () => outcome(() => authenticate(key)));
+      // A wait's end takes two turns of the loop, each a ms of this clock.
+      await vi.advanceTimersByTimeAsync(60);
+      expect(new Set(await Promise.all(waiting))).toEqual(new Set(["accepted"]));
+      expect(authenticate(key)).not.toBeInstanceOf(Promise);
+      time.ms += 2_000;
+      const later = outcome(() => authenticate(key));
+      await vi.advanceTimersByTimeAsync(60);
+      expect(await later).toBe("accepted");
+      // One look-up all that time; the key is gone when it ends.
+      expect(answers).toHaveLength(1);
+      await store.remove(record.id);
+      answers[0]();
+      await vi.advanceTimersByTimeAsync(0);
+      expect(await outcome(() => authenticate(key))).toBe("401 api_key_invalid");
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it.each([undefined, ""])("asks for a key when there is none (%o)", async (presented) => {

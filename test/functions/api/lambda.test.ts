@@ -138,6 +138,49 @@ it("limits: what they refuse is counted, and while the store does not answer eac
   await expect.poll(async () => (await score())[1].LimiterFallback).toBeUndefined();
 });
 
+it("models and a log that hang hold up three calls for a moment, and the next ones not at all", async () => {
+  vi.useFakeTimers();
+  try {
+    const hangs = () => new Promise<never>(() => {});
+    const asked = { models: 0, log: 0 };
+    const scoring: any = {
+      serving: {
+        served: () => ({ champion: null, challenger: null, shadow: null, share: null, fault: null }),
+        state: () => ({ polledMs: null, loaded: 0, refused: [] }),
+        refresh: async () => {},
+        refreshIfOlder() {
+          asked.models++;
+          return hangs();
+        },
+      },
+      logger: {
+        record() {},
+        settle() {
+          asked.log++;
+          return hangs();
+        },
+      },
+    };
+    const other = createLambdaHandler("api", (host) => ({ ...ports.dependencies, scoring, ...host }));
+    const score = async (withinMs: number) => {
+      let answer: any = null;
+      void other(event("/v1/score/fraud", JSON.stringify(scorable)), {}).then((found: any) => {
+        answer = found;
+      });
+      for (let ms = 0; ms < withinMs && answer === null; ms += 10) await vi.advanceTimersByTimeAsync(10);
+      return answer?.statusCode;
+    };
+    for (let i = 0; i < 3; i++) expect(await score(360)).toBe(200);
+    for (let i = 0; i < 5; i++) expect(await score(10)).toBe(200);
+    // Each call lets the work go on all the same.
+    expect(asked).toEqual({ models: 16, log: 8 });
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(await score(90)).toBeUndefined();
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
 it("a read that the store does not answer is counted, with how long it took and what had no snapshot", async () => {
   const none = {
     keeps: () => true,

@@ -14,10 +14,11 @@ const feature = (key: string, more: Partial<PushedFeature> = {}): PushedFeature 
 
 function world() {
   const tenants = new Map<string, PushedFeature[]>();
-  const state = { nowMs: 1_000_000, loads: [] as string[], broken: false };
+  const state = { nowMs: 1_000_000, loads: [] as string[], broken: false, hangs: false };
   const registered = createRegisteredFeatures(
     async (tenant, known): Promise<TenantRegistrations | null> => {
       state.loads.push(tenant);
+      if (state.hangs) await new Promise(() => {});
       if (state.broken) throw new Error("the table does not answer");
       const features = tenants.get(tenant) ?? [];
       if (features.length === known) return null;
@@ -79,6 +80,20 @@ describe("registered features on a host", () => {
     state.broken = false;
     state.nowMs += 2_000;
     await expect(select("new", "profile:age")).rejects.toMatchObject({ code: "feature_unknown" });
+  });
+
+  it("a table that hangs holds up those who come with its first question, and nobody after them", async () => {
+    const { tenants, state, registered } = world();
+    tenants.set("a", [feature("age")]);
+    const known = await registered.of("a");
+    state.hangs = true;
+    state.nowMs += 60_000;
+    expect(registered.of("a")).toBeInstanceOf(Promise);
+    state.nowMs += 99;
+    expect(registered.of("a")).toBeInstanceOf(Promise);
+    state.nowMs += 1;
+    expect(registered.of("a")).toBe(known);
+    expect(state.loads).toEqual(["a", "a"]);
   });
 
   it("a feature whose entity is declared no more is known no more", async () => {
