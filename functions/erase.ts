@@ -21,7 +21,9 @@ import { refusedBy } from "../adapters/valkey/replies.ts";
 import { lock, plan } from "../features/plan.ts";
 import { currentEpoch } from "./shared/current-store.ts";
 import { requireEnvironment } from "./shared/environment.ts";
+import { lookAtRefused } from "./shared/erasure-guard.ts";
 import { type DueErasures, eraseDue } from "./shared/erasure-rounds.ts";
+import { namedFailure } from "./shared/named-failure.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 
 const connection = new ValkeyConnection({ ...valkeyOptionsFromEnvironment(), timeoutMs: 15_000 });
@@ -88,8 +90,14 @@ export async function handler(
   // The table's own changes wake it, which its work makes too: only what is new is news.
   const asked = "Records" in event ? {} : event;
   const timeMs = Math.min(asked.budgetMs ?? Number.POSITIVE_INFINITY, context.getRemainingTimeInMillis() - RESERVE_MS);
-  const report = await eraseDue(ports, Date.now() + timeMs, { replantOnly: asked.kind === "replant" });
-  if (report.worked + report.replanted > 0) logger.info("erasures", { ...report });
+  const deadlineMs = Date.now() + timeMs;
+  const report = await eraseDue(ports, deadlineMs, { replantOnly: asked.kind === "replant" }).catch((error) => {
+    throw namedFailure(error);
+  });
+  // Last, since it presses least: what is found is gone through by the next run of the schedule.
+  const isScheduled = !("Records" in event) && event.kind === undefined;
+  const reopened = isScheduled ? await lookAtRefused(ports, deadlineMs) : 0;
+  if (report.worked + report.replanted + reopened > 0) logger.info("erasures", { ...report, reopened });
   metrics.addDimension("service", "erase");
   metrics.addMetric("ErasureOldestMs", MetricUnit.Milliseconds, report.oldestMs);
   metrics.publishStoredMetrics();

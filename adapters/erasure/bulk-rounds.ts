@@ -18,7 +18,7 @@ export interface ErasedFromRounds {
 }
 
 /** Field of a tombstone: of an entity's hash, and of what was pushed. Its value begins with the time before which nothing counts. */
-const TOMBSTONES = new Set(["e", "!"]);
+export const TOMBSTONES: ReadonlySet<string> = new Set(["e", "!"]);
 
 /**
  * @returns false when time was up first: it goes on after the round, or the object, that `onStep` was told of

@@ -61,6 +61,8 @@ export interface Erasure {
   readonly confirmedMs: number | null;
   /** When the next round may begin, or the ids may be forgotten. */
   readonly waitUntilMs: number | null;
+  /** While it guards: refused records that were set aside before then are known not to name it. Absent before the first such look. */
+  readonly guardedMs?: number;
   readonly error: { readonly code: string; readonly detail: string; readonly atMs: number } | null;
   /** One more with each change. */
   readonly version: number;

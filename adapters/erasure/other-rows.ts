@@ -1,5 +1,6 @@
 /** What else holds rows of an entity: pushed values, the inference log, the quarantine. Each row is kept whole or goes. */
 import type { ErasedEntity } from "../../core/erasure.ts";
+import { RecordError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
 import { bodyOf, framingOf } from "../avro/framing.ts";
 import { encodeInferenceLog, inferenceLine, readInferenceLog } from "../inference-log-format.ts";
@@ -84,9 +85,21 @@ export interface QuarantinedLine {
   readonly arrivalMs: number;
 }
 
+function envelopeOf(line: string): Record<string, any> {
+  try {
+    const envelope = JSON.parse(line);
+    if (typeof envelope?.arrival_ms === "number" && (envelope.erased || typeof envelope.bytes === "string"))
+      return envelope;
+  } catch {}
+  throw new RecordError("quarantine_corrupt", "a line of an object is none of the quarantine's", {
+    repair: "restore an older version of the object, or remove it",
+  });
+}
+
 /**
  * A line whose bytes name an id becomes an empty one, so that the index finds the others where they were.
  * @param onErased told of each line that goes
+ * @throws RecordError `quarantine_corrupt` for an object that somebody has put or changed by hand
  */
 export function eraseQuarantined(
   body: Buffer,
@@ -98,7 +111,7 @@ export function eraseQuarantined(
   const lines = body.toString("utf8").split("\n");
   const kept = lines.map((line) => {
     if (line === "") return line;
-    const envelope = JSON.parse(line) as Record<string, any>;
+    const envelope = envelopeOf(line);
     if (envelope["erased"]) return line;
     // Nothing that arrived before the cut-off is newer than it, and what arrived later may say anything of its own time.
     if (envelope["arrival_ms"] >= beforeMs || !isErased(Buffer.from(envelope["bytes"], "base64"))) {

@@ -15,7 +15,7 @@ import {
   rewriteObjects,
   type WalkOptions,
 } from "../../adapters/erasure/rewrite.ts";
-import { joinKeyParts } from "../../adapters/key-parts.ts";
+import { removeSnapshots } from "../../adapters/erasure/snapshot-items.ts";
 import { lateKey } from "../../adapters/late-queue.ts";
 import { tenantPartition, UNATTRIBUTED } from "../../adapters/object-path.ts";
 import { readLogOf, replacedBy } from "../../adapters/offline/compaction-log.ts";
@@ -134,10 +134,9 @@ async function eraseLate({ ports, erasure }: ErasureWork): Promise<number> {
 }
 
 async function eraseSnapshots({ ports, erasure }: ErasureWork): Promise<number> {
+  const { tenant, subjects, beforeMs } = erasure;
   let rows = 0;
-  for (const { entity, id } of erasure.subjects) {
-    rows += await removePartition(ports.snapshots, joinKeyParts(erasure.tenant, entity, id));
-  }
+  for (const subject of subjects) rows += await removeSnapshots(ports.snapshots, { tenant, ...subject }, beforeMs);
   return rows;
 }
 
@@ -161,18 +160,26 @@ async function walkScores({ ports, erasure, events }: ErasureWork, walk: WalkOpt
   return rewriteObjects(ports.archive, { prefix: `inference-log/tenant=${tenantPartition(tenant)}/`, rewrite }, walk);
 }
 
+export const quarantinePrefix = (partition: string): string => `quarantine/tenant=${partition}/`;
+
 /** Records that no tenant answers for are its own where they name the tenant, too. */
+export const refusedOf = ({ tenant, subjects, beforeMs }: OpenErasure, partition: string) => ({
+  beforeMs,
+  isErased: (bytes: Buffer): boolean =>
+    bytesName(
+      bytes,
+      subjects.map(({ id }) => id),
+    ) &&
+    (partition !== UNATTRIBUTED || bytesName(bytes, [tenant])),
+});
+
 async function walkQuarantine({ ports, erasure }: ErasureWork, walk: WalkOptions): Promise<boolean> {
-  const { subjects, beforeMs, tenant } = erasure;
-  const ids = subjects.map(({ id }) => id);
+  const { tenant } = erasure;
   const gone: { id: string; stream: string; of: string }[] = [];
-  const rewriting = (of: string, isOwn: (bytes: Buffer) => boolean): Rewriting => ({
-    prefix: `quarantine/tenant=${of}/`,
+  const rewriting = (of: string): Rewriting => ({
+    prefix: quarantinePrefix(of),
     inPlace: true,
-    rewrite: async (body) =>
-      eraseQuarantined(body, { isErased: (bytes) => isOwn(bytes) && bytesName(bytes, ids), beforeMs }, (line) =>
-        gone.push({ ...line, of }),
-      ),
+    rewrite: async (body) => eraseQuarantined(body, refusedOf(erasure, of), (line) => gone.push({ ...line, of })),
     // The index first: an item that leads nowhere would fail a replay.
     beforeWriting: async () => {
       for (const { id, stream, of: partition } of gone.splice(0)) {
@@ -182,22 +189,10 @@ async function walkQuarantine({ ports, erasure }: ErasureWork, walk: WalkOptions
   });
   const partition = tenantPartition(tenant);
   const { after } = walk;
-  const inOwn = after === undefined || after.startsWith(`quarantine/tenant=${partition}/`);
-  if (
-    inOwn &&
-    !(await rewriteObjects(
-      ports.quarantine,
-      rewriting(partition, () => true),
-      walk,
-    ))
-  )
-    return false;
+  const inOwn = after === undefined || after.startsWith(quarantinePrefix(partition));
+  if (inOwn && !(await rewriteObjects(ports.quarantine, rewriting(partition), walk))) return false;
   const others = { ...walk, after: inOwn ? undefined : after };
-  return rewriteObjects(
-    ports.quarantine,
-    rewriting(UNATTRIBUTED, (bytes) => bytesName(bytes, [tenant])),
-    others,
-  );
+  return rewriteObjects(ports.quarantine, rewriting(UNATTRIBUTED), others);
 }
 
 const historical = ({ erasure }: ErasureWork) => `historical/tenant=${tenantPartition(erasure.tenant)}/`;

@@ -1,6 +1,7 @@
 /** Erasures over everything that holds entities: what goes, what stays, what may end them anywhere, and what cannot bring anybody back. */
 
 import { ScanCommand } from "@aws-sdk/client-dynamodb";
+import { PutObjectCommand } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Erasure, proofOf } from "../../adapters/erasure/erasures.ts";
 import { hash64 } from "../../adapters/hash.ts";
@@ -8,12 +9,16 @@ import { LateQueue } from "../../adapters/late-queue.ts";
 import { mountArchive } from "../../adapters/offline/archive-view.ts";
 import { DuckSession, sqlText } from "../../adapters/offline/duckdb.ts";
 import { entityEventsSql } from "../../adapters/offline/entity-events.ts";
+import { createSnapshotReader } from "../../adapters/snapshot/snapshot-reader.ts";
+import { SnapshotTable } from "../../adapters/snapshot/snapshot-table.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import { plan } from "../../features/plan.ts";
 import { replant, runErasure } from "../../functions/shared/erasure.ts";
+import { lookAtRefused } from "../../functions/shared/erasure-guard.ts";
 import { type ErasureRequest, newErasure } from "../../functions/shared/erasure-request.ts";
 import { eraseDue } from "../../functions/shared/erasure-rounds.ts";
 import { GUARD_MS } from "../../functions/shared/erasure-steps.ts";
+import { snapshotRound } from "../../functions/shared/snapshot-round.ts";
 import { type ErasureWorld, MINUTE, startErasureWorld, TABLES, type WorldEvent } from "../support/erasure-world.ts";
 
 let world: ErasureWorld;
@@ -292,6 +297,55 @@ describe("an erasure", () => {
   });
 });
 
+/** What was set aside after the last look, and is found later. */
+describe("a refused record", () => {
+  const DAY = 24 * 60 * MINUTE;
+  /** It asks the store for nothing, so no tombstone meets it. Out of a backlog: it arrived before the erasure. */
+  const refused = (card: string): WorldEvent => ({ id: "", card, merchant: "m1", atMs: world.nowMs });
+  const look = (atMs: number) =>
+    lookAtRefused(
+      {
+        ...{ erasures: world.erasures, quarantine: { s3: world.s3, bucket: "quarantine" }, clock: () => atMs },
+        onFailure: (_, error) => expect(error).toBeNull(),
+      },
+      9e15,
+    );
+  const now = async (tenant: string) => (await world.erasures.list(tenant, 1))[0]!;
+
+  it("that comes after the last look has everything looked through again, within a day", async () => {
+    const tenant = "backlog";
+    await world.deliver(tenant, eventsOf("card-x", "m1", 2));
+    const { looks } = await finish(await begin(tenant));
+    await world.deliver(tenant, [refused("card-other"), refused("card-x")]);
+    expect((await holders(tenant)).map((where) => where.split("/")[1])).toEqual(["raw", "quarantine"]);
+    const lookedMs = looks.find(({ round, step }) => round === 2 && step === "online")!.finishedMs;
+    expect(await look(lookedMs + DAY - 1)).toBe(0);
+    expect(await now(tenant)).toMatchObject({ state: "guarding" });
+    expect(await look(lookedMs + DAY + MINUTE)).toBe(1);
+    // What was promised has been kept: this is no erasure that is overdue.
+    expect(await now(tenant)).toMatchObject({ state: "confirming", confirmedMs: expect.any(Number) });
+    const again = portsOf({ clock: () => lookedMs + DAY + 2 * MINUTE });
+    const third = await runErasure(again, await now(tenant), 9e15);
+    expect(third).toMatchObject({ state: "confirming", round: 3 });
+    expect(await runErasure(again, third, 9e15)).toMatchObject({ state: "guarding", round: 4 });
+    expect(await holders(tenant)).toEqual([]);
+    expect(await holders(tenant, /card-other/)).toHaveLength(2);
+    // And then not before another day is over.
+    expect(await look(lookedMs + 2 * DAY)).toBe(0);
+  });
+
+  it("in an object that somebody has changed by hand is named, and holds nothing up", async () => {
+    const Key = "quarantine/tenant=by-hand/stream=transactions/dt=2026-01-01/notes.txt";
+    for (const Body of ["see below", '{"arrival_ms":1}', "null"]) {
+      await world.s3.send(new PutObjectCommand({ Bucket: "quarantine", Key, Body }));
+      const record = await finish(await begin("by-hand"));
+      const { unreadable } = record.looks.find(({ step, round }) => step === "quarantine" && round === 1)!;
+      expect(unreadable).toEqual([Key]);
+    }
+    expect(await look(Date.now() + 4 * DAY)).toBe(0);
+  });
+});
+
 describe("who is erased does not come back", () => {
   it("by the broker, which still has the records", async () => {
     const events = eventsOf("card-x", "m1", 3);
@@ -414,5 +468,32 @@ describe("who is erased does not come back", () => {
     );
     expect(counts).toEqual([1, null]);
     expect(await holders("blocked", /card-x|later/)).toEqual([]);
+  });
+
+  // Last: a round walks the whole store, other tests' tombstones included.
+  it("and rounds of snapshots, which go on meanwhile, neither keep it from its end nor lose who came back", async () => {
+    const table = new SnapshotTable({ table: TABLES.snapshots, dynamodb: world.dynamodb });
+    const { connection, controls } = world.store;
+    const round = () => snapshotRound({ plan, connection, controls, table, clock: Date.now }, Number.POSITIVE_INFINITY);
+    await world.deliver("rounds", eventsOf("card-x", "m1", 3));
+    expect(await round()).toMatchObject({ outcome: "complete" });
+    let record = await runErasure(portsOf(), await begin("rounds"), 9e15);
+    expect(record.looks.find(({ step }) => step === "snapshots")).toMatchObject({ rows: 1 });
+    const { beforeMs } = record;
+    await world.deliverAt("rounds", { id: "back-1", card: "card-x", merchant: "m1", atMs: beforeMs });
+    for (let run = 0; record.state !== "guarding"; run++) {
+      expect(await round()).toMatchObject({ outcome: "complete" });
+      expect(run).toBeLessThan(5);
+      record = await runErasure(portsOf(), record, 9e15);
+    }
+    expect(record).toMatchObject({ round: 2, error: null });
+    // As of the last round: reads that go by snapshots alone.
+    const features = ["card_activity:tx_count_1h"];
+    const [answer] = await createSnapshotReader(plan, table, Date.now).read(
+      [{ tenant: "rounds", entity: "card", id: "card-x", features }],
+      beforeMs + MINUTE,
+      20_000,
+    );
+    expect("values" in answer! && answer.values[0]!.value).toBe(1);
   });
 });
