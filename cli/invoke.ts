@@ -6,7 +6,7 @@ import type { OperatedDeployment } from "./deployment.ts";
 const MAX_ATTEMPTS = 10;
 
 export interface Functions {
-  /** @throws FreshetError `function_failed` with the function's own message */
+  /** @throws FreshetError with the function's own code and words; `function_failed` where it was none of ours */
   invoke<T>(name: string, event: unknown): Promise<T>;
   close(): void;
 }
@@ -19,11 +19,18 @@ export function openFunctions({ clientConfig, stage }: OperatedDeployment): Func
       const answer = await lambda.send(new InvokeCommand({ FunctionName: name, Payload: JSON.stringify(event) }));
       const payload = JSON.parse(answer.Payload?.transformToString() || "null");
       if (answer.FunctionError === undefined) return payload as T;
-      const logs = `freshet logs ${name.split("-").pop()}${stage === "local" ? "" : ` --stage ${stage}`}`;
-      throw new FreshetError("function_failed", `${name} failed: ${payload?.errorMessage ?? "no message"}`, {
-        repair: `its log says more: \`${logs}\`; then run this again`,
-      });
+      throw failureOf(payload, name, stage);
     },
     close: () => lambda.destroy(),
   };
+}
+
+/** Of ours (`namedFailure`) the message ends with the repair. Runtimes name what else may go wrong in their own way, as `Runtime.ExitError`. */
+function failureOf(payload: { errorType?: string; errorMessage?: string } | null, name: string, stage: string) {
+  const { errorType = "", errorMessage = "no message" } = payload ?? {};
+  if (/^[a-z]+(_[a-z0-9]+)+$/.test(errorType)) return new FreshetError(errorType, errorMessage);
+  const logs = `freshet logs ${name.split("-").pop()}${stage === "local" ? "" : ` --stage ${stage}`}`;
+  return new FreshetError("function_failed", `${name} failed: ${errorMessage}`, {
+    repair: `its log says more: \`${logs}\`; then run this again`,
+  });
 }

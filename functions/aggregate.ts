@@ -10,6 +10,7 @@ import { aggregateBatch, replayBatch } from "./shared/aggregation.ts";
 import { aggregationClients } from "./shared/aggregation-ports.ts";
 import { optionalEnvironment } from "./shared/environment.ts";
 import { answerMapping, type MappingAnswer } from "./shared/mapping-answer.ts";
+import { namedFailure } from "./shared/named-failure.ts";
 import { logger } from "./shared/observability.ts";
 import { streamOf } from "./shared/streams.ts";
 
@@ -59,7 +60,7 @@ async function replay({ stream: of, shard, records }: ReplayEvent): Promise<{ ap
     return { applied };
   } catch (error) {
     reportBlocked(of, shard, records.length, error);
-    throw error;
+    throw namedFailure(error);
   }
 }
 

@@ -31,6 +31,7 @@ import { type BuildReport, type BuildRequest, runBuild } from "./shared/bulk-bui
 import { currentEpoch } from "./shared/current-store.ts";
 import { type EntityBuildReport, type EntityOf, rebuildEntity, rebuildIn } from "./shared/entity-build.ts";
 import { optionalEnvironment, requireEnvironment } from "./shared/environment.ts";
+import { namedFailure } from "./shared/named-failure.ts";
 import { describeError, logger } from "./shared/observability.ts";
 import { type RepeatReport, repeatRepairs } from "./shared/repeat-repairs.ts";
 import { type SettledEntity, settleRepairs } from "./shared/settle-repairs.ts";
@@ -98,7 +99,7 @@ export async function handler(
     return report;
   } catch (error) {
     logger.error("build failed", describeError(error));
-    throw error;
+    throw namedFailure(error);
   }
 }
 

@@ -14,6 +14,7 @@ import { Watermark } from "../adapters/valkey/watermark.ts";
 import { lock, plan } from "../features/plan.ts";
 import { accept, beginRestore, type ControlReport, controlStep, type StreamShards } from "./shared/control-loop.ts";
 import { requireEnvironment } from "./shared/environment.ts";
+import { namedFailure } from "./shared/named-failure.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 import { repeatAfterFailover } from "./shared/restore-pushed.ts";
 
@@ -78,6 +79,6 @@ export async function handler(event: ControlEvent): Promise<ControlReport> {
     return report;
   } catch (error) {
     logger.error("control step failed", describeError(error));
-    throw error;
+    throw namedFailure(error);
   }
 }

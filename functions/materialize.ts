@@ -29,6 +29,7 @@ import {
   type ViewState,
 } from "./shared/materialization.ts";
 import { runMaterializeRequest } from "./shared/materialize-request.ts";
+import { namedFailure } from "./shared/named-failure.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 import { doRequestedRebuild } from "./shared/requested-rebuild.ts";
 import { restorePushed } from "./shared/restore-pushed.ts";
@@ -87,7 +88,7 @@ export async function handler(
       return report;
     } catch (error) {
       logger.error("materialization failed", { view: event.view, ...describeError(error) });
-      throw error;
+      throw namedFailure(error);
     }
   }
   if (event.kind === "restore") {

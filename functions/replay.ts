@@ -14,6 +14,7 @@ import { aggregationClients } from "./shared/aggregation-ports.ts";
 import { type ArchiveReplay, type ArchiveReplayReport, replayArchive } from "./shared/archive-replay.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { type FailedReplayReport, replayFailed } from "./shared/failed-replay.ts";
+import { namedFailure } from "./shared/named-failure.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 import { changeQuarantine, type QuarantineChange, type QuarantineChangeReport } from "./shared/quarantine-change.ts";
 import { runQuarantineJobs } from "./shared/quarantine-run.ts";
@@ -87,7 +88,7 @@ export async function handler(
     }
   } catch (error) {
     logger.error("replay failed", { kind: event.kind ?? "waiting", ...describeError(error) });
-    throw error;
+    throw namedFailure(error);
   }
 }
 

@@ -13,6 +13,7 @@ import { ControlHashes } from "../adapters/valkey/control.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
 import { lock, plan } from "../features/plan.ts";
 import { requireEnvironment } from "./shared/environment.ts";
+import { namedFailure } from "./shared/named-failure.ts";
 import { describeError, logger } from "./shared/observability.ts";
 import { repeatPushed } from "./shared/restore-pushed.ts";
 import { finishRestore, type RestoreReport, type RestoreRequest, restoreSnapshot } from "./shared/restore-snapshot.ts";
@@ -57,6 +58,6 @@ export async function handler(
     return report;
   } catch (error) {
     logger.error("restore failed", describeError(error));
-    throw error;
+    throw namedFailure(error);
   }
 }

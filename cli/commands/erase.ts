@@ -89,8 +89,12 @@ function subjectsOf({ entity, id = [], status, list }: Options): { entity: strin
     const repair = `use ${names.join(", ")}`;
     throw new FreshetError("entity_unknown", `the plan has no entity ${entity}`, { field: "entity", repair });
   }
-  if (id.some((one) => one === "" || one.length > KEY_LIMIT)) {
-    throw new FreshetError("key_invalid", `an id has 1 to ${KEY_LIMIT} characters`, { field: "id" });
+  const odd = id.find((one) => one === "" || one.length > KEY_LIMIT);
+  if (odd !== undefined) {
+    throw new FreshetError("key_invalid", `an id has 1 to ${KEY_LIMIT} characters, given ${odd.length}`, {
+      field: "id",
+      repair: "give ids as events have them",
+    });
   }
   if (id.length > MAX_SUBJECTS) {
     throw new FreshetError("too_many_rows", `at most ${MAX_SUBJECTS} ids are erased at once, given ${id.length}`, {

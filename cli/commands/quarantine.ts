@@ -143,7 +143,7 @@ async function list(options: ListOptions): Promise<void> {
       if (records) return printRecords(await someOf(index, filter, limit), json);
       const { groups, complete } = await quarantineGroups(index, filter);
       if (json) return print(JSON.stringify({ groups: groups.map(groupJson), complete }, null, 2));
-      if (groups.length === 0) return print("nothing waits in the quarantine");
+      if (groups.length === 0) return print(nothingIn(options));
       const rows = groups.map((group) => [
         ...[group.stream, group.reason, group.field ?? "", group.status, group.count],
         ...[iso(group.firstMs), iso(group.lastMs), group.sampleId],
@@ -152,6 +152,15 @@ async function list(options: ListOptions): Promise<void> {
       if (!complete) print("there are more: counts are of those that were looked at");
     }),
   );
+}
+
+/** "Nothing" may be a selector that is misspelt: what was asked for is said. */
+function nothingIn({ status, tenant, unattributed, stream, reason, field, since }: ListOptions): string {
+  const selectors = { tenant, stream, reason, field, since: since === undefined ? undefined : iso(since) };
+  const of = Object.entries(selectors).flatMap(([name, value]) => (value === undefined ? [] : [`${name} ${value}`]));
+  const said = [...of, ...(unattributed ? ["no tenant"] : [])].join(", ");
+  const what = status === undefined ? "nothing waits in the quarantine" : `the quarantine has nothing (${status})`;
+  return said === "" ? what : `${what} of ${said}`;
 }
 
 async function someOf(index: QuarantineIndex, filter: QuarantineFilter, limit: number): Promise<QuarantineItem[]> {
@@ -251,10 +260,11 @@ async function change(kind: "replay" | "drop", options: ChangeOptions): Promise<
     });
   }
   const deployment = await openDeployment(options);
-  const total = await withIndex(deployment, async (index) => {
+  const waiting = await withIndex(deployment, async (index) => {
     const { groups } = await quarantineGroups(index, { ...filter, statuses: WAITING });
     return groups.reduce((sum, { count }) => sum + count, 0);
   });
+  const total = ids === undefined ? waiting : Math.min(ids.length, waiting);
   const functions = openFunctions(deployment);
   const bar = json ? null : progressBar();
   const change = { kind, filter, ids, beganMs: Date.now() };
@@ -289,6 +299,9 @@ async function change(kind: "replay" | "drop", options: ChangeOptions): Promise<
     if (sum.stillRefused > 0)
       print(`${sum.stillRefused} are refused still: freshet quarantine list --status still_refused`);
   }
+  const met = sum.replayed + sum.stillRefused + sum.dropped + sum.unreadable;
+  if (ids !== undefined && met < ids.length && !json)
+    print(`${ids.length - met} of the ids given wait no more, or are no record's: freshet quarantine show <id>`);
   if (sum.unreadable > 0) {
     process.stderr.write(
       `freshet: the bytes of ${sum.unreadable} records are gone or altered; they stay as they are\n`,

@@ -81,6 +81,12 @@ function rate(text: string): number {
 }
 
 async function run(options: Options): Promise<void> {
+  const { failed, stream, from } = options;
+  if (!failed && (stream === undefined || from === undefined)) {
+    throw new FreshetError("option_missing", "what is to be replayed is not said", {
+      repair: "give --stream and --from, or --failed",
+    });
+  }
   const deployment = await openDeployment(options);
   const functions = openFunctions(deployment);
   try {
@@ -107,15 +113,12 @@ async function replayFailed(deployment: OperatedDeployment, functions: Functions
   if (report.waiting > 0) process.exitCode = EXIT.failed;
 }
 
-/** @throws FreshetError `option_missing`, `stream_unknown`, `stream_unused`, `times_invalid`, `range_sealed` */
+/** @throws FreshetError `stream_unknown`, `stream_unused`, `times_invalid`, `range_sealed` */
 async function rangeOf(deployment: OperatedDeployment, options: Options): Promise<Replay> {
-  const { stream, from, to, source, dryRun = false } = options;
+  const { to, source, dryRun = false } = options;
+  const stream = options.stream!;
+  const from = options.from!;
   const nowMs = Date.now();
-  if (stream === undefined || from === undefined) {
-    throw new FreshetError("option_missing", "what is to be replayed is not said", {
-      repair: "give --stream and --from, or --failed",
-    });
-  }
   const streams = plan.streams.map(({ name }) => name);
   if (!streams.includes(stream)) {
     const repair = `use ${streams.join(", ")}`;

@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { FreshetError } from "../../core/errors.ts";
 import type { FeatureValue } from "../../core/plan.ts";
 import type { Difference } from "../../functions/shared/verification.ts";
 import type { VerifyRunReport } from "../../functions/shared/verify-run.ts";
@@ -59,6 +60,11 @@ async function run({
   tenant = id === undefined ? undefined : "default",
   ...options
 }: Options): Promise<void> {
+  if (id !== undefined && options.entity === undefined) {
+    throw new FreshetError("option_missing", `of which type of entity ${id} is one is not said`, {
+      repair: "give --entity with --id",
+    });
+  }
   const deployment = await openDeployment(options);
   const functions = openFunctions(deployment);
   const { sample, all, entity, seed, pushed } = options;
@@ -76,7 +82,13 @@ async function run({
     functions.close();
   }
   process.stdout.write(json ? `${JSON.stringify(total, null, 2)}\n` : render(total));
-  if (total.differing > 0) process.exitCode = EXIT.failed;
+  // A name that is misspelt proves nothing.
+  const provesNothing = total.checked === 0 && (tenant ?? entity) !== undefined;
+  if (provesNothing) {
+    const of = [entity, tenant === undefined ? undefined : `of tenant ${tenant}`].filter((part) => part !== undefined);
+    process.stderr.write(`freshet: neither store nor archive knows an entity ${of.join(" ")}\n`);
+  }
+  if (total.differing > 0 || provesNothing) process.exitCode = EXIT.failed;
 }
 
 function together(a: VerifyRunReport, b: VerifyRunReport): VerifyRunReport {
@@ -97,9 +109,10 @@ function together(a: VerifyRunReport, b: VerifyRunReport): VerifyRunReport {
 
 export function render(report: VerifyRunReport): string {
   const { checked, racing, differing, notReady, seconds, objects, bytes, entities, differences } = report;
+  const verdict = checked === 0 ? "there is none" : differing === 0 ? "nothing differs" : `${differing} differ`;
   const types = Object.entries(entities).map(([name, of]) => `${of} of ${name}`);
   const lines = [
-    `${checked} entities compared (${types.join(", ")}) in ${seconds.toFixed(0)} s: ${differing === 0 ? "nothing differs" : `${differing} differ`}`,
+    `${checked} entities compared${types.length === 0 ? "" : ` (${types.join(", ")})`} in ${seconds.toFixed(0)} s: ${verdict}`,
     `${racing} racing; ${notReady} values left out, not ready or older than the archive; ${objects} objects of the archive, ${(bytes / 1e6).toFixed(1)} MB`,
   ];
   if (differences.length > 0) lines.push("", formatTable([HEAD, ...differences.map(row)]));

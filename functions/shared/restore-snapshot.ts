@@ -172,7 +172,8 @@ const isLive = (head: BucketHead | null, epoch: number): boolean =>
 
 const storeLive = (buckets: number): FreshetError =>
   new FreshetError("store_live", `${buckets} buckets are whole and served: nothing is dropped without --replace-live`, {
-    repair: "run `freshet recover`, which does what the store's state needs",
+    repair:
+      "`freshet recover` does what the store's state needs; with --replace-live they are written over, and their reads and applies wait meanwhile",
   });
 
 const incomplete = ({ bucket, key }: SnapshotObject, why: string): FreshetError =>

@@ -55,6 +55,16 @@ export async function runVerify(
   const { pushed = false } = request;
   const all = pushed ? plan.entities.map(({ name }) => name) : plan.views.map((view) => view.entity);
   const types = request.entity === undefined ? [...new Set(all)] : [request.entity];
+  if (types.some((type) => !all.includes(type))) {
+    throw new FreshetError(
+      "entity_unknown",
+      `no entity with features${pushed ? "" : " of events"} is named ${request.entity}`,
+      {
+        field: "entity",
+        repair: `use ${[...new Set(all)].join(", ")}`,
+      },
+    );
+  }
   if (request.id !== undefined && (request.entity === undefined || request.tenant === undefined)) {
     throw new FreshetError("verify_request", "an id is one entity's of one tenant", {
       field: "entity",

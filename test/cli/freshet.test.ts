@@ -74,6 +74,26 @@ describe("the freshet command", () => {
   });
 
   it.each([
+    ["verify --id c1", 2, "of which type of entity c1 is one is not said", "give --entity with --id"],
+    ["erase --entity card", 2, "who is meant is not said", "give --entity and --id"],
+    [
+      `erase --entity card --id ${"x".repeat(300)}`,
+      1,
+      "an id has 1 to 256 characters, given 300",
+      "as events have them",
+    ],
+    ["replay --stream transactions", 2, "what is to be replayed is not said", "give --stream and --from, or --failed"],
+    ["restore", 2, "what is to be restored is not said", "give --all, --bucket <n>, or --list"],
+    ["quarantine drop", 2, "which records are meant is not said", "or --all"],
+  ])(
+    "%s is refused with what was given and the repair, before anything is asked",
+    async (line, code, words, repair) => {
+      const { code: ended, err } = await freshet(line.split(" "));
+      expect([ended, err]).toEqual([code, expect.stringMatching(new RegExp(`${words}\\n  repair: .*${repair}`))]);
+    },
+  );
+
+  it.each([
     "health",
     "inspect --once",
     "logs",

@@ -266,10 +266,12 @@ describe("online and archive", () => {
       code: "verify_request",
       message: "an id is one entity's of one tenant",
     });
-    await expect(run(tenant, { tenant, entity: "cards", id: "c1" })).rejects.toMatchObject({
-      code: "entity_unknown",
-      message: "no entity with features of events is named cards",
-      repair: "use card, shop",
-    });
+    // Of a type that is misspelt nobody is found, which would prove that nothing differs.
+    for (const of of [{ id: "c1" }, { all: true }, {}])
+      await expect(run(tenant, { tenant, entity: "cards", ...of })).rejects.toMatchObject({
+        code: "entity_unknown",
+        message: "no entity with features of events is named cards",
+        repair: "use card, shop",
+      });
   });
 });
