@@ -7,7 +7,11 @@ import { EventCodec } from "../adapters/avro/event-codec.ts";
 import { type PreparedEvent, RecordPacker } from "../adapters/valkey/record.ts";
 import { Watermark } from "../adapters/valkey/watermark.ts";
 import { checkEvent } from "../core/event.ts";
-import { type AggregationPorts, aggregateBatch, type StreamRecord } from "../functions/shared/aggregation.ts";
+import {
+  type AggregationPorts,
+  aggregateBatch,
+  type StreamRecord,
+} from "../functions/shared/aggregation/aggregation.ts";
 import { openStore, type TestStore } from "../test/support/store.ts";
 import { startValkey } from "../test/support/valkey.ts";
 import type { Benchmark, BenchmarkOptions, Row } from "./benchmark.ts";

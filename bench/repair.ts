@@ -12,7 +12,7 @@ import { ArchiveMirror } from "../adapters/offline/mirror.ts";
 import { readMendTokens } from "../adapters/valkey/mend.ts";
 import { type PreparedEvent, RecordPacker } from "../adapters/valkey/record.ts";
 import { floorTo } from "../core/window.ts";
-import { type RepairPorts, repairPass } from "../functions/shared/repair.ts";
+import { type RepairPorts, repairPass } from "../functions/shared/repair/repair.ts";
 import { openStore } from "../test/support/store.ts";
 import { startValkey } from "../test/support/valkey.ts";
 import { writeArchiveFile } from "./archive-file.ts";

@@ -1,6 +1,6 @@
 /** Brings events from the archive into a store that is being restored from a snapshot older than what the broker holds. */
 import type { BuildEvent } from "../functions/build.ts";
-import type { GapReport } from "../functions/shared/archive-gap.ts";
+import type { GapReport } from "../functions/shared/replay/archive-gap.ts";
 import type { OperatedDeployment } from "./deployment.ts";
 import type { Functions } from "./invoke.ts";
 

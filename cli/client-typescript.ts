@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Dtype, Entity, FieldType, ListDtype, Plan, Service, Stream } from "../core/plan.ts";
-import { isKeyRequired } from "../functions/api/selection.ts";
+import { isKeyRequired } from "../functions/api/reading/selection.ts";
 import { documentation } from "../schemas/documentation.ts";
 import { shipped } from "../schemas/shipped.ts";
 

@@ -6,7 +6,7 @@ import { CloudFormationClient, DescribeStacksCommand, type Stack } from "@aws-sd
 import { Option } from "commander";
 import type { BrokerSettings, KafkaSettings } from "../adapters/open-broker.ts";
 import { FreshetError } from "../core/errors.ts";
-import { checkLimits, type Limits } from "../functions/api/tenants.ts";
+import { checkLimits, type Limits } from "../functions/api/admission/tenants.ts";
 import { clientConfig } from "../local/deploy.ts";
 import { freshetHome } from "../local/home.ts";
 import { requireRunning } from "./running.ts";

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { NOTHING_COUNTED, type ReplayCounts } from "../functions/shared/archive-replay.ts";
+import { NOTHING_COUNTED, type ReplayCounts } from "../functions/shared/replay/archive-replay.ts";
 import { freshetHome } from "../local/home.ts";
 
 export interface ReplayState {

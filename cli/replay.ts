@@ -7,7 +7,7 @@ import type { ShardRecord } from "../adapters/broker.ts";
 import { openBroker } from "../adapters/open-broker.ts";
 import type { BuildEvent } from "../functions/build.ts";
 import type { RecordsReport, ReplayEvent } from "../functions/replay.ts";
-import type { ArchiveReplayReport, ReplayCounts } from "../functions/shared/archive-replay.ts";
+import type { ArchiveReplayReport, ReplayCounts } from "../functions/shared/replay/archive-replay.ts";
 import type { OperatedDeployment } from "./deployment.ts";
 import type { Functions } from "./invoke.ts";
 import { addCounts, type ReplayState } from "./replay-state.ts";

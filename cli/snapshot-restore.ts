@@ -2,8 +2,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { FreshetError } from "../core/errors.ts";
 import type { RestoreEvent } from "../functions/restore.ts";
-import type { RestoreReport, RestoreRequest } from "../functions/shared/restore-snapshot.ts";
-import type { RoundSummary } from "../functions/shared/rounds.ts";
+import type { RestoreReport, RestoreRequest } from "../functions/shared/snapshot/restore-snapshot.ts";
+import type { RoundSummary } from "../functions/shared/snapshot/rounds.ts";
 import type { OperatedDeployment } from "./deployment.ts";
 import type { Functions } from "./invoke.ts";
 

@@ -1,5 +1,5 @@
 import { BUCKETS } from "../adapters/valkey/layout.ts";
-import type { ViewReadiness } from "../functions/shared/build-readiness.ts";
+import type { ViewReadiness } from "../functions/shared/build/build-readiness.ts";
 import type { LateBacklog } from "../local/late.ts";
 import type { StoreStatus } from "../local/status.ts";
 import { formatTable } from "./table.ts";

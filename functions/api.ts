@@ -2,10 +2,10 @@
 
 import { plan } from "../features/plan.ts";
 import { createDependencies } from "./api/dependencies.ts";
-import { createHistoricalPorts } from "./api/historical-ports.ts";
+import { createHistoricalPorts } from "./api/historical/historical-ports.ts";
 import { createLambdaHandler } from "./api/lambda.ts";
-import { createPushedPorts } from "./api/pushed-ports.ts";
-import { createScoringPorts } from "./api/scoring-ports.ts";
+import { createPushedPorts } from "./api/registered/pushed-ports.ts";
+import { createScoringPorts } from "./api/scoring/scoring-ports.ts";
 
 export const handler = createLambdaHandler("api", (host) =>
   createDependencies({

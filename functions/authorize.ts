@@ -1,9 +1,9 @@
 /** Decides for API Gateway whether a request has a key of ours. Reads the table of keys and nothing else. */
 import { Logger } from "@aws-lambda-powertools/logger";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { type AuthorizerEvent, createAuthorizer } from "./api/authorizer.ts";
-import { createKeyStore } from "./api/key-store.ts";
-import { createAuthenticator } from "./api/keys.ts";
+import { type AuthorizerEvent, createAuthorizer } from "./api/keys/authorizer.ts";
+import { createKeyStore } from "./api/keys/key-store.ts";
+import { createAuthenticator } from "./api/keys/keys.ts";
 import { optionalEnvironment, requireEnvironment } from "./shared/environment.ts";
 import { describeError } from "./shared/observability.ts";
 

@@ -14,9 +14,9 @@ import { Watermark } from "../adapters/valkey/watermark.ts";
 import { lock, plan } from "../features/plan.ts";
 import { accept, beginRestore, type ControlReport, controlStep, type StreamShards } from "./shared/control-loop.ts";
 import { requireEnvironment } from "./shared/environment.ts";
+import { repeatAfterFailover } from "./shared/materialization/restore-pushed.ts";
 import { namedFailure } from "./shared/named-failure.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
-import { repeatAfterFailover } from "./shared/restore-pushed.ts";
 
 const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
 const target = { table: requireEnvironment("controlTable"), dynamodb: new DynamoDBClient(DURABLE_CLIENT) };

@@ -8,9 +8,9 @@ import { definitions } from "../features/index.ts";
 import { plan } from "../features/plan.ts";
 import { FUNCTION_BYTES } from "./shared/archive-room.ts";
 import { requireEnvironment } from "./shared/environment.ts";
-import { runHistorical } from "./shared/historical-run.ts";
 import { describeError, logger } from "./shared/observability.ts";
-import { engineOfEnvironment } from "./shared/query-engine.ts";
+import { runHistorical } from "./shared/training/historical-run.ts";
+import { engineOfEnvironment } from "./shared/training/query-engine.ts";
 
 const s3 = s3Client(DURABLE_CLIENT);
 const jobs = new HistoricalJobs({

@@ -19,6 +19,7 @@ import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
 import { lock, plan } from "../features/plan.ts";
 import { archiveBeginsMs } from "./shared/archive-extent.ts";
 import { archiveRoom } from "./shared/archive-room.ts";
+import { doRequestedRebuild } from "./shared/build/requested-rebuild.ts";
 import { optionalEnvironment, requireEnvironment } from "./shared/environment.ts";
 import {
   type DueReport,
@@ -27,12 +28,11 @@ import {
   type RunReport,
   type RunRequest,
   type ViewState,
-} from "./shared/materialization.ts";
-import { runMaterializeRequest } from "./shared/materialize-request.ts";
+} from "./shared/materialization/materialization.ts";
+import { runMaterializeRequest } from "./shared/materialization/materialize-request.ts";
+import { restorePushed } from "./shared/materialization/restore-pushed.ts";
 import { namedFailure } from "./shared/named-failure.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
-import { doRequestedRebuild } from "./shared/requested-rebuild.ts";
-import { restorePushed } from "./shared/restore-pushed.ts";
 
 const dynamodb = new DynamoDBClient(DURABLE_CLIENT);
 const table = requireEnvironment("controlTable");

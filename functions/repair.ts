@@ -21,8 +21,8 @@ import { archiveBeginsMs } from "./shared/archive-extent.ts";
 import { currentEpoch } from "./shared/current-store.ts";
 import { optionalEnvironment, requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
-import { repairPass } from "./shared/repair.ts";
-import { type RoundReport, repairRound } from "./shared/repair-round.ts";
+import { repairPass } from "./shared/repair/repair.ts";
+import { type RoundReport, repairRound } from "./shared/repair/repair-round.ts";
 
 const connection = new ValkeyConnection({ ...valkeyOptionsFromEnvironment(), timeoutMs: 15_000 });
 const dynamodb = new DynamoDBClient(DURABLE_CLIENT);

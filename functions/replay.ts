@@ -9,16 +9,20 @@ import type { StoreApplier } from "../adapters/valkey/applier.ts";
 import { FreshetError } from "../core/errors.ts";
 import type { Stream } from "../core/plan.ts";
 import { plan } from "../features/plan.ts";
-import { type AggregationPorts, aggregateBatch, type BatchResult } from "./shared/aggregation.ts";
-import { aggregationClients } from "./shared/aggregation-ports.ts";
-import { type ArchiveReplay, type ArchiveReplayReport, replayArchive } from "./shared/archive-replay.ts";
+import { type AggregationPorts, aggregateBatch, type BatchResult } from "./shared/aggregation/aggregation.ts";
+import { aggregationClients } from "./shared/aggregation/aggregation-ports.ts";
+import { streamOf } from "./shared/aggregation/streams.ts";
 import { requireEnvironment } from "./shared/environment.ts";
-import { type FailedReplayReport, replayFailed } from "./shared/failed-replay.ts";
 import { namedFailure } from "./shared/named-failure.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
-import { changeQuarantine, type QuarantineChange, type QuarantineChangeReport } from "./shared/quarantine-change.ts";
-import { runQuarantineJobs } from "./shared/quarantine-run.ts";
-import { streamOf } from "./shared/streams.ts";
+import { type ArchiveReplay, type ArchiveReplayReport, replayArchive } from "./shared/replay/archive-replay.ts";
+import { type FailedReplayReport, replayFailed } from "./shared/replay/failed-replay.ts";
+import {
+  changeQuarantine,
+  type QuarantineChange,
+  type QuarantineChangeReport,
+} from "./shared/replay/quarantine-change.ts";
+import { runQuarantineJobs } from "./shared/replay/quarantine-run.ts";
 
 const clients = aggregationClients();
 const { s3, dynamodb } = clients;

@@ -13,11 +13,16 @@ import { ControlHashes } from "../adapters/valkey/control.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
 import { lock, plan } from "../features/plan.ts";
 import { requireEnvironment } from "./shared/environment.ts";
+import { repeatPushed } from "./shared/materialization/restore-pushed.ts";
 import { namedFailure } from "./shared/named-failure.ts";
 import { describeError, logger } from "./shared/observability.ts";
-import { repeatPushed } from "./shared/restore-pushed.ts";
-import { finishRestore, type RestoreReport, type RestoreRequest, restoreSnapshot } from "./shared/restore-snapshot.ts";
-import { describeRounds, type RoundSummary } from "./shared/rounds.ts";
+import {
+  finishRestore,
+  type RestoreReport,
+  type RestoreRequest,
+  restoreSnapshot,
+} from "./shared/snapshot/restore-snapshot.ts";
+import { describeRounds, type RoundSummary } from "./shared/snapshot/rounds.ts";
 
 const connection = new ValkeyConnection({ ...valkeyOptionsFromEnvironment(), timeoutMs: 15_000 });
 const s3 = s3Client(DURABLE_CLIENT);

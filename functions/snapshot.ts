@@ -14,10 +14,10 @@ import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { ControlHashes } from "../adapters/valkey/control.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
 import { lock, plan } from "../features/plan.ts";
-import { type BulkReport, bulkRound } from "./shared/bulk-snapshot.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
-import { type RoundReport, snapshotRound } from "./shared/snapshot-round.ts";
+import { type BulkReport, bulkRound } from "./shared/snapshot/bulk-snapshot.ts";
+import { type RoundReport, snapshotRound } from "./shared/snapshot/snapshot-round.ts";
 
 const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
 const controls = new ControlHashes(connection, plan);

@@ -12,9 +12,9 @@ import { plan } from "../features/plan.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { namedFailure } from "./shared/named-failure.ts";
 import { describeError, logger } from "./shared/observability.ts";
-import { engineOfEnvironment } from "./shared/query-engine.ts";
-import type { TrainingInput } from "./shared/training-pipeline.ts";
-import { type BuildInput, buildForTraining } from "./shared/training-set-build.ts";
+import { engineOfEnvironment } from "./shared/training/query-engine.ts";
+import type { TrainingInput } from "./shared/training/training-pipeline.ts";
+import { type BuildInput, buildForTraining } from "./shared/training/training-set-build.ts";
 
 const s3 = s3Client(DURABLE_CLIENT);
 const registry = new FeatureRegistry({

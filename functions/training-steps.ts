@@ -10,7 +10,14 @@ import { plan } from "../features/plan.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { namedFailure } from "./shared/named-failure.ts";
 import { describeError, logger } from "./shared/observability.ts";
-import { gate, makeChampion, prepare, register, type Trained, type TrainingInput } from "./shared/training-pipeline.ts";
+import {
+  gate,
+  makeChampion,
+  prepare,
+  register,
+  type Trained,
+  type TrainingInput,
+} from "./shared/training/training-pipeline.ts";
 
 const s3 = s3Client(DURABLE_CLIENT);
 const registry = new ModelRegistry({

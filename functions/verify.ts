@@ -22,8 +22,8 @@ import { archiveBeginsMs } from "./shared/archive-extent.ts";
 import { optionalEnvironment, requireEnvironment } from "./shared/environment.ts";
 import { namedFailure } from "./shared/named-failure.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
-import { verifyEntities } from "./shared/verification.ts";
-import { runVerify, type VerifyRequest, type VerifyRunReport } from "./shared/verify-run.ts";
+import { verifyEntities } from "./shared/verification/verification.ts";
+import { runVerify, type VerifyRequest, type VerifyRunReport } from "./shared/verification/verify-run.ts";
 
 const connection = new ValkeyConnection({ ...valkeyOptionsFromEnvironment(), timeoutMs: 15_000 });
 const reader = createReader(plan, connection);

@@ -1,6 +1,6 @@
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { createKeyStore } from "../functions/api/key-store.ts";
-import { createKey, SCOPES } from "../functions/api/keys.ts";
+import { createKeyStore } from "../functions/api/keys/key-store.ts";
+import { createKey, SCOPES } from "../functions/api/keys/keys.ts";
 import { ENVIRONMENT } from "../functions/shared/environment.ts";
 import { clientConfig } from "./deploy.ts";
 

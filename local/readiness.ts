@@ -1,6 +1,6 @@
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { ControlHashes } from "../adapters/valkey/control.ts";
-import { isUnready, readinessOf, type ViewReadiness } from "../functions/shared/build-readiness.ts";
+import { isUnready, readinessOf, type ViewReadiness } from "../functions/shared/build/build-readiness.ts";
 import { LOOPBACK } from "./ports.ts";
 
 /** Views of this checkout's plan that lack some of their history. @throws InfrastructureError when the store does not answer */

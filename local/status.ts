@@ -1,5 +1,5 @@
 /** What runs, and what the API says of the store. */
-import type { ViewReadiness } from "../functions/shared/build-readiness.ts";
+import type { ViewReadiness } from "../functions/shared/build/build-readiness.ts";
 import { emulatorUrl } from "./emulator.ts";
 import { emulatorOf } from "./emulator-kinds.ts";
 import { bootstrapOf } from "./kafka/broker.ts";

@@ -8,7 +8,7 @@ import { FreshetError } from "../../core/errors.ts";
 import { checkTenant, KEY_LIMIT } from "../../core/event.ts";
 import { plan } from "../../features/plan.ts";
 import type { EraseEvent } from "../../functions/erase.ts";
-import { erasureJson, MAX_SUBJECTS, newErasure } from "../../functions/shared/erasure-request.ts";
+import { erasureJson, MAX_SUBJECTS, newErasure } from "../../functions/shared/erasure/erasure-request.ts";
 import { interruptible } from "../../local/interrupt.ts";
 import { whole } from "../arguments.ts";
 import { operator, withRecord } from "../audited.ts";

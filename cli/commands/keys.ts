@@ -8,9 +8,9 @@ import {
   makeKey,
   revokeKey,
   rotateKey,
-} from "../../functions/api/key-changes.ts";
-import { createKeyStore } from "../../functions/api/key-store.ts";
-import { type KeyDescription, type KeyStore, type MadeKey, SCOPES } from "../../functions/api/keys.ts";
+} from "../../functions/api/keys/key-changes.ts";
+import { createKeyStore } from "../../functions/api/keys/key-store.ts";
+import { type KeyDescription, type KeyStore, type MadeKey, SCOPES } from "../../functions/api/keys/keys.ts";
 import type { AuditKind } from "../../functions/shared/audited.ts";
 import { holdsKey } from "../../functions/shared/hidden-keys.ts";
 import { duration, number } from "../arguments.ts";

@@ -2,7 +2,7 @@ import { type Command, Option } from "commander";
 import { floorTo } from "../../core/window.ts";
 import { plan } from "../../features/plan.ts";
 import type { MaterializeEvent } from "../../functions/materialize.ts";
-import { type RunReport, stepsOf, viewOf } from "../../functions/shared/materialization.ts";
+import { type RunReport, stepsOf, viewOf } from "../../functions/shared/materialization/materialization.ts";
 import { interruptible } from "../../local/interrupt.ts";
 import { time } from "../arguments.ts";
 import { ALL_TENANTS, withRecord } from "../audited.ts";

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Command } from "commander";
 import type { BuildEvent } from "../../functions/build.ts";
-import type { EntityBuildReport } from "../../functions/shared/entity-build.ts";
+import type { EntityBuildReport } from "../../functions/shared/build/entity-build.ts";
 import { interruptible } from "../../local/interrupt.ts";
 import { withRecord } from "../audited.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";

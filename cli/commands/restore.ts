@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { FreshetError } from "../../core/errors.ts";
-import type { RoundSummary } from "../../functions/shared/rounds.ts";
+import type { RoundSummary } from "../../functions/shared/snapshot/rounds.ts";
 import { ALL_TENANTS, withRecord } from "../audited.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { EXIT } from "../exit.ts";

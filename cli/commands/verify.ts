@@ -1,8 +1,8 @@
 import type { Command } from "commander";
 import { FreshetError } from "../../core/errors.ts";
 import type { FeatureValue } from "../../core/plan.ts";
-import type { Difference } from "../../functions/shared/verification.ts";
-import type { VerifyRunReport } from "../../functions/shared/verify-run.ts";
+import type { Difference } from "../../functions/shared/verification/verification.ts";
+import type { VerifyRunReport } from "../../functions/shared/verification/verify-run.ts";
 import type { VerifyEvent } from "../../functions/verify.ts";
 import { whole } from "../arguments.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";

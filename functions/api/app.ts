@@ -12,42 +12,42 @@ import type { OnlineReader, SnapshotSource } from "../../adapters/online-store.t
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import type { Plan } from "../../core/plan.ts";
 import { createScorer } from "../../core/scoring.ts";
-import { createAdmission, type LimitPorts } from "./admission.ts";
-import { createAuditHandler } from "./audit.ts";
-import { createCatalogueHandlers } from "./catalogue.ts";
-import { createContextHandler } from "./context.ts";
-import { createErasureHandlers } from "./erasures.ts";
-import type { EventCodec } from "./event-check.ts";
-import { createEventsHandler } from "./events.ts";
+import { createAuditHandler } from "./administration/audit.ts";
+import { createErasureHandlers } from "./administration/erasures.ts";
+import { createQuarantineHandlers, type QuarantinePorts } from "./administration/quarantine.ts";
+import { createRebuildHandlers, type RebuildPorts } from "./administration/rebuild.ts";
+import type { WriteLedger } from "./administration/write-ledger.ts";
+import { createAdmission, type LimitPorts } from "./admission/admission.ts";
+import type { LoadGate } from "./admission/load-gate.ts";
+import { createCatalogueHandlers } from "./catalogue/catalogue.ts";
+import { Observations } from "./catalogue/observations.ts";
+import type { EventCodec } from "./events/event-check.ts";
+import { createEventsHandler } from "./events/events.ts";
 import { registerFamiliar } from "./familiar.ts";
 import { feastError } from "./feast/errors.ts";
 import { createFeastMaterialize, type MaterializePorts } from "./feast/materialize.ts";
 import { createFeastOnline } from "./feast/online.ts";
 import { createFeastWrites } from "./feast/write.ts";
-import { createFeatureHandlers } from "./features.ts";
-import { createMetricsHandler, createReadyHandler, health } from "./health.ts";
-import { createHistoricalHandlers, type HistoricalPorts } from "./historical.ts";
-import { createKeyHandlers } from "./key-routes.ts";
-import { createAuthenticator, type KeyStore } from "./keys.ts";
-import type { LoadGate } from "./load-gate.ts";
-import { createModelHandlers } from "./models.ts";
-import { Observations } from "./observations.ts";
+import { createHistoricalHandlers, type HistoricalPorts } from "./historical/historical.ts";
+import { createKeyHandlers } from "./keys/key-routes.ts";
+import { createAuthenticator, type KeyStore } from "./keys/keys.ts";
+import { createMetricsHandler, createReadyHandler, health } from "./observability/health.ts";
+import { bothTelemetries, createPrometheusTelemetry, type Telemetry } from "./observability/telemetry.ts";
 import { PROBLEMS } from "./problems.ts";
-import { createPushHandler } from "./push.ts";
-import type { PushedPorts } from "./pushed-ports.ts";
-import { createPusher } from "./pusher.ts";
-import { createQuarantineHandlers, type QuarantinePorts } from "./quarantine.ts";
-import { createRankHandler } from "./rank.ts";
-import { createRebuildHandlers, type RebuildPorts } from "./rebuild.ts";
-import { createRegisterHandler } from "./register.ts";
+import { createContextHandler } from "./reading/context.ts";
+import { createFeatureHandlers } from "./reading/features.ts";
+import { createCatalogue } from "./reading/selection.ts";
+import { createPushHandler } from "./registered/push.ts";
+import type { PushedPorts } from "./registered/pushed-ports.ts";
+import { createPusher } from "./registered/pusher.ts";
+import { createRegisterHandler } from "./registered/register.ts";
+import { createRegisteredFeatures } from "./registered/tenant-features.ts";
 import { createRouter, type RouterOptions } from "./router.ts";
-import { createScoreHandlers } from "./score.ts";
-import { createScoreRunner } from "./score-run.ts";
-import type { ScoringPorts } from "./scoring-ports.ts";
-import { createCatalogue } from "./selection.ts";
-import { bothTelemetries, createPrometheusTelemetry, type Telemetry } from "./telemetry.ts";
-import { createRegisteredFeatures } from "./tenant-features.ts";
-import type { WriteLedger } from "./write-ledger.ts";
+import { createModelHandlers } from "./scoring/models.ts";
+import { createRankHandler } from "./scoring/rank.ts";
+import { createScoreHandlers } from "./scoring/score.ts";
+import { createScoreRunner } from "./scoring/score-run.ts";
+import type { ScoringPorts } from "./scoring/scoring-ports.ts";
 
 export interface IngestPorts {
   readonly publisher: Publisher;
@@ -266,7 +266,7 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
   // Loaded on first use: schemas and their library are of no use to any other call.
   let document: Promise<object> | undefined;
   const openApi = () => {
-    document ??= import("./openapi.ts").then((module) => module.createOpenApiDocument(plan, deps.version));
+    document ??= import("./openapi/openapi.ts").then((module) => module.createOpenApiDocument(plan, deps.version));
     return document;
   };
   // Texts are kept, since anyone may ask for them, as often as they like.
@@ -276,7 +276,7 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
     return { status: 200, body: await json };
   });
   register("GET", "/docs", null, async () => {
-    page ??= import("./docs-page.ts").then(async ({ docsPage }) => docsPage(await openApi(), PROBLEMS));
+    page ??= import("./openapi/docs-page.ts").then(async ({ docsPage }) => docsPage(await openApi(), PROBLEMS));
     return {
       status: 200,
       body: await page,

@@ -1,9 +1,9 @@
 /** Reads request bodies within a bound, and tells apart the ways in which one can be wrong. */
 import { isUtf8 } from "node:buffer";
 import type { Context } from "hono";
-import type { LoadGate } from "./load-gate.ts";
+import type { LoadGate } from "./admission/load-gate.ts";
 import { Problem } from "./problems.ts";
-import { typeName } from "./selection.ts";
+import { typeName } from "./reading/selection.ts";
 
 export type JsonObject = Record<string, unknown>;
 

@@ -23,15 +23,15 @@ import packageFile from "../../package.json" with { type: "json" };
 import { brokerFromEnvironment } from "../shared/broker.ts";
 import { optionalEnvironment, requireEnvironment } from "../shared/environment.ts";
 import { framedReaders } from "../shared/schema-registry.ts";
+import type { QuarantinePorts } from "./administration/quarantine.ts";
+import { WriteLedger } from "./administration/write-ledger.ts";
+import { checkLimits, createTenantStore } from "./admission/tenants.ts";
 import type { ApiDependencies, FallbackPorts, IngestPorts, Log } from "./app.ts";
-import type { HistoricalPorts } from "./historical.ts";
-import { createKeyStore } from "./key-store.ts";
-import type { PushedPorts } from "./pushed-ports.ts";
-import type { QuarantinePorts } from "./quarantine.ts";
-import type { ScoringPorts } from "./scoring-ports.ts";
-import type { Telemetry } from "./telemetry.ts";
-import { checkLimits, createTenantStore } from "./tenants.ts";
-import { WriteLedger } from "./write-ledger.ts";
+import type { HistoricalPorts } from "./historical/historical.ts";
+import { createKeyStore } from "./keys/key-store.ts";
+import type { Telemetry } from "./observability/telemetry.ts";
+import type { PushedPorts } from "./registered/pushed-ports.ts";
+import type { ScoringPorts } from "./scoring/scoring-ports.ts";
 
 /**
  * @param options.serve which routes this host has

@@ -4,8 +4,8 @@ import { Metrics, MetricUnit } from "@aws-lambda-powertools/metrics";
 import { handle } from "hono/aws-lambda";
 import { withoutKeys } from "../shared/hidden-keys.ts";
 import { type ApiDependencies, createApp, type Log } from "./app.ts";
-import { causeOf } from "./server-log.ts";
-import type { Telemetry } from "./telemetry.ts";
+import { causeOf } from "./observability/server-log.ts";
+import type { Telemetry } from "./observability/telemetry.ts";
 
 const NAMESPACE = "Freshet";
 /** Aliases are looked at this often while requests come. */

@@ -3,13 +3,13 @@ import type { Context, Hono } from "hono";
 import { FreshetError } from "../../core/errors.ts";
 import { type Audit, type AuditKind, audited } from "../shared/audited.ts";
 import { holdsKey, urlHoldsKey, withoutKeys } from "../shared/hidden-keys.ts";
-import { type Admission, FREE_TICKET, type Ticket } from "./admission.ts";
+import { type Admission, FREE_TICKET, type Ticket } from "./admission/admission.ts";
+import type { LoadGate } from "./admission/load-gate.ts";
 import type { GatedEnvironment } from "./body.ts";
 import { COMPRESSED_FROM, compress } from "./compression.ts";
-import type { Authenticator, Principal, Scope } from "./keys.ts";
-import type { LoadGate } from "./load-gate.ts";
+import type { Authenticator, Principal, Scope } from "./keys/keys.ts";
+import type { Telemetry } from "./observability/telemetry.ts";
 import { Problem, problemBody, toProblem } from "./problems.ts";
-import type { Telemetry } from "./telemetry.ts";
 
 export interface Call {
   readonly c: Context;

@@ -4,14 +4,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { serve } from "@hono/node-server";
 import { FreshetError } from "../../core/errors.ts";
 import { plan } from "../../features/plan.ts";
+import { LoadGate } from "./admission/load-gate.ts";
 import { type ApiDependencies, createApp } from "./app.ts";
 import { createDependencies } from "./dependencies.ts";
-import { createHistoricalPorts } from "./historical-ports.ts";
-import { createJobQueue } from "./historical-queue.ts";
-import { LoadGate } from "./load-gate.ts";
-import { createPushedPorts } from "./pushed-ports.ts";
-import { createScoringPorts } from "./scoring-ports.ts";
-import { logToStderr } from "./server-log.ts";
+import { createHistoricalPorts } from "./historical/historical-ports.ts";
+import { createJobQueue } from "./historical/historical-queue.ts";
+import { logToStderr } from "./observability/server-log.ts";
+import { createPushedPorts } from "./registered/pushed-ports.ts";
+import { createScoringPorts } from "./scoring/scoring-ports.ts";
 
 export interface ServerOptions {
   readonly port: number;

@@ -12,7 +12,7 @@ import { InfrastructureError } from "../../core/errors.ts";
 import { followLock, type SlotName } from "../../core/lock-history.ts";
 import type { Group, Plan, Stream } from "../../core/plan.ts";
 import { floorTo } from "../../core/window.ts";
-import { isUnready, readinessOf, type ViewReadiness } from "./build-readiness.ts";
+import { isUnready, readinessOf, type ViewReadiness } from "./build/build-readiness.ts";
 
 /** Beyond the function's timeout: clocks differ, and a mapping may hold a batch for a moment before it invokes. */
 export const SEAL_MARGIN_MS = 60_000;

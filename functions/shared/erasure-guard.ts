@@ -9,7 +9,7 @@ import { getObject, type ObjectsPort } from "../../adapters/erasure/rewrite.ts";
 import { listObjects, type StoredObject } from "../../adapters/object-list.ts";
 import { tenantPartition, UNATTRIBUTED } from "../../adapters/object-path.ts";
 import { FreshetError } from "../../core/errors.ts";
-import { type OpenErasure, quarantinePrefix, refusedOf } from "./erasure-steps.ts";
+import { type OpenErasure, quarantinePrefix, refusedOf } from "./erasure/erasure-steps.ts";
 
 export interface GuardPorts {
   readonly erasures: Pick<Erasures, "open" | "update">;

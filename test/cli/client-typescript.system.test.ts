@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { typescriptClient } from "../../cli/client-typescript.ts";
 import { FreshetClient, type FreshetError } from "../../clients/typescript/client.ts";
 import { plan } from "../../features/plan.ts";
-import { transaction } from "../functions/api/contract-calls.ts";
+import { transaction } from "../functions/api/contract/contract-calls.ts";
 import { createTenant, deployed } from "../support/deployed.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "freshet-client-"));

@@ -1,6 +1,6 @@
 /** What the erase function's tombstones have to outlive: everything that may bring somebody back. */
 import { expect, test } from "vitest";
-import { GUARD_MS } from "../../functions/shared/erasure-steps.ts";
+import { GUARD_MS } from "../../functions/shared/erasure/erasure-steps.ts";
 import { stageNamed } from "../../lib/stage.ts";
 
 const HOUR_MS = 3_600_000;

@@ -3,7 +3,7 @@
 import { encodeHeartbeat } from "../../adapters/avro/event-codec.ts";
 import { hash64 } from "../../adapters/hash.ts";
 import type { ShardInfo } from "../../adapters/valkey/watermark.ts";
-import type { StreamRecord } from "../../functions/shared/aggregation.ts";
+import type { StreamRecord } from "../../functions/shared/aggregation/aggregation.ts";
 import type { SimulatedEvent } from "./events.ts";
 import { Actor, type Scheduler } from "./scheduler.ts";
 

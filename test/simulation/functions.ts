@@ -15,8 +15,9 @@ import {
   aggregateBatch,
   replayBatch,
   type StreamRecord,
-} from "../../functions/shared/aggregation.ts";
-import { type BuildPorts, type BuildReport, runBuild } from "../../functions/shared/bulk-build.ts";
+} from "../../functions/shared/aggregation/aggregation.ts";
+import { type BuildPorts, type BuildReport, runBuild } from "../../functions/shared/build/bulk-build.ts";
+import { rebuildIn } from "../../functions/shared/build/entity-build.ts";
 import {
   accept,
   beginRestore,
@@ -26,12 +27,11 @@ import {
   type StreamShards,
 } from "../../functions/shared/control-loop.ts";
 import { currentEpoch } from "../../functions/shared/current-store.ts";
-import { rebuildIn } from "../../functions/shared/entity-build.ts";
-import { type RepairPorts, repairPass } from "../../functions/shared/repair.ts";
-import { repairRound } from "../../functions/shared/repair-round.ts";
-import { type RepeatReport, repeatRepairs } from "../../functions/shared/repeat-repairs.ts";
-import { repeatAfterFailover } from "../../functions/shared/restore-pushed.ts";
-import { settleRepairs } from "../../functions/shared/settle-repairs.ts";
+import { repeatAfterFailover } from "../../functions/shared/materialization/restore-pushed.ts";
+import { type RepairPorts, repairPass } from "../../functions/shared/repair/repair.ts";
+import { repairRound } from "../../functions/shared/repair/repair-round.ts";
+import { type RepeatReport, repeatRepairs } from "../../functions/shared/repair/repeat-repairs.ts";
+import { settleRepairs } from "../../functions/shared/repair/settle-repairs.ts";
 import { MemoryProgress, mirrorOf } from "./builds.ts";
 import { SimulatedConnection, type SimulatedServer } from "./connection.ts";
 import { type Deployed, STREAM, TIMEOUT_MS } from "./plans.ts";

@@ -7,22 +7,27 @@ import { ControlHashes } from "../../adapters/valkey/control.ts";
 import { ownersOf } from "../../adapters/valkey/hash-walk.ts";
 import { ValuesArchive } from "../../adapters/values-archive.ts";
 import type { ErasedEntity } from "../../core/erasure.ts";
-import { createPusher, createPushStore, type PushInput, type PushOutcome } from "../../functions/api/pusher.ts";
-import { type BulkReport, bulkRound } from "../../functions/shared/bulk-snapshot.ts";
-import { newErasure } from "../../functions/shared/erasure-request.ts";
-import { type DueErasures, eraseDue } from "../../functions/shared/erasure-rounds.ts";
+import {
+  createPusher,
+  createPushStore,
+  type PushInput,
+  type PushOutcome,
+} from "../../functions/api/registered/pusher.ts";
+import { newErasure } from "../../functions/shared/erasure/erasure-request.ts";
+import { type DueErasures, eraseDue } from "../../functions/shared/erasure/erasure-rounds.ts";
 import {
   type RestoreReport as PushedReport,
   repeatPushed,
   restorePushed,
-} from "../../functions/shared/restore-pushed.ts";
+} from "../../functions/shared/materialization/restore-pushed.ts";
+import { type BulkReport, bulkRound } from "../../functions/shared/snapshot/bulk-snapshot.ts";
 import {
   finishRestore,
   type RestoreReport,
   type RestoreRequest,
   restoreSnapshot,
-} from "../../functions/shared/restore-snapshot.ts";
-import { describeRounds, type RoundSummary } from "../../functions/shared/rounds.ts";
+} from "../../functions/shared/snapshot/restore-snapshot.ts";
+import { describeRounds, type RoundSummary } from "../../functions/shared/snapshot/rounds.ts";
 import { SimulatedBucket } from "./bucket.ts";
 import { SimulatedConnection, type SimulatedServer } from "./connection.ts";
 import { applierOf, type Functions } from "./functions.ts";

@@ -1,6 +1,6 @@
 /** What `freshet recover` and `freshet restore` do (cli/recovery.ts), in the run's world: the same steps in the same order, each of which can fail. */
 import type { ControlReport } from "../../functions/shared/control-loop.ts";
-import type { RestoreReport, RestoreRequest } from "../../functions/shared/restore-snapshot.ts";
+import type { RestoreReport, RestoreRequest } from "../../functions/shared/snapshot/restore-snapshot.ts";
 import type { Broker } from "./broker.ts";
 import type { Functions } from "./functions.ts";
 import type { Keepers } from "./keepers.ts";

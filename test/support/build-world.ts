@@ -21,7 +21,7 @@ import { seededRandom } from "../../bench/workload.ts";
 import type { compile } from "../../core/compile.ts";
 import { identityText } from "../../core/event.ts";
 import type { Plan } from "../../core/plan.ts";
-import type { BuildPorts } from "../../functions/shared/bulk-build.ts";
+import type { BuildPorts } from "../../functions/shared/build/bulk-build.ts";
 import { accept, beginRestore, controlStep } from "../../functions/shared/control-loop.ts";
 import { type NaiveEvent, naive } from "../core/naive.ts";
 import { createBucket, createTable, startEmulator, testClients } from "../harness/emulator.ts";

@@ -5,8 +5,8 @@
 import { randomBytes } from "node:crypto";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { inject } from "vitest";
-import { createKeyStore } from "../../functions/api/key-store.ts";
-import { createKey, SCOPES, type Scope } from "../../functions/api/keys.ts";
+import { createKeyStore } from "../../functions/api/keys/key-store.ts";
+import { createKey, SCOPES, type Scope } from "../../functions/api/keys/keys.ts";
 import { ENVIRONMENT } from "../../functions/shared/environment.ts";
 import { clientConfig } from "../../local/deploy.ts";
 import { type PartName, startPart, stopPart } from "../../local/parts.ts";

@@ -7,9 +7,9 @@ import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import { bucketOf, entityKey } from "../../adapters/valkey/layout.ts";
 import { readMendTokens } from "../../adapters/valkey/mend.ts";
 import type { compile } from "../../core/compile.ts";
-import type { BuildPorts } from "../../functions/shared/bulk-build.ts";
-import { type RepairPorts, repairPass } from "../../functions/shared/repair.ts";
-import { type RoundReport, repairRound } from "../../functions/shared/repair-round.ts";
+import type { BuildPorts } from "../../functions/shared/build/bulk-build.ts";
+import { type RepairPorts, repairPass } from "../../functions/shared/repair/repair.ts";
+import { type RoundReport, repairRound } from "../../functions/shared/repair/repair-round.ts";
 import { createTable } from "../harness/emulator.ts";
 import { NOW, type Payment, type WorldStream } from "./build-world.ts";
 

@@ -4,7 +4,7 @@ import { createSnapshotReader } from "../../adapters/snapshot/snapshot-reader.ts
 import { SnapshotTable } from "../../adapters/snapshot/snapshot-table.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import type { FeatureValue, Plan } from "../../core/plan.ts";
-import { snapshotRound } from "../../functions/shared/snapshot-round.ts";
+import { snapshotRound } from "../../functions/shared/snapshot/snapshot-round.ts";
 import { createTable, type TestEmulator, testClients } from "../harness/emulator.ts";
 import { openStore } from "./store.ts";
 import type { TestValkey } from "./valkey.ts";

@@ -6,7 +6,7 @@ import { afterAll, expect, it } from "vitest";
 import { EventCodec, type EventFields } from "../../adapters/avro/event-codec.ts";
 import { createKinesisClient } from "../../adapters/kinesis-client.ts";
 import { KplPacker } from "../../adapters/kpl.ts";
-import { transaction } from "../functions/api/contract-calls.ts";
+import { transaction } from "../functions/api/contract/contract-calls.ts";
 import { createTenant, deployed, deployedClientConfig } from "../support/deployed.ts";
 import { invoke, until } from "./app.ts";
 

@@ -15,7 +15,7 @@ import { createEncoder } from "../../core/vector.ts";
 import { plan } from "../../features/plan.ts";
 import { recommendation as definition } from "../../features/recommendation.ts";
 import { createApp } from "../../functions/api/app.ts";
-import { createKey } from "../../functions/api/keys.ts";
+import { createKey } from "../../functions/api/keys/keys.ts";
 import { Ceiling } from "../../local/generator/ceiling.ts";
 import { simulate } from "../../local/generator/simulate.ts";
 import { train } from "../../local/sagemaker/train.ts";

@@ -15,8 +15,8 @@ import { floorTo } from "../../../core/window.ts";
 import { type JsonObject, readObjectOfAnyType } from "../body.ts";
 import { MAX_QUERY_BYTES } from "../limits.ts";
 import { Problem, suggest } from "../problems.ts";
+import { shorten, typeName } from "../reading/selection.ts";
 import type { Answer, Call, Handle } from "../router.ts";
-import { shorten, typeName } from "../selection.ts";
 import { parseTime } from "./times.ts";
 
 export interface MaterializePorts {

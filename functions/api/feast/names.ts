@@ -6,9 +6,9 @@ import type { RegisteredInput } from "../../../core/plan.ts";
 import type { Scorer } from "../../../core/scoring.ts";
 import { MAX_FEATURES } from "../limits.ts";
 import { Problem, suggest } from "../problems.ts";
-import { type Catalogue, type Selection, shorten } from "../selection.ts";
-import type { RegisteredFeatures } from "../tenant-features.ts";
-import { selectFeatures, selectService } from "../tenant-selection.ts";
+import { type Catalogue, type Selection, shorten } from "../reading/selection.ts";
+import { selectFeatures, selectService } from "../reading/tenant-selection.ts";
+import type { RegisteredFeatures } from "../registered/tenant-features.ts";
 
 /** One stored feature of an answer. */
 export interface Column {

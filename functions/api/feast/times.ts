@@ -1,7 +1,7 @@
 /** Times as Feast writes and reads them. */
 import { parseIsoOrDay } from "../../../core/iso-time.ts";
 import { Problem } from "../problems.ts";
-import { shorten, typeName } from "../selection.ts";
+import { shorten, typeName } from "../reading/selection.ts";
 /** As JSON: RFC 3339 in UTC with no fraction or milliseconds; the epoch for no time. */
 export function feastTime(ms: number | null): string {
   if (ms === null) return '"1970-01-01T00:00:00Z"';

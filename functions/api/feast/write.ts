@@ -1,13 +1,13 @@
 /** `POST /push` and `/write-to-online-store` by Feast's contract: columns of values, pushed to registered features of one view. */
 import type { PushedFeature } from "../../../core/pushed-feature.ts";
+import type { WriteLedger } from "../administration/write-ledger.ts";
 import { type JsonObject, readObjectOfAnyType } from "../body.ts";
 import { MAX_BODY_BYTES, MAX_FEATURES, MAX_PUSH_ROWS } from "../limits.ts";
 import { PROBLEMS, Problem, type ProblemCode, suggest } from "../problems.ts";
-import type { Pusher, PushInput, PushOutcome } from "../pusher.ts";
+import { type Catalogue, shorten, typeName } from "../reading/selection.ts";
+import type { Pusher, PushInput, PushOutcome } from "../registered/pusher.ts";
+import type { RegisteredFeatures, TenantFeatures } from "../registered/tenant-features.ts";
 import type { Answer, Call, Handle } from "../router.ts";
-import { type Catalogue, shorten, typeName } from "../selection.ts";
-import type { RegisteredFeatures, TenantFeatures } from "../tenant-features.ts";
-import type { WriteLedger } from "../write-ledger.ts";
 import { keyText } from "./keys.ts";
 import { parseTime } from "./times.ts";
 

@@ -11,7 +11,7 @@ import { RecordPacker } from "../../../adapters/valkey/record.ts";
 import { compile, EMPTY_LOCK } from "../../../core/compile.ts";
 import * as d from "../../../core/definition.ts";
 import type { Plan } from "../../../core/plan.ts";
-import { snapshotRound } from "../../../functions/shared/snapshot-round.ts";
+import { snapshotRound } from "../../../functions/shared/snapshot/snapshot-round.ts";
 import { startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
 import { featureSet } from "../../support/feature-sets.ts";
 import { contracts, definitions as everything, payments } from "../../support/fixture-plan.ts";

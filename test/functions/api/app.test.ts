@@ -5,13 +5,13 @@ import { STORE_STATES } from "../../../adapters/store-states.ts";
 import { FreshetError, InfrastructureError } from "../../../core/errors.ts";
 import type { FeatureValue } from "../../../core/plan.ts";
 import { createApp } from "../../../functions/api/app.ts";
-import { createKey } from "../../../functions/api/keys.ts";
+import { createKey } from "../../../functions/api/keys/keys.ts";
+import * as schemas from "../../../functions/api/openapi/schemas.ts";
 import { PROBLEMS } from "../../../functions/api/problems.ts";
-import * as schemas from "../../../functions/api/schemas.ts";
 import { listen, type RunningServer } from "../../../functions/api/server.ts";
 import { documentation } from "../../../schemas/documentation.ts";
-import { badInputs, describeErrors } from "./contract.ts";
-import { type ContractTarget, caller, conforming, transaction } from "./contract-calls.ts";
+import { badInputs, describeErrors } from "./contract/contract.ts";
+import { type ContractTarget, caller, conforming, transaction } from "./contract/contract-calls.ts";
 import { plan, testDependencies } from "./doubles.ts";
 
 const ports = testDependencies();

@@ -1,9 +1,9 @@
 /** Every route that takes a body refuses a large one by its declared length, before a byte of it is read. */
 import { expect, it } from "vitest";
 import { createApp } from "../../../functions/api/app.ts";
-import { createKey } from "../../../functions/api/keys.ts";
+import { createKey } from "../../../functions/api/keys/keys.ts";
 import { MAX_BODY_BYTES } from "../../../functions/api/limits.ts";
-import { createOpenApiDocument } from "../../../functions/api/openapi.ts";
+import { createOpenApiDocument } from "../../../functions/api/openapi/openapi.ts";
 import { plan, testDependencies } from "./doubles.ts";
 
 const document = createOpenApiDocument(plan, "0.0.0") as { paths: Record<string, Record<string, any>> };

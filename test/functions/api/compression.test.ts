@@ -2,9 +2,9 @@ import { brotliDecompressSync, gunzipSync } from "node:zlib";
 import { Hono } from "hono";
 import { describe, expect, it } from "vitest";
 import { compress, encodingFor } from "../../../functions/api/compression.ts";
-import { createAuthenticator } from "../../../functions/api/keys.ts";
+import { createAuthenticator } from "../../../functions/api/keys/keys.ts";
+import { createPrometheusTelemetry } from "../../../functions/api/observability/telemetry.ts";
 import { createRouter } from "../../../functions/api/router.ts";
-import { createPrometheusTelemetry } from "../../../functions/api/telemetry.ts";
 import { memoryKeyStore } from "./doubles.ts";
 
 const text = (length: number) => JSON.stringify({ text: "ü".repeat(length) });

@@ -15,12 +15,12 @@ import { InfrastructureError } from "../../../core/errors.ts";
 import type { FeatureValue } from "../../../core/plan.ts";
 import { fullName, type PushedFeature } from "../../../core/pushed-feature.ts";
 import { definitions } from "../../../features/index.ts";
+import type { QuarantinePorts } from "../../../functions/api/administration/quarantine.ts";
+import type { RebuildPorts } from "../../../functions/api/administration/rebuild.ts";
 import type { ApiDependencies } from "../../../functions/api/app.ts";
 import type { MaterializePorts } from "../../../functions/api/feast/materialize.ts";
-import type { KeyRecord, KeyStore } from "../../../functions/api/keys.ts";
-import type { PushedPorts } from "../../../functions/api/pushed-ports.ts";
-import type { QuarantinePorts } from "../../../functions/api/quarantine.ts";
-import type { RebuildPorts } from "../../../functions/api/rebuild.ts";
+import type { KeyRecord, KeyStore } from "../../../functions/api/keys/keys.ts";
+import type { PushedPorts } from "../../../functions/api/registered/pushed-ports.ts";
 import { contracts } from "../../../schemas/contracts.ts";
 
 export const { plan } = compile(definitions, contracts, EMPTY_LOCK, hash64);

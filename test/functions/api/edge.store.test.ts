@@ -7,12 +7,12 @@ import { gzipSync } from "node:zlib";
 import fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createReader } from "../../../adapters/valkey/reader.ts";
-import { createKey } from "../../../functions/api/keys.ts";
+import { createKey } from "../../../functions/api/keys/keys.ts";
 import { PROBLEMS } from "../../../functions/api/problems.ts";
 import { listen, type RunningServer } from "../../../functions/api/server.ts";
 import { openStore } from "../../support/store.ts";
 import { startValkey, type TestValkey } from "../../support/valkey.ts";
-import { callerOf, scorable, transaction } from "./contract-calls.ts";
+import { callerOf, scorable, transaction } from "./contract/contract-calls.ts";
 import { memoryPushed, plan, testDependencies } from "./doubles.ts";
 
 let valkey: TestValkey;

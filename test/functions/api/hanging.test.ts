@@ -5,7 +5,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { SnapshotSource } from "../../../adapters/online-store.ts";
 import { createApp } from "../../../functions/api/app.ts";
-import { createKey } from "../../../functions/api/keys.ts";
+import { createKey } from "../../../functions/api/keys/keys.ts";
 import { definitions, registeredPlan as plan } from "../../support/registered-plan.ts";
 import { memoryPushed, testDependencies } from "./doubles.ts";
 

@@ -1,9 +1,9 @@
 /** The router as a Lambda function: API Gateway's events in, its answers and one log line of metrics out. */
 import { afterEach, beforeAll, beforeEach, expect, it, vi } from "vitest";
-import { createKey } from "../../../functions/api/keys.ts";
+import { createKey } from "../../../functions/api/keys/keys.ts";
 import { createLambdaHandler } from "../../../functions/api/lambda.ts";
-import { encoded } from "./bad-events.ts";
-import { scorable, transaction } from "./contract-calls.ts";
+import { encoded } from "./contract/bad-events.ts";
+import { scorable, transaction } from "./contract/contract-calls.ts";
 import { testDependencies } from "./doubles.ts";
 
 const ports = testDependencies();

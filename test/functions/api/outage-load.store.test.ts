@@ -9,12 +9,12 @@ import { createSnapshotReader } from "../../../adapters/snapshot/snapshot-reader
 import { SnapshotTable } from "../../../adapters/snapshot/snapshot-table.ts";
 import { createReader } from "../../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../../adapters/valkey/record.ts";
-import { createKey } from "../../../functions/api/keys.ts";
+import { createKey } from "../../../functions/api/keys/keys.ts";
 import { listen, type RunningServer } from "../../../functions/api/server.ts";
 import { startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
 import { openSnapshotWorld, type SnapshotWorld } from "../../support/snapshot-world.ts";
 import { startValkey, type TestValkey } from "../../support/valkey.ts";
-import { callerOf, scorable, transaction } from "./contract-calls.ts";
+import { callerOf, scorable, transaction } from "./contract/contract-calls.ts";
 import { plan, testDependencies } from "./doubles.ts";
 
 const TOTAL_MS = 1_000;

@@ -1,11 +1,11 @@
 /** Valkey is killed for real while the API serves: scores go on, reads say why they cannot, and it heals by itself. */
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { createReader } from "../../../adapters/valkey/reader.ts";
-import { createKey } from "../../../functions/api/keys.ts";
+import { createKey } from "../../../functions/api/keys/keys.ts";
 import { listen, type RunningServer } from "../../../functions/api/server.ts";
 import { openStore } from "../../support/store.ts";
 import { startValkey, type TestValkey } from "../../support/valkey.ts";
-import { callerOf, scorable } from "./contract-calls.ts";
+import { callerOf, scorable } from "./contract/contract-calls.ts";
 import { plan, testDependencies } from "./doubles.ts";
 
 let valkey: TestValkey;

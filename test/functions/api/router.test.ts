@@ -1,7 +1,7 @@
 /** How routes run, whatever they do: methods, and records of administrators' calls. What single routes answer is the contract suite's. */
 import { Hono } from "hono";
 import { describe, expect, it } from "vitest";
-import { createAuthenticator, createKey } from "../../../functions/api/keys.ts";
+import { createAuthenticator, createKey } from "../../../functions/api/keys/keys.ts";
 import { Problem } from "../../../functions/api/problems.ts";
 import { createRouter, type Handle, type Method, type RouteOptions } from "../../../functions/api/router.ts";
 import { memoryAuditLog, memoryKeyStore } from "./doubles.ts";

@@ -3,8 +3,8 @@ import { GetObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import { expect, it } from "vitest";
 import type { Erasure } from "../../../adapters/erasure/erasures.ts";
 import { plan } from "../../../features/plan.ts";
+import { newErasure } from "../../../functions/shared/erasure/erasure-request.ts";
 import { lookAtRefused } from "../../../functions/shared/erasure-guard.ts";
-import { newErasure } from "../../../functions/shared/erasure-request.ts";
 
 const MINUTE = 60_000;
 const DAY = 1_440 * MINUTE;

@@ -2,10 +2,10 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { MaterializeRequest } from "../../../../adapters/materialize-requests.ts";
 import { FreshetError } from "../../../../core/errors.ts";
-import { createKey } from "../../../../functions/api/keys.ts";
+import { createKey } from "../../../../functions/api/keys/keys.ts";
 import { listen } from "../../../../functions/api/server.ts";
-import type { RunRequest } from "../../../../functions/shared/materialization.ts";
-import { runMaterializeRequest } from "../../../../functions/shared/materialize-request.ts";
+import type { RunRequest } from "../../../../functions/shared/materialization/materialization.ts";
+import { runMaterializeRequest } from "../../../../functions/shared/materialization/materialize-request.ts";
 import recorded from "../../../fixtures/feast/0.67.0.json" with { type: "json" };
 import { ridePlan, rideServices } from "../../../support/feast-plan.ts";
 import { memoryRequests, testDependencies } from "../doubles.ts";

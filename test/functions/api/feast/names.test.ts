@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import type { Scorer } from "../../../../core/scoring.ts";
 import { FeastNames } from "../../../../functions/api/feast/names.ts";
-import { createCatalogue } from "../../../../functions/api/selection.ts";
+import { createCatalogue } from "../../../../functions/api/reading/selection.ts";
 import { ridePlan } from "../../../support/feast-plan.ts";
 
 /** Counts how often a name is looked at: never for a list that is kept. */

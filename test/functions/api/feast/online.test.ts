@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { FeatureValue, Value } from "../../../../core/plan.ts";
-import { createKey } from "../../../../functions/api/keys.ts";
+import { createKey } from "../../../../functions/api/keys/keys.ts";
 import { listen, type RunningServer } from "../../../../functions/api/server.ts";
 import recorded from "../../../fixtures/feast/0.67.0.json" with { type: "json" };
 import { ridePlan, rideServices } from "../../../support/feast-plan.ts";

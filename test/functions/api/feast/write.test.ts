@@ -1,7 +1,7 @@
 /** `/push` and `/write-to-online-store` held to what Feast's own server answered. What they store: contract-feast.ts. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { PushedFeature } from "../../../../core/pushed-feature.ts";
-import { createKey } from "../../../../functions/api/keys.ts";
+import { createKey } from "../../../../functions/api/keys/keys.ts";
 import { listen, type RunningServer } from "../../../../functions/api/server.ts";
 import recorded from "../../../fixtures/feast/0.67.0.json" with { type: "json" };
 import { ridePlan } from "../../../support/feast-plan.ts";

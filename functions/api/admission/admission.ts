@@ -1,0 +1,204 @@
+/** What a request may cost its tenant: which limit counts, what a refusal says, and what every answer tells of what is left. */
+import type { BucketStore } from "../../../adapters/bucket-store.ts";
+import { within } from "../../../adapters/within.ts";
+import { DAY_US, type Limit, leftToday, tokensLeft } from "../../../core/token-bucket.ts";
+import type { Telemetry } from "../observability/telemetry.ts";
+import { Problem } from "../problems.ts";
+import { createLimiter, type Decision } from "./limiter.ts";
+import type { Limits, RouteClass, TenantStore } from "./tenants.ts";
+
+export interface LimitPorts {
+  /** Of the stage; a class that is left out has none. */
+  readonly defaults: Limits;
+  readonly tenants: Pick<TenantStore, "get">;
+  /** Null for a host that cannot reach the store: its own buckets decide. */
+  readonly store: BucketStore | null;
+  /** How long a request waits for the store's word, in ms. @default 50 */
+  readonly patienceMs?: number;
+}
+
+/** One request's account with its tenant. */
+export interface Ticket {
+  /** Before a body is read: refuses what is known to be refused, and takes nothing. @throws Problem as `charge` */
+  check(): void;
+  /**
+   * Takes tokens: one for each row read or scored, or written. Asks in this turn of the event loop, so that the question
+   * travels with what the request reads; what it returns has to be awaited before anything is changed, told or logged.
+   * @returns nothing where it is decided already
+   * @throws Problem `rate_limited`, `quota_exceeded` at once, or by the promise
+   */
+  charge(cost: number): Promise<void> | undefined;
+  /** The decision; takes one token where the handler took none. Of no use once `charge` has thrown. */
+  settled(): Promise<void> | undefined;
+  /** For the answer; none while nothing is decided. */
+  headers(): Readonly<Record<string, string>> | undefined;
+}
+
+/** Of hosts without limits, and of calls without a tenant. */
+export const FREE_TICKET: Ticket = {
+  check() {},
+  charge: () => undefined,
+  settled: () => undefined,
+  headers: () => undefined,
+};
+
+export interface Admission {
+  open(tenant: string, routeClass: RouteClass): Ticket;
+}
+
+/** A changed limit counts after this long, as a changed key does. */
+const CACHE_MS = 30_000;
+const CACHE_ENTRIES = 10_000;
+/** A tenant that is new here goes by the stage's limits when its own are not known after this long, in ms. */
+const TABLE_PATIENCE_MS = 50;
+
+interface Known {
+  readonly limits: Limits;
+  readonly readAtMs: number;
+}
+
+export function createAdmission(options: {
+  ports: LimitPorts;
+  clock: () => number;
+  telemetry: Telemetry;
+  onFault: (code: string, error: unknown) => void;
+}): Admission {
+  const { ports, clock, telemetry, onFault } = options;
+  const limiter = createLimiter({
+    store: ports.store,
+    patienceMs: ports.patienceMs,
+    clock,
+    onFallback(active, cause) {
+      telemetry.limiterFallback(active);
+      if (active) onFault("limiter_fallback", cause);
+    },
+  });
+  const known = new Map<string, Known>();
+  const reading = new Map<string, Promise<Limits>>();
+
+  async function read(tenant: string): Promise<Limits> {
+    let limits = known.get(tenant)?.limits ?? ports.defaults;
+    try {
+      const record = await ports.tenants.get(tenant);
+      limits = { ...ports.defaults, ...record?.limits };
+    } catch (error) {
+      // What was known goes on; a tenant that is new here has the stage's.
+      onFault("tenant_unreadable", error);
+    }
+    return keep(tenant, limits);
+  }
+
+  function keep(tenant: string, limits: Limits): Limits {
+    if (known.size >= CACHE_ENTRIES) known.delete(known.keys().next().value as string);
+    known.set(tenant, { limits, readAtMs: clock() });
+    return limits;
+  }
+
+  /** Waits for the table only when nothing is known of the tenant, and not for long; what has grown old is read again behind its back. */
+  function limitsOf(tenant: string): Limits | Promise<Limits> {
+    const entry = known.get(tenant);
+    if (entry !== undefined && clock() - entry.readAtMs < CACHE_MS) return entry.limits;
+    let pending = reading.get(tenant);
+    if (pending === undefined) {
+      pending = read(tenant).finally(() => reading.delete(tenant));
+      reading.set(tenant, pending);
+    }
+    return entry?.limits ?? within(TABLE_PATIENCE_MS, pending).catch(() => keep(tenant, ports.defaults));
+  }
+
+  return {
+    open(tenant, routeClass) {
+      let limit: Limit | undefined;
+      let decision: Decision | undefined;
+      let isCharged = false;
+      let pending: Promise<void> | undefined;
+
+      function settle(decided: Decision): void {
+        decision = decided;
+        if (decided.shortage === null) return;
+        telemetry.limited(routeClass, decided.shortage.of);
+        throw refusalOf(routeClass, limit!, decided);
+      }
+
+      function ask(limits: Limits, cost: number): Promise<void> | undefined {
+        limit = limits[routeClass];
+        if (limit === undefined) return undefined;
+        const decided = limiter.admit(tenant, routeClass, limit, cost);
+        if (decided instanceof Promise) return decided.then(settle);
+        settle(decided);
+        return undefined;
+      }
+
+      function charge(cost: number): Promise<void> | undefined {
+        isCharged = true;
+        const limits = limitsOf(tenant);
+        const asked = limits instanceof Promise ? limits.then((found) => ask(found, cost)) : ask(limits, cost);
+        // Who fails before awaiting this has an error of its own; the router looks at both.
+        asked?.catch(() => {});
+        pending = pending === undefined || asked === undefined ? (asked ?? pending) : pending.then(() => asked);
+        pending?.catch(() => {});
+        return asked;
+      }
+
+      return {
+        check() {
+          limit = known.get(tenant)?.limits[routeClass];
+          const refused = limit === undefined ? null : limiter.known(tenant, routeClass, limit);
+          if (refused === null) return;
+          isCharged = true;
+          settle(refused);
+        },
+        charge,
+        settled: () => (isCharged ? pending : charge(1)),
+        headers: () => (decision === undefined ? undefined : rateHeaders(routeClass, limit!, decision)),
+      };
+    },
+  };
+}
+
+const seconds = (us: number): number => Math.max(1, Math.ceil(us / 1e6));
+
+function refusalOf(routeClass: RouteClass, limit: Limit, decision: Decision): Problem {
+  const { of, waitUs } = decision.shortage!;
+  const wait = seconds(waitUs);
+  const headers = { "retry-after": String(wait), ...rateHeaders(routeClass, limit, decision) };
+  if (of === "quota") {
+    return new Problem("quota_exceeded", `the tenant's ${limit.perDay} tokens of today for ${routeClass} are used up`, {
+      repair: `wait until midnight UTC (${wait} s), or ask for a higher quota: freshet tenants limits`,
+      headers,
+    });
+  }
+  return new Problem(
+    "rate_limited",
+    `the tenant may use ${limit.perSecond} tokens a second for ${routeClass}, ${limit.burst} at once; a row or event is one`,
+    {
+      repair: `send it again after ${wait} s, with jitter; send fewer rows at once, or ask for a higher limit`,
+      headers,
+    },
+  );
+}
+
+/** Policies do not change with each request. */
+const policies = new WeakMap<Limit, string>();
+
+function policyOf(routeClass: RouteClass, limit: Limit): string {
+  let policy = policies.get(limit);
+  if (policy === undefined) {
+    const { burst, perSecond, perDay } = limit;
+    policy = `"${routeClass}";q=${burst};w=${Math.max(1, Math.ceil(burst / perSecond))}`;
+    if (perDay !== null) policy += `, "${routeClass}-day";q=${perDay};w=86400`;
+    policies.set(limit, policy);
+  }
+  return policy;
+}
+
+/** `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers, from revision 08 on. */
+function rateHeaders(routeClass: RouteClass, limit: Limit, { bucket, nowUs }: Decision): Record<string, string> {
+  const untilFull = Math.max(0, Math.ceil((bucket.fullAtUs - nowUs) / 1e6));
+  let left = `"${routeClass}";r=${tokensLeft(bucket, limit, nowUs)};t=${untilFull}`;
+  if (limit.perDay !== null) {
+    const today = leftToday(bucket, { ...limit, perDay: limit.perDay }, nowUs);
+    left += `, "${routeClass}-day";r=${today};t=${Math.ceil((DAY_US - (nowUs % DAY_US)) / 1e6)}`;
+  }
+  return { "ratelimit-policy": policyOf(routeClass, limit), ratelimit: left };
+}

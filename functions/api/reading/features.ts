@@ -1,0 +1,223 @@
+/** Online features: one entity set, many rows, or everything known of one entity. Answers are written as JSON text directly. */
+import type { OnlineReader } from "../../../adapters/online-store.ts";
+import type { FeatureValue, Scalar, Status, Value } from "../../../core/plan.ts";
+import type { Scorer } from "../../../core/scoring.ts";
+import { type JsonObject, readObject } from "../body.ts";
+import type { Observations } from "../catalogue/observations.ts";
+import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "../limits.ts";
+import type { Telemetry } from "../observability/telemetry.ts";
+import { Problem, suggest } from "../problems.ts";
+import type { RegisteredFeatures } from "../registered/tenant-features.ts";
+import type { Answer, Call, Handle } from "../router.ts";
+import { readRequestFields } from "../scoring/request-fields.ts";
+import { createRowReader, type ReadRows, type Row, RunJson, scalarJson, valueJson } from "./read-rows.ts";
+import { type Catalogue, checkKey, checkKeyOrNull, type Selection, shorten, typeName } from "./selection.ts";
+import { selectFeatures, selectService } from "./tenant-selection.ts";
+
+interface FeatureDependencies {
+  readonly catalogue: Catalogue;
+  /** What tenants have registered; null for a host that cannot know. */
+  readonly registered: RegisteredFeatures | null;
+  readonly reader: OnlineReader;
+  readonly scorers: ReadonlyMap<string, Scorer>;
+  readonly telemetry: Telemetry;
+  readonly clock: () => number;
+  readonly observations: Observations;
+}
+
+export function createFeatureHandlers(deps: FeatureDependencies): { online: Handle; batch: Handle; entity: Handle } {
+  const { catalogue } = deps;
+  const readRows = createRowReader(deps);
+
+  return {
+    async online({ c, principal, requestId, ticket }: Call): Promise<Answer> {
+      const body = await readObject(c, MAX_QUERY_BYTES);
+      const keys = objectField(body, "entities");
+      checkJoinKeys(catalogue, keys, "entities.");
+      const chosen = selectionOf(deps, body, principal.tenant);
+      const { selection, scorer } = chosen instanceof Promise ? await chosen : chosen;
+      // With the service's request fields, the features that are computed on demand are answered too.
+      const given = body["request"] === undefined ? null : objectField(body, "request");
+      const request = scorer === null ? null : given;
+      const fields = request === null ? null : readRequestFields(scorer!.service, request, "request.");
+      ticket.charge(1);
+      const read = await readRows("online", selection, principal.tenant, [{ keys, prefix: "entities." }]);
+      let features = featuresJson(selection, read.values[0]);
+      if (fields !== null) features += onDemandJson(scorer!, fields, read.values[0]);
+      const answer = `{"features":{${features}},${tailJson(selection, read, requestId)}`;
+      return { status: 200, body: answer, headers: selection.deprecation?.headers };
+    },
+
+    async batch({ c, principal, requestId, ticket }: Call): Promise<Answer> {
+      const body = await readObject(c, MAX_QUERY_BYTES);
+      const rows = rowsOf(catalogue, body["entities"]);
+      const { selection } = await selectionOf(deps, body, principal.tenant);
+      ticket.charge(rows.length);
+      const read = await readRows("batch", selection, principal.tenant, rows);
+      const names = JSON.stringify(selection.names);
+      const json = read.values.map(columnsJson).join(",");
+      const answer = `{"features":${names},"rows":[${json}],${tailJson(selection, read, requestId)}`;
+      return { status: 200, body: answer, headers: selection.deprecation?.headers };
+    },
+
+    async entity({ c, principal, requestId, ticket }: Call): Promise<Answer> {
+      const own = deps.registered?.of(principal.tenant);
+      const selection = catalogue.entity(c.req.param("entity") as string, await own);
+      const id = checkKey(c.req.param("id") as string, "id");
+      const [part] = selection.parts;
+      const keys = part === undefined ? {} : { [part.joinKey]: id };
+      ticket.charge(1);
+      const read = await readRows("entity", selection, principal.tenant, [{ keys, prefix: "" }]);
+      const head = `"entity":${JSON.stringify(c.req.param("entity"))},"id":${JSON.stringify(id)}`;
+      return {
+        status: 200,
+        body: `{${head},"features":{${featuresJson(selection, read.values[0])}},${tailJson(selection, read, requestId)}`,
+        headers: { "cache-control": "no-store", ...selection.deprecation?.headers },
+      };
+    },
+  };
+}
+
+function rowsOf(catalogue: Catalogue, given: unknown): Row[] {
+  if (!Array.isArray(given) || given.length === 0) {
+    throw new Problem("wrong_type", `entities is an array of objects, given ${typeName(given)}`, {
+      field: "entities",
+      repair: 'send one object for each row: [{"card_id": "c1"}, {"card_id": "c2"}]',
+    });
+  }
+  if (given.length > MAX_BATCH_ROWS) {
+    throw new Problem("too_many_rows", `a batch has at most ${MAX_BATCH_ROWS} rows, given ${given.length}`, {
+      field: "entities",
+      repair: "split it into several requests",
+    });
+  }
+  return given.map((keys, i) => {
+    const prefix = `entities[${i}]`;
+    if (typeof keys !== "object" || keys === null || Array.isArray(keys)) {
+      throw new Problem("wrong_type", `${prefix} is an object of join keys, given ${typeName(keys)}`, {
+        field: prefix,
+        repair: 'send {"card_id": "c1"}',
+      });
+    }
+    checkJoinKeys(catalogue, keys, `${prefix}.`);
+    return { keys, prefix: `${prefix}.` };
+  });
+}
+
+function objectField(body: JsonObject, field: string): JsonObject {
+  const value = body[field];
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as JsonObject;
+  throw new Problem(
+    value === undefined ? "field_missing" : "wrong_type",
+    value === undefined ? `${field} is required` : `${field} is an object, given ${typeName(value)}`,
+    { field, repair: field === "entities" ? 'send {"card_id": "c1"}' : "send an object of fields" },
+  );
+}
+
+/** All keys given, those that no feature asks for too: a mistake in them is a mistake all the same. */
+function checkJoinKeys(catalogue: Catalogue, keys: JsonObject, prefix: string): void {
+  for (const name in keys) {
+    if (catalogue.isJoinKey(name)) {
+      checkKeyOrNull(keys[name], name, prefix);
+      continue;
+    }
+    throw new Problem("entity_unknown", `no entity has the join key "${shorten(name)}"`, {
+      field: `${prefix}${shorten(name)}`,
+      repair: suggest(name, catalogue.joinKeys),
+    });
+  }
+}
+
+interface Chosen {
+  readonly selection: Selection;
+  readonly scorer: Scorer | null;
+}
+
+function selectionOf(deps: FeatureDependencies, body: JsonObject, tenant: string): Chosen | Promise<Chosen> {
+  const { features, service } = body;
+  if ((features === undefined) === (service === undefined)) {
+    throw new Problem("selection_invalid", "a request has either features or service", {
+      field: "features",
+      repair: 'send "features": ["card_activity:tx_count_1h"] or "service": "fraud"',
+    });
+  }
+  if (service !== undefined) {
+    if (typeof service !== "string") {
+      throw new Problem("wrong_type", `service is a string, given ${typeName(service)}`, {
+        field: "service",
+        repair: 'send "service": "fraud"',
+      });
+    }
+    const scorer = deps.scorers.get(service) ?? null;
+    const selection = selectService(deps.catalogue, deps.registered, tenant, service);
+    return selection instanceof Promise
+      ? selection.then((found) => ({ selection: found, scorer }))
+      : { selection, scorer };
+  }
+  if (!Array.isArray(features) || features.length === 0 || !features.every((name) => typeof name === "string")) {
+    throw new Problem("wrong_type", "features is an array of one or more names", {
+      field: "features",
+      repair: 'send "features": ["card_activity:tx_count_1h"]',
+    });
+  }
+  const selection = selectFeatures(deps.catalogue, deps.registered, tenant, features, "features");
+  return selection instanceof Promise
+    ? selection.then((found) => ({ selection: found, scorer: null }))
+    : { selection, scorer: null };
+}
+
+function featuresJson({ jsonHeads }: Selection, values: readonly FeatureValue[]): string {
+  let json = "";
+  for (let i = 0; i < values.length; i++) {
+    const { value, status, eventTimeMs } = values[i];
+    json += `${i === 0 ? "" : ","}${jsonHeads[i]}${valueJson(value)},"status":"${status}","event_time_ms":${eventTimeMs}}`;
+  }
+  return json;
+}
+
+function onDemandJson(scorer: Scorer, request: Record<string, Scalar>, stored: readonly FeatureValue[]): string {
+  const { values } = scorer.evaluate(request, stored);
+  return scorer.service.onDemand
+    .map((name, i) => {
+      const value = values[scorer.service.features.length + i];
+      const status = value === null ? "NULL_VALUE" : "PRESENT";
+      return `,${JSON.stringify(name)}:{"value":${scalarJson(value)},"status":"${status}","event_time_ms":null}`;
+    })
+    .join("");
+}
+
+const STATUS_JSON: Readonly<Record<Status, string>> = {
+  PRESENT: '"PRESENT"',
+  NULL_VALUE: '"NULL_VALUE"',
+  NOT_FOUND: '"NOT_FOUND"',
+  OUTSIDE_MAX_AGE: '"OUTSIDE_MAX_AGE"',
+  NOT_READY: '"NOT_READY"',
+};
+
+/** A row of a batch, as arrays aligned with the answer's `features`: names are sent once, not once a row. */
+function columnsJson(row: readonly FeatureValue[]): string {
+  const values = new Array<Value>(row.length);
+  const statuses = new RunJson();
+  const times = new RunJson();
+  let timeMs: number | null = null;
+  let time = "null";
+  for (let i = 0; i < row.length; i++) {
+    const { value, status, eventTimeMs } = row[i];
+    values[i] = value;
+    statuses.add(STATUS_JSON[status]);
+    if (eventTimeMs !== timeMs) {
+      timeMs = eventTimeMs;
+      time = `${eventTimeMs}`;
+    }
+    times.add(time);
+  }
+  // As one array: many small pieces of text put together cost more than the numbers in them.
+  return `{"values":${JSON.stringify(values)},"statuses":${statuses.end()},"event_times_ms":${times.end()}}`;
+}
+
+function tailJson({ deprecation }: Selection, read: Omit<ReadRows, "values">, requestId: string): string {
+  const degraded = `"degraded":${read.degraded !== null},"degraded_reason":${JSON.stringify(read.degraded)}`;
+  const age = read.snapshotAgeMs === null ? "" : `,"snapshot_age_ms":${read.snapshotAgeMs}`;
+  const warnings = deprecation === null ? "" : `,${deprecation.json}`;
+  return `"as_of_ms":${read.asOfMs},${degraded}${age}${warnings},"request_id":"${requestId}"}`;
+}

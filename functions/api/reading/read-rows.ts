@@ -1,0 +1,98 @@
+/** Rows of join keys to rows of values, in one trip: what every route that reads features shares. */
+import type { EntityAnswer, EntityRequest, OnlineReader } from "../../../adapters/online-store.ts";
+import type { FeatureValue, Scalar, Value } from "../../../core/plan.ts";
+import type { JsonObject } from "../body.ts";
+import type { Observations } from "../catalogue/observations.ts";
+import type { Telemetry } from "../observability/telemetry.ts";
+import { addReads, emptyRow, fillRow, type Selection, type SelectionPart } from "./selection.ts";
+
+export interface Row {
+  readonly keys: JsonObject;
+  /** Path of the keys in the request, for errors. */
+  readonly prefix: string;
+}
+export interface ReadRows {
+  /** Aligned with the rows, and each with the selection's names. */
+  readonly values: readonly (readonly FeatureValue[])[];
+  readonly degraded: string | null;
+  /** Of the oldest snapshot among the answers; null where the store answered. */
+  readonly snapshotAgeMs: number | null;
+  readonly asOfMs: number;
+}
+export type RowReader = (
+  route: string,
+  selection: Selection,
+  tenant: string,
+  rows: readonly Row[],
+) => Promise<ReadRows>;
+
+export function createRowReader(deps: {
+  readonly reader: OnlineReader;
+  readonly telemetry: Telemetry;
+  readonly clock: () => number;
+  readonly observations: Observations;
+}): RowReader {
+  const { reader, telemetry, clock, observations } = deps;
+  return async (route, selection, tenant, rows) => {
+    const requests: EntityRequest[] = [];
+    const targets: SelectionPart[] = [];
+    const rowOf: number[] = [];
+    rows.forEach(({ keys, prefix }, row) => {
+      addReads(selection, tenant, keys, prefix, requests, targets);
+      while (rowOf.length < requests.length) rowOf.push(row);
+    });
+    const asOfMs = clock();
+    const answers: readonly EntityAnswer[] = requests.length === 0 ? [] : await reader.read(requests, asOfMs);
+    const values = rows.map(() => emptyRow(selection));
+    let degraded: string | null = null;
+    let snapshotAgeMs: number | null = null;
+    for (let i = 0; i < answers.length; i++) {
+      fillRow(values[rowOf[i]], targets[i], answers[i].values);
+      const { degraded: reason, snapshotAgeMs: ageMs } = answers[i];
+      degraded ??= reason;
+      if (ageMs !== undefined) snapshotAgeMs = Math.max(snapshotAgeMs ?? 0, ageMs);
+    }
+    for (const row of values) observations.row(tenant, selection, row, asOfMs);
+    telemetry.read(route, degraded);
+    return { values, degraded, snapshotAgeMs, asOfMs };
+  };
+}
+
+/**
+ * A JSON array, for which equal neighbours are written at once: features of a view mostly share status and time, and an answer has thousands
+ * of them.
+ */
+export class RunJson {
+  private json = "";
+  private run = "";
+  private count = 0;
+
+  /** @param item as JSON */
+  add(item: string): void {
+    if (item !== this.run) this.begin(item);
+    this.count++;
+  }
+
+  /** The array; begins anew. */
+  end(): string {
+    this.begin("");
+    const json = `[${this.json.slice(1)}]`;
+    this.json = "";
+    return json;
+  }
+
+  private begin(item: string): void {
+    if (this.count > 0) this.json += `,${this.run}`.repeat(this.count);
+    this.run = item;
+    this.count = 0;
+  }
+}
+
+export function valueJson(value: Value): string {
+  if (typeof value === "object" && value !== null) return `[${value.map(scalarJson).join(",")}]`;
+  return scalarJson(value);
+}
+
+export function scalarJson(value: Scalar): string {
+  return typeof value === "number" ? (Number.isFinite(value) ? `${value}` : "null") : JSON.stringify(value);
+}

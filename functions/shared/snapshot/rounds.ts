@@ -1,0 +1,111 @@
+/** Which rounds of bulk snapshots there are, for people and for whoever chooses one. */
+
+import type { AbandonedRounds } from "../../../adapters/control-table.ts";
+import { controlIn, type SnapshotManifest, type SnapshotObject } from "../../../adapters/snapshot/bulk-manifest.ts";
+import type { BulkStore } from "../../../adapters/snapshot/bulk-store.ts";
+import { BUCKETS, decodeGroupControl } from "../../../adapters/valkey/layout.ts";
+import { RecordError } from "../../../core/errors.ts";
+
+export interface RoundSummary {
+  readonly round: string;
+  /** Why it cannot be restored; null for one that can. */
+  readonly damage: string | null;
+  /** When it began, on the store's clock. */
+  readonly startedMs: number;
+  readonly epoch: number;
+  readonly records: number;
+  readonly bytes: number;
+  /** By stream, ms: a restore replays what has arrived since the least of them. */
+  readonly seals: Readonly<Record<string, number>>;
+}
+
+/** Kept of the newest restores: rounds of before have long been removed. */
+const MOST_ABANDONED = 100;
+
+/** With the rounds that are abandoned when `round` is restored at a time. */
+export const withAbandoned = (
+  before: readonly AbandonedRounds[] | undefined,
+  abandoned: AbandonedRounds,
+): readonly AbandonedRounds[] => [...(before ?? []), abandoned].slice(-MOST_ABANDONED);
+
+/** Whether an older round has been restored since. */
+const isAbandoned = (
+  { round, started_us }: Pick<SnapshotManifest, "round" | "started_us">,
+  abandoned: readonly AbandonedRounds[] | undefined,
+): boolean => (abandoned ?? []).some(({ after, beforeUs }) => round > after && started_us < beforeUs);
+
+/** The newest first. @throws InfrastructureError `snapshots_unavailable` */
+export async function describeRounds(
+  snapshots: BulkStore,
+  newest: number,
+  abandoned?: readonly AbandonedRounds[],
+): Promise<RoundSummary[]> {
+  const rounds = (await snapshots.rounds()).slice(-newest).reverse();
+  return Promise.all(rounds.map((round) => describe(snapshots, round, abandoned)));
+}
+
+/** @param name of a round, or `latest` @throws RecordError `snapshot_missing` */
+export async function roundNamed(
+  snapshots: BulkStore,
+  name: string,
+  abandoned: readonly AbandonedRounds[] | undefined,
+): Promise<string> {
+  if (name !== "latest") return name;
+  for (const round of (await snapshots.rounds()).toReversed())
+    if (!isAbandoned(await snapshots.manifest(round), abandoned)) return round;
+  throw new RecordError("snapshot_missing", "there is no snapshot yet", {
+    field: "snapshot",
+    repair: "`freshet recover --snapshot none` replays what the broker holds",
+  });
+}
+
+/** The newest round before `manifest`'s that has another object for the bucket, which is there. */
+export async function olderRound(
+  snapshots: BulkStore,
+  manifest: Pick<SnapshotManifest, "round">,
+  { bucket, key }: SnapshotObject,
+  abandoned: readonly AbandonedRounds[] | undefined,
+): Promise<SnapshotManifest | null> {
+  const rounds = (await snapshots.rounds()).filter((round) => round < manifest.round);
+  for (const round of rounds.toReversed()) {
+    const older = await snapshots.manifest(round).catch(ifDamaged);
+    const object = older?.objects[bucket];
+    if (object === undefined || object.key === key || isAbandoned(older!, abandoned)) continue;
+    if ((await snapshots.missing([object])).length === 0) return older;
+  }
+  return null;
+}
+
+function ifDamaged(error: unknown): null {
+  if (error instanceof RecordError) return null;
+  throw error;
+}
+
+async function describe(
+  snapshots: BulkStore,
+  round: string,
+  abandoned: readonly AbandonedRounds[] | undefined,
+): Promise<RoundSummary> {
+  try {
+    const manifest = await snapshots.manifest(round);
+    const { started_us, epoch, objects, groups } = manifest;
+    const damage = isAbandoned(manifest, abandoned)
+      ? "an older round was restored since: it lacks late events that were counted then"
+      : null;
+    const seals: Record<string, number> = {};
+    for (const group of Object.values(groups)) {
+      for (let bucket = 0; bucket < BUCKETS; bucket++) {
+        const sealMs = decodeGroupControl(controlIn(group, bucket)).sealIndex * group.base_ms;
+        seals[group.stream] = Math.min(seals[group.stream] ?? Number.POSITIVE_INFINITY, sealMs);
+      }
+    }
+    const sum = (of: "records" | "bytes"): number => objects.reduce((total, object) => total + object[of], 0);
+    return {
+      ...{ round, epoch, seals, damage, startedMs: Math.floor(started_us / 1_000) },
+      ...{ records: sum("records"), bytes: sum("bytes") },
+    };
+  } catch (error) {
+    if (!(error instanceof RecordError)) throw error;
+    return { round, damage: error.message, startedMs: 0, epoch: 0, records: 0, bytes: 0, seals: {} };
+  }
+}
