@@ -1,279 +1,12 @@
 /**
  * The HTTP edge under bytes that no client means to send: every answer is one of ours, in time, and says nothing of the
- * inside; and afterwards the server still serves. Seeded: a failure prints its seed and the request.
+ * inside; and afterwards the server still serves. Bodies: edge-bodies.store.test.ts.
  */
-import { connect, type Socket } from "node:net";
-import { gzipSync } from "node:zlib";
-import fc from "fast-check";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { createReader } from "../../../adapters/valkey/reader.ts";
-import { createKey } from "../../../functions/api/keys/keys.ts";
-import { PROBLEMS } from "../../../functions/api/problems.ts";
-import { listen, type RunningServer } from "../../../functions/api/server.ts";
-import { openStore } from "../../support/store.ts";
-import { startValkey, type TestValkey } from "../../support/valkey.ts";
-import { callerOf, scorable, transaction } from "./contract/contract-calls.ts";
-import { memoryPushed, plan, testDependencies } from "./doubles.ts";
+import { describe, expect, it } from "vitest";
+import { scorable } from "./contract/contract-calls.ts";
+import { checkAnswer, head, open, PATHS, raw, stillServes, useEdge } from "./edge-host.ts";
 
-let valkey: TestValkey;
-let server: RunningServer;
-let port: number;
-let key: string;
-const { dependencies, keys, lines } = testDependencies();
-const call = callerOf(
-  plan,
-  () => server,
-  () => key,
-);
-/** Shorter than the server's 30 s for a request, so that it can be seen to end one. */
-const REQUEST_MS = 5_000;
-
-beforeAll(async () => {
-  valkey = await startValkey();
-  await (await openStore(plan, valkey, Math.floor(Date.now() / 60_000) * 60_000 - 15 * 60_000)).connection.close();
-  key = (await createKey(keys, { tenant: "team-a", scopes: ["read", "write", "score", "admin"], nowMs: 0 })).key;
-  server = await listen({
-    port: 0,
-    requestTimeoutMs: REQUEST_MS,
-    dependencies: {
-      ...dependencies,
-      reader: createReader(plan, { ...valkey, timeoutMs: 60_000 }),
-      pushed: memoryPushed(),
-    },
-  });
-  port = Number(new URL(server.url).port);
-});
-afterAll(async () => {
-  await server?.close();
-  await valkey?.stop();
-});
-beforeEach(() => {
-  lines.length = 0;
-});
-
-interface RawAnswer {
-  /** Null when the connection was closed without an answer. */
-  readonly status: number | null;
-  readonly text: string;
-}
-
-/** Sends bytes as they are, and collects what comes until the server closes or has answered once. */
-function raw(...chunks: readonly (string | Buffer)[]): Promise<RawAnswer> {
-  return new Promise((resolve, reject) => {
-    const socket: Socket = connect(port, "127.0.0.1");
-    let text = "";
-    const done = () => {
-      clearTimeout(patience);
-      socket.destroy();
-      resolve({ status: Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? 0) || null, text });
-    };
-    const patience = setTimeout(
-      () => reject(new Error(`no answer within a minute; so far: ${text.slice(0, 200)}`)),
-      60_000,
-    );
-    socket.on("data", (bytes) => {
-      text += bytes.toString("latin1");
-      const head = text.indexOf("\r\n\r\n");
-      const length = /content-length: (\d+)/i.exec(text.slice(0, head));
-      if (head >= 0 && length !== null && text.length >= head + 4 + Number(length[1])) done();
-      if (text.endsWith("0\r\n\r\n")) done();
-    });
-    socket.on("close", done);
-    // A server that has refused a request may close while we still send.
-    socket.on("error", done);
-    for (const chunk of chunks) socket.write(chunk);
-  });
-}
-
-const head = (method: string, path: string, headers: readonly string[]) =>
-  [`${method} ${path} HTTP/1.1`, "host: localhost", `x-api-key: ${key}`, "connection: close", ...headers, "", ""].join(
-    "\r\n",
-  );
-const post = (path: string, body: string | Buffer, headers: readonly string[] = ["content-type: application/json"]) =>
-  raw(head("POST", path, [...headers, `content-length: ${Buffer.byteLength(body)}`]), body);
-
-/** An answer of ours, or Node's own to what is no HTTP; and nothing of the inside. */
-function checkAnswer({ status, text }: RawAnswer, what: string): void {
-  expect(status, what).not.toBe(null);
-  expect(status!, `${what}\n${text}`).toBeLessThan(500);
-  expect(text, what).not.toMatch(/\bat \S+ \(|node_modules|\.ts:\d+|file:\/\/|TypeError|RangeError|SyntaxError/);
-  expect(text, what).not.toContain(key);
-  // HEAD is answered without a body.
-  if (status! >= 400 && text.includes("application/problem+json") && !text.endsWith("\r\n\r\n")) {
-    const body = JSON.parse(text.slice(text.indexOf("{"), text.lastIndexOf("}") + 1));
-    expect(Object.keys(PROBLEMS), what).toContain(body.code);
-  }
-}
-const stillServes = async () => {
-  const reply = await call("/v1/score/fraud", { body: scorable });
-  expect([reply.status, reply.body.degraded]).toEqual([200, false]);
-  expect((await call("/v1/events/transactions", { body: transaction() })).status).toBe(202);
-  // A fault of ours would have been logged; refused requests are not.
-  expect(lines).toEqual([]);
-};
-
-const PATHS = [
-  ...["/v1/score/fraud", "/v1/score/fraud/batch", "/v1/features/online", "/v1/features/batch"],
-  ...["/v1/events/transactions", "/v1/events/clicks", "/get-online-features"],
-  ...["/v1/rank/recommendation", "/api/v1/features/online", "/score/fraud"],
-];
-/** What changes things: administrators', and writes of registered features. */
-const CHANGES = [
-  ...["/v1/features/register", "/v1/features/push", "/push", "/write-to-online-store", "/materialize"],
-  ...["/v1/keys", "/v1/erasures", "/v1/quarantine/drop", "/v1/quarantine/replay", "/materialize-incremental"],
-];
-const deep = (depth: number, open: string, close: string) => open.repeat(depth) + close.repeat(depth);
-
-describe("bodies", () => {
-  const bodies: Record<string, string | Buffer> = {
-    "objects nested 100,000 deep": deep(100_000, '{"a":', "}").replace("}", "1}"),
-    "arrays nested 200,000 deep": deep(200_000, "[", "]"),
-    "entities that are nested": `{"entities":${deep(50_000, "[", "]")},"features":["card_activity:tx_count_1h"]}`,
-    "members of the prototype":
-      '{"__proto__":{"card_id":"c"},"constructor":{"prototype":{"x":1}},"entities":{"__proto__":"c","constructor":"c"},"features":["__proto__"]}',
-    "a service named as a prototype's member": '{"entities":{"card_id":"c"},"service":"__proto__"}',
-    "duplicate members":
-      '{"card_id":"a","card_id":"b","merchant_id":"m","merchant_id":null,"amount":1,"amount":"x","country":"SE"}',
-    "a number beyond a double": '{"card_id":"c","merchant_id":"m","amount":1e999,"country":"SE"}',
-    "a number of 100,000 digits": `{"card_id":"c","merchant_id":"m","amount":${"9".repeat(100_000)},"country":"SE"}`,
-    "a number of many places": `{"card_id":"c","merchant_id":"m","amount":0.${"0".repeat(50_000)}1,"country":"SE"}`,
-    "a lone surrogate": '{"card_id":"\\ud800","merchant_id":"m","amount":1,"country":"SE"}',
-    "a nul": '{"card_id":"\\u0000","merchant_id":"m","amount":1,"country":"SE"}',
-    "100,000 members": `{${Array.from({ length: 40_000 }, (_, i) => `"k${i}":1`).join(",")}}`,
-    "50,000 names": JSON.stringify({
-      entities: { card_id: "c" },
-      features: Array.from({ length: 30_000 }, (_, i) => `f${i}`),
-    }),
-    "a byte order mark": Buffer.from("\ufeff{}"),
-    "UTF-16": Buffer.from('{"card_id":"c"}', "utf16le"),
-    "bytes that are no UTF-8": Buffer.from([0x7b, 0xff, 0xfe, 0xc0, 0xaf, 0x7d]),
-    "an overlong slash": Buffer.from([0x22, 0xc0, 0xaf, 0x22]),
-    "only blanks": " ".repeat(10_000),
-    NaN: '{"card_id":"c","merchant_id":"m","amount":NaN,"country":"SE"}',
-    "minus infinity": '{"card_id":"c","merchant_id":"m","amount":-Infinity,"country":"SE"}',
-    "numbers of other languages": '{"amount":0x1F,"k":1_000,"x":+1,"y":.5,"z":01}',
-    "a comment and a comma too many": '{"card_id":"c" /* it */,}',
-    "keys with blanks and separators":
-      '{"entities":{"card_id":"\\u2028 \\r\\n c"},"features":["a:b\\n"],"rows":[{"id":"\\r\\n"}]}',
-    "the same object in each place": `{${["df", "rows", "entities", "features", "scopes", "name", "candidates", "ids", "events"].map((name) => `"${name}":{"__proto__":{"length":1e9},"length":4294967295}`).join(",")}}`,
-    "lists in each place": `{${["df", "rows", "entities", "features", "scopes", "name", "candidates", "ids", "entity", "id"].map((name) => `"${name}":[[[null]]]`).join(",")}}`,
-    "columns without end": `{"feature_view_name":"v","push_source_name":"v","df":{"card_id":[${"null,".repeat(50_000)}null]}}`,
-  };
-  it.each(Object.entries(bodies))("%s", async (name, body) => {
-    for (const path of [...PATHS, ...CHANGES]) {
-      const answer = await post(path, body);
-      checkAnswer(answer, `${name} to ${path}`);
-      expect(Object.hasOwn(Object.prototype, "card_id")).toBe(false);
-    }
-    await stillServes();
-  });
-
-  it("compressed ones are not taken for text: a bomb is never unpacked", async () => {
-    const bomb = gzipSync(Buffer.alloc(50_000_000, 0x20));
-    for (const encoding of ["gzip", "deflate", "br", "zstd", "gzip, gzip"]) {
-      const answer = await post("/v1/score/fraud", bomb, [
-        "content-type: application/json",
-        `content-encoding: ${encoding}`,
-      ]);
-      checkAnswer(answer, encoding);
-      expect([400, 415]).toContain(answer.status);
-    }
-    await stillServes();
-  });
-
-  it("chunked ones are read; broken chunks are refused", async () => {
-    const body = JSON.stringify(scorable);
-    const chunked = head("POST", "/v1/score/fraud", ["content-type: application/json", "transfer-encoding: chunked"]);
-    const whole = await raw(chunked, [...body].map((c) => `1\r\n${c}\r\n`).join(""), "0\r\n\r\n");
-    expect(whole.status).toBe(200);
-    for (const broken of ["zz\r\n{}\r\n", "-1\r\n", "ffffffffffffffffff\r\n", `2\r\n${body}\r\n0\r\n\r\n`]) {
-      checkAnswer(await raw(chunked, broken), JSON.stringify(broken));
-    }
-    await stillServes();
-  });
-
-  it("above the bound are refused, declared or not, before they are taken in", async () => {
-    const declared = await raw(
-      head("POST", "/v1/score/fraud", ["content-type: application/json", "content-length: 99999999999"]),
-    );
-    expect([declared.status, declared.text]).toEqual([413, expect.stringContaining("body_too_large")]);
-    const chunked = head("POST", "/v1/score/fraud", ["content-type: application/json", "transfer-encoding: chunked"]);
-    const piece = `40000\r\n${" ".repeat(0x40000)}\r\n`;
-    const undeclared = await raw(chunked, piece, piece, piece, piece);
-    expect([undeclared.status, undeclared.text]).toEqual([413, expect.stringContaining("body_too_large")]);
-    await stillServes();
-  });
-
-  it("seeded mutations of a good one", async () => {
-    const good = PATHS.map((path) => [path, goodBody(path)] as const);
-    const mutation = fc.record({
-      at: fc.double({ min: 0, max: 1, noNaN: true }),
-      drop: fc.nat(6),
-      put: fc.oneof(
-        fc.constantFrom(
-          '"',
-          "{",
-          "}",
-          "[",
-          "]",
-          ",",
-          ":",
-          "\\",
-          "null",
-          "NaN",
-          "-",
-          "1e400",
-          "\u0000",
-          "\\u",
-          "__proto__",
-          "é",
-          "𝄞",
-        ),
-        fc.string({ unit: "binary", maxLength: 4 }),
-      ),
-    });
-    await fc.assert(
-      fc.asyncProperty(
-        fc.constantFrom(...good),
-        fc.array(mutation, { minLength: 1, maxLength: 4 }),
-        async ([path, body], mutations) => {
-          let bytes = Buffer.from(body);
-          for (const { at, drop, put } of mutations) {
-            const place = Math.floor(at * bytes.length);
-            bytes = Buffer.concat([bytes.subarray(0, place), Buffer.from(put), bytes.subarray(place + drop)]);
-          }
-          checkAnswer(await post(path, bytes), `${path} ${JSON.stringify(bytes.toString("latin1"))}`);
-        },
-      ),
-      { numRuns: 200, seed: 20_260_131 },
-    );
-    await stillServes();
-  });
-});
-
-function goodBody(path: string): string {
-  const online = {
-    entities: { card_id: "c1" },
-    features: ["card_activity:tx_count_1h", "card_activity:amount_sum_1h"],
-  };
-  if (path.endsWith("/recommendation")) {
-    return JSON.stringify({
-      user_id: "u1",
-      category: null,
-      candidates: ["i1", { item_id: "i2", category: "x" }],
-      k: 2,
-    });
-  }
-  if (path === "/score/fraud") return JSON.stringify({ card_id: "c1", transaction_amount: 10 });
-  if (path.endsWith("/fraud")) return JSON.stringify({ ...scorable, explain: true });
-  if (path.endsWith("/fraud/batch")) return JSON.stringify({ rows: [scorable, scorable] });
-  if (path.endsWith("/online")) return JSON.stringify(online);
-  if (path.endsWith("/batch")) return JSON.stringify({ ...online, entities: [online.entities] });
-  if (path.endsWith("/transactions")) return JSON.stringify([transaction(), transaction()]);
-  if (path.endsWith("/clicks"))
-    return JSON.stringify({ click_id: "k", event_time: Date.now(), user_id: "u", item_id: "i", action: "view" });
-  return JSON.stringify({ entities: { card_id: ["c1"] }, features: online.features });
-}
+useEdge();
 
 describe("paths and headers", () => {
   it.each([
@@ -333,7 +66,7 @@ describe("a connection", () => {
       const lines = [`${method} ${path} HTTP/1.1`, "host: localhost", ...headers, ...length, "", ""];
       return lines.join("\r\n") + (method === "POST" ? body : "");
     });
-    const socket = connect(port, "127.0.0.1");
+    const socket = open();
     let text = "";
     const ended = new Promise((resolve) => socket.on("close", resolve));
     socket.on("data", (bytes) => {
@@ -412,7 +145,7 @@ describe("request smuggling: no second request is ever answered", () => {
 
 describe("slow clients", () => {
   it("a body that trickles is given up in time, and holds nobody up meanwhile", async () => {
-    const sockets = Array.from({ length: 20 }, () => connect(port, "127.0.0.1"));
+    const sockets = Array.from({ length: 20 }, () => open());
     const ends = sockets.map((socket, i) => {
       let text = "";
       socket.on("error", () => {});
@@ -440,7 +173,7 @@ describe("slow clients", () => {
 
   it("a client that goes away in the middle of its body is no fault of ours", async () => {
     for (let i = 0; i < 20; i++) {
-      const socket = connect(port, "127.0.0.1");
+      const socket = open();
       socket.on("error", () => {});
       socket.write(head("POST", PATHS[i % PATHS.length], ["content-type: application/json", "content-length: 1000"]));
       socket.write('{"card_id":');

@@ -23,6 +23,7 @@ import { describeFlow } from "./contract/contract-flow.ts";
 import { describeHistorical } from "./contract/contract-historical.ts";
 import { describePushed } from "./contract/contract-pushed.ts";
 import { describeRank } from "./contract/contract-rank.ts";
+import { describeRegistered } from "./contract/contract-registered.ts";
 import { describeTenants } from "./contract/contract-tenants.ts";
 
 const keys = { first: "", second: "", readOnly: "", expired: "", firstAdmin: "", secondAdmin: "" };
@@ -97,6 +98,7 @@ describe("API Gateway", () => {
   describeRank(target);
   describeHistorical(target);
   describeTenants({ ...target, newTenant: createTenant, equip });
+  describeRegistered(target);
   describePushed(target);
   describeCatalogue(target);
   describeFeast(target);
@@ -120,6 +122,7 @@ describe("freshet serve", () => {
   describeRank(target);
   describeHistorical(target);
   describeTenants({ ...target, newTenant: createTenant, equip });
+  describeRegistered(target);
   describePushed(target);
   describeCatalogue(target);
   describeFeast(target);

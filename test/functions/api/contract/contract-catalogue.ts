@@ -10,7 +10,7 @@ import {
 import { rebuildAnswer } from "../../../../functions/api/openapi/familiar-openapi.ts";
 import * as schemas from "../../../../functions/api/openapi/schemas.ts";
 import { type ContractTarget, conforming } from "./contract-calls.ts";
-import { pushedCalls } from "./contract-pushed.ts";
+import { pushedCalls } from "./contract-registered.ts";
 
 const HOUR = 3_600_000;
 

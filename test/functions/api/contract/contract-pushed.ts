@@ -1,37 +1,14 @@
 /** Registered and pushed features, asked over HTTP alone: for every host that has them. */
 import { randomUUID } from "node:crypto";
-import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import * as schemas from "../../../../functions/api/openapi/schemas.ts";
-import { pushAnswer, registeredAnswer } from "../../../../functions/api/registered/pushed-schemas.ts";
-import { type ContractTarget, caller, conforming } from "./contract-calls.ts";
+import { pushAnswer } from "../../../../functions/api/registered/pushed-schemas.ts";
+import { type ContractTarget, conforming } from "./contract-calls.ts";
+import { pushedCalls } from "./contract-registered.ts";
 
 const REGISTER = "/v1/features/register";
 const PUSH = "/v1/features/push";
 const HOUR = 3_600_000;
-
-/** What tests of registered features do again and again. */
-export function pushedCalls(target: ContractTarget) {
-  const call = caller(target);
-  /** A view that no other test has. */
-  const freshView = () => `v${randomUUID().replaceAll("-", "").slice(0, 12)}`;
-  const register = async (body: Record<string, unknown>, key = target.keys().firstAdmin) => {
-    const reply = await call(REGISTER, { body: { dtype: "double", entity: "card", ...body }, key });
-    expect([reply.body.detail, reply.status]).toEqual([undefined, expect.any(Number)]);
-    return { status: reply.status, ...conforming(registeredAnswer, reply) };
-  };
-  const push = (body: unknown, key?: string) => call(PUSH, { body, key });
-  /** Another process of a host may answer, which learns of a registration within seconds. */
-  const settled = async (ask: () => Promise<{ status: number }>) => {
-    for (let i = 0; i < 40 && (await ask()).status === 404; i++) await sleep(250);
-  };
-  async function read(card: string, features: readonly string[], key?: string) {
-    const reply = await call("/v1/features/online", { body: { entities: { card_id: card }, features }, key });
-    expect([reply.body.detail, reply.status]).toEqual([undefined, 200]);
-    return conforming(schemas.onlineAnswer, reply).features;
-  }
-  return { call, freshView, register, push, settled, read };
-}
 
 export function describePushed(target: ContractTarget): void {
   const { call, freshView, register, push, settled, read } = pushedCalls(target);
@@ -103,65 +80,6 @@ export function describePushed(target: ContractTarget): void {
       }
       await settled(() => call("/v1/features/online", { body: { entities: { card_id: card }, features: [name] } }));
       expect((await read(card, [name]))[name]).toEqual({ value: 1, status: "PRESENT", event_time_ms: now - 1_000 });
-    });
-
-    it("registering again with the same changes nothing; otherwise it says what differs, and how to go on", async () => {
-      const name = `${freshView()}:age`;
-      const body = { name, description: "first", tags: ["b", "a"] };
-      const first = await register(body);
-      expect(await register(body)).toEqual({
-        ...first,
-        ...{ status: 200, outcome: "unchanged", request_id: expect.any(String) },
-      });
-      const refused = async (more: Record<string, unknown>) => {
-        const reply = await call(REGISTER, {
-          body: { dtype: "double", entity: "card", ...body, ...more },
-          key: target.keys().firstAdmin,
-        });
-        expect([reply.status, reply.body.code]).toEqual([409, "feature_conflict"]);
-        return [reply.body.field, reply.body.detail, reply.body.repair];
-      };
-      expect(await refused({ dtype: "string" })).toEqual([
-        "dtype",
-        `${name}@1 is registered with dtype double, given string`,
-        "register it as version 2: what is stored keeps its meaning",
-      ]);
-      expect(await refused({ entity: "merchant", replace: true })).toEqual([
-        "entity",
-        `${name}@1 is registered with entity card, given merchant`,
-        "register it as version 2: what is stored keeps its meaning",
-      ]);
-      expect(await refused({ ttl: "3h", owner: "x" })).toEqual([
-        "ttl",
-        `${name}@1 is registered with another ttl, owner`,
-        'send "replace": true to replace it, or what is registered',
-      ]);
-      expect(await register({ ...body, ttl: 7_200, replace: true })).toMatchObject({
-        ...{ outcome: "changed", ttl_ms: 7_200_000, registered_at_ms: first.registered_at_ms },
-      });
-    });
-
-    it("another version is another value, which the name alone means once it is told to", async () => {
-      const [view, card] = [freshView(), randomUUID()];
-      const name = `${view}:level`;
-      await register({ name });
-      expect(await register({ name, version: 2, dtype: "string" })).toMatchObject({ current_version: 1 });
-      const row = (value: unknown) => ({ rows: [{ id: card, values: [value] }], event_time_ms: Date.now() - 1_000 });
-      await settled(() => push({ features: [`${name}@2`], ...row("high") }));
-      expect((await push({ features: [`${name}@2`], ...row("high") })).status).toBe(200);
-      expect((await push({ features: [name], ...row(0.9) })).status).toBe(200);
-      const names = [name, `${name}@1`, `${name}@2`];
-      await settled(() => call("/v1/features/online", { body: { entities: { card_id: card }, features: names } }));
-      const values = async () => {
-        const found = await read(card, names);
-        return names.map((each) => found[each].value);
-      };
-      expect(await values()).toEqual([0.9, 0.9, "high"]);
-      expect(await register({ name, version: 2, dtype: "string", current: true })).toMatchObject({
-        ...{ outcome: "changed", current_version: 2 },
-      });
-      for (let i = 0; i < 40 && (await values())[0] !== "high"; i++) await sleep(250);
-      expect(await values()).toEqual(["high", 0.9, "high"]);
     });
 
     it("belong to their tenant: another's of the same name is another feature, with other values", async () => {
@@ -240,41 +158,6 @@ export function describePushed(target: ContractTarget): void {
       expect([none.status, none.body.code, none.body.field]).toEqual([400, "value_type", "rows[0].values[0]"]);
       const various = await push({ features: [n, text], rows: rows.slice(1, 6) });
       expect([various.status, various.body.code, various.body.refused]).toEqual([400, "records_invalid", 5]);
-    });
-
-    it.each([
-      [{}, 400, "field_missing", "name"],
-      [{ name: "Profile:Age" }, 400, "feature_name_invalid", "name"],
-      [{ name: "a:b:c" }, 400, "feature_name_invalid", "name"],
-      [{ name: "a:b@2" }, 400, "feature_name_invalid", "name"],
-      [{ name: "card_activity:mine" }, 409, "feature_declared", "name"],
-      [{ name: "merchant_risk:mine" }, 409, "feature_declared", "name"],
-      [{ name: "a:b", entity: "carrd" }, 404, "entity_unknown", "entity"],
-      [{ name: "a:b", dtype: "vector" }, 400, "dtype_unknown", "dtype"],
-      [{ name: "a:b", dtype: 3 }, 400, "wrong_type", "dtype"],
-      [{ name: "a:b", version: 0 }, 400, "feature_version_invalid", "version"],
-      [{ name: "a:b", version: "latest" }, 400, "feature_version_invalid", "version"],
-      [{ name: "a:b", ttl: "soon" }, 400, "ttl_invalid", "ttl"],
-      [{ name: "a:b", ttl: 1.5 }, 400, "ttl_invalid", "ttl"],
-      [{ name: "a:b", ttl: "4000d" }, 400, "ttl_invalid", "ttl"],
-      [{ name: "a:b", ttl: [] }, 400, "ttl_invalid", "ttl"],
-      [{ name: "a:b", tags: "fraud" }, 400, "wrong_type", "tags"],
-      [{ name: "a:b", tags: ["x".repeat(65)] }, 400, "wrong_type", "tags"],
-      [{ name: "a:b", description: "x".repeat(1_001) }, 400, "value_too_long", "description"],
-      [{ name: "a:b", description: "\ud800" }, 400, "text_invalid", "description"],
-      [{ name: "a:b", deprecated: "soon" }, 400, "deprecation_invalid", "deprecated"],
-      [{ name: "a:b", deprecated: { date: "2027-13-01" } }, 400, "deprecation_invalid", "deprecated"],
-      [{ name: "a:b", deprecated: { date: "2027-02-30" } }, 400, "deprecation_invalid", "deprecated"],
-      [{ name: "a:b", replace: 1 }, 400, "wrong_type", "replace"],
-      [{ name: "a:b", dtpye: "double" }, 400, "field_unknown", "dtpye"],
-    ])("registering %j → %i %s", async (body, status, code, field) => {
-      const reply = await call(REGISTER, {
-        body: { dtype: "double", entity: "card", ...body },
-        key: target.keys().firstAdmin,
-      });
-      const problem = conforming(schemas.problem, reply);
-      expect([reply.status, problem.code, problem.field]).toEqual([status, code, field]);
-      expect(problem.repair).not.toBe("");
     });
 
     const row = { id: "c", event_time_ms: 1_794_268_800_000, values: [1] };
@@ -356,36 +239,6 @@ export function describePushed(target: ContractTarget): void {
       await settled(() => call("/v1/features/online", { body: { entities: { card_id: "p1" }, features: names } }));
       const found = await read("p1", names);
       expect(names.map((name) => found[name].value)).toEqual([5, 5]);
-    });
-
-    it("one on its way out says so in each answer that has it, with the date and what to use instead", async () => {
-      const [view, card] = [freshView(), randomUUID()];
-      const name = `${view}:old`;
-      const deprecated = { date: "2027-01-31", use: `${view}:new` };
-      await register({ name });
-      expect(await register({ name, deprecated, replace: true })).toMatchObject({ outcome: "changed", deprecated });
-      const body = { entities: { card_id: card }, features: [name, "card_activity:last_country"] };
-      await settled(() => call("/v1/features/online", { body }));
-      let reply = await call("/v1/features/online", { body });
-      for (let i = 0; i < 40 && reply.body.warnings === undefined; i++) {
-        await sleep(250);
-        reply = await call("/v1/features/online", { body });
-      }
-      expect(conforming(schemas.onlineAnswer, reply).warnings).toEqual([
-        { code: "feature_deprecated", feature: name, ...deprecated },
-      ]);
-      // RFC 9745: a date as a structured field.
-      expect(reply.headers.get("deprecation")).toBe("@1801353600");
-      const batch = await call("/v1/features/batch", { body: { ...body, entities: [{ card_id: card }] } });
-      expect([batch.body.warnings?.length, batch.headers.get("deprecation")]).toEqual([1, "@1801353600"]);
-      const all = await call(`/v1/features/card/${card}`);
-      // All of the tenant's: another host's run of this suite has deprecated one, too.
-      const own = all.body.warnings?.filter(({ feature }: { feature: string }) => feature === name);
-      expect([own?.length, all.headers.get("deprecation")]).toEqual([1, "@1801353600"]);
-      const without = await call("/v1/features/online", {
-        body: { ...body, features: ["card_activity:last_country"] },
-      });
-      expect([without.body.warnings, without.headers.get("deprecation")]).toEqual([undefined, null]);
     });
   });
 }

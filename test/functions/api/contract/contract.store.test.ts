@@ -19,6 +19,7 @@ import { describeFeast } from "./contract-feast.ts";
 import { describeFlow } from "./contract-flow.ts";
 import { describePushed } from "./contract-pushed.ts";
 import { describeRank } from "./contract-rank.ts";
+import { describeRegistered } from "./contract-registered.ts";
 
 let valkey: TestValkey;
 let store: TestStore;
@@ -67,6 +68,7 @@ afterAll(async () => {
 describeErrors(target);
 describeFlow(target);
 describeRank(target);
+describeRegistered(target);
 describePushed(target);
 describeCatalogue(target);
 describeFeast(target);

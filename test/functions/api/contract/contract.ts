@@ -204,7 +204,7 @@ export function describeErrors(target: ContractTarget): void {
       for (const [path, item] of Object.entries<any>(document.paths)) {
         const schema = schemaOf(item.post?.requestBody.content["application/json"].schema ?? {});
         const example = schema.example ?? schemaOf(schema.anyOf?.[0] ?? {}).example;
-        // A job is asked for in contract-historical.ts, on hosts that run them; features are registered in contract-pushed.ts,
+        // A job is asked for in contract-historical.ts, on hosts that run them; features are registered in contract-registered.ts,
         // keys made in key-routes.test.ts, records replayed in quarantine.test.ts, erasures asked for in erasures.test.ts.
         if (example === undefined || /\/(historical|register|push|keys|replay|drop|erasures)$/.test(path)) continue;
         const reply = await call(path, { body: example });

@@ -1,0 +1,92 @@
+/** What is told of historical jobs that are lost, or end while they are cancelled, and when their table does not answer: over doubles. */
+import { expect, it } from "vitest";
+import { InfrastructureError } from "../../../../core/errors.ts";
+import { createApp } from "../../../../functions/api/app.ts";
+import { createKey } from "../../../../functions/api/keys/keys.ts";
+import { testDependencies } from "../doubles.ts";
+
+const ports = testDependencies();
+const { key } = await createKey(ports.keys, { tenant: "team-a", scopes: ["read", "write", "score"], nowMs: 0 });
+
+it.each([
+  ["running", 15, "running", undefined],
+  ["running", 17, "failed", "job_lost"],
+  // Behind others it is silent and will be done all the same.
+  ["queued", 17, "queued", undefined],
+] as const)(
+  "a historical job that is %s and was heard of %i minutes ago is told as %s",
+  async (state, minutes, told, code) => {
+    const nowMs = 1_800_000_000_000;
+    const request = {
+      service: "fraud",
+      labels: "labels",
+      asOf: "event_time",
+      fromMs: null,
+      toMs: null,
+      spineKey: null,
+    };
+    const job: any = { ...{ tenant: "team-a", id: "j", request, runner: "process", state, progress: 0, createdMs: 0 } };
+    Object.assign(job, { updatedMs: nowMs - minutes * 60_000, files: [], manifest: null, error: null });
+    const historical: any = { jobs: { get: async () => job } };
+    const app = createApp({ ...ports.dependencies, historical, clock: () => nowMs });
+    const reply = await app.request("/v1/features/historical/j", { headers: { "x-api-key": key } });
+    const answer = (await reply.json()) as any;
+    expect([answer.state, answer.error?.code]).toEqual([told, code]);
+  },
+);
+
+it.each([
+  ["done", "done"],
+  ["failed", "failed"],
+  ["running", "failed"],
+] as const)("a job that is %s by the time that its cancelling is written is %s", async (state, told) => {
+  const nowMs = 1_800_000_000_000;
+  const request = { service: "fraud", labels: "labels", asOf: "event_time", fromMs: null, toMs: null, spineKey: null };
+  const job: any = {
+    tenant: "team-a",
+    id: "j",
+    request,
+    runner: "process",
+    state: "queued",
+    progress: 0,
+    createdMs: 0,
+  };
+  Object.assign(job, { updatedMs: nowMs, files: [], manifest: null, error: null });
+  const stopped: unknown[] = [];
+  const jobs = {
+    get: async () => ({ ...job }),
+    cancel: async () => {
+      Object.assign(job, { state, updatedMs: nowMs - 17 * 60_000 });
+      return false;
+    },
+  };
+  const historical: any = { jobs, stop: (one: unknown) => stopped.push(one) };
+  const app = createApp({ ...ports.dependencies, historical, clock: () => nowMs });
+  const options = { method: "DELETE", headers: { "x-api-key": key } };
+  const reply = await app.request("/v1/features/historical/j", options);
+  expect([reply.status, await reply.json()]).toMatchObject([
+    409,
+    { code: "job_ended", detail: `the job is ${told} already`, field: "job" },
+  ]);
+  expect(stopped).toEqual([]);
+});
+
+it("a table of jobs that does not answer is told as such, and not as the online store", async () => {
+  const gone = async () => {
+    throw new InfrastructureError("jobs_unavailable", "reading a job failed: ResourceNotFoundException");
+  };
+  const app = createApp({ ...ports.dependencies, historical: { jobs: { get: gone, open: gone } } as any });
+  const headers = { "x-api-key": key, "content-type": "application/json" };
+  const body = JSON.stringify({ service: "fraud" });
+  for (const [path, options] of [
+    ["/v1/features/historical/j", { headers }],
+    ["/v1/features/historical/j", { method: "DELETE", headers }],
+    ["/v1/features/historical", { method: "POST", headers, body }],
+  ] as const) {
+    const reply = await app.request(path, options);
+    expect([reply.status, reply.headers.get("retry-after")]).toEqual([503, "2"]);
+    expect(await reply.json()).toMatchObject({
+      ...{ code: "jobs_unavailable", detail: "the table or the bucket of jobs does not answer" },
+    });
+  }
+});
