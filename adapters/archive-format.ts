@@ -3,8 +3,9 @@
  * checksum. Rows stand alone, so that DuckDB and Athena read the lines without our help; what they repeat costs
  * almost nothing after compression. The order of a row's keys is fixed, and golden bytes hold it.
  */
-import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { constants, zstdCompressSync } from "node:zlib";
 import { RecordError } from "../core/errors.ts";
+import { oneFrame, readFrame } from "./zstd-frame.ts";
 
 const ARCHIVE_VERSION = 1;
 
@@ -152,7 +153,7 @@ export function encodeArchive(rows: readonly ArchiveRow[]): Buffer {
     if (pending.length > 32_768) flush();
   }
   flush();
-  return zstdCompressSync(scratch.subarray(0, length), { params: ZSTD });
+  return oneFrame(zstdCompressSync(scratch.subarray(0, length), { params: ZSTD }));
 }
 
 /**
@@ -198,10 +199,9 @@ function requireWholeRows(body: Buffer): void {
 }
 
 function decompress(bytes: Uint8Array): Buffer {
-  let result: { buffer: Buffer; engine: { bytesWritten: number } };
+  let frame: ReturnType<typeof readFrame>;
   try {
-    // With `info`, zlib tells how much it read: it ignores what follows the first frame. (@types/node lacks it for zstd.)
-    result = zstdDecompressSync(bytes, { info: true } as object) as unknown as typeof result;
+    frame = readFrame(bytes);
   } catch (cause) {
     if ((cause as { code?: string }).code === "Z_BUF_ERROR") {
       throw new RecordError("archive_truncated", `archive object of ${bytes.length} bytes ends inside its frame`, {
@@ -210,9 +210,9 @@ function decompress(bytes: Uint8Array): Buffer {
     }
     throw new RecordError("archive_corrupt", `archive object is not a zstd frame with a right checksum`, { cause });
   }
-  const trailing = bytes.length - result.engine.bytesWritten;
+  const { body, trailing } = frame;
   if (trailing > 0) throw new RecordError("archive_trailing", `archive object has ${trailing} bytes after its frame`);
-  return result.buffer;
+  return body;
 }
 
 /** @param number 1-based, for messages */

@@ -4,9 +4,10 @@
  * compared. The order of a row's keys is fixed, and golden bytes hold it.
  */
 import { promisify } from "node:util";
-import { constants, zstdCompress, zstdDecompressSync } from "node:zlib";
+import { constants, zstdCompress } from "node:zlib";
 import { RecordError } from "../core/errors.ts";
 import type { Scalar, Status } from "../core/plan.ts";
+import { oneFrame, readFrame } from "./zstd-frame.ts";
 
 const INFERENCE_LOG_VERSION = 1;
 
@@ -83,10 +84,12 @@ export function inferenceLine(row: InferenceRow): string {
 const compress = promisify(zstdCompress);
 
 /** Off the event loop: an object may hold megabytes. @param lines as `inferenceLine` makes them, in UTF-8 */
-export const encodeInferenceLog = (lines: Uint8Array): Promise<Buffer> =>
-  compress(lines, {
-    params: { [constants.ZSTD_c_compressionLevel]: 1, [constants.ZSTD_c_checksumFlag]: 1 },
-  });
+export const encodeInferenceLog = async (lines: Uint8Array): Promise<Buffer> =>
+  oneFrame(
+    await compress(lines, {
+      params: { [constants.ZSTD_c_compressionLevel]: 1, [constants.ZSTD_c_checksumFlag]: 1 },
+    }),
+  );
 
 /**
  * Rows of an object, in its order.
@@ -106,10 +109,9 @@ export function* readInferenceLog(bytes: Uint8Array): Generator<InferenceRow> {
 }
 
 function decompress(bytes: Uint8Array): Buffer {
-  let result: { buffer: Buffer; engine: { bytesWritten: number } };
+  let frame: ReturnType<typeof readFrame>;
   try {
-    // With `info`, zlib tells how much it read: it ignores what follows the first frame.
-    result = zstdDecompressSync(bytes, { info: true } as object) as unknown as typeof result;
+    frame = readFrame(bytes);
   } catch (cause) {
     const isShort = (cause as { code?: string }).code === "Z_BUF_ERROR";
     throw isShort
@@ -121,8 +123,8 @@ function decompress(bytes: Uint8Array): Buffer {
           cause,
         });
   }
-  const trailing = bytes.length - result.engine.bytesWritten;
-  if (trailing === 0) return result.buffer;
+  const { body, trailing } = frame;
+  if (trailing === 0) return body;
   throw new RecordError("inference_log_trailing", `inference log object has ${trailing} bytes after its frame`);
 }
 
