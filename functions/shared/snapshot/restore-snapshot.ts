@@ -103,8 +103,9 @@ export async function restoreSnapshot(
 async function cutOff({ table, controls }: SnapshotRestorePorts): Promise<RestoreRecord | null> {
   const record = await table.getRestore();
   if (record === null || record.state === "done") return null;
-  if (record.state === "begun") return record;
   const heads = await controls.heads();
+  if (areOthersLost(record, heads)) return null;
+  if (record.state === "begun") return record;
   const own = bucketsOf(record).map((bucket) => heads[bucket]);
   const isUnderWay = own.every((head) => isOf(record, head)) && own.some((head) => head!.state !== "ok");
   return isUnderWay ? record : null;
@@ -113,7 +114,10 @@ async function cutOff({ table, controls }: SnapshotRestorePorts): Promise<Restor
 async function openedOrNone(ports: SnapshotRestorePorts): Promise<RestoreReport> {
   const record = await ports.table.getRestore();
   const heads = await ports.controls.heads();
-  const isOpened = record?.state === "loaded" && bucketsOf(record).every((bucket) => isOf(record, heads[bucket]));
+  const isOpened =
+    record?.state === "loaded" &&
+    bucketsOf(record).every((bucket) => isOf(record, heads[bucket])) &&
+    !areOthersLost(record, heads);
   return isOpened ? reportOf(ports, record, "opened") : reportOf(ports, null, "none");
 }
 
@@ -129,6 +133,12 @@ const bucketsOf = ({ buckets }: Pick<RestoreRecord, "buckets">): readonly number
 const isOf = ({ id, epoch }: RestoreRecord, head: BucketHead | null): boolean =>
   head !== null && head.restore === id && head.epoch === epoch;
 
+/** Where the store was lost beside a restore of some buckets, that restore does not mend it: all of them are to be restored. */
+const areOthersLost = (
+  { buckets, epoch }: Pick<RestoreRecord, "buckets" | "epoch">,
+  heads: readonly (BucketHead | null)[],
+): boolean => buckets !== null && heads.some((head, bucket) => !buckets.includes(bucket) && head?.epoch !== epoch);
+
 async function begin(ports: SnapshotRestorePorts, request: RestoreRequest): Promise<RestoreRecord> {
   const { table, controls, snapshots, clock } = ports;
   const store = await table.getStore();
@@ -142,7 +152,7 @@ async function begin(ports: SnapshotRestorePorts, request: RestoreRequest): Prom
   // A store of which a part is gone is lost as a whole; what is left of it is no longer served.
   const isWhole = buckets !== null || heads.every((head) => isLive(head, store.epoch));
   if (live.length > 0 && isWhole && !request.replaceLive) throw storeLive(live.length);
-  if (buckets !== null && heads.some((head, bucket) => !buckets.includes(bucket) && head?.epoch !== store.epoch)) {
+  if (areOthersLost({ buckets, epoch: store.epoch }, heads)) {
     throw new FreshetError("store_lost", "other buckets of the store are lost too", {
       field: "bucket",
       repair: "restore all of them: `freshet recover`",

@@ -377,4 +377,32 @@ describe("a restore", () => {
     // In the next round that bucket is read anew, or found to be as it was.
     expect(await world.round()).toMatchObject({ outcome: "complete", entities: 12 });
   });
+
+  it("of some buckets, cut off before the whole store was lost, is given up for one of all", async () => {
+    await world.deliver("a", each(0));
+    await world.round();
+    const putRestore = world.table.putRestore.bind(world.table);
+    for (const died of ["before its first bucket", "when its buckets were loaded"]) {
+      const isFirst = died === "before its first bucket";
+      const request = { buckets: [1, 2, 3], replaceLive: true, restart: true };
+      if (isFirst) {
+        world.table.putRestore = async (record) => {
+          await putRestore(record);
+          throw new Error("killed");
+        };
+        await expect(world.restore(request)).rejects.toThrow("killed");
+        world.table.putRestore = putRestore;
+        await world.flush();
+      } else {
+        expect(await world.restore(request)).toMatchObject({ state: "loaded" });
+        const admin = (await world.connection.primaries())[0];
+        await admin.del((await admin.keys("*")).filter((key) => !/^\{[123]\}/.test(key)));
+      }
+      expect((await world.controls.summary()).present).toBe(isFirst ? 0 : 3);
+      expect(await world.restore({ resume: true })).toMatchObject({ state: "none" });
+      expect(await world.restore()).toMatchObject({ state: "loaded", buckets: 1024, epoch: isFirst ? 2 : 3 });
+      await world.replayAndOpen();
+      expect(await world.differences(START + MINUTE)).toEqual([]);
+    }
+  });
 });
