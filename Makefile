@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 FRESHET := node cli/freshet.ts
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down status health inspect logs demo deploy generate stream seed plan score serve test-api bench benchmark bench-feast test simulate test-kafka test-api-contract test-feast test-python test-registry test-localstack test-localstack-docker localstack test-browser chaos check clean
+.PHONY: help install up down status health inspect logs demo deploy generate stream seed train plan score serve test-api bench benchmark bench-feast test simulate test-kafka test-api-contract test-feast test-python test-registry test-localstack test-localstack-docker localstack test-browser chaos check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ generate: install ## simulated events into the running system
 stream: generate ## the same
 
 seed: generate ## the same
+
+train: install ## train a model of service fraud on what the archive holds, and register it
+	@$(FRESHET) train --service fraud
 
 plan: install ## check the definitions, show what a change does
 	@$(FRESHET) plan

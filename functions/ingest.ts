@@ -1,4 +1,4 @@
-/** `POST /v1/events/*` behind API Gateway, outside the VPC: it needs the broker and the keys, never the store. */
+/** `POST /v1/events/*` and `/v1/labels` behind API Gateway, outside the VPC: it needs the broker and the keys, never the store. */
 import { createDependencies } from "./api/dependencies.ts";
 import { createLambdaHandler } from "./api/lambda.ts";
 

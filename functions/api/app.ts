@@ -22,7 +22,7 @@ import type { LoadGate } from "./admission/load-gate.ts";
 import { createCatalogueHandlers } from "./catalogue/catalogue.ts";
 import { Observations } from "./catalogue/observations.ts";
 import type { EventCodec } from "./events/event-check.ts";
-import { createEventsHandler } from "./events/events.ts";
+import { createEventsHandler, hasLabels, LABELS } from "./events/events.ts";
 import { registerFamiliar } from "./familiar.ts";
 import { feastError } from "./feast/errors.ts";
 import { createFeastMaterialize, type MaterializePorts } from "./feast/materialize.ts";
@@ -252,13 +252,9 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
     );
   }
   if (ingest !== null) {
-    register(
-      "POST",
-      "/v1/events/:stream",
-      "write",
-      createEventsHandler({ plan, telemetry, clock, writes, ...ingest }),
-      ITSELF,
-    );
+    const events = createEventsHandler({ plan, telemetry, clock, writes, ...ingest });
+    register("POST", "/v1/events/:stream", "write", events, ITSELF);
+    if (hasLabels(plan)) register("POST", "/v1/labels", "write", (call) => events(call, LABELS), ITSELF);
   }
   register("GET", "/health", null, health);
   register("GET", "/metrics", null, createMetricsHandler(prometheus, deps.telemetry !== undefined));

@@ -29,7 +29,7 @@ const DECISION_KEPT = Duration.minutes(5);
 
 export interface HttpApiProps {
   readonly deployment: Deployment;
-  /** Serves /v1/events/{stream}, from outside of the VPC, where Kinesis can be reached. */
+  /** Serves /v1/events/{stream} and /v1/labels, from outside of the VPC, where Kinesis can be reached. */
   readonly ingest: NodeFunction;
   /** Serves everything else, from inside. */
   readonly api: NodeFunction;
@@ -110,6 +110,7 @@ export class HttpApi extends Construct {
     const v1 = root.addResource("v1");
     v1.addResource("{proxy+}").addMethod("ANY", toApi, keyed);
     v1.addResource("events").addResource("{stream}").addMethod("ANY", toIngest, keyed);
+    v1.addResource("labels").addMethod("ANY", toIngest, keyed);
     root.addResource("api").addResource("{proxy+}").addMethod("ANY", toApi, keyed);
     if (isCounted) {
       new UsagePlans(this, "Plans", { deployment, restApi: this.restApi, authorizer: props.authorizer });

@@ -34,8 +34,11 @@ describe("the API", () => {
   test("events go to ingest, everything else to the API function", () => {
     const paths = methods.map(([id, { Properties }]) => [id, JSON.stringify(Properties["Integration"].Uri)]);
     const toIngest = paths.filter(([, uri]) => uri.includes("Ingest"));
-    expect(methods).toHaveLength(5);
-    expect(toIngest.map(([id]) => id)).toEqual([expect.stringContaining("v1eventsstream")]);
+    expect(methods).toHaveLength(6);
+    expect(toIngest.map(([id]) => id)).toEqual([
+      expect.stringContaining("v1eventsstream"),
+      expect.stringContaining("v1labels"),
+    ]);
   });
 
   test("the router says which methods a path takes, so all of them come to it", () => {
@@ -51,8 +54,8 @@ describe("the API", () => {
 
   test("nobody gets past without a key but to open pages and to addresses of clients that know bearer tokens alone", () => {
     const types = methods.map(([, { Properties }]) => Properties["AuthorizationType"]);
-    // The root and all that lies below it elsewhere; /v1, its events, and /api.
-    expect(types.sort()).toEqual(["CUSTOM", "CUSTOM", "CUSTOM", "NONE", "NONE"]);
+    // The root and all that lies below it elsewhere; /v1, its events and labels, and /api.
+    expect(types.sort()).toEqual(["CUSTOM", "CUSTOM", "CUSTOM", "CUSTOM", "NONE", "NONE"]);
     const [[, { Properties }]] = app.resources("AWS::ApiGateway::Authorizer");
     expect(Properties).toMatchObject({
       Type: "REQUEST",

@@ -1,4 +1,4 @@
-/** `POST /v1/events/{stream}`: contract check, encoding, publishing, a result for every record. */
+/** `POST /v1/events/{stream}` and `/v1/labels`: contract check, encoding, publishing, a result for every record. */
 
 import type { EventReader } from "../../../adapters/avro/event-codec.ts";
 import type { Publisher, PublishOutcome } from "../../../adapters/broker.ts";
@@ -22,6 +22,10 @@ import {
 } from "./event-check.ts";
 
 const AVRO_TYPES = ["application/vnd.freshet.avro", "avro/binary", "application/octet-stream"];
+
+/** The stream of outcomes, which has an address of its own: whoever reports them need not know that they are events. */
+export const LABELS = "labels";
+export const hasLabels = ({ streams }: Pick<Plan, "streams">): boolean => streams.some(({ name }) => name === LABELS);
 
 interface RecordResult {
   index: number;
@@ -49,7 +53,7 @@ export function createEventsHandler(deps: {
   telemetry: Telemetry;
   writes?: WriteLedger;
   clock: () => number;
-}): (call: Call) => Promise<Answer> {
+}): (call: Call, stream?: string) => Promise<Answer> {
   const checkers = new Map<string, EventChecker>();
   const enrichers = new Map<string, Enrich>();
   for (const stream of deps.plan.streams) {
@@ -59,8 +63,7 @@ export function createEventsHandler(deps: {
     if (stream.enrich !== undefined) enrichers.set(stream.name, createEnrich(checker, requireLookups(deps, stream)));
   }
 
-  return async ({ c, principal, requestId, ticket }) => {
-    const name = c.req.param("stream") as string;
+  return async ({ c, principal, requestId, ticket }, name = c.req.param("stream") as string) => {
     const checker = checkers.get(name);
     if (checker === undefined) {
       throw new Problem("stream_unknown", `no stream is named "${shorten(name)}"`, {

@@ -10,6 +10,7 @@ import {
   contextQuery,
   featureAnswer,
 } from "../catalogue/catalogue-schemas.ts";
+import { LABELS } from "../events/events.ts";
 import { feastRoutes } from "../feast/openapi.ts";
 import { historicalRequest, jobAnswer } from "../historical/historical-schemas.ts";
 import { PROBLEMS } from "../problems.ts";
@@ -56,12 +57,15 @@ export function createOpenApiDocument(plan: Plan, version: string): object {
     );
   const keyed = (scope: string) => ({ security: [{ apiKey: [] }], "x-scope": scope });
 
-  for (const stream of plan.streams) {
+  const sendable = plan.streams.flatMap((stream) => [
+    { stream, path: `/v1/events/${stream.name}`, summary: `Send events to ${stream.name}` },
+    ...(stream.name === LABELS
+      ? [{ stream, path: "/v1/labels", summary: "Send outcomes: the same as /v1/events/labels" }]
+      : []),
+  ]);
+  for (const { stream, path, summary } of sendable) {
     add({
-      method: "post",
-      path: `/v1/events/${stream.name}`,
-      tags: ["Events"],
-      summary: `Send events to ${stream.name}`,
+      ...{ method: "post", path, tags: ["Events"], summary },
       description:
         `One event, an array, or {"events": [...]}, up to 500. Idempotent by \`${stream.eventId}\`: an event that is sent ` +
         "again counts once. Avro bodies hold one record in single-object encoding or a schema registry's framing, or many in a KPL aggregate.",

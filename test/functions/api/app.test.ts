@@ -225,6 +225,31 @@ describe("what goes to the broker", () => {
   });
 });
 
+describe("outcomes", () => {
+  const label = (more = {}) => ({
+    ...{ label_id: "l1", transaction_id: "t1", event_time: Date.now(), is_fraud: true, source: "chargeback" },
+    ...more,
+  });
+
+  it("sent to /v1/labels are events of the stream labels, each with its result", async () => {
+    const reply = await call("/v1/labels", { body: [label(), label({ label_id: "l2", is_fraud: "yes" })] });
+    expect([reply.status, reply.body.detail]).toEqual([207, undefined]);
+    const answer = conforming(schemas.eventsAnswer, reply);
+    expect([answer.stream, answer.queued, answer.invalid]).toEqual(["labels", 1, 1]);
+    expect(answer.results[1]).toMatchObject({ event_id: "l2", status: "invalid", field: "is_fraud" });
+    expect(broker.sent.map(({ stream, record }) => [stream, record.partitionKey])).toEqual([["labels", "t1"]]);
+  });
+
+  it("need the scope write, and have no address where the plan has no such stream", async () => {
+    const refused = await call("/v1/labels", { body: label(), key: keys.readOnly });
+    expect([refused.status, refused.body.code]).toEqual([403, "scope_missing"]);
+    const streams = plan.streams.filter(({ name }) => name !== "labels");
+    const app = createApp({ ...ports.dependencies, plan: { ...plan, streams } });
+    const response = await app.request("/v1/labels", { method: "POST", headers: { "x-api-key": keys.first } });
+    expect(((await response.json()) as { code: string }).code).toBe("not_found");
+  });
+});
+
 describe("a feature that is named twice", () => {
   const names = ["card_activity:tx_count_1h", "card_activity:declines_1h", "card_activity:tx_count_1h"];
 

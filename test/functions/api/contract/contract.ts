@@ -158,6 +158,7 @@ export function describeErrors(target: ContractTarget): void {
       expect(Object.keys(body.paths).sort()).toEqual(
         [
           ...target.plan.streams.map(({ name }) => `/v1/events/${name}`),
+          "/v1/labels",
           ...target.plan.services.flatMap(({ name }) => [`/v1/score/${name}`, `/v1/score/${name}/batch`]),
           ...ranking.map(({ name }) => `/v1/rank/${name}`),
           "/v1/models",
@@ -208,10 +209,11 @@ export function describeErrors(target: ContractTarget): void {
         // keys made in key-routes.test.ts, records replayed in quarantine.test.ts, erasures asked for in erasures.test.ts.
         if (example === undefined || /\/(historical|register|push|keys|replay|drop|erasures)$/.test(path)) continue;
         const reply = await call(path, { body: example });
-        expect([path, reply.status, reply.body.detail]).toEqual([path, path.includes("events") ? 202 : 200, undefined]);
+        const accepted = /^\/v1\/(events|labels)/.test(path) ? 202 : 200;
+        expect([path, reply.status, reply.body.detail]).toEqual([path, accepted, undefined]);
         taken.push(path);
       }
-      expect(taken).toHaveLength(target.plan.streams.length + 2 * target.plan.services.length + ranking.length + 5);
+      expect(taken).toHaveLength(target.plan.streams.length + 2 * target.plan.services.length + ranking.length + 6);
     });
 
     it("/docs is one page that loads nothing from anywhere", async () => {

@@ -64,6 +64,7 @@ const frame = (card: string) => ({
 
 export const EXAMPLES: Readonly<Record<string, Example>> = {
   "POST /v1/events/{stream}": { body: event, owns: true, tells: false },
+  "POST /v1/labels": { body: (things) => event(things, "labels"), tells: false },
   "POST /v1/features/online": {
     body: ({ card }) => ({ entities: { card_id: card }, features: cardFeatures }),
     changes: false,
