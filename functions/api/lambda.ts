@@ -4,6 +4,7 @@ import { Metrics, MetricUnit } from "@aws-lambda-powertools/metrics";
 import { handle } from "hono/aws-lambda";
 import { withoutKeys } from "../shared/hidden-keys.ts";
 import { type ApiDependencies, createApp, type Log } from "./app.ts";
+import { collectAlone } from "./collector.ts";
 import { causeOf } from "./observability/server-log.ts";
 import type { Telemetry } from "./observability/telemetry.ts";
 
@@ -31,6 +32,7 @@ export interface LambdaHost {
 
 /** @param service name of the function in its log and metrics */
 export function createLambdaHandler(service: string, dependencies: (host: LambdaHost) => ApiDependencies) {
+  collectAlone();
   const logger = new Logger({ serviceName: service });
   const telemetry = emfTelemetry(new Metrics({ namespace: NAMESPACE, serviceName: service }));
   const log: Log = (message, details, error) =>

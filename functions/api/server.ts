@@ -6,6 +6,7 @@ import { FreshetError } from "../../core/errors.ts";
 import { plan } from "../../features/plan.ts";
 import { LoadGate } from "./admission/load-gate.ts";
 import { type ApiDependencies, createApp } from "./app.ts";
+import { collectAlone } from "./collector.ts";
 import { createDependencies } from "./dependencies.ts";
 import { createHistoricalPorts } from "./historical/historical-ports.ts";
 import { createJobQueue } from "./historical/historical-queue.ts";
@@ -42,6 +43,7 @@ const KEEP_ALIVE_MS = 65_000;
 
 /** @throws FreshetError `port_taken`, `environment_missing` */
 export async function listen(options: ServerOptions): Promise<RunningServer> {
+  collectAlone();
   const host = options.host ?? "127.0.0.1";
   const dependencies =
     options.dependencies ??

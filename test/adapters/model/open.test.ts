@@ -76,6 +76,18 @@ describe("a model that is whole", () => {
     await model.close();
   });
 
+  it("scores a row alike alone and among others, by walk and by runtime, to the last bit", async () => {
+    const model = await openModel(files);
+    for (const row of rows) {
+      const [alone] = await model.score([row]);
+      // 103: where the runtime's own probabilities of equal rows differ.
+      for (const count of [3, 15, 16, 103]) {
+        expect(await model.score(new Array(count).fill(row))).toEqual(new Array(count).fill(alone));
+      }
+    }
+    await model.close();
+  });
+
   it("explains in calibrated log-odds: base and contributions add up to raw", async () => {
     const model = await openModel(files);
     const { method, base, contributions } = model.explain(rows[0]);
