@@ -32,6 +32,7 @@ import { createHistoricalHandlers, type HistoricalPorts } from "./historical/his
 import { createKeyHandlers } from "./keys/key-routes.ts";
 import { createAuthenticator, type KeyStore } from "./keys/keys.ts";
 import { createMetricsHandler, createReadyHandler, health } from "./observability/health.ts";
+import { sparing } from "./observability/sparing.ts";
 import { bothTelemetries, createPrometheusTelemetry, type Telemetry } from "./observability/telemetry.ts";
 import { PROBLEMS } from "./problems.ts";
 import { createContextHandler } from "./reading/context.ts";
@@ -46,7 +47,7 @@ import { createRouter, type RouterOptions } from "./router.ts";
 import { createModelHandlers } from "./scoring/models.ts";
 import { createRankHandler } from "./scoring/rank.ts";
 import { createScoreHandlers } from "./scoring/score.ts";
-import { createScoreRunner } from "./scoring/score-run.ts";
+import { createScoreRunner, type ScoreFault } from "./scoring/score-run.ts";
 import type { ScoringPorts } from "./scoring/scoring-ports.ts";
 
 export interface IngestPorts {
@@ -125,6 +126,7 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
   const reader = deps.reader === null ? null : readerOf(deps, deps.reader, telemetry);
   if (host.state !== undefined) prometheus.watchLoad(host.state.gate);
   const app = new Hono();
+  const spare = sparing(log, clock);
   const onFault = (code: string, error: unknown) => log("limits degraded", { code }, error);
   const { limits } = deps;
   const authenticate = createAuthenticator(deps.keys, clock);
@@ -134,7 +136,11 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
     gate: host.state?.gate,
     authenticate,
     telemetry,
-    onError: (error, context) => log("request failed", context, error),
+    onError(error, context) {
+      // A fault that nobody has foreseen is told each time.
+      if (context.code === "internal") log("request failed", context, error);
+      else spare(`${context.route} ${context.code}`, "request failed", context, error);
+    },
     audit: deps.audit && {
       log: deps.audit,
       clock,
@@ -155,7 +161,8 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
     const observations = new Observations(clock());
     const shared = { catalogue, registered, reader, scorers, telemetry, clock, observations };
     const features = createFeatureHandlers(shared);
-    const onFault = ({ error, ...details }: { error?: unknown }) => log("score degraded", details, error);
+    const onFault = ({ error, ...details }: ScoreFault) =>
+      spare(`${details.service} ${details.code}`, "score degraded", details, error);
     const { scoring, services } = deps;
     const runner = createScoreRunner({ ...shared, models: scoring?.serving ?? null, onFault });
     const scored = { ...shared, plan, services, runner, scoring };

@@ -7,7 +7,7 @@ import { type Admission, FREE_TICKET, type Ticket } from "./admission/admission.
 import type { LoadGate } from "./admission/load-gate.ts";
 import type { GatedEnvironment } from "./body.ts";
 import { COMPRESSED_FROM, compress } from "./compression.ts";
-import type { Authenticator, Principal, Scope } from "./keys/keys.ts";
+import { type Authenticator, KEY_PATIENCE_MS, type Principal, type Scope } from "./keys/keys.ts";
 import type { Telemetry } from "./observability/telemetry.ts";
 import { Problem, problemBody, toProblem } from "./problems.ts";
 
@@ -18,6 +18,8 @@ export interface Call {
   readonly requestId: string;
   /** `performance.now()` when the request arrived. */
   readonly startedAt: number;
+  /** For its key, in ms, as far as that is a part of what a known key may cost the call: a key's first use here is no part of any budget. */
+  readonly waitedMs: number;
   /** What the call costs its tenant. */
   readonly ticket: Ticket;
 }
@@ -129,6 +131,7 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
       const requestId = requestIdOf(c);
       let ticket = FREE_TICKET;
       let isIn = false;
+      let waitedMs = 0;
       try {
         if (urlHoldsKey(c.req.url)) throw keyInUrl();
         let principal = PUBLIC;
@@ -140,7 +143,11 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
           }
           const authenticated = authenticate(presentedKey(c), () => addressOf(c));
           // Known keys are checked without leaving the turn.
-          principal = authenticated instanceof Promise ? await authenticated : authenticated;
+          if (!(authenticated instanceof Promise)) principal = authenticated;
+          else {
+            principal = await authenticated;
+            waitedMs = Math.min(performance.now() - startedAt, KEY_PATIENCE_MS);
+          }
           if (admission !== undefined) ticket = admission.open(principal.tenant, scope);
           if (!principal.scopes.has(scope)) {
             await ticket.charge(1);
@@ -150,7 +157,7 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
         if (when === "before") await ticket.charge(1);
         else if (when === "beside") ticket.charge(1);
         else ticket.check();
-        const call = { c, principal, requestId, startedAt, ticket };
+        const call = { c, principal, requestId, startedAt, waitedMs, ticket };
         const { status, body, contentType, headers } = await (auditing === null
           ? handle(call)
           : audited(

@@ -148,7 +148,7 @@ const STALE_MS = 300_000;
 /** A table that has just failed for a known key is not waited for again by each of its requests. */
 const PAUSE_MS = 2_000;
 /** A table that hangs is one that fails: no request with a known key waits longer for it. */
-const PATIENCE_MS = 50;
+export const KEY_PATIENCE_MS = 50;
 /** Nor any other: longer than the two tries of the table's client take, whatever else that waits for. */
 const LOOKUP_MS = 1_500;
 const CACHE_ENTRIES = 10_000;
@@ -231,7 +231,7 @@ export function createAuthenticator(store: Pick<KeyStore, "get">, clock: () => n
     const pending = readOnce(id);
     if (clock() - known.readAtMs >= STALE_MS) return pending;
     try {
-      return await within(PATIENCE_MS, pending);
+      return await within(KEY_PATIENCE_MS, pending);
     } catch (error) {
       if (!(error instanceof InfrastructureError)) throw error;
       known.pausedUntilMs = clock() + PAUSE_MS;

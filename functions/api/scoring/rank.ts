@@ -27,7 +27,7 @@ export function createRankHandler(deps: ScoreHandlerDependencies): Handle {
   const explain = createExplanations(plan, scoring);
   const joinKeys = new Map(plan.entities.map(({ name, joinKey }) => [name, joinKey]));
 
-  return async ({ c, principal, requestId, startedAt, ticket }: Call): Promise<Answer> => {
+  return async ({ c, principal, requestId, startedAt, waitedMs, ticket }: Call): Promise<Answer> => {
     const { tenant } = principal;
     const target = targetOf(c.req.param("service") as string, tenant);
     const { service } = target;
@@ -39,7 +39,7 @@ export function createRankHandler(deps: ScoreHandlerDependencies): Handle {
     const candidates = candidatesOf(target, joinKey, names, body);
     const requests = candidates.map(({ request }) => request);
     const admitted = ticket.charge(Math.max(1, Math.ceil(candidates.length / CANDIDATES_PER_TOKEN)));
-    const { asOfMs, rows } = await runner.run(target, tenant, requests, requestId);
+    const { asOfMs, rows } = await runner.run(target, tenant, requests, requestId, waitedMs);
     await admitted;
 
     const scored = candidates.map((candidate, i): Ranked => ({ ...candidate, row: rows[i] }));

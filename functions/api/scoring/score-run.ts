@@ -100,15 +100,21 @@ export function vectorValues(
 export function createScoreRunner(options: ScoreRunnerOptions) {
   const { catalogue, registered, reader, models, clock, onFault } = options;
 
-  async function read(target: ScoredService, tenant: string, rows: readonly ScoreRequest[], requestId: string) {
+  async function read(
+    target: ScoredService,
+    tenant: string,
+    rows: readonly ScoreRequest[],
+    requestId: string,
+    waitedMs: number,
+  ) {
     const { service } = target;
     const inputs = service.registered ?? [];
-    const begunMs = performance.now();
+    const begunMs = inputs.length === 0 ? 0 : performance.now();
     const { selection, fault } =
       inputs.length === 0
         ? { selection: target.selection, fault: null }
         : await selectForScore(catalogue, registered, tenant, service.name);
-    const spentMs = inputs.length === 0 ? 0 : performance.now() - begunMs;
+    const spentMs = RESERVE_MS + waitedMs + (inputs.length === 0 ? 0 : performance.now() - begunMs);
     const wanted: EntityRequest[] = [];
     const parts: SelectionPart[] = [];
     const rowOf: number[] = [];
@@ -203,13 +209,23 @@ export function createScoreRunner(options: ScoreRunnerOptions) {
       if (champion === null && challenger === null) throw withoutModel(service.name);
     },
 
-    /** @returns rows in the order given. @throws Problem of a row's keys, `variant_absent`, `service_without_model` */
-    async run(target: ScoredService, tenant: string, rows: readonly ScoreRequest[], requestId: string) {
+    /**
+     * @param waitedMs what the call has waited for before
+     * @returns rows in the order given
+     * @throws Problem of a row's keys, `variant_absent`, `service_without_model`
+     */
+    async run(
+      target: ScoredService,
+      tenant: string,
+      rows: readonly ScoreRequest[],
+      requestId: string,
+      waitedMs: number,
+    ) {
       const { service, scorer, definition } = target;
       const served = models === null ? NO_MODELS : models.served(tenant, service.name);
       const dealt = new Map<Scalar, boolean>();
       const chosen = rows.map((row) => choose(target, served, row, dealt));
-      const { asOfMs, stored, degraded, lost, snapshotAgeMs } = await read(target, tenant, rows, requestId);
+      const { asOfMs, stored, degraded, lost, snapshotAgeMs } = await read(target, tenant, rows, requestId, waitedMs);
       const evaluations = await inSteps(rows, ({ request }, i) => scorer.evaluate(request, stored[i]));
       const isLost = service.fallback !== null && [...lost].some((name) => definition.defaults[name] === undefined);
       const vectors = await inSteps(rows, ({ request }, i) => {
@@ -275,6 +291,8 @@ export const withoutModel = (service: string) =>
   });
 
 const ROWS_A_STEP = 100;
+/** Of a call's budget, what is left to answer in when a read has had the rest, in ms. */
+const RESERVE_MS = 25;
 const NO_MODELS: Served = { champion: null, challenger: null, shadow: null, share: null, fault: null };
 
 /** Scores each model's rows in one run. @returns null for rows without a model, and for those of a model that failed */

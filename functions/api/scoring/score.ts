@@ -26,14 +26,17 @@ export function createScoreHandlers(deps: ScoreHandlerDependencies): { one: Hand
     snapshot_age_ms: row.snapshotAgeMs ?? undefined,
   });
 
-  async function one({ c, principal, requestId, startedAt, ticket }: Call, isComplete: boolean): Promise<Answer> {
+  async function one(
+    { c, principal, requestId, startedAt, waitedMs, ticket }: Call,
+    isComplete: boolean,
+  ): Promise<Answer> {
     const target = targetOf(c.req.param("service") as string, principal.tenant);
     const sent = withOwnNames(target.definition.aliases, await readObject(c, MAX_QUERY_BYTES));
     const body = isComplete ? sent : completed(target.service, joinKeysOf(target), sent);
     const how = explainOf(body["explain"]);
     const given = requestOf(target, body, "");
     const admitted = ticket.charge(1);
-    const { asOfMs, rows } = await runner.run(target, principal.tenant, [given], requestId);
+    const { asOfMs, rows } = await runner.run(target, principal.tenant, [given], requestId, waitedMs);
     await admitted;
     const [row] = rows;
     const explanation = how === false ? undefined : await explain(target, row, given, how);
@@ -50,13 +53,13 @@ export function createScoreHandlers(deps: ScoreHandlerDependencies): { one: Hand
     one: (call) => one(call, true),
     familiar: (call) => one(call, false),
 
-    async batch({ c, principal, requestId, startedAt, ticket }: Call): Promise<Answer> {
+    async batch({ c, principal, requestId, startedAt, waitedMs, ticket }: Call): Promise<Answer> {
       const target = targetOf(c.req.param("service") as string, principal.tenant);
       const body = await readObject(c, MAX_QUERY_BYTES);
       const { aliases } = target.definition;
       const given = rowsOf(body["rows"]).map((row, i) => requestOf(target, withOwnNames(aliases, row), `rows[${i}].`));
       const admitted = ticket.charge(given.length);
-      const { asOfMs, rows } = await runner.run(target, principal.tenant, given, requestId);
+      const { asOfMs, rows } = await runner.run(target, principal.tenant, given, requestId, waitedMs);
       await admitted;
       const latencyMs = elapsed(startedAt);
       for (const row of rows) {

@@ -12,6 +12,7 @@ import { s3Client } from "../../../adapters/s3-client.ts";
 import type { Plan } from "../../../core/plan.ts";
 import { requireEnvironment } from "../../shared/environment.ts";
 import type { Log } from "../app.ts";
+import { sparing } from "../observability/sparing.ts";
 import { createScoreLogger, type ScoreLogger } from "./score-log.ts";
 
 export interface ScoringPorts {
@@ -34,6 +35,7 @@ const CLIENT = {
  */
 export function createScoringPorts(options: { plan: Plan; timers: boolean; log: Log }): ScoringPorts {
   const { plan, timers, log } = options;
+  const spare = sparing(log, Date.now);
   const dynamodb = new DynamoDBClient(CLIENT);
   const s3 = s3Client(CLIENT);
   const artefacts = createArtefactStore({ bucket: requireEnvironment("modelsBucket"), s3 });
@@ -53,7 +55,7 @@ export function createScoringPorts(options: { plan: Plan; timers: boolean; log: 
       onFault: ({ error, dropped }) => log("inference log not written", { dropped }, error),
     }),
     plan,
-    onFault: ({ error, ...details }) => log("score not logged", details, error),
+    onFault: ({ error, ...details }) => spare(`${details.service} ${details.code}`, "score not logged", details, error),
   });
   const explainer = createExactExplainer();
   return {

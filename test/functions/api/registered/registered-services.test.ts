@@ -196,6 +196,8 @@ describe("while the table of registrations does not answer", () => {
   it.each(["fails", "hangs"] as const)(
     "and %s, a host that knows none scores by rules and says so; a read fails",
     async (how) => {
+      // The host tells each kind of fault once a second.
+      nowMs += 1_000;
       const key = (await createKey(ports.keys, { tenant: `new-${how}`, scopes: ["read", "score"], nowMs: 0 })).key;
       ports.reader.values.set(`new-${how}/shop/s1`, { "risk:n": present(4) });
       pushed.table = how;
