@@ -25,10 +25,11 @@ export function openFunctions({ clientConfig, stage }: OperatedDeployment): Func
   };
 }
 
-/** Of ours (`namedFailure`) the message ends with the repair. Runtimes name what else may go wrong in their own way, as `Runtime.ExitError`. */
-function failureOf(payload: { errorType?: string; errorMessage?: string } | null, name: string, stage: string) {
-  const { errorType = "", errorMessage = "no message" } = payload ?? {};
-  if (/^[a-z]+(_[a-z0-9]+)+$/.test(errorType)) return new FreshetError(errorType, errorMessage);
+/** Of ours (`codedFailure`) the message begins with the code and ends with the repair. */
+function failureOf(payload: { errorMessage?: string } | null, name: string, stage: string): FreshetError {
+  const { errorMessage = "no message" } = payload ?? {};
+  const [, code, words] = /^([a-z]+(?:_[a-z0-9]+)+): (.*)$/s.exec(errorMessage) ?? [];
+  if (code !== undefined) return new FreshetError(code, words!);
   const logs = `freshet logs ${name.split("-").pop()}${stage === "local" ? "" : ` --stage ${stage}`}`;
   return new FreshetError("function_failed", `${name} failed: ${errorMessage}`, {
     repair: `its log says more: \`${logs}\`; then run this again`,

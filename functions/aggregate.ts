@@ -11,7 +11,7 @@ import { aggregationClients } from "./shared/aggregation/aggregation-ports.ts";
 import { answerMapping, type MappingAnswer } from "./shared/aggregation/mapping-answer.ts";
 import { streamOf } from "./shared/aggregation/streams.ts";
 import { optionalEnvironment } from "./shared/environment.ts";
-import { namedFailure } from "./shared/named-failure.ts";
+import { codedFailure } from "./shared/named-failure.ts";
 import { logger } from "./shared/observability.ts";
 
 const clients = aggregationClients();
@@ -60,7 +60,7 @@ async function replay({ stream: of, shard, records }: ReplayEvent): Promise<{ ap
     return { applied };
   } catch (error) {
     reportBlocked(of, shard, records.length, error);
-    throw namedFailure(error);
+    throw codedFailure(error);
   }
 }
 

@@ -29,7 +29,7 @@ import { type BuildReport, type BuildRequest, runBuild } from "./shared/build/bu
 import { type EntityBuildReport, type EntityOf, rebuildEntity, rebuildIn } from "./shared/build/entity-build.ts";
 import { currentEpoch } from "./shared/current-store.ts";
 import { optionalEnvironment, requireEnvironment } from "./shared/environment.ts";
-import { namedFailure } from "./shared/named-failure.ts";
+import { codedFailure } from "./shared/named-failure.ts";
 import { describeError, logger } from "./shared/observability.ts";
 import { type RepeatReport, repeatRepairs } from "./shared/repair/repeat-repairs.ts";
 import { type SettledEntity, settleRepairs } from "./shared/repair/settle-repairs.ts";
@@ -99,7 +99,7 @@ export async function handler(
     return report;
   } catch (error) {
     logger.error("build failed", describeError(error));
-    throw namedFailure(error);
+    throw codedFailure(error);
   }
 }
 

@@ -15,7 +15,7 @@ import { lock, plan } from "../features/plan.ts";
 import { accept, beginRestore, type ControlReport, controlStep, type StreamShards } from "./shared/control-loop.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { repeatAfterFailover } from "./shared/materialization/restore-pushed.ts";
-import { namedFailure } from "./shared/named-failure.ts";
+import { codedFailure } from "./shared/named-failure.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 
 const connection = new ValkeyConnection(valkeyOptionsFromEnvironment());
@@ -79,6 +79,6 @@ export async function handler(event: ControlEvent): Promise<ControlReport> {
     return report;
   } catch (error) {
     logger.error("control step failed", describeError(error));
-    throw namedFailure(error);
+    throw codedFailure(error);
   }
 }

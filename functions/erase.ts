@@ -23,7 +23,7 @@ import { currentEpoch } from "./shared/current-store.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { type DueErasures, eraseDue } from "./shared/erasure/erasure-rounds.ts";
 import { lookAtRefused } from "./shared/erasure-guard.ts";
-import { namedFailure } from "./shared/named-failure.ts";
+import { codedFailure } from "./shared/named-failure.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 
 const connection = new ValkeyConnection({ ...valkeyOptionsFromEnvironment(), timeoutMs: 15_000 });
@@ -92,7 +92,7 @@ export async function handler(
   const timeMs = Math.min(asked.budgetMs ?? Number.POSITIVE_INFINITY, context.getRemainingTimeInMillis() - RESERVE_MS);
   const deadlineMs = Date.now() + timeMs;
   const report = await eraseDue(ports, deadlineMs, { replantOnly: asked.kind === "replant" }).catch((error) => {
-    throw namedFailure(error);
+    throw codedFailure(error);
   });
   // Last, since it presses least: what is found is gone through by the next run of the schedule.
   const isScheduled = !("Records" in event) && event.kind === undefined;

@@ -31,7 +31,7 @@ import {
 } from "./shared/materialization/materialization.ts";
 import { runMaterializeRequest } from "./shared/materialization/materialize-request.ts";
 import { restorePushed } from "./shared/materialization/restore-pushed.ts";
-import { namedFailure } from "./shared/named-failure.ts";
+import { codedFailure } from "./shared/named-failure.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 
 const dynamodb = new DynamoDBClient(DURABLE_CLIENT);
@@ -88,7 +88,7 @@ export async function handler(
       return report;
     } catch (error) {
       logger.error("materialization failed", { view: event.view, ...describeError(error) });
-      throw namedFailure(error);
+      throw codedFailure(error);
     }
   }
   if (event.kind === "restore") {

@@ -13,7 +13,7 @@ import { type AggregationPorts, aggregateBatch, type BatchResult } from "./share
 import { aggregationClients } from "./shared/aggregation/aggregation-ports.ts";
 import { streamOf } from "./shared/aggregation/streams.ts";
 import { requireEnvironment } from "./shared/environment.ts";
-import { namedFailure } from "./shared/named-failure.ts";
+import { codedFailure } from "./shared/named-failure.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 import { type ArchiveReplay, type ArchiveReplayReport, replayArchive } from "./shared/replay/archive-replay.ts";
 import { type FailedReplayReport, replayFailed } from "./shared/replay/failed-replay.ts";
@@ -92,7 +92,7 @@ export async function handler(
     }
   } catch (error) {
     logger.error("replay failed", { kind: event.kind ?? "waiting", ...describeError(error) });
-    throw namedFailure(error);
+    throw codedFailure(error);
   }
 }
 

@@ -14,7 +14,7 @@ import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";
 import { lock, plan } from "../features/plan.ts";
 import { requireEnvironment } from "./shared/environment.ts";
 import { repeatPushed } from "./shared/materialization/restore-pushed.ts";
-import { namedFailure } from "./shared/named-failure.ts";
+import { codedFailure } from "./shared/named-failure.ts";
 import { describeError, logger } from "./shared/observability.ts";
 import {
   finishRestore,
@@ -63,6 +63,6 @@ export async function handler(
     return report;
   } catch (error) {
     logger.error("restore failed", describeError(error));
-    throw namedFailure(error);
+    throw codedFailure(error);
   }
 }

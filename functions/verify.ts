@@ -20,7 +20,7 @@ import { storedView } from "../core/pushed-feature.ts";
 import { plan } from "../features/plan.ts";
 import { archiveBeginsMs } from "./shared/archive-extent.ts";
 import { optionalEnvironment, requireEnvironment } from "./shared/environment.ts";
-import { namedFailure } from "./shared/named-failure.ts";
+import { codedFailure } from "./shared/named-failure.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 import { verifyEntities } from "./shared/verification/verification.ts";
 import { runVerify, type VerifyRequest, type VerifyRunReport } from "./shared/verification/verify-run.ts";
@@ -102,6 +102,6 @@ export async function handler(
     return report;
   } catch (error) {
     logger.error("verification failed", describeError(error));
-    throw namedFailure(error);
+    throw codedFailure(error);
   }
 }

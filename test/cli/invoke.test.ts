@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import type { OperatedDeployment } from "../../cli/deployment.ts";
 import { openFunctions } from "../../cli/invoke.ts";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
-import { namedFailure } from "../../functions/shared/named-failure.ts";
+import { codedFailure } from "../../functions/shared/named-failure.ts";
 
 let server: Server;
 /** What the runtime makes of an error that a handler throws. */
@@ -43,25 +43,25 @@ async function failure(stage: string): Promise<FreshetError> {
   throw new Error("the call did not fail");
 }
 
-const runtimeError = (thrown: unknown): object => {
-  const { name, message } = thrown as Error;
-  return { errorType: name, errorMessage: message, trace: ["…"] };
-};
+/** Lambda gives the error's name; an emulator one of its own. */
+const runtimeError = (thrown: unknown, errorType = (thrown as Error).name): object => ({
+  ...{ errorType, errorMessage: (thrown as Error).message, trace: ["…"] },
+});
 
 it.each([FreshetError, InfrastructureError])("%o of ours keeps its code, its words and its repair", async (Class) => {
   const repair = "run `freshet recover`";
-  payload = runtimeError(namedFailure(new Class("store_live", "1024 buckets are served", { repair })));
+  payload = runtimeError(codedFailure(new Class("store_live", "1024 buckets are served", { repair })));
   expect(await failure("local")).toMatchObject({
     code: "store_live",
     message: "1024 buckets are served; run `freshet recover`",
     repair: undefined,
   });
-  payload = runtimeError(namedFailure(new Class("store_live", "1024 buckets are served")));
+  payload = runtimeError(codedFailure(new Class("store_live", "1024 buckets are served")), "Runtime.HandlerError");
   expect(await failure("local")).toMatchObject({ message: "1024 buckets are served" });
 });
 
 it.each([
-  [runtimeError(namedFailure(new TypeError("x is undefined"))), "x is undefined"],
+  [runtimeError(codedFailure(new TypeError("x is undefined"))), "x is undefined"],
   [{ errorType: "Runtime.ExitError", errorMessage: "exit status 1" }, "exit status 1"],
   [
     { errorType: "Sandbox.Timedout", errorMessage: "Task timed out after 900.00 seconds" },
