@@ -119,8 +119,15 @@ async function erase(
   try {
     const again: EraseEvent = { kind: "due", budgetMs: BUDGET_MS };
     if (!json) process.stderr.write(`  erasure ${erasure.id}\n`);
-    // The table wakes the function, too: this one tells when it has got somewhere.
-    await functions.invoke(deployment.eraseFunction, again);
+    let failure = "";
+    // The table wakes the function, too: this call tells when it has got somewhere, and one that fails undoes nothing.
+    const getOn = () =>
+      functions.invoke(deployment.eraseFunction, again).catch(({ message }: Error) => {
+        if (message !== failure && !json)
+          process.stderr.write(`  ${message}\n  it is taken up again within five minutes; nothing is to be repeated\n`);
+        failure = message;
+      });
+    await getOn();
     const current = async () => (await erasures.get(tenant, erasure.id)) ?? erasure;
     if (wait) {
       await interruptible(async (signal) => {
@@ -130,7 +137,7 @@ async function erase(
           const words = wordsOf(record);
           if (words !== told && !json) process.stderr.write(`  ${words}\n`);
           told = words;
-          if ((record.waitUntilMs ?? 0) <= Date.now()) await functions.invoke(deployment.eraseFunction, again);
+          if ((record.waitUntilMs ?? 0) <= Date.now()) await getOn();
         }
       });
     }

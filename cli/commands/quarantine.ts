@@ -202,7 +202,8 @@ async function show(id: string, options: StageOption & { tenant?: string; json?:
         return print(
           JSON.stringify({ ...recordJson(item), payload: bytes?.toString("base64") ?? null, event }, null, 2),
         );
-      const { objectKey, objectLine, ...told } = item;
+      const { objectKey, objectLine, arrivalMs, changedMs, ...rest } = item;
+      const told = { ...rest, arrived: iso(arrivalMs), changed: changedMs === null ? null : iso(changedMs) };
       print(formatTable(Object.entries(told).map(([name, value]) => [name, value === null ? "" : String(value)])));
       print(`  in ${objectKey}, line ${objectLine + 1}`);
       if (bytes === null) print("  its bytes are gone");
