@@ -21,8 +21,8 @@ import { refusedBy } from "../adapters/valkey/replies.ts";
 import { lock, plan } from "../features/plan.ts";
 import { currentEpoch } from "./shared/current-store.ts";
 import { requireEnvironment } from "./shared/environment.ts";
+import { lookAtRefused } from "./shared/erasure/erasure-guard.ts";
 import { type DueErasures, eraseDue } from "./shared/erasure/erasure-rounds.ts";
-import { lookAtRefused } from "./shared/erasure-guard.ts";
 import { codedFailure } from "./shared/named-failure.ts";
 import { describeError, logger, metrics } from "./shared/observability.ts";
 

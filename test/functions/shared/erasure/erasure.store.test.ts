@@ -14,10 +14,10 @@ import { SnapshotTable } from "../../../../adapters/snapshot/snapshot-table.ts";
 import { createReader } from "../../../../adapters/valkey/reader.ts";
 import { plan } from "../../../../features/plan.ts";
 import { replant, runErasure } from "../../../../functions/shared/erasure/erasure.ts";
+import { lookAtRefused } from "../../../../functions/shared/erasure/erasure-guard.ts";
 import { type ErasureRequest, newErasure } from "../../../../functions/shared/erasure/erasure-request.ts";
 import { eraseDue } from "../../../../functions/shared/erasure/erasure-rounds.ts";
 import { GUARD_MS } from "../../../../functions/shared/erasure/erasure-steps.ts";
-import { lookAtRefused } from "../../../../functions/shared/erasure-guard.ts";
 import { snapshotRound } from "../../../../functions/shared/snapshot/snapshot-round.ts";
 import {
   type ErasureWorld,

@@ -1,10 +1,10 @@
 /** What was refused after an erasure's last look, with objects of many days and little time; on a real bucket, `erasure.store.test.ts`. */
 import { GetObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import { expect, it } from "vitest";
-import type { Erasure } from "../../../adapters/erasure/erasures.ts";
-import { plan } from "../../../features/plan.ts";
-import { newErasure } from "../../../functions/shared/erasure/erasure-request.ts";
-import { lookAtRefused } from "../../../functions/shared/erasure-guard.ts";
+import type { Erasure } from "../../../../adapters/erasure/erasures.ts";
+import { plan } from "../../../../features/plan.ts";
+import { lookAtRefused } from "../../../../functions/shared/erasure/erasure-guard.ts";
+import { newErasure } from "../../../../functions/shared/erasure/erasure-request.ts";
 
 const MINUTE = 60_000;
 const DAY = 1_440 * MINUTE;
