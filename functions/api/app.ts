@@ -66,7 +66,7 @@ export interface FallbackPorts {
   readonly snapshots: SnapshotSource | null;
   readonly budget: ReadBudget;
 }
-export interface HostOptions extends Pick<RouterOptions, "compresses"> {
+export interface HostOptions extends Pick<RouterOptions, "compresses" | "onRoute"> {
   /** Of a host that takes many calls at once. @default none is turned away, none is drained */
   readonly state?: {
     readonly gate: LoadGate;
@@ -132,6 +132,7 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
   const authenticate = createAuthenticator(deps.keys, clock);
   const register = createRouter(app, {
     compresses: host.compresses,
+    onRoute: host.onRoute,
     admission: limits && createAdmission({ ports: limits, clock, telemetry, onFault }),
     gate: host.state?.gate,
     authenticate,

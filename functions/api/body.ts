@@ -1,14 +1,14 @@
 /** Reads request bodies within a bound, and tells apart the ways in which one can be wrong. */
 import { isUtf8 } from "node:buffer";
-import type { Context } from "hono";
 import type { LoadGate } from "./admission/load-gate.ts";
 import { Problem } from "./problems.ts";
 import { typeName } from "./reading/selection.ts";
+import type { RequestContext } from "./router.ts";
 
 export type JsonObject = Record<string, unknown>;
 
 /** @throws Problem `body_too_large`, before the whole body was taken in; `body_incomplete` */
-export async function readBytes(c: Context, maxBytes: number): Promise<Buffer> {
+export async function readBytes(c: RequestContext, maxBytes: number): Promise<Buffer> {
   // Of a call that has passed the gate; others count nowhere.
   const gate = (c.env as Partial<GatedEnvironment> | undefined)?.gate;
   if (gate === undefined) return readBounded(c, maxBytes);
@@ -25,13 +25,13 @@ export interface GatedEnvironment {
   gate: Pick<LoadGate, "uploading" | "uploaded">;
 }
 
-async function readBounded(c: Context, maxBytes: number): Promise<Buffer> {
+async function readBounded(c: RequestContext, maxBytes: number): Promise<Buffer> {
   const declared = c.req.header("content-length");
   // Node's parser holds the body to its declared length.
   if (declared !== undefined && Number(declared) > maxBytes) throw tooLarge(maxBytes);
   try {
     if (declared === undefined) return await readUndeclared(c, maxBytes);
-    const bytes = Buffer.from(await c.req.arrayBuffer());
+    const bytes = c.req.whole === undefined ? Buffer.from(await c.req.arrayBuffer!()) : await c.req.whole();
     if (bytes.length > maxBytes) throw tooLarge(maxBytes);
     return bytes;
   } catch (cause) {
@@ -41,8 +41,8 @@ async function readBounded(c: Context, maxBytes: number): Promise<Buffer> {
   }
 }
 
-async function readUndeclared(c: Context, maxBytes: number): Promise<Buffer> {
-  const reader = c.req.raw.body?.getReader();
+async function readUndeclared(c: RequestContext, maxBytes: number): Promise<Buffer> {
+  const reader = c.req.raw?.body?.getReader();
   if (reader === undefined) return Buffer.alloc(0);
   const chunks: Uint8Array[] = [];
   let length = 0;
@@ -59,19 +59,19 @@ async function readUndeclared(c: Context, maxBytes: number): Promise<Buffer> {
 }
 
 /** @throws Problem `content_type_unsupported`, `body_too_large`, `body_empty`, `body_encoding`, `malformed_json` */
-async function readJson(c: Context, maxBytes: number): Promise<unknown> {
+async function readJson(c: RequestContext, maxBytes: number): Promise<unknown> {
   const type = c.req.header("content-type");
   if (type !== undefined && type !== "application/json" && !isJsonType(type)) throw unsupportedType(type, JSON_TYPES);
   return parseJson(await readBytes(c, maxBytes));
 }
 
 /** The same for a body that has to be an object. @throws Problem `body_shape` as well */
-export async function readObject(c: Context, maxBytes: number): Promise<JsonObject> {
+export async function readObject(c: RequestContext, maxBytes: number): Promise<JsonObject> {
   return objectOf(await readJson(c, maxBytes));
 }
 
 /** The same whatever type it claims to have. */
-export async function readObjectOfAnyType(c: Context, maxBytes: number): Promise<JsonObject> {
+export async function readObjectOfAnyType(c: RequestContext, maxBytes: number): Promise<JsonObject> {
   return objectOf(parseJson(await readBytes(c, maxBytes)));
 }
 

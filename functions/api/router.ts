@@ -1,5 +1,5 @@
 /** How a route runs: key and scope first, then the handler; every outcome becomes one answer, counted and timed. */
-import type { Context, Hono } from "hono";
+import type { Hono } from "hono";
 import { FreshetError } from "../../core/errors.ts";
 import { type Audit, type AuditKind, audited } from "../shared/audited.ts";
 import { holdsKey, urlHoldsKey, withoutKeys } from "../shared/hidden-keys.ts";
@@ -11,8 +11,26 @@ import { type Authenticator, KEY_PATIENCE_MS, type Principal, type Scope } from 
 import type { Telemetry } from "./observability/telemetry.ts";
 import { Problem, problemBody, toProblem } from "./problems.ts";
 
+/** A request as routes see it: Hono's context, or the plain server's own (`direct.ts`). */
+export interface RequestContext {
+  readonly req: {
+    readonly method: string;
+    readonly path: string;
+    readonly url: string;
+    header(name: string): string | undefined;
+    param(name: string): string | undefined;
+    query(name: string): string | undefined;
+    query(): Record<string, string>;
+    /** All of a body whose length was declared, where the host reads it itself. */
+    whole?(): Promise<Buffer>;
+    arrayBuffer?(): Promise<ArrayBuffer>;
+    readonly raw?: { readonly body: ReadableStream<Uint8Array> | null };
+  };
+  /** Each host puts something else there. */
+  readonly env: any;
+}
 export interface Call {
-  readonly c: Context;
+  readonly c: RequestContext;
   /** Only on routes with a scope. */
   readonly principal: Principal;
   readonly requestId: string;
@@ -34,6 +52,21 @@ export interface Answer {
 }
 export type Handle = (call: Call) => Answer | Promise<Answer>;
 
+/** What goes to the caller. */
+export interface Reply {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string | Uint8Array<ArrayBuffer>;
+}
+/** A route with all that is around its handler; words its errors itself. */
+export type Run = (c: RequestContext) => Promise<Reply>;
+export interface Route {
+  readonly method: Method;
+  /** With parameters, as `/v1/score/:service`. */
+  readonly path: string;
+  readonly run: Run;
+}
+
 export interface RouterOptions {
   readonly authenticate: Authenticator;
   readonly telemetry: Telemetry;
@@ -47,6 +80,8 @@ export interface RouterOptions {
   readonly onError: (error: unknown, context: { requestId: string; route: string; code: string }) => void;
   /** Null for a host without audited routes. */
   readonly audit: Audit | null;
+  /** Told of every route, in order. */
+  readonly onRoute?: (route: Route) => void;
 }
 
 export type Method = "GET" | "POST" | "PUT" | "DELETE";
@@ -78,7 +113,7 @@ const PUBLIC: Principal = { keyId: "", tenant: "", scopes: new Set() };
 
 /** Registers routes on `app`, named by their path in logs and metrics. */
 export function createRouter(app: Hono, options: RouterOptions): Register {
-  const { authenticate, admission, gate, telemetry, onError, audit, compresses = false } = options;
+  const { authenticate, admission, gate, telemetry, onError, audit, onRoute, compresses = false } = options;
   const routes: { method: Method; path: string; pattern: RegExp }[] = [];
 
   function fail(
@@ -88,7 +123,7 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
     startedAt: number,
     errors = asDocument,
     ticket = FREE_TICKET,
-  ): Response {
+  ): Reply {
     const problem = toProblem(error);
     // A line for each call that is turned away would be the next thing that is too much.
     if (problem.status >= 500 && problem.code !== "overloaded")
@@ -97,11 +132,11 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
     telemetry.request(route, status, performance.now() - startedAt);
     // An error may quote what was sent; a key is not to be shown, not even to its owner's screen and logs.
     const all = { ...ticket.headers(), ...headers };
-    return respond(status, withoutKeys(body), contentType ?? "application/json", requestId, all);
+    return replyOf(status, withoutKeys(body), contentType ?? "application/json", requestId, all);
   }
 
   app.notFound((c) => {
-    if (urlHoldsKey(c.req.url)) return fail(keyInUrl(), "none", requestIdOf(c), performance.now());
+    if (urlHoldsKey(c.req.url)) return respond(fail(keyInUrl(), "none", requestIdOf(c), performance.now()));
     const path = c.req.path;
     const fitting = routes.filter(({ pattern }) => pattern.test(path));
     // A path of its own is not another's parameter: `/v1/features/push` is no feature's name.
@@ -115,9 +150,9 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
             repair: `use ${allowed[0]}`,
             headers: { allow: allowed.join(", ") },
           });
-    return fail(error, here[0]?.path ?? "none", requestIdOf(c), performance.now());
+    return respond(fail(error, here[0]?.path ?? "none", requestIdOf(c), performance.now()));
   });
-  app.onError((error, c) => fail(error, "none", requestIdOf(c), performance.now()));
+  app.onError((error, c) => respond(fail(error, "none", requestIdOf(c), performance.now())));
 
   return (method, path, scope, handle, { charges, errors, audit: action, auditKind } = {}) => {
     const isRead = method === "GET" && (scope === "read" || scope === "score");
@@ -126,7 +161,7 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
     if (scope === "admin" && action === undefined) throw unaudited(path);
     const auditing = action === undefined ? null : { action, kind, ...required(audit, path) };
     routes.push({ method, path, pattern: new RegExp(`^${path.replace(/:[a-z]+/g, "[^/]+")}$`) });
-    app.on(method, path, async (c) => {
+    const run: Run = async (c) => {
       const startedAt = performance.now();
       const requestId = requestIdOf(c);
       let ticket = FREE_TICKET;
@@ -172,18 +207,20 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
         const type = contentType ?? "application/json";
         if (!compresses || body.length < COMPRESSED_FROM) {
           telemetry.request(path, status, performance.now() - startedAt);
-          return respond(status, body, type, requestId, all);
+          return replyOf(status, body, type, requestId, all);
         }
         const compressed = await compress(c.req.header("accept-encoding"), body);
         telemetry.request(path, status, performance.now() - startedAt);
         const vary = { vary: "accept-encoding", ...(compressed && { "content-encoding": compressed.encoding }) };
-        return respond(status, compressed?.body ?? body, type, requestId, { ...all, ...vary });
+        return replyOf(status, compressed?.body ?? body, type, requestId, { ...all, ...vary });
       } catch (error) {
         return fail(await weigh(error, ticket), path, requestId, startedAt, errors, ticket);
       } finally {
         if (isIn) gate!.leave();
       }
-    });
+    };
+    app.on(method, path, async (c) => respond(await run(c)));
+    onRoute?.({ method, path, run });
   };
 }
 
@@ -213,12 +250,12 @@ const asDocument = (problem: Problem, requestId: string): Answer => ({
 const BEARER = /^Bearer +(\S+)$/i;
 
 /** Clients that know tokens alone, as Feast's, send the key as one. */
-function presentedKey(c: Context): string | undefined {
+function presentedKey(c: RequestContext): string | undefined {
   return c.req.header("x-api-key") ?? BEARER.exec(c.req.header("authorization") ?? "")?.[1];
 }
 
 /** As API Gateway saw it, else the other end of the connection. What a caller says of itself does not count. */
-function addressOf(c: Context): string {
+function addressOf(c: RequestContext): string {
   const { requestContext, incoming } = c.env ?? {};
   return requestContext?.identity?.sourceIp ?? incoming?.socket?.remoteAddress ?? "";
 }
@@ -254,7 +291,7 @@ async function deny(
   scope: Scope,
   principal: Principal,
   auditing: Auditing | null,
-  c: Context,
+  c: RequestContext,
   requestId: string,
 ): Promise<never> {
   const refuse = (): never => {
@@ -264,20 +301,19 @@ async function deny(
   return audited(auditing, "read", entryOf(auditing, { c, principal, requestId }), refuse);
 }
 
+const replyOf = (
+  status: number,
+  body: Reply["body"],
+  type: string,
+  requestId: string,
+  more: Readonly<Record<string, string>> | undefined,
+): Reply => ({ status, headers: { "content-type": type, "x-request-id": requestId, ...more }, body });
+
 /**
  * Not `c.body()`: it copies headers into a Headers object, where the plain server's Response takes a plain one straight to
  * the socket (about a tenth of the CPU of a small answer).
  */
-function respond(
-  status: number,
-  body: string | Uint8Array<ArrayBuffer>,
-  type: string,
-  requestId: string,
-  more: Readonly<Record<string, string>> | undefined,
-): Response {
-  const headers = { "content-type": type, "x-request-id": requestId, ...more };
-  return new Response(body, { status, headers });
-}
+const respond = ({ status, headers, body }: Reply): Response => new Response(body, { status, headers });
 
 const missingScope = (scope: Scope, principal: Principal) =>
   new Problem("scope_missing", `this call needs the scope ${scope}; the key has ${[...principal.scopes].join(", ")}`, {
@@ -296,7 +332,7 @@ const prefix = crypto.randomUUID().slice(0, 13);
 let counter = 0;
 
 /** The caller's or API Gateway's id where there is one, so that one id follows a request through all logs. */
-function requestIdOf(c: Context): string {
+function requestIdOf(c: RequestContext): string {
   const given = c.req.header("x-request-id");
   if (given !== undefined && REQUEST_ID.test(given) && !holdsKey(given)) return given;
   const gateway = c.env?.requestContext?.requestId;

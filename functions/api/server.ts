@@ -1,17 +1,20 @@
 /** The API as a plain Node server: `freshet serve`, and the entry of a container. */
+import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { serve } from "@hono/node-server";
+import { getRequestListener } from "@hono/node-server";
 import { FreshetError } from "../../core/errors.ts";
 import { plan } from "../../features/plan.ts";
 import { LoadGate } from "./admission/load-gate.ts";
 import { type ApiDependencies, createApp } from "./app.ts";
 import { collectAlone } from "./collector.ts";
 import { createDependencies } from "./dependencies.ts";
+import { createDirectListener } from "./direct.ts";
 import { createHistoricalPorts } from "./historical/historical-ports.ts";
 import { createJobQueue } from "./historical/historical-queue.ts";
 import { logToStderr } from "./observability/server-log.ts";
 import { createPushedPorts } from "./registered/pushed-ports.ts";
+import type { Route } from "./router.ts";
 import { createScoringPorts } from "./scoring/scoring-ports.ts";
 
 export interface ServerOptions {
@@ -58,28 +61,31 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
   const { scoring, reader, fallback } = dependencies;
   await Promise.all([scoring?.serving.refresh(), reader?.state(), fallback?.snapshots?.warm()]);
   const state = { gate: new LoadGate(), isDraining: false };
-  const app = createApp(dependencies, { compresses: true, state });
+  const routes: Route[] = [];
+  const app = createApp(dependencies, { compresses: true, state, onRoute: (route) => routes.push(route) });
   /** Whoever keeps the connection open would send its next call to a host that is gone. */
   const parting = (answer: Response): Response => {
     if (state.isDraining) answer.headers.set("connection", "close");
     return answer;
   };
-  const requestTimeout = options.requestTimeoutMs ?? REQUEST_MS;
-  const server = serve({
-    fetch(request, environment) {
+  const byHono = getRequestListener(
+    (request, environment) => {
       const answer = app.fetch(request, environment);
       return answer instanceof Promise ? answer.then(parting) : parting(answer);
     },
-    port: options.port,
-    hostname: host,
-    serverOptions: {
+    { hostname: host },
+  );
+  const requestTimeout = options.requestTimeoutMs ?? REQUEST_MS;
+  const server = createServer(
+    {
       keepAliveTimeout: KEEP_ALIVE_MS,
       requestTimeout,
       headersTimeout: requestTimeout,
       // Node looks for late ones every 30 s by itself.
       connectionsCheckingInterval: requestTimeout / 10,
     },
-  }) as import("node:http").Server;
+    createDirectListener(routes, byHono, () => state.isDraining),
+  );
   const closePorts = () =>
     Promise.all([
       dependencies.writes?.stop(),
@@ -89,7 +95,7 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
       dependencies.pushed?.close(),
     ]);
   await new Promise<void>((resolve, reject) => {
-    server.once("listening", resolve);
+    server.listen(options.port, host, resolve);
     server.once("error", (cause: NodeJS.ErrnoException) =>
       reject(
         cause.code === "EADDRINUSE"

@@ -168,9 +168,16 @@ function selectionOf(deps: FeatureDependencies, body: JsonObject, tenant: string
 
 function featuresJson({ jsonHeads }: Selection, values: readonly FeatureValue[]): string {
   let json = "";
+  let last: FeatureValue | null = null;
+  let tail = "";
   for (let i = 0; i < values.length; i++) {
-    const { value, status, eventTimeMs } = values[i];
-    json += `${i === 0 ? "" : ","}${jsonHeads[i]}${valueJson(value)},"status":"${status}","event_time_ms":${eventTimeMs}}`;
+    const value = values[i];
+    // Features of a view mostly share both: each piece of text that is put together costs about as much as a number in it.
+    if (value.status !== last?.status || value.eventTimeMs !== last.eventTimeMs) {
+      tail = `,"status":"${value.status}","event_time_ms":${value.eventTimeMs}}`;
+    }
+    last = value;
+    json += jsonHeads[i] + valueJson(value.value) + tail;
   }
   return json;
 }

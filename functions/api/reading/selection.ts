@@ -22,7 +22,7 @@ export interface SelectionPart {
 }
 export interface Selection {
   readonly names: readonly string[];
-  /** `"name":{"value":` of each name, ready to be joined into an answer. */
+  /** `"name":{"value":` of each name, after a comma but for the first: ready to be joined into an answer. */
   readonly jsonHeads: readonly string[];
   /** Those of `names` that are registered, in their order; empty for most. */
   readonly pushed: readonly PushedFeature[];
@@ -102,7 +102,7 @@ export function createCatalogue(plan: Plan): Catalogue {
       names,
       pushed,
       deprecation: noticeOf(warned),
-      jsonHeads: names.map((name) => `${JSON.stringify(name)}:{"value":`),
+      jsonHeads: names.map((name, i) => `${i === 0 ? "" : ","}${JSON.stringify(name)}:{"value":`),
       parts: [...parts].map(([entity, part]) => ({
         entity: entity.name,
         joinKey: entity.joinKey,
