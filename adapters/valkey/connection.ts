@@ -60,7 +60,14 @@ export class ValkeyConnection {
   }
 
   /** Sends commands in one round trip for each primary. @throws InfrastructureError `store_unavailable` */
-  async run(commands: readonly Command[]): Promise<Answer[]> {
+  run(commands: readonly Command[]): Promise<Answer[]> {
+    const { client } = this;
+    // As good as always one server that is there: then nothing is waited for but its answers.
+    const isReady = client instanceof Redis && client.status === "ready" && !this.isPasswordOld;
+    return isReady && commands.length > 0 ? trip(client, commands) : this.runWhenOpen(commands);
+  }
+
+  private async runWhenOpen(commands: readonly Command[]): Promise<Answer[]> {
     if (commands.length === 0) return [];
     const client = await this.open();
     if (client instanceof Redis) return trip(client, commands);
@@ -167,15 +174,17 @@ export class ValkeyConnection {
   }
 
   private async open(): Promise<Redis | Cluster> {
-    if (this.client && this.options.password && Date.now() - this.passwordAtMs > PASSWORD_AGE_MS) {
-      await this.renewPassword(this.client, this.options.password);
-    }
+    if (this.client && this.isPasswordOld) await this.renewPassword(this.client, this.options.password!);
     if (this.client) return this.client.status === "ready" ? this.client : this.ready(this.client);
     this.opening ??= this.connect().catch((cause: unknown) => {
       this.opening = null;
       throw unavailable(cause);
     });
     return this.opening;
+  }
+
+  private get isPasswordOld(): boolean {
+    return this.options.password !== undefined && Date.now() - this.passwordAtMs > PASSWORD_AGE_MS;
   }
 
   /** Gives reconnections a password that still opens the door; open connections keep theirs. */

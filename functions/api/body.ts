@@ -7,29 +7,20 @@ import type { RequestContext } from "./router.ts";
 
 export type JsonObject = Record<string, unknown>;
 
-/** @throws Problem `body_too_large`, before the whole body was taken in; `body_incomplete` */
-export async function readBytes(c: RequestContext, maxBytes: number): Promise<Buffer> {
-  // Of a call that has passed the gate; others count nowhere.
-  const gate = (c.env as Partial<GatedEnvironment> | undefined)?.gate;
-  if (gate === undefined) return readBounded(c, maxBytes);
-  const upload = gate.uploading();
-  try {
-    return await readBounded(c, maxBytes);
-  } finally {
-    gate.uploaded(upload);
-  }
-}
-
 /** What the router puts beside a request that has passed the gate. */
 export interface GatedEnvironment {
   gate: Pick<LoadGate, "uploading" | "uploaded">;
 }
 
-async function readBounded(c: RequestContext, maxBytes: number): Promise<Buffer> {
-  const declared = c.req.header("content-length");
-  // Node's parser holds the body to its declared length.
-  if (declared !== undefined && Number(declared) > maxBytes) throw tooLarge(maxBytes);
+/** @throws Problem `body_too_large`, before the whole body was taken in; `body_incomplete` */
+export async function readBytes(c: RequestContext, maxBytes: number): Promise<Buffer> {
+  // Of a call that has passed the gate; others count nowhere.
+  const gate = (c.env as Partial<GatedEnvironment> | undefined)?.gate;
+  const upload = gate?.uploading();
   try {
+    const declared = c.req.header("content-length");
+    // Node's parser holds the body to its declared length.
+    if (declared !== undefined && Number(declared) > maxBytes) throw tooLarge(maxBytes);
     if (declared === undefined) return await readUndeclared(c, maxBytes);
     const bytes = c.req.whole === undefined ? Buffer.from(await c.req.arrayBuffer!()) : await c.req.whole();
     if (bytes.length > maxBytes) throw tooLarge(maxBytes);
@@ -38,6 +29,8 @@ async function readBounded(c: RequestContext, maxBytes: number): Promise<Buffer>
     if (cause instanceof Problem) throw cause;
     // The client went away, or its chunks are none. Nobody may be there to read this, but it is no fault of ours.
     throw new Problem("body_incomplete", "the body ended before it was whole", { repair: "send it again", cause });
+  } finally {
+    if (upload !== undefined) gate!.uploaded(upload);
   }
 }
 
@@ -58,16 +51,11 @@ async function readUndeclared(c: RequestContext, maxBytes: number): Promise<Buff
   }
 }
 
-/** @throws Problem `content_type_unsupported`, `body_too_large`, `body_empty`, `body_encoding`, `malformed_json` */
-async function readJson(c: RequestContext, maxBytes: number): Promise<unknown> {
+/** @throws Problem `content_type_unsupported`, `body_too_large`, `body_empty`, `body_encoding`, `malformed_json`, `body_shape` */
+export async function readObject(c: RequestContext, maxBytes: number): Promise<JsonObject> {
   const type = c.req.header("content-type");
   if (type !== undefined && type !== "application/json" && !isJsonType(type)) throw unsupportedType(type, JSON_TYPES);
-  return parseJson(await readBytes(c, maxBytes));
-}
-
-/** The same for a body that has to be an object. @throws Problem `body_shape` as well */
-export async function readObject(c: RequestContext, maxBytes: number): Promise<JsonObject> {
-  return objectOf(await readJson(c, maxBytes));
+  return objectOf(parseJson(await readBytes(c, maxBytes)));
 }
 
 /** The same whatever type it claims to have. */

@@ -35,6 +35,42 @@ const LATENCY_SECONDS = [
   0.0001, 0.0002, 0.0003, 0.0005, 0.00075, 0.001, 0.0015, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10,
 ];
 
+/**
+ * Requests of a route, told to the library many at a time: one by one, between all that a request touches, counting takes microseconds.
+ */
+class RouteMeter {
+  readonly #latency: Histogram.Internal<string>;
+  readonly #countOf: (status: number) => CounterChild;
+  readonly #statuses = new Map<number, { readonly count: CounterChild; untold: number }>();
+  readonly #seconds = new Float64Array(256);
+  #untold = 0;
+
+  constructor(latency: Histogram.Internal<string>, countOf: (status: number) => CounterChild) {
+    this.#latency = latency;
+    this.#countOf = countOf;
+  }
+
+  add(status: number, seconds: number): void {
+    let counted = this.#statuses.get(status);
+    if (counted === undefined) {
+      counted = { count: this.#countOf(status), untold: 0 };
+      this.#statuses.set(status, counted);
+    }
+    counted.untold++;
+    this.#seconds[this.#untold++] = seconds;
+    if (this.#untold === this.#seconds.length) this.tell();
+  }
+
+  tell(): void {
+    for (let i = 0; i < this.#untold; i++) this.#latency.observe(this.#seconds[i]);
+    this.#untold = 0;
+    for (const counted of this.#statuses.values()) {
+      if (counted.untold > 0) counted.count.inc(counted.untold);
+      counted.untold = 0;
+    }
+  }
+}
+
 /** No tenant among the labels: anyone may read this page. */
 export function createPrometheusTelemetry(): PrometheusTelemetry {
   const registry = new Registry();
@@ -112,7 +148,7 @@ export function createPrometheusTelemetry(): PrometheusTelemetry {
     },
   });
   // Labels are resolved once: looking them up on each request costs more than counting.
-  const byRoute = new Map<string, { latency: Histogram.Internal<string>; statuses: Map<number, CounterChild> }>();
+  const byRoute = new Map<string, RouteMeter>();
   const byService = new Map<string, { scores: CounterChild; missing: CounterChild }>();
 
   return {
@@ -124,20 +160,17 @@ export function createPrometheusTelemetry(): PrometheusTelemetry {
     watchLoad(gate) {
       createLoadMetrics(registry, gate);
     },
-    text: () => registry.metrics(),
+    text() {
+      for (const meter of byRoute.values()) meter.tell();
+      return registry.metrics();
+    },
     request(route, status, latencyMs) {
-      let entry = byRoute.get(route);
-      if (entry === undefined) {
-        entry = { latency: latency.labels(route), statuses: new Map() };
-        byRoute.set(route, entry);
+      let meter = byRoute.get(route);
+      if (meter === undefined) {
+        meter = new RouteMeter(latency.labels(route), (of) => requests.labels(route, String(of)));
+        byRoute.set(route, meter);
       }
-      let count = entry.statuses.get(status);
-      if (count === undefined) {
-        count = requests.labels(route, String(status));
-        entry.statuses.set(status, count);
-      }
-      count.inc();
-      entry.latency.observe(latencyMs / 1000);
+      meter.add(status, latencyMs / 1_000);
     },
     read(route, degraded) {
       if (degraded !== null) degradedAnswers.labels(route, degraded).inc();

@@ -10,7 +10,7 @@ import { Problem, suggest } from "../problems.ts";
 import type { RegisteredFeatures } from "../registered/tenant-features.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import { readRequestFields } from "../scoring/request-fields.ts";
-import { createRowReader, type ReadRows, type Row, RunJson, scalarJson, valueJson } from "./read-rows.ts";
+import { createRowReader, type ReadRows, type Row, RunJson, scalarJson, valuesJson } from "./read-rows.ts";
 import { type Catalogue, checkKey, checkKeyOrNull, type Selection, shorten, typeName } from "./selection.ts";
 import { selectFeatures, selectService } from "./tenant-selection.ts";
 
@@ -167,6 +167,7 @@ function selectionOf(deps: FeatureDependencies, body: JsonObject, tenant: string
 }
 
 function featuresJson({ jsonHeads }: Selection, values: readonly FeatureValue[]): string {
+  const texts = valuesJson(values);
   let json = "";
   let last: FeatureValue | null = null;
   let tail = "";
@@ -177,7 +178,7 @@ function featuresJson({ jsonHeads }: Selection, values: readonly FeatureValue[])
       tail = `,"status":"${value.status}","event_time_ms":${value.eventTimeMs}}`;
     }
     last = value;
-    json += jsonHeads[i] + valueJson(value.value) + tail;
+    json += jsonHeads[i] + texts[i] + tail;
   }
   return json;
 }

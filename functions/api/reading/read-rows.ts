@@ -88,9 +88,17 @@ export class RunJson {
   }
 }
 
-export function valueJson(value: Value): string {
-  if (typeof value === "object" && value !== null) return `[${value.map(scalarJson).join(",")}]`;
-  return scalarJson(value);
+/** Each as JSON. */
+export function valuesJson(values: readonly FeatureValue[]): readonly string[] {
+  const list: Value[] = new Array(values.length);
+  let hasCommas = false;
+  for (let i = 0; i < values.length; i++) {
+    const { value } = values[i];
+    list[i] = value;
+    hasCommas ||= typeof value === "string" || (typeof value === "object" && value !== null);
+  }
+  // Numbers are written in one go: one by one each is looked for among the texts of numbers that the engine keeps, and kept there.
+  return hasCommas ? list.map((value) => JSON.stringify(value)) : JSON.stringify(list).slice(1, -1).split(",");
 }
 
 export function scalarJson(value: Scalar): string {
