@@ -130,6 +130,8 @@ export function createCatalogue(plan: Plan): Catalogue {
     }),
   );
   const lists = new Map<string, Selection>();
+  /** By its length the list that was found last: comparing costs less than making one text of many names. */
+  const latest: { readonly list: readonly string[]; readonly selection: Selection }[] = [];
 
   return {
     plan,
@@ -175,15 +177,20 @@ export function createCatalogue(plan: Plan): Catalogue {
           { field, repair: "ask in several requests" },
         );
       }
+      const last = latest[names.length];
+      if (last !== undefined && names.every((name, i) => name === last.list[i])) return last.selection;
       const key = names.join("\n");
-      const kept = lists.get(key);
-      if (kept) return kept;
-      if (!names.every((name) => entityOf.has(name))) return null;
-      return keep(
-        lists,
-        key,
-        build([...new Set(names)], () => true),
-      );
+      let selection = lists.get(key);
+      if (selection === undefined) {
+        if (!names.every((name) => entityOf.has(name))) return null;
+        selection = keep(
+          lists,
+          key,
+          build([...new Set(names)], () => true),
+        );
+      }
+      latest[names.length] = { list: names, selection };
+      return selection;
     },
     features(names, field, own) {
       const key = names.join("\n");
