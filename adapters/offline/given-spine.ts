@@ -184,12 +184,17 @@ export async function givenSpine(session: DuckSession, options: GivenSpineOption
       repair: "leave them out",
     });
   }
+  // Rows of one instant without ids would else be numbered as threads meet them: the same rows make the same set.
+  const others = [
+    ...entities.map(({ name }) => keyColumn(name)),
+    ...[...requests.map(([name]) => requestColumn(name)), '"label"', ...extras.map(sqlName)],
+  ];
   const within = [
     ...(options.fromMs === null ? [] : [`${asOf} >= ${options.fromMs}`]),
     ...(options.toMs === null ? [] : [`${asOf} < ${options.toMs}`]),
   ];
   await session.run(`
-CREATE OR REPLACE TABLE spine AS SELECT row_number() OVER (ORDER BY "as of", "event id") - 1 AS "row id", * FROM (
+CREATE OR REPLACE TABLE spine AS SELECT row_number() OVER (ORDER BY "as of", "event id", hash(${others.join(", ")})) - 1 AS "row id", * FROM (
   SELECT ${selected.join(", ")} FROM given${within.length === 0 ? "" : ` WHERE ${within.join(" AND ")}`}
 )`);
   const table = await measured(session, extras, {}, false);

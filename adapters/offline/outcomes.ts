@@ -16,6 +16,7 @@ import {
   requireRequestFields,
   type SpineTable,
   spineColumns,
+  within,
 } from "./spine.ts";
 
 export interface Outcomes extends OutcomeDefinition {
@@ -48,7 +49,7 @@ export interface OutcomeSpineOptions extends JudgedRange {
  * @throws FreshetError `labels_empty`, `request_field_unknown`
  */
 export async function spineFromOutcomes(session: DuckSession, options: OutcomeSpineOptions): Promise<SpineTable> {
-  const { plan, service, outcomes, asOf, fromMs, toMs } = options;
+  const { plan, service, outcomes, asOf } = options;
   requireRequestFields(service, outcomes.stream);
   const { judged, pending } = await judge(session, options.events, outcomes, options);
   await session.run(`
@@ -62,7 +63,7 @@ SELECT row_number() OVER (ORDER BY "as of", "event id") - 1 AS "row id", * FROM 
   if (table.rows === 0) {
     throw new FreshetError(
       "labels_empty",
-      `no judged event of ${outcomes.stream.name} lies between ${fromMs} and ${toMs}; ${judged} were read, ${pending} of them with an open outcome`,
+      `no judged event of ${outcomes.stream.name} ${within(options)}; ${judged} were read, ${pending} of them with an open outcome`,
       { repair: "widen --from and --to, or send events to the stream" },
     );
   }

@@ -81,6 +81,9 @@ export function requireRequestFields(service: Service, events: Stream): void {
   );
 }
 
+/** End of a range that has none: the last instant that a date can hold. */
+export const FOREVER = 8_640_000_000_000_000;
+
 export interface JudgedRange {
   /** Event times of the judged events, half-open. */
   readonly fromMs: number;
@@ -95,6 +98,13 @@ export interface LabelSpineOptions extends JudgedRange {
   /** Relations as archive-view.ts describes them. */
   readonly labels: string;
   readonly events: string;
+}
+
+/** A range in words, after what lies in it. One that begins at 0, or ends with time itself, was not bounded there. */
+export function within({ fromMs, toMs }: Pick<JudgedRange, "fromMs" | "toMs">): string {
+  const [from, to] = [fromMs, toMs].map((ms) => new Date(ms).toISOString());
+  if (toMs >= FOREVER) return fromMs <= 0 ? "is in the archive" : `lies at ${from} or later`;
+  return fromMs <= 0 ? `lies before ${to}` : `lies between ${from} and ${to}`;
 }
 
 const DELIVERY = "ROW(arrival_ms, shard, length(sequence), sequence, sub_sequence)";
@@ -164,7 +174,7 @@ LEFT JOIN (SELECT DISTINCT event_id, TRUE AS known FROM ${options.events} WHERE 
   if (table.rows === 0) {
     throw new FreshetError(
       "labels_empty",
-      `no labelled event of ${join.events.name} lies between ${fromMs} and ${toMs}; ` +
+      `no labelled event of ${join.events.name} ${within(options)}; ` +
         `${counts["labels"]} labels were read, ${leftOut.label_unknown_event} of unknown events, ${leftOut.label_before_event} before their event`,
       { repair: "widen --from and --to, or send labels to the stream" },
     );

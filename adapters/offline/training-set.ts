@@ -15,7 +15,7 @@ import { type GivenSpine, givenSpine } from "./given-spine.ts";
 import { spineFromLog } from "./logged-spine.ts";
 import { declaredOutcomes, spineFromOutcomes } from "./outcomes.ts";
 import { groupsOf, joinPointInTime, seenRange } from "./point-in-time.ts";
-import { labelJoin, type SpineTable, spineFromLabels } from "./spine.ts";
+import { FOREVER, labelJoin, type SpineTable, spineFromLabels } from "./spine.ts";
 import type { AsOfRule, TrainingManifest, TrainingSource } from "./training-manifest.ts";
 import { type MadePart, makePart, type PartOptions, ROWS_PER_PART, spinePart, windowedOf } from "./training-part.ts";
 
@@ -53,9 +53,6 @@ export interface TrainingSetOptions extends SetOptions {
   readonly out: string;
   readonly onProgress?: (step: "spine" | "features" | "write", share: number) => void;
 }
-
-/** A label's range has no end: outcomes become known long after. */
-const FOREVER = 8_640_000_000_000_000;
 
 /**
  * @returns the manifest, as written. Nothing is left in `out` when it fails.

@@ -15,6 +15,7 @@ DAY_MS = 86_400_000
 START_MS = 1_700_000_000_000 // DAY_MS * DAY_MS
 COUNTRIES = ["AT", "BR", "CH", "DE", "FR", "GB", "JP", "US"]
 PLAN = Path(__file__).parents[2] / "features" / "plan.snapshot.json"
+LONG = "BIGINT"
 TYPES = {"double": "DOUBLE", "int64": "BIGINT", "string": "VARCHAR", "boolean": "BOOLEAN"}
 REQUEST = "request:"
 
@@ -100,7 +101,7 @@ def write(folder: Path, features: list[dict], values: dict[str, list], manifest_
     names = list(values)
     rows = zip(*(values[name] for name in names))
     lines.write_text("".join(json.dumps(dict(zip(names, row))) + "\n" for row in rows))
-    described = ", ".join(f"'{name}': '{types[name]}'" for name in names)
+    described = ", ".join(f"'{name}': '{types.get(name, LONG)}'" for name in names)
     count = len(values["as_of_ms"])
     with duckdb.connect() as connection:
         connection.execute(

@@ -73,6 +73,14 @@ class Reading(unittest.TestCase):
         self.assertTrue((np.diff(data.as_of_ms) >= 0).all())
         self.assertEqual(list(data.label), self.values["label"][::-1])
 
+    def test_rows_of_one_instant_without_ids_stay_as_they_lie(self):
+        self.values["as_of_ms"] = [self.values["as_of_ms"][0]] * 60
+        del self.values["event_id"]
+        # A column of the user's that is called as DuckDB calls the number of a row.
+        self.values["file_row_number"] = list(range(60))[::-1]
+        self.write()
+        self.assertEqual(list(self.read().cards), self.values["card_id"])
+
     def test_rows_whose_label_is_not_known_are_left_out_and_counted(self):
         self.values["label"][5] = None
         self.write()

@@ -105,11 +105,11 @@ def read_training_set(folder: Path, wanted: Hyperparameters) -> TrainingSet:
         wanted_columns = [_select(feature, index) for index, feature in enumerate(features)]
         if card is not None:
             wanted_columns.append(f"CAST({_quoted(card)} AS VARCHAR) AS card")
-        order = ", event_id" if "event_id" in stored else ""
-        # A stable order: equal instants must fall alike in two runs, or two models differ.
+        # A stable order: equal instants must fall alike in two runs, or two models differ. Rows without ids stay as they lie.
+        order = f"as_of_ms{', event_id' if 'event_id' in stored else ''}, \"row as it lies\""
         sql = (
             f"SELECT CAST(as_of_ms AS BIGINT) AS as_of_ms, CAST(label AS DOUBLE) AS label, {', '.join(wanted_columns)}"
-            f" FROM read_parquet(?) ORDER BY as_of_ms{order}"
+            f' FROM (SELECT *, row_number() OVER () AS "row as it lies" FROM read_parquet(?)) ORDER BY {order}'
         )
         rows = _run(connection, sql, files)
     declared = manifest.get("row_count")

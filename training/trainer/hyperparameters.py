@@ -62,6 +62,13 @@ RANGES = [
     ("max_categories", 1, 20_000),
     ("golden_rows", 50, 1_000),
     ("min_rows", 10, 10**9),
+    ("checkpoint_every", 1, 5_000),
+    ("num_threads", 0, 1_024),
+    # LightGBM keeps it in 32 bits, numpy takes none below 0.
+    ("seed", 0, 2**31 - 1),
+    # -1 is the label delay; ten years.
+    ("gap_ms", -1, 10 * 366 * 86_400_000),
+    ("created_ms", 0, 10**14),
 ]
 CHOICES = {"class_weight": ("none", "balanced"), "early_stopping_metric": ("auto", "binary_logloss", "average_precision", "auc")}
 
@@ -97,6 +104,9 @@ def _value(name: str, text: str, kind: type):
     try:
         if kind is str:
             return decoded if isinstance(decoded, str) else text
+        # true would be 1.
+        if isinstance(decoded, bool):
+            raise ValueError
         number = float(decoded)
         if kind is int and number != int(number):
             raise ValueError

@@ -1,6 +1,6 @@
 /** Training sets from a spine of the user's: files and queries, their times, keys and further columns. */
 import { execFileSync } from "node:child_process";
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { spineFile } from "../../../adapters/offline/given-spine.ts";
 import { at, labelledPayments } from "../../support/labelled-payments.ts";
@@ -131,6 +131,18 @@ session.close();`;
       { name: "device", join_key: "device_id", rows_with_key: 1, found_share: 0 },
       { name: "user", join_key: "user_id", rows_with_key: 0, found_share: null },
     ]);
+  });
+
+  it("is the same set, byte for byte, from the same rows, in whatever order they come", async () => {
+    const lines = Array.from({ length: 1_000 }, (_, i) => `${at(60)},c${i % 3},${i % 7},note ${i}`);
+    const made: Buffer[][] = [];
+    for (const rows of [lines, lines, lines.toReversed()]) {
+      await build(csv(`as_of_ms,card_id,amount,note\n${rows.join("\n")}\n`));
+      made.push(readdirSync(world.out).map((name) => readFileSync(join(world.out, name))));
+      world.nextSet();
+    }
+    expect(made[1]!.map((bytes, i) => bytes.equals(made[0]![i]!))).toEqual([true, true]);
+    expect(made[2]!.map((bytes, i) => bytes.equals(made[0]![i]!))).toEqual([true, true]);
   });
 
   it("takes Parquet and queries", async () => {

@@ -110,8 +110,17 @@ describe("a training set from labels", () => {
       "a range without labelled events",
       { fromMs: at(100), toMs: at(200) },
       "labels_empty",
-      /no labelled event of transactions/,
+      new RegExp(
+        `^no labelled event of transactions lies between ${new Date(at(100)).toISOString()} and ${new Date(at(200)).toISOString()}; 8 labels were read`,
+      ),
     ],
+    [
+      "a range without an end that has none",
+      { fromMs: at(100), toMs: null },
+      "labels_empty",
+      new RegExp(`lies at ${new Date(at(100)).toISOString()} or later; `),
+    ],
+    ["a range before all of them", { fromMs: null, toMs: at(-1) }, "labels_empty", /transactions lies before 20/],
     ["an empty range", { fromMs: at(5), toMs: at(5) }, "range_empty", /is empty/],
   ])("refuses %s and leaves nothing", async (_, range, code, message) => {
     await expect(build(labels, range)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
