@@ -6,6 +6,7 @@
  * sub_sequence INTEGER, reason VARCHAR, fields STRUCT(the contract's fields), fates STRUCT(entity, id, fate VARCHAR,
  * visible_ms BIGINT)[]
  */
+import { existsSync } from "node:fs";
 import type { FreshetError } from "../../core/errors.ts";
 import { FUTURE_LIMIT_MS } from "../../core/event.ts";
 import type { FieldType, Stream } from "../../core/plan.ts";
@@ -168,9 +169,11 @@ async function blame(
   message: string,
 ): Promise<FreshetError | null> {
   const reason = message.split("\n", 1)[0]!;
-  const named = objects.find(({ key }) => message.includes(mirror.path(key)));
+  // What was read in parts is not there any more.
+  const there = objects.filter(({ key }) => existsSync(mirror.path(key)));
+  const named = there.find(({ key }) => message.includes(mirror.path(key)));
   if (named !== undefined) return corruptObject(named.key, reason.replaceAll(mirror.path(named.key), "the file"));
-  const [found] = await unreadable(session, mirror, stream, objects, 1);
+  const [found] = await unreadable(session, mirror, stream, there, 1);
   return found === undefined ? null : corruptObject(found.key, found.reason);
 }
 

@@ -29,10 +29,17 @@ export interface BuiltEntity {
   readonly fields: readonly Buffer[];
 }
 
+/** A tenant's events, or a part of them: a relation or query of entity-events.ts, of the group's entity. */
+export interface BuildSource {
+  readonly tenant: string;
+  readonly events: string;
+}
+
 export interface BuildOptions {
   readonly group: Group;
-  /** For each tenant a relation or query of entity-events.ts, of the group's entity. */
-  readonly sources: readonly { readonly tenant: string; readonly events: string }[];
+  readonly sources: readonly BuildSource[];
+  /** Further ones, each read before the next is asked for. @default none */
+  readonly parts?: AsyncIterable<BuildSource>;
   readonly sealMs: number;
   /** The archive has nothing before. @default 0: it is whole */
   readonly fromMs?: number;
@@ -50,15 +57,20 @@ const EVENTS_PER_SLICE = 4_000_000;
  */
 export async function* buildEntities(
   session: DuckSession,
-  { group, sources, sealMs, fromMs = 0, buckets }: BuildOptions,
+  { group, sources, parts, sealMs, fromMs = 0, buckets }: BuildOptions,
   onEvents?: (count: number) => void,
 ): AsyncGenerator<BuiltEntity> {
   const range = { fromMs: neededFromMs(group, sealMs, fromMs), sealMs };
   const wanted = buckets === undefined || buckets.length === BUCKETS ? "TRUE" : `bucket IN (${buckets.join(", ")})`;
-  if (buckets?.length === 0 || sources.length === 0) return;
-  for (const [i, source] of sources.entries()) {
-    await session.run(addEventsSql(group, { ...source, first: i === 0 }, range, wanted));
-  }
+  if (buckets?.length === 0) return;
+  let first = true;
+  const add = async (source: BuildSource) => {
+    await session.run(addEventsSql(group, { ...source, first }, range, wanted));
+    first = false;
+  };
+  for (const source of sources) await add(source);
+  for await (const source of parts ?? []) await add(source);
+  if (first) return;
   const [{ events: total }] = await session.rows(countEventsSql());
   onEvents?.(Number(total));
   const extents = extentsOf(group, sealMs, fromMs);

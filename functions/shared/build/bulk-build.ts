@@ -6,12 +6,9 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type BuildProgress, type BuildRecord, markDone, pendingOf } from "../../../adapters/build-progress.ts";
 import type { ControlTable } from "../../../adapters/control-table.ts";
-import { mountArchive } from "../../../adapters/offline/archive-view.ts";
 import { buildEntities } from "../../../adapters/offline/build.ts";
 import { type DuckOptions, DuckSession } from "../../../adapters/offline/duckdb.ts";
-import { entityEventsSql, olderThanEntitySql } from "../../../adapters/offline/entity-events.ts";
 import type { ArchiveMirror } from "../../../adapters/offline/mirror.ts";
-import { leanArchiveSql, neededFromMs } from "../../../adapters/offline/tile-states.ts";
 import { StoreApplier } from "../../../adapters/valkey/applier.ts";
 import type { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
 import type { ControlHashes } from "../../../adapters/valkey/control.ts";
@@ -23,6 +20,7 @@ import { currentEpoch } from "../current-store.ts";
 import { BucketWriter, Interrupted } from "./bucket-writer.ts";
 import { buildSeals } from "./build-readiness.ts";
 import { isSameStore, recordOf, storeOf } from "./build-record.ts";
+import { type BuildRange, mountWhole, neededRange, partsOf, sourcesOf } from "./build-sources.ts";
 
 export interface BuildPorts {
   readonly plan: Plan;
@@ -161,6 +159,8 @@ class Build {
         }
         if (!(await this.pass(seals, untilMs))) return this.timeUp(deadlineMs);
       } catch (error) {
+        // Before a bucket was done: the next pass takes fewer at once.
+        if (isOutOfRoom(error) && this.record.split > split) continue;
         if (!(error instanceof Interrupted)) throw error;
         this.record = { ...this.record, split };
         if (error.kind === "taken") return this.report("waiting", `another build of ${this.stream.name} has begun`);
@@ -189,7 +189,7 @@ class Build {
 
   /** @returns false when time was up */
   private async pass(seals: ReadonlyMap<string, number>, untilMs: number): Promise<boolean> {
-    const { plan, lock, connection, table, duck } = this.ports;
+    const { plan, lock, connection, table, duck, mirror } = this.ports;
     const epoch = await currentEpoch(table, lock);
     if (epoch === null) throw new Interrupted("held");
     const applier = new StoreApplier(connection, plan, epoch);
@@ -202,17 +202,19 @@ class Build {
     this.record = { ...this.record, generation, split: split + 1 };
     await this.save();
     const fromMs = await this.ports.archiveFromMs(this.stream.name, Date.now());
-    this.ports.mirror.begin();
+    mirror.begin();
     const session = await DuckSession.open(duck);
     try {
-      const archives = await this.mount(session, seals, fromMs).catch(async (error: unknown) => {
-        // Refused, as for a damaged object or a disk that is too small, and not killed: fewer buckets at once would not help.
+      const refused = async (error: unknown): Promise<never> => {
+        // As for a damaged object or a disk that is too small, and not killed: fewer buckets at once would not help.
         if (error instanceof FreshetError) {
           this.record = { ...this.record, split };
           await this.save();
         }
         throw error;
-      });
+      };
+      const range = await this.range(seals, fromMs).catch(refused);
+      const whole = await mountWhole(session, mirror, range).catch(refused);
       for (const group of this.groups) {
         const sealMs = seals.get(group.name);
         if (sealMs === undefined) continue;
@@ -230,7 +232,8 @@ class Build {
           ratePerS: this.request.ratePerS,
         };
         const writer = new BucketWriter({ applier, controls: this.ports.controls }, target, buckets);
-        const sources = await this.sources(session, group, archives);
+        const sources = whole === null ? [] : await sourcesOf(session, plan, group, whole);
+        const parts = whole === null ? partsOf(session, { plan, mirror, refused }, group, range) : undefined;
         const before = this.record.entities;
         const note = async (done: readonly number[]) => {
           markDone(this.record.done[group.name], done);
@@ -241,7 +244,7 @@ class Build {
           this.record = { ...this.record, split };
           if (first || Date.now() - this.savedMs > SAVE_MS) await this.save();
         };
-        for await (const entity of buildEntities(session, { group, sources, sealMs, fromMs, buckets })) {
+        for await (const entity of buildEntities(session, { group, sources, parts, sealMs, fromMs, buckets })) {
           await note(await writer.add(entity));
           // The first buckets of a large archive may take all the time there is: they are waited for, or none would ever be done.
           if (Date.now() >= untilMs && this.bucketsDone > 0) {
@@ -257,35 +260,10 @@ class Build {
     }
   }
 
-  /** Views of the archive, one for each tenant. */
-  private async mount(session: DuckSession, seals: ReadonlyMap<string, number>, fromMs: number) {
+  private async range(seals: ReadonlyMap<string, number>, fromMs: number): Promise<BuildRange> {
     const { tenant } = this.request;
     const tenants = tenant === undefined ? await this.ports.tenants(this.stream.name) : [tenant];
-    const needed = this.groups.flatMap((group) => {
-      const sealMs = seals.get(group.name);
-      return sealMs === undefined ? [] : [neededFromMs(group, sealMs, fromMs)];
-    });
-    const range = { fromMs: Math.min(...needed), toMs: Math.max(...seals.values()) };
-    const views: { tenant: string; view: string }[] = [];
-    for (const [i, name] of tenants.entries()) {
-      const view = `archive_${i}`;
-      await mountArchive(session, this.ports.mirror, { tenant: name, stream: this.stream, ...range }, view);
-      views.push({ tenant: name, view });
-    }
-    return views;
-  }
-
-  private async sources(session: DuckSession, group: Group, archives: readonly { tenant: string; view: string }[]) {
-    const { plan } = this.ports;
-    const { joinKey } = plan.entities.find(({ name }) => name === group.entity)!;
-    const sources: { tenant: string; events: string }[] = [];
-    for (const { tenant, view } of archives) {
-      const archive = `lean_${view}`;
-      await session.run(`CREATE OR REPLACE VIEW ${archive} AS ${leanArchiveSql(group, joinKey, view)}`);
-      const [{ rows }] = await session.rows(olderThanEntitySql(group.entity, { archive }));
-      sources.push({ tenant, events: entityEventsSql(plan, group.entity, { archive, older: Number(rows) > 0 }) });
-    }
-    return sources;
+    return { stream: this.stream, tenants, ...neededRange(this.groups, seals, fromMs) };
   }
 
   private timeUp(deadlineMs: number): BuildReport {
@@ -310,6 +288,10 @@ class Build {
     throw new Interrupted(own ? "anew" : "taken");
   }
 }
+
+/** Of what DuckDB holds, in memory or on the disk. */
+const isOutOfRoom = (error: unknown): boolean =>
+  error instanceof FreshetError && (error.code === "offline_memory" || error.code === "offline_disk");
 
 /** Microseconds of one primary, always the same while it lives: generations are compared with each other alone. */
 export async function storeClockUs(connection: ValkeyConnection): Promise<number> {

@@ -1,6 +1,7 @@
 /** Training sets from a spine of the user's: files and queries, their times, keys and further columns. */
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { spineFile } from "../../../adapters/offline/given-spine.ts";
 import { at, labelledPayments } from "../../support/labelled-payments.ts";
