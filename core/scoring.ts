@@ -93,17 +93,11 @@ export function createScorer(service: Service, definition: FeatureServiceDefinit
 
     evaluate(request, stored) {
       const values: Scalar[] = new Array(inputs.length).fill(null);
-      const used: string[] = [];
       const missing: string[] = [];
       const faults: string[] = [];
       const settle = (index: number, value: Scalar) => {
-        if (value === null) {
-          missing.push(inputs[index]);
-          values[index] = defaults[index];
-        } else {
-          used.push(inputs[index]);
-          values[index] = value;
-        }
+        if (value === null) missing.push(inputs[index]);
+        values[index] = value ?? defaults[index];
       };
       const storedCount = service.features.length;
       for (let i = 0; i < storedCount; i++) {
@@ -122,7 +116,7 @@ export function createScorer(service: Service, definition: FeatureServiceDefinit
         }
         settle(storedCount + i, value);
       }
-      return { values, used, missing, faults };
+      return { values, used: missing.length === 0 ? inputs : without(inputs, missing), missing, faults };
     },
 
     score(request, evaluation) {
@@ -133,6 +127,16 @@ export function createScorer(service: Service, definition: FeatureServiceDefinit
       return applyRules(rules, context);
     },
   };
+}
+
+/** @param out some of the names, in their order */
+function without(names: readonly string[], out: readonly string[]): string[] {
+  let next = 0;
+  return names.filter((name) => {
+    const isOut = name === out[next];
+    if (isOut) next++;
+    return !isOut;
+  });
 }
 
 /**

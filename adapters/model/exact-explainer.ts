@@ -66,7 +66,8 @@ export function createExactExplainer(options: { timeoutMs?: number } = {}): Exac
         if (answer === null) sent.delete(number);
         resolve(answer);
       });
-      const request: ShapRequest = { id, model: number, vector };
+      // A copy: what it is cut from would go along.
+      const request: ShapRequest = { id, model: number, vector: vector.slice() };
       worker.postMessage(sent.has(number) ? request : { ...request, trees: model.sidecar.trees, means: model.means });
       sent.add(number);
     });

@@ -42,6 +42,14 @@ describe("the vector", () => {
     const [encoded] = createEncoder([{ name: "x", dtype, categories }])([value]);
     expect(encoded).toBe(wanted);
   });
+
+  it.each([0, 1, 31, 3_000])("keeps vectors of %d numbers apart, however many", (width) => {
+    const features = Array.from({ length: width }, (_, i): VectorFeature => ({ name: `x${i}`, dtype: "double" }));
+    const encode = createEncoder(features);
+    const rows = Array.from({ length: 200 }, (_, row) => features.map((__, i) => row * width + i));
+    const vectors = rows.map((row) => encode(row));
+    for (const [row, vector] of vectors.entries()) expect(vector).toEqual(Float64Array.from(rows[row]));
+  });
 });
 
 describe("a model's features", () => {

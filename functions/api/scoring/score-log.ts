@@ -78,13 +78,7 @@ export function createScoreLogger(options: {
           ...fields.map((name) => given[name]),
         ],
         statuses: wasRead ? stored.map(({ status }) => status) : [],
-        vector:
-          byModel === null
-            ? null
-            : Array.from(byModel.vector, (value, i) => {
-                const field = i - scorer.inputs.length;
-                return Number.isNaN(value) || (field >= 0 && isHidden(fields[field])) ? null : value;
-              }),
+        vector: byModel === null ? null : loggedVector(byModel.vector, scorer.inputs.length, fields, isHidden),
         model: row.modelVersion,
         variant: row.variant,
         assigned: row.assigned,
@@ -117,6 +111,21 @@ export function createScoreLogger(options: {
       await log.close();
     },
   };
+}
+
+/** @param inputs how many of the vector come before the request's fields */
+function loggedVector(
+  vector: Float64Array,
+  inputs: number,
+  fields: readonly string[],
+  isHidden: (name: string) => boolean,
+): (number | null)[] {
+  const logged: (number | null)[] = [];
+  for (let i = 0; i < vector.length; i++) {
+    const isAbsent = Number.isNaN(vector[i]) || (i >= inputs && isHidden(fields[i - inputs]));
+    logged.push(isAbsent ? null : vector[i]);
+  }
+  return logged;
 }
 
 function serviceFacts(plan: Plan, service: Service) {

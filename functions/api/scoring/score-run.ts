@@ -3,9 +3,8 @@
  * does not answer leaves the features missing that no snapshot answers; declared defaults stand in, and where one lacks a
  * default the rules decide, since a model has not learned from rows that know nothing.
  */
-import { setImmediate } from "node:timers/promises";
 import { hash64 } from "../../../adapters/hash.ts";
-import type { Explanation, ModelScore } from "../../../adapters/model/open.ts";
+import type { Explanation } from "../../../adapters/model/open.ts";
 import type { ServedModel } from "../../../adapters/model/servable.ts";
 import type { ModelServing, Served } from "../../../adapters/model/serving.ts";
 import type { EntityAnswer, EntityRequest, OnlineReader } from "../../../adapters/online-store.ts";
@@ -25,6 +24,7 @@ import {
 } from "../reading/selection.ts";
 import { selectForScore } from "../reading/tenant-selection.ts";
 import type { RegisteredFeatures } from "../registered/tenant-features.ts";
+import { eachOnce, inSteps, scoreVectors } from "./score-rows.ts";
 
 /** A service with what it takes to score it. */
 export interface ScoredService {
@@ -290,56 +290,9 @@ export const withoutModel = (service: string) =>
     repair: "promote a model (freshet models promote), or declare fallback: rules(...) in its definition and deploy",
   });
 
-const ROWS_A_STEP = 100;
 /** Of a call's budget, what is left to answer in when a read has had the rest, in ms. */
 const RESERVE_MS = 25;
 const NO_MODELS: Served = { champion: null, challenger: null, shadow: null, share: null, fault: null };
-
-/** Scores each model's rows in one run. @returns null for rows without a model, and for those of a model that failed */
-async function scoreVectors(
-  chosen: readonly { readonly chosen: ServedModel | null }[],
-  vectors: readonly (Float64Array | null)[],
-  onError: (error: unknown) => void,
-): Promise<(ModelScore | null)[]> {
-  const scores: (ModelScore | null)[] = vectors.map(() => null);
-  for (const served of new Set(chosen.map((one) => one.chosen))) {
-    const rows = vectors.flatMap((vector, i) => (vector !== null && chosen[i].chosen === served ? [i] : []));
-    if (served === null || rows.length === 0) continue;
-    try {
-      const answers = await served.model.score(rows.map((row) => vectors[row]!));
-      answers.forEach((answer, i) => {
-        scores[rows[i]] = answer;
-      });
-    } catch (error) {
-      onError(error);
-    }
-  }
-  return scores;
-}
-
-/** Some rows at a time, and other requests between: 500 rows take milliseconds. */
-async function inSteps<T, R>(rows: readonly T[], one: (row: T, i: number) => R): Promise<R[]> {
-  const done: R[] = [];
-  for (const [i, row] of rows.entries()) {
-    if (i > 0 && i % ROWS_A_STEP === 0) await setImmediate();
-    done.push(one(row, i));
-  }
-  return done;
-}
-
-/** Rows share entities, a ranking's all but one: each is read once. */
-function eachOnce(wanted: readonly EntityRequest[]) {
-  const requests: EntityRequest[] = [];
-  const positions = new Map<string, number>();
-  const answerOf = wanted.map((request) => {
-    const key = `${request.entity}/${request.id}`;
-    const known = positions.get(key);
-    if (known !== undefined) return known;
-    positions.set(key, requests.length);
-    return requests.push(request) - 1;
-  });
-  return { requests, answerOf };
-}
 
 /** Why the store gave nothing; null for any other error, which is a bug and must not pass for an outage. */
 function storeFault(error: unknown): string | null {
