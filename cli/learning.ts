@@ -6,52 +6,41 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { join, relative } from "node:path";
 import { styleText } from "node:util";
-import { GetObjectCommand, NoSuchKey, PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import { s3Client } from "../adapters/s3-client.ts";
 import { FreshetError } from "../core/errors.ts";
 import { DEMO_WAVE, DEMO_WORLD } from "../local/demo-events.ts";
 import { homeFolder, ROOT } from "../local/home.ts";
+import { type DemoHistory, demoHistory, type History, noteHistory } from "./demo-history.ts";
 import type { OperatedDeployment } from "./deployment.ts";
 
 const DAY_MS = 86_400_000;
-const HISTORY_DAYS = 42;
 /** Honest payments are settled, and so labelled, after a week; of younger ones only the frauds have labels. */
 const SETTLED_DAYS = 8;
-/** In the archive's bucket, beside the data that it speaks of, so that the two are lost together. */
-const MARK = "demo/history.json";
 
-/** What the demo's history covers, in ms. */
-export interface History {
-  readonly fromMs: number;
-  readonly toMs: number;
-}
-
-/** @returns the history that an earlier demo has brought into this deployment, null for none */
-export async function historyThere(deployment: OperatedDeployment): Promise<History | null> {
+/** The weeks of this deployment: those that a demo has brought or begun to bring, else those that end at the seal. */
+export async function historyOf(deployment: OperatedDeployment, sealMs: number): Promise<DemoHistory> {
   const s3 = s3Client(deployment.clientConfig);
   try {
-    return await readMark(s3, { Bucket: deployment.archiveBucket, Key: MARK });
+    return await demoHistory({ s3, bucket: deployment.archiveBucket }, sealMs);
   } finally {
     s3.destroy();
   }
 }
 
-/** Imports the weeks that end at `sealMs`, the last hour with a wave of fraud, and puts them into the online store. */
+/** Imports the weeks, the last hour with a wave of fraud, and puts them into the online store. To do it again changes nothing. */
 export async function bringHistory(
   home: string,
   deployment: OperatedDeployment,
-  sealMs: number,
+  { fromMs, toMs }: History,
   signal: AbortSignal,
-): Promise<History> {
+): Promise<void> {
   const s3 = s3Client(deployment.clientConfig);
-  const at = { Bucket: deployment.archiveBucket, Key: MARK };
+  const place = { s3, bucket: deployment.archiveBucket };
   try {
-    const history = { fromMs: sealMs - HISTORY_DAYS * DAY_MS, toMs: sealMs };
+    await noteHistory(place, { fromMs, toMs, isThere: false });
     const folder = homeFolder(home, "demo");
     const [file, wave] = ["weeks.ndjson", "wave.ndjson"].map((name) => join(folder, name));
-    const [from, waveFrom, to] = [history.fromMs, sealMs - DEMO_WAVE.importedMs, sealMs].map((ms) =>
-      new Date(ms).toISOString(),
-    );
+    const [from, waveFrom, to] = [fromMs, toMs - DEMO_WAVE.importedMs, toMs].map((ms) => new Date(ms).toISOString());
     const { seed, customers, transactionsPerSecond } = DEMO_WORLD;
     const world = ["--seed", String(seed), "--customers", String(customers), "--rate", String(transactionsPerSecond)];
     const files = ["--out", shown(file), "--truth", shown(join(folder, "truth.ndjson"))];
@@ -62,8 +51,7 @@ export async function bringHistory(
     for (const stream of ["transactions", "labels"]) await type(["import", shown(file), "--stream", stream], signal);
     await type(["import", shown(wave), "--stream", "transactions"], signal);
     await type(["backfill", "--stream", "transactions"], signal);
-    await s3.send(new PutObjectCommand({ ...at, Body: JSON.stringify(history) }));
-    return history;
+    await noteHistory(place, { fromMs, toMs, isThere: true });
   } finally {
     s3.destroy();
   }
@@ -83,16 +71,6 @@ export async function learn({ fromMs, toMs }: History, signal: AbortSignal): Pro
   const champion = (await versions(signal)).find(({ aliases }) => aliases.includes("champion"));
   if (champion !== undefined) return `${champion.model}@${champion.version}`;
   throw new FreshetError("demo_step_failed", "no model is champion", { repair: "run `freshet models list`" });
-}
-
-async function readMark(s3: S3Client, at: { Bucket: string; Key: string }): Promise<History | null> {
-  try {
-    const { Body } = await s3.send(new GetObjectCommand(at));
-    return JSON.parse(await Body!.transformToString());
-  } catch (error) {
-    if (error instanceof NoSuchKey) return null;
-    throw error;
-  }
 }
 
 /** As short as it can be typed. */

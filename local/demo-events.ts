@@ -50,9 +50,9 @@ export interface DemoEvents {
   readonly shopper: Shopper | null;
 }
 
-/** When the wave began of which an earlier demo has imported the beginning at `importedMs`; null without such a demo. */
-export function waveStart(sealMs: number, importedMs: number | null): number {
-  const goesOn = importedMs !== null && sealMs - importedMs < WAVE_MS;
+/** When the wave of fraud began. @param importedMs end of the weeks that are imported, the last hour with the wave's beginning */
+export function waveStart(sealMs: number, importedMs: number): number {
+  const goesOn = sealMs - importedMs < WAVE_MS;
   return (goesOn ? importedMs : sealMs) - DEMO_WAVE.importedMs;
 }
 
