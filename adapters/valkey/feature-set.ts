@@ -1,5 +1,5 @@
 /** Features of one group that are read together: which fields they need at an instant, and their values from those. */
-import { isObject } from "../../core/accumulators.ts";
+import { type ByAge, isObject, type State } from "../../core/accumulators.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { type LowerOptions, OPERATORS } from "../../core/operators.ts";
 import type { Feature, FeatureValue, Group, Plan, View } from "../../core/plan.ts";
@@ -36,6 +36,8 @@ export class FeatureSet {
   private readonly needs: readonly Need[];
   /** Plans of one base tile, by how far an entity is folded. */
   private plans = { head: -1, byFolded: new Map<number, ReadPlan | null>() };
+  /** Where each member's window begins in one base tile; its hop is a multiple of the base. */
+  private starts = { head: -1, ms: [] as readonly number[] };
   private readiness: { control: Buffer | null; bornMs: readonly number[] } | null = null;
 
   private constructor(
@@ -127,7 +129,7 @@ export class FeatureSet {
    */
   whole(items: readonly Buffer[], asOfMs: number): WholeHash | null {
     let raw: Buffer | null = null;
-    for (let i = 0; i < items.length && raw === null; i += 2) if (META_FIELD.equals(items[i])) raw = items[i + 1];
+    for (let i = 0; i < items.length && raw === null; i += 2) if (isMeta(items[i])) raw = items[i + 1];
     if (raw === null) return null;
     const meta = decodeMeta(raw);
     const foldedMs = meta.folded * this.group.baseMs;
@@ -161,32 +163,47 @@ export class FeatureSet {
     into: FeatureValue[],
   ): void {
     const bornMs = this.bornMs(control);
-    const { group, needs, members } = this;
-    const answered = new Answered(values);
-    const states = needs.map(({ slot }, n) => {
-      if (plan === null || eventTimeMs === null) return null;
-      const ages = plan.ages[n];
-      return ages === null
-        ? stateAt(slot, plan.positions[n], answered)
-        : stateByAge(slot, plan.positions[n], ages, answered);
-    });
+    const startsMs = this.startsMs(asOfMs);
+    const { members } = this;
+    const states = plan === null || eventTimeMs === null ? [] : this.statesOf(plan, values);
     for (let m = 0; m < members.length; m++) {
       const { feature, view, position, needs: own } = members[m];
-      const { window } = feature;
-      const startMs = window.kind === "lifetime" ? 0 : windowInterval(window, group.baseMs, asOfMs).startMs;
-      const ready = startMs >= bornMs[m];
+      const ready = startsMs[m] >= bornMs[m];
       if (eventTimeMs === null || !ready) {
         into[position] = withStatus(view, null, eventTimeMs, asOfMs, ready);
         continue;
       }
-      const { scale, parameter, sample } = feature;
+      const { scale, parameter, sample, window } = feature;
       const options: LowerOptions = { scale, parameter, sample, window, asOfMs };
       const value = OPERATORS[feature.operator].lower(
-        own.map((need) => states[need]),
+        own.length === 1 ? [states[own[0]]] : own.map((need) => states[need]),
         options,
       );
       into[position] = withStatus(view, value, eventTimeMs, asOfMs, true);
     }
+  }
+
+  private statesOf({ positions, ages }: ReadPlan, values: readonly (Buffer | null)[]): (State | ByAge)[] {
+    const answered = new Answered(values);
+    const states = new Array(this.needs.length);
+    for (let n = 0; n < states.length; n++) {
+      const { slot } = this.needs[n];
+      const byAge = ages[n];
+      states[n] =
+        byAge === null ? stateAt(slot, positions[n], answered) : stateByAge(slot, positions[n], byAge, answered);
+    }
+    return states;
+  }
+
+  private startsMs(asOfMs: number): readonly number[] {
+    const head = Math.floor(asOfMs / this.group.baseMs);
+    if (this.starts.head !== head) {
+      const ms = this.members.map(({ feature: { window } }) =>
+        window.kind === "lifetime" ? 0 : windowInterval(window, this.group.baseMs, asOfMs).startMs,
+      );
+      this.starts = { head, ms };
+    }
+    return this.starts.ms;
   }
 
   /** From when on each feature counts everything; 0 when its slots are as old as the stream. */
@@ -208,6 +225,8 @@ export class FeatureSet {
     return this.readiness.bornMs;
   }
 }
+
+const isMeta = (field: Buffer): boolean => field.length === 1 && field[0] === META_FIELD[0];
 
 /** Beside the seal, the first four bytes. */
 function sameBirths(a: Buffer | null, b: Buffer | null): boolean {

@@ -48,8 +48,8 @@ export class ReadPlan {
   private readonly extent: Extent;
   private readonly frontiers: readonly number[];
   private readonly index: ReadonlyMap<string, number>;
-  /** The same for tiles by `tileNumber`, which costs less to find than text. */
-  private readonly tiles = new Map<number, number>();
+  /** The same for tiles by level and index: small integers cost less to find than text. */
+  private readonly tiles: (Map<number, number> | undefined)[] = [];
 
   constructor(group: Group, extent: Extent, fields: Fields, places: readonly Places[]) {
     this.group = group;
@@ -61,7 +61,9 @@ export class ReadPlan {
     this.ages = places.map(({ ages }) => ages);
     this.encoded = encodeArguments(fields.list);
     fields.list.forEach((field, at) => {
-      if (isTile(field)) this.tiles.set(tileNumber(field), at);
+      if (!isTile(field)) return;
+      this.tiles[field[0]] ??= new Map();
+      this.tiles[field[0]]!.set(field.readUInt32BE(1), at);
     });
   }
 
@@ -84,10 +86,14 @@ export class ReadPlan {
    * @param items fields and values in turn, all of the hash
    */
   pick(items: readonly Buffer[]): (Buffer | null)[] {
-    const values: (Buffer | null)[] = new Array(this.fields.length).fill(null);
+    const values: (Buffer | null)[] = new Array(this.fields.length);
+    for (let i = 0; i < values.length; i++) values[i] = null;
     for (let i = 0; i < items.length; i += 2) {
       const field = items[i];
-      const at = isTile(field) ? this.tiles.get(tileNumber(field)) : this.index.get(field.toString("latin1"));
+      if (field[0] === IDENTITIES) continue;
+      const at = isTile(field)
+        ? this.tiles[field[0]]?.get(field.readUInt32BE(1))
+        : this.index.get(field.toString("latin1"));
       if (at !== undefined) values[at] = items[i + 1];
     }
     return values;
@@ -105,9 +111,11 @@ function shared(lists: readonly Int32Array[]): Int32Array[] {
   });
 }
 
+/** Fields of identities begin with it, and no plan has any. */
+const IDENTITIES = 0x69;
+
 /** A tile's field; identities have the same length and another first byte. */
 const isTile = (field: Buffer): boolean => field.length === 5 && field[0] < 0x41;
-const tileNumber = (field: Buffer): number => field[0] * 2 ** 32 + field.readUInt32BE(1);
 
 /** Fields in the order of their first use. */
 class Fields {

@@ -221,7 +221,7 @@ class ValkeyReader implements OnlineReader {
   private commandOf(part: Part, asOfMs: number): Command {
     const { key, ask } = part;
     const take = (answer: unknown): void => this.settle(part, answer as Buffer[], asOfMs);
-    if (ask === "small") return { key, name: "HSCAN", args: [key, 0, "COUNT", 1], take };
+    if (ask === "small") return { key, name: "HSCAN", args: [key], tail: ONE_STEP, take };
     if (ask === "whole") return { key, name: "HGETALL", args: [key], take };
     return { key, name: "HMGET", args: [key], tail: ask.encoded, take };
   }
@@ -296,6 +296,9 @@ const controlFields = ({ groups }: Plan): string[] => [
 ];
 
 const WORST_FIRST = ["lost", "new", "restoring", "failover", "restoring_pushed"] as const;
+
+/** From the beginning of a hash on, and as little as can be asked for: all of one in the compact encoding. */
+const ONE_STEP = encodeArguments([0, "COUNT", 1]);
 
 /** The cursor of a scan that has seen everything. */
 const ZERO = "0".charCodeAt(0);

@@ -26,6 +26,9 @@ export interface TripCommand {
 /** What a command's `take` threw, as its cause: nothing is wrong with the connection. */
 export class TakeFault extends Error {}
 
+const NO_ARGS: readonly never[] = [];
+const DONE = Promise.resolve();
+
 /**
  * Sends commands at once. Answers come in order: Buffers, numbers, null, arrays of them, or an Error for what the server
  * refused or the connection cut off.
@@ -34,30 +37,9 @@ export class TakeFault extends Error {}
  */
 export function sendTrip(node: Redis, commands: readonly TripCommand[]): Promise<unknown[]> {
   return new Promise((resolve, reject) => {
-    const answers: unknown[] = new Array(commands.length);
+    const trip = new Trip(node, commands, resolve, reject);
     const bytes = encodeCommands(commands);
     let unsent = commands.length;
-    let unanswered = commands.length;
-    let timer: NodeJS.Timeout | undefined;
-    const settle = (index: number, answer: unknown): void => {
-      const { take } = commands[index];
-      if (take === undefined || answer instanceof Error) answers[index] = answer;
-      else {
-        answers[index] = null;
-        try {
-          take(answer);
-        } catch (error) {
-          // Not into the parser's hands, which has other answers to read.
-          reject(new TakeFault("an answer was not taken", { cause: error }));
-        }
-      }
-      if (--unanswered > 0) {
-        timer?.refresh();
-        return;
-      }
-      clearTimeout(timer);
-      resolve(answers);
-    };
     // iovalkey writes each command where it is told to: only the last one of a trip really goes out, with all bytes. It may
     // do so later than now: a connection of a cluster queues what comes before it is ready.
     const stream = {
@@ -67,54 +49,160 @@ export function sendTrip(node: Redis, commands: readonly TripCommand[]): Promise
         if (--unsent === 0) writeWithTurn(streamOf(node), bytes);
       },
     };
-    commands.forEach(({ name }, index) => {
-      const command: QueuedCommand = {
-        name: name.toLowerCase(),
-        args: NO_ARGS,
-        promise: DONE,
-        setTimeout: (ms) => {
-          timer ??= setTimeout(() => reject(new Error("Command timed out")), ms);
-        },
-        toWritable: () => "",
-        resolve: (value) => settle(index, value),
-        reject: (error) => settle(index, error),
-      };
-      node.sendCommand(command as never, stream as never);
-    });
+    for (let i = 0; i < commands.length; i++) node.sendCommand(new QueuedCommand(trip, i) as never, stream as never);
   });
 }
 
+class Trip {
+  readonly commands: readonly TripCommand[];
+  /** When it was sent, or its last answer came, by `performance.now()`. */
+  heardMs = 0;
+  private readonly node: Redis;
+  private readonly answers: unknown[];
+  private readonly done: (answers: unknown[]) => void;
+  private readonly fail: (error: Error) => void;
+  private unanswered: number;
+  private watch: Watch | undefined;
+
+  constructor(
+    node: Redis,
+    commands: readonly TripCommand[],
+    done: (answers: unknown[]) => void,
+    fail: (error: Error) => void,
+  ) {
+    this.node = node;
+    this.commands = commands;
+    this.answers = new Array(commands.length);
+    this.done = done;
+    this.fail = fail;
+    this.unanswered = commands.length;
+  }
+
+  settle(index: number, answer: unknown): void {
+    const { take } = this.commands[index];
+    if (take === undefined || answer instanceof Error) this.answers[index] = answer;
+    else {
+      this.answers[index] = null;
+      try {
+        take(answer);
+      } catch (error) {
+        // Not into the parser's hands, which has other answers to read.
+        this.fail(new TakeFault("an answer was not taken", { cause: error }));
+      }
+    }
+    if (--this.unanswered > 0) {
+      this.heardMs = performance.now();
+      return;
+    }
+    this.watch?.remove(this);
+    this.done(this.answers);
+  }
+
+  endAfter(ms: number): void {
+    if (this.watch !== undefined) return;
+    this.watch = Watch.of(this.node, ms);
+    this.heardMs = performance.now();
+    this.watch.add(this);
+  }
+
+  expire(): void {
+    this.fail(new Error("Command timed out"));
+  }
+}
+
+/** Ends trips that wait too long. One timer for all of a connection: to make and clear one for each costs as much as to encode it. */
+class Watch {
+  private static readonly all = new WeakMap<Redis, Watch>();
+  private readonly ms: number;
+  /** Answers come in order, so that the first one is the next to go. */
+  private readonly trips: Trip[] = [];
+  private timer: NodeJS.Timeout | null = null;
+
+  private constructor(ms: number) {
+    this.ms = ms;
+  }
+
+  static of(node: Redis, ms: number): Watch {
+    let watch = Watch.all.get(node);
+    if (watch === undefined) {
+      watch = new Watch(ms);
+      Watch.all.set(node, watch);
+    }
+    return watch;
+  }
+
+  add(trip: Trip): void {
+    this.trips.push(trip);
+    if (this.timer === null) this.lookAfter(this.ms);
+  }
+
+  remove(trip: Trip): void {
+    const at = this.trips.indexOf(trip);
+    if (at === 0) this.trips.shift();
+    else if (at > 0) this.trips.splice(at, 1);
+  }
+
+  private lookAfter(ms: number): void {
+    this.timer = setTimeout(() => this.look(), ms);
+    // Whoever waits for a trip has its socket to wait for.
+    this.timer.unref();
+  }
+
+  private look(): void {
+    const latestMs = performance.now() - this.ms;
+    for (const trip of this.trips.filter(({ heardMs }) => heardMs <= latestMs)) {
+      this.remove(trip);
+      trip.expire();
+    }
+    this.timer = null;
+    if (this.trips.length > 0) this.lookAfter(Math.min(...this.trips.map(({ heardMs }) => heardMs)) - latestMs);
+  }
+}
+
 /** What iovalkey asks of a command in its queue. */
-interface QueuedCommand {
+class QueuedCommand {
   readonly name: string;
   /** Shown in its errors: never the real ones, which may be keys. */
-  readonly args: readonly never[];
-  readonly promise: Promise<void>;
-  setTimeout(ms: number): void;
-  toWritable(): string;
-  resolve(value: unknown): void;
-  reject(error: Error): void;
+  readonly args = NO_ARGS;
+  readonly promise = DONE;
+  private readonly trip: Trip;
+  private readonly index: number;
+
+  constructor(trip: Trip, index: number) {
+    this.name = trip.commands[index].name.toLowerCase();
+    this.trip = trip;
+    this.index = index;
+  }
+
+  setTimeout(ms: number): void {
+    this.trip.endAfter(ms);
+  }
+  toWritable(): string {
+    return "";
+  }
+  resolve(value: unknown): void {
+    this.trip.settle(this.index, value);
+  }
+  reject(error: Error): void {
+    this.trip.settle(this.index, error);
+  }
 }
-const NO_ARGS: readonly never[] = [];
-const DONE = Promise.resolve();
 
 const streamOf = (node: Redis): Writable => (node as unknown as { stream: Writable }).stream;
 
 /** What waits for the end of the turn is small; from here on the server should begin while more is being encoded. */
 const HELD_BYTES = 16_384;
-const held = new WeakSet<Writable>();
 
 /**
  * Requests that arrive together ask together: what they write in this turn leaves with one system call, and the server reads
  * it with one. The turn ends when all sockets that had something to say have been heard, which is when immediates run.
  */
 function writeWithTurn(stream: Writable, bytes: Buffer): void {
-  if (!held.has(stream)) {
+  if (stream.writableCorked === 0) {
     if (bytes.length >= HELD_BYTES) {
       stream.write(bytes);
       return;
     }
-    held.add(stream);
     stream.cork();
     setImmediate(release, stream);
   }
@@ -123,7 +211,7 @@ function writeWithTurn(stream: Writable, bytes: Buffer): void {
 }
 
 function release(stream: Writable): void {
-  if (held.delete(stream)) stream.uncork();
+  if (stream.writableCorked > 0) stream.uncork();
 }
 
 /** RESP: an array of bulk strings for each command, one after another. */

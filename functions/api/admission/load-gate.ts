@@ -23,6 +23,8 @@ const SLOW_UPLOAD_MS = 1_000;
 export interface Upload {
   readonly sinceMs: number;
   isSlow: boolean;
+  /** Its place among those that wait. */
+  at: number;
 }
 
 export class LoadGate {
@@ -30,7 +32,8 @@ export class LoadGate {
   calls = 0;
   /** Calls whose senders are slow: they take nothing of the thread's time until their body is here. */
   uploads = 0;
-  readonly #waiting = new Set<Upload>();
+  /** In no order. */
+  readonly #waiting: Upload[] = [];
   /** Turned away since the start. */
   shed = 0;
   #completed = 0;
@@ -55,13 +58,17 @@ export class LoadGate {
 
   /** A call that has entered waits for its body from here on, until `uploaded`. */
   uploading(): Upload {
-    const upload = { sinceMs: performance.now(), isSlow: false };
-    this.#waiting.add(upload);
+    const upload = { sinceMs: performance.now(), isSlow: false, at: this.#waiting.length };
+    this.#waiting.push(upload);
     return upload;
   }
 
   uploaded(upload: Upload): void {
-    this.#waiting.delete(upload);
+    const last = this.#waiting.pop() as Upload;
+    if (last !== upload) {
+      this.#waiting[upload.at] = last;
+      last.at = upload.at;
+    }
     if (!upload.isSlow) return;
     this.uploads--;
     this.calls++;

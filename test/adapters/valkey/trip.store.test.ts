@@ -53,6 +53,24 @@ it("gives up on a server that does not answer in time, and answers that come lat
   expect(await connection.run([get("second")])).toEqual([Buffer.from("2")]);
 });
 
+it("gives each trip its own time, whatever else waits on the connection", async () => {
+  connection = new ValkeyConnection({ host: valkey.host, port: valkey.port, timeoutMs: 400 });
+  await connection.run([set("first", 1)]);
+  const waitedMs = async (command: { key: string; name: string; args: (string | number)[] }) => {
+    const startedAt = performance.now();
+    await expect(connection.run([command])).rejects.toThrow("the online store does not answer");
+    return performance.now() - startedAt;
+  };
+  // Nothing is answered behind it, ever.
+  const trips = [waitedMs({ key: "nothing", name: "BLPOP", args: ["nothing", 0] })];
+  for (let i = 0; i < 4; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    trips.push(waitedMs(get("first")));
+  }
+  // A busy machine makes them longer, never shorter: one that begins later is not ended with those before it.
+  for (const waited of await Promise.all(trips)) expect(waited).toBeGreaterThan(399);
+});
+
 it("has patience with a long trip whose answers keep coming", async () => {
   // A client that waits at an empty list is answered before its next command is looked at.
   const waiting = { key: "l", name: "BLPOP", args: ["l", 0.05] };
