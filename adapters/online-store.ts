@@ -96,5 +96,7 @@ export interface StoreState {
   readonly reachable: boolean;
   /** The worst of all buckets; `STORE_STATES` says what each means. `unknown` when it is not reachable. */
   readonly control: "ok" | "new" | "lost" | "restoring" | "failover" | "restoring_pushed" | "unknown";
+  /** A primary has no memory left and refuses writes. @default false */
+  readonly full?: boolean;
   readonly seals: Readonly<Record<string, number>>;
 }

@@ -2,7 +2,7 @@
 
 export interface StoreCondition {
   /** What an apply is refused with; null where applies go on. */
-  readonly code: "control_lost" | "store_not_ready" | "store_unavailable" | null;
+  readonly code: "control_lost" | "store_full" | "store_not_ready" | "store_unavailable" | null;
   /** True when answers are as good as they get without an operator: `/ready` says 200. */
   readonly ready: boolean;
   readonly sentence: string;
@@ -42,6 +42,12 @@ export const STORE_STATES = {
     ready: false,
     sentence: "the online store is being restored: only replays are applied, other events wait in the stream",
     repair: "wait until it is done; run `freshet recover` again if that was interrupted",
+  },
+  full: {
+    code: "store_full",
+    ready: true,
+    sentence: "the online store's memory is used up: writes are refused and events wait in the stream, reads go on",
+    repair: "remove what holds the seal, or add memory (runbook, store-memory); applies go on by themselves",
   },
   restoring_pushed: {
     code: null,

@@ -68,16 +68,20 @@ export async function describeStore(home: string): Promise<StoreStatus> {
       ? await readLateBacklog(ports.emulator, deployment).catch(() => null)
       : null;
   const valkeyRuns = ports.valkey !== undefined && runs(home, "valkey");
-  const unready = valkeyRuns ? await unreadyViews(ports.valkey!).catch(() => null) : null;
-  return { store: await askStore(home), late, unready };
+  const store = await askStore(home);
+  // A store that is lost has no slot that was born: it lacks more than history, and a backfill would not help.
+  const hasHistory = valkeyRuns && store.state !== "lost" && store.state !== "restoring";
+  const unready = hasHistory ? await unreadyViews(ports.valkey!).catch(() => null) : null;
+  return { store, late, unready };
 }
 
 export async function askStore(home: string): Promise<StoreStatus["store"]> {
   const ready = await askReady(home);
   const state = ready?.checks?.online_store?.control ?? "unknown";
+  const full = state === "ok" && (ready?.checks?.online_store?.full ?? false);
   const reachable = ready?.checks?.online_store?.reachable ?? true;
   return {
-    state: reachable ? state : "unreachable",
+    state: reachable ? (full ? "full" : state) : "unreachable",
     sentence: ready === null ? "the API server does not answer" : (ready.reason ?? ready.detail ?? null),
     repair: ready === null ? "run `freshet up`" : (ready.repair ?? null),
   };
@@ -104,6 +108,7 @@ export interface Readiness {
     readonly online_store?: {
       readonly control?: string;
       readonly reachable?: boolean;
+      readonly full?: boolean;
       /** By stream, in epoch milliseconds. */
       readonly seals_ms?: Readonly<Record<string, number>>;
     };

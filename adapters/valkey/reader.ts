@@ -187,7 +187,10 @@ class ValkeyReader implements OnlineReader {
         if (rest[this.plan.groups.length]) found.add("restoring_pushed");
       }
       const worst = WORST_FIRST.find((state) => found.has(state)) ?? "ok";
-      return { reachable: true, control: worst, seals };
+      const nodes = await this.connection.primaries();
+      // Whoever may not ask for it goes without: that the store answers is known.
+      const full = await Promise.all(nodes.map((node) => node.info("memory").then(isFull, () => false)));
+      return { reachable: true, control: worst, full: full.includes(true), seals };
     } catch {
       return { reachable: false, control: "unknown", seals: {} };
     }
@@ -294,6 +297,17 @@ const controlFields = ({ groups }: Plan): string[] => [
   ...groups.map(({ name }) => groupField(name)),
   PUSHED_MISSING_FIELD,
 ];
+
+/** What was refused for lack of memory is freed again, so that a full store is seen a little below its limit. */
+const FULL_SHARE = 0.98;
+
+/** @param memory section of INFO; without a limit there is none to be at */
+function isFull(memory: string): boolean {
+  const [used, uncounted, limit] = ["used_memory", "mem_not_counted_for_evict", "maxmemory"].map((name) =>
+    Number(new RegExp(`^${name}:(\\d+)`, "m").exec(memory)?.[1] ?? 0),
+  ) as [number, number, number];
+  return limit > 0 && used - uncounted >= FULL_SHARE * limit;
+}
 
 const WORST_FIRST = ["lost", "new", "restoring", "failover", "restoring_pushed"] as const;
 

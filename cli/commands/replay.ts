@@ -200,7 +200,8 @@ async function replayRange(deployment: OperatedDeployment, functions: Functions,
       `${counts.sealed} are sealed and were counted; should they be missing: freshet backfill --stream ${replay.stream} --restart`,
     );
   }
-  if (counts.late > 0) print(`${counts.late} are sealed and wait for repair`);
+  if (counts.late > 0)
+    print(`${counts.late} are sealed and go to repair, which passes over those that it has repaired`);
   if (counts.refused > 0) print(`${counts.refused} are refused: freshet quarantine list`);
 }
 

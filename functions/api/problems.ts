@@ -119,6 +119,7 @@ export const PROBLEMS = {
   broker_unavailable: { status: 503, title: "The broker does not answer" },
   read_overtaken: { status: 503, title: "The read was overtaken by writes" },
   store_unavailable: { status: 503, title: "The online store does not answer" },
+  store_full: { status: 503, title: "The online store is full" },
   archive_unavailable: { status: 503, title: "The archive does not answer" },
   catalogue_unavailable: { status: 503, title: "Registered features cannot be read" },
   jobs_unavailable: { status: 503, title: "Jobs cannot be kept" },
@@ -191,6 +192,13 @@ export function toProblem(error: unknown): Problem {
       return new Problem("schema_registry_unavailable", "the schema registry does not answer", {
         repair: "send the request again in a few seconds",
         headers: { "retry-after": "2" },
+        cause: error,
+      });
+    }
+    if (error.code === "store_full") {
+      return new Problem("store_full", "the online store has no memory left: what was to be written was not", {
+        repair: "send the request again later; reads and scores go on, and /ready says what is wrong",
+        headers: { "retry-after": "10" },
         cause: error,
       });
     }

@@ -60,9 +60,12 @@ test("a full store: events wait, what is there is served, and with more memory e
     expect(verdict).toMatchObject({ kind: "failure", why: expect.stringContaining("no memory left") });
   expect([await countOf("before"), await countOf("after-0")]).toEqual([6, null]);
   expect(mapping.failures).toEqual([]);
+  // What `/ready` and `freshet status` say.
+  expect(await reader.state()).toMatchObject({ reachable: true, control: "ok", full: true });
 
   await admin.config("SET", "maxmemory", "0");
   await mapping.run();
+  expect(await reader.state()).toMatchObject({ control: "ok", full: false });
   expect(await Promise.all([0, 1, 2].map((i) => countOf(`after-${i}`)))).toEqual([4, 4, 4]);
   expect(mapping.failures).toEqual([]);
   const archived = (await path.archived()).filter(({ eventId }) => eventId?.startsWith("after-"));

@@ -24,7 +24,12 @@ export function createReadyHandler(
     const state = await look();
     const trouble = host.isDraining() ? DRAINING : (conditionOf(state, host.hasFallback) ?? modelTrouble(models));
     const checks = {
-      online_store: { reachable: state.reachable, control: state.control, seals_ms: state.seals },
+      online_store: {
+        reachable: state.reachable,
+        control: state.control,
+        full: state.full ?? false,
+        seals_ms: state.seals,
+      },
       plan: { hash: plan.hash, services: plan.services.map(({ name }) => name) },
       models: models === null ? undefined : modelsJson(models),
     };
@@ -96,9 +101,10 @@ const DRAINING: Trouble = {
 };
 
 /** All hosts share the store: to take each of them out of service while it is away would end what snapshots keep going. */
-function conditionOf({ reachable, control }: StoreState, hasFallback: boolean): Trouble | null {
+function conditionOf({ reachable, control, full }: StoreState, hasFallback: boolean): Trouble | null {
   if (!reachable || control === "unknown") return { ...STORE_STATES.unreachable, ready: hasFallback };
-  return control === "ok" ? null : STORE_STATES[control];
+  if (control !== "ok") return STORE_STATES[control];
+  return full ? STORE_STATES.full : null;
 }
 
 /** One instance of many, and only those requests that came to it: not what a scraper would take it for. */

@@ -221,6 +221,7 @@ export const readyAnswer = z
       online_store: z.strictObject({
         reachable: z.boolean(),
         control: z.string(),
+        full: z.boolean(),
         seals_ms: z.record(z.string(), z.number()),
       }),
       plan: z.strictObject({ hash: z.string(), services: z.array(z.string()) }),

@@ -119,6 +119,22 @@ describe("a store that may lag behind", () => {
   });
 });
 
+describe("a store without memory", () => {
+  it("is degraded and says so, unless something worse is the matter", async () => {
+    reader.full = true;
+    const reply = await call("/ready", { key: null });
+    expect([reply.status, reply.body.status, reply.body.checks.online_store]).toEqual([
+      200,
+      "degraded",
+      expect.objectContaining({ control: "ok", full: true }),
+    ]);
+    const { sentence, repair } = STORE_STATES.full;
+    expect([reply.body.reason, reply.body.repair]).toEqual([sentence, repair]);
+    reader.control = "failover";
+    expect((await call("/ready", { key: null })).body.reason).toBe(STORE_STATES.failover.sentence);
+  });
+});
+
 describe("reads", () => {
   it("carry the key's tenant and ask once for each entity, whatever the request says", async () => {
     await call("/v1/score/fraud", { body: { ...scorable, tenant: "team-b" }, key: keys.first });

@@ -94,6 +94,7 @@ export interface FaultyReader extends OnlineReader {
   fault: Error | null;
   degraded: string | null;
   control: StoreState["control"];
+  full: boolean;
 }
 
 /** For what a real store cannot be made to do on demand. Knows nothing of windows. */
@@ -105,6 +106,7 @@ function faultyReader(): FaultyReader {
     fault: null,
     degraded: null,
     control: "ok",
+    full: false,
     async read(requests) {
       if (this.down) throw new InfrastructureError("store_unavailable", "the online store does not answer");
       if (this.fault !== null) throw this.fault;
@@ -116,7 +118,7 @@ function faultyReader(): FaultyReader {
       });
     },
     async state() {
-      return { reachable: !this.down, control: this.control, seals: { transactions: 60_000 } };
+      return { reachable: !this.down, control: this.control, full: this.full, seals: { transactions: 60_000 } };
     },
     async close() {},
   };

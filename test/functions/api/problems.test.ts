@@ -1,7 +1,8 @@
 /** The codes of problems: each is documented, and caused by a test. */
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
-import { PROBLEMS } from "../../../functions/api/problems.ts";
+import { InfrastructureError } from "../../../core/errors.ts";
+import { PROBLEMS, toProblem } from "../../../functions/api/problems.ts";
 import { badInputs } from "./contract/contract.ts";
 
 it("every code of the table is documented, and nothing else", () => {
@@ -24,6 +25,7 @@ it("every code that a request can cause is caused by a test", () => {
     ...[
       "broker_unavailable",
       "store_unavailable",
+      "store_full",
       "keys_unavailable",
       "not_ready",
       "internal",
@@ -72,4 +74,13 @@ it("every code that a request can cause is caused by a test", () => {
   ];
   const caused = new Set([...badInputs.map(({ code }) => code), ...elsewhere]);
   expect(Object.keys(PROBLEMS).filter((code) => !caused.has(code))).toEqual([]);
+});
+
+it("a store without memory is told from one that does not answer", () => {
+  const full = toProblem(new InfrastructureError("store_full", "the online store has no memory left"));
+  expect(full).toMatchObject({ code: "store_full", status: 503, headers: { "retry-after": "10" } });
+  expect(full.message).toContain("what was to be written was not");
+  expect(full.repair).toContain("reads and scores go on");
+  const away = toProblem(new InfrastructureError("store_unavailable", "the online store does not answer"));
+  expect(away).toMatchObject({ code: "store_unavailable", status: 503 });
 });
