@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ageInWords, type ContextFeature, tokensOf, valueInWords, writeContext } from "../../core/context.ts";
 import type { Status } from "../../core/plan.ts";
+import { runs } from "../support/runs.ts";
 
 const NOW = Date.UTC(2026, 0, 5, 12);
 const feature = (name: string, more: Partial<ContextFeature> = {}): ContextFeature => ({
@@ -133,6 +134,7 @@ describe("a context", () => {
         expect(written.length + Number(told?.[1] ?? 0)).toBe(present.length);
         return true;
       }),
+      { numRuns: runs(100) },
     );
   });
 

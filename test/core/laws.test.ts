@@ -8,6 +8,7 @@ import { compileGroups, identityText } from "../../core/event.ts";
 import type { Scalar } from "../../core/plan.ts";
 import { EntityTiles, type Update } from "../../core/tiles.ts";
 import { viewPlan } from "../support/group-plans.ts";
+import { runs } from "../support/runs.ts";
 import { type NaiveEvent, naive } from "./naive.ts";
 
 const START = Date.UTC(2026, 2, 1, 12, 3);
@@ -108,30 +109,33 @@ function setUp({ feature: definition, field, values }: Row) {
 type Bench = ReturnType<typeof setUp>;
 const shuffled = <T>(items: readonly T[]) => fc.shuffledSubarray([...items], { minLength: items.length });
 
+/** Of any draws. */
+const hold = <T>(property: fc.IProperty<T>) => fc.assert(property, { numRuns: runs(100) });
+
 const LAWS: Readonly<Record<string, (bench: Bench, row: Row) => void>> = {
   "is commutative": ({ events, fold, merge }) =>
-    fc.assert(
+    hold(
       fc.property(events, fc.nat(25), (all, cut) => {
         const [a, b] = [fold(all.slice(0, cut)), fold(all.slice(cut))];
         expect(merge(b, a)).toEqual(merge(a, b));
       }),
     ),
   "is associative": ({ events, fold, merge }) =>
-    fc.assert(
+    hold(
       fc.property(events, fc.nat(12), fc.nat(12), (all, first, more) => {
         const parts = [all.slice(0, first), all.slice(first, first + more), all.slice(first + more)].map(fold);
         expect(merge(merge(parts[0], parts[1]), parts[2])).toEqual(merge(parts[0], merge(parts[1], parts[2])));
       }),
     ),
   "has an identity": ({ events, fold, merge }) =>
-    fc.assert(
+    hold(
       fc.property(events, (all) => {
         expect(merge(fold([]), fold(all))).toEqual(fold(all));
         expect(merge(fold(all), fold([]))).toEqual(fold(all));
       }),
     ),
   "folds in any order to the same state": ({ events, fold }) =>
-    fc.assert(
+    hold(
       fc.property(
         events.chain((all) => fc.tuple(fc.constant(all), shuffled(all))),
         ([all, other]) => {
@@ -140,7 +144,7 @@ const LAWS: Readonly<Record<string, (bench: Bench, row: Row) => void>> = {
       ),
     ),
   "folds in any grouping to the same state": ({ events, fold, merge }) =>
-    fc.assert(
+    hold(
       fc.property(events, fc.integer({ min: 1, max: 7 }), (all, size) => {
         const groups = Array.from({ length: Math.ceil(all.length / size) }, (_, i) =>
           fold(all.slice(i * size, (i + 1) * size)),
@@ -149,7 +153,7 @@ const LAWS: Readonly<Record<string, (bench: Bench, row: Row) => void>> = {
       }),
     ),
   "counts a duplicate once": ({ events, serve }) =>
-    fc.assert(
+    hold(
       fc.property(
         events.chain((all) => fc.tuple(fc.constant(all), shuffled([...all, ...all.slice(0, 9)]))),
         ([all, repeated]) => {
@@ -158,7 +162,7 @@ const LAWS: Readonly<Record<string, (bench: Bench, row: Row) => void>> = {
       ),
     ),
   "is what the naive aggregate is, folded up to anywhere": ({ events, serve, expected }) =>
-    fc.assert(
+    hold(
       fc.property(events, fc.integer({ min: -2, max: 4 }), (all, minutes) => {
         const { value, status } = serve(all, START + minutes * 60_000 - 180_000);
         if (all.length === 0) expect(status).toBe("NOT_FOUND");
@@ -166,7 +170,7 @@ const LAWS: Readonly<Record<string, (bench: Bench, row: Row) => void>> = {
       }),
     ),
   "of one event is that event's": ({ serve, expected, toEvent }, { values }) =>
-    fc.assert(
+    hold(
       fc.property(values, (value) => {
         expect(serve([toEvent(value, 1, 3)]).value).toEqual(expected([toEvent(value, 1, 3)]));
       }),
@@ -176,7 +180,7 @@ const LAWS: Readonly<Record<string, (bench: Bench, row: Row) => void>> = {
     expect(zero(-1)).toEqual(zero(1));
   },
   "is not touched by an absent input": ({ events, fold, toEvent }, { feature }) =>
-    fc.assert(
+    hold(
       fc.property(events, (all) => {
         const absent = [toEvent(null, 900, 1), toEvent(null, 901, 9)];
         // What takes no field has no input that could be absent: it counts the event itself.

@@ -70,8 +70,16 @@ export function synthesize(
   return new Synthesized(app);
 }
 
-export const synthesizeAws = (stage: Stage["name"] = "prod") => synthesize(awsTarget(), stage);
-export const synthesizeLocal = () => synthesize(localTarget(), "local");
+const made = new Map<string, Synthesized>();
+function once(key: string, make: () => Synthesized): Synthesized {
+  let app = made.get(key);
+  if (app === undefined) made.set(key, (app = make()));
+  return app;
+}
+/** The same one for whoever asks: nobody changes what it gives. */
+export const synthesizeAws = (stage: Stage["name"] = "prod") =>
+  once(`aws ${stage}`, () => synthesize(awsTarget(), stage));
+export const synthesizeLocal = () => once("local", () => synthesize(localTarget(), "local"));
 
 export class Synthesized {
   readonly app: App;

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { type Argument, encodeArguments, encodeCommands } from "../../../adapters/valkey/trip.ts";
+import { runs } from "../../support/runs.ts";
 
 /** A parser of its own: arrays of bulk strings, one after another. */
 function parse(bytes: Buffer): Buffer[][] {
@@ -49,6 +50,7 @@ it("encodes any arguments as the bulk strings that they are", () => {
       const expected = commands.map(({ name, args, more = [] }) => [name, ...args, ...more].map(asBuffer));
       expect(parse(bytes)).toEqual(expected);
     }),
+    { numRuns: runs(100) },
   );
 });
 

@@ -1,5 +1,5 @@
 /** The truth behind simulated payments: learnable, not trivial, and as probable as it says. */
-import { describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { Ceiling } from "../../../local/generator/ceiling.ts";
 import { type SimulatedEvent, simulate } from "../../../local/generator/simulate.ts";
 
@@ -13,8 +13,8 @@ const month = (seed: number): SimulatedEvent[] =>
     }),
   ].filter(({ probability }) => probability !== null);
 
-const months = [1, 2, 3].map(month);
-const all = months.flat();
+let months: SimulatedEvent[][];
+let all: SimulatedEvent[];
 const chance = ({ probability }: SimulatedEvent): number => probability as number;
 const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
 const rocAuc = (events: readonly SimulatedEvent[], score: (event: SimulatedEvent) => number): number => {
@@ -23,7 +23,12 @@ const rocAuc = (events: readonly SimulatedEvent[], score: (event: SimulatedEvent
   return ceiling.best().rocAuc as number;
 };
 
-describe("the truth of simulated payments", () => {
+describe("the truth of simulated payments", { tags: ["slow"] }, () => {
+  beforeAll(() => {
+    months = [1, 2, 3].map(month);
+    all = months.flat();
+  });
+
   test("is rare: between 0.5 and 2 in a hundred", () => {
     const share = all.filter(({ fraud }) => fraud !== null).length / all.length;
     expect(share).toBeGreaterThan(0.005);
