@@ -1,4 +1,4 @@
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { mountArchive } from "../../adapters/offline/archive-view.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
@@ -35,7 +35,11 @@ export function register(program: Command): void {
     .option("--tenant <name>", "whose scores", "default")
     .option("--from <time>", "scored at or after", time)
     .option("--to <time>", "scored before", time)
-    .option("--baseline <variant>", "the variant that the others are held to", "champion")
+    .addOption(
+      new Option("--baseline <variant>", "the variant that the others are held to")
+        .choices(["champion", "challenger", "fallback"])
+        .default("champion"),
+    )
     .addOption(stageOption())
     .option("--json", "print as JSON")
     .addHelpText(
@@ -63,6 +67,10 @@ export function register(program: Command): void {
         return;
       }
       if (arms.length > 0) process.stdout.write(`${formatTable([ARM_HEAD, ...arms.map(armRow)])}\n`);
+      if (arms.length > 1 && !arms.some(({ arm }) => arm === baseline))
+        process.stdout.write(
+          `\nno arm is a ${options.baseline}'s, so nothing is held to it: --baseline names another\n`,
+        );
       for (const { arm, of } of differences) writeDifferences(`${arm} against ${baseline}`, of);
       for (const { champion, shadow, of } of shadows) {
         process.stdout.write(`\n${formatTable([ARM_HEAD, ...[champion, shadow].map(armRow)])}\n`);
@@ -82,6 +90,13 @@ async function load({ service: name, tenant, from = 0, to = Number.MAX_SAFE_INTE
     throw new FreshetError("service_unknown", `there is no feature service ${name}`, {
       field: "service",
       repair: `use one of ${plan.services.map((one) => one.name).join(", ")}`,
+    });
+  }
+  if (from >= to) {
+    const range = `from ${new Date(from).toISOString()} to ${new Date(to).toISOString()}`;
+    throw new FreshetError("range_empty", `the range ${range} is empty`, {
+      field: "to",
+      repair: "give --to later than --from",
     });
   }
   if (definition.labels === null) {

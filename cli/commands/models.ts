@@ -33,6 +33,8 @@ const gateOf = (service: string) => definitions.services.find(({ name }) => name
 const print = (text: string): void => {
   process.stdout.write(`${text}\n`);
 };
+/** Of a range of a training set: null where it was not bounded; sets that others have made may not say. */
+const day = (ms: unknown, open: string): string => (typeof ms === "number" ? new Date(ms).toISOString() : open);
 const metric = (value: number | null | undefined): string =>
   typeof value !== "number" ? "-" : Number.isInteger(value) && value > 1 ? String(value) : value.toFixed(4);
 const aliasesOf = (version: number, aliases: Aliases): string[] =>
@@ -129,7 +131,7 @@ export function register(program: Command): void {
         ["commit", one.gitCommit ?? "unknown"],
         ["trained", new Date(one.createdMs).toISOString()],
         ["registered", `${new Date(one.registeredMs).toISOString()} by ${one.by}`],
-        ["training set", `${rows} rows, ${new Date(from).toISOString()} to ${new Date(to).toISOString()}`],
+        ["training set", `${rows ?? "unknown"} rows, ${day(from, "the beginning")} to ${day(to, "the newest")}`],
         ["artefact", one.prefix],
         ...Object.entries(one.metrics).map(([name, value]): [string, string] => [name, metric(value)]),
       ];

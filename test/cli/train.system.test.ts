@@ -1,6 +1,6 @@
 /** `freshet train` against a deployment: the model is in its registry, and the registry's own commands know it. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -10,14 +10,28 @@ import { createTenant, deployed } from "../support/deployed.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "freshet-train-"));
 const set = join(scratch, "set");
-beforeAll(() => void execFileSync(venvPython(), [join(ROOT, "test", "training", "synthetic.py"), set, "2500"]));
+beforeAll(() => {
+  execFileSync(venvPython(), [join(ROOT, "test", "training", "synthetic.py"), set, "2500"]);
+  // As of a set whose range nobody has bounded, and that does not say where it ends.
+  const manifest = JSON.parse(readFileSync(join(set, "manifest.json"), "utf8"));
+  writeFileSync(join(set, "manifest.json"), JSON.stringify({ ...manifest, from_ms: null, to_ms: undefined }));
+});
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
-function freshet(...args: string[]) {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [join(ROOT, "cli", "freshet.ts"), ...args, "--json"], {
+const spawned = (...args: string[]) =>
+  spawnSync(process.execPath, [join(ROOT, "cli", "freshet.ts"), ...args], {
     encoding: "utf8",
     env: { ...process.env, FRESHET_HOME: deployed().home },
   });
+
+/** What people are shown. */
+const freshetText = (...args: string[]): string => {
+  const { stdout, stderr } = spawned(...args);
+  return stdout + stderr;
+};
+
+function freshet(...args: string[]) {
+  const { status, stdout, stderr } = spawned(...args, "--json");
   return { status, stderr, out: stdout === "" ? null : JSON.parse(stdout) };
 }
 
@@ -39,5 +53,8 @@ describe("freshet train on a deployment", () => {
     ]);
     expect(listed.out).toHaveLength(1);
     expect(listed.out[0].metrics.pr_auc).toBe(first.out.metrics.pr_auc);
+    expect(freshetText("models", "show", "1", "--tenant", tenant)).toMatch(
+      /training set +2500 rows, the beginning to the newest\n/,
+    );
   });
 });
