@@ -161,7 +161,8 @@ function applyRules(rules: RulesDefinition, context: RuleContext): Score {
     logSum += log;
     fired.push({ name: rule.name, reason: rule.reason, weight: rule.weight, log });
   }
-  const score = 1 - good;
+  // What nothing has changed stays as declared: 1 - (1 - 0.1) is below 0.1.
+  const score = fired.length === 0 ? rules.base : 1 - good;
   const raised = score - rules.base;
   return {
     score,

@@ -122,8 +122,17 @@ describe("rules", () => {
 
   it("gives the base when nothing fires", () => {
     const result = score(1, 10, 10, "SE");
-    expect(result.score).toBeCloseTo(0.01, 12);
+    expect(result.score).toBe(0.01);
     expect(result).toMatchObject({ decision: "approve", modelVersion: "rule-based-v1", contributions: [] });
+  });
+
+  it("decides by the base as it is declared, where nothing fires", () => {
+    const only = { name: "only", weight: 0.5, reason: "", when: () => false };
+    const limits = createScorer(service, changeRules({ base: 0.1, review: 0.1, rules: [only] }));
+    expect(limits.score({ amount: 1, country: "" }, limits.evaluate({}, null))).toMatchObject({
+      score: 0.1,
+      decision: "review",
+    });
   });
 
   it("combines rules as independent chances: 1 - 0.99 x 0.5 x 0.2", () => {
