@@ -64,6 +64,24 @@ async function post(body: unknown, headers: Record<string, string> = { "x-api-ke
   return { status: response.status, headers: response.headers, body: await response.text() };
 }
 
+it("answers a row alone as beside others", async () => {
+  const ask = async (entity: string, ids: string[], features: string[]) => {
+    const { body } = await post({ entities: { [entity]: ids }, features });
+    // As text: a parser makes 3 of 3.0.
+    return [...body.matchAll(/"(values|statuses|event_timestamps)":\[(.*?)\]/g)].map(([, , list]) => list.split(","));
+  };
+  for (const [entity, ids, features] of [
+    ["driver_id", ["d1", "d2", "d3"], ["conv_rate", "trips", "city", "active"].map((name) => `driver_stats:${name}`)],
+    ["rider_id", ["1", "2", "3"], ["rider_stats:spend", "rider_stats:trips"]],
+  ] as const) {
+    const together = await ask(entity, [...ids], [...features]);
+    expect(together.length).toBe(3 * (1 + features.length));
+    for (const [i, id] of ids.entries()) {
+      expect(await ask(entity, [id], [...features]), id).toEqual(together.map((list) => [list[i]]));
+    }
+  }
+});
+
 interface Column {
   readonly values: unknown[];
   readonly statuses: string[];
