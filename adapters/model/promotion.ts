@@ -47,6 +47,13 @@ export async function promote(
   },
 ): Promise<Promotion> {
   const { version, alias, force = false, share = null } = options;
+  if (share !== null && alias !== "challenger") {
+    // Left out of account, a forgotten alias would give all traffic instead of a share.
+    throw new FreshetError("share_invalid", `only a challenger gets a share, given ${share} with alias ${alias}`, {
+      field: "share",
+      repair: "give the alias challenger, or leave the share out",
+    });
+  }
   const { candidate, champion, aliases, verdict } = await judgeVersion(registry, id, version, options.gate);
   if (aliases[alias] === version && (alias !== "challenger" || share === aliases.share)) {
     throw new FreshetError("alias_standing", `${modelName(candidate)} is ${alias} already`, {

@@ -19,7 +19,7 @@ export const PROBLEMS = {
   dtype_unknown: { status: 400, title: "The type is not known" },
   ttl_invalid: { status: 400, title: "The ttl is invalid" },
   deprecation_invalid: { status: 400, title: "The deprecation is invalid" },
-  share_invalid: { status: 400, title: "A share is not between 0 and 1" },
+  share_invalid: { status: 400, title: "A share is not between 0 and 1, or not a challenger's" },
   wrong_type: { status: 400, title: "A field has the wrong type" },
   field_missing: { status: 400, title: "A required field is missing" },
   number_not_finite: { status: 400, title: "A number is not finite" },

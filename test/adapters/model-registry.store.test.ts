@@ -175,6 +175,11 @@ describe("promotion", () => {
       "share_invalid: a share lies between 0 and 1, given 1.5",
     ],
     [
+      "a share of the champion's, whose alias somebody forgot",
+      () => to(1, "champion", { share: 0.1 }),
+      "share_invalid: only a challenger gets a share, given 0.1 with alias champion",
+    ],
+    [
       "an empty alias taken away",
       () => retire(registry, id, { alias: "shadow", nowMs: 1, by: "" }),
       "alias_empty: model fraud has no shadow",

@@ -556,6 +556,7 @@ describe("the registry over HTTP", () => {
     ["a rollback that is no yes or no", () => alias("champion", { rollback: "yes" }), 400, "wrong_type"],
     ["a rollback to a version", () => alias("champion", { rollback: true, version: "1" }), 400, "wrong_type"],
     ["a share above 1", () => alias("challenger", { version: 1, share: 2 }), 400, "share_invalid"],
+    ["a share of a champion", () => alias("champion", { version: 1, share: 0.1 }), 400, "share_invalid"],
     ["an alias that is not given, taken away", () => alias("shadow", { version: null }), 409, "alias_empty"],
     ["a rollback without a champion", () => alias("champion", { rollback: true }), 409, "rollback_impossible"],
     [
