@@ -181,6 +181,9 @@ function render(manifest: TrainingManifest, out: string): string {
       `${rows_with_key} / ${found_share === null ? "-" : `${(found_share * 100).toFixed(1)} %`}`,
     ]),
     ...sources.map((source) => [`objects of ${source.stream}`, String(source.raw_objects + source.compacted_objects)]),
+    ...sources
+      .filter(({ corrupt_objects }) => corrupt_objects.length > 0)
+      .map(({ stream, corrupt_objects }) => [`damaged objects of ${stream}, left out`, String(corrupt_objects.length)]),
     ["plan", plan_hash],
   ];
   const own = own_event_visible_rows ?? 0;
