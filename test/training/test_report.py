@@ -73,6 +73,13 @@ class Report(unittest.TestCase):
     def test_says_when_training_was_stopped(self):
         self.assertIn("5 of 9 trees, stopped before its end", self.page)
 
+    def test_a_thinned_curve_keeps_what_few_rows_make_of_it(self):
+        # Nine tenths of the positives among the first 200 of 30,000 rows.
+        xs = np.append(np.linspace(0, 0.9, 200), np.linspace(0.9, 1, 29_800))
+        kept, _ = charts.thinned(xs, 1 - xs)
+        self.assertLessEqual(len(kept), 240)
+        self.assertLess(float(np.max(np.diff(kept))), 0.02)
+
     def test_curves_keep_their_ends_when_thinned(self):
         xs, ys = charts.thinned(*metrics.roc_curve(self.label, self.raw))
         self.assertLessEqual(len(xs), charts.MOST_POINTS)

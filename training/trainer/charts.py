@@ -52,10 +52,11 @@ def svg(content: str, label: str, width: int = WIDTH, height: int = HEIGHT) -> s
 
 
 def thinned(xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most MOST_POINTS of a curve, its ends among them."""
+    """At most MOST_POINTS of a curve, its ends among them, evenly along its length: by rows, of rare positives nothing would be left."""
     if len(xs) <= MOST_POINTS:
         return xs, ys
-    keep = np.unique(np.linspace(0, len(xs) - 1, MOST_POINTS).round().astype(int))
+    length = np.append(0, np.cumsum(np.abs(np.diff(xs)) + np.abs(np.diff(ys))))
+    keep = np.unique(np.append(np.searchsorted(length, np.linspace(0, length[-1], MOST_POINTS - 1)), len(xs) - 1))
     return xs[keep], ys[keep]
 
 
