@@ -12,6 +12,7 @@ import type { ControlEvent } from "../functions/control.ts";
 import type { EraseEvent } from "../functions/erase.ts";
 import type { MaterializeEvent, RestoredValues } from "../functions/materialize.ts";
 import type { RestoreEvent } from "../functions/restore.ts";
+import type { ReplayResult } from "../functions/shared/aggregation/aggregation.ts";
 import type { ControlReport } from "../functions/shared/control-loop.ts";
 import type { RepeatReport } from "../functions/shared/repair/repeat-repairs.ts";
 import type { RestoreReport, RestoreRequest } from "../functions/shared/snapshot/restore-snapshot.ts";
@@ -33,6 +34,8 @@ export interface RecoveryStep {
   readonly stream: string;
   readonly records: number;
   readonly applied: number;
+  /** Of the broker's records, those that the deployed contract cannot read. */
+  readonly unread: number;
 }
 export interface Recovery {
   /** What was wrong: nothing, a failover that may have lost a suffix, or a store that is gone. */
@@ -209,7 +212,7 @@ async function replayAndOpen(
   for (const { name, ofBroker, listed } of await streamsOf(ports)) {
     const sealMs = seals[name];
     if (sinceSeal && sealMs === undefined) continue;
-    const step = { stream: name, records: 0, applied: 0 };
+    const step = { stream: name, records: 0, applied: 0, unread: 0 };
     const heldSince = startedMs === undefined ? ({ heldSinceMs }: ListedStream) => heldSinceMs : comesSince;
     const gap = sinceSeal ? gapOf(ports, name, heldSince(listed), sealMs) : null;
     const fromArchive = async (now: ListedStream) => {
@@ -222,9 +225,10 @@ async function replayAndOpen(
     await eachAtMost(SHARDS_AT_ONCE, listed.shards, async ({ id }) => {
       for await (const records of broker.readShard(ofBroker, id, sinceSeal ? sealMs - AHEAD_MS : null)) {
         const event = replayEvent(name, id, records);
-        const { applied } = await functions.invoke<{ applied: number }>(deployment.aggregateFunction, event);
+        const { applied, unread } = await functions.invoke<ReplayResult>(deployment.aggregateFunction, event);
         step.records += records.length;
         step.applied += applied;
+        step.unread += unread;
         progress(`${name}: ${step.records} records replayed, ${step.applied} events were missing`);
       }
     });
@@ -256,6 +260,11 @@ function gapOf(ports: Ports, stream: string, heldSinceMs: number, sealMs: number
 export function tellRecovery({ steps, found, state, unready, older, undone }: Recovery): void {
   const rows = steps.map(({ stream, records, applied }) => [stream, String(records), String(applied)]);
   process.stdout.write(`${formatTable([["stream", "records replayed", "events that were missing"], ...rows])}\n`);
+  for (const { stream, unread } of steps)
+    if (unread > 0)
+      process.stdout.write(
+        `${unread} records of ${stream} cannot be read by the deployed contract: they are in the quarantine, or were counted under another contract; freshet verify tells, freshet replay --stream ${stream} brings the latter from the archive\n`,
+      );
   for (const [bucket, why] of Object.entries(older)) process.stdout.write(`bucket ${bucket}: ${why}\n`);
   process.stdout.write(`the store was ${found} and is ${state}\n`);
   for (const view of unready)

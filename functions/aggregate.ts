@@ -6,7 +6,7 @@ import { FreshetError } from "../core/errors.ts";
 import type { Stream } from "../core/plan.ts";
 import { plan } from "../features/plan.ts";
 import { reportBatch, reportBlocked } from "./shared/aggregation/aggregate-report.ts";
-import { aggregateBatch, replayBatch } from "./shared/aggregation/aggregation.ts";
+import { aggregateBatch, type ReplayResult, replayBatch } from "./shared/aggregation/aggregation.ts";
 import { aggregationClients } from "./shared/aggregation/aggregation-ports.ts";
 import { answerMapping, type MappingAnswer } from "./shared/aggregation/mapping-answer.ts";
 import { streamOf } from "./shared/aggregation/streams.ts";
@@ -28,7 +28,7 @@ export interface ReplayEvent {
   readonly records: readonly { readonly sequence: string; readonly arrivalMs: number; readonly data: string }[];
 }
 
-export async function handler(event: MappingEvent | ReplayEvent): Promise<MappingAnswer | { applied: number }> {
+export async function handler(event: MappingEvent | ReplayEvent): Promise<MappingAnswer | ReplayResult> {
   if ("replay" in event) return replay(event);
   const runs = deliveredRuns(event, Date.now());
   return answerMapping(runs, await Promise.allSettled(runs.map(applyRun)), takesPartial);
@@ -50,14 +50,14 @@ async function applyRun({ stream: of, shard, records }: DeliveredRun): Promise<v
   }
 }
 
-async function replay({ stream: of, shard, records }: ReplayEvent): Promise<{ applied: number }> {
+async function replay({ stream: of, shard, records }: ReplayEvent): Promise<ReplayResult> {
   const stream = known(plan.streams.find(({ name }) => name === of) ?? null, of);
   try {
     const ports = clients.portsFor(stream, await clients.applier(true));
     const decoded = records.map(({ data, ...one }) => ({ ...one, bytes: Buffer.from(data, "base64") }));
-    const applied = await replayBatch(ports, shard, decoded);
-    logger.info("replayed", { stream: of, shard, records: records.length, applied });
-    return { applied };
+    const result = await replayBatch(ports, shard, decoded);
+    logger.info("replayed", { stream: of, shard, records: records.length, ...result });
+    return result;
   } catch (error) {
     reportBlocked(of, shard, records.length, error);
     throw codedFailure(error);

@@ -156,7 +156,8 @@ export class Functions {
     if (!replays) return 0;
     const applier = applierOf(container.connection, of, await this.epoch(of, actor), true);
     const ports = this.ports(container, actor, applier, shard, records);
-    return replayBatch(replayArchives ? ports : { ...ports, archive: { write: async () => [] } }, shard, records);
+    const archive = replayArchives ? ports.archive : { write: async () => [] };
+    return (await replayBatch({ ...ports, archive }, shard, records)).applied;
   }
 
   /** The control function's tick. */

@@ -146,20 +146,26 @@ export async function aggregateBatch(
   };
 }
 
+export interface ReplayResult {
+  /** Events that were missing. */
+  readonly applied: number;
+  /** Records that the deployed contract cannot read: refused when they first came, too, unless another contract was deployed then. */
+  readonly unread: number;
+}
+
 /**
  * Applies records once more after a loss. What the store counts by this is archived as visible: its own delivery may have been
  * late, in a store that was sealed further, or may still come, when the seal has passed it. Registers nothing: the seal stands
  * meanwhile. What is sealed by now, or was refused then, is skipped; of an event that counts again, the entities that are sealed
  * further wait for repair, since none of them need have been in the plan that its own delivery knew.
- * @returns how many events the store did not have any more
  * @throws InfrastructureError
  */
 export async function replayBatch(
   ports: AggregationPorts,
   shard: string,
   records: readonly StreamRecord[],
-): Promise<number> {
-  const { candidates } = await decodeBatch(ports, shard, records);
+): Promise<ReplayResult> {
+  const { candidates, refused } = await decodeBatch(ports, shard, records);
   const { fates } = await applyCandidates(ports, shard, candidates);
   const late: LateItem[] = [];
   const rows = candidates.flatMap((candidate, i) => {
@@ -176,7 +182,8 @@ export async function replayBatch(
     rows.length > 0 ? ports.archive.write(rows, { stream: ports.stream.name, shard }) : undefined,
     late.length > 0 ? ports.late.put(late) : undefined,
   ]);
-  return fates.filter((own) => own?.some(({ fate }) => fate === "applied")).length;
+  const applied = fates.filter((own) => own?.some(({ fate }) => fate === "applied")).length;
+  return { applied, unread: refused.length };
 }
 
 const spanOf = (shard: string, records: readonly StreamRecord[]): BatchSpan => ({

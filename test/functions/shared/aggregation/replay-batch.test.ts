@@ -52,8 +52,15 @@ async function replay(answers: Answers) {
     archive: { write: async (rows: readonly ArchiveRow[]) => void written.push(...rows) },
     late: { put: async (items: readonly LateItem[]) => void late.push(...items) },
   };
-  const missing = await replayBatch(ports as unknown as AggregationPorts, "shardId-000000000000", records);
-  return { missing, written, late };
+  const unreadable = { sequence: "999", arrivalMs: ARRIVAL, bytes: Buffer.from("of another contract") };
+  const delivered = [...records, unreadable];
+  const { applied, unread } = await replayBatch(
+    ports as unknown as AggregationPorts,
+    "shardId-000000000000",
+    delivered,
+  );
+  expect(unread).toBe(1);
+  return { missing: applied, written, late };
 }
 
 it("a replay archives what the store counts by it, as visible, and nothing of what is sealed", async () => {
