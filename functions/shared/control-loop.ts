@@ -219,13 +219,14 @@ async function initialControls(
  * @param newStream true when no event of the stream can have been acknowledged yet: a group without control counts all of it
  */
 async function keepBirths(
-  { controls, watermark, timeoutMs }: ControlPorts,
+  ports: ControlPorts,
   group: Group,
   { sealMs }: GroupControl,
   newStream: boolean,
   reborn: readonly SlotName[],
   nowMs: number,
 ): Promise<void> {
+  const { controls, watermark, timeoutMs } = ports;
   const buckets = await controls.group(group);
   const fromStart = newStream && buckets.every((control) => control === null);
   const bornAt = fromStart ? 0 : birthAfter(group, nowMs, timeoutMs);
@@ -247,8 +248,17 @@ async function keepBirths(
     return unchanged ? [] : [{ bucket, read: control?.births ?? null, births }];
   });
   // A group that comes later begins where its stream is sealed: nothing holds the seal for what is older.
-  const standingMs = buckets.includes(null) ? await watermark.sealed(group.stream) : 0;
+  const isLater = buckets.includes(null);
+  const standingMs = isLater ? Math.max(await watermark.sealed(group.stream), await siblingsSealedMs(ports, group)) : 0;
   await controls.putBirths(group, changes, Math.max(sealMs, standingMs));
+}
+
+/** Of a store that was restored the groups alone know how far their stream was sealed. @returns epoch milliseconds; 0 where no other group is there */
+async function siblingsSealedMs({ plan, controls }: ControlPorts, group: Group): Promise<number> {
+  const siblings = plan.groups.filter(({ name, stream }) => stream === group.stream && name !== group.name);
+  const all = await Promise.all(siblings.map((sibling) => controls.group(sibling)));
+  const whole = all.filter((buckets) => !buckets.includes(null)).flat();
+  return whole.length === 0 ? 0 : Math.min(...whole.map((control) => control!.sealMs));
 }
 
 const birthKey = ({ object, slot }: Pick<Birth, "object" | "slot">): string => `${object ? "object" : "cell"} ${slot}`;

@@ -8,6 +8,7 @@ import { isObject } from "../../../core/accumulators.ts";
 import { followLock, type SlotName } from "../../../core/lock-history.ts";
 import type { Group } from "../../../core/plan.ts";
 import type { SnapshotRestorePorts } from "./restore-snapshot.ts";
+import { sealsOf } from "./rounds.ts";
 
 type Ports = Pick<SnapshotRestorePorts, "plan" | "lock" | "table" | "progress" | "clock">;
 
@@ -56,22 +57,21 @@ const isOf = ({ slots }: Group, { object, slot }: Birth): boolean =>
 const is = (slot: SlotName, { name }: Group, birth: Birth): boolean =>
   slot.group === name && slot.object === birth.object && slot.id === birth.slot;
 
-/** A group that the snapshot knew nothing of: counts from now on, or from its beginning when its stream is younger than the snapshot. */
+/**
+ * A group that the snapshot knew nothing of: counts from now on, or from its beginning when its stream is younger than the snapshot. Sealed where its
+ * stream is, as control would have it: were it sealed as far as a bucket's other groups, what an earlier restore has counted for it would be missing.
+ */
 async function newGroup(
-  { table, plan }: Ports,
+  { table }: Ports,
   manifest: SnapshotManifest,
   group: Group,
   nowMs: number,
-): Promise<(bucket: number) => Buffer> {
-  const sibling = plan.groups.find(({ stream, name }) => stream === group.stream && name in manifest.groups);
+): Promise<() => Buffer> {
+  const sealMs = sealsOf(manifest)[group.stream];
   const record = await table.getStream(group.stream);
-  if (sibling === undefined && record !== null && record.createdAtMs * 1_000 > manifest.started_us)
+  if (sealMs === undefined && record !== null && record.createdAtMs * 1_000 > manifest.started_us)
     return () => encodeGroupControl(record.seal0, birthsOf(group, 0));
   const born = birthsOf(group, Math.ceil(nowMs / group.baseMs));
-  const startedIndex = Math.floor(manifest.started_us / 1_000 / group.baseMs);
-  return (bucket) => {
-    const of = sibling === undefined ? undefined : manifest.groups[sibling.name];
-    const sealIndex = of === undefined ? startedIndex : decodeGroupControl(controlIn(of, bucket)).sealIndex;
-    return encodeGroupControl(sealIndex, born);
-  };
+  const sealIndex = Math.floor((sealMs ?? manifest.started_us / 1_000) / group.baseMs);
+  return () => encodeGroupControl(sealIndex, born);
 }

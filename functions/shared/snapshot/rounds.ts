@@ -81,6 +81,18 @@ function ifDamaged(error: unknown): null {
   throw error;
 }
 
+/** Of each stream where its first bucket was sealed, epoch milliseconds: since then its events have to come again. */
+export function sealsOf({ groups }: Pick<SnapshotManifest, "groups">): Readonly<Record<string, number>> {
+  const seals: Record<string, number> = {};
+  for (const group of Object.values(groups)) {
+    for (let bucket = 0; bucket < BUCKETS; bucket++) {
+      const sealMs = decodeGroupControl(controlIn(group, bucket)).sealIndex * group.base_ms;
+      seals[group.stream] = Math.min(seals[group.stream] ?? Number.POSITIVE_INFINITY, sealMs);
+    }
+  }
+  return seals;
+}
+
 async function describe(
   snapshots: BulkStore,
   round: string,
@@ -88,20 +100,13 @@ async function describe(
 ): Promise<RoundSummary> {
   try {
     const manifest = await snapshots.manifest(round);
-    const { started_us, epoch, objects, groups } = manifest;
+    const { started_us, epoch, objects } = manifest;
     const damage = isAbandoned(manifest, abandoned)
       ? "an older round was restored since: it lacks late events that were counted then"
       : null;
-    const seals: Record<string, number> = {};
-    for (const group of Object.values(groups)) {
-      for (let bucket = 0; bucket < BUCKETS; bucket++) {
-        const sealMs = decodeGroupControl(controlIn(group, bucket)).sealIndex * group.base_ms;
-        seals[group.stream] = Math.min(seals[group.stream] ?? Number.POSITIVE_INFINITY, sealMs);
-      }
-    }
     const sum = (of: "records" | "bytes"): number => objects.reduce((total, object) => total + object[of], 0);
     return {
-      ...{ round, epoch, seals, damage, startedMs: Math.floor(started_us / 1_000) },
+      ...{ round, epoch, seals: sealsOf(manifest), damage, startedMs: Math.floor(started_us / 1_000) },
       ...{ records: sum("records"), bytes: sum("bytes") },
     };
   } catch (error) {
