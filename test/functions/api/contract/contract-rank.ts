@@ -43,6 +43,9 @@ export function describeRank(target: ContractTarget): void {
       };
       const patience = { timeout: VISIBLE_WITHIN_MS };
       await expect.poll(() => read({ item_id: loved }, "item_activity:purchases_7d"), patience).toBe(1);
+      // They lie in several shards, each of which comes when it comes.
+      await expect.poll(() => read({ item_id: loved }, "item_activity:clicked_7d"), patience).toBe(others.length);
+      await expect.poll(() => read({ item_id: loved }, "item_activity:shown_7d"), patience).toBe(others.length);
       await expect.poll(() => read({ user_id: user }, "user_clicks:last_category_7d"), patience).toBe("travel");
 
       const candidates = [
