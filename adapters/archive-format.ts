@@ -5,7 +5,7 @@
  */
 import { constants, zstdCompressSync } from "node:zlib";
 import { RecordError } from "../core/errors.ts";
-import { oneFrame, readFrame } from "./zstd-frame.ts";
+import { oneFrame, onlyFrame } from "./zstd-frame.ts";
 
 const ARCHIVE_VERSION = 1;
 
@@ -162,7 +162,7 @@ export function encodeArchive(rows: readonly ArchiveRow[]): Buffer {
  *   wrong checksum, a line that is no row), `archive_version` or `archive_precision` (an integer that a double cannot hold)
  */
 export function* readArchive(bytes: Uint8Array): Generator<ArchiveRow> {
-  const body = decompress(bytes);
+  const body = onlyFrame(bytes, "archive", "archive object");
   requireWholeRows(body);
   let start = 0;
   for (let number = 1; start < body.length; number++) {
@@ -181,7 +181,7 @@ const LINE_START = Buffer.from(`{"v":${ARCHIVE_VERSION},`);
  * @throws RecordError as `readArchive`, but for `archive_precision`
  */
 export function verifyArchive(bytes: Uint8Array): void {
-  const body = decompress(bytes);
+  const body = onlyFrame(bytes, "archive", "archive object");
   requireWholeRows(body);
   let start = 0;
   for (let number = 1; start < body.length; number++) {
@@ -196,23 +196,6 @@ function requireWholeRows(body: Buffer): void {
   if (body.length > 0 && body[body.length - 1] !== 0x0a) {
     throw new RecordError("archive_truncated", "archive object ends inside a row");
   }
-}
-
-function decompress(bytes: Uint8Array): Buffer {
-  let frame: ReturnType<typeof readFrame>;
-  try {
-    frame = readFrame(bytes);
-  } catch (cause) {
-    if ((cause as { code?: string }).code === "Z_BUF_ERROR") {
-      throw new RecordError("archive_truncated", `archive object of ${bytes.length} bytes ends inside its frame`, {
-        cause,
-      });
-    }
-    throw new RecordError("archive_corrupt", `archive object is not a zstd frame with a right checksum`, { cause });
-  }
-  const { body, trailing } = frame;
-  if (trailing > 0) throw new RecordError("archive_trailing", `archive object has ${trailing} bytes after its frame`);
-  return body;
 }
 
 /** @param number 1-based, for messages */

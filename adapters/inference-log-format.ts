@@ -7,7 +7,7 @@ import { promisify } from "node:util";
 import { constants, zstdCompress } from "node:zlib";
 import { RecordError } from "../core/errors.ts";
 import type { Scalar, Status } from "../core/plan.ts";
-import { oneFrame, readFrame } from "./zstd-frame.ts";
+import { oneFrame, onlyFrame } from "./zstd-frame.ts";
 
 const INFERENCE_LOG_VERSION = 1;
 
@@ -96,7 +96,7 @@ export const encodeInferenceLog = async (lines: Uint8Array): Promise<Buffer> =>
  * @throws RecordError `inference_log_truncated`, `inference_log_trailing`, `inference_log_corrupt`, `inference_log_version`
  */
 export function* readInferenceLog(bytes: Uint8Array): Generator<InferenceRow> {
-  const body = decompress(bytes);
+  const body = onlyFrame(bytes, "inference_log", "inference log object");
   if (body.length > 0 && body[body.length - 1] !== 0x0a) {
     throw new RecordError("inference_log_truncated", "inference log object ends inside a row");
   }
@@ -106,26 +106,6 @@ export function* readInferenceLog(bytes: Uint8Array): Generator<InferenceRow> {
     yield parseRow(body.toString("utf8", start, end), number);
     start = end + 1;
   }
-}
-
-function decompress(bytes: Uint8Array): Buffer {
-  let frame: ReturnType<typeof readFrame>;
-  try {
-    frame = readFrame(bytes);
-  } catch (cause) {
-    const isShort = (cause as { code?: string }).code === "Z_BUF_ERROR";
-    throw isShort
-      ? new RecordError(
-          "inference_log_truncated",
-          `inference log object of ${bytes.length} bytes ends inside its frame`,
-        )
-      : new RecordError("inference_log_corrupt", "inference log object is not a zstd frame with a right checksum", {
-          cause,
-        });
-  }
-  const { body, trailing } = frame;
-  if (trailing === 0) return body;
-  throw new RecordError("inference_log_trailing", `inference log object has ${trailing} bytes after its frame`);
 }
 
 function parseRow(line: string, number: number): InferenceRow {

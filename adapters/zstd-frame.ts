@@ -4,6 +4,7 @@
  * that wants one frame and nothing else takes the object for damaged. (https://github.com/denoland/deno/issues/36688 compares both runtimes.)
  */
 import { zstdDecompressSync } from "node:zlib";
+import { RecordError } from "../core/errors.ts";
 
 /** Node's default, which nobody here changes. */
 const CHUNK_BYTES = 16_384;
@@ -29,4 +30,24 @@ export function readFrame(bytes: Uint8Array): { body: Buffer; trailing: number }
   };
   const rest = bytes.subarray(engine.bytesWritten);
   return { body: buffer, trailing: EMPTY_FRAME.equals(rest) ? 0 : rest.length };
+}
+
+/**
+ * The content of an object that is one frame and nothing else.
+ * @param code how the errors' codes begin
+ * @param object what their messages call it
+ * @throws RecordError `<code>_truncated`, `<code>_corrupt` (not zstd, a wrong checksum), `<code>_trailing` (bytes after the frame)
+ */
+export function onlyFrame(bytes: Uint8Array, code: string, object: string): Buffer {
+  let frame: ReturnType<typeof readFrame>;
+  try {
+    frame = readFrame(bytes);
+  } catch (cause) {
+    throw (cause as { code?: string }).code === "Z_BUF_ERROR"
+      ? new RecordError(`${code}_truncated`, `${object} of ${bytes.length} bytes ends inside its frame`, { cause })
+      : new RecordError(`${code}_corrupt`, `${object} is not a zstd frame with a right checksum`, { cause });
+  }
+  const { body, trailing } = frame;
+  if (trailing > 0) throw new RecordError(`${code}_trailing`, `${object} has ${trailing} bytes after its frame`);
+  return body;
 }
