@@ -13,10 +13,10 @@ import {
   deliveredOnce,
   type JudgedRange,
   measured,
+  rangeInWords,
   requireRequestFields,
   type SpineTable,
   spineColumns,
-  within,
 } from "./spine.ts";
 
 export interface Outcomes extends OutcomeDefinition {
@@ -63,7 +63,7 @@ SELECT row_number() OVER (ORDER BY "as of", "event id") - 1 AS "row id", * FROM 
   if (table.rows === 0) {
     throw new FreshetError(
       "labels_empty",
-      `no judged event of ${outcomes.stream.name} ${within(options)}; ${judged} were read, ${pending} of them with an open outcome`,
+      `no judged event of ${outcomes.stream.name} ${rangeInWords(options)}; ${judged} were read, ${pending} of them with an open outcome`,
       { repair: "widen --from and --to, or send events to the stream" },
     );
   }

@@ -100,8 +100,18 @@ export interface LabelSpineOptions extends JudgedRange {
   readonly events: string;
 }
 
+/** @param fromMs null where it is not bounded. @throws FreshetError `range_empty` */
+export function requireRange(fromMs: number | null, toMs: number | null): void {
+  if (fromMs === null || toMs === null || fromMs < toMs) return;
+  const [from, to] = [fromMs, toMs].map((ms) => new Date(ms).toISOString());
+  throw new FreshetError("range_empty", `the range from ${from} to ${to} is empty`, {
+    field: "to",
+    repair: "give --to later than --from",
+  });
+}
+
 /** A range in words, after what lies in it. One that begins at 0, or ends with time itself, was not bounded there. */
-export function within({ fromMs, toMs }: Pick<JudgedRange, "fromMs" | "toMs">): string {
+export function rangeInWords({ fromMs, toMs }: Pick<JudgedRange, "fromMs" | "toMs">): string {
   const [from, to] = [fromMs, toMs].map((ms) => new Date(ms).toISOString());
   if (toMs >= FOREVER) return fromMs <= 0 ? "is in the archive" : `lies at ${from} or later`;
   return fromMs <= 0 ? `lies before ${to}` : `lies between ${from} and ${to}`;
@@ -174,7 +184,7 @@ LEFT JOIN (SELECT DISTINCT event_id, TRUE AS known FROM ${options.events} WHERE 
   if (table.rows === 0) {
     throw new FreshetError(
       "labels_empty",
-      `no labelled event of ${join.events.name} ${within(options)}; ` +
+      `no labelled event of ${join.events.name} ${rangeInWords(options)}; ` +
         `${counts["labels"]} labels were read, ${leftOut.label_unknown_event} of unknown events, ${leftOut.label_before_event} before their event`,
       { repair: "widen --from and --to, or send labels to the stream" },
     );

@@ -15,7 +15,7 @@ import { type GivenSpine, givenSpine } from "./given-spine.ts";
 import { spineFromLog } from "./logged-spine.ts";
 import { declaredOutcomes, spineFromOutcomes } from "./outcomes.ts";
 import { groupsOf, joinPointInTime, seenRange } from "./point-in-time.ts";
-import { FOREVER, labelJoin, type SpineTable, spineFromLabels } from "./spine.ts";
+import { FOREVER, labelJoin, requireRange, type SpineTable, spineFromLabels } from "./spine.ts";
 import type { AsOfRule, TrainingManifest, TrainingSource } from "./training-manifest.ts";
 import { type MadePart, makePart, type PartOptions, ROWS_PER_PART, spinePart, windowedOf } from "./training-part.ts";
 
@@ -129,12 +129,7 @@ export async function buildTrainingSet(session: DuckSession, options: TrainingSe
 
 /** What can be told before anything is fetched. @throws FreshetError `range_empty`, and those of the service's definition */
 export function checkSet({ service, definition, fromMs, toMs }: SetOptions): void {
-  if (fromMs !== null && toMs !== null && fromMs >= toMs) {
-    throw new FreshetError("range_empty", `the range from ${iso(fromMs)} to ${iso(toMs)} is empty`, {
-      field: "to",
-      repair: "give --to later than --from",
-    });
-  }
+  requireRange(fromMs, toMs);
   createScorer(service, definition);
 }
 
@@ -213,5 +208,3 @@ export function manifestOf(
 
 /** Name of a part's file. */
 export const partName = (part: number): string => `part-${String(part).padStart(5, "0")}.parquet`;
-
-const iso = (ms: number): string => new Date(ms).toISOString();

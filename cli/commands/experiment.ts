@@ -4,7 +4,7 @@ import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { declaredOutcomes, outcomesByEvent } from "../../adapters/offline/outcomes.ts";
 import { newestLabels, outcomesOf, readScores } from "../../adapters/offline/scored-outcomes.ts";
-import { labelJoin } from "../../adapters/offline/spine.ts";
+import { labelJoin, requireRange } from "../../adapters/offline/spine.ts";
 import { s3Client } from "../../adapters/s3-client.ts";
 import { type Arm, compareArms, compareShadows, type Difference } from "../../core/arms.ts";
 import { FreshetError } from "../../core/errors.ts";
@@ -92,13 +92,7 @@ async function load({ service: name, tenant, from = 0, to = Number.MAX_SAFE_INTE
       repair: `use one of ${plan.services.map((one) => one.name).join(", ")}`,
     });
   }
-  if (from >= to) {
-    const range = `from ${new Date(from).toISOString()} to ${new Date(to).toISOString()}`;
-    throw new FreshetError("range_empty", `the range ${range} is empty`, {
-      field: "to",
-      repair: "give --to later than --from",
-    });
-  }
+  requireRange(from, to);
   if (definition.labels === null) {
     throw new FreshetError("labels_missing", `service ${name} declares no labels, so nobody knows an outcome`, {
       field: "service",

@@ -109,12 +109,12 @@ export function createScoreRunner(options: ScoreRunnerOptions) {
   ) {
     const { service } = target;
     const inputs = service.registered ?? [];
-    const begunMs = inputs.length === 0 ? 0 : performance.now();
+    const begunMs = performance.now();
     const { selection, fault } =
       inputs.length === 0
         ? { selection: target.selection, fault: null }
         : await selectForScore(catalogue, registered, tenant, service.name);
-    const spentMs = RESERVE_MS + waitedMs + (inputs.length === 0 ? 0 : performance.now() - begunMs);
+    const spentMs = RESERVE_MS + waitedMs + performance.now() - begunMs;
     const wanted: EntityRequest[] = [];
     const parts: SelectionPart[] = [];
     const rowOf: number[] = [];

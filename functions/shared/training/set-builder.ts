@@ -68,9 +68,9 @@ export async function buildSet(ports: SetPorts, set: SetToBuild): Promise<Traini
   // Another plan makes other features of the same name.
   const work = new WorkFolder({ s3: ports.s3, bucket: ports.bucket, prefix: `${job.prefix}plan=${set.plan.hash}/` });
   // A call that began and is not heard of any more died of what DuckDB had to do.
+  if (use === "athena" || (await work.read(BEGUN)) !== null) return large(ports, set, athena, { work, keys });
   const ended = await endedSet({ work, keys });
   if (ended !== null) return ended;
-  if (use === "athena" || (await work.read(BEGUN)) !== null) return large(ports, set, athena, { work, keys });
   await work.write(BEGUN, {});
   try {
     const manifest = await small(ports, set);
