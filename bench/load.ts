@@ -59,7 +59,10 @@ function drive(
   const lengthOf = protocol === "http" ? httpLength : bulkLength;
   return new Promise((resolve, reject) => {
     const socket: Socket = connect({ port, host: LOOPBACK, noDelay: true });
-    let pending: Buffer = Buffer.alloc(0);
+    let head: Buffer = Buffer.alloc(0);
+    let received = 0;
+    let length: number | null = null;
+    let isFailure = false;
     let sentAt = 0;
     const send = (): void => {
       if (performance.now() >= state.until) {
@@ -75,21 +78,26 @@ function drive(
     socket.once("error", reject);
     socket.once("close", () => reject(new Error("the server closed a connection")));
     socket.on("data", (chunk) => {
-      pending = pending.length === 0 ? chunk : Buffer.concat([pending, chunk]);
-      let length: number | null;
-      const isFailure = protocol === "http" && tolerant && !isOk(pending);
-      try {
-        length = lengthOf(pending, isFailure);
-      } catch (error) {
-        socket.destroy();
-        reject(error);
-        return;
+      received += chunk.length;
+      if (length === null) {
+        // What comes after the head is counted alone: a large answer comes in many pieces.
+        head = head.length === 0 ? chunk : Buffer.concat([head, chunk]);
+        isFailure = protocol === "http" && tolerant && !isOk(head);
+        try {
+          length = lengthOf(head, isFailure);
+        } catch (error) {
+          socket.destroy();
+          reject(error);
+          return;
+        }
       }
-      if (length === null || pending.length < length) return;
+      if (length === null || received < length) return;
       if (isFailure) state.failed++;
       else latencies.push(performance.now() - sentAt);
       state.answerBytes = length;
-      pending = Buffer.alloc(0);
+      head = Buffer.alloc(0);
+      received = 0;
+      length = null;
       send();
     });
   });

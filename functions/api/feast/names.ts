@@ -59,6 +59,8 @@ export class FeastNames {
   readonly #registered: RegisteredFeatures | null;
   readonly #scorers: ReadonlyMap<string, Scorer>;
   readonly #lists = new Map<string, Arranged>();
+  /** By its length the list that was found last: comparing costs less than making one text of many names. */
+  readonly #latest: { readonly names: readonly string[]; readonly full: boolean; readonly arranged: Arranged }[] = [];
   /** By a service's selection: with long names, and with short ones. */
   readonly #services = new WeakMap<Selection, Map<boolean, FeastSelection>>();
 
@@ -129,8 +131,13 @@ export class FeastNames {
   }
 
   #arrange(names: readonly string[], full: boolean): Arranged {
+    const latest = this.#latest[names.length];
+    if (latest?.full === full && names.every((name, i) => name === latest.names[i])) return latest.arranged;
     const kept = this.#lists.get(listKey(names, full));
-    if (kept !== undefined) return kept;
+    if (kept !== undefined) {
+      this.#latest[names.length] = { names, full, arranged: kept };
+      return kept;
+    }
     if (names.length > MAX_FEATURES) {
       throw new Problem(
         "too_many_features",

@@ -3,31 +3,21 @@
  * written as JSON text directly.
  */
 import type { OnlineReader } from "../../../adapters/online-store.ts";
-import type { FeatureValue, Scalar, Status, Value } from "../../../core/plan.ts";
+import type { FeatureValue, Scalar } from "../../../core/plan.ts";
 import type { Scorer } from "../../../core/scoring.ts";
 import { type JsonObject, readObjectOfAnyType } from "../body.ts";
 import type { Observations } from "../catalogue/observations.ts";
 import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "../limits.ts";
 import type { Telemetry } from "../observability/telemetry.ts";
 import { Problem } from "../problems.ts";
-import { createRowReader, type Row, RunJson, scalarJson, valuesJson } from "../reading/read-rows.ts";
+import { createRowReader, type Row, scalarJson } from "../reading/read-rows.ts";
 import { type Catalogue, shorten, typeName } from "../reading/selection.ts";
 import type { RegisteredFeatures } from "../registered/tenant-features.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import { readRequestFields } from "../scoring/request-fields.ts";
+import { columnsJson, NEVER, STATUSES } from "./columns.ts";
 import { keyText } from "./keys.ts";
 import { FeastNames, type FeastSelection, type OnDemand } from "./names.ts";
-import { feastTime } from "./times.ts";
-
-/** Feast has no word for a window that is still being built: its INVALID is a value that is not set. */
-const STATUSES: Readonly<Record<Status, string>> = {
-  PRESENT: '"PRESENT"',
-  NULL_VALUE: '"NULL_VALUE"',
-  NOT_FOUND: '"NOT_FOUND"',
-  OUTSIDE_MAX_AGE: '"OUTSIDE_MAX_AGE"',
-  NOT_READY: '"INVALID"',
-};
-const NEVER = feastTime(null);
 
 export function createFeastOnline(deps: {
   readonly catalogue: Catalogue;
@@ -50,16 +40,17 @@ export function createFeastOnline(deps: {
     const request = asked.onDemand.map((one) => requestRows(one, entities, rows.length));
     ticket.charge(rows.length);
     const read = await readRows("feast", asked.selection, principal.tenant, rows);
-    let results = keys.map((key) => `,${keyJson(entities[key])}`).join("");
-    results += columnsJson(asked, read.values);
+    let results = keys.map((key) => keyJson(entities[key])).join(",");
+    results += columnsJson(asked.columns, read.values);
     asked.onDemand.forEach((one, i) => {
       results += onDemandJson(one, request[i], read.values);
     });
-    const answered = keys.map((key) => `,${JSON.stringify(key)}`).join("") + asked.namesJson;
+    const answered = keys.map((key) => JSON.stringify(key)).join(",") + asked.namesJson;
+    // Features begin with a comma. A large text is cut only where it has to be: it is copied for that.
+    const list = (json: string): string => (keys.length === 0 ? json.slice(1) : json);
     return {
       status: 200,
-      // Each of both begins with a comma.
-      body: `{"results":[${results.slice(1)}],"metadata":{"feature_names":[${answered.slice(1)}]}}`,
+      body: `{"results":[${list(results)}],"metadata":{"feature_names":[${list(answered)}]}}`,
       // Feast's answer has no place for these.
       headers: {
         ...asked.selection.deprecation?.headers,
@@ -148,10 +139,11 @@ function selectionOf(names: FeastNames, tenant: string, body: JsonObject): Feast
 function rowsOf(catalogue: Catalogue, entities: Lists): { keys: readonly string[]; rows: readonly Row[] } {
   const keys = Object.keys(entities).filter((name) => catalogue.isJoinKey(name));
   const [first] = Object.values(entities);
-  const rows = first.map((_, row) => ({
-    keys: Object.fromEntries(keys.map((key) => [key, keyText(entities[key][row], key, `entities.${key}[${row}]`)])),
-    prefix: "entities.",
-  }));
+  const rows = first.map((_, row) => {
+    const own: JsonObject = {};
+    for (const key of keys) own[key] = keyText(entities[key][row], key, `entities.${key}[${row}]`);
+    return { keys: own, prefix: "entities." };
+  });
   return { keys, rows };
 }
 
@@ -172,60 +164,12 @@ function requestRows({ scorer }: OnDemand, entities: Lists, rows: number): reado
   });
 }
 
+const nevers = (count: number): string => `,${NEVER}`.repeat(count).slice(1);
+
 function keyJson(values: readonly unknown[]): string {
   const statuses = values.map((value) => (value === null ? STATUSES.NULL_VALUE : STATUSES.PRESENT)).join(",");
-  const times = values.map(() => NEVER).join(",");
-  return `{"values":${JSON.stringify(values)},"statuses":[${statuses}],"event_timestamps":[${times}]}`;
+  return `{"values":${JSON.stringify(values)},"statuses":[${statuses}],"event_timestamps":[${nevers(values.length)}]}`;
 }
-
-/** Each column after a comma. */
-function columnsJson({ columns }: FeastSelection, rows: readonly (readonly FeatureValue[])[]): string {
-  let newest = 0;
-  let text = NEVER;
-  // Features of a view mostly have one time, and writing it costs more than all the rest.
-  const timeOf = (ms: number | null): string => {
-    if (ms === null) return NEVER;
-    if (ms !== newest) {
-      newest = ms;
-      text = feastTime(ms);
-    }
-    return text;
-  };
-  const statuses = new RunJson();
-  const times = new RunJson();
-  let json = "";
-  if (rows.length === 1) {
-    // Most requests: all columns' values are written at once.
-    const [row] = rows;
-    const texts = valuesJson(row);
-    for (const { position, isDouble } of columns) {
-      const { value, status, eventTimeMs } = row[position];
-      const list = `[${texts[position]}]`;
-      const text = isDouble && Number.isInteger(value) ? list.replace(WHOLE, "$&.0") : list;
-      const time = status === "NOT_FOUND" ? NEVER : timeOf(eventTimeMs);
-      json += `,{"values":${text},"statuses":[${STATUSES[status]}],"event_timestamps":[${time}]}`;
-    }
-    return json;
-  }
-  for (const { position, isDouble } of columns) {
-    const values = new Array<Value>(rows.length);
-    let integers = 0;
-    for (let row = 0; row < rows.length; row++) {
-      const { value, status, eventTimeMs } = rows[row][position];
-      values[row] = value;
-      if (isDouble && Number.isInteger(value)) integers++;
-      statuses.add(STATUSES[status]);
-      times.add(status === "NOT_FOUND" ? NEVER : timeOf(eventTimeMs));
-    }
-    const list = JSON.stringify(values);
-    const written = integers === 0 ? list : list.replace(WHOLE, "$&.0");
-    json += `,{"values":${written},"statuses":${statuses.end()},"event_timestamps":${times.end()}}`;
-  }
-  return json;
-}
-
-/** A whole number in a list of numbers; Python writes one of type double with a decimal point. */
-const WHOLE = /(?<=[[,])-?\d+(?=[,\]])/g;
 
 function onDemandJson(
   { scorer, inputs, outputs }: OnDemand,
@@ -244,8 +188,7 @@ function onDemandJson(
   for (const output of outputs) {
     const values = evaluated.map((row) => row[first + output]);
     const statuses = values.map((value) => (value === null ? STATUSES.NULL_VALUE : STATUSES.PRESENT));
-    const times = values.map(() => NEVER).join(",");
-    json += `,{"values":[${values.map(scalarJson).join(",")}],"statuses":[${statuses.join(",")}],"event_timestamps":[${times}]}`;
+    json += `,{"values":[${values.map(scalarJson).join(",")}],"statuses":[${statuses.join(",")}],"event_timestamps":[${nevers(values.length)}]}`;
   }
   return json;
 }
