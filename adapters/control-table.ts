@@ -51,20 +51,21 @@ export interface RestoreRecord {
   /** Buckets whose object was damaged or gone, and the older round that was taken for each. */
   readonly older: Readonly<Record<string, string>>;
   readonly records: number;
-  /** Rounds that nothing may be restored from any more. @default none */
-  readonly abandoned?: readonly AbandonedRounds[];
 }
 
 /**
- * Rounds that were newer than one that was restored, and had begun before: since then late events may have been counted that lie below their seals, in
- * the store that was sealed less far. No replay would bring these into one that is restored from them.
+ * Rounds below whose seals late events may have been counted since, in a store that was sealed less far. No replay would bring these into one that is
+ * restored from them. Either those that were newer than one that was restored, and had begun before; or all of the epochs before the
+ * one in which the broker alone filled the store.
  */
-export interface AbandonedRounds {
-  /** The round that was restored. */
-  readonly after: string;
-  /** The store's clock when all else was blocked, in µs. */
-  readonly beforeUs: number;
-}
+export type AbandonedRounds =
+  | {
+      /** The round that was restored. */
+      readonly after: string;
+      /** The store's clock when all else was blocked, in µs. */
+      readonly beforeUs: number;
+    }
+  | { readonly beforeEpoch: number };
 
 /** Repairs that the store may lack since it was opened the last time: their entities are to be built anew. */
 export interface RepeatRecord {
@@ -79,6 +80,7 @@ const STORE_KEY = { pk: { S: "store" }, sk: { S: "current" } };
 const streamKey = (name: string) => ({ pk: { S: "stream" }, sk: { S: name } });
 const LOCK_KEY = { pk: { S: "plan" }, sk: { S: "lock" } };
 const RESTORE_KEY = { pk: { S: "restore" }, sk: { S: "current" } };
+const ABANDONED_KEY = { pk: { S: "restore" }, sk: { S: "abandoned" } };
 const REPEAT_KEY = { pk: { S: "repeat" }, sk: { S: "repairs" } };
 const leaseKey = (stream: string) => ({ pk: { S: "lease" }, sk: { S: stream } });
 
@@ -213,6 +215,26 @@ export class ControlTable {
     const Item = { ...RESTORE_KEY, record: { S: JSON.stringify(record) } };
     await durably("control_table_unavailable", `writing control table ${this.#table}`, () =>
       this.#dynamodb.send(new PutItemCommand({ TableName: this.#table, Item })),
+    );
+  }
+
+  /** Rounds that nothing may be restored from any more. */
+  async getAbandoned(): Promise<readonly AbandonedRounds[]> {
+    const item = await this.#get(ABANDONED_KEY);
+    return (item?.["rounds"]?.L ?? []).map(({ S }) => JSON.parse(S!) as AbandonedRounds);
+  }
+
+  /** Adds to them; twice changes nothing for who reads them. */
+  async abandonRounds(rounds: AbandonedRounds): Promise<void> {
+    await durably("control_table_unavailable", `writing control table ${this.#table}`, () =>
+      this.#dynamodb.send(
+        new UpdateItemCommand({
+          TableName: this.#table,
+          Key: ABANDONED_KEY,
+          UpdateExpression: "SET rounds = list_append(if_not_exists(rounds, :none), :added)",
+          ExpressionAttributeValues: { ":none": { L: [] }, ":added": { L: [{ S: JSON.stringify(rounds) }] } },
+        }),
+      ),
     );
   }
 

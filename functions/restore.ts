@@ -52,8 +52,7 @@ export async function handler(
 ): Promise<RestoreReport | readonly RoundSummary[] | null> {
   try {
     if (event.kind === "rounds") {
-      const restore = await ports.table.getRestore();
-      return await describeRounds(ports.snapshots, event.newest, restore?.abandoned);
+      return await describeRounds(ports.snapshots, event.newest, await ports.table.getAbandoned());
     }
     if (event.kind === "finish") return await finishRestore(ports);
     const { kind: _, budgetMs, ...request } = event;

@@ -147,6 +147,7 @@ export async function beginRestore(
   }
   await controls.create(epoch, initial, { pushedMissing: true });
   await controls.setState(epoch, ["new"], "restoring");
+  await table.abandonRounds({ beforeEpoch: epoch });
   // Nothing is stored any more that an id could mean otherwise.
   await table.putLock(ports.lock, await table.getLock());
   await table.nextEpoch(store.epoch);

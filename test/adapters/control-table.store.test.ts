@@ -120,6 +120,14 @@ describe("a stream's lease", () => {
   });
 });
 
+test("rounds that are abandoned add up, whoever tells of them at the same time", async () => {
+  expect(await table.getAbandoned()).toEqual([]);
+  await Promise.all([table.abandonRounds({ beforeEpoch: 2 }), table.abandonRounds({ after: "r1", beforeUs: 7 })]);
+  const told = await table.getAbandoned();
+  expect(told).toHaveLength(2);
+  expect(told).toEqual(expect.arrayContaining([{ beforeEpoch: 2 }, { after: "r1", beforeUs: 7 }]));
+});
+
 test("the lock that the store was filled under is replaced by whoever read the one that stands", async () => {
   const lock = (id: number): Lock => ({ version: 1, groups: { g: { id, baseMs: 60_000, levels: {}, slots: {} } } });
   expect(await table.getLock()).toBeNull();

@@ -72,8 +72,7 @@ export class Keepers {
   }
 
   async rounds(actor: Actor): Promise<RoundSummary[]> {
-    const restore = await this.side.tableOf(actor).getRestore();
-    return describeRounds(this.roundsOf(actor), 200, restore?.abandoned);
+    return describeRounds(this.roundsOf(actor), 200, await this.side.tableOf(actor).getAbandoned());
   }
 
   /** One call of the restore function, which begins no further bucket after `forMs`. */

@@ -1,5 +1,6 @@
 /** The control table in memory, with its conditions; `failNext` makes the next write fail, as a function that dies there would. */
 import type {
+  AbandonedRounds,
   ControlTable,
   RepeatRecord,
   RestoreRecord,
@@ -18,6 +19,7 @@ export class MemoryControlTable implements Table {
   readonly leases = new Map<string, StreamLease>();
   lock: Lock | null = null;
   restore: RestoreRecord | null = null;
+  readonly abandoned: AbandonedRounds[] = [];
   repeat: RepeatRecord | null = null;
   failNext: string | null = null;
 
@@ -71,6 +73,13 @@ export class MemoryControlTable implements Table {
   async putRestore(record: RestoreRecord) {
     this.mayFail("putRestore");
     this.restore = record;
+  }
+  async getAbandoned() {
+    return this.abandoned;
+  }
+  async abandonRounds(rounds: AbandonedRounds) {
+    this.mayFail("abandonRounds");
+    this.abandoned.push(rounds);
   }
   async getRepeat() {
     return this.repeat === null || this.repeat.done ? null : this.repeat;

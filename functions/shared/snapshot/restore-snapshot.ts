@@ -5,7 +5,12 @@
  */
 import { randomUUID } from "node:crypto";
 import type { BuildProgress } from "../../../adapters/build-progress.ts";
-import { type ControlTable, RESTORE_LEASE, type RestoreRecord } from "../../../adapters/control-table.ts";
+import {
+  type AbandonedRounds,
+  type ControlTable,
+  RESTORE_LEASE,
+  type RestoreRecord,
+} from "../../../adapters/control-table.ts";
 import { forEachLimited } from "../../../adapters/durable-call.ts";
 import { bulkDamage, readBulk } from "../../../adapters/snapshot/bulk-format.ts";
 import type { SnapshotManifest, SnapshotObject } from "../../../adapters/snapshot/bulk-manifest.ts";
@@ -19,7 +24,7 @@ import { FreshetError, InfrastructureError } from "../../../core/errors.ts";
 import type { Lock } from "../../../core/lock.ts";
 import type { Plan } from "../../../core/plan.ts";
 import { restoredControls, SNAPSHOT_SKEW_MS } from "./restored-controls.ts";
-import { olderRound, roundNamed, withAbandoned } from "./rounds.ts";
+import { olderRound, roundNamed } from "./rounds.ts";
 
 export interface SnapshotRestorePorts {
   readonly plan: Plan;
@@ -158,10 +163,10 @@ async function begin(ports: SnapshotRestorePorts, request: RestoreRequest): Prom
       repair: "restore all of them: `freshet recover`",
     });
   }
-  const abandoned = (await table.getRestore())?.abandoned;
+  const abandoned = await table.getAbandoned();
   const snapshot = await roundNamed(snapshots, request.snapshot, abandoned);
   const record: RestoreRecord = {
-    ...{ id: randomUUID(), snapshot, buckets, older: {}, records: 0, startedMs: clock(), abandoned },
+    ...{ id: randomUUID(), snapshot, buckets, older: {}, records: 0, startedMs: clock() },
     epoch: buckets === null ? store.epoch + 1 : store.epoch,
     state: "begun",
   };
@@ -199,13 +204,13 @@ const incomplete = ({ bucket, key }: SnapshotObject, why: string): FreshetError 
 async function run(ports: SnapshotRestorePorts, from: RestoreRecord, deadlineMs: number): Promise<RestoreReport> {
   const { connection, controls, table, snapshots, clock } = ports;
   let record = from;
+  const abandoned = await table.getAbandoned();
   const manifest = await snapshots.manifest(record.snapshot);
   const loader = new BucketLoader(connection, { epoch: record.epoch, restore: record.id });
   if (record.state === "begun") {
     await block(ports, record, manifest, loader);
-    const beforeUs = (await storeMoment(connection)).clockUs;
-    const abandoned = withAbandoned(record.abandoned, { after: record.snapshot, beforeUs });
-    record = { ...record, state: "loading", abandoned };
+    await table.abandonRounds({ after: record.snapshot, beforeUs: (await storeMoment(connection)).clockUs });
+    record = { ...record, state: "loading" };
     await table.putRestore(record);
   }
   const source = { manifest, controlsOf: await restoredControls(ports, manifest) };
@@ -217,7 +222,7 @@ async function run(ports: SnapshotRestorePorts, from: RestoreRecord, deadlineMs:
   await forEachLimited(left, BUCKETS_AT_ONCE, async (bucket) => {
     if (clock() > deadlineMs) return;
     try {
-      const loaded = await loadBucket(ports, loader, source, bucket, from.abandoned);
+      const loaded = await loadBucket(ports, loader, source, bucket, abandoned);
       records += loaded.records;
       if (loaded.older !== null) older[bucket] = loaded.older;
     } catch (error) {
@@ -268,7 +273,7 @@ async function loadBucket(
   loader: BucketLoader,
   newest: Source,
   bucket: number,
-  abandoned: RestoreRecord["abandoned"],
+  abandoned: readonly AbandonedRounds[],
 ): Promise<{ records: number; older: string | null }> {
   const { plan, snapshots } = ports;
   const known = new Set(plan.groups.map(({ entity, stream }) => `${entity} ${stream}`));

@@ -19,26 +19,20 @@ export interface RoundSummary {
   readonly seals: Readonly<Record<string, number>>;
 }
 
-/** Kept of the newest restores: rounds of before have long been removed. */
-const MOST_ABANDONED = 100;
-
-/** With the rounds that are abandoned when `round` is restored at a time. */
-export const withAbandoned = (
-  before: readonly AbandonedRounds[] | undefined,
-  abandoned: AbandonedRounds,
-): readonly AbandonedRounds[] => [...(before ?? []), abandoned].slice(-MOST_ABANDONED);
-
-/** Whether an older round has been restored since. */
+/** Whether an older round has been restored since, or the store recovered without any. */
 const isAbandoned = (
-  { round, started_us }: Pick<SnapshotManifest, "round" | "started_us">,
-  abandoned: readonly AbandonedRounds[] | undefined,
-): boolean => (abandoned ?? []).some(({ after, beforeUs }) => round > after && started_us < beforeUs);
+  { round, started_us, epoch }: Pick<SnapshotManifest, "round" | "started_us" | "epoch">,
+  abandoned: readonly AbandonedRounds[],
+): boolean =>
+  abandoned.some((those) =>
+    "beforeEpoch" in those ? epoch < those.beforeEpoch : round > those.after && started_us < those.beforeUs,
+  );
 
 /** The newest first. @throws InfrastructureError `snapshots_unavailable` */
 export async function describeRounds(
   snapshots: BulkStore,
   newest: number,
-  abandoned?: readonly AbandonedRounds[],
+  abandoned: readonly AbandonedRounds[],
 ): Promise<RoundSummary[]> {
   const rounds = (await snapshots.rounds()).slice(-newest).reverse();
   return Promise.all(rounds.map((round) => describe(snapshots, round, abandoned)));
@@ -48,12 +42,14 @@ export async function describeRounds(
 export async function roundNamed(
   snapshots: BulkStore,
   name: string,
-  abandoned: readonly AbandonedRounds[] | undefined,
+  abandoned: readonly AbandonedRounds[],
 ): Promise<string> {
   if (name !== "latest") return name;
-  for (const round of (await snapshots.rounds()).toReversed())
-    if (!isAbandoned(await snapshots.manifest(round), abandoned)) return round;
-  throw new RecordError("snapshot_missing", "there is no snapshot yet", {
+  const rounds = await snapshots.rounds();
+  for (const round of rounds.toReversed()) if (!isAbandoned(await snapshots.manifest(round), abandoned)) return round;
+  const why =
+    rounds.length === 0 ? "there is no snapshot yet" : "every snapshot is older than the last recovery without one";
+  throw new RecordError("snapshot_missing", why, {
     field: "snapshot",
     repair: "`freshet recover --snapshot none` replays what the broker holds",
   });
@@ -64,7 +60,7 @@ export async function olderRound(
   snapshots: BulkStore,
   manifest: Pick<SnapshotManifest, "round">,
   { bucket, key }: SnapshotObject,
-  abandoned: readonly AbandonedRounds[] | undefined,
+  abandoned: readonly AbandonedRounds[],
 ): Promise<SnapshotManifest | null> {
   const rounds = (await snapshots.rounds()).filter((round) => round < manifest.round);
   for (const round of rounds.toReversed()) {
@@ -96,13 +92,13 @@ export function sealsOf({ groups }: Pick<SnapshotManifest, "groups">): Readonly<
 async function describe(
   snapshots: BulkStore,
   round: string,
-  abandoned: readonly AbandonedRounds[] | undefined,
+  abandoned: readonly AbandonedRounds[],
 ): Promise<RoundSummary> {
   try {
     const manifest = await snapshots.manifest(round);
     const { started_us, epoch, objects } = manifest;
     const damage = isAbandoned(manifest, abandoned)
-      ? "an older round was restored since: it lacks late events that were counted then"
+      ? "an older round was restored since, or the store recovered without one: it lacks late events that were counted then"
       : null;
     const sum = (of: "records" | "bytes"): number => objects.reduce((total, object) => total + object[of], 0);
     return {
