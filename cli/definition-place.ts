@@ -6,7 +6,12 @@ import { DefinitionError, FreshetError } from "../core/errors.ts";
 import { ROOT } from "../local/home.ts";
 
 const FOLDER = join(ROOT, "features");
-const DECLARED_BY = { view: "featureView", service: "featureService", stream: "stream", entity: "entity" } as const;
+const DECLARED_BY = {
+  view: "(?:f|batchF)eatureView",
+  service: "featureService",
+  stream: "stream",
+  entity: "entity",
+} as const;
 
 /**
  * Names the file of a definition that was refused, as `features/card.ts:18`; null when the error names none that is there.

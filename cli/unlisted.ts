@@ -8,6 +8,7 @@ const LISTS = {
   entity: "entities",
   stream: "streams",
   featureView: "views",
+  batchFeatureView: "batchViews",
   featureService: "services",
 } as const satisfies Record<string, keyof Definitions>;
 
@@ -19,7 +20,7 @@ export function unlisted(
   return Object.entries(files).flatMap(([file, exports]) =>
     Object.entries(exports).flatMap(([name, value]) => {
       const list = LISTS[(value as { kind?: keyof typeof LISTS } | null)?.kind as keyof typeof LISTS];
-      if (list === undefined || (definitions[list] as readonly unknown[]).includes(value)) return [];
+      if (list === undefined || (definitions[list] as readonly unknown[] | undefined)?.includes(value)) return [];
       return `${file} exports ${name}, which features/index.ts does not list: add it to ${list}`;
     }),
   );

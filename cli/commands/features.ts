@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import { FreshetError } from "../../core/errors.ts";
 import { type ApiOptions, callApi, openApi, urlOption } from "../api-call.ts";
 import { stageOption } from "../deployment.ts";
+import { addExamples } from "../examples.ts";
 import { formatTable } from "../table.ts";
 
 interface Entry {
@@ -35,13 +36,7 @@ interface RegisterOptions extends ApiOptions {
 export function register(program: Command): void {
   const features = program
     .command("features")
-    .description("What can be read: features of the definitions, and those that are registered and pushed.")
-    .addHelpText(
-      "after",
-      "\nExamples:\n  freshet features list amount\n  freshet features show card_activity:tx_count_1h\n" +
-        "  freshet features register profile:age --entity card --dtype double --ttl 30d\n  freshet features push c1 profile:age=412\n" +
-        "  FRESHET_API_KEY=fk_… freshet features list --stage prod",
-    );
+    .description("What can be read: features of the definitions, and those that are registered and pushed.");
   features
     .command("list")
     .description("features whose name, description, owner or tags hold all of the words")
@@ -114,6 +109,13 @@ export function register(program: Command): void {
       const answer = await call(where, "/v1/features/push", { rows: [{ id, event_time_ms: Date.now(), values }] });
       process.stdout.write(`${json ? JSON.stringify(answer, null, 2) : `${given.length} pushed`}\n`);
     });
+  addExamples(features, [
+    "freshet features list amount",
+    "freshet features show card_activity:tx_count_1h",
+    "freshet features register profile:age --entity card --dtype double --ttl 30d",
+    "freshet features push c1 profile:age=412",
+    "FRESHET_API_KEY=fk_… freshet features list --stage prod",
+  ]);
 }
 
 function parseValue(field: string): [name: string, value: unknown] {

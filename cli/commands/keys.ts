@@ -16,6 +16,7 @@ import { holdsKey } from "../../functions/shared/hidden-keys.ts";
 import { duration, number } from "../arguments.ts";
 import { ALL_TENANTS, withRecord } from "../audited.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
+import { addExamples } from "../examples.ts";
 import { formatTable } from "../table.ts";
 
 const DAY_MS = 86_400_000;
@@ -79,12 +80,6 @@ function stateOf(key: KeyDescription, nowMs: number): string {
 
 export function register(program: Command): void {
   const keys = program.command("keys").description("Make, list, rotate and revoke API keys.");
-  keys.addHelpText(
-    "after",
-    "\nExamples:\n  freshet keys create --tenant team-a --scopes read,score --days 90 --name checkout" +
-      "\n  freshet keys rotate 3f9x0k2m7q1z --overlap 12h" +
-      "\n  AWS_PROFILE=prod AWS_REGION=eu-west-1 freshet keys list --stage prod",
-  );
   keys
     .command("create")
     .description("Make a key. It is shown once; the table holds a salted hash.")
@@ -166,14 +161,25 @@ export function register(program: Command): void {
     .command("revoke <id>")
     .description("End a key at once. Servers that know it refuse it within 30 seconds.")
     .addOption(stageOption())
-    .action(async (id: string, options: StageOption) => {
+    .option("--json", "print as JSON")
+    .action(async (id: string, options: KeyOptions) => {
       checkId(id);
       await withKeys(
         options,
         { kind: "urgent", action: "keys.revoke", target: `key ${id}`, tenantOf: ownerOf(id) },
         (store) => revokeKey(store, id, { by: null, nowMs: Date.now() }),
       );
+      print(
+        options.json ? JSON.stringify({ id, revoked: true }) : `key ${id} is revoked; servers refuse it within 30 s`,
+      );
     });
+  addExamples(keys, [
+    "freshet keys create --tenant team-a --scopes read,score --days 90 --name checkout",
+    "freshet keys list --tenant team-a",
+    "freshet keys rotate 3f9x0k2m7q1z --overlap 12h",
+    "freshet keys revoke 3f9x0k2m7q1z",
+    "AWS_PROFILE=prod AWS_REGION=eu-west-1 freshet keys list --stage prod",
+  ]);
 }
 
 function overlap(text: string): number {

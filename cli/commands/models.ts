@@ -11,6 +11,7 @@ import { plan } from "../../features/plan.ts";
 import { number } from "../arguments.ts";
 import { operator } from "../audited.ts";
 import { type StageOption, stageOption } from "../deployment.ts";
+import { addExamples } from "../examples.ts";
 import { withRegistry } from "../registry.ts";
 import { formatTable } from "../table.ts";
 
@@ -67,11 +68,6 @@ export function register(program: Command): void {
   const models = program
     .command("models")
     .description("Versions of models, who is champion, and the gate between them.");
-  models.addHelpText(
-    "after",
-    "\nExamples:\n  freshet models list --service fraud\n  freshet models promote 7 --service fraud" +
-      "\n  freshet models promote 8 --alias challenger --share 0.1\n  freshet models rollback --service fraud",
-  );
   const command = (name: string, description: string) =>
     models
       .command(name)
@@ -221,6 +217,17 @@ export function register(program: Command): void {
       );
     },
   );
+  addExamples(models, [
+    "freshet models list --service fraud",
+    "freshet models show 7",
+    "freshet models compare 7",
+    "freshet models compare 7 5",
+    "freshet models register .freshet/training/fraud-20261121090000000/model --service fraud",
+    "freshet models promote 7 --service fraud",
+    "freshet models promote 8 --alias challenger --share 0.1",
+    "freshet models retire --alias challenger",
+    "freshet models rollback --service fraud",
+  ]);
 }
 
 /** `7` or `fraud-lightgbm@7`. */

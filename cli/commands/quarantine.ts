@@ -19,6 +19,7 @@ import { interruptible } from "../../local/interrupt.ts";
 import { time, whole } from "../arguments.ts";
 import { ALL_TENANTS, withRecord } from "../audited.ts";
 import { type OperatedDeployment, openDeployment, type StageOption, stageOption } from "../deployment.ts";
+import { addExamples } from "../examples.ts";
 import { EXIT } from "../exit.ts";
 import { openFunctions } from "../invoke.ts";
 import { progressBar } from "../progress.ts";
@@ -64,13 +65,7 @@ const selecting = (command: Command): Command =>
 export function register(program: Command): void {
   const quarantine = program
     .command("quarantine")
-    .description("Look at refused records; deliver them again or give them up.")
-    .addHelpText(
-      "after",
-      "\nExamples:\n  freshet quarantine list\n  freshet quarantine list --records --reason schema_unknown --since 6h" +
-        "\n  freshet quarantine show 3f9c…\n  freshet quarantine replay --stream transactions --reason schema_unknown" +
-        "\n  AWS_PROFILE=prod AWS_REGION=eu-west-1 freshet quarantine drop --id 3f9c… --stage prod",
-    );
+    .description("Look at refused records; deliver them again or give them up.");
   selecting(quarantine.command("list").description("Count what was refused, by reason and first bad field."))
     .addOption(new Option("--status <name>", "those that wait when left out").choices([...QUARANTINE_STATUSES, "all"]))
     .option("--records", "list the records instead, without their payloads")
@@ -93,6 +88,13 @@ export function register(program: Command): void {
       .addHelpText("after", "\nSafe to run twice, and to end anywhere: run it again, and it goes on.")
       .action((options: ChangeOptions) => change(kind, options));
   }
+  addExamples(quarantine, [
+    "freshet quarantine list",
+    "freshet quarantine list --records --reason schema_unknown --since 6h",
+    "freshet quarantine show 3f9c…",
+    "freshet quarantine replay --stream transactions --reason schema_unknown",
+    "AWS_PROFILE=prod AWS_REGION=eu-west-1 freshet quarantine drop --id 3f9c… --stage prod",
+  ]);
 }
 
 /** @throws FreshetError `stream_unknown` */

@@ -9,6 +9,7 @@ import { appendGolden, goldenEvent } from "../../adapters/avro/golden-bytes.ts";
 import { SCHEMA_FOLDER, SchemaFolder } from "../../adapters/avro/schema-folder.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { whole } from "../arguments.ts";
+import { addExamples } from "../examples.ts";
 import { EXIT } from "../exit.ts";
 import { push, SUBJECTS } from "../schema-push.ts";
 import { formatTable } from "../table.ts";
@@ -21,11 +22,7 @@ interface Shared {
 export function register(program: Command): void {
   const schemas = program
     .command("schemas")
-    .description("Contracts of events: check, release, look at them, and push them to a schema registry.")
-    .addHelpText(
-      "after",
-      "\nExamples:\n  freshet schemas check\n  freshet schemas show transactions.v1\n  freshet schemas release labels.v1\n  freshet schemas push --registry https://registry.example.com --stage prod --dry-run\n  freshet schemas push --glue freshet",
-    );
+    .description("Contracts of events: check, release, look at them, and push them to a schema registry.");
   const command = (signature: string, description: string): Command =>
     schemas
       .command(signature)
@@ -69,6 +66,16 @@ What is registered already stays as it is. Nothing is pushed that breaks a shipp
 the contract could not read.`,
     )
     .action(push);
+  addExamples(schemas, [
+    "freshet schemas check",
+    "freshet schemas list",
+    "freshet schemas show transactions.v1",
+    "freshet schemas fingerprint transactions.v1",
+    "freshet schemas types",
+    "freshet schemas release labels.v1",
+    "freshet schemas push --registry https://registry.example.com --stage prod --dry-run",
+    "freshet schemas push --glue freshet",
+  ]);
 }
 
 function check({ folder, json }: Shared): void {

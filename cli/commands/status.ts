@@ -1,12 +1,14 @@
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { STORE_STATES } from "../../adapters/store-states.ts";
 import type { ControlEvent } from "../../functions/control.ts";
 import type { ControlReport } from "../../functions/shared/control-loop.ts";
 import { freshetHome } from "../../local/home.ts";
+import { serveUrl } from "../../local/parts.ts";
 import { describe, describeStore } from "../../local/status.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
 import { EXIT } from "../exit.ts";
 import { openFunctions } from "../invoke.ts";
+import { requireRunning } from "../running.ts";
 import { formatStatus, historyRows } from "../status-table.ts";
 import { formatTable } from "../table.ts";
 
@@ -20,13 +22,17 @@ export function register(program: Command): void {
       "--json",
       "all that a script needs to connect: api.url, api.key, serve.url, emulator.url, valkey.url, streams, store, late",
     )
+    .addOption(
+      new Option("--shell", "URL and KEY of the plain server as a shell's assignments").conflicts(["json", "stage"]),
+    )
     .addOption(stageOption())
     .addHelpText(
       "after",
       "\nThe state of the online store is `ok`, or what it is with its repair. `late` counts what waits for repair: one for" +
-        "\neach late event and entity of it. `history` names views that are to be given their past.\n\nExamples:\n  freshet status\n  freshet status --json",
+        '\neach late event and entity of it. `history` names views that are to be given their past.\n\nExamples:\n  freshet status\n  freshet status --json\n  eval "$(freshet status --shell)"',
     )
-    .action(async (options: StageOption & { json?: boolean }) => {
+    .action(async (options: StageOption & { json?: boolean; shell?: boolean }) => {
+      if (options.shell) return showShell();
       if (options.stage !== undefined) return showStage(options);
       const home = freshetHome();
       const [status, store] = [describe(home), await describeStore(home)];
@@ -35,6 +41,12 @@ export function register(program: Command): void {
       );
       if (!status["running"]) process.exitCode = EXIT.notRunning;
     });
+}
+
+/** Nothing that a shell could stumble over: what is missing is an error. */
+function showShell(): void {
+  const { ports, apiKey } = requireRunning(freshetHome());
+  process.stdout.write(`URL=${serveUrl(ports.serve)} KEY=${apiKey}\n`);
 }
 
 /** A deployment on AWS, as its stacks and its control function tell it. */

@@ -9,6 +9,7 @@ import { SCOPES, type Scope } from "../../functions/api/keys/keys.ts";
 import { number, whole } from "../arguments.ts";
 import { ALL_TENANTS, withRecord } from "../audited.ts";
 import { type OperatedDeployment, openDeployment, type StageOption, stageOption } from "../deployment.ts";
+import { addExamples } from "../examples.ts";
 import { formatTable } from "../table.ts";
 
 interface Shown extends StageOption {
@@ -95,12 +96,6 @@ const without = (values: Record<string, unknown>) =>
 
 export function register(program: Command): void {
   const tenants = program.command("tenants").description("Tenants, and what each may ask for.");
-  tenants.addHelpText(
-    "after",
-    "\nExamples:\n  freshet tenants list\n  freshet tenants show team-a" +
-      "\n  freshet tenants limits team-a --class score --per-second 500 --burst 1000 --per-day 2000000" +
-      "\n  freshet tenants limits team-a --class score --reset",
-  );
   tenants
     .command("list")
     .description("Tenants that have a key or limits of their own.")
@@ -157,4 +152,10 @@ export function register(program: Command): void {
         printLimits(tenant, limits, stage, options.json);
       });
     });
+  addExamples(tenants, [
+    "freshet tenants list",
+    "freshet tenants show team-a",
+    "freshet tenants limits team-a --class score --per-second 500 --burst 1000 --per-day 2000000",
+    "freshet tenants limits team-a --class score --reset",
+  ]);
 }

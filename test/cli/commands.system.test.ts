@@ -51,6 +51,10 @@ describe("commands of a running laptop", () => {
       store: { state: "ok", sentence: null, repair: null },
       streams: { transactions: "freshet-local-transactions" },
     });
+    expect(freshet("status", "--shell")).toEqual({
+      ...{ code: 0, err: "" },
+      out: `URL=${deployed().serve.url} KEY=${deployed().api.key}\n`,
+    });
     const { code, out } = freshet("health", "--json");
     expect(JSON.parse(out)).toEqual(
       JSON.parse(out).map((check: object) => expect.objectContaining({ ...check, ok: true, detail: "" })),

@@ -15,6 +15,11 @@ describe("the place of a definition", () => {
   it.each([
     ["feature card_activity:declines uses field x; use one of …", "features/card.ts", "declines:"],
     ["ttl 4d of view merchant_activity is shorter than …", "features/merchant.ts", 'featureView("merchant_activity"'],
+    [
+      "ttl 1h of batch view merchant_risk is shorter than …",
+      "features/merchant-risk.ts",
+      'batchFeatureView("merchant_risk"',
+    ],
     ["service fraud uses view none, which …", "features/fraud.ts", 'featureService("fraud"'],
     ["stream clicks has contract clicks.v9; …", "features/streams.ts", 'stream("clicks"'],
     ["feature card_activity:not_there_any_more", "features/card.ts", 'featureView("card_activity"'],

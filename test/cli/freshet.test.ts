@@ -62,6 +62,21 @@ describe("the freshet command", () => {
     expect(code).toBe(0);
   });
 
+  it.each("features keys models quarantine schemas tenants".split(" "))(
+    "%s shows examples of each of its words",
+    async (name) => {
+      const { out } = await freshet([name, "--help"]);
+      const words = [.../^Commands:$([\s\S]*?)^ {2}help /m.exec(out)![1].matchAll(/^ {2}(\w+)/gm)].map(
+        ([, word]) => word,
+      );
+      expect(words.length).toBeGreaterThan(2);
+      for (const word of words) {
+        const help = await freshet([name, word, "--help"]);
+        expect(help.out).toMatch(new RegExp(`\nExamples:\n {2}.*freshet ${name} ${word}( |$)`, "m"));
+      }
+    },
+  );
+
   it("ends with 2 and the reason on wrong usage", async () => {
     expect(await freshet(["nonsense"])).toMatchObject({
       code: 2,
@@ -94,6 +109,7 @@ describe("the freshet command", () => {
   );
 
   it.each([
+    "status --shell",
     "health",
     "inspect --once",
     "logs",
