@@ -13,7 +13,7 @@ export interface Emulator {
   readonly process: (home: string, ports: { emulator: number; valkey: number }) => ProcessSpec;
   /** Ends what a killed one leaves behind. */
   readonly endLeft?: (home: string) => void;
-  readonly ping: (port: number) => Promise<boolean>;
+  readonly ping: (port: number, timeoutMs?: number) => Promise<boolean>;
   /** The program that deploys, under `node_modules`. */
   readonly deployer: string;
   /** CDK context beside target and stage. */

@@ -32,7 +32,7 @@ export function emulatorProcess(home: string, ports: { emulator: number; valkey:
   return {
     name: "emulator",
     command: venvPython(),
-    args: ["-m", "ministack"],
+    args: [join(ROOT, "local", "emulator", "run.py")],
     cwd: folder,
     env: {
       PATH: toolPath(),
@@ -62,8 +62,8 @@ export function emulatorProcess(home: string, ports: { emulator: number; valkey:
   };
 }
 
-export async function pingEmulator(port: number): Promise<boolean> {
-  const answer = await fetch(`${emulatorUrl(port)}/_ministack/ready`, { signal: AbortSignal.timeout(2_000) });
+export async function pingEmulator(port: number, timeoutMs = 2_000): Promise<boolean> {
+  const answer = await fetch(`${emulatorUrl(port)}/_ministack/ready`, { signal: AbortSignal.timeout(timeoutMs) });
   await answer.body?.cancel();
   return answer.ok;
 }

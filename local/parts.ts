@@ -161,8 +161,8 @@ function freshetProcess(
   };
 }
 
-export async function pingHttp(url: string): Promise<boolean> {
-  const answer = await fetch(url, { signal: AbortSignal.timeout(5_000) });
+export async function pingHttp(url: string, timeoutMs = 5_000): Promise<boolean> {
+  const answer = await fetch(url, { signal: AbortSignal.timeout(timeoutMs) });
   await answer.body?.cancel();
   return answer.ok;
 }

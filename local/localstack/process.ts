@@ -75,8 +75,8 @@ export function endLeftOfLocalStack(home: string): void {
   }
 }
 
-export async function pingLocalStack(port: number): Promise<boolean> {
-  const answer = await fetch(`${emulatorUrl(port)}/_localstack/health`, { signal: AbortSignal.timeout(2_000) });
+export async function pingLocalStack(port: number, timeoutMs = 2_000): Promise<boolean> {
+  const answer = await fetch(`${emulatorUrl(port)}/_localstack/health`, { signal: AbortSignal.timeout(timeoutMs) });
   await answer.body?.cancel();
   return answer.ok;
 }

@@ -1,5 +1,4 @@
 /** The same small function behind a mapping of LocalStack's and behind the harness's: what was delivered, and what given up. */
-import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { CloudWatchLogsClient, FilterLogEventsCommand } from "@aws-sdk/client-cloudwatch-logs";
 import { CreateStreamCommand, DescribeStreamCommand, PutRecordsCommand } from "@aws-sdk/client-kinesis";
@@ -15,13 +14,13 @@ import { expect } from "vitest";
 import { parseFailedBatch } from "../../../adapters/failed-batches.ts";
 import { createKinesisClient } from "../../../adapters/kinesis-client.ts";
 import { s3Client } from "../../../adapters/s3-client.ts";
-import { venvPython } from "../../../local/home.ts";
 import { inProcessHost } from "../../harness/function-host.ts";
 import { KinesisMapping } from "../../harness/kinesis-mapping.ts";
 import { InMemoryStream } from "../../harness/kinesis-stream.ts";
 import { seededRandom } from "../../harness/random.ts";
 import { VirtualClock } from "../../harness/virtual-clock.ts";
 import { deployedClientConfig } from "../../support/deployed.ts";
+import { zipped } from "../../support/zipped.ts";
 import { until } from "../../system/app.ts";
 import { objects } from "../../system/stored.ts";
 
@@ -138,7 +137,7 @@ async function onLocalStack(probe: Probe): Promise<Seen> {
     await lambda.send(
       new CreateFunctionCommand({
         FunctionName: name,
-        Code: { ZipFile: zip(sourceOf(probe)) },
+        Code: { ZipFile: zipped(sourceOf(probe)) },
         Handler: "index.handler",
         Runtime: "nodejs24.x",
         Role: "arn:aws:iam::000000000000:role/probe",
@@ -176,11 +175,4 @@ async function onLocalStack(probe: Probe): Promise<Seen> {
   } finally {
     for (const client of [kinesis, lambda, s3, logs]) client.destroy();
   }
-}
-
-/** A zip with the text as its only file. */
-function zip(source: string): Buffer {
-  const program =
-    "import sys, zipfile; z = zipfile.ZipFile(sys.stdout.buffer, 'w'); z.writestr('index.mjs', sys.stdin.read()); z.close()";
-  return execFileSync(venvPython(), ["-c", program], { input: source });
 }
