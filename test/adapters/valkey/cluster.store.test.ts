@@ -20,20 +20,29 @@ import { anyFreePort } from "../../../local/ports.ts";
 import { valkeyProcess } from "../../../local/valkey.ts";
 import { plan } from "../../support/fixture-plan.ts";
 
-const nodes: { port: number; dir: string; child: ChildProcess; admin: Redis }[] = [];
+const nodes: { port: number; bus: number; dir: string; child: ChildProcess; admin: Redis }[] = [];
 let connection: ValkeyConnection;
 
 async function startNode(): Promise<void> {
-  // The cluster bus listens 10,000 above the port.
-  let port = await anyFreePort();
-  while (port > 50_000) port = await anyFreePort();
+  const [port, bus] = [await anyFreePort(), await anyFreePort()];
   const dir = mkdtempSync(join(tmpdir(), "freshet-cluster-"));
   const { command } = valkeyProcess({ port, dir, appendonly: false });
-  const options = ["--port", `${port}`, "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--save", ""];
+  const options = [
+    "--port",
+    `${port}`,
+    "--cluster-port",
+    `${bus}`,
+    "--bind",
+    "127.0.0.1",
+    "--cluster-enabled",
+    "yes",
+    "--save",
+    "",
+  ];
   const child = spawn(command, options, { cwd: dir, stdio: "ignore" });
   const admin = new Redis({ host: "127.0.0.1", port, retryStrategy: () => 50 });
   admin.on("error", () => {});
-  nodes.push({ port, dir, child, admin });
+  nodes.push({ port, bus, dir, child, admin });
   while ((await admin.ping().catch(() => "")) !== "PONG") await sleep(20);
 }
 
@@ -43,7 +52,7 @@ beforeAll(async () => {
   const [a, b] = nodes;
   await a.admin.call("CLUSTER", "ADDSLOTSRANGE", "0", "8000");
   await b.admin.call("CLUSTER", "ADDSLOTSRANGE", "8001", "16383");
-  await a.admin.call("CLUSTER", "MEET", "127.0.0.1", `${b.port}`);
+  await a.admin.call("CLUSTER", "MEET", "127.0.0.1", `${b.port}`, `${b.bus}`);
   for (const { admin } of nodes) {
     while (!String(await admin.call("CLUSTER", "INFO")).includes("cluster_state:ok")) await sleep(50);
   }
@@ -194,7 +203,7 @@ it("follows a primary that died to the replica that took its place", async () =>
   const [a, b] = nodes;
   await startNode();
   const replica = nodes[2];
-  await replica.admin.call("CLUSTER", "MEET", "127.0.0.1", `${a.port}`);
+  await replica.admin.call("CLUSTER", "MEET", "127.0.0.1", `${a.port}`, `${a.bus}`);
   const primaryId = String(await b.admin.call("CLUSTER", "MYID"));
   while (!String(await replica.admin.call("CLUSTER", "NODES")).includes(primaryId)) await sleep(50);
   await replica.admin.call("CLUSTER", "REPLICATE", primaryId);
@@ -207,10 +216,13 @@ it("follows a primary that died to the replica that took its place", async () =>
   const owners = await ownersOf(following);
   expect(await ownersOf(connection)).toBe(owners);
   // Replication is asynchronous: the replica gets the write within moments.
-  await sleep(200);
+  const offsetOf = async (admin: Redis, name: string) =>
+    Number(new RegExp(`${name}:(\\d+)`).exec(await admin.info("replication"))?.[1]);
+  const written = await offsetOf(b.admin, "master_repl_offset");
+  await expect.poll(() => offsetOf(replica.admin, "slave_repl_offset")).toBeGreaterThanOrEqual(written);
   b.child.kill("SIGKILL");
   await replica.admin.call("CLUSTER", "FAILOVER", "TAKEOVER");
-  const deadline = Date.now() + 20_000;
+  const deadline = Date.now() + 40_000;
   let answer: unknown[] | null = null;
   while (answer === null && Date.now() < deadline) {
     answer = await increase().catch(() => null);
@@ -220,4 +232,4 @@ it("follows a primary that died to the replica that took its place", async () =>
   expect(await following.runId(key)).not.toBe(before);
   expect(await ownersOf(following)).not.toBe(owners);
   await following.close();
-}, 60_000);
+});
