@@ -2,7 +2,7 @@
 // tests alone need.
 // Plain JavaScript on built-ins, because it runs under whatever Node >= 20 the machine has, before anything is installed.
 // Stamps hold the hash of the lock file, so a warm start costs one small read each.
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
@@ -25,6 +25,12 @@ const TOOLS = {
 };
 const TEST_TOOLS = { folder: "cfn-lint-venv", what: "cfn-lint", lists: ["test/lib/cfn-lint.txt"] };
 
+/** What still runs beside what failed ends with it. */
+const children = new Set();
+process.once("exit", () => {
+  for (const child of children) child.kill();
+});
+
 function fail(cause, repair) {
   process.stderr.write(`\nfreshet: ${cause}\n  repair: ${repair}\n`);
   process.exit(1);
@@ -42,9 +48,22 @@ function isStamped(path, stamp) {
 
 /** Runs quietly; the tail of the output is shown only when it fails. */
 function run(command, args, options = {}) {
-  const result = spawnSync(command, args, { cwd: root, encoding: "utf8", maxBuffer: 64 << 20, ...options });
-  const output = `${result.stdout ?? ""}${result.stderr ?? ""}`;
-  return { ok: result.status === 0, signal: result.signal, missing: result.error?.code === "ENOENT", output };
+  return new Promise((settle) => {
+    const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"], ...options });
+    children.add(child);
+    let output = "";
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding("utf8").on("data", (text) => {
+        output += text;
+      });
+    }
+    const end = (result) => {
+      children.delete(child);
+      settle({ ok: false, missing: false, signal: null, output, ...result });
+    };
+    child.once("error", ({ code }) => end({ missing: code === "ENOENT" }));
+    child.once("close", (code, signal) => end({ ok: code === 0, signal }));
+  });
 }
 
 /** Tools put their cause first (npm) or last (pip); usage texts in between help nobody. */
@@ -60,11 +79,27 @@ function looksLikeNetwork(output) {
   );
 }
 
-function timed(label, work) {
+/** Lines of one kind of package after those of the other, though both are fetched at once. */
+function lines() {
+  let waiting = "";
+  let isShown = false;
+  return {
+    write(text) {
+      if (isShown) process.stdout.write(text);
+      else waiting += text;
+    },
+    show() {
+      isShown = true;
+      process.stdout.write(waiting);
+    },
+  };
+}
+
+async function timed(shown, label, work) {
   const start = performance.now();
-  process.stdout.write(`  ${label} ... `);
-  const result = work();
-  process.stdout.write(`${((performance.now() - start) / 1000).toFixed(1)} s\n`);
+  shown.write(`  ${label} ... `);
+  const result = await work();
+  shown.write(`${((performance.now() - start) / 1000).toFixed(1)} s\n`);
   return result;
 }
 
@@ -83,11 +118,11 @@ function machinePath() {
   return (process.env.PATH ?? "").split(delimiter).filter((folder) => folder !== own).join(delimiter);
 }
 
-function installNodePackages() {
+async function installNodePackages(shown) {
   const stampFile = join(root, "node_modules", ".freshet-installed");
   const stamp = stampOf(readFileSync(join(root, "package-lock.json")), process.platform, process.arch);
   if (isStamped(stampFile, stamp) && existsSync(join(root, "node_modules", ".bin", "node"))) return;
-  const result = timed("npm packages", () =>
+  const result = await timed(shown, "npm packages", () =>
     run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], {
       // The package brings its CPU binaries; its own step would fetch GPU ones.
       env: { ...process.env, PATH: machinePath(), ONNXRUNTIME_NODE_INSTALL: "skip" },
@@ -106,11 +141,11 @@ function installNodePackages() {
 }
 
 /** The first Python that is new enough, with what was found instead when there is none. */
-function findPython() {
+async function findPython() {
   const chosen = process.env.FRESHET_PYTHON;
   const found = [];
   for (const name of chosen ? [chosen] : PYTHON_NAMES) {
-    const result = run(name, ["-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"]);
+    const result = await run(name, ["-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"]);
     if (!result.ok) continue;
     const version = result.output.trim();
     const [major, minor] = version.split(".").map(Number);
@@ -132,18 +167,18 @@ function findPython() {
   );
 }
 
-function installPythonPackages({ folder, what, lists }) {
+async function installPythonPackages(shown, { folder, what, lists }) {
   const venv = join(root, ".freshet", folder);
   const requirements = lists.map((list) => join(root, list));
   const stampFile = join(venv, ".freshet-installed");
   const stamp = stampOf(...requirements.map((file) => readFileSync(file)), process.platform, process.arch);
   const python = join(venv, "bin", "python");
   // The interpreter behind the environment can be gone after an upgrade of the machine; then it is built again.
-  if (isStamped(stampFile, stamp) && run(python, ["-c", ""]).ok) return;
-  const { name, version } = findPython();
+  if (isStamped(stampFile, stamp) && (await run(python, ["-c", ""])).ok) return;
+  const { name, version } = await findPython();
   rmSync(venv, { recursive: true, force: true });
   mkdirSync(dirname(venv), { recursive: true });
-  const made = timed(`Python ${version} environment`, () => run(name, ["-m", "venv", venv]));
+  const made = await timed(shown, `Python ${version} environment`, () => run(name, ["-m", "venv", venv]));
   if (!made.ok) {
     if (made.signal) process.exit(130);
     process.stderr.write(`${ends(made.output)}\n`);
@@ -153,7 +188,7 @@ function installPythonPackages({ folder, what, lists }) {
     );
   }
   const pip = ["-m", "pip", "install", "--disable-pip-version-check", "--no-deps", "--ignore-requires-python"];
-  const result = timed(`Python packages (${what})`, () =>
+  const result = await timed(shown, `Python packages (${what})`, () =>
     run(python, [...pip, ...requirements.flatMap((file) => ["-r", file])]),
   );
   if (!result.ok) {
@@ -170,7 +205,15 @@ function installPythonPackages({ folder, what, lists }) {
   writeFileSync(stampFile, stamp);
 }
 
+async function installPython(shown) {
+  await installPythonPackages(shown, TOOLS);
+  if (process.argv.includes("--tests")) await installPythonPackages(shown, TEST_TOOLS);
+}
+
 checkNode();
-installNodePackages();
-installPythonPackages(TOOLS);
-if (process.argv.includes("--tests")) installPythonPackages(TEST_TOOLS);
+const [ofNode, ofPython] = [lines(), lines()];
+ofNode.show();
+const python = installPython(ofPython);
+await installNodePackages(ofNode);
+ofPython.show();
+await python;

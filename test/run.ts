@@ -5,24 +5,34 @@
  */
 import { conclude, sourceCheck, type Tally, vitest } from "./tally.ts";
 
-/** Projects of one list share the machine; lists run one after the other. */
-async function inTurn(...lists: readonly string[][]): Promise<Tally[]> {
+/** Projects one after the other, each with the whole machine. */
+async function inTurn(...projects: readonly string[]): Promise<Tally[]> {
   const tallies: Tally[] = [];
-  for (const projects of lists) tallies.push(await vitest(projects));
+  for (const project of projects) tallies.push(await vitest([project]));
   return tallies;
 }
 
+/** Of `store`, what asks for a processor and for little else: it runs beside a suite that mostly waits. */
+const COMPUTING = ["test/simulation/", "test/lib/", "test/adapters/offline/"];
+
+async function computing(): Promise<Tally[]> {
+  return [
+    await sourceCheck("format and lint", "biome", ["check", "."]),
+    await sourceCheck("types", "tsc", ["--noEmit"]),
+    await vitest(["unit"], { workers: 1 }),
+    await vitest(["store"], { workers: 1, only: COMPUTING }),
+  ];
+}
+
 const SUITES: Readonly<Record<string, () => Promise<Tally[]>>> = {
+  // Files of `system` share one deployment and run one at a time, waiting for others more than they work: that leaves a processor.
   all: async () => [
-    ...(await Promise.all([
-      sourceCheck("format and lint", "biome", ["check", "."]),
-      sourceCheck("types", "tsc", ["--noEmit"]),
-    ])),
-    ...(await inTurn(["unit", "store"], ["system"])),
+    ...(await Promise.all([computing(), inTurn("system")])).flat(),
+    await vitest(["store"], { except: COMPUTING }),
   ],
   // Kinesis under the same contract, too.
-  kafka: () => inTurn(["kafka"], ["kafka-system"], ["kinesis-system"]),
-  registry: () => inTurn(["registry"]),
+  kafka: () => inTurn("kafka", "kafka-system", "kinesis-system"),
+  registry: () => inTurn("registry"),
 };
 
 const started = performance.now();

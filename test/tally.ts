@@ -50,14 +50,28 @@ export async function sourceCheck(name: string, command: string, args: readonly 
   return { passed: code === 0 ? 1 : 0, failures: code === 0 ? [] : [name], skipped: 0 };
 }
 
-/** @param options.workers how many files at once; @param options.env beside this process's own */
+let runsSoFar = 0;
+
+/**
+ * @param options.workers how many files at once; @param options.env beside this process's own;
+ * @param options.only beginnings of paths that are run alone; @param options.except folders that are left out
+ */
 export async function vitest(
   projects: readonly string[],
-  options: { workers?: number; env?: Record<string, string> } = {},
+  options: {
+    workers?: number;
+    env?: Record<string, string>;
+    only?: readonly string[];
+    except?: readonly string[];
+  } = {},
 ): Promise<Tally> {
-  const file = join(scratch, `${projects.join("-")}.json`);
-  const { workers = availableParallelism(), env } = options;
-  const chosen = projects.flatMap((project) => ["--project", project]);
+  const { workers = availableParallelism(), env, only = [], except = [] } = options;
+  const file = join(scratch, `${projects.join("-")}-${runsSoFar++}.json`);
+  const chosen = [
+    ...projects.flatMap((project) => ["--project", project]),
+    ...except.map((folder) => `--exclude=${folder}**`),
+    ...only,
+  ];
   const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${file}`];
   const code = await run("vitest", ["run", ...chosen, `--maxWorkers=${workers}`, ...reporters], env);
   const tally = readTally(file);

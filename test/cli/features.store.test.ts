@@ -36,7 +36,10 @@ beforeAll(async () => {
     archive: new ValuesArchive({ s3, bucket: "archive" }),
     close: async () => {},
   };
-  server = await listen({ port: 0, dependencies: { ...dependencies, reader: createReader(plan, valkey), pushed } });
+  server = await listen({
+    port: 0,
+    dependencies: { ...dependencies, reader: createReader(plan, { ...valkey, timeoutMs: 20_000 }), pushed },
+  });
 });
 afterAll(async () => {
   await server?.close();

@@ -26,7 +26,7 @@ let reader: OnlineReader;
 
 beforeAll(async () => {
   path = await startAggregation("transactions");
-  reader = createReader(plan, { host: path.valkey.host, port: path.valkey.port });
+  reader = createReader(plan, { host: path.valkey.host, port: path.valkey.port, timeoutMs: 20_000 });
   expect(await path.tick()).toMatchObject({ state: "ok", epoch: 1 });
 });
 afterAll(async () => {

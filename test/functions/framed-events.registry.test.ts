@@ -38,7 +38,7 @@ beforeAll(async () => {
     bundleHandler("functions/replay.ts"),
   ]);
   replay = processHost(bundle, path.environment);
-  reader = createReader(plan, { host: path.valkey.host, port: path.valkey.port });
+  reader = createReader(plan, { host: path.valkey.host, port: path.valkey.port, timeoutMs: 20_000 });
   index = new QuarantineIndex({
     ...{ bucket: BUCKETS.quarantine, table: TABLES.quarantine },
     ...testClients(path.emulator.url),

@@ -15,7 +15,7 @@ let admin: Redis;
 
 beforeAll(async () => {
   path = await startAggregation("transactions");
-  reader = createReader(plan, { host: path.valkey.host, port: path.valkey.port });
+  reader = createReader(plan, { host: path.valkey.host, port: path.valkey.port, timeoutMs: 20_000 });
   admin = new Redis({ host: path.valkey.host, port: path.valkey.port });
   await path.tick();
 });

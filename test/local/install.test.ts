@@ -116,6 +116,7 @@ describe("the installer", () => {
     ["npm", "npm error code ENOTFOUND", "npm could not download the packages\n  repair: check the network"],
     ["npm", "npm error code EUSAGE", "npm ci failed (its words are above)\n  repair: repair what npm says"],
   ])("tells a failed download of %s (%s) from another failure", (_, words, message) => {
+    program("python3", PYTHON("3.12.1"));
     program("npm", `echo "${words}" >&2; exit 1`);
     const { code, err } = install();
     expect(err).toContain(words);

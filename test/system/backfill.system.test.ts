@@ -68,7 +68,7 @@ it("imported days and what is streamed meanwhile are served as one, though the c
 
   // Of this tenant alone: of others' entities there are thousands by now.
   const backfill = ["backfill", "--stream", "transactions", "--tenant", tenant];
-  const first = freshet(...backfill, "--rate", "20/s");
+  const first = freshet(...backfill, "--rate", "5/s");
   await sleep(3_000);
   first.child.kill("SIGKILL");
   expect(await first.ended).toMatchObject({ signal: "SIGKILL" });

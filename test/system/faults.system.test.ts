@@ -147,7 +147,8 @@ describe("the store is killed", () => {
 describe.skipIf(!existsSync("/proc/self/environ"))("the aggregate function's process is killed", () => {
   it("in the midst of batches: they are delivered again and count once", async () => {
     let interrupted = 0;
-    for (let kills = 0; kills < 4; kills++) {
+    // A batch may be cleared between the look and the kill.
+    for (let kills = 0; kills < 4 || (interrupted === 0 && kills < 40); kills++) {
       const [worker] = await until("a worker of the aggregate function", async () => {
         const pids = workersOf("aggregate");
         return pids.length > 0 && pids;
@@ -158,13 +159,13 @@ describe.skipIf(!existsSync("/proc/self/environ"))("the aggregate function's pro
           const { outstanding } = await watermark.read("transactions");
           return outstanding.length > 0 && outstanding;
         };
-        const [span] = await until("a batch that is registered and not cleared", registered, 20_000, 0);
+        const [span] = await until("a batch that is registered and not cleared", registered, 60_000, 0);
         process.kill(worker, "SIGKILL");
-        await until("the worker to end", async () => !workersOf("aggregate").includes(worker), 5_000, 1);
+        await until("the worker to end", async () => !workersOf("aggregate").includes(worker), 30_000, 1);
         const { outstanding } = await watermark.read("transactions");
         if (outstanding.some((left) => left.firstSequence === span.firstSequence)) interrupted++;
       });
-      expect(await score()).toMatchObject({ status: 200, degraded: null });
+      await expectWholeScore();
     }
     expect(interrupted).toBeGreaterThan(0);
     await loadGoesOn();
@@ -175,7 +176,7 @@ describe.skipIf(!existsSync("/proc/self/environ"))("the aggregate function's pro
 describe("the emulator is ended and started with its state", () => {
   it("and goes on where it was; the plain server scores meanwhile", async () => {
     await stopDeployedPart("emulator");
-    expect(await score()).toMatchObject({ status: 200, degraded: null });
+    await expectWholeScore();
     await startDeployedPart("emulator");
     await loadGoesOn();
     await expectEveryEventOnce();
@@ -190,6 +191,14 @@ async function score() {
   const { status, body } = await call(deployed().serve.url, "/v1/score/fraud", key, scorable());
   return { status, decision: body.decision, degraded: body.degraded_reason };
 }
+
+/** A busy machine may have one miss its budget of time, and says so. */
+const expectWholeScore = () =>
+  until("a score of the store's features", async () => {
+    const { status, degraded } = await score();
+    expect(status).toBe(200);
+    return degraded === null;
+  });
 
 /** A merchant that many pay. */
 async function someMerchant() {
@@ -227,7 +236,7 @@ function appendOnlyFile(): string {
 }
 
 async function expectUnreachable(): Promise<void> {
-  await until("the API to miss the store", async () => !(await readiness()).reachable, 10_000);
+  await until("the API to miss the store", async () => !(await readiness()).reachable);
   // Ready all the same: every host shares the store, and snapshots stand in for it.
   expect(await readiness()).toMatchObject({ status: 200, control: "unknown" });
   await until("scores to come from snapshots", async () => (await score()).degraded === "snapshot");
@@ -272,7 +281,6 @@ const expectNothingRegistered = () =>
       await until(
         `the registered batches of ${stream} to be cleared`,
         async () => (await watermark.read(stream)).outstanding.length === 0,
-        10_000,
       );
     }
   });

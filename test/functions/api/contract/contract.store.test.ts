@@ -47,7 +47,7 @@ beforeAll(async () => {
     port: 0,
     dependencies: {
       ...dependencies,
-      reader: createReader(plan, valkey),
+      reader: createReader(plan, { ...valkey, timeoutMs: 20_000 }),
       pushed: {
         registry: new FeatureRegistry({ table: "features", dynamodb }),
         store: createPushStore(async () => store.applier, isEpochChange),

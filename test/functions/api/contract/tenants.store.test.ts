@@ -68,7 +68,7 @@ beforeAll(async () => {
     dependencies: {
       ...dependencies,
       keys,
-      reader: createReader(plan, valkey),
+      reader: createReader(plan, { ...valkey, timeoutMs: 20_000 }),
       ingest: { ...dependencies.ingest!, publisher: applyingPublisher(() => store, dependencies.ingest!.codecs) },
       scoring: createScoringPorts({ plan, timers: true, log }),
       historical: createHistoricalPorts({ queueOf: createJobQueue, log }),

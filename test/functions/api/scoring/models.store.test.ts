@@ -276,27 +276,27 @@ describe("promotion", () => {
     await give(1);
     const request = recall(golden.rows[plain[0]]);
     await start({}, 1_500);
-    const seen: { model: string; atMs: number; status: number }[] = [];
+    const seen: { model: string; status: number }[] = [];
     let isOver = false;
     const traffic = (async () => {
       while (!isOver) {
         const reply = await call("/v1/score/fraud", { body: { ...keysBody, ...request } });
-        seen.push({ model: reply.body.model_version, atMs: Date.now(), status: reply.status });
+        seen.push({ model: reply.body.model_version, status: reply.status });
         await sleep(5);
       }
     })();
-    await sleep(200);
-    const promotedMs = Date.now();
-    await give(2);
-    while (seen.at(-1)!.model !== "fraud-lightgbm@2" && Date.now() - promotedMs < 20_000) await sleep(20);
-    isOver = true;
-    await traffic;
+    try {
+      await expect.poll(() => seen.length).toBeGreaterThan(0);
+      await give(2);
+      await expect.poll(() => seen.at(-1)!.model).toBe("fraud-lightgbm@2");
+    } finally {
+      isOver = true;
+      await traffic;
+    }
     expect(new Set(seen.map(({ status }) => status))).toEqual(new Set([200]));
     const models = seen.map(({ model }) => model);
     expect(models).toEqual([...models].sort());
     expect(new Set(models)).toEqual(new Set(["fraud-lightgbm@1", "fraud-lightgbm@2"]));
-    // Five on a machine of its own; this one may be three times slower.
-    expect(seen.find(({ model }) => model.endsWith("@2"))!.atMs - promotedMs).toBeLessThan(15_000);
   });
 
   it("of a broken artefact is refused: the old model stays, and /ready says how many and why, the log which", async () => {

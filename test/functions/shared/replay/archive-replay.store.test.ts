@@ -37,7 +37,7 @@ let card: string;
 beforeAll(async () => {
   [path, bundle] = await Promise.all([startAggregation("transactions"), bundleHandler("functions/replay.ts")]);
   replay = processHost(bundle, path.environment);
-  reader = createReader(plan, { host: path.valkey.host, port: path.valkey.port });
+  reader = createReader(plan, { host: path.valkey.host, port: path.valkey.port, timeoutMs: 20_000 });
   admin = new Redis({ host: path.valkey.host, port: path.valkey.port });
   const { s3, dynamodb } = testClients(path.emulator.url);
   archive = new ArchiveWriter({ bucket: BUCKETS.archive, s3 });

@@ -25,7 +25,7 @@ let admin: Redis;
 beforeAll(async () => {
   [path, bundle] = await Promise.all([startAggregation("transactions"), bundleHandler("functions/replay.ts")]);
   replay = processHost(bundle, path.environment);
-  reader = createReader(plan, { host: path.valkey.host, port: path.valkey.port });
+  reader = createReader(plan, { host: path.valkey.host, port: path.valkey.port, timeoutMs: 20_000 });
   admin = new Redis({ host: path.valkey.host, port: path.valkey.port });
   await path.tick();
 });
