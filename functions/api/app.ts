@@ -214,10 +214,10 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
         "POST",
         "/v1/features/push",
         "write",
-        createPushHandler({ catalogue, registered, pusher, writes }),
+        createPushHandler({ catalogue, registered, pusher, writes, observations }),
         ITSELF,
       );
-      const feast = createFeastWrites({ catalogue, registered, pusher, writes });
+      const feast = createFeastWrites({ catalogue, registered, pusher, writes, observations });
       register("POST", "/push", "write", feast.push, { errors: feastError, ...ITSELF });
       register("POST", "/write-to-online-store", "write", feast.write, { errors: feastError, ...ITSELF });
     }

@@ -89,6 +89,16 @@ export const contextAnswer = z
   .openapi("Context");
 
 const rate = z.number().min(0).max(1).nullable();
+const told = {
+  by: z.string(),
+  since_ms: z.number().int(),
+  whole_rows: z.number().int().describe("So many rows of each list of names are counted, each."),
+  then_one_row_of: z.number().int().describe("Of later ones a sample, each row of which stands for so many."),
+};
+const values = z
+  .strictObject({ count: z.number().int(), min: z.number(), max: z.number(), mean: z.number() })
+  .nullable()
+  .describe("Of numbers; true and false count as 1 and 0.");
 export const featureAnswer = z
   .strictObject({
     ...entry,
@@ -99,20 +109,28 @@ export const featureAnswer = z
       .describe("The tenant's models that score by it now."),
     served: z
       .strictObject({
-        by: z.string(),
-        since_ms: z.number().int(),
-        one_row_of: z.number().int(),
-        rows: z.number().int(),
+        ...told,
+        rows: z.number().int().describe("As they were counted, and estimated from the sample."),
         present_rate: rate,
         null_rate: rate,
         missing_rate: rate,
         mean_age_ms: z.number().nullable().describe("From the event behind a value to its read."),
         max_age_ms: z.number().nullable(),
-        values: z
-          .strictObject({ count: z.number().int(), min: z.number(), max: z.number(), mean: z.number() })
-          .nullable(),
+        newest_event_time_ms: z.number().int().nullable(),
+        values,
       })
-      .describe("A sample of what one process has served to the tenant since it began; not of all that is stored."),
+      .describe("What one process has served to the tenant since it began; not of all that is stored."),
+    pushed: z
+      .strictObject({
+        ...told,
+        rows: z.number().int().describe("As they were counted, and estimated from the sample."),
+        null_rate: rate,
+        newest_event_time_ms: z.number().int().nullable(),
+        visible_ms: z.number().int().nullable().describe("Of the newest push."),
+        values,
+      })
+      .nullable()
+      .describe("What one process has taken of this version since it began; null for declared features."),
     request_id: z.string(),
   })
   .openapi("Feature");

@@ -15,7 +15,7 @@ import {
   registeredEntries,
   servicesTaking,
 } from "./catalogue-entries.ts";
-import { type Observations, observedJson } from "./observations.ts";
+import type { Observations } from "./observations.ts";
 
 const DEFAULT_LIMIT = 50;
 /** Each word is looked for in every feature that the tenant has. */
@@ -87,7 +87,8 @@ export function createCatalogueHandlers(deps: {
         ...entryJson(entry),
         definition: definitionJson(plan, entry.name, own),
         ...usedBy(principal.tenant, entry),
-        served: observedJson(observations.get(principal.tenant, name), observations.sinceMs),
+        served: observations.servedJson(principal.tenant, name),
+        pushed: entry.kind === "pushed" ? observations.pushedJson(principal.tenant, versioned(entry)) : null,
         request_id: requestId,
       };
       return { status: 200, body: JSON.stringify(body), headers: { "cache-control": "no-store" } };
@@ -99,6 +100,8 @@ function entryJson(entry: Entry): Record<string, unknown> {
   const { ttlMs, ...rest } = entry;
   return { ...rest, ttl_ms: ttlMs };
 }
+
+const versioned = ({ name, version }: Entry): string => `${name}@${version}`;
 
 const byName = (a: Entry, b: Entry) => (a.name < b.name ? -1 : 1);
 

@@ -1,109 +1,215 @@
 /**
- * What this process has served, by feature: a sample of the rows that were read, counted since the process began. It says nothing of other
- * processes and of what nobody asked for, and its answers say so.
+ * What this process has served and taken in, by feature, since it began. It says nothing of other processes and of what nobody asked for, and
+ * its answers say so. The first rows of each list of names are counted whole, so that a feature that is new is told of at once; later
+ * ones are a sample, each of which stands for as many as it was drawn from.
  */
 import type { FeatureValue } from "../../../core/plan.ts";
+import { type PushedFeature, versionedName } from "../../../core/pushed-feature.ts";
 import type { Selection } from "../reading/selection.ts";
+import type { PushInput, PushOutcome } from "../registered/pusher.ts";
 
-/** One row of so many is looked at, drawn: rows of a batch may be alike in turns. */
+/** Rows of a list of names that are counted, each. */
+const WHOLE = 64;
+/** Of the later ones, one row of so many is looked at, drawn: rows of a batch may be alike in turns. */
 const SAMPLED = 16;
 const TENANTS = 200;
 /** Features and versions of a tenant that are counted. */
 const FEATURES = 2_000;
 
-export interface Observed {
+interface Numbers {
+  /** Values that are finite numbers, and true and false as 1 and 0. */
+  numbers: number;
+  min: number;
+  max: number;
+  mean: number;
+}
+interface Served extends Numbers {
   rows: number;
   present: number;
   nulls: number;
   missing: number;
-  /** Of values that are finite numbers. */
-  numbers: number;
-  min: number;
-  max: number;
-  sum: number;
   /** Of rows with an event time, from it to the read. */
   aged: number;
   ageMs: number;
   oldestMs: number;
+  newestMs: number | null;
+}
+interface Pushed extends Numbers {
+  rows: number;
+  nulls: number;
+  newestMs: number | null;
+  visibleMs: number | null;
+}
+interface OfTenant {
+  /** By the names under which they were read. */
+  readonly served: Map<string, Served>;
+  /** By versioned names. */
+  readonly pushed: Map<string, Pushed>;
+  /** Rows of each list of names, as long as they are counted whole. */
+  readonly seen: WeakMap<object, number>;
 }
 
 export class Observations {
   readonly sinceMs: number;
-  private readonly tenants = new Map<string, Map<string, Observed>>();
+  readonly #tenants = new Map<string, OfTenant>();
+  readonly #draw: () => number;
 
-  constructor(sinceMs: number) {
+  /** @param draw from 0 to 1 */
+  constructor(sinceMs: number, draw: () => number = Math.random) {
     this.sinceMs = sinceMs;
+    this.#draw = draw;
   }
 
-  row(tenant: string, { names }: Selection, values: readonly FeatureValue[], asOfMs: number): void {
-    if (Math.random() * SAMPLED >= 1) return;
-    const features = this.of(tenant);
-    for (let i = 0; i < names.length; i++) {
-      let observed = features.get(names[i]);
-      if (observed === undefined) {
-        if (features.size >= FEATURES) continue;
-        observed = empty();
-        features.set(names[i], observed);
-      }
-      add(observed, values[i], asOfMs);
+  /** Rows that were read, aligned with the selection's names. */
+  rows(tenant: string, selection: Selection, rows: readonly (readonly FeatureValue[])[], asOfMs: number): void {
+    const { served, seen } = this.#of(tenant);
+    const before = this.#count(seen, selection, rows.length);
+    for (let i = 0; i < rows.length; i++) {
+      const weight = this.#weightOf(before + i);
+      if (weight > 0) addRow(served, selection.names, rows[i], asOfMs, weight);
     }
   }
 
-  /** Null for a feature that was not in the sample. */
-  get(tenant: string, name: string): Observed | null {
-    return this.tenants.get(tenant)?.get(name) ?? null;
+  /** Rows of a push, and what came of them. */
+  pushed(
+    tenant: string,
+    features: readonly PushedFeature[],
+    rows: readonly PushInput[],
+    { refusals, visibleMs }: Pick<PushOutcome, "refusals" | "visibleMs">,
+  ): void {
+    if (visibleMs === null) return;
+    const refused = new Set(refusals.map(({ index }) => index));
+    const taken = refused.size === 0 ? rows : rows.filter((_, i) => !refused.has(i));
+    const { pushed, seen } = this.#of(tenant);
+    features.forEach((feature, column) => {
+      const known = entry(pushed, versionedName(feature), emptyPush);
+      const given = taken.filter(({ values }) => values[column] !== undefined);
+      if (known === null || given.length === 0) return;
+      known.visibleMs = Math.max(known.visibleMs ?? 0, visibleMs);
+      const before = this.#count(seen, feature, given.length);
+      given.forEach(({ values, eventTimeMs }, i) => {
+        // Of a row that was taken it is a number.
+        known.newestMs = Math.max(known.newestMs ?? 0, eventTimeMs as number);
+        const weight = this.#weightOf(before + i);
+        known.rows += weight;
+        if (values[column] === null) known.nulls += weight;
+        addNumber(known, values[column], weight);
+      });
+    });
   }
 
-  private of(tenant: string): Map<string, Observed> {
-    let features = this.tenants.get(tenant);
-    if (features === undefined) {
-      if (this.tenants.size >= TENANTS) this.tenants.delete(this.tenants.keys().next().value as string);
-      features = new Map();
-      this.tenants.set(tenant, features);
+  /** For the catalogue's answer; null where there is nothing to say. */
+  servedJson(tenant: string, name: string): Record<string, unknown> {
+    const of = this.#tenants.get(tenant)?.served.get(name);
+    const rate = (part: number | undefined) => (of === undefined ? null : part! / of.rows);
+    return {
+      ...this.#told(),
+      rows: of?.rows ?? 0,
+      present_rate: rate(of?.present),
+      null_rate: rate(of?.nulls),
+      missing_rate: rate(of?.missing),
+      mean_age_ms: of === undefined || of.aged === 0 ? null : of.ageMs / of.aged,
+      max_age_ms: of === undefined || of.aged === 0 ? null : of.oldestMs,
+      newest_event_time_ms: of?.newestMs ?? null,
+      values: numbersJson(of),
+    };
+  }
+
+  /** Of a registered feature, by its versioned name. */
+  pushedJson(tenant: string, name: string): Record<string, unknown> {
+    const of = this.#tenants.get(tenant)?.pushed.get(name);
+    return {
+      ...this.#told(),
+      rows: of?.rows ?? 0,
+      null_rate: of === undefined || of.rows === 0 ? null : of.nulls / of.rows,
+      newest_event_time_ms: of?.newestMs ?? null,
+      visible_ms: of?.visibleMs ?? null,
+      values: numbersJson(of),
+    };
+  }
+
+  #told() {
+    return { by: "the process that answers", since_ms: this.sinceMs, whole_rows: WHOLE, then_one_row_of: SAMPLED };
+  }
+
+  #of(tenant: string): OfTenant {
+    let own = this.#tenants.get(tenant);
+    if (own === undefined) {
+      if (this.#tenants.size >= TENANTS) this.#tenants.delete(this.#tenants.keys().next().value as string);
+      own = { served: new Map(), pushed: new Map(), seen: new WeakMap() };
+      this.#tenants.set(tenant, own);
     }
-    return features;
+    return own;
+  }
+
+  /** @returns how many were seen before */
+  #count(seen: WeakMap<object, number>, list: object, more: number): number {
+    const before = seen.get(list) ?? 0;
+    if (before < WHOLE) seen.set(list, before + more);
+    return before;
+  }
+
+  /** How many rows this one stands for; 0 for one that is not looked at. */
+  #weightOf(row: number): number {
+    if (row < WHOLE) return 1;
+    return this.#draw() * SAMPLED < 1 ? SAMPLED : 0;
   }
 }
 
-const empty = (): Observed => ({
-  ...{ rows: 0, present: 0, nulls: 0, missing: 0, numbers: 0, sum: 0, aged: 0, ageMs: 0, oldestMs: 0 },
-  ...{ min: Number.POSITIVE_INFINITY, max: Number.NEGATIVE_INFINITY },
+const NO_NUMBERS: Numbers = { numbers: 0, min: Number.POSITIVE_INFINITY, max: Number.NEGATIVE_INFINITY, mean: 0 };
+const emptyPush = (): Pushed => ({ ...NO_NUMBERS, rows: 0, nulls: 0, newestMs: null, visibleMs: null });
+const emptyServed = (): Served => ({
+  ...NO_NUMBERS,
+  ...{ rows: 0, present: 0, nulls: 0, missing: 0, aged: 0, ageMs: 0, oldestMs: 0, newestMs: null },
 });
 
-function add(observed: Observed, { value, status, eventTimeMs }: FeatureValue, asOfMs: number): void {
-  observed.rows++;
-  if (status === "PRESENT") observed.present++;
-  else if (status === "NULL_VALUE") observed.nulls++;
-  else observed.missing++;
-  if (typeof value === "number" && Number.isFinite(value)) {
-    observed.numbers++;
-    observed.sum += value;
-    if (value < observed.min) observed.min = value;
-    if (value > observed.max) observed.max = value;
+/** @returns null where a tenant has more than are counted */
+function entry<T>(of: Map<string, T>, name: string, empty: () => T): T | null {
+  let known = of.get(name);
+  if (known === undefined) {
+    if (of.size >= FEATURES) return null;
+    known = empty();
+    of.set(name, known);
   }
-  if (eventTimeMs === null) return;
-  const ageMs = asOfMs - eventTimeMs;
-  observed.aged++;
-  observed.ageMs += ageMs;
-  if (ageMs > observed.oldestMs) observed.oldestMs = ageMs;
+  return known;
 }
 
-/** Rates and values of a feature, for an answer; null where there is nothing to say. */
-export function observedJson(observed: Observed | null, sinceMs: number): Record<string, unknown> {
-  const rows = observed?.rows ?? 0;
-  const of = (part: number, whole: number) => (whole === 0 ? null : part / whole);
-  const numbers = observed?.numbers ?? 0;
-  return {
-    by: "the process that answers",
-    since_ms: sinceMs,
-    one_row_of: SAMPLED,
-    rows,
-    present_rate: of(observed?.present ?? 0, rows),
-    null_rate: of(observed?.nulls ?? 0, rows),
-    missing_rate: of(observed?.missing ?? 0, rows),
-    mean_age_ms: of(observed?.ageMs ?? 0, observed?.aged ?? 0),
-    max_age_ms: (observed?.aged ?? 0) === 0 ? null : observed!.oldestMs,
-    values:
-      numbers === 0 ? null : { count: numbers, min: observed!.min, max: observed!.max, mean: observed!.sum / numbers },
-  };
+function addRow(
+  served: Map<string, Served>,
+  names: readonly string[],
+  values: readonly FeatureValue[],
+  asOfMs: number,
+  weight: number,
+): void {
+  for (let i = 0; i < names.length; i++) {
+    const known = entry(served, names[i], emptyServed);
+    if (known === null) continue;
+    const { value, status, eventTimeMs } = values[i];
+    known.rows += weight;
+    if (status === "PRESENT") known.present += weight;
+    else if (status === "NULL_VALUE") known.nulls += weight;
+    else known.missing += weight;
+    addNumber(known, value, weight);
+    if (eventTimeMs === null) continue;
+    const ageMs = asOfMs - eventTimeMs;
+    known.aged += weight;
+    known.ageMs += ageMs * weight;
+    if (ageMs > known.oldestMs) known.oldestMs = ageMs;
+    if (known.newestMs === null || eventTimeMs > known.newestMs) known.newestMs = eventTimeMs;
+  }
 }
+
+function addNumber(of: Numbers, given: unknown, weight: number): void {
+  const value = typeof given === "boolean" ? Number(given) : given;
+  if (weight === 0 || typeof value !== "number" || !Number.isFinite(value)) return;
+  of.numbers += weight;
+  // In halves: neither a sum nor a difference of two doubles need be one.
+  const half = (value / 2 - of.mean / 2) * (weight / of.numbers);
+  of.mean += half;
+  of.mean += half;
+  if (value < of.min) of.min = value;
+  if (value > of.max) of.max = value;
+}
+
+const numbersJson = (of: Numbers | undefined) =>
+  of === undefined || of.numbers === 0 ? null : { count: of.numbers, min: of.min, max: of.max, mean: of.mean };

@@ -6,7 +6,7 @@ import type { RegisteredInput } from "../../../core/plan.ts";
 import type { Scorer } from "../../../core/scoring.ts";
 import { MAX_FEATURES } from "../limits.ts";
 import { Problem, suggest } from "../problems.ts";
-import { type Catalogue, type Selection, shorten } from "../reading/selection.ts";
+import { type Catalogue, listKey, type Selection, shorten } from "../reading/selection.ts";
 import { selectFeatures, selectService } from "../reading/tenant-selection.ts";
 import type { RegisteredFeatures } from "../registered/tenant-features.ts";
 
@@ -133,7 +133,7 @@ export class FeastNames {
   #arrange(names: readonly string[], full: boolean): Arranged {
     const latest = this.#latest[names.length];
     if (latest?.full === full && names.every((name, i) => name === latest.names[i])) return latest.arranged;
-    const kept = this.#lists.get(listKey(names, full));
+    const kept = this.#lists.get(`${full}\n${listKey(names)}`);
     if (kept !== undefined) {
       this.#latest[names.length] = { names, full, arranged: kept };
       return kept;
@@ -166,7 +166,7 @@ export class FeastNames {
   }
 
   #keep(names: readonly string[], full: boolean, arranged: Arranged): void {
-    const key = listKey(names, full);
+    const key = `${full}\n${listKey(names)}`;
     if (this.#lists.has(key)) return;
     if (this.#lists.size >= KEPT_LISTS) this.#lists.delete(this.#lists.keys().next().value as string);
     this.#lists.set(key, arranged);
@@ -241,7 +241,6 @@ export class FeastNames {
 }
 
 const versionedInput = ({ name, version }: RegisteredInput): string => `${name}@${version}`;
-const listKey = (names: readonly string[], full: boolean): string => `${full}\n${names.join("\n")}`;
 const viewOf = (name: string): string => name.slice(0, Math.max(0, name.indexOf(":")));
 const keyOf = (name: string): string => name.slice(name.indexOf(":") + 1);
 const shown = (name: string, full: boolean): string => (full ? `${viewOf(name)}__${keyOf(name)}` : keyOf(name));

@@ -2,6 +2,7 @@
 import type { PushedFeature } from "../../../core/pushed-feature.ts";
 import type { WriteLedger } from "../administration/write-ledger.ts";
 import { type JsonObject, readObjectOfAnyType } from "../body.ts";
+import type { Observations } from "../catalogue/observations.ts";
 import { MAX_BODY_BYTES, MAX_FEATURES, MAX_PUSH_ROWS } from "../limits.ts";
 import { PROBLEMS, Problem, type ProblemCode, suggest } from "../problems.ts";
 import { type Catalogue, shorten, typeName } from "../reading/selection.ts";
@@ -16,6 +17,7 @@ interface WriteDependencies {
   readonly registered: RegisteredFeatures;
   readonly pusher: Pusher;
   readonly writes: WriteLedger | undefined;
+  readonly observations: Pick<Observations, "pushed">;
 }
 
 const TIME = "event_timestamp";
@@ -60,7 +62,7 @@ interface WrittenView {
 }
 
 async function write(
-  { catalogue, registered, pusher, writes }: WriteDependencies,
+  { catalogue, registered, pusher, writes, observations }: WriteDependencies,
   { principal, ticket }: Call,
   body: JsonObject,
   find: (own: TenantFeatures) => WrittenView,
@@ -85,6 +87,7 @@ async function write(
   const rows = inputsOf(catalogue, view, columns);
   await ticket.charge(rows.length);
   const outcome = await pusher.push(tenant, features, rows);
+  observations.pushed(tenant, features, rows, outcome);
   writes?.note(principal, "features.push", view.name, outcome.accepted, outcome.refusals.length);
   refuse(outcome, first.length);
 }

@@ -52,7 +52,7 @@ export function createRowReader(deps: {
       degraded ??= reason;
       if (ageMs !== undefined) snapshotAgeMs = Math.max(snapshotAgeMs ?? 0, ageMs);
     }
-    for (const row of values) observations.row(tenant, selection, row, asOfMs);
+    observations.rows(tenant, selection, values, asOfMs);
     telemetry.read(route, degraded);
     return { values, degraded, snapshotAgeMs, asOfMs };
   };

@@ -179,7 +179,7 @@ export function createCatalogue(plan: Plan): Catalogue {
       }
       const last = latest[names.length];
       if (last !== undefined && names.every((name, i) => name === last.list[i])) return last.selection;
-      const key = names.join("\n");
+      const key = listKey(names);
       let selection = lists.get(key);
       if (selection === undefined) {
         if (!names.every((name) => entityOf.has(name))) return null;
@@ -193,7 +193,7 @@ export function createCatalogue(plan: Plan): Catalogue {
       return selection;
     },
     features(names, field, own) {
-      const key = names.join("\n");
+      const key = listKey(names);
       const kept = own?.lists.get(key);
       if (kept) return kept;
       names.forEach((name, i) => {
@@ -226,6 +226,9 @@ function noticeOf(features: ReadonlyMap<string, Deprecation>): DeprecationNotice
   const firstMs = Math.min(...warnings.map(({ date }) => Date.parse(date)));
   return { headers: { deprecation: `@${firstMs / 1_000}` }, json: `"warnings":${JSON.stringify(warnings)}` };
 }
+
+/** Of known names no other list has the same: with their number, a name that holds a line's end is not taken for two. */
+export const listKey = (names: readonly string[]): string => `${names.length}\n${names.join("\n")}`;
 
 function keep(lists: Map<string, Selection>, key: string, selection: Selection): Selection {
   if (lists.size >= KEPT_LISTS) lists.delete(lists.keys().next().value as string);

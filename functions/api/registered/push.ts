@@ -3,6 +3,7 @@ import { parseIso } from "../../../core/iso-time.ts";
 import { type PushedFeature, versionedName } from "../../../core/pushed-feature.ts";
 import type { WriteLedger } from "../administration/write-ledger.ts";
 import { type JsonObject, readObject } from "../body.ts";
+import type { Observations } from "../catalogue/observations.ts";
 import { MAX_BODY_BYTES, MAX_FEATURES, MAX_PUSH_ROWS } from "../limits.ts";
 import { PROBLEMS, Problem, type ProblemCode, suggest } from "../problems.ts";
 import { type Catalogue, shorten, typeName } from "../reading/selection.ts";
@@ -15,8 +16,9 @@ export function createPushHandler(deps: {
   readonly registered: RegisteredFeatures;
   readonly pusher: Pusher;
   readonly writes: WriteLedger | undefined;
+  readonly observations: Pick<Observations, "pushed">;
 }): Handle {
-  const { catalogue, registered, pusher, writes } = deps;
+  const { catalogue, registered, pusher, writes, observations } = deps;
   return async ({ c, principal, requestId, ticket }: Call): Promise<Answer> => {
     const body = await readObject(c, MAX_BODY_BYTES);
     const rows = rowsOf(body["rows"]);
@@ -26,7 +28,9 @@ export function createPushHandler(deps: {
     const entity = checkFeatures(features, body["entity"]);
     const joinKey = catalogue.plan.entities.find(({ name }) => name === entity)!.joinKey;
     await ticket.charge(rows.length);
-    const outcome = await pusher.push(principal.tenant, features, inputsOf(rows, names, listed.length, joinKey, body));
+    const inputs = inputsOf(rows, names, listed.length, joinKey, body);
+    const outcome = await pusher.push(principal.tenant, features, inputs);
+    observations.pushed(principal.tenant, features, inputs, outcome);
     for (const view of new Set(features.map((feature) => feature.view))) {
       writes?.note(principal, "features.push", view, outcome.accepted, outcome.refusals.length);
     }

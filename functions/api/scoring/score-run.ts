@@ -13,6 +13,7 @@ import { FreshetError, InfrastructureError } from "../../../core/errors.ts";
 import type { FeatureValue, Scalar, Service } from "../../../core/plan.ts";
 import { type Decision, decide, type Evaluation, limitsOf, type Score, type Scorer } from "../../../core/scoring.ts";
 import { experimentOf, isChallenged } from "../../../core/variant.ts";
+import type { Observations } from "../catalogue/observations.ts";
 import { Problem } from "../problems.ts";
 import {
   addReads,
@@ -82,6 +83,7 @@ export interface ScoreRunnerOptions {
   readonly reader: OnlineReader;
   readonly models: Pick<ModelServing, "served"> | null;
   readonly clock: () => number;
+  readonly observations: Pick<Observations, "rows">;
   /** Told about a read that failed, a function that threw, a model that failed: the caller gets a score all the same. */
   readonly onFault: (fault: ScoreFault) => void;
 }
@@ -98,7 +100,7 @@ export function vectorValues(
 }
 
 export function createScoreRunner(options: ScoreRunnerOptions) {
-  const { catalogue, registered, reader, models, clock, onFault } = options;
+  const { catalogue, registered, reader, models, clock, observations, onFault } = options;
 
   async function read(
     target: ScoredService,
@@ -151,6 +153,8 @@ export function createScoreRunner(options: ScoreRunnerOptions) {
       fillRow(stored[rowOf[i]], parts[i], answer.values);
       if (answer.lost) for (const name of parts[i].features) lost.add(name);
     }
+    // What an outage has left out is not what is missing of a feature.
+    if (lost.size === 0) observations.rows(tenant, selection, stored, asOfMs);
     return { asOfMs, stored, degraded, lost, snapshotAgeMs };
   }
 

@@ -95,6 +95,30 @@ export function describeRegistered(target: ContractTarget): void {
       expect(await values()).toEqual(["high", 0.9, "high"]);
     });
 
+    it("a name that holds a line's end is unknown, and never two names that were asked for before", async () => {
+      const view = freshView();
+      for (const key of ["a", "b"]) await register({ name: `${view}:${key}` });
+      for (const names of [
+        ["card_activity:tx_count_1h", "card_activity:amount_sum_24h"],
+        [`${view}:a`, `${view}:b`],
+      ]) {
+        const asked = (features: string[]) =>
+          [
+            ["/v1/features/online", { entities: { card_id: "c" }, features }],
+            ["/v1/features/batch", { entities: [{ card_id: "c" }], features }],
+            ["/get-online-features", { entities: { card_id: ["c"] }, features }],
+          ] as const;
+        for (const [path, body] of asked(names)) {
+          await settled(() => call(path, { body }));
+          expect([path, (await call(path, { body })).status]).toEqual([path, 200]);
+        }
+        for (const [path, body] of asked([names.join("\n")])) {
+          const reply = await call(path, { body });
+          expect([path, reply.status, reply.text]).toEqual([path, 404, expect.stringContaining("feature_unknown")]);
+        }
+      }
+    });
+
     it.each([
       [{}, 400, "field_missing", "name"],
       [{ name: "Profile:Age" }, 400, "feature_name_invalid", "name"],

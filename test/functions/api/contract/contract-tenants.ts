@@ -39,7 +39,7 @@ const MOVING_HEADERS = /^(date|age|content-length|x-request-id|x-amz.*|ratelimit
 /** Of keys, audit records, erasures and jobs. */
 const NEW_ID =
   /("id":"|\bkey )[a-z0-9]{12}\b|\d{13}-[0-9a-f]{12}|[0-9a-z]{8}-[0-9a-f]{12}|[0-9a-z]{8,9}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g;
-/** `served` is a sample of what the process has answered, the walk's own reads among them: one row in sixteen. */
+/** `served` and `pushed` are what the process has answered and taken, by the walk's own calls among others. */
 const MOVING_MEMBERS = new Set([
   "request_id",
   "event_id",
@@ -47,6 +47,7 @@ const MOVING_MEMBERS = new Set([
   "progress",
   "expires_ms",
   "served",
+  "pushed",
   "salt",
   "hashes",
 ]);

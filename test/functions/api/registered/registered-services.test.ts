@@ -97,6 +97,18 @@ describe("a service with registered features", () => {
     expect(ports.reader.requests).toMatchObject([{ tenant: "team-b", features: ["risk:n"], registered: null }]);
   });
 
+  it("is told by the catalogue as it was scored: what an outage leaves out counts as nothing", async () => {
+    const told = async () => (await call("/v1/features/profile:score", {})).body.served;
+    const before = await told();
+    await score();
+    const after = await told();
+    expect(after).toMatchObject({ rows: before.rows + 1, present_rate: 1, values: { min: 5, max: 5 } });
+    ports.reader.down = true;
+    expect(await score()).toMatchObject({ degraded: true });
+    ports.reader.down = false;
+    expect((await told()).rows).toBe(after.rows);
+  });
+
   it("needs the keys of all its entities, whoever has registered what", async () => {
     for (const key of [keys.first, keys.second]) {
       const batch = await call("/v1/score/trust/batch", { body: { rows: [{ shop: "s1" }] }, key });
