@@ -195,11 +195,14 @@ function encodeValue(value: PushedValue): Encoded {
 
 function checkValue(dtype: Dtype, value: string | number | boolean): void {
   const wanted = dtype === "int64" || dtype === "double" ? "number" : dtype;
-  if (typeof value !== wanted) refuse("value_type", `a value of type ${dtype} is a ${wanted}, given a ${typeof value}`);
+  if (typeof value !== wanted) {
+    const given = Array.isArray(value) ? "an array" : typeof value === "object" ? "an object" : `a ${typeof value}`;
+    refuse("value_type", `a value of type ${dtype} is a ${wanted}, given ${given}`);
+  }
   if (typeof value === "number") {
     if (dtype === "double" && !Number.isFinite(value)) refuse("value_range", "a number is finite");
     if (dtype === "int64" && !Number.isSafeInteger(value)) {
-      refuse("value_range", "a whole number lies within 2^53 of zero");
+      refuse("value_range", `a value of type int64 is a whole number within 2^53 of zero, given ${value}`);
     }
   } else if (typeof value === "string") {
     if (!value.isWellFormed()) refuse("text_invalid", "a text is valid Unicode");

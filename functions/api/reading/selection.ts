@@ -319,10 +319,10 @@ export function fillRow(row: FeatureValue[], part: SelectionPart, values: readon
   for (let i = 0; i < positions.length; i++) row[positions[i]] = values[i];
 }
 
-export const typeName = (value: unknown): string =>
-  value === null
-    ? "null"
-    : Array.isArray(value)
-      ? "an array"
-      : `a${typeof value === "object" ? "n" : ""} ${typeof value}`;
+export function typeName(value: unknown): string {
+  if (value === null) return "null";
+  if (value === undefined) return "nothing";
+  if (Array.isArray(value)) return "an array";
+  return `a${typeof value === "object" ? "n" : ""} ${typeof value}`;
+}
 export const shorten = (text: string): string => (text.length <= 80 ? text : `${text.slice(0, 77)}…`);

@@ -11,6 +11,9 @@ import type { Answer, Call, Handle } from "../router.ts";
 import type { Pusher, PushInput, PushOutcome } from "./pusher.ts";
 import type { RegisteredFeatures, TenantFeatures } from "./tenant-features.ts";
 
+const MEMBERS = ["features", "entity", "event_time_ms", "rows"];
+const ROW_MEMBERS = ["id", "event_time_ms", "values"];
+
 export function createPushHandler(deps: {
   readonly catalogue: Catalogue;
   readonly registered: RegisteredFeatures;
@@ -21,12 +24,14 @@ export function createPushHandler(deps: {
   const { catalogue, registered, pusher, writes, observations } = deps;
   return async ({ c, principal, requestId, ticket }: Call): Promise<Answer> => {
     const body = await readObject(c, MAX_BODY_BYTES);
+    checkMembers(body, MEMBERS, "a push", "");
     const rows = rowsOf(body["rows"]);
     const listed = body["features"] === undefined ? [] : namesOf(body["features"]);
     const names = allNames(listed, rows);
-    const features = await findFeatures(registered, principal.tenant, names);
+    const features = await findFeatures(catalogue, registered, principal.tenant, names);
     const entity = checkFeatures(features, body["entity"]);
     const joinKey = catalogue.plan.entities.find(({ name }) => name === entity)!.joinKey;
+    checkRows(rows, joinKey, listed.length);
     await ticket.charge(rows.length);
     const inputs = inputsOf(rows, names, listed.length, joinKey, body);
     const outcome = await pusher.push(principal.tenant, features, inputs);
@@ -97,7 +102,33 @@ function allNames(listed: readonly string[], rows: readonly JsonObject[]): reado
   });
 }
 
+/** A member that is misspelt would else be one that is left out: a row's time, for one. @throws Problem `field_unknown` */
+function checkMembers(given: JsonObject, known: readonly string[], what: string, path: string): void {
+  for (const name in given) {
+    if (known.includes(name)) continue;
+    throw new Problem("field_unknown", `${what} has no member ${shorten(name)}`, {
+      field: `${path}${shorten(name)}`,
+      repair: suggest(name, known),
+    });
+  }
+}
+
+/** What is wrong with how the rows were written, and not with what one of them holds. */
+function checkRows(rows: readonly JsonObject[], joinKey: string, listed: number): void {
+  const known = [...ROW_MEMBERS, joinKey];
+  rows.forEach((row, i) => {
+    checkMembers(row, known, "a row of a push", `rows[${i}].`);
+    if (row["id"] !== undefined && row[joinKey] !== undefined && row["id"] !== row[joinKey]) {
+      throw new Problem("row_shape", `rows[${i}] has an id and another ${joinKey}`, {
+        field: `rows[${i}].${joinKey}`,
+        repair: `send one of id and ${joinKey}`,
+      });
+    }
+  });
+}
+
 async function findFeatures(
+  { plan }: Catalogue,
   registered: RegisteredFeatures,
   tenant: string,
   names: readonly string[],
@@ -109,6 +140,13 @@ async function findFeatures(
   if (found.includes(undefined)) found = find(await registered.newest(tenant));
   found.forEach((feature, i) => {
     if (feature !== undefined) return;
+    const isDeclared = [...plan.views, ...plan.batchViews].some((view) => names[i].startsWith(`${view.name}:`));
+    if (isDeclared) {
+      throw new Problem("feature_unknown", `${shorten(names[i])} is of a declared view: nothing is pushed to it`, {
+        field: `features[${i}]`,
+        repair: "send events, or register a feature in a view of another name with POST /v1/features/register",
+      });
+    }
     throw new Problem("feature_unknown", `no feature "${shorten(names[i])}" is registered`, {
       field: `features[${i}]`,
       repair: `register it with POST /v1/features/register; or ${suggest(names[i], own.names.slice(0, 200))}`,

@@ -78,8 +78,8 @@ export const registeredAnswer = z
   })
   .openapi("RegisteredFeature");
 
-const pushRow = z.looseObject({
-  id: z.string().optional().describe("The entity's id; its join key is understood as well."),
+const pushRow = z.object({
+  id: z.string().optional().describe("The entity's id; its join key is understood as well, and no other member."),
   event_time_ms: time.optional().describe("When the values were true; the request's own when left out."),
   values: z
     .union([z.array(scalar), z.record(z.string(), scalar)])
@@ -87,7 +87,7 @@ const pushRow = z.looseObject({
 });
 
 export const pushRequest = z
-  .looseObject({
+  .strictObject({
     features: z.array(z.string()).min(1).max(MAX_FEATURES).optional().describe("Names of one entity's features."),
     entity: z.string().optional(),
     event_time_ms: time.optional(),

@@ -14,7 +14,7 @@ import type { Scalar } from "../../../core/plan.ts";
 import { type PushedFeature, reachOf, storedView, versionedName } from "../../../core/pushed-feature.ts";
 import { MAX_PUSH_TEXT_BYTES, MIN_EVENT_TIME_MS } from "../limits.ts";
 import { Problem } from "../problems.ts";
-import { checkKey } from "../reading/selection.ts";
+import { checkKey, typeName } from "../reading/selection.ts";
 
 /** Values of one entity, true at one time. */
 export interface PushInput {
@@ -126,7 +126,7 @@ function packRow(
   nowMs: number,
 ): PushRow[] {
   if (typeof id !== "string") {
-    throw new Problem("wrong_type", `id is a string, given ${id === undefined ? "nothing" : typeof id}`, {
+    throw new Problem("wrong_type", `id is a string, given ${typeName(id)}`, {
       field: "id",
       repair: 'send the entity\'s id in quotes, as "id": "u1"',
     });
@@ -153,7 +153,10 @@ function packRow(
     if (count > 0) pushes.push({ tenant, entity, id, view, eventTimeMs: timeMs, packed: writer.end(), reachMs });
   }
   if (pushes.length > 0) return pushes;
-  throw new Problem("row_shape", "a row holds one value or more", { field: "values", repair: "leave the row out" });
+  throw new Problem("row_shape", "values is an array as long as features, in their order, or one or more by name", {
+    field: "values",
+    repair: 'send null where there is no value, or name those that there are: "values": {"profile:age": 34}',
+  });
 }
 
 /** Bounds what one push makes the store take apart. */
@@ -168,10 +171,15 @@ function checkText(value: unknown): void {
 
 function checkTime(value: unknown, nowMs: number): number {
   if (typeof value !== "number" || !Number.isSafeInteger(value) || value < MIN_EVENT_TIME_MS) {
-    throw new Problem("event_time_invalid", "event_time_ms is the time at which the values were true, from 2000 on", {
-      field: "event_time_ms",
-      repair: "send milliseconds since 1970, or ISO 8601 with its zone",
-    });
+    const given = typeof value === "number" ? (Number.isNaN(value) ? "another text" : value) : typeName(value);
+    throw new Problem(
+      "event_time_invalid",
+      `event_time_ms is when the values were true, from 2000 on, given ${given}`,
+      {
+        field: "event_time_ms",
+        repair: "send milliseconds since 1970, or ISO 8601 with its zone",
+      },
+    );
   }
   if (value > nowMs + FUTURE_LIMIT_MS) throw tooFarAhead();
   return value;

@@ -156,6 +156,18 @@ export function describePushed(target: ContractTarget): void {
       expect(results[7].detail).toBe(`${n}@1: a value of type int64 is a number, given a string`);
       const none = await push({ features: [n, text], rows: rows.slice(8, 9) });
       expect([none.status, none.body.code, none.body.field]).toEqual([400, "value_type", "rows[0].values[0]"]);
+      expect((await push({ features: [n, text], rows: rows.slice(12, 13) })).body.detail).toBe(
+        "values is an array as long as features, in their order, or one or more by name",
+      );
+      // Whose time is misspelt would else be of the request's own.
+      for (const [wrong, code, field] of [
+        [{ ...good, evnt_time_ms: 1 }, "field_unknown", "rows[1].evnt_time_ms"],
+        [{ ...good, card_id: "another" }, "row_shape", "rows[1].card_id"],
+      ] as const) {
+        const told = await push({ features: [n, text], rows: [good, wrong], event_time_ms: now });
+        expect([told.status, told.body.code, told.body.field]).toEqual([400, code, field]);
+      }
+      expect((await push({ features: [n, text], rows: [{ ...good, card_id: good.id }] })).status).toBe(200);
       const various = await push({ features: [n, text], rows: rows.slice(1, 6) });
       expect([various.status, various.body.code, various.body.refused]).toEqual([400, "records_invalid", 5]);
     });
@@ -164,6 +176,7 @@ export function describePushed(target: ContractTarget): void {
     it.each([
       [{}, 400, "field_missing", "rows"],
       [{ rows: {} }, 400, "wrong_type", "rows"],
+      [{ rows: [row], feature: ["a:b"] }, 400, "field_unknown", "feature"],
       [{ rows: [] }, 400, "body_empty", "rows"],
       [{ rows: [[]] }, 400, "row_shape", "rows[0]"],
       [{ rows: [row] }, 400, "field_missing", "features"],
