@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { type AttributeValue, type DynamoDBClient, PutItemCommand, QueryCommand } from "@aws-sdk/client-dynamodb";
-import { durably } from "./durable-call.ts";
+import { durably } from "./aws/durable-call.ts";
 
 export interface AuditRecord {
   readonly tenant: string;

@@ -2,7 +2,7 @@
  * Rows "aggregate" of DESIGN §13: the aggregate function's own code from Avro bytes to acknowledged applies, against what one
  * would write by hand. Each event touches 3 entities; each has 5 linear aggregates over 5m, 1h and 24h.
  */
-import { encodeArchive } from "../adapters/archive-format.ts";
+import { encodeArchive } from "../adapters/archive/archive-format.ts";
 import { EventCodec } from "../adapters/avro/event-codec.ts";
 import { type PreparedEvent, RecordPacker } from "../adapters/valkey/record.ts";
 import { Watermark } from "../adapters/valkey/watermark.ts";

@@ -1,7 +1,7 @@
 /** What the archive says of a benchmark's events. */
 import { GetObjectCommand, ListObjectsV2Command, type S3Client } from "@aws-sdk/client-s3";
-import { readArchive } from "../adapters/archive.ts";
-import { s3Client } from "../adapters/s3-client.ts";
+import { readArchive } from "../adapters/archive/archive.ts";
+import { s3Client } from "../adapters/s3/client.ts";
 import { ENVIRONMENT } from "../functions/shared/environment.ts";
 import { clientConfig } from "../local/deploy.ts";
 import type { Deployment } from "../local/state.ts";

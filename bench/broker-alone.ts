@@ -8,8 +8,8 @@ import {
   GetShardIteratorCommand,
   ListShardsCommand,
 } from "@aws-sdk/client-kinesis";
-import { createKinesisClient } from "../adapters/kinesis-client.ts";
-import { deaggregate } from "../adapters/kpl.ts";
+import { createKinesisClient } from "../adapters/kinesis/client.ts";
+import { deaggregate } from "../adapters/kinesis/kpl.ts";
 import { clientConfig } from "../local/deploy.ts";
 
 const POLL_MS = 20;

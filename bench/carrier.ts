@@ -2,10 +2,10 @@
 import { hash } from "node:crypto";
 import { PutRecordsCommand } from "@aws-sdk/client-kinesis";
 import { compatibilityPartitioner, ProduceAcks, Producer } from "@platformatic/kafka";
+import type { BrokerSettings } from "../adapters/broker/open-broker.ts";
 import { connectionOptions } from "../adapters/kafka/connection.ts";
-import { createKinesisClient } from "../adapters/kinesis-client.ts";
-import { KplPacker } from "../adapters/kpl.ts";
-import type { BrokerSettings } from "../adapters/open-broker.ts";
+import { createKinesisClient } from "../adapters/kinesis/client.ts";
+import { KplPacker } from "../adapters/kinesis/kpl.ts";
 
 export interface Keyed {
   readonly key: string;

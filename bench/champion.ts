@@ -2,8 +2,8 @@
 
 import { hash64 } from "../adapters/hash.ts";
 import { readArtefactFolder } from "../adapters/model/artefact-store.ts";
+import type { ModelVersion } from "../adapters/model/model-registry.ts";
 import { createModelServing, type ModelServing } from "../adapters/model/serving.ts";
-import type { ModelVersion } from "../adapters/model-registry.ts";
 import type { Plan, Service } from "../core/plan.ts";
 import { vectorHash } from "../core/vector.ts";
 

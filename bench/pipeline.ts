@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "iovalkey";
-import type { BrokerSettings } from "../adapters/open-broker.ts";
+import type { BrokerSettings } from "../adapters/broker/open-broker.ts";
 import { statsKey } from "../adapters/valkey/stats.ts";
 import { laptopBroker } from "../local/broker.ts";
 import { endWithThisProcess } from "../local/end-with-process.ts";

@@ -5,7 +5,7 @@
 import { hash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { EventCodec } from "../adapters/avro/event-codec.ts";
-import type { BrokerSettings } from "../adapters/open-broker.ts";
+import type { BrokerSettings } from "../adapters/broker/open-broker.ts";
 import { openCarrier } from "./carrier.ts";
 import { seededRandom, transaction } from "./workload.ts";
 

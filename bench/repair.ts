@@ -4,11 +4,11 @@ import { linkSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { GetObjectCommand, type ListObjectsV2Command } from "@aws-sdk/client-s3";
-import { type ArchiveRow, encodeArchive } from "../adapters/archive-format.ts";
-import type { PendingItem } from "../adapters/late-work.ts";
-import { hourPath } from "../adapters/object-path.ts";
+import { type ArchiveRow, encodeArchive } from "../adapters/archive/archive-format.ts";
+import type { PendingItem } from "../adapters/late-queue/late-work.ts";
 import { findEvents } from "../adapters/offline/late-rows.ts";
 import { ArchiveMirror } from "../adapters/offline/mirror.ts";
+import { hourPath } from "../adapters/s3/object-path.ts";
 import { readMendTokens } from "../adapters/valkey/mend.ts";
 import { type PreparedEvent, RecordPacker } from "../adapters/valkey/record.ts";
 import { floorTo } from "../core/window.ts";

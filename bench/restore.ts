@@ -1,7 +1,7 @@
 /** Row "restore" of DESIGN §13: a million entities from snapshot objects in S3 back into an empty store. */
-import { BatchRuns } from "../adapters/batch-runs.ts";
-import { BuildProgress } from "../adapters/build-progress.ts";
-import { ControlTable } from "../adapters/control-table.ts";
+import { BatchRuns } from "../adapters/control-table/batch-runs.ts";
+import { BuildProgress } from "../adapters/control-table/build-progress.ts";
+import { ControlTable } from "../adapters/control-table/control-table.ts";
 import { BulkStore } from "../adapters/snapshot/bulk-store.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { ControlHashes } from "../adapters/valkey/control.ts";

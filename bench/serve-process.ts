@@ -2,13 +2,13 @@
  * The server that is measured, in a process of its own: the product's API exactly as `freshet serve` runs it (its router, its
  * reader, its key check) over the benchmark's plan, or the bare baseline. Tells its own CPU over its channel.
  */
-import { createInferenceLog } from "../adapters/inference-log.ts";
+import { createInferenceLog } from "../adapters/inference-log/inference-log.ts";
 import { createExactExplainer } from "../adapters/model/exact-explainer.ts";
+import { ValuesArchive } from "../adapters/pushed/values-archive.ts";
 import { isEpochChange, StoreApplier } from "../adapters/valkey/applier.ts";
 import { createBucketStore } from "../adapters/valkey/bucket-store.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { createReader, readingConnection } from "../adapters/valkey/reader.ts";
-import { ValuesArchive } from "../adapters/values-archive.ts";
 import type { ApiDependencies } from "../functions/api/app.ts";
 import { createKey, type KeyRecord, type KeyStore } from "../functions/api/keys/keys.ts";
 import type { PushedPorts } from "../functions/api/registered/pushed-ports.ts";

@@ -1,8 +1,8 @@
 /** Baseline of the pipeline row on Kafka: the same node and the same records, with nothing behind the topic but a client's own stream of messages. */
 import { Admin, Consumer, MessagesStreamModes } from "@platformatic/kafka";
+import type { KafkaSettings } from "../adapters/broker/open-broker.ts";
 import { connectionOptions } from "../adapters/kafka/connection.ts";
 import { ensureTopics } from "../adapters/kafka/topics.ts";
-import type { KafkaSettings } from "../adapters/open-broker.ts";
 import { PARTITIONS } from "../local/kafka/topics.ts";
 
 const LIMIT_MS = 120_000;

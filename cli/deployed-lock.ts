@@ -1,5 +1,5 @@
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { ControlTable } from "../adapters/control-table.ts";
+import { ControlTable } from "../adapters/control-table/control-table.ts";
 import type { Lock } from "../core/compile.ts";
 import { followLock } from "../core/lock-history.ts";
 import type { OperatedDeployment } from "./deployment.ts";

@@ -4,7 +4,7 @@
  */
 import { CloudFormationClient, DescribeStacksCommand, type Stack } from "@aws-sdk/client-cloudformation";
 import { Option } from "commander";
-import type { BrokerSettings, KafkaSettings } from "../adapters/open-broker.ts";
+import type { BrokerSettings, KafkaSettings } from "../adapters/broker/open-broker.ts";
 import { FreshetError } from "../core/errors.ts";
 import { checkLimits, type Limits } from "../functions/api/admission/tenants.ts";
 import { clientConfig } from "../local/deploy.ts";

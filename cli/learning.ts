@@ -6,7 +6,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { join, relative } from "node:path";
 import { styleText } from "node:util";
-import { s3Client } from "../adapters/s3-client.ts";
+import { s3Client } from "../adapters/s3/client.ts";
 import { FreshetError } from "../core/errors.ts";
 import { DEMO_WAVE, DEMO_WORLD } from "../local/demo-events.ts";
 import { homeFolder, ROOT } from "../local/home.ts";

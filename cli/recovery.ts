@@ -3,8 +3,8 @@
  * here; the store, which on AWS nobody outside its VPC can reach, is changed by the restore, the control and the aggregate function.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Broker, ListedStream, ShardRecord } from "../adapters/broker.ts";
-import { openBroker } from "../adapters/open-broker.ts";
+import type { Broker, ListedStream, ShardRecord } from "../adapters/broker/broker.ts";
+import { openBroker } from "../adapters/broker/open-broker.ts";
 import { FreshetError } from "../core/errors.ts";
 import type { ReplayEvent } from "../functions/aggregate.ts";
 import type { BuildEvent } from "../functions/build.ts";

@@ -1,6 +1,6 @@
 /** What a tenant has registered of a service's features, as the operator's commands look it up. */
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { FeatureRegistry } from "../adapters/feature-registry.ts";
+import { FeatureRegistry } from "../adapters/pushed/feature-registry.ts";
 import type { Service } from "../core/plan.ts";
 import type { PushedFeature } from "../core/pushed-feature.ts";
 import { inputsOf } from "../core/registered-feature.ts";

@@ -1,8 +1,8 @@
 /** The model registry of a deployment, for commands. */
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { createArtefactStore } from "../adapters/model/artefact-store.ts";
-import { ModelRegistry } from "../adapters/model-registry.ts";
-import { s3Client } from "../adapters/s3-client.ts";
+import { ModelRegistry } from "../adapters/model/model-registry.ts";
+import { s3Client } from "../adapters/s3/client.ts";
 import type { AuditKind } from "../functions/shared/audited.ts";
 import { withRecord } from "./audited.ts";
 import { openDeployment, type StageOption } from "./deployment.ts";

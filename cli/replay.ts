@@ -3,8 +3,8 @@
  * store has is not counted again, so it may be ended anywhere and run twice.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { ShardRecord } from "../adapters/broker.ts";
-import { openBroker } from "../adapters/open-broker.ts";
+import type { ShardRecord } from "../adapters/broker/broker.ts";
+import { openBroker } from "../adapters/broker/open-broker.ts";
 import type { BuildEvent } from "../functions/build.ts";
 import type { RecordsReport, ReplayEvent } from "../functions/replay.ts";
 import type { ArchiveReplayReport, ReplayCounts } from "../functions/shared/replay/archive-replay.ts";

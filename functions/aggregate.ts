@@ -1,5 +1,5 @@
 /** Broker to Valkey: applies what a mapping delivers exactly once (DESIGN §6). Wiring; the work is in shared/aggregation.ts. */
-import { type DeliveredRun, deliveredRuns, type MappingEvent } from "../adapters/delivery.ts";
+import { type DeliveredRun, deliveredRuns, type MappingEvent } from "../adapters/mapping/delivery.ts";
 import { isEpochChange, type StoreApplier } from "../adapters/valkey/applier.ts";
 import { addToStats } from "../adapters/valkey/stats.ts";
 import { FreshetError } from "../core/errors.ts";

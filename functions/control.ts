@@ -1,10 +1,10 @@
 /** Keeps the online store's control hashes: creates them, gives slots their births, moves the seal (DESIGN §5, §6). */
 import { MetricUnit } from "@aws-lambda-powertools/metrics";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { BatchRuns } from "../adapters/batch-runs.ts";
-import { BuildProgress } from "../adapters/build-progress.ts";
-import { ControlTable } from "../adapters/control-table.ts";
-import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
+import { DURABLE_CLIENT } from "../adapters/aws/durable-call.ts";
+import { BatchRuns } from "../adapters/control-table/batch-runs.ts";
+import { BuildProgress } from "../adapters/control-table/build-progress.ts";
+import { ControlTable } from "../adapters/control-table/control-table.ts";
 import { StoreApplier } from "../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { ControlHashes } from "../adapters/valkey/control.ts";

@@ -5,8 +5,8 @@
 
 import { InvokeCommand, LambdaClient } from "@aws-sdk/client-lambda";
 import { encodeHeartbeat } from "../adapters/avro/event-codec.ts";
-import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
-import { openBroker } from "../adapters/open-broker.ts";
+import { DURABLE_CLIENT } from "../adapters/aws/durable-call.ts";
+import { openBroker } from "../adapters/broker/open-broker.ts";
 import type { ControlEvent } from "./control.ts";
 import { brokerFromEnvironment } from "./shared/broker.ts";
 import { requireEnvironment } from "./shared/environment.ts";

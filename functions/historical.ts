@@ -1,9 +1,9 @@
 /** Runs the historical jobs that the API has written to their table, woken by the table's changes. */
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import type { Context, DynamoDBStreamEvent } from "aws-lambda";
-import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
-import { HistoricalJobs, hasEnded, jobOfItem } from "../adapters/historical-jobs.ts";
-import { s3Client } from "../adapters/s3-client.ts";
+import { DURABLE_CLIENT } from "../adapters/aws/durable-call.ts";
+import { HistoricalJobs, hasEnded, jobOfItem } from "../adapters/jobs/historical-jobs.ts";
+import { s3Client } from "../adapters/s3/client.ts";
 import { definitions } from "../features/index.ts";
 import { plan } from "../features/plan.ts";
 import { FUNCTION_BYTES } from "./shared/archive-room.ts";

@@ -1,10 +1,10 @@
 /** Delivers again what was given up or set aside: what waits for it each minute, and what an operator asks for. */
 import { MetricUnit } from "@aws-lambda-powertools/metrics";
 import type { Context } from "aws-lambda";
-import { FailedBatches } from "../adapters/failed-batches.ts";
-import { QuarantineIndex } from "../adapters/quarantine-index.ts";
-import { QuarantineJobs } from "../adapters/quarantine-jobs.ts";
-import { RawArchive } from "../adapters/raw-archive.ts";
+import { RawArchive } from "../adapters/archive/raw-archive.ts";
+import { FailedBatches } from "../adapters/mapping/failed-batches.ts";
+import { QuarantineIndex } from "../adapters/quarantine/quarantine-index.ts";
+import { QuarantineJobs } from "../adapters/quarantine/quarantine-jobs.ts";
 import type { StoreApplier } from "../adapters/valkey/applier.ts";
 import { FreshetError } from "../core/errors.ts";
 import type { Stream } from "../core/plan.ts";

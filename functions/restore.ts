@@ -1,11 +1,11 @@
 /** Writes a bulk snapshot back into the store, call by call, for `freshet recover` and `freshet restore`. */
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import type { Context } from "aws-lambda";
-import { BatchRuns } from "../adapters/batch-runs.ts";
-import { BuildProgress } from "../adapters/build-progress.ts";
-import { ControlTable } from "../adapters/control-table.ts";
-import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
-import { s3Client } from "../adapters/s3-client.ts";
+import { DURABLE_CLIENT } from "../adapters/aws/durable-call.ts";
+import { BatchRuns } from "../adapters/control-table/batch-runs.ts";
+import { BuildProgress } from "../adapters/control-table/build-progress.ts";
+import { ControlTable } from "../adapters/control-table/control-table.ts";
+import { s3Client } from "../adapters/s3/client.ts";
 import { BulkStore } from "../adapters/snapshot/bulk-store.ts";
 import { StoreApplier } from "../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";

@@ -5,9 +5,9 @@
 import { MetricUnit } from "@aws-lambda-powertools/metrics";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import type { Context } from "aws-lambda";
-import { BuildProgress } from "../adapters/build-progress.ts";
-import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
-import { s3Client } from "../adapters/s3-client.ts";
+import { DURABLE_CLIENT } from "../adapters/aws/durable-call.ts";
+import { BuildProgress } from "../adapters/control-table/build-progress.ts";
+import { s3Client } from "../adapters/s3/client.ts";
 import { BulkStore } from "../adapters/snapshot/bulk-store.ts";
 import { SnapshotTable } from "../adapters/snapshot/snapshot-table.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";

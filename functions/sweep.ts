@@ -1,8 +1,8 @@
 /** Hourly: folds and sweeps entities that have fallen silent (DESIGN §6). */
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import type { Context } from "aws-lambda";
-import { ControlTable } from "../adapters/control-table.ts";
-import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
+import { DURABLE_CLIENT } from "../adapters/aws/durable-call.ts";
+import { ControlTable } from "../adapters/control-table/control-table.ts";
 import { StoreApplier } from "../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { valkeyOptionsFromEnvironment } from "../adapters/valkey/options.ts";

@@ -1,9 +1,9 @@
 /** The training state machine's own steps. A failure carries its code as the error's name, which is what executions show. */
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { DURABLE_CLIENT } from "../adapters/durable-call.ts";
+import { DURABLE_CLIENT } from "../adapters/aws/durable-call.ts";
 import { createArtefactStore } from "../adapters/model/artefact-store.ts";
-import { ModelRegistry } from "../adapters/model-registry.ts";
-import { s3Client } from "../adapters/s3-client.ts";
+import { ModelRegistry } from "../adapters/model/model-registry.ts";
+import { s3Client } from "../adapters/s3/client.ts";
 import { DEFAULT_GATE } from "../core/gate.ts";
 import { definitions } from "../features/index.ts";
 import { plan } from "../features/plan.ts";

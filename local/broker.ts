@@ -1,4 +1,4 @@
-import type { BrokerSettings } from "../adapters/open-broker.ts";
+import type { BrokerSettings } from "../adapters/broker/open-broker.ts";
 import { brokerFromEnvironment } from "../functions/shared/broker.ts";
 import { clientConfig } from "./deploy.ts";
 import type { Deployment } from "./state.ts";

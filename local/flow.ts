@@ -4,7 +4,7 @@
  */
 
 import { Redis } from "iovalkey";
-import { openBroker } from "../adapters/open-broker.ts";
+import { openBroker } from "../adapters/broker/open-broker.ts";
 import { parseEntityKey } from "../adapters/valkey/layout.ts";
 import { statsKey } from "../adapters/valkey/stats.ts";
 import { laptopBroker } from "./broker.ts";

@@ -1,5 +1,5 @@
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { LateQueue } from "../adapters/late-queue.ts";
+import { LateQueue } from "../adapters/late-queue/late-queue.ts";
 import { ENVIRONMENT } from "../functions/shared/environment.ts";
 import { clientConfig } from "./deploy.ts";
 import type { Deployment } from "./state.ts";

@@ -1,7 +1,7 @@
 /** Waits until all that was put before is applied, set aside, archived and acknowledged. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { encodeHeartbeat } from "../adapters/avro/event-codec.ts";
-import { openBroker } from "../adapters/open-broker.ts";
+import { openBroker } from "../adapters/broker/open-broker.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { Watermark } from "../adapters/valkey/watermark.ts";
 import { FreshetError } from "../core/errors.ts";

@@ -161,7 +161,7 @@ describe("core", () => {
 describe("clients of S3", () => {
   it("are made in one place, which knows how an emulator's buckets are found", () => {
     const made = engine.filter((path) => /\bnew S3Client\(/.test(withoutComments(read(path))));
-    expect(made).toEqual(["adapters/s3-client.ts"]);
+    expect(made).toEqual(["adapters/s3/client.ts"]);
   });
 });
 

@@ -5,7 +5,7 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { RowEraser } from "../../core/erasure.ts";
 import type { Stream } from "../../core/plan.ts";
-import { type ArchiveRow, type EntityFate, encodeArchive, readArchive } from "../archive-format.ts";
+import { type ArchiveRow, type EntityFate, encodeArchive, readArchive } from "../archive/archive-format.ts";
 import { archiveColumns, archiveSelect } from "../offline/archive-view.ts";
 import { type DuckSession, sqlName, sqlText } from "../offline/duckdb.ts";
 import type { Rewritten } from "./rewrite.ts";

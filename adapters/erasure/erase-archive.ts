@@ -2,10 +2,10 @@
 import { join } from "node:path";
 import { type ErasedEntity, rowEraser } from "../../core/erasure.ts";
 import type { Plan, Stream } from "../../core/plan.ts";
-import { tenantPartition } from "../object-path.ts";
 import { readCompactionLog, replacedBy } from "../offline/compaction-log.ts";
 import type { DuckSession } from "../offline/duckdb.ts";
 import type { ArchiveMirror } from "../offline/mirror.ts";
+import { tenantPartition } from "../s3/object-path.ts";
 import { eraseParquet, eraseRaw, suspectSql } from "./archive-rows.ts";
 import { type ObjectsPort, type Rewritten, rewriteObjects, type WalkOptions } from "./rewrite.ts";
 

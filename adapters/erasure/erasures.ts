@@ -13,8 +13,8 @@ import {
   QueryCommand,
 } from "@aws-sdk/client-dynamodb";
 import type { ErasedEntity } from "../../core/erasure.ts";
-import { durably } from "../durable-call.ts";
-import { joinKeyParts } from "../key-parts.ts";
+import { durably } from "../aws/durable-call.ts";
+import { joinKeyParts } from "../aws/key-parts.ts";
 import type { RewriteReport } from "./rewrite.ts";
 
 /**

@@ -1,6 +1,6 @@
 /** Items of DynamoDB tables that are an entity's own: all of a partition. */
 import { DeleteItemCommand, type DynamoDBClient, QueryCommand } from "@aws-sdk/client-dynamodb";
-import { durably } from "../durable-call.ts";
+import { durably } from "../aws/durable-call.ts";
 
 export interface ItemsPort {
   readonly dynamodb: Pick<DynamoDBClient, "send">;

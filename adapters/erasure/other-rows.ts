@@ -3,8 +3,8 @@ import type { ErasedEntity } from "../../core/erasure.ts";
 import { RecordError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
 import { bodyOf, framingOf } from "../avro/framing.ts";
-import { encodeInferenceLog, inferenceLine, readInferenceLog } from "../inference-log-format.ts";
-import { compressedValues, readValues, valuesLines } from "../values-format.ts";
+import { encodeInferenceLog, inferenceLine, readInferenceLog } from "../inference-log/inference-log-format.ts";
+import { compressedValues, readValues, valuesLines } from "../pushed/values-format.ts";
 import type { Rewritten } from "./rewrite.ts";
 
 /** @returns null where there is none of it. @throws RecordError as `readValues` */

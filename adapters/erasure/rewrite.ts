@@ -12,8 +12,8 @@ import {
   type S3Client,
 } from "@aws-sdk/client-s3";
 import { FreshetError } from "../../core/errors.ts";
-import { durably } from "../durable-call.ts";
-import { listObjects } from "../object-list.ts";
+import { durably } from "../aws/durable-call.ts";
+import { listObjects } from "../s3/object-list.ts";
 
 export interface ObjectsPort {
   readonly s3: Pick<S3Client, "send">;

@@ -8,8 +8,8 @@ import {
   DeleteItemCommand,
   QueryCommand,
 } from "@aws-sdk/client-dynamodb";
-import { durably } from "../durable-call.ts";
-import { joinKeyParts } from "../key-parts.ts";
+import { durably } from "../aws/durable-call.ts";
+import { joinKeyParts } from "../aws/key-parts.ts";
 import { decodeSnapshot } from "../snapshot/item-format.ts";
 import type { KeyParts } from "../valkey/layout.ts";
 import { TOMBSTONES } from "./bulk-rounds.ts";

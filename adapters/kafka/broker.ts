@@ -4,8 +4,8 @@
  */
 import { Admin, ConfigResourceTypes, ListOffsetTimestamps, ProduceAcks, Producer } from "@platformatic/kafka";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
-import type { Broker } from "../broker.ts";
-import type { KafkaSettings } from "../open-broker.ts";
+import type { Broker } from "../broker/broker.ts";
+import type { KafkaSettings } from "../broker/open-broker.ts";
 import { assertReachable, connectionOptions } from "./connection.ts";
 import { createReader, offsetsAt, readPartition } from "./topic-reader.ts";
 

@@ -1,7 +1,7 @@
 /** How every client of Kafka connects: who it is, how long it waits, and that nothing leaves this machine in plaintext unasked. */
 import type { BaseOptions, ClusterMetadata, SASLOptions } from "@platformatic/kafka";
 import { FreshetError } from "../../core/errors.ts";
-import type { KafkaSettings } from "../open-broker.ts";
+import type { KafkaSettings } from "../broker/open-broker.ts";
 
 const LOOPBACK: readonly string[] = ["127.0.0.1", "localhost", "::1"];
 /** As impatient as side outputs are (`durable-call.ts`); longer than the wait of a fetch. */

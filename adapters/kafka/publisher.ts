@@ -9,9 +9,9 @@ import {
   ProduceAcks,
   Producer,
 } from "@platformatic/kafka";
-import type { OutgoingRecord, Publisher, PublishOutcome } from "../broker.ts";
-import type { KafkaSettings } from "../open-broker.ts";
-import { createPublisher, type PublishingOptions } from "../publishing.ts";
+import type { OutgoingRecord, Publisher, PublishOutcome } from "../broker/broker.ts";
+import type { KafkaSettings } from "../broker/open-broker.ts";
+import { createPublisher, type PublishingOptions } from "../broker/publishing.ts";
 import { assertReachable, connectionOptions } from "./connection.ts";
 
 /** A part may all go to one partition, and a batch of a partition is 1 MiB at most unless the topic says otherwise. */

@@ -2,8 +2,8 @@
 import { Consumer, FetchIsolationLevels, ListOffsetTimestamps } from "@platformatic/kafka";
 import { InfrastructureError } from "../../core/errors.ts";
 import { framedValue } from "../avro/framing.ts";
-import { InvocationBatches, type ShardRecord } from "../broker.ts";
-import type { KafkaSettings } from "../open-broker.ts";
+import { InvocationBatches, type ShardRecord } from "../broker/broker.ts";
+import type { KafkaSettings } from "../broker/open-broker.ts";
 import { assertReachable, connectionOptions } from "./connection.ts";
 import { recordsOf } from "./records.ts";
 

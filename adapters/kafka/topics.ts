@@ -1,7 +1,7 @@
 /** Topics as a deployment says they are: made where they are missing, and changed where they say otherwise. None is removed. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { Admin, ConfigResourceTypes, findErrorBy, IncrementalAlterConfigOperationTypes } from "@platformatic/kafka";
-import type { KafkaSettings } from "../open-broker.ts";
+import type { KafkaSettings } from "../broker/open-broker.ts";
 import { assertReachable, connectionOptions } from "./connection.ts";
 
 const KNOWN_WITHIN_MS = 30_000;

@@ -2,7 +2,7 @@
 import { type Alias, type AliasChange, type Aliases, championBefore, withAlias } from "../../core/aliases.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { DEFAULT_GATE, type GateDefinition, judge, type Verdict } from "../../core/gate.ts";
-import { type ModelId, type ModelRegistry, type ModelVersion, modelName } from "../model-registry.ts";
+import { type ModelId, type ModelRegistry, type ModelVersion, modelName } from "./model-registry.ts";
 import type { ServableCheck } from "./servable.ts";
 
 export interface Promotion {

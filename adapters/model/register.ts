@@ -4,8 +4,8 @@ import { checkTenant } from "../../core/event.ts";
 import type { Plan } from "../../core/plan.ts";
 import { checkFeatures, vectorHash } from "../../core/vector.ts";
 import { hash64 } from "../hash.ts";
-import type { ModelRegistry, ModelVersion } from "../model-registry.ts";
 import { readArtefactFolder } from "./artefact-store.ts";
+import type { ModelRegistry, ModelVersion } from "./model-registry.ts";
 import { openModel } from "./open.ts";
 
 /**

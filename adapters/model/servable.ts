@@ -3,7 +3,7 @@ import { FreshetError } from "../../core/errors.ts";
 import type { Plan, Scalar } from "../../core/plan.ts";
 import { checkFeatures, createEncoder, vectorHash } from "../../core/vector.ts";
 import { hash64 } from "../hash.ts";
-import { type ModelRegistry, type ModelVersion, modelName } from "../model-registry.ts";
+import { type ModelRegistry, type ModelVersion, modelName } from "./model-registry.ts";
 import { type Model, openModel } from "./open.ts";
 
 export interface ServedModel {

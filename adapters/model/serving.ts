@@ -5,7 +5,7 @@
 import type { Alias, Aliases } from "../../core/aliases.ts";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
-import type { ModelId, ModelRegistry } from "../model-registry.ts";
+import type { ModelId, ModelRegistry } from "./model-registry.ts";
 import { openServable, type ServableCheck, type ServedModel, servableCheck } from "./servable.ts";
 
 /** Who scores for one tenant and service. */

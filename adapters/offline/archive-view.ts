@@ -10,7 +10,7 @@ import { existsSync } from "node:fs";
 import type { FreshetError } from "../../core/errors.ts";
 import { FUTURE_LIMIT_MS } from "../../core/event.ts";
 import type { FieldType, Stream } from "../../core/plan.ts";
-import { hourPath, tenantPartition } from "../object-path.ts";
+import { hourPath, tenantPartition } from "../s3/object-path.ts";
 import { readCompactionLog, replacedBy } from "./compaction-log.ts";
 import { type DuckSession, sqlName, sqlText } from "./duckdb.ts";
 import {

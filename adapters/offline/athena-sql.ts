@@ -6,7 +6,7 @@
  * Columns of fields are `f0`, `f1`, …: no contract's name has to suit another writer of Parquet.
  */
 import type { FieldType, Plan, Stream } from "../../core/plan.ts";
-import { tenantPartition } from "../object-path.ts";
+import { tenantPartition } from "../s3/object-path.ts";
 import { sqlName, sqlText } from "./duckdb.ts";
 import { entityEventsSql, olderThanEntitySql } from "./entity-events.ts";
 

@@ -11,7 +11,7 @@ import {
   StopQueryExecutionCommand,
 } from "@aws-sdk/client-athena";
 import { FreshetError } from "../../core/errors.ts";
-import { durably } from "../durable-call.ts";
+import { durably } from "../aws/durable-call.ts";
 import type { ColumnSource } from "./point-in-time.ts";
 
 export interface AthenaOptions {

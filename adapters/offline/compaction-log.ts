@@ -6,7 +6,7 @@
 import { randomUUID } from "node:crypto";
 import { DeleteObjectsCommand, PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import { RecordError } from "../../core/errors.ts";
-import { durably, forEachLimited } from "../durable-call.ts";
+import { durably, forEachLimited } from "../aws/durable-call.ts";
 import type { ArchiveMirror } from "./mirror.ts";
 
 const COMPACTION_LOG_VERSION = 1;

@@ -12,8 +12,8 @@ import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import type { Stream } from "../../core/plan.ts";
-import { durably } from "../durable-call.ts";
-import { hourPath } from "../object-path.ts";
+import { durably } from "../aws/durable-call.ts";
+import { hourPath } from "../s3/object-path.ts";
 import { archiveSelect, hourOfKey } from "./archive-view.ts";
 import {
   compactionLogFolder,

@@ -6,7 +6,7 @@ import { FreshetError } from "../../core/errors.ts";
 import type { Entity, Group, Plan, Scalar, Service, Stream } from "../../core/plan.ts";
 import { type PushedFeature, storedView } from "../../core/pushed-feature.ts";
 import { hash64 } from "../hash.ts";
-import type { InferenceRow } from "../inference-log-format.ts";
+import type { InferenceRow } from "../inference-log/inference-log-format.ts";
 import type { DuckSession } from "./duckdb.ts";
 import { entityEventsSql } from "./entity-events.ts";
 import { groupsOf, joinPointInTime, seenRange } from "./point-in-time.ts";

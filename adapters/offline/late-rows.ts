@@ -1,7 +1,7 @@
 /** What the archive knows of single events: every row of them, and for which entities they are visible. */
 import type { FieldType, Plan, Stream } from "../../core/plan.ts";
-import type { ArchiveRow } from "../archive-format.ts";
-import { joinKeyParts } from "../key-parts.ts";
+import type { ArchiveRow } from "../archive/archive-format.ts";
+import { joinKeyParts } from "../aws/key-parts.ts";
 import { mountArchive } from "./archive-view.ts";
 import { type DuckOptions, type DuckRow, DuckSession, sqlText } from "./duckdb.ts";
 import { entityEventsSql } from "./entity-events.ts";

@@ -2,7 +2,7 @@
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Plan, Scalar, Service, Stream } from "../../core/plan.ts";
-import type { InferenceRow } from "../inference-log-format.ts";
+import type { InferenceRow } from "../inference-log/inference-log-format.ts";
 import type { DuckSession } from "./duckdb.ts";
 import { declaredOutcomes, outcomesByEvent } from "./outcomes.ts";
 import { keyColumn } from "./point-in-time-sql.ts";

@@ -8,10 +8,10 @@ import { readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { GetObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import { FreshetError, InfrastructureError, RecordError } from "../../core/errors.ts";
-import { verifyArchive } from "../archive-format.ts";
-import { durably, forEachLimited } from "../durable-call.ts";
-import { type Listing, listObjects, type StoredObject } from "../object-list.ts";
-import { VALUES_PREFIX, verifyValues } from "../values-format.ts";
+import { verifyArchive } from "../archive/archive-format.ts";
+import { durably, forEachLimited } from "../aws/durable-call.ts";
+import { VALUES_PREFIX, verifyValues } from "../pushed/values-format.ts";
+import { type Listing, listObjects, type StoredObject } from "../s3/object-list.ts";
 
 export interface ArchiveObjectInfo {
   readonly key: string;

@@ -3,8 +3,8 @@
  * compacted ones. A row of such an arrival lies only in objects that were written since.
  */
 import type { Stream } from "../../core/plan.ts";
-import type { StoredObject } from "../object-list.ts";
-import { hourPath, tenantPartition } from "../object-path.ts";
+import type { StoredObject } from "../s3/object-list.ts";
+import { hourPath, tenantPartition } from "../s3/object-path.ts";
 import { archiveSelect, hourOfKey } from "./archive-view.ts";
 import { readCompactionLog, replacedBy } from "./compaction-log.ts";
 import type { DuckSession } from "./duckdb.ts";

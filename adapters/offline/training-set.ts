@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { FreshetError } from "../../core/errors.ts";
 import type { Group, Plan, Stream } from "../../core/plan.ts";
 import { createScorer } from "../../core/scoring.ts";
-import type { InferenceRow } from "../inference-log-format.ts";
+import type { InferenceRow } from "../inference-log/inference-log-format.ts";
 import type { DuckSession } from "./duckdb.ts";
 import { entityEventsSql, olderThanEntitySql } from "./entity-events.ts";
 import { type FoundKeys, foundKeys, groupsOfService, namedIdsSql } from "./found-keys.ts";

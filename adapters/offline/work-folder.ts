@@ -9,8 +9,8 @@ import { dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { GetObjectCommand, PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
-import { durably, forEachLimited } from "../durable-call.ts";
-import { listObjects, type StoredObject } from "../object-list.ts";
+import { durably, forEachLimited } from "../aws/durable-call.ts";
+import { listObjects, type StoredObject } from "../s3/object-list.ts";
 import { removeObjects } from "./compaction-log.ts";
 import { ArchiveMirror } from "./mirror.ts";
 

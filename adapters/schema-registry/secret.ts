@@ -2,7 +2,7 @@
 import { defaultProvider } from "@aws-sdk/credential-provider-node";
 import { SignatureV4 } from "@smithy/signature-v4";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
-import { SignerHash } from "../signer-hash.ts";
+import { SignerHash } from "../aws/signer-hash.ts";
 import type { Credentials } from "./confluent.ts";
 
 const TIMEOUT_MS = 5_000;

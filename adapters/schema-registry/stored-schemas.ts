@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 import { GetObjectCommand, NoSuchKey, PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import type { SchemaId } from "../avro/framing.ts";
-import { durably } from "../durable-call.ts";
+import { durably } from "../aws/durable-call.ts";
 import type { FoundSchema } from "./schema-registry.ts";
 
 export class StoredSchemas {

@@ -5,7 +5,7 @@
  */
 import { InfrastructureError } from "../../core/errors.ts";
 import type { SchemaId } from "../avro/framing.ts";
-import { forEachLimited } from "../durable-call.ts";
+import { forEachLimited } from "../aws/durable-call.ts";
 import type { FoundSchema, SchemaRegistry } from "./schema-registry.ts";
 import type { StoredSchemas } from "./stored-schemas.ts";
 

@@ -8,8 +8,8 @@
 import { randomBytes } from "node:crypto";
 import { DeleteObjectsCommand, GetObjectCommand, NoSuchKey, PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import { RecordError } from "../../core/errors.ts";
-import { durably } from "../durable-call.ts";
-import { listObjects, type StoredObject } from "../object-list.ts";
+import { durably } from "../aws/durable-call.ts";
+import { listObjects, type StoredObject } from "../s3/object-list.ts";
 import {
   decodeHead,
   decodeManifest,

@@ -18,9 +18,9 @@ import {
   GetItemCommand,
   PutItemCommand,
 } from "@aws-sdk/client-dynamodb";
+import { durably } from "../aws/durable-call.ts";
+import { joinKeyParts } from "../aws/key-parts.ts";
 import { backoffMs } from "../backoff.ts";
-import { durably } from "../durable-call.ts";
-import { joinKeyParts } from "../key-parts.ts";
 import type { KeyParts } from "../valkey/layout.ts";
 
 export interface SnapshotItem extends KeyParts {

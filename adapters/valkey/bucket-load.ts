@@ -2,7 +2,7 @@
  * Writes hashes of a snapshot into buckets that are blocked for it. Each call names the restore that the bucket is blocked for, so
  * one that was overtaken by another restore changes nothing.
  */
-import { forEachLimited } from "../durable-call.ts";
+import { forEachLimited } from "../aws/durable-call.ts";
 import type { BulkRecord } from "../snapshot/bulk-format.ts";
 import { keysByBucket } from "./bucket-walk.ts";
 import type { Command, ValkeyConnection } from "./connection.ts";

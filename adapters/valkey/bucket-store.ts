@@ -1,6 +1,6 @@
 /** Token buckets in Valkey, one small key for each tenant and route class while it is not full. */
 import { createHash } from "node:crypto";
-import type { BucketStore, Charged, ChargeRequest } from "../bucket-store.ts";
+import type { BucketStore, Charged, ChargeRequest } from "../online-store/bucket-store.ts";
 import { BUCKET_SCRIPT } from "./bucket-script.ts";
 import { type Command, commandError, type ValkeyConnection } from "./connection.ts";
 

@@ -4,7 +4,7 @@
  */
 import { Cluster, Redis } from "iovalkey";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
-import { STORE_STATES } from "../store-states.ts";
+import { STORE_STATES } from "../online-store/store-states.ts";
 import { runBytes } from "./layout.ts";
 import { sendTrip, TakeFault, type TripCommand } from "./trip.ts";
 

@@ -1,6 +1,6 @@
 /** A request's features by group, compiled once for each distinct list. */
 import type { Plan } from "../../core/plan.ts";
-import type { EntityRequest } from "../online-store.ts";
+import type { EntityRequest } from "../online-store/online-store.ts";
 import { FeatureSet } from "./feature-set.ts";
 import { PushedSet } from "./pushed-set.ts";
 

@@ -2,7 +2,7 @@
 import { defaultProvider } from "@aws-sdk/credential-provider-node";
 import { SignatureV4 } from "@smithy/signature-v4";
 import { optionalEnvironment, requireEnvironment } from "../../functions/shared/environment.ts";
-import { SignerHash } from "../signer-hash.ts";
+import { SignerHash } from "../aws/signer-hash.ts";
 import type { ValkeyOptions } from "./connection.ts";
 
 export function valkeyOptionsFromEnvironment(): ValkeyOptions {

@@ -8,7 +8,7 @@ import { FreshetError } from "../../core/errors.ts";
 import type { FeatureValue, Plan } from "../../core/plan.ts";
 import { newestVisible } from "../../core/tiles.ts";
 import { floorTo } from "../../core/window.ts";
-import type { EntityAnswer, EntityRequest, OnlineReader, StoreState } from "../online-store.ts";
+import type { EntityAnswer, EntityRequest, OnlineReader, StoreState } from "../online-store/online-store.ts";
 import { type Command, ValkeyConnection, type ValkeyOptions } from "./connection.ts";
 import type { FeatureSet, WholeHash } from "./feature-set.ts";
 import { FeatureSets } from "./feature-sets.ts";

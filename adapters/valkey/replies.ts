@@ -1,6 +1,6 @@
 /** What the server-side function answers, and what each code means to a caller. */
 import { type FreshetError, InfrastructureError } from "../../core/errors.ts";
-import { STORE_STATES, type StoreCondition } from "../store-states.ts";
+import { STORE_STATES, type StoreCondition } from "../online-store/store-states.ts";
 import { CONTROL_STATES } from "./layout.ts";
 
 /** Tells an apply why the store's state refuses it. */

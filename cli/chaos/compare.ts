@@ -8,7 +8,7 @@ import { archivedAnswers } from "../../adapters/offline/archived-answers.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { featureAt } from "../../adapters/offline/point-in-time.ts";
-import { s3Client } from "../../adapters/s3-client.ts";
+import { s3Client } from "../../adapters/s3/client.ts";
 import type { Plan, Value } from "../../core/plan.ts";
 import type { OperatedDeployment } from "../deployment.ts";
 

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { BuildProgress, type BuildRecord, pendingOf } from "../../adapters/build-progress.ts";
-import { DURABLE_CLIENT } from "../../adapters/durable-call.ts";
+import { DURABLE_CLIENT } from "../../adapters/aws/durable-call.ts";
+import { BuildProgress, type BuildRecord, pendingOf } from "../../adapters/control-table/build-progress.ts";
 import { BUCKETS } from "../../adapters/valkey/layout.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { plan } from "../../features/plan.ts";

@@ -1,10 +1,10 @@
 import { join } from "node:path";
 import type { Command } from "commander";
-import { DURABLE_CLIENT } from "../../adapters/durable-call.ts";
+import { DURABLE_CLIENT } from "../../adapters/aws/durable-call.ts";
 import { compactArchive } from "../../adapters/offline/compact-archive.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
-import { s3Client } from "../../adapters/s3-client.ts";
+import { s3Client } from "../../adapters/s3/client.ts";
 import { parseDuration } from "../../core/duration.ts";
 import { PUSHED_VALUES } from "../../core/retention.ts";
 import { plan } from "../../features/plan.ts";

@@ -5,7 +5,7 @@ import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { archiveMount } from "../../adapters/offline/mount.ts";
 import { valuesMount } from "../../adapters/offline/pushed-in-time.ts";
 import { readScores } from "../../adapters/offline/scored-outcomes.ts";
-import { s3Client } from "../../adapters/s3-client.ts";
+import { s3Client } from "../../adapters/s3/client.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { plan } from "../../features/plan.ts";
 import { freshetHome, homeFolder } from "../../local/home.ts";

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { type Command, Option } from "commander";
-import { DURABLE_CLIENT } from "../../adapters/durable-call.ts";
+import { DURABLE_CLIENT } from "../../adapters/aws/durable-call.ts";
 import { type Erasure, Erasures, proofOf } from "../../adapters/erasure/erasures.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { checkTenant, KEY_LIMIT } from "../../core/event.ts";

@@ -5,7 +5,7 @@ import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
 import { declaredOutcomes, outcomesByEvent } from "../../adapters/offline/outcomes.ts";
 import { newestLabels, outcomesOf, readScores } from "../../adapters/offline/scored-outcomes.ts";
 import { labelJoin, requireRange } from "../../adapters/offline/spine.ts";
-import { s3Client } from "../../adapters/s3-client.ts";
+import { s3Client } from "../../adapters/s3/client.ts";
 import { type Arm, compareArms, compareShadows, type Difference } from "../../core/arms.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Rate } from "../../core/intervals.ts";

@@ -2,9 +2,9 @@ import { createWriteStream } from "node:fs";
 import { join } from "node:path";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { type Command, Option } from "commander";
-import { BuildProgress } from "../../adapters/build-progress.ts";
-import { DURABLE_CLIENT } from "../../adapters/durable-call.ts";
-import { LateQueue } from "../../adapters/late-queue.ts";
+import { DURABLE_CLIENT } from "../../adapters/aws/durable-call.ts";
+import { BuildProgress } from "../../adapters/control-table/build-progress.ts";
+import { LateQueue } from "../../adapters/late-queue/late-queue.ts";
 import {
   type BadRow,
   FORMATS,
@@ -14,7 +14,7 @@ import {
   importFile,
 } from "../../adapters/offline/import/import-file.ts";
 import type { ArrivalRule } from "../../adapters/offline/import/row-check.ts";
-import { s3Client } from "../../adapters/s3-client.ts";
+import { s3Client } from "../../adapters/s3/client.ts";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { plan } from "../../features/plan.ts";

@@ -1,8 +1,8 @@
 import { type Command, Option } from "commander";
+import { type ModelId, type ModelRegistry, type ModelVersion, modelName } from "../../adapters/model/model-registry.ts";
 import { promote, retire, rollback } from "../../adapters/model/promotion.ts";
 import { registerModel } from "../../adapters/model/register.ts";
 import { servableCheck } from "../../adapters/model/servable.ts";
-import { type ModelId, type ModelRegistry, type ModelVersion, modelName } from "../../adapters/model-registry.ts";
 import { ALIASES, type Alias, type Aliases } from "../../core/aliases.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { DEFAULT_GATE, type GateCheck, judge } from "../../core/gate.ts";

@@ -8,8 +8,8 @@ import {
   type QuarantineItem,
   quarantineJson,
   WAITING,
-} from "../../adapters/quarantine-index.ts";
-import { s3Client } from "../../adapters/s3-client.ts";
+} from "../../adapters/quarantine/quarantine-index.ts";
+import { s3Client } from "../../adapters/s3/client.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { plan } from "../../features/plan.ts";
 import type { ReplayEvent } from "../../functions/replay.ts";

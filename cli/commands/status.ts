@@ -1,5 +1,5 @@
 import { type Command, Option } from "commander";
-import { STORE_STATES } from "../../adapters/store-states.ts";
+import { STORE_STATES } from "../../adapters/online-store/store-states.ts";
 import type { ControlEvent } from "../../functions/control.ts";
 import type { ControlReport } from "../../functions/shared/control-loop.ts";
 import { freshetHome } from "../../local/home.ts";

@@ -8,7 +8,7 @@ import { archiveMount } from "../../adapters/offline/mount.ts";
 import { valuesMount } from "../../adapters/offline/pushed-in-time.ts";
 import type { AsOfRule, TrainingManifest } from "../../adapters/offline/training-manifest.ts";
 import { buildTrainingSet, type SpineSource } from "../../adapters/offline/training-set.ts";
-import { s3Client } from "../../adapters/s3-client.ts";
+import { s3Client } from "../../adapters/s3/client.ts";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { checkTenant } from "../../core/event.ts";

@@ -5,10 +5,10 @@
 import { Hono } from "hono";
 import type { AuditLog } from "../../adapters/audit-log.ts";
 import type { EventReader } from "../../adapters/avro/event-codec.ts";
-import type { Publisher } from "../../adapters/broker.ts";
+import type { Publisher } from "../../adapters/broker/broker.ts";
 import type { Erasures } from "../../adapters/erasure/erasures.ts";
-import { FallbackReader, type ReadBudget } from "../../adapters/fallback-reader.ts";
-import type { OnlineReader, SnapshotSource } from "../../adapters/online-store.ts";
+import { FallbackReader, type ReadBudget } from "../../adapters/online-store/fallback-reader.ts";
+import type { OnlineReader, SnapshotSource } from "../../adapters/online-store/online-store.ts";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import type { Plan } from "../../core/plan.ts";
 import { createScorer } from "../../core/scoring.ts";

@@ -5,10 +5,10 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { Consumer, FetchIsolationLevels, type GroupAssignment, ListOffsetTimestamps } from "@platformatic/kafka";
+import type { KafkaSettings } from "../../adapters/broker/open-broker.ts";
 import { connectionOptions } from "../../adapters/kafka/connection.ts";
 import { recordsOf } from "../../adapters/kafka/records.ts";
 import { createReader, offsetsAt } from "../../adapters/kafka/topic-reader.ts";
-import type { KafkaSettings } from "../../adapters/open-broker.ts";
 import { Lane, type LaneLimits } from "./lane.ts";
 
 export interface MemberOptions extends LaneLimits {

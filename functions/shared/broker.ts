@@ -1,6 +1,6 @@
 /** Which broker the deployment has, as its functions are told. */
 import type { KinesisClientConfig } from "@aws-sdk/client-kinesis";
-import type { BrokerSettings, KafkaAuth } from "../../adapters/open-broker.ts";
+import type { BrokerSettings, KafkaAuth } from "../../adapters/broker/open-broker.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { ENVIRONMENT, requireEnvironment } from "./environment.ts";
 

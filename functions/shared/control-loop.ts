@@ -2,7 +2,7 @@
  * What keeps the online store's control hashes right: creates them once, gives slots their births, moves the seal. Runs
  * every minute and after each deployment; every step may be repeated.
  */
-import type { ControlTable, RepeatRecord } from "../../adapters/control-table.ts";
+import type { ControlTable, RepeatRecord } from "../../adapters/control-table/control-table.ts";
 import { birthsOf, type ControlHashes, type GroupControl, runsOf } from "../../adapters/valkey/control.ts";
 import { type Birth, BUCKETS } from "../../adapters/valkey/layout.ts";
 import { committedArrival, type ShardInfo, type Watermark } from "../../adapters/valkey/watermark.ts";

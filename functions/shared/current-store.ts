@@ -1,4 +1,4 @@
-import type { ControlTable } from "../../adapters/control-table.ts";
+import type { ControlTable } from "../../adapters/control-table/control-table.ts";
 import type { Lock } from "../../core/compile.ts";
 import { followLock } from "../../core/lock-history.ts";
 

@@ -2,7 +2,7 @@
 import { GlueClient } from "@aws-sdk/client-glue";
 import type { S3Client } from "@aws-sdk/client-s3";
 import { EventCodec, type EventReader } from "../../adapters/avro/event-codec.ts";
-import { DURABLE_CLIENT } from "../../adapters/durable-call.ts";
+import { DURABLE_CLIENT } from "../../adapters/aws/durable-call.ts";
 import { registryAddress } from "../../adapters/schema-registry/address.ts";
 import { ConfluentRegistry } from "../../adapters/schema-registry/confluent.ts";
 import { FramedCodec } from "../../adapters/schema-registry/framed-codec.ts";

@@ -1,7 +1,7 @@
 /** Producers that send every event until it is acknowledged, by HTTP and to the broker, and remember which were. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { hash64 } from "../../adapters/hash.ts";
-import { createKinesisClient } from "../../adapters/kinesis-client.ts";
+import { createKinesisClient } from "../../adapters/kinesis/client.ts";
 import { identityText } from "../../core/event.ts";
 import { clientConfig } from "../deploy.ts";
 import type { Outgoing } from "../generator/disturb.ts";

@@ -3,7 +3,7 @@ import { hash } from "node:crypto";
 import { createWriteStream, openSync, type WriteStream } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type KinesisClient, PutRecordsCommand } from "@aws-sdk/client-kinesis";
-import { KplPacker } from "../../adapters/kpl.ts";
+import { KplPacker } from "../../adapters/kinesis/kpl.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Outgoing } from "./disturb.ts";
 import { Random } from "./random.ts";

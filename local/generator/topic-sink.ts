@@ -1,9 +1,9 @@
 /** Generated events to Kafka, one record an event, and to whichever broker there is. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { compatibilityPartitioner, ProduceAcks, Producer } from "@platformatic/kafka";
+import type { BrokerSettings, KafkaSettings } from "../../adapters/broker/open-broker.ts";
 import { connectionOptions } from "../../adapters/kafka/connection.ts";
-import { createKinesisClient } from "../../adapters/kinesis-client.ts";
-import type { BrokerSettings, KafkaSettings } from "../../adapters/open-broker.ts";
+import { createKinesisClient } from "../../adapters/kinesis/client.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Outgoing } from "./disturb.ts";
 import { brokerSink, type Sink } from "./sinks.ts";

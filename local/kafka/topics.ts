@@ -1,7 +1,7 @@
 /** Topics of a laptop's Kafka, as the stage has streams. */
 import { Admin } from "@platformatic/kafka";
+import type { KafkaSettings } from "../../adapters/broker/open-broker.ts";
 import { connectionOptions } from "../../adapters/kafka/connection.ts";
-import type { KafkaSettings } from "../../adapters/open-broker.ts";
 import { bootstrapOf } from "./broker.ts";
 
 /** Of the stage `local`: partitions of a topic, and how long it holds what came. */

@@ -6,7 +6,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import { json } from "node:stream/consumers";
 import type { S3Client } from "@aws-sdk/client-s3";
-import { parseS3Uri } from "../../adapters/s3-uri.ts";
+import { parseS3Uri } from "../../adapters/s3/uri.ts";
 import { LOOPBACK } from "../ports.ts";
 import { TrainingJob, type TrainingJobRequest } from "./job.ts";
 

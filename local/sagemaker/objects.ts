@@ -3,7 +3,7 @@ import { dirname, join, relative, sep } from "node:path";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { GetObjectCommand, ListObjectsV2Command, PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
-import { parseS3Uri } from "../../adapters/s3-uri.ts";
+import { parseS3Uri } from "../../adapters/s3/uri.ts";
 
 /**
  * Every object under a prefix, into a folder, by what follows the prefix: SageMaker's `S3Prefix`.

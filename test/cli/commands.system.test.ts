@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { describe, expect, it } from "vitest";
-import { ControlTable } from "../../adapters/control-table.ts";
+import { ControlTable } from "../../adapters/control-table/control-table.ts";
 import { ROOT } from "../../local/home.ts";
 import { deployed, deployedClientConfig } from "../support/deployed.ts";
 import { functionEnvironment, invoke, until } from "../system/app.ts";

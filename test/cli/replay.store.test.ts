@@ -1,7 +1,7 @@
 /** A replay that is killed goes on where it was: the driver behind `freshet replay`, on a real broker, with a function that writes down what it is given. */
 import { CreateStreamCommand, PutRecordsCommand, waitUntilStreamExists } from "@aws-sdk/client-kinesis";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { createKinesisClient } from "../../adapters/kinesis-client.ts";
+import { createKinesisClient } from "../../adapters/kinesis/client.ts";
 import type { Functions } from "../../cli/invoke.ts";
 import { type Replay, replayFromArchive, replayFromBroker } from "../../cli/replay.ts";
 import { NOTHING_YET, type ReplayState, replayStateFile } from "../../cli/replay-state.ts";

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PutRecordCommand } from "@aws-sdk/client-kinesis";
 import { expect, it } from "vitest";
-import { createKinesisClient } from "../../adapters/kinesis-client.ts";
+import { createKinesisClient } from "../../adapters/kinesis/client.ts";
 import { ROOT } from "../../local/home.ts";
 import { deployed } from "../support/deployed.ts";
 

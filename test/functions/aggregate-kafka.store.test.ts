@@ -2,7 +2,7 @@
 import { ScanCommand } from "@aws-sdk/client-dynamodb";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { EventCodec, encodeHeartbeat } from "../../adapters/avro/event-codec.ts";
-import type { OnlineReader } from "../../adapters/online-store.ts";
+import type { OnlineReader } from "../../adapters/online-store/online-store.ts";
 import { ValkeyConnection } from "../../adapters/valkey/connection.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import { committedArrival, Watermark } from "../../adapters/valkey/watermark.ts";

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { ScanCommand } from "@aws-sdk/client-dynamodb";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { EventFields } from "../../adapters/avro/event-codec.ts";
-import type { OnlineReader } from "../../adapters/online-store.ts";
+import type { OnlineReader } from "../../adapters/online-store/online-store.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import { plan } from "../../features/plan.ts";
 import { startAggregation, TABLES, type TestAggregation } from "../harness/aggregation.ts";

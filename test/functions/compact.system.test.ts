@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { InvokeCommand, LambdaClient } from "@aws-sdk/client-lambda";
 import { ListObjectsV2Command } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { s3Client } from "../../adapters/s3-client.ts";
+import { s3Client } from "../../adapters/s3/client.ts";
 import { ENVIRONMENT } from "../../functions/shared/environment.ts";
 import { ROOT } from "../../local/home.ts";
 import { deployed, deployedClientConfig } from "../support/deployed.ts";

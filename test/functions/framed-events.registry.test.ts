@@ -5,9 +5,9 @@
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import { EventCodec, type EventFields } from "../../adapters/avro/event-codec.ts";
 import { reframe } from "../../adapters/avro/framing.ts";
-import { KplPacker } from "../../adapters/kpl.ts";
-import type { OnlineReader } from "../../adapters/online-store.ts";
-import { QuarantineIndex } from "../../adapters/quarantine-index.ts";
+import { KplPacker } from "../../adapters/kinesis/kpl.ts";
+import type { OnlineReader } from "../../adapters/online-store/online-store.ts";
+import { QuarantineIndex } from "../../adapters/quarantine/quarantine-index.ts";
 import { ConfluentRegistry } from "../../adapters/schema-registry/confluent.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import { plan } from "../../features/plan.ts";

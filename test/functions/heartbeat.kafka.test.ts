@@ -3,7 +3,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, beforeEach, expect, inject, test } from "vitest";
 import { isHeartbeat } from "../../adapters/avro/event-codec.ts";
-import type { Broker } from "../../adapters/broker.ts";
+import type { Broker } from "../../adapters/broker/broker.ts";
 import { kafkaBroker } from "../../adapters/kafka/broker.ts";
 import { bundleHandler, type FunctionBundle, type FunctionHost, processHost } from "../harness/function-host.ts";
 import { openTopics, type TestTopics, testSettings } from "../support/topics.ts";

@@ -2,7 +2,7 @@
 import { Redis } from "iovalkey";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { EventFields } from "../../adapters/avro/event-codec.ts";
-import type { OnlineReader } from "../../adapters/online-store.ts";
+import type { OnlineReader } from "../../adapters/online-store/online-store.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import { plan } from "../../features/plan.ts";
 import { startAggregation, type TestAggregation } from "../harness/aggregation.ts";

@@ -3,7 +3,7 @@
  * each reached through a proxy that can break it. Only the mapping is ours, since no emulator's follows the documented rules.
  */
 import { GetObjectCommand, ListObjectsV2Command } from "@aws-sdk/client-s3";
-import { type ArchiveRow, readArchive } from "../../adapters/archive.ts";
+import { type ArchiveRow, readArchive } from "../../adapters/archive/archive.ts";
 import { EventCodec, type EventFields } from "../../adapters/avro/event-codec.ts";
 import { plan } from "../../features/plan.ts";
 import { type FaultProxy, startAwsFaultProxy } from "../../local/faults/aws-proxy.ts";

@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CreateTableCommand, DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { CreateBucketCommand, type S3Client } from "@aws-sdk/client-s3";
-import { DURABLE_CLIENT } from "../../adapters/durable-call.ts";
-import { s3Client } from "../../adapters/s3-client.ts";
+import { DURABLE_CLIENT } from "../../adapters/aws/durable-call.ts";
+import { s3Client } from "../../adapters/s3/client.ts";
 import { emulatorProcess, emulatorUrl, pingEmulator } from "../../local/emulator.ts";
 import { anyFreePort } from "../../local/ports.ts";
 

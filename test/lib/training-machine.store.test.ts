@@ -20,10 +20,10 @@ import {
 } from "@aws-sdk/client-sfn";
 import type { AssetCode } from "aws-cdk-lib/aws-lambda";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { ArchiveWriter } from "../../adapters/archive.ts";
+import { ArchiveWriter } from "../../adapters/archive/archive.ts";
 import { createArtefactStore } from "../../adapters/model/artefact-store.ts";
-import { ModelRegistry } from "../../adapters/model-registry.ts";
-import { s3Client } from "../../adapters/s3-client.ts";
+import { ModelRegistry } from "../../adapters/model/model-registry.ts";
+import { s3Client } from "../../adapters/s3/client.ts";
 import { bundledCode } from "../../lib/constructs/function-code.ts";
 import { localTarget } from "../../lib/targets/local.ts";
 import { ROOT, venvPython } from "../../local/home.ts";

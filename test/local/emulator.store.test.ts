@@ -12,7 +12,7 @@ import {
 import { CreateStreamCommand, DescribeStreamSummaryCommand, PutRecordsCommand } from "@aws-sdk/client-kinesis";
 import { CreateEventSourceMappingCommand, CreateFunctionCommand, LambdaClient } from "@aws-sdk/client-lambda";
 import { afterEach, expect, it } from "vitest";
-import { createKinesisClient } from "../../adapters/kinesis-client.ts";
+import { createKinesisClient } from "../../adapters/kinesis/client.ts";
 import { clientConfig } from "../../local/deploy.ts";
 import { endWithThisProcess } from "../../local/end-with-process.ts";
 import { startPart, stopPart } from "../../local/parts.ts";

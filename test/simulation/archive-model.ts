@@ -3,7 +3,7 @@
  * the other, byte for byte. `hooks.ts` puts these in the place of the product's functions of the same names. A build gives each event with all of its
  * fields, also those that an erasure of another entity has taken out of its row: what is computed from an erased key is either (docs/erasure.md).
  */
-import type { ArchiveRow } from "../../adapters/archive.ts";
+import type { ArchiveRow } from "../../adapters/archive/archive.ts";
 import type { StreamErasure } from "../../adapters/erasure/erase-archive.ts";
 import type { RewriteReport, WalkOptions } from "../../adapters/erasure/rewrite.ts";
 import { hash64 } from "../../adapters/hash.ts";

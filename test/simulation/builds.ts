@@ -1,7 +1,7 @@
 /** Puts beside the specification: below the seal an entity is what was built, and nothing that counted is gone. */
 
-import { encodeArchive } from "../../adapters/archive-format.ts";
-import type { BuildProgress, BuildRecord } from "../../adapters/build-progress.ts";
+import { encodeArchive } from "../../adapters/archive/archive-format.ts";
+import type { BuildProgress, BuildRecord } from "../../adapters/control-table/build-progress.ts";
 import type { BuiltEntity } from "../../adapters/offline/build.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import type { ArchiveMirror } from "../../adapters/offline/mirror.ts";

@@ -1,8 +1,8 @@
 /** What producers send in a run: events with their delays, clocks, repetitions and mistakes, and when the broker gets them. */
-import type { ArchiveRow } from "../../adapters/archive.ts";
+import type { ArchiveRow } from "../../adapters/archive/archive.ts";
 import { EventCodec, type EventFields } from "../../adapters/avro/event-codec.ts";
 import { hash64 } from "../../adapters/hash.ts";
-import { KplPacker } from "../../adapters/kpl.ts";
+import { KplPacker } from "../../adapters/kinesis/kpl.ts";
 import { identityText } from "../../core/event.ts";
 import type { Dice } from "./dice.ts";
 import { JOIN_KEYS, LATENESS_MS, STREAM } from "./plans.ts";

@@ -1,7 +1,7 @@
 /** The functions of a simulated deployment: what their handlers do, over the product's own code and the run's ports. */
 import { EventCodec } from "../../adapters/avro/event-codec.ts";
-import type { BuildProgress } from "../../adapters/build-progress.ts";
-import type { PendingItem } from "../../adapters/late-work.ts";
+import type { BuildProgress } from "../../adapters/control-table/build-progress.ts";
+import type { PendingItem } from "../../adapters/late-queue/late-work.ts";
 import { type ApplyResult, isEpochChange, StoreApplier } from "../../adapters/valkey/applier.ts";
 import { ControlHashes } from "../../adapters/valkey/control.ts";
 import { readMendTokens } from "../../adapters/valkey/mend.ts";

@@ -1,11 +1,11 @@
 /** The functions that keep copies of what the store holds, bring it back from them, and take people out of all of it. */
 import type { ItemsPort } from "../../adapters/erasure/items.ts";
 import { ArchiveMirror } from "../../adapters/offline/mirror.ts";
+import { ValuesArchive } from "../../adapters/pushed/values-archive.ts";
 import { BulkStore } from "../../adapters/snapshot/bulk-store.ts";
 import { isEpochChange } from "../../adapters/valkey/applier.ts";
 import { ControlHashes } from "../../adapters/valkey/control.ts";
 import { ownersOf } from "../../adapters/valkey/hash-walk.ts";
-import { ValuesArchive } from "../../adapters/values-archive.ts";
 import type { ErasedEntity } from "../../core/erasure.ts";
 import {
   createPusher,

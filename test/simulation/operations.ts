@@ -1,8 +1,9 @@
 /** What goes on beside the events: rounds of snapshots, restores, pushes, erasures, and those who look after a store that is not whole. */
+
+import { readValues, VALUES_PREFIX } from "../../adapters/pushed/values-format.ts";
 import { readBulk } from "../../adapters/snapshot/bulk-format.ts";
 import type { SnapshotManifest } from "../../adapters/snapshot/bulk-manifest.ts";
 import { type KeyParts, parseEntityKey, parsePushedKey } from "../../adapters/valkey/layout.ts";
-import { readValues, VALUES_PREFIX } from "../../adapters/values-format.ts";
 import { RecordError } from "../../core/errors.ts";
 import type { SimulatedServer } from "./connection.ts";
 import { tombstoneOf } from "./copies.ts";

@@ -1,12 +1,12 @@
 /** Archive, late queue, quarantine and control table in memory. Each of their operations can fail, or be done in part. */
-import type { ArchiveRow, ArchiveWriter } from "../../adapters/archive.ts";
-import type { ControlTable } from "../../adapters/control-table.ts";
+import type { ArchiveRow, ArchiveWriter } from "../../adapters/archive/archive.ts";
+import type { ControlTable } from "../../adapters/control-table/control-table.ts";
 import type { ItemsPort } from "../../adapters/erasure/items.ts";
-import { type LateItem, type LateQueue, lateKey } from "../../adapters/late-queue.ts";
-import type { LateWork, PendingItem } from "../../adapters/late-work.ts";
-import { tenantPartition } from "../../adapters/object-path.ts";
+import { type LateItem, type LateQueue, lateKey } from "../../adapters/late-queue/late-queue.ts";
+import type { LateWork, PendingItem } from "../../adapters/late-queue/late-work.ts";
 import { type FoundEvents, type SoughtEvent, visibleKey } from "../../adapters/offline/late-rows.ts";
-import type { QuarantineWriter } from "../../adapters/quarantine.ts";
+import type { QuarantineWriter } from "../../adapters/quarantine/quarantine.ts";
+import { tenantPartition } from "../../adapters/s3/object-path.ts";
 import { InfrastructureError } from "../../core/errors.ts";
 import { MemoryControlTable } from "../support/memory-control-table.ts";
 import type { RewritableArchive } from "./archive-model.ts";

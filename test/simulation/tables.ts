@@ -1,5 +1,5 @@
 /** Tables in memory of which restores and erasures keep how far they are, with their conditions. */
-import type { BatchPlace, BatchRuns } from "../../adapters/batch-runs.ts";
+import type { BatchPlace, BatchRuns } from "../../adapters/control-table/batch-runs.ts";
 import type { Erasure, Erasures } from "../../adapters/erasure/erasures.ts";
 import type { Actor, Scheduler } from "./scheduler.ts";
 

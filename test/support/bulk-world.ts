@@ -1,8 +1,8 @@
 /** A store on a real Valkey whose events come in order of arrival, as a shard's do, with bulk snapshots of it on a real emulator. */
 import { afterAll, afterEach, beforeAll, beforeEach } from "vitest";
-import { BatchRuns } from "../../adapters/batch-runs.ts";
-import { BuildProgress } from "../../adapters/build-progress.ts";
-import { ControlTable } from "../../adapters/control-table.ts";
+import { BatchRuns } from "../../adapters/control-table/batch-runs.ts";
+import { BuildProgress } from "../../adapters/control-table/build-progress.ts";
+import { ControlTable } from "../../adapters/control-table/control-table.ts";
 import { hash64 } from "../../adapters/hash.ts";
 import { BulkStore } from "../../adapters/snapshot/bulk-store.ts";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";

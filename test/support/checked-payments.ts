@@ -1,6 +1,6 @@
 /** The fixture's streams with a service over them, whose labels are a stream of verdicts: for training sets of arbitrary archives. */
 import fc from "fast-check";
-import type { ArchiveRow } from "../../adapters/archive-format.ts";
+import type { ArchiveRow } from "../../adapters/archive/archive-format.ts";
 import { hash64 } from "../../adapters/hash.ts";
 import { compile, EMPTY_LOCK } from "../../core/compile.ts";
 import * as d from "../../core/definition.ts";

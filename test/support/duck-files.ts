@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll } from "vitest";
-import { type ArchiveRow, encodeArchive } from "../../adapters/archive-format.ts";
+import { type ArchiveRow, encodeArchive } from "../../adapters/archive/archive-format.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 
 /** A DuckDB session and a folder of the test file that calls this, from its first test to its last. */

@@ -1,7 +1,7 @@
 /** A small archive of the app's own streams as files, for everything that reads it offline. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type ArchiveRow, encodeArchive } from "../../adapters/archive-format.ts";
+import { type ArchiveRow, encodeArchive } from "../../adapters/archive/archive-format.ts";
 import { hash64 } from "../../adapters/hash.ts";
 import { archiveSelect } from "../../adapters/offline/archive-view.ts";
 import type { DuckSession } from "../../adapters/offline/duckdb.ts";

@@ -1,5 +1,5 @@
 /** Thirty days of payments with outcomes that can be learnt, the same in every run; each day's within an hour and a half. */
-import type { ArchiveRow } from "../../adapters/archive-format.ts";
+import type { ArchiveRow } from "../../adapters/archive/archive-format.ts";
 import { FRAUD_START, labelRow, paymentRow } from "./fraud-archive.ts";
 
 const DAY = 86_400_000;

@@ -1,4 +1,4 @@
-import type { InferenceRow } from "../../adapters/inference-log-format.ts";
+import type { InferenceRow } from "../../adapters/inference-log/inference-log-format.ts";
 
 /** A row of the inference log: `inferenceRow({ asOfMs })`. */
 export const inferenceRow = (more: Partial<InferenceRow> = {}): InferenceRow => ({

@@ -7,7 +7,7 @@ import type {
   StoreRecord,
   StreamLease,
   StreamRecord,
-} from "../../adapters/control-table.ts";
+} from "../../adapters/control-table/control-table.ts";
 import { canonicalJson, type Lock } from "../../core/compile.ts";
 import { InfrastructureError } from "../../core/errors.ts";
 

@@ -1,7 +1,7 @@
 /** Repair over a world of build-world.ts: its late queue, and ports that may die. */
-import { ArchiveWriter } from "../../adapters/archive.ts";
-import { LateQueue } from "../../adapters/late-queue.ts";
-import { LateWork, type PendingItem } from "../../adapters/late-work.ts";
+import { ArchiveWriter } from "../../adapters/archive/archive.ts";
+import { LateQueue } from "../../adapters/late-queue/late-queue.ts";
+import { LateWork, type PendingItem } from "../../adapters/late-queue/late-work.ts";
 import { findEvents } from "../../adapters/offline/late-rows.ts";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import { bucketOf, entityKey } from "../../adapters/valkey/layout.ts";

@@ -1,8 +1,8 @@
 /** Topics of one test file on the run's node of Kafka. */
 import { randomUUID } from "node:crypto";
 import { Admin } from "@platformatic/kafka";
+import type { KafkaSettings } from "../../adapters/broker/open-broker.ts";
 import { connectionOptions } from "../../adapters/kafka/connection.ts";
-import type { KafkaSettings } from "../../adapters/open-broker.ts";
 
 export interface TestTopics {
   readonly admin: Admin;

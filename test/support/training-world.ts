@@ -1,7 +1,7 @@
 /** What tests of training sets share: a small archive, and a folder of its own for each set. */
 import { join } from "node:path";
 import { beforeAll, beforeEach } from "vitest";
-import type { ArchiveRow } from "../../adapters/archive-format.ts";
+import type { ArchiveRow } from "../../adapters/archive/archive-format.ts";
 import { buildTrainingSet, type MountStream, type TrainingSetOptions } from "../../adapters/offline/training-set.ts";
 import { definitions } from "../../features/index.ts";
 import { plan } from "../../features/plan.ts";

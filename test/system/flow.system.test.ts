@@ -3,9 +3,9 @@
  * and archived is then held against what the producers know.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { ArchiveRow } from "../../adapters/archive.ts";
-import { UNATTRIBUTED } from "../../adapters/object-path.ts";
-import { quarantineId } from "../../adapters/quarantine.ts";
+import type { ArchiveRow } from "../../adapters/archive/archive.ts";
+import { quarantineId } from "../../adapters/quarantine/quarantine.ts";
+import { UNATTRIBUTED } from "../../adapters/s3/object-path.ts";
 import { floorTo } from "../../core/window.ts";
 import { disturb, type Outgoing } from "../../local/generator/disturb.ts";
 import { deployed } from "../support/deployed.ts";

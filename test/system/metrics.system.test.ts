@@ -9,8 +9,8 @@ import {
 import { PutRecordCommand, type PutRecordCommandOutput } from "@aws-sdk/client-kinesis";
 import { afterAll, expect, it } from "vitest";
 import { EventCodec, type EventFields } from "../../adapters/avro/event-codec.ts";
-import { createKinesisClient } from "../../adapters/kinesis-client.ts";
-import { KplPacker } from "../../adapters/kpl.ts";
+import { createKinesisClient } from "../../adapters/kinesis/client.ts";
+import { KplPacker } from "../../adapters/kinesis/kpl.ts";
 import { Watermark } from "../../adapters/valkey/watermark.ts";
 import { transaction } from "../functions/api/contract/contract-calls.ts";
 import { createTenant, deployed, deployedClientConfig } from "../support/deployed.ts";

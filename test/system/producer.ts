@@ -1,8 +1,8 @@
 /** A producer that knows what became of every event it sent: where the broker put it, or what the API said. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { KinesisClient, PutRecordsCommand, PutRecordsCommandOutput } from "@aws-sdk/client-kinesis";
-import { createKinesisClient } from "../../adapters/kinesis-client.ts";
-import { deaggregate } from "../../adapters/kpl.ts";
+import { createKinesisClient } from "../../adapters/kinesis/client.ts";
+import { deaggregate } from "../../adapters/kinesis/kpl.ts";
 import type { Outgoing } from "../../local/generator/disturb.ts";
 import { generate } from "../../local/generator/run.ts";
 import type { SimulatedEvent } from "../../local/generator/simulate.ts";

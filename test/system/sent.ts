@@ -1,6 +1,6 @@
 /** Events of one tenant, sent by every way there is, and what became of each at the door. */
 import { expect } from "vitest";
-import { KplPacker } from "../../adapters/kpl.ts";
+import { KplPacker } from "../../adapters/kinesis/kpl.ts";
 import { disturb, type Outgoing } from "../../local/generator/disturb.ts";
 import { type StreamName, simulate } from "../../local/generator/simulate.ts";
 import { brokerSink, httpSink } from "../../local/generator/sinks.ts";

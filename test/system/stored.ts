@@ -2,8 +2,8 @@
 import { CloudWatchClient, GetMetricStatisticsCommand } from "@aws-sdk/client-cloudwatch";
 import { DynamoDBClient, ScanCommand } from "@aws-sdk/client-dynamodb";
 import { GetObjectCommand, ListObjectsV2Command } from "@aws-sdk/client-s3";
-import { type ArchiveRow, readArchive } from "../../adapters/archive.ts";
-import { s3Client } from "../../adapters/s3-client.ts";
+import { type ArchiveRow, readArchive } from "../../adapters/archive/archive.ts";
+import { s3Client } from "../../adapters/s3/client.ts";
 import { deployedClientConfig } from "../support/deployed.ts";
 import { until } from "./app.ts";
 

@@ -8,7 +8,7 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { S3Client } from "@aws-sdk/client-s3";
 import { FreshetError, RecordError } from "../../../core/errors.ts";
-import type { LateItem, LateQueue } from "../../late-queue.ts";
+import type { LateItem, LateQueue } from "../../late-queue/late-queue.ts";
 import { DuckSession } from "../duckdb.ts";
 import { removeOfTheDead } from "../leftovers.ts";
 import { parquetRowCount, parquetRows } from "./parquet-rows.ts";

@@ -3,7 +3,7 @@ import { RecordError } from "../../../core/errors.ts";
 import { checkEvent, compileGroups, entityId, type GroupReader, identityText } from "../../../core/event.ts";
 import { parseIso } from "../../../core/iso-time.ts";
 import type { FieldType, Plan, Stream } from "../../../core/plan.ts";
-import type { ArchiveRow, EntityFate } from "../../archive-format.ts";
+import type { ArchiveRow, EntityFate } from "../../archive/archive-format.ts";
 import { EventCodec } from "../../avro/event-codec.ts";
 import { hash64 } from "../../hash.ts";
 import type { FileRow } from "./text-rows.ts";

@@ -3,9 +3,9 @@ import { hash } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
-import { type ArchiveRow, encodeArchive } from "../../archive-format.ts";
-import { durably, forEachLimited } from "../../durable-call.ts";
-import { hourPath } from "../../object-path.ts";
+import { type ArchiveRow, encodeArchive } from "../../archive/archive-format.ts";
+import { durably, forEachLimited } from "../../aws/durable-call.ts";
+import { hourPath } from "../../s3/object-path.ts";
 
 const HOUR_MS = 3_600_000;
 /** Of one object. */

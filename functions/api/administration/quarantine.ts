@@ -3,7 +3,7 @@
  * no tenant answers for are the operator's alone (docs/decisions/0051-replay.md). A function does the work, a minute later at most.
  */
 import { randomUUID } from "node:crypto";
-import { jobId } from "../../../adapters/historical-jobs.ts";
+import { jobId } from "../../../adapters/jobs/historical-jobs.ts";
 import {
   QUARANTINE_STATUSES,
   type QuarantineFilter,
@@ -12,8 +12,8 @@ import {
   type QuarantineStatus,
   quarantineJson,
   WAITING,
-} from "../../../adapters/quarantine-index.ts";
-import type { QuarantineJob, QuarantineJobs } from "../../../adapters/quarantine-jobs.ts";
+} from "../../../adapters/quarantine/quarantine-index.ts";
+import type { QuarantineJob, QuarantineJobs } from "../../../adapters/quarantine/quarantine-jobs.ts";
 import { parseIsoOrDay } from "../../../core/iso-time.ts";
 import type { Plan } from "../../../core/plan.ts";
 import { groupJson, quarantineGroups } from "../../shared/replay/quarantine-groups.ts";

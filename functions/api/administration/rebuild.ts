@@ -3,8 +3,8 @@
  * which the request's item wakes.
  */
 import { randomUUID } from "node:crypto";
-import { idAt } from "../../../adapters/materialize-requests.ts";
-import type { RebuildRequest, RebuildRequests } from "../../../adapters/rebuild-requests.ts";
+import { idAt } from "../../../adapters/jobs/materialize-requests.ts";
+import type { RebuildRequest, RebuildRequests } from "../../../adapters/jobs/rebuild-requests.ts";
 import { KEY_LIMIT } from "../../../core/event.ts";
 import type { Plan } from "../../../core/plan.ts";
 import { Problem, suggest } from "../problems.ts";

@@ -1,6 +1,6 @@
 /** What a request may cost its tenant: which limit counts, what a refusal says, and what every answer tells of what is left. */
-import type { BucketStore } from "../../../adapters/bucket-store.ts";
-import { within } from "../../../adapters/within.ts";
+import type { BucketStore } from "../../../adapters/online-store/bucket-store.ts";
+import { within } from "../../../adapters/online-store/within.ts";
 import { DAY_US, type Limit, leftToday, tokensLeft } from "../../../core/token-bucket.ts";
 import type { Telemetry } from "../observability/telemetry.ts";
 import { Problem } from "../problems.ts";

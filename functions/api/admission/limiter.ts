@@ -6,7 +6,7 @@
  * Hosts can be wrong together by what they admit within `TELL_MS` out of the upper half of a bucket, which then shows; what a
  * host has not told when it ends is forgotten.
  */
-import type { BucketStore } from "../../../adapters/bucket-store.ts";
+import type { BucketStore } from "../../../adapters/online-store/bucket-store.ts";
 import {
   type Bucket,
   charge,

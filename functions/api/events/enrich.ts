@@ -3,8 +3,8 @@
  * archive, have what was known then. An event never fails or waits for long because of it: what cannot be had is null, and
  * the record's result says why.
  */
-import type { EntityRequest, OnlineReader } from "../../../adapters/online-store.ts";
-import { within } from "../../../adapters/within.ts";
+import type { EntityRequest, OnlineReader } from "../../../adapters/online-store/online-store.ts";
+import { within } from "../../../adapters/online-store/within.ts";
 import { RecordError } from "../../../core/errors.ts";
 import { entityId } from "../../../core/event.ts";
 import type { Lookup, Scalar, Status } from "../../../core/plan.ts";

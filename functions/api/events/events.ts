@@ -1,8 +1,8 @@
 /** `POST /v1/events/{stream}` and `/v1/labels`: contract check, encoding, publishing, a result for every record. */
 
 import type { EventReader } from "../../../adapters/avro/event-codec.ts";
-import type { Publisher, PublishOutcome } from "../../../adapters/broker.ts";
-import type { OnlineReader } from "../../../adapters/online-store.ts";
+import type { Publisher, PublishOutcome } from "../../../adapters/broker/broker.ts";
+import type { OnlineReader } from "../../../adapters/online-store/online-store.ts";
 import { FreshetError, RecordError } from "../../../core/errors.ts";
 import type { Plan, Stream } from "../../../core/plan.ts";
 import type { WriteLedger } from "../administration/write-ledger.ts";

@@ -9,7 +9,7 @@ import {
   isEnded,
   type MaterializeRequest,
   type MaterializeRequests,
-} from "../../../adapters/materialize-requests.ts";
+} from "../../../adapters/jobs/materialize-requests.ts";
 import type { BatchView, Plan } from "../../../core/plan.ts";
 import { floorTo } from "../../../core/window.ts";
 import { type JsonObject, readObjectOfAnyType } from "../body.ts";

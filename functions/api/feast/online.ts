@@ -2,7 +2,7 @@
  * `POST /get-online-features` by Feast's contract: columns of values, statuses and times, one for each name. The answer is
  * written as JSON text directly.
  */
-import type { OnlineReader } from "../../../adapters/online-store.ts";
+import type { OnlineReader } from "../../../adapters/online-store/online-store.ts";
 import type { FeatureValue, Scalar } from "../../../core/plan.ts";
 import type { Scorer } from "../../../core/scoring.ts";
 import { type JsonObject, readObjectOfAnyType } from "../body.ts";

@@ -2,10 +2,10 @@
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { GetObjectCommand, PutObjectCommand } from "@aws-sdk/client-s3";
 import { getSignedUrl } from "@aws-sdk/s3-request-presigner";
-import { DURABLE_CLIENT, durably } from "../../../adapters/durable-call.ts";
-import { HistoricalJobs, jobFolder } from "../../../adapters/historical-jobs.ts";
+import { DURABLE_CLIENT, durably } from "../../../adapters/aws/durable-call.ts";
+import { HistoricalJobs, jobFolder } from "../../../adapters/jobs/historical-jobs.ts";
 import { WorkFolder } from "../../../adapters/offline/work-folder.ts";
-import { s3Client } from "../../../adapters/s3-client.ts";
+import { s3Client } from "../../../adapters/s3/client.ts";
 import { requireEnvironment } from "../../shared/environment.ts";
 import type { Log } from "../app.ts";
 import type { HistoricalPorts } from "./historical.ts";

@@ -1,9 +1,9 @@
 /** The process of one historical job of the plain server (historical-queue.ts): its tenant and id are the arguments. */
 import { constants, setPriority } from "node:os";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { DURABLE_CLIENT } from "../../../adapters/durable-call.ts";
-import { HistoricalJobs } from "../../../adapters/historical-jobs.ts";
-import { s3Client } from "../../../adapters/s3-client.ts";
+import { DURABLE_CLIENT } from "../../../adapters/aws/durable-call.ts";
+import { HistoricalJobs } from "../../../adapters/jobs/historical-jobs.ts";
+import { s3Client } from "../../../adapters/s3/client.ts";
 import { definitions } from "../../../features/index.ts";
 import { plan } from "../../../features/plan.ts";
 import { requireEnvironment } from "../../shared/environment.ts";

@@ -6,7 +6,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type HistoricalJob, type HistoricalJobs, hasEnded } from "../../../adapters/historical-jobs.ts";
+import { type HistoricalJob, type HistoricalJobs, hasEnded } from "../../../adapters/jobs/historical-jobs.ts";
 
 export interface JobQueue {
   add(job: HistoricalJob): void;

@@ -1,7 +1,7 @@
 /** Features as they were: `POST /v1/features/historical` starts a job, `GET` and `DELETE /v1/features/historical/{job}` tell of it and cancel it. */
 import { randomUUID } from "node:crypto";
-import { type HistoricalJob, type HistoricalRequest, hasEnded, jobId } from "../../../adapters/historical-jobs.ts";
-import { SILENT_MS } from "../../../adapters/job-items.ts";
+import { type HistoricalJob, type HistoricalRequest, hasEnded, jobId } from "../../../adapters/jobs/historical-jobs.ts";
+import { SILENT_MS } from "../../../adapters/jobs/job-items.ts";
 import type { FeatureServiceDefinition } from "../../../core/definition.ts";
 import { parseIsoOrDay } from "../../../core/iso-time.ts";
 import type { Plan } from "../../../core/plan.ts";

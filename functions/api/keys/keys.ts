@@ -3,7 +3,7 @@
  * salted HMAC-SHA256 protects it as well as a slow hash would, at microseconds a request.
  */
 import { createHmac, hash, randomBytes, timingSafeEqual } from "node:crypto";
-import { within } from "../../../adapters/within.ts";
+import { within } from "../../../adapters/online-store/within.ts";
 import { FreshetError, InfrastructureError } from "../../../core/errors.ts";
 import { checkTenant } from "../../../core/event.ts";
 import { holdsKey } from "../../shared/hidden-keys.ts";

@@ -1,7 +1,7 @@
 /** Liveness, readiness and metrics: the calls without a key, for supervisors and load balancers. */
 import type { ModelServing } from "../../../adapters/model/serving.ts";
-import type { OnlineReader, StoreState } from "../../../adapters/online-store.ts";
-import { STORE_STATES, type StoreCondition } from "../../../adapters/store-states.ts";
+import type { OnlineReader, StoreState } from "../../../adapters/online-store/online-store.ts";
+import { STORE_STATES, type StoreCondition } from "../../../adapters/online-store/store-states.ts";
 import type { Plan } from "../../../core/plan.ts";
 import { charge, FULL, type Limit, shortageOf } from "../../../core/token-bucket.ts";
 import { problemType } from "../problems.ts";

@@ -1,6 +1,6 @@
 /** Where answers come from, which dependency is spared calls, and how much there is to do: for the Prometheus page. */
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
-import type { ReadEvents } from "../../../adapters/fallback-reader.ts";
+import type { ReadEvents } from "../../../adapters/online-store/fallback-reader.ts";
 import type { LoadGate } from "../admission/load-gate.ts";
 
 /** In seconds; ends above any budget. */

@@ -1,7 +1,7 @@
 /** What the API tells about itself: Prometheus text on every host, and EMF where the host is a Lambda. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
-import type { ReadEvents } from "../../../adapters/fallback-reader.ts";
 import type { ModelServing } from "../../../adapters/model/serving.ts";
+import type { ReadEvents } from "../../../adapters/online-store/fallback-reader.ts";
 import type { LoadGate } from "../admission/load-gate.ts";
 import { createLoadMetrics, createReadTelemetry } from "./read-telemetry.ts";
 

@@ -1,5 +1,5 @@
 /** `GET /v1/context/{entity}/{id}`: what is known of an entity, for a language model's prompt. */
-import type { OnlineReader } from "../../../adapters/online-store.ts";
+import type { OnlineReader } from "../../../adapters/online-store/online-store.ts";
 import { ageInWords, byInformation, type ContextFeature, writeContext } from "../../../core/context.ts";
 import type { Plan } from "../../../core/plan.ts";
 import { versionedName } from "../../../core/pushed-feature.ts";

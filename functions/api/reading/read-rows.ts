@@ -1,5 +1,5 @@
 /** Rows of join keys to rows of values, in one trip: what every route that reads features shares. */
-import type { EntityAnswer, EntityRequest, OnlineReader } from "../../../adapters/online-store.ts";
+import type { EntityAnswer, EntityRequest, OnlineReader } from "../../../adapters/online-store/online-store.ts";
 import type { FeatureValue, Scalar, Value } from "../../../core/plan.ts";
 import type { JsonObject } from "../body.ts";
 import type { Observations } from "../catalogue/observations.ts";

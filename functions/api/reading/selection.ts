@@ -1,5 +1,5 @@
 /** Which features a request reads, worked out once for each list of names and kept: requests repeat themselves. */
-import type { EntityRequest, RegisteredRead } from "../../../adapters/online-store.ts";
+import type { EntityRequest, RegisteredRead } from "../../../adapters/online-store/online-store.ts";
 import { KEY_LIMIT } from "../../../core/event.ts";
 import type { Dtype, Entity, FeatureValue, ListDtype, Plan, RegisteredInput, Service } from "../../../core/plan.ts";
 import { type Deprecation, fullName, type PushedFeature, reachOf, storedView } from "../../../core/pushed-feature.ts";

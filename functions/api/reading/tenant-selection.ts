@@ -1,5 +1,5 @@
 /** What a request selects where part of it may be its tenant's own. */
-import { within } from "../../../adapters/within.ts";
+import { within } from "../../../adapters/online-store/within.ts";
 import { InfrastructureError } from "../../../core/errors.ts";
 import { Problem } from "../problems.ts";
 import type { RegisteredFeatures, TenantFeatures } from "../registered/tenant-features.ts";

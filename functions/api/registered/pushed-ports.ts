@@ -1,13 +1,13 @@
 /** What registered features need, made from the environment. */
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { ControlTable } from "../../../adapters/control-table.ts";
-import { DURABLE_CLIENT } from "../../../adapters/durable-call.ts";
-import { FeatureRegistry } from "../../../adapters/feature-registry.ts";
-import { s3Client } from "../../../adapters/s3-client.ts";
+import { DURABLE_CLIENT } from "../../../adapters/aws/durable-call.ts";
+import { ControlTable } from "../../../adapters/control-table/control-table.ts";
+import { FeatureRegistry } from "../../../adapters/pushed/feature-registry.ts";
+import { ValuesArchive } from "../../../adapters/pushed/values-archive.ts";
+import { s3Client } from "../../../adapters/s3/client.ts";
 import { isEpochChange, StoreApplier } from "../../../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
 import { valkeyOptionsFromEnvironment } from "../../../adapters/valkey/options.ts";
-import { ValuesArchive } from "../../../adapters/values-archive.ts";
 import { InfrastructureError } from "../../../core/errors.ts";
 import { lock, plan } from "../../../features/plan.ts";
 import { currentEpoch } from "../../shared/current-store.ts";

@@ -3,11 +3,11 @@
  * visible, then acknowledged: a push that is cut off between is sent again, and changes nothing that it has done.
  */
 
+import type { ValuesArchive } from "../../../adapters/pushed/values-archive.ts";
+import { packedLine } from "../../../adapters/pushed/values-format.ts";
 import type { StoreApplier } from "../../../adapters/valkey/applier.ts";
 import { PackedWriter } from "../../../adapters/valkey/packed.ts";
 import { type PushRow, pushRows } from "../../../adapters/valkey/push.ts";
-import type { ValuesArchive } from "../../../adapters/values-archive.ts";
-import { packedLine } from "../../../adapters/values-format.ts";
 import { FreshetError, InfrastructureError, RecordError } from "../../../core/errors.ts";
 import { FUTURE_LIMIT_MS } from "../../../core/event.ts";
 import type { Scalar } from "../../../core/plan.ts";

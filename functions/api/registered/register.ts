@@ -1,5 +1,5 @@
 /** `POST /v1/features/register`: a feature whose values are pushed. */
-import type { FeatureRegistry } from "../../../adapters/feature-registry.ts";
+import type { FeatureRegistry } from "../../../adapters/pushed/feature-registry.ts";
 import { parseDuration } from "../../../core/duration.ts";
 import { FreshetError } from "../../../core/errors.ts";
 import type { Plan } from "../../../core/plan.ts";

@@ -2,7 +2,7 @@
  * What tenants have registered, as this host knows it. A host keeps each tenant's registrations and looks for newer ones while they are
  * asked for: seldom enough that a flood of unknown names costs the table one small read in a while, and its own tenant alone any waiting.
  */
-import type { TenantRegistrations } from "../../../adapters/feature-registry.ts";
+import type { TenantRegistrations } from "../../../adapters/pushed/feature-registry.ts";
 import type { Plan, RegisteredInput } from "../../../core/plan.ts";
 import { DEFAULT_VIEW, fullName, type PushedFeature, versionedName } from "../../../core/pushed-feature.ts";
 import { isInput } from "../../../core/registered-feature.ts";

@@ -1,8 +1,9 @@
 /** `GET /v1/models` and `POST /v1/models/{name}/aliases/{alias}`: the registry of the key's tenant, over HTTP. */
+
+import { type ModelId, type ModelRegistry, modelName } from "../../../adapters/model/model-registry.ts";
 import { promote, retire, rollback } from "../../../adapters/model/promotion.ts";
 import type { ServableCheck } from "../../../adapters/model/servable.ts";
 import type { ModelServing } from "../../../adapters/model/serving.ts";
-import { type ModelId, type ModelRegistry, modelName } from "../../../adapters/model-registry.ts";
 import { ALIASES, type Alias, type AliasChange } from "../../../core/aliases.ts";
 import type { FeatureServiceDefinition } from "../../../core/definition.ts";
 import { FreshetError, InfrastructureError } from "../../../core/errors.ts";

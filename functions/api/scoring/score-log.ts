@@ -1,7 +1,7 @@
 /** What happens once a score is answered: the shadow scores too, and the inference log gets its row. */
 import { hash64 } from "../../../adapters/hash.ts";
-import type { InferenceLog } from "../../../adapters/inference-log.ts";
-import type { ShadowScore } from "../../../adapters/inference-log-format.ts";
+import type { InferenceLog } from "../../../adapters/inference-log/inference-log.ts";
+import type { ShadowScore } from "../../../adapters/inference-log/inference-log-format.ts";
 import { KEY_LIMIT } from "../../../core/event.ts";
 import type { Plan, Scalar, Service } from "../../../core/plan.ts";
 import { fractionOf } from "../../../core/variant.ts";

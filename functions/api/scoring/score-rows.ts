@@ -2,7 +2,7 @@
 import { setImmediate } from "node:timers/promises";
 import type { ModelScore } from "../../../adapters/model/open.ts";
 import type { ServedModel } from "../../../adapters/model/servable.ts";
-import type { EntityRequest } from "../../../adapters/online-store.ts";
+import type { EntityRequest } from "../../../adapters/online-store/online-store.ts";
 
 const ROWS_A_STEP = 100;
 

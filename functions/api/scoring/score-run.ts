@@ -7,7 +7,7 @@ import { hash64 } from "../../../adapters/hash.ts";
 import type { Explanation } from "../../../adapters/model/open.ts";
 import type { ServedModel } from "../../../adapters/model/servable.ts";
 import type { ModelServing, Served } from "../../../adapters/model/serving.ts";
-import type { EntityAnswer, EntityRequest, OnlineReader } from "../../../adapters/online-store.ts";
+import type { EntityAnswer, EntityRequest, OnlineReader } from "../../../adapters/online-store/online-store.ts";
 import type { FeatureServiceDefinition } from "../../../core/definition.ts";
 import { FreshetError, InfrastructureError } from "../../../core/errors.ts";
 import type { FeatureValue, Scalar, Service } from "../../../core/plan.ts";

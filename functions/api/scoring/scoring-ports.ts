@@ -3,12 +3,12 @@
  * runtime in their bundle.
  */
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import { createInferenceLog } from "../../../adapters/inference-log.ts";
+import { createInferenceLog } from "../../../adapters/inference-log/inference-log.ts";
 import { createArtefactStore } from "../../../adapters/model/artefact-store.ts";
 import { createExactExplainer, type ExactExplainer } from "../../../adapters/model/exact-explainer.ts";
+import { ModelRegistry } from "../../../adapters/model/model-registry.ts";
 import { createModelServing, type ModelServing } from "../../../adapters/model/serving.ts";
-import { ModelRegistry } from "../../../adapters/model-registry.ts";
-import { s3Client } from "../../../adapters/s3-client.ts";
+import { s3Client } from "../../../adapters/s3/client.ts";
 import type { Plan } from "../../../core/plan.ts";
 import { requireEnvironment } from "../../shared/environment.ts";
 import type { Log } from "../app.ts";

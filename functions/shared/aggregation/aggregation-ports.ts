@@ -1,13 +1,13 @@
 /** What applying events needs, made from the environment: for the aggregate function, and for the one that delivers again. */
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import type { S3Client } from "@aws-sdk/client-s3";
-import { ArchiveWriter } from "../../../adapters/archive.ts";
-import { ControlTable } from "../../../adapters/control-table.ts";
-import { DURABLE_CLIENT } from "../../../adapters/durable-call.ts";
-import { LateQueue } from "../../../adapters/late-queue.ts";
-import { QuarantineWriter } from "../../../adapters/quarantine.ts";
-import { s3Client } from "../../../adapters/s3-client.ts";
-import { STORE_STATES } from "../../../adapters/store-states.ts";
+import { ArchiveWriter } from "../../../adapters/archive/archive.ts";
+import { DURABLE_CLIENT } from "../../../adapters/aws/durable-call.ts";
+import { ControlTable } from "../../../adapters/control-table/control-table.ts";
+import { LateQueue } from "../../../adapters/late-queue/late-queue.ts";
+import { STORE_STATES } from "../../../adapters/online-store/store-states.ts";
+import { QuarantineWriter } from "../../../adapters/quarantine/quarantine.ts";
+import { s3Client } from "../../../adapters/s3/client.ts";
 import { StoreApplier } from "../../../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
 import { valkeyOptionsFromEnvironment } from "../../../adapters/valkey/options.ts";

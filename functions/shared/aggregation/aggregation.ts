@@ -2,12 +2,12 @@
  * What the aggregate function does with one batch of one shard (DESIGN §6): decode, register, apply, make every side output
  * durable, clear the registration, acknowledge. Any infrastructure failure stops it before the acknowledgement.
  */
-import type { ArchiveRow, ArchiveWriter } from "../../../adapters/archive.ts";
+import type { ArchiveRow, ArchiveWriter } from "../../../adapters/archive/archive.ts";
 import { type EventReader, isHeartbeat } from "../../../adapters/avro/event-codec.ts";
-import type { DeliveredRecord } from "../../../adapters/delivery.ts";
-import { deaggregate } from "../../../adapters/kpl.ts";
-import type { LateItem, LateQueue } from "../../../adapters/late-queue.ts";
-import type { QuarantineWriter } from "../../../adapters/quarantine.ts";
+import { deaggregate } from "../../../adapters/kinesis/kpl.ts";
+import type { LateItem, LateQueue } from "../../../adapters/late-queue/late-queue.ts";
+import type { DeliveredRecord } from "../../../adapters/mapping/delivery.ts";
+import type { QuarantineWriter } from "../../../adapters/quarantine/quarantine.ts";
 import type { EntityFate, StoreApplier } from "../../../adapters/valkey/applier.ts";
 import type { PreparedEvent, RecordPacker } from "../../../adapters/valkey/record.ts";
 import type { StatsUpdate } from "../../../adapters/valkey/stats.ts";

@@ -1,5 +1,5 @@
 /** Writes the rows of a batch so that one that cannot be made into a line stops nobody else. */
-import { type ArchiveObject, type ArchiveRow, encodeArchive } from "../../../adapters/archive.ts";
+import { type ArchiveObject, type ArchiveRow, encodeArchive } from "../../../adapters/archive/archive.ts";
 import { InfrastructureError } from "../../../core/errors.ts";
 import type { AggregationPorts, Candidate } from "./aggregation.ts";
 import { refuse } from "./refusal.ts";

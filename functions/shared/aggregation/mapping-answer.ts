@@ -1,5 +1,5 @@
 /** What a mapping is told of the runs that it delivered together. */
-import type { DeliveredRun } from "../../../adapters/delivery.ts";
+import type { DeliveredRun } from "../../../adapters/mapping/delivery.ts";
 
 /**
  * Of Kafka: each partition that is to be delivered again, and from which offset on (Lambda developer guide,

@@ -1,7 +1,7 @@
 /** What is kept of a record that can never become right by trying again: an item of the quarantine, and an archive row that says so. */
-import type { ArchiveRow } from "../../../adapters/archive.ts";
+import type { ArchiveRow } from "../../../adapters/archive/archive.ts";
 import { framingOf } from "../../../adapters/avro/framing.ts";
-import type { QuarantinedRecord } from "../../../adapters/quarantine.ts";
+import type { QuarantinedRecord } from "../../../adapters/quarantine/quarantine.ts";
 import { FreshetError } from "../../../core/errors.ts";
 import type { Stream } from "../../../core/plan.ts";
 

@@ -1,5 +1,5 @@
 /** Whether a build can begin, and what it has made ready: both are read from the control hashes. */
-import { type BuildRecord, pendingOf } from "../../../adapters/build-progress.ts";
+import { type BuildRecord, pendingOf } from "../../../adapters/control-table/build-progress.ts";
 import type { ControlHashes } from "../../../adapters/valkey/control.ts";
 import { BUCKETS } from "../../../adapters/valkey/layout.ts";
 import { isObject } from "../../../core/accumulators.ts";

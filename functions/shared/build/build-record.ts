@@ -1,6 +1,6 @@
 /** What a bulk build goes on with: the record of one that was cut off, where its store and its archive are still those. */
 import { randomUUID } from "node:crypto";
-import { type BuildRecord, noBuckets, restartedUntil } from "../../../adapters/build-progress.ts";
+import { type BuildRecord, noBuckets, restartedUntil } from "../../../adapters/control-table/build-progress.ts";
 import { runsOf } from "../../../adapters/valkey/control.ts";
 import { currentEpoch } from "../current-store.ts";
 import type { BuildPorts, BuildRequest } from "./bulk-build.ts";

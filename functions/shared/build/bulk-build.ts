@@ -4,8 +4,13 @@
  */
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type BuildProgress, type BuildRecord, markDone, pendingOf } from "../../../adapters/build-progress.ts";
-import type { ControlTable } from "../../../adapters/control-table.ts";
+import {
+  type BuildProgress,
+  type BuildRecord,
+  markDone,
+  pendingOf,
+} from "../../../adapters/control-table/build-progress.ts";
+import type { ControlTable } from "../../../adapters/control-table/control-table.ts";
 import { buildEntities } from "../../../adapters/offline/build.ts";
 import { type DuckOptions, DuckSession } from "../../../adapters/offline/duckdb.ts";
 import type { ArchiveMirror } from "../../../adapters/offline/mirror.ts";

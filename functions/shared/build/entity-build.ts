@@ -4,7 +4,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { BuildProgress } from "../../../adapters/build-progress.ts";
+import type { BuildProgress } from "../../../adapters/control-table/build-progress.ts";
 import { mountArchive } from "../../../adapters/offline/archive-view.ts";
 import { type BuiltEntity, buildEntities } from "../../../adapters/offline/build.ts";
 import { DuckSession, sqlName, sqlText } from "../../../adapters/offline/duckdb.ts";

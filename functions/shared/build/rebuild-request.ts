@@ -1,6 +1,6 @@
 /** Does what a caller has asked for: one entity from the archive, as often as it takes until nobody else works below the seal. */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { RebuildRequest, RebuildRequests } from "../../../adapters/rebuild-requests.ts";
+import type { RebuildRequest, RebuildRequests } from "../../../adapters/jobs/rebuild-requests.ts";
 import { FreshetError } from "../../../core/errors.ts";
 import type { EntityBuildReport, EntityOf } from "./entity-build.ts";
 

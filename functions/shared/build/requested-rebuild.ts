@@ -1,5 +1,5 @@
 /** Rebuilds that the table of jobs tells of. The function of batch views does them: of a table's changes, two functions may be woken. */
-import type { RebuildRequests } from "../../../adapters/rebuild-requests.ts";
+import type { RebuildRequests } from "../../../adapters/jobs/rebuild-requests.ts";
 import { describeError, logger } from "../observability.ts";
 import { type EntityOf, rebuildEntity } from "./entity-build.ts";
 import { runRebuildRequest } from "./rebuild-request.ts";

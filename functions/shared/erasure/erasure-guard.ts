@@ -2,12 +2,12 @@
  * A record that is refused asks the store for nothing, so no tombstone meets it: delivered out of a backlog, or again, it may name somebody after the last look of
  * an erasure. While an erasure guards, what has been set aside since is looked at each day, and where it names one of the erased, everything is looked through once more.
  */
-import { forEachLimited } from "../../../adapters/durable-call.ts";
+import { forEachLimited } from "../../../adapters/aws/durable-call.ts";
 import type { Erasure, Erasures } from "../../../adapters/erasure/erasures.ts";
 import { eraseQuarantined } from "../../../adapters/erasure/other-rows.ts";
 import { getObject, type ObjectsPort } from "../../../adapters/erasure/rewrite.ts";
-import { listObjects, type StoredObject } from "../../../adapters/object-list.ts";
-import { tenantPartition, UNATTRIBUTED } from "../../../adapters/object-path.ts";
+import { listObjects, type StoredObject } from "../../../adapters/s3/object-list.ts";
+import { tenantPartition, UNATTRIBUTED } from "../../../adapters/s3/object-path.ts";
 import { FreshetError } from "../../../core/errors.ts";
 import { type OpenErasure, quarantinePrefix, refusedOf } from "./erasure-steps.ts";
 

@@ -1,7 +1,7 @@
 /** An erasure as it is asked for, and as people and programs are told of it. */
 import { type Erasure, newSalt, proofOf } from "../../../adapters/erasure/erasures.ts";
 import { NOTHING_REWRITTEN } from "../../../adapters/erasure/rewrite.ts";
-import { jobId } from "../../../adapters/historical-jobs.ts";
+import { jobId } from "../../../adapters/jobs/historical-jobs.ts";
 import { type ErasedEntity, erasedBeforeMs, FOR_EVER_MS } from "../../../core/erasure.ts";
 import { FUTURE_LIMIT_MS } from "../../../core/event.ts";
 import type { Plan } from "../../../core/plan.ts";

@@ -16,16 +16,16 @@ import {
   type WalkOptions,
 } from "../../../adapters/erasure/rewrite.ts";
 import { removeSnapshots } from "../../../adapters/erasure/snapshot-items.ts";
-import { lateKey } from "../../../adapters/late-queue.ts";
-import { tenantPartition, UNATTRIBUTED } from "../../../adapters/object-path.ts";
+import { lateKey } from "../../../adapters/late-queue/late-queue.ts";
 import { readLogOf, replacedBy } from "../../../adapters/offline/compaction-log.ts";
 import type { DuckOptions, DuckSession } from "../../../adapters/offline/duckdb.ts";
 import type { ArchiveMirror } from "../../../adapters/offline/mirror.ts";
-import { quarantinePartition } from "../../../adapters/quarantine.ts";
+import { VALUES_PREFIX } from "../../../adapters/pushed/values-format.ts";
+import { quarantinePartition } from "../../../adapters/quarantine/quarantine.ts";
+import { tenantPartition, UNATTRIBUTED } from "../../../adapters/s3/object-path.ts";
 import type { BulkStore } from "../../../adapters/snapshot/bulk-store.ts";
 import type { StoreApplier } from "../../../adapters/valkey/applier.ts";
 import { eraseCall } from "../../../adapters/valkey/erase.ts";
-import { VALUES_PREFIX } from "../../../adapters/values-format.ts";
 import type { ErasedEntity } from "../../../core/erasure.ts";
 import type { Plan } from "../../../core/plan.ts";
 

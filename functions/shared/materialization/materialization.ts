@@ -4,15 +4,15 @@
  * values again, which changes nothing.
  */
 import type { S3Client } from "@aws-sdk/client-s3";
-import type { BatchRunRecord } from "../../../adapters/batch-runs.ts";
+import type { BatchRunRecord } from "../../../adapters/control-table/batch-runs.ts";
 import { mountArchive } from "../../../adapters/offline/archive-view.ts";
 import { batchRows, runBatchQuery, runRange, streamRelationSql } from "../../../adapters/offline/batch-query.ts";
 import { type DuckOptions, DuckSession } from "../../../adapters/offline/duckdb.ts";
 import type { ArchiveMirror } from "../../../adapters/offline/mirror.ts";
+import { type ValuesRow, writeValues } from "../../../adapters/pushed/values-format.ts";
 import { StoreApplier } from "../../../adapters/valkey/applier.ts";
 import { packValues } from "../../../adapters/valkey/packed.ts";
 import { type PushRow, pushRows } from "../../../adapters/valkey/push.ts";
-import { type ValuesRow, writeValues } from "../../../adapters/values-format.ts";
 import { FreshetError, InfrastructureError } from "../../../core/errors.ts";
 import { FUTURE_LIMIT_MS } from "../../../core/event.ts";
 import type { BatchView, Plan, Scalar } from "../../../core/plan.ts";

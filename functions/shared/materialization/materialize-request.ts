@@ -1,6 +1,10 @@
 /** Does what a caller has asked for: runs of batch views for its tenant alone, one period after another. */
-import type { BatchRuns } from "../../../adapters/batch-runs.ts";
-import { isEnded, type MaterializeRequest, type MaterializeRequests } from "../../../adapters/materialize-requests.ts";
+import type { BatchRuns } from "../../../adapters/control-table/batch-runs.ts";
+import {
+  isEnded,
+  type MaterializeRequest,
+  type MaterializeRequests,
+} from "../../../adapters/jobs/materialize-requests.ts";
 import { FreshetError } from "../../../core/errors.ts";
 import type { Plan } from "../../../core/plan.ts";
 import { type RunReport, type RunRequest, stepsOf, viewOf } from "./materialization.ts";

@@ -2,17 +2,18 @@
  * What was pushed, by callers and by runs of batch views, pushed again from its archive into buckets that have lost it, or were brought back from
  * a snapshot that lacks the newest. Each bears a mark until all of it is back, and reads answer `NOT_READY` for what they do not find in it.
  */
-import type { BatchRuns } from "../../../adapters/batch-runs.ts";
-import type { ControlTable } from "../../../adapters/control-table.ts";
-import { forEachLimited } from "../../../adapters/durable-call.ts";
+
+import { forEachLimited } from "../../../adapters/aws/durable-call.ts";
+import type { BatchRuns } from "../../../adapters/control-table/batch-runs.ts";
+import type { ControlTable } from "../../../adapters/control-table/control-table.ts";
 import type { ArchiveMirror } from "../../../adapters/offline/mirror.ts";
+import { type PackedRow, readValues, VALUES_PREFIX, type ValuesRow } from "../../../adapters/pushed/values-format.ts";
 import { StoreApplier } from "../../../adapters/valkey/applier.ts";
 import type { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
 import { ControlHashes } from "../../../adapters/valkey/control.ts";
 import { bucketOf } from "../../../adapters/valkey/layout.ts";
 import { packValues } from "../../../adapters/valkey/packed.ts";
 import { type PushRow, pushRows } from "../../../adapters/valkey/push.ts";
-import { type PackedRow, readValues, VALUES_PREFIX, type ValuesRow } from "../../../adapters/values-format.ts";
 import type { Lock } from "../../../core/compile.ts";
 import { RecordError } from "../../../core/errors.ts";
 import type { Plan } from "../../../core/plan.ts";

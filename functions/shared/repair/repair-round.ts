@@ -1,5 +1,5 @@
 /** A round of repairs: what waits in the late queue, a tenant and stream and some hours at a time, and how much of it is left. */
-import type { PendingItem } from "../../../adapters/late-work.ts";
+import type { PendingItem } from "../../../adapters/late-queue/late-work.ts";
 import type { Plan, Stream } from "../../../core/plan.ts";
 import { ITEMS_PER_PASS, type PassReport } from "./repair.ts";
 

@@ -5,10 +5,10 @@
  * It may die, be repeated, and run beside itself between any two of its steps: look at the entity, look into the archive, fold, archive, settle,
  * take the item out. Time and I/O come through its ports.
  */
-import type { ArchiveWriter } from "../../../adapters/archive.ts";
-import { joinKeyParts } from "../../../adapters/key-parts.ts";
-import type { LateItem, LateQueue } from "../../../adapters/late-queue.ts";
-import type { LateWork, PendingItem } from "../../../adapters/late-work.ts";
+import type { ArchiveWriter } from "../../../adapters/archive/archive.ts";
+import { joinKeyParts } from "../../../adapters/aws/key-parts.ts";
+import type { LateItem, LateQueue } from "../../../adapters/late-queue/late-queue.ts";
+import type { LateWork, PendingItem } from "../../../adapters/late-queue/late-work.ts";
 import { type FoundEvents, type SoughtEvent, visibleKey } from "../../../adapters/offline/late-rows.ts";
 import type { StoreApplier } from "../../../adapters/valkey/applier.ts";
 import { bucketOf, entityKey } from "../../../adapters/valkey/layout.ts";

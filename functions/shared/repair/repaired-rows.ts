@@ -1,8 +1,8 @@
 /** What repair writes into the archive: rows that take the place of those that were late. */
-import type { ArchiveRow } from "../../../adapters/archive.ts";
+import type { ArchiveRow } from "../../../adapters/archive/archive.ts";
 import { hash64 } from "../../../adapters/hash.ts";
-import type { LateItem } from "../../../adapters/late-queue.ts";
-import type { PendingItem } from "../../../adapters/late-work.ts";
+import type { LateItem } from "../../../adapters/late-queue/late-queue.ts";
+import type { PendingItem } from "../../../adapters/late-queue/late-work.ts";
 import type { EntityUpdate } from "../../../adapters/valkey/record.ts";
 
 /** An item that may be folded, with what will be: the payload of one of its deliveries. */

@@ -2,13 +2,13 @@
  * After a failover the new primary may lack the newest repairs, which the archive holds as done: their entities are built anew. Nothing is repaired while
  * a failover stands, so the newest repair that there is was made before it, and what may be lost lies in the minutes before that.
  */
-import { readArchive } from "../../../adapters/archive.ts";
-import type { ControlTable, RepeatRecord } from "../../../adapters/control-table.ts";
-import { tenantPartition } from "../../../adapters/object-path.ts";
+import { readArchive } from "../../../adapters/archive/archive.ts";
+import type { ControlTable, RepeatRecord } from "../../../adapters/control-table/control-table.ts";
 import { mountArchive } from "../../../adapters/offline/archive-view.ts";
 import { type DuckOptions, DuckSession } from "../../../adapters/offline/duckdb.ts";
 import type { ArchiveMirror } from "../../../adapters/offline/mirror.ts";
 import { neededFromMs } from "../../../adapters/offline/tile-states.ts";
+import { tenantPartition } from "../../../adapters/s3/object-path.ts";
 import { bucketOf, entityKey } from "../../../adapters/valkey/layout.ts";
 import type { Group, Plan, Stream } from "../../../core/plan.ts";
 import type { EntityBuildReport } from "../build/entity-build.ts";

@@ -2,7 +2,7 @@
  * Events that a restored store lacks and that the broker no longer holds, from the archive, whether compacted or not: into a store that is open for
  * replays alone. By event time: what lies at or above the seal that the store was restored with can be counted once more without being counted twice.
  */
-import type { ArchiveRow, ArchiveWriter } from "../../../adapters/archive.ts";
+import type { ArchiveRow, ArchiveWriter } from "../../../adapters/archive/archive.ts";
 import { mountArchive } from "../../../adapters/offline/archive-view.ts";
 import { type DuckOptions, DuckSession, sqlText } from "../../../adapters/offline/duckdb.ts";
 import { archiveRow } from "../../../adapters/offline/late-rows.ts";

@@ -2,9 +2,9 @@
  * Applies archived events of a range of arrivals once more. What the store has is a duplicate, what it lacks is counted, and what is
  * sealed and was never visible goes to the late queue. The archive has the events: a row is added only where the store holds one as visible that no row says so of.
  */
-import type { ArchiveRow, EntityFate } from "../../../adapters/archive.ts";
-import type { LateItem } from "../../../adapters/late-queue.ts";
-import type { RawArchive } from "../../../adapters/raw-archive.ts";
+import type { ArchiveRow, EntityFate } from "../../../adapters/archive/archive.ts";
+import type { RawArchive } from "../../../adapters/archive/raw-archive.ts";
+import type { LateItem } from "../../../adapters/late-queue/late-queue.ts";
 import type { StoreApplier } from "../../../adapters/valkey/applier.ts";
 import type { PreparedEvent } from "../../../adapters/valkey/record.ts";
 import type { Watermark } from "../../../adapters/valkey/watermark.ts";

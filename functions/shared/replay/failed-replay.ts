@@ -2,8 +2,8 @@
  * Delivers again what the mapping gave up (DESIGN §6, Failure): each batch goes through the whole path once more, with the
  * arrivals that it had, and its object is removed after everything is durable. Killed anywhere, the next run does it again.
  */
-import type { DeliveredRun } from "../../../adapters/delivery.ts";
-import type { Attempts, FailedBatches } from "../../../adapters/failed-batches.ts";
+import type { DeliveredRun } from "../../../adapters/mapping/delivery.ts";
+import type { Attempts, FailedBatches } from "../../../adapters/mapping/failed-batches.ts";
 import { FreshetError, InfrastructureError } from "../../../core/errors.ts";
 import { type AggregationPorts, aggregateBatch, type BatchResult } from "../aggregation/aggregation.ts";
 

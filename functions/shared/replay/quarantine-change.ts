@@ -4,13 +4,13 @@
  * is run again; what was applied answers `duplicate` then.
  */
 
-import { quarantineId } from "../../../adapters/quarantine.ts";
+import { quarantineId } from "../../../adapters/quarantine/quarantine.ts";
 import {
   type QuarantineFilter,
   type QuarantineIndex,
   type QuarantineItem,
   WAITING,
-} from "../../../adapters/quarantine-index.ts";
+} from "../../../adapters/quarantine/quarantine-index.ts";
 import type { Stream } from "../../../core/plan.ts";
 import { type AggregationPorts, aggregateBatch } from "../aggregation/aggregation.ts";
 import type { FailedReplayReport } from "./failed-replay.ts";

@@ -4,7 +4,7 @@ import type {
   QuarantineIndex,
   QuarantineItem,
   QuarantineStatus,
-} from "../../../adapters/quarantine-index.ts";
+} from "../../../adapters/quarantine/quarantine-index.ts";
 
 export interface QuarantineGroup {
   readonly stream: string;

@@ -1,5 +1,5 @@
 /** Does the replays and drops that tenants' administrators have asked for, one after another. */
-import type { QuarantineJob, QuarantineJobs } from "../../../adapters/quarantine-jobs.ts";
+import type { QuarantineJob, QuarantineJobs } from "../../../adapters/quarantine/quarantine-jobs.ts";
 import { changeQuarantine, type QuarantineChangePorts, type QuarantineChangeReport } from "./quarantine-change.ts";
 
 /**

@@ -5,12 +5,12 @@
 import { randomUUID } from "node:crypto";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { type ArchiveRow, readArchive } from "../../../adapters/archive.ts";
-import type { StoredObject } from "../../../adapters/object-list.ts";
+import { type ArchiveRow, readArchive } from "../../../adapters/archive/archive.ts";
 import { type DuckOptions, DuckSession } from "../../../adapters/offline/duckdb.ts";
 import { archiveRow } from "../../../adapters/offline/late-rows.ts";
 import { ArchiveMirror } from "../../../adapters/offline/mirror.ts";
 import { type Arrivals, listSettled, mountHour } from "../../../adapters/offline/settled-archive.ts";
+import type { StoredObject } from "../../../adapters/s3/object-list.ts";
 import {
   type ArchiveReplay,
   type ArchiveReplayReport,

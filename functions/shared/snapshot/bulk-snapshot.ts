@@ -3,8 +3,9 @@
  * changed since the round before is taken over by its rev, and a bucket without any change keeps its object. The manifest comes last: a
  * round that is killed anywhere leaves the one before as it was, and the next run goes on with it.
  */
-import type { BuildProgress } from "../../../adapters/build-progress.ts";
-import { forEachLimited } from "../../../adapters/durable-call.ts";
+
+import { forEachLimited } from "../../../adapters/aws/durable-call.ts";
+import type { BuildProgress } from "../../../adapters/control-table/build-progress.ts";
 import { type BulkRecord, BulkWriter, encodeRecord, readBulk } from "../../../adapters/snapshot/bulk-format.ts";
 import {
   groupOf,

@@ -4,14 +4,14 @@
  * What has arrived, been repaired or pushed since is brought by those who call: see `cli/recovery.ts`.
  */
 import { randomUUID } from "node:crypto";
-import type { BuildProgress } from "../../../adapters/build-progress.ts";
+import { forEachLimited } from "../../../adapters/aws/durable-call.ts";
+import type { BuildProgress } from "../../../adapters/control-table/build-progress.ts";
 import {
   type AbandonedRounds,
   type ControlTable,
   RESTORE_LEASE,
   type RestoreRecord,
-} from "../../../adapters/control-table.ts";
-import { forEachLimited } from "../../../adapters/durable-call.ts";
+} from "../../../adapters/control-table/control-table.ts";
 import { bulkDamage, readBulk } from "../../../adapters/snapshot/bulk-format.ts";
 import type { SnapshotManifest, SnapshotObject } from "../../../adapters/snapshot/bulk-manifest.ts";
 import type { BulkStore } from "../../../adapters/snapshot/bulk-store.ts";

@@ -1,5 +1,5 @@
 /** What buckets' control hashes begin with when a snapshot is restored: seals as the manifest has them, births as far as they still hold. */
-import { restartedUntil } from "../../../adapters/build-progress.ts";
+import { restartedUntil } from "../../../adapters/control-table/build-progress.ts";
 import { controlIn, type SnapshotManifest } from "../../../adapters/snapshot/bulk-manifest.ts";
 import type { BucketGroups } from "../../../adapters/valkey/bucket-load.ts";
 import { birthsOf } from "../../../adapters/valkey/control.ts";

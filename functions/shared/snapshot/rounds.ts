@@ -1,6 +1,6 @@
 /** Which rounds of bulk snapshots there are, for people and for whoever chooses one. */
 
-import type { AbandonedRounds } from "../../../adapters/control-table.ts";
+import type { AbandonedRounds } from "../../../adapters/control-table/control-table.ts";
 import { controlIn, type SnapshotManifest, type SnapshotObject } from "../../../adapters/snapshot/bulk-manifest.ts";
 import type { BulkStore } from "../../../adapters/snapshot/bulk-store.ts";
 import { BUCKETS, decodeGroupControl } from "../../../adapters/valkey/layout.ts";

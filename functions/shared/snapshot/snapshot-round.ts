@@ -3,7 +3,7 @@
  * changed since the round before it began. A round may take several invocations. Every step may be repeated, and two runs
  * at once only do the same twice: an older state of an entity never replaces a newer one.
  */
-import { forEachLimited } from "../../../adapters/durable-call.ts";
+import { forEachLimited } from "../../../adapters/aws/durable-call.ts";
 import { hash64 } from "../../../adapters/hash.ts";
 import { encodeSnapshot, layoutOf, MAX_DATA_BYTES } from "../../../adapters/snapshot/item-format.ts";
 import { pushedMark, type RoundRecord, type SnapshotTable } from "../../../adapters/snapshot/snapshot-table.ts";

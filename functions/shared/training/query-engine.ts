@@ -1,6 +1,6 @@
 /** The engine of jobs over the archive, from the environment. */
 import { AthenaClient } from "@aws-sdk/client-athena";
-import { DURABLE_CLIENT } from "../../../adapters/durable-call.ts";
+import { DURABLE_CLIENT } from "../../../adapters/aws/durable-call.ts";
 import { FreshetError } from "../../../core/errors.ts";
 import { ENVIRONMENT, optionalEnvironment } from "../environment.ts";
 import type { QueryEngine } from "./set-builder.ts";

@@ -5,7 +5,6 @@
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { S3Client } from "@aws-sdk/client-s3";
-import { tenantPartition } from "../../../adapters/object-path.ts";
 import { listArchive } from "../../../adapters/offline/archive-view.ts";
 import { type AthenaOptions, AthenaSource } from "../../../adapters/offline/athena.ts";
 import { stopBegun } from "../../../adapters/offline/athena-unload.ts";
@@ -17,6 +16,7 @@ import { valuesMount } from "../../../adapters/offline/pushed-in-time.ts";
 import type { TrainingManifest } from "../../../adapters/offline/training-manifest.ts";
 import { buildTrainingSet, type SetOptions } from "../../../adapters/offline/training-set.ts";
 import { WorkFolder } from "../../../adapters/offline/work-folder.ts";
+import { tenantPartition } from "../../../adapters/s3/object-path.ts";
 import type { FreshetError } from "../../../core/errors.ts";
 import { archiveRoom } from "../archive-room.ts";
 

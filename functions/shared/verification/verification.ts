@@ -4,7 +4,7 @@
  */
 import type { ArchivedAnswers, Asked, Instant } from "../../../adapters/offline/archived-answers.ts";
 import { featureAt } from "../../../adapters/offline/point-in-time.ts";
-import type { EntityRequest, OnlineReader } from "../../../adapters/online-store.ts";
+import type { EntityRequest, OnlineReader } from "../../../adapters/online-store/online-store.ts";
 import { FreshetError } from "../../../core/errors.ts";
 import type { Feature, FeatureValue, Plan, View } from "../../../core/plan.ts";
 import { type PushedFeature, reachOf, storedView, versionedName } from "../../../core/pushed-feature.ts";

@@ -2,14 +2,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { CompressionAlgorithms, ListOffsetTimestamps, ProduceAcks, Producer } from "@platformatic/kafka";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
-import type { Broker, ShardRecord } from "../../../adapters/broker.ts";
+import type { Broker, ShardRecord } from "../../../adapters/broker/broker.ts";
 import { kafkaBroker } from "../../../adapters/kafka/broker.ts";
 import { connectionOptions } from "../../../adapters/kafka/connection.ts";
 import { createKafkaPublisher } from "../../../adapters/kafka/publisher.ts";
 import { createReader, offsetsAt } from "../../../adapters/kafka/topic-reader.ts";
 import { anyFreePort } from "../../../local/ports.ts";
 import { openTopics, type TestTopics, testSettings } from "../../support/topics.ts";
-import { type BrokerWorld, describeBroker } from "../broker-contract.ts";
+import { type BrokerWorld, describeBroker } from "../broker/broker-contract.ts";
 
 const settings = testSettings(inject("kafka"));
 let topics: TestTopics;

@@ -1,6 +1,6 @@
 import { afterEach, expect, test, vi } from "vitest";
+import type { KafkaSettings } from "../../../adapters/broker/open-broker.ts";
 import { assertReachable, connectionOptions } from "../../../adapters/kafka/connection.ts";
-import type { KafkaSettings } from "../../../adapters/open-broker.ts";
 
 const settings = (bootstrapServers: string, auth: KafkaSettings["auth"] = null): KafkaSettings => ({
   ...{ kind: "kafka", bootstrapServers, auth, region: "eu-west-1" },

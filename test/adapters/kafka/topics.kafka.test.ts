@@ -2,8 +2,8 @@
 import { randomUUID } from "node:crypto";
 import { Admin, ConfigResourceTypes } from "@platformatic/kafka";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import type { KafkaSettings } from "../../../adapters/broker/open-broker.ts";
 import { ensureTopics, type TopicSettings } from "../../../adapters/kafka/topics.ts";
-import type { KafkaSettings } from "../../../adapters/open-broker.ts";
 import { ENVIRONMENT } from "../../../functions/shared/environment.ts";
 
 const settings: KafkaSettings = { kind: "kafka", bootstrapServers: inject("kafka"), auth: null, region: "us-east-1" };

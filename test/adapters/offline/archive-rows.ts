@@ -1,6 +1,6 @@
 /** Arbitrary archives of the fixture plan's stream, as deliveries, zombies, repairs and producers' mistakes could leave them. */
 import fc from "fast-check";
-import type { ArchiveRow, EntityFate } from "../../../adapters/archive-format.ts";
+import type { ArchiveRow, EntityFate } from "../../../adapters/archive/archive-format.ts";
 import { hash64 } from "../../../adapters/hash.ts";
 import { identityText } from "../../../core/event.ts";
 import { plan } from "../../support/fixture-plan.ts";

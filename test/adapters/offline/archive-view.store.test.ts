@@ -3,11 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DeleteObjectCommand, PutObjectCommand } from "@aws-sdk/client-s3";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { type ArchiveRow, encodeArchive } from "../../../adapters/archive-format.ts";
-import { hourPath } from "../../../adapters/object-path.ts";
+import { type ArchiveRow, encodeArchive } from "../../../adapters/archive/archive-format.ts";
 import { archiveSelect, listArchive, mountArchive } from "../../../adapters/offline/archive-view.ts";
 import { DuckSession, sqlText } from "../../../adapters/offline/duckdb.ts";
 import { ArchiveMirror } from "../../../adapters/offline/mirror.ts";
+import { hourPath } from "../../../adapters/s3/object-path.ts";
 import { createBucket, startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
 import { plan } from "../../support/fixture-plan.ts";
 

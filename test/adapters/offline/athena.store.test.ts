@@ -6,7 +6,7 @@ import { AthenaClient } from "@aws-sdk/client-athena";
 import { PutObjectCommand } from "@aws-sdk/client-s3";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { encodeArchive } from "../../../adapters/archive-format.ts";
+import { encodeArchive } from "../../../adapters/archive/archive-format.ts";
 import { archiveSelect } from "../../../adapters/offline/archive-view.ts";
 import { AthenaSource } from "../../../adapters/offline/athena.ts";
 import { DuckSession } from "../../../adapters/offline/duckdb.ts";

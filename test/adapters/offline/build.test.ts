@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type ArchiveRow, encodeArchive } from "../../../adapters/archive-format.ts";
+import { type ArchiveRow, encodeArchive } from "../../../adapters/archive/archive-format.ts";
 import { archiveSelect } from "../../../adapters/offline/archive-view.ts";
 import { type BuiltEntity, buildEntities } from "../../../adapters/offline/build.ts";
 import { DuckSession } from "../../../adapters/offline/duckdb.ts";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { ArchiveRow } from "../../../adapters/archive-format.ts";
+import type { ArchiveRow } from "../../../adapters/archive/archive-format.ts";
 import { hash64 } from "../../../adapters/hash.ts";
 import { archiveSelect } from "../../../adapters/offline/archive-view.ts";
 import { loadFresh, mergeHour, timeConflicts } from "../../../adapters/offline/compaction-merge.ts";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { ArchiveRow } from "../../../adapters/archive-format.ts";
+import type { ArchiveRow } from "../../../adapters/archive/archive-format.ts";
 import { archiveSelect } from "../../../adapters/offline/archive-view.ts";
 import { sqlText } from "../../../adapters/offline/duckdb.ts";
 import { entityEventsSql, olderThanEntitySql } from "../../../adapters/offline/entity-events.ts";

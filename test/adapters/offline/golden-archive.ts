@@ -1,5 +1,5 @@
 /** The rows behind the golden objects of a compacted archive: every fate, refused records, two payloads, every type of a field. */
-import type { ArchiveRow, Fate } from "../../../adapters/archive-format.ts";
+import type { ArchiveRow, Fate } from "../../../adapters/archive/archive-format.ts";
 import type { Stream } from "../../../core/plan.ts";
 
 const START_MS = Date.UTC(2026, 10, 21, 9);

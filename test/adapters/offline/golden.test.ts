@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { encodeArchive } from "../../../adapters/archive-format.ts";
+import { encodeArchive } from "../../../adapters/archive/archive-format.ts";
 import { archiveSelect } from "../../../adapters/offline/archive-view.ts";
 import { parseCompactionRecord } from "../../../adapters/offline/compaction-log.ts";
 import { loadFresh, mergeHour } from "../../../adapters/offline/compaction-merge.ts";

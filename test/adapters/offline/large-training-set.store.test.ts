@@ -2,7 +2,7 @@
 import { ListObjectsV2Command, PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { ArchiveRow } from "../../../adapters/archive-format.ts";
+import type { ArchiveRow } from "../../../adapters/archive/archive-format.ts";
 import type { SetOptions } from "../../../adapters/offline/training-set.ts";
 import { type CheckedArchive, checkedArchive, checkedPlan, checks } from "../../support/checked-payments.ts";
 import { type BuiltSet, type LargeSetWorld, largeSetWorld } from "../../support/large-set-world.ts";

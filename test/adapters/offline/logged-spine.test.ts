@@ -1,6 +1,6 @@
 import { writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import type { InferenceRow } from "../../../adapters/inference-log-format.ts";
+import type { InferenceRow } from "../../../adapters/inference-log/inference-log-format.ts";
 import { spineFile } from "../../../adapters/offline/given-spine.ts";
 import type { SpineSource } from "../../../adapters/offline/training-set.ts";
 import { FRAUD_START, labelRow, paymentRow } from "../../support/fraud-archive.ts";

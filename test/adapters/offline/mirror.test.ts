@@ -3,7 +3,7 @@ import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { encodeArchive } from "../../../adapters/archive-format.ts";
+import { encodeArchive } from "../../../adapters/archive/archive-format.ts";
 import { ArchiveMirror } from "../../../adapters/offline/mirror.ts";
 
 it("a mirror with a limit refuses what is too much in all before it fetches any of it", async () => {

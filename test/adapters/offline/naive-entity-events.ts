@@ -1,5 +1,5 @@
 /** What `entity_events` has to say, by the words of DESIGN §10: no index, no SQL. */
-import type { ArchiveRow } from "../../../adapters/archive-format.ts";
+import type { ArchiveRow } from "../../../adapters/archive/archive-format.ts";
 
 export interface EntityEvent {
   readonly id: string;

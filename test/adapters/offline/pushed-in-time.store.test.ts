@@ -8,10 +8,16 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { DuckSession } from "../../../adapters/offline/duckdb.ts";
 import { featureAt } from "../../../adapters/offline/point-in-time.ts";
 import { joinPushed, valuesSelect } from "../../../adapters/offline/pushed-in-time.ts";
+import {
+  encodeValues,
+  packedLine,
+  readValues,
+  type ValuesRow,
+  verifyValues,
+} from "../../../adapters/pushed/values-format.ts";
 import { packValues } from "../../../adapters/valkey/packed.ts";
 import { pushRows } from "../../../adapters/valkey/push.ts";
 import { createReader } from "../../../adapters/valkey/reader.ts";
-import { encodeValues, packedLine, readValues, type ValuesRow, verifyValues } from "../../../adapters/values-format.ts";
 import type { FeatureValue, Scalar } from "../../../core/plan.ts";
 import { type NaivePush, naiveRead } from "../../support/naive-pushed.ts";
 import { spineTable } from "../../support/offline-tables.ts";

@@ -2,7 +2,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { encodeInferenceLog, type InferenceRow, inferenceLine } from "../../../adapters/inference-log-format.ts";
+import {
+  encodeInferenceLog,
+  type InferenceRow,
+  inferenceLine,
+} from "../../../adapters/inference-log/inference-log-format.ts";
 import { DuckSession } from "../../../adapters/offline/duckdb.ts";
 import { newestLabels, outcomesOf, readScores } from "../../../adapters/offline/scored-outcomes.ts";
 import { inferenceRow } from "../../support/inference-row.ts";

@@ -11,7 +11,6 @@ import { ArchiveMirror } from "../../../adapters/offline/mirror.ts";
 import { featureAt } from "../../../adapters/offline/point-in-time.ts";
 import { joinPushed, valuesMount } from "../../../adapters/offline/pushed-in-time.ts";
 import { compactValues } from "../../../adapters/offline/values-compaction.ts";
-import { packValues } from "../../../adapters/valkey/packed.ts";
 import {
   packedLine,
   readValues,
@@ -19,7 +18,8 @@ import {
   valuesFolder,
   writeLines,
   writeValues,
-} from "../../../adapters/values-format.ts";
+} from "../../../adapters/pushed/values-format.ts";
+import { packValues } from "../../../adapters/valkey/packed.ts";
 import { createBucket, startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
 import { killedAt } from "../../support/killed-client.ts";
 import { spineTable } from "../../support/offline-tables.ts";

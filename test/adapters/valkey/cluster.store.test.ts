@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "iovalkey";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { FallbackReader } from "../../../adapters/fallback-reader.ts";
+import { FallbackReader } from "../../../adapters/online-store/fallback-reader.ts";
 import { StoreApplier } from "../../../adapters/valkey/applier.ts";
 import { createBucketStore } from "../../../adapters/valkey/bucket-store.ts";
 import { slotOf, ValkeyConnection } from "../../../adapters/valkey/connection.ts";

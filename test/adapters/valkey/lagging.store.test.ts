@@ -1,7 +1,7 @@
 /** Entities that have fallen far behind the seal, or whose seal has not moved for weeks: their reads, and what a fold costs then. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { hash64 } from "../../../adapters/hash.ts";
-import type { OnlineReader } from "../../../adapters/online-store.ts";
+import type { OnlineReader } from "../../../adapters/online-store/online-store.ts";
 import { decodeMeta, entityKey, META_FIELD } from "../../../adapters/valkey/layout.ts";
 import { createReader } from "../../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../../adapters/valkey/record.ts";

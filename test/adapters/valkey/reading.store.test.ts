@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { hash64 } from "../../../adapters/hash.ts";
-import type { OnlineReader } from "../../../adapters/online-store.ts";
+import type { OnlineReader } from "../../../adapters/online-store/online-store.ts";
 import { bucketOf, controlKey, entityKey } from "../../../adapters/valkey/layout.ts";
 import { createReader } from "../../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../../adapters/valkey/record.ts";

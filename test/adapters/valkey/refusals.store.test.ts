@@ -2,7 +2,7 @@
 
 import { Redis } from "iovalkey";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { STORE_STATES, type StoreCondition } from "../../../adapters/store-states.ts";
+import { STORE_STATES, type StoreCondition } from "../../../adapters/online-store/store-states.ts";
 import { StoreApplier } from "../../../adapters/valkey/applier.ts";
 import { Batch } from "../../../adapters/valkey/calls.ts";
 import { ValkeyConnection } from "../../../adapters/valkey/connection.ts";

@@ -1,7 +1,7 @@
 /** Silent entities on a real Valkey: a sweep does for them what the next event does for a busy one. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { hash64 } from "../../../adapters/hash.ts";
-import type { OnlineReader } from "../../../adapters/online-store.ts";
+import type { OnlineReader } from "../../../adapters/online-store/online-store.ts";
 import { bucketOf, entityKey } from "../../../adapters/valkey/layout.ts";
 import { createReader } from "../../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../../adapters/valkey/record.ts";

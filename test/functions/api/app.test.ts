@@ -1,6 +1,6 @@
 /** What only doubles can show: faults of the store, the broker and the definitions, and what is told and logged then. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { STORE_STATES } from "../../../adapters/store-states.ts";
+import { STORE_STATES } from "../../../adapters/online-store/store-states.ts";
 import { FreshetError, InfrastructureError } from "../../../core/errors.ts";
 import type { FeatureValue } from "../../../core/plan.ts";
 import { createApp } from "../../../functions/api/app.ts";

@@ -1,5 +1,5 @@
 /** A broker whose records are applied before they are acknowledged. */
-import type { Publisher } from "../../../adapters/broker.ts";
+import type { Publisher } from "../../../adapters/broker/broker.ts";
 import { RecordPacker } from "../../../adapters/valkey/record.ts";
 import { checkEvent } from "../../../core/event.ts";
 import type { TestStore } from "../../support/store.ts";

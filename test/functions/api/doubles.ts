@@ -2,14 +2,14 @@
 
 import type { AuditLog, AuditRecord } from "../../../adapters/audit-log.ts";
 import { EventCodec } from "../../../adapters/avro/event-codec.ts";
-import type { OutgoingRecord, Publisher, PublishOutcome } from "../../../adapters/broker.ts";
+import type { OutgoingRecord, Publisher, PublishOutcome } from "../../../adapters/broker/broker.ts";
 import type { Erasure } from "../../../adapters/erasure/erasures.ts";
 import { hash64 } from "../../../adapters/hash.ts";
-import { deaggregate } from "../../../adapters/kpl.ts";
-import { isEnded, type MaterializeRequest } from "../../../adapters/materialize-requests.ts";
-import type { EntityRequest, OnlineReader, StoreState } from "../../../adapters/online-store.ts";
-import type { QuarantineJob } from "../../../adapters/quarantine-jobs.ts";
-import type { RebuildRequest } from "../../../adapters/rebuild-requests.ts";
+import { isEnded, type MaterializeRequest } from "../../../adapters/jobs/materialize-requests.ts";
+import type { RebuildRequest } from "../../../adapters/jobs/rebuild-requests.ts";
+import { deaggregate } from "../../../adapters/kinesis/kpl.ts";
+import type { EntityRequest, OnlineReader, StoreState } from "../../../adapters/online-store/online-store.ts";
+import type { QuarantineJob } from "../../../adapters/quarantine/quarantine-jobs.ts";
 import { compile, EMPTY_LOCK } from "../../../core/compile.ts";
 import { InfrastructureError } from "../../../core/errors.ts";
 import type { FeatureValue } from "../../../core/plan.ts";

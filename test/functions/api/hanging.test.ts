@@ -3,7 +3,7 @@
  * the test's, so that what is measured is what is waited for and nothing of the machine.
  */
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import type { SnapshotSource } from "../../../adapters/online-store.ts";
+import type { SnapshotSource } from "../../../adapters/online-store/online-store.ts";
 import { createApp } from "../../../functions/api/app.ts";
 import { createKey } from "../../../functions/api/keys/keys.ts";
 import { definitions, registeredPlan as plan } from "../../support/registered-plan.ts";

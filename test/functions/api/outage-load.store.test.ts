@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import type { OnlineReader } from "../../../adapters/online-store.ts";
+import type { OnlineReader } from "../../../adapters/online-store/online-store.ts";
 import { createSnapshotReader } from "../../../adapters/snapshot/snapshot-reader.ts";
 import { SnapshotTable } from "../../../adapters/snapshot/snapshot-table.ts";
 import { createReader } from "../../../adapters/valkey/reader.ts";

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { Admin, Consumer, Producer } from "@platformatic/kafka";
 import { afterEach, beforeEach, describe, expect, inject, it } from "vitest";
-import type { KafkaSettings } from "../../../adapters/open-broker.ts";
+import type { KafkaSettings } from "../../../adapters/broker/open-broker.ts";
 import { Mapping, type MappingOptions } from "../../../functions/mapping/mapping.ts";
 
 const settings: KafkaSettings = {

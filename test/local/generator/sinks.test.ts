@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { KinesisClient, PutRecordsCommand, PutRecordsOutput } from "@aws-sdk/client-kinesis";
 import { afterEach, describe, expect, test } from "vitest";
-import { deaggregate } from "../../../adapters/kpl.ts";
+import { deaggregate } from "../../../adapters/kinesis/kpl.ts";
 import { disturb, type Outgoing } from "../../../local/generator/disturb.ts";
 import { simulate } from "../../../local/generator/simulate.ts";
 import { brokerSink, fileSink, httpSink, laneOf, pack } from "../../../local/generator/sinks.ts";

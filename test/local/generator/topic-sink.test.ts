@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import type { KafkaSettings } from "../../../adapters/open-broker.ts";
+import type { KafkaSettings } from "../../../adapters/broker/open-broker.ts";
 import { disturb } from "../../../local/generator/disturb.ts";
 import { simulate } from "../../../local/generator/simulate.ts";
 import { type TopicProducer, topicSink } from "../../../local/generator/topic-sink.ts";

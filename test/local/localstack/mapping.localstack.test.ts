@@ -14,7 +14,7 @@ import {
 import { Redis } from "iovalkey";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { EventCodec, type EventFields } from "../../../adapters/avro/event-codec.ts";
-import { createKinesisClient } from "../../../adapters/kinesis-client.ts";
+import { createKinesisClient } from "../../../adapters/kinesis/client.ts";
 import { transaction } from "../../functions/api/contract/contract-calls.ts";
 import { createTenant, deployed, deployedClientConfig } from "../../support/deployed.ts";
 import { call, deployment, functionEnvironment, until } from "../../system/app.ts";

@@ -11,9 +11,9 @@ import {
 } from "@aws-sdk/client-lambda";
 import { CreateBucketCommand } from "@aws-sdk/client-s3";
 import { expect } from "vitest";
-import { parseFailedBatch } from "../../../adapters/failed-batches.ts";
-import { createKinesisClient } from "../../../adapters/kinesis-client.ts";
-import { s3Client } from "../../../adapters/s3-client.ts";
+import { createKinesisClient } from "../../../adapters/kinesis/client.ts";
+import { parseFailedBatch } from "../../../adapters/mapping/failed-batches.ts";
+import { s3Client } from "../../../adapters/s3/client.ts";
 import { inProcessHost } from "../../harness/function-host.ts";
 import { KinesisMapping } from "../../harness/kinesis-mapping.ts";
 import { InMemoryStream } from "../../harness/kinesis-stream.ts";

@@ -7,7 +7,7 @@ import { CloudFormationClient, DescribeStacksCommand } from "@aws-sdk/client-clo
 import { PutObjectCommand } from "@aws-sdk/client-s3";
 import { DescribeExecutionCommand, SFNClient, StartExecutionCommand } from "@aws-sdk/client-sfn";
 import { afterAll, beforeAll, expect, inject, it } from "vitest";
-import { s3Client } from "../../../adapters/s3-client.ts";
+import { s3Client } from "../../../adapters/s3/client.ts";
 import { ROOT, venvPython } from "../../../local/home.ts";
 import { type SageMakerStandIn, startSageMaker } from "../../../local/sagemaker/control-plane.ts";
 import { createTenant, deployed, deployedClientConfig } from "../../support/deployed.ts";

@@ -1,7 +1,7 @@
 /** Hosts before one store, with a clock that the test moves; the store is the model of core, which a real one is held to. */
 import fc from "fast-check";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
-import type { BucketStore, ChargeRequest } from "../../../../adapters/bucket-store.ts";
+import type { BucketStore, ChargeRequest } from "../../../../adapters/online-store/bucket-store.ts";
 import {
   type Bucket,
   charge,

@@ -1,9 +1,9 @@
 /** The contract suite against the plain server on a real Valkey; the broker is a function that applies what it is given. */
 import { afterAll, beforeAll } from "vitest";
-import { FeatureRegistry } from "../../../../adapters/feature-registry.ts";
+import { FeatureRegistry } from "../../../../adapters/pushed/feature-registry.ts";
+import { ValuesArchive } from "../../../../adapters/pushed/values-archive.ts";
 import { isEpochChange } from "../../../../adapters/valkey/applier.ts";
 import { createReader } from "../../../../adapters/valkey/reader.ts";
-import { ValuesArchive } from "../../../../adapters/values-archive.ts";
 import { createKey, type Scope } from "../../../../functions/api/keys/keys.ts";
 import { createPushStore } from "../../../../functions/api/registered/pusher.ts";
 import { listen, type RunningServer } from "../../../../functions/api/server.ts";

@@ -1,8 +1,8 @@
 /** A stream at its limit: ingest tries refused records again for a while, then hands them back, each with what to do. */
 import { CreateStreamCommand, GetRecordsCommand, GetShardIteratorCommand } from "@aws-sdk/client-kinesis";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
-import { createKinesisClient } from "../../../../adapters/kinesis-client.ts";
-import { createKinesisPublisher } from "../../../../adapters/kinesis-publisher.ts";
+import { createKinesisClient } from "../../../../adapters/kinesis/client.ts";
+import { createKinesisPublisher } from "../../../../adapters/kinesis/publisher.ts";
 import { createApp } from "../../../../functions/api/app.ts";
 import { createKey } from "../../../../functions/api/keys/keys.ts";
 import { type FaultProxy, startAwsFaultProxy } from "../../../../local/faults/aws-proxy.ts";

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { EventCodec } from "../../../../adapters/avro/event-codec.ts";
 import { reframe } from "../../../../adapters/avro/framing.ts";
-import { KplPacker } from "../../../../adapters/kpl.ts";
+import { KplPacker } from "../../../../adapters/kinesis/kpl.ts";
 import { FramedCodec } from "../../../../adapters/schema-registry/framed-codec.ts";
 import type { FoundSchema } from "../../../../adapters/schema-registry/schema-registry.ts";
 import { WriterSchemas } from "../../../../adapters/schema-registry/writer-schemas.ts";

@@ -1,6 +1,6 @@
 /** `/materialize` and `/materialize-incremental`: what is asked for, what is answered, and what a function makes of it. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { MaterializeRequest } from "../../../../adapters/materialize-requests.ts";
+import type { MaterializeRequest } from "../../../../adapters/jobs/materialize-requests.ts";
 import { FreshetError } from "../../../../core/errors.ts";
 import { createKey } from "../../../../functions/api/keys/keys.ts";
 import { listen } from "../../../../functions/api/server.ts";

@@ -7,13 +7,17 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ListObjectsV2Command, PutObjectCommand } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { encodeArchive } from "../../../../adapters/archive-format.ts";
-import { type HistoricalJob, HistoricalJobs, jobId } from "../../../../adapters/historical-jobs.ts";
-import { encodeInferenceLog, type InferenceRow, inferenceLine } from "../../../../adapters/inference-log-format.ts";
-import { hourPath } from "../../../../adapters/object-path.ts";
+import { encodeArchive } from "../../../../adapters/archive/archive-format.ts";
+import {
+  encodeInferenceLog,
+  type InferenceRow,
+  inferenceLine,
+} from "../../../../adapters/inference-log/inference-log-format.ts";
+import { type HistoricalJob, HistoricalJobs, jobId } from "../../../../adapters/jobs/historical-jobs.ts";
 import { DuckSession } from "../../../../adapters/offline/duckdb.ts";
+import { packedLine, writeLines } from "../../../../adapters/pushed/values-format.ts";
+import { hourPath } from "../../../../adapters/s3/object-path.ts";
 import { packValues } from "../../../../adapters/valkey/packed.ts";
-import { packedLine, writeLines } from "../../../../adapters/values-format.ts";
 import { type PushedFeature, storedView } from "../../../../core/pushed-feature.ts";
 import { definitions } from "../../../../features/index.ts";
 import { createHistoricalPorts } from "../../../../functions/api/historical/historical-ports.ts";

@@ -6,7 +6,7 @@ import {
   KinesisClient,
 } from "@aws-sdk/client-kinesis";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { createKinesisPublisher } from "../../../../adapters/kinesis-publisher.ts";
+import { createKinesisPublisher } from "../../../../adapters/kinesis/publisher.ts";
 import { createTenantStore, type TenantStore } from "../../../../functions/api/admission/tenants.ts";
 import { revokeKey } from "../../../../functions/api/keys/key-changes.ts";
 import { createKeyStore } from "../../../../functions/api/keys/key-store.ts";

@@ -1,6 +1,6 @@
 /** What callers see of snapshots: in each answer, in the metrics, in the log. The store and the snapshots are doubles. */
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
-import type { SnapshotAnswer, SnapshotSource } from "../../../../adapters/online-store.ts";
+import type { SnapshotAnswer, SnapshotSource } from "../../../../adapters/online-store/online-store.ts";
 import type { FeatureValue } from "../../../../core/plan.ts";
 import { contextAnswer } from "../../../../functions/api/catalogue/catalogue-schemas.ts";
 import { createKey } from "../../../../functions/api/keys/keys.ts";

@@ -1,6 +1,6 @@
 /** What a host knows of tenants' registrations: how old it may be, what a flood costs, and what an outage leaves. */
 import { describe, expect, it } from "vitest";
-import type { TenantRegistrations } from "../../../../adapters/feature-registry.ts";
+import type { TenantRegistrations } from "../../../../adapters/pushed/feature-registry.ts";
 import type { PushedFeature } from "../../../../core/pushed-feature.ts";
 import { createCatalogue } from "../../../../functions/api/reading/selection.ts";
 import { selectFeatures } from "../../../../functions/api/reading/tenant-selection.ts";

@@ -1,7 +1,7 @@
 /** What a ranking reads, who scores it, what is logged of it: over doubles of the store and the models. */
 import { beforeEach, describe, expect, it } from "vitest";
 import { hash64 } from "../../../../adapters/hash.ts";
-import type { InferenceRow } from "../../../../adapters/inference-log-format.ts";
+import type { InferenceRow } from "../../../../adapters/inference-log/inference-log-format.ts";
 import { outcomesOf } from "../../../../adapters/offline/scored-outcomes.ts";
 import { InfrastructureError } from "../../../../core/errors.ts";
 import type { FeatureValue, Scalar } from "../../../../core/plan.ts";

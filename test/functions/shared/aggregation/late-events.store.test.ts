@@ -1,7 +1,7 @@
 /** Events later than the allowed lateness, while the seal is about to pass them: applied ones are archived before it does. */
 import { Redis } from "iovalkey";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import type { ArchiveRow } from "../../../../adapters/archive.ts";
+import type { ArchiveRow } from "../../../../adapters/archive/archive.ts";
 import { StoreApplier } from "../../../../adapters/valkey/applier.ts";
 import { ValkeyConnection } from "../../../../adapters/valkey/connection.ts";
 import { ControlHashes } from "../../../../adapters/valkey/control.ts";

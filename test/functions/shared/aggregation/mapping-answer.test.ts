@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { DeliveredRun } from "../../../../adapters/delivery.ts";
+import type { DeliveredRun } from "../../../../adapters/mapping/delivery.ts";
 import { answerMapping } from "../../../../functions/shared/aggregation/mapping-answer.ts";
 
 const run = (shard: string, ...sequences: string[]): DeliveredRun => ({

@@ -1,8 +1,8 @@
 /** A record over which code of ours throws is set aside alone, whichever step throws: its neighbours are counted, the shard goes on. */
 import { Redis } from "iovalkey";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
-import { type ArchiveRow, encodeArchive } from "../../../../adapters/archive.ts";
-import type { QuarantinedRecord } from "../../../../adapters/quarantine.ts";
+import { type ArchiveRow, encodeArchive } from "../../../../adapters/archive/archive.ts";
+import type { QuarantinedRecord } from "../../../../adapters/quarantine/quarantine.ts";
 import { bucketOf, entityKey } from "../../../../adapters/valkey/layout.ts";
 import { createReader } from "../../../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../../../adapters/valkey/record.ts";

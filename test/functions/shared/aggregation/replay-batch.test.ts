@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
-import type { ArchiveRow } from "../../../../adapters/archive.ts";
+import type { ArchiveRow } from "../../../../adapters/archive/archive.ts";
 import { EventCodec } from "../../../../adapters/avro/event-codec.ts";
-import type { LateItem } from "../../../../adapters/late-queue.ts";
+import type { LateItem } from "../../../../adapters/late-queue/late-queue.ts";
 import type { PreparedEvent } from "../../../../adapters/valkey/record.ts";
 import { RecordPacker } from "../../../../adapters/valkey/record.ts";
 import type { Fate } from "../../../../adapters/valkey/replies.ts";

@@ -1,6 +1,6 @@
 /** One entity anew from the archive, on a real store: what was wrong in it is right again, and nothing else has changed. */
 import { describe, expect, it } from "vitest";
-import type { RebuildRequest } from "../../../../adapters/rebuild-requests.ts";
+import type { RebuildRequest } from "../../../../adapters/jobs/rebuild-requests.ts";
 import { bucketOf, entityKey } from "../../../../adapters/valkey/layout.ts";
 import { rebuildEntity, rebuildIn } from "../../../../functions/shared/build/entity-build.ts";
 import { runRebuildRequest } from "../../../../functions/shared/build/rebuild-request.ts";

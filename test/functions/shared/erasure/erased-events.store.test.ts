@@ -1,7 +1,7 @@
 /** Events that the broker brings again after one of their entities was erased: they count for the others, and the archive names the erased nowhere. */
 import { afterAll, beforeAll, expect, it } from "vitest";
-import type { ArchiveRow } from "../../../../adapters/archive.ts";
-import type { LateItem } from "../../../../adapters/late-queue.ts";
+import type { ArchiveRow } from "../../../../adapters/archive/archive.ts";
+import type { LateItem } from "../../../../adapters/late-queue/late-queue.ts";
 import { eraseCall } from "../../../../adapters/valkey/erase.ts";
 import { RecordPacker } from "../../../../adapters/valkey/record.ts";
 import { Watermark } from "../../../../adapters/valkey/watermark.ts";

@@ -5,7 +5,7 @@ import { PutObjectCommand } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Erasure, proofOf } from "../../../../adapters/erasure/erasures.ts";
 import { hash64 } from "../../../../adapters/hash.ts";
-import { LateQueue } from "../../../../adapters/late-queue.ts";
+import { LateQueue } from "../../../../adapters/late-queue/late-queue.ts";
 import { mountArchive } from "../../../../adapters/offline/archive-view.ts";
 import { DuckSession, sqlText } from "../../../../adapters/offline/duckdb.ts";
 import { entityEventsSql } from "../../../../adapters/offline/entity-events.ts";

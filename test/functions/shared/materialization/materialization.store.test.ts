@@ -4,13 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DeleteObjectCommand, PutObjectCommand } from "@aws-sdk/client-s3";
 import { describe, expect, it } from "vitest";
-import { BatchRuns } from "../../../../adapters/batch-runs.ts";
-import { forEachLimited } from "../../../../adapters/durable-call.ts";
+import { forEachLimited } from "../../../../adapters/aws/durable-call.ts";
+import { BatchRuns } from "../../../../adapters/control-table/batch-runs.ts";
 import { hash64 } from "../../../../adapters/hash.ts";
 import { ArchiveMirror } from "../../../../adapters/offline/mirror.ts";
-import { BUCKETS, bucketOf, controlKey, pushedKey } from "../../../../adapters/valkey/layout.ts";
-import { packValues } from "../../../../adapters/valkey/packed.ts";
-import { createReader } from "../../../../adapters/valkey/reader.ts";
 import {
   packedLine,
   readValues,
@@ -18,7 +15,10 @@ import {
   type ValuesRow,
   valuesFolder,
   writeLines,
-} from "../../../../adapters/values-format.ts";
+} from "../../../../adapters/pushed/values-format.ts";
+import { BUCKETS, bucketOf, controlKey, pushedKey } from "../../../../adapters/valkey/layout.ts";
+import { packValues } from "../../../../adapters/valkey/packed.ts";
+import { createReader } from "../../../../adapters/valkey/reader.ts";
 import { compile } from "../../../../core/compile.ts";
 import * as d from "../../../../core/definition.ts";
 import { floorTo } from "../../../../core/window.ts";

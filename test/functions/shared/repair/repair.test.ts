@@ -1,8 +1,8 @@
 /** What a repair does with events that go wrong one by one: by ports in memory, since no real one fails on demand. */
 import { describe, expect, it } from "vitest";
-import type { ArchiveRow, EntityFate } from "../../../../adapters/archive.ts";
-import type { LateItem } from "../../../../adapters/late-queue.ts";
-import type { PendingItem } from "../../../../adapters/late-work.ts";
+import type { ArchiveRow, EntityFate } from "../../../../adapters/archive/archive.ts";
+import type { LateItem } from "../../../../adapters/late-queue/late-queue.ts";
+import type { PendingItem } from "../../../../adapters/late-queue/late-work.ts";
 import { visibleKey } from "../../../../adapters/offline/late-rows.ts";
 import type { MendAnswer, MendToken } from "../../../../adapters/valkey/mend.ts";
 import { FreshetError, InfrastructureError } from "../../../../core/errors.ts";

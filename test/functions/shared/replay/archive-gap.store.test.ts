@@ -1,6 +1,6 @@
 /** What a restored store lacks and the broker no longer holds comes back from the archive, compacted or not, once. */
 import { describe, expect, it } from "vitest";
-import { ArchiveWriter } from "../../../../adapters/archive.ts";
+import { ArchiveWriter } from "../../../../adapters/archive/archive.ts";
 import { StoreApplier } from "../../../../adapters/valkey/applier.ts";
 import { RecordPacker } from "../../../../adapters/valkey/record.ts";
 import { runBuild } from "../../../../functions/shared/build/bulk-build.ts";

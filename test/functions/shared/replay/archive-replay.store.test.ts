@@ -1,10 +1,10 @@
 /** A range of arrivals delivered again, from the archive and as records of the broker: what is missing is counted, nothing twice. */
 import { Redis } from "iovalkey";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { type ArchiveRow, ArchiveWriter } from "../../../../adapters/archive.ts";
+import { type ArchiveRow, ArchiveWriter } from "../../../../adapters/archive/archive.ts";
 import { EventCodec, type EventFields } from "../../../../adapters/avro/event-codec.ts";
-import { LateQueue } from "../../../../adapters/late-queue.ts";
-import type { OnlineReader } from "../../../../adapters/online-store.ts";
+import { LateQueue } from "../../../../adapters/late-queue/late-queue.ts";
+import type { OnlineReader } from "../../../../adapters/online-store/online-store.ts";
 import { createReader } from "../../../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../../../adapters/valkey/record.ts";
 import { watermarkKey } from "../../../../adapters/valkey/watermark.ts";

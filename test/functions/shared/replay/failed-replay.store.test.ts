@@ -5,7 +5,7 @@ import { ListObjectsV2Command, PutObjectCommand } from "@aws-sdk/client-s3";
 import { Redis } from "iovalkey";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { EventCodec, type EventFields } from "../../../../adapters/avro/event-codec.ts";
-import type { OnlineReader } from "../../../../adapters/online-store.ts";
+import type { OnlineReader } from "../../../../adapters/online-store/online-store.ts";
 import { createReader } from "../../../../adapters/valkey/reader.ts";
 import { watermarkKey } from "../../../../adapters/valkey/watermark.ts";
 import { plan } from "../../../../features/plan.ts";

@@ -2,11 +2,11 @@
 import { DeleteObjectCommand } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { EventCodec, type EventFields } from "../../../../adapters/avro/event-codec.ts";
-import { KplPacker } from "../../../../adapters/kpl.ts";
-import type { OnlineReader } from "../../../../adapters/online-store.ts";
-import { type QuarantinedRecord, QuarantineWriter, quarantineId } from "../../../../adapters/quarantine.ts";
-import { QuarantineIndex } from "../../../../adapters/quarantine-index.ts";
-import { QuarantineJobs } from "../../../../adapters/quarantine-jobs.ts";
+import { KplPacker } from "../../../../adapters/kinesis/kpl.ts";
+import type { OnlineReader } from "../../../../adapters/online-store/online-store.ts";
+import { type QuarantinedRecord, QuarantineWriter, quarantineId } from "../../../../adapters/quarantine/quarantine.ts";
+import { QuarantineIndex } from "../../../../adapters/quarantine/quarantine-index.ts";
+import { QuarantineJobs } from "../../../../adapters/quarantine/quarantine-jobs.ts";
 import { createReader } from "../../../../adapters/valkey/reader.ts";
 import { plan } from "../../../../features/plan.ts";
 import {

@@ -1,7 +1,7 @@
 /** A range of arrivals older than raw objects are kept: delivered again out of the compacted archive, with what is raw still, once. */
 import { describe, expect, it } from "vitest";
-import { ArchiveWriter } from "../../../../adapters/archive.ts";
-import type { LateItem } from "../../../../adapters/late-queue.ts";
+import { ArchiveWriter } from "../../../../adapters/archive/archive.ts";
+import type { LateItem } from "../../../../adapters/late-queue/late-queue.ts";
 import { StoreApplier } from "../../../../adapters/valkey/applier.ts";
 import { RecordPacker } from "../../../../adapters/valkey/record.ts";
 import { Watermark } from "../../../../adapters/valkey/watermark.ts";

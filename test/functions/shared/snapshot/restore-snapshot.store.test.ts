@@ -2,7 +2,7 @@
 import { PutObjectCommand } from "@aws-sdk/client-s3";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { RESTORE_LEASE } from "../../../../adapters/control-table.ts";
+import { RESTORE_LEASE } from "../../../../adapters/control-table/control-table.ts";
 import { controlKey } from "../../../../adapters/valkey/layout.ts";
 import { beginRestore } from "../../../../functions/shared/control-loop.ts";
 import { finishRestore } from "../../../../functions/shared/snapshot/restore-snapshot.ts";

@@ -1,6 +1,6 @@
 /** What may be served after a restore: under another plan, after imports and builds since the snapshot, and what was pushed. */
 import { describe, expect, it } from "vitest";
-import { type BuildRecord, noBuckets } from "../../../../adapters/build-progress.ts";
+import { type BuildRecord, noBuckets } from "../../../../adapters/control-table/build-progress.ts";
 import { hash64 } from "../../../../adapters/hash.ts";
 import { ControlHashes } from "../../../../adapters/valkey/control.ts";
 import { bucketOf, controlKey, encodeControl, pushedKey } from "../../../../adapters/valkey/layout.ts";

@@ -5,7 +5,7 @@ import { QueryCommand } from "@aws-sdk/client-dynamodb";
 import { CreateBucketCommand, GetObjectCommand, ListObjectsV2Command } from "@aws-sdk/client-s3";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type HistoricalJob, HistoricalJobs, jobFolder, jobOfItem } from "../../../../adapters/historical-jobs.ts";
+import { type HistoricalJob, HistoricalJobs, jobFolder, jobOfItem } from "../../../../adapters/jobs/historical-jobs.ts";
 import { WorkFolder } from "../../../../adapters/offline/work-folder.ts";
 import { type RunHistorical, runHistorical } from "../../../../functions/shared/training/historical-run.ts";
 import { buildSet } from "../../../../functions/shared/training/set-builder.ts";

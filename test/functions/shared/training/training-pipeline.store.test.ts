@@ -3,8 +3,8 @@ import { execFileSync } from "node:child_process";
 import { PutObjectCommand } from "@aws-sdk/client-s3";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createArtefactStore } from "../../../../adapters/model/artefact-store.ts";
+import { ModelRegistry } from "../../../../adapters/model/model-registry.ts";
 import { promote } from "../../../../adapters/model/promotion.ts";
-import { ModelRegistry } from "../../../../adapters/model-registry.ts";
 import { DEFAULT_GATE } from "../../../../core/gate.ts";
 import {
   makeChampion,

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import { archivedAnswers, archivedIds, pushedIds } from "../../../../adapters/offline/archived-answers.ts";
+import { packedLine, writeLines } from "../../../../adapters/pushed/values-format.ts";
 import { StoreApplier } from "../../../../adapters/valkey/applier.ts";
 import { ControlHashes } from "../../../../adapters/valkey/control.ts";
 import { bucketOf, entityKey } from "../../../../adapters/valkey/layout.ts";
@@ -9,7 +10,6 @@ import { packValues } from "../../../../adapters/valkey/packed.ts";
 import { pushRows } from "../../../../adapters/valkey/push.ts";
 import { createReader } from "../../../../adapters/valkey/reader.ts";
 import { primaryClocks, storedIds } from "../../../../adapters/valkey/stored-ids.ts";
-import { packedLine, writeLines } from "../../../../adapters/values-format.ts";
 import type { PushedFeature } from "../../../../core/pushed-feature.ts";
 import { rebuildEntity } from "../../../../functions/shared/build/entity-build.ts";
 import { type VerifyPorts, verifyEntities } from "../../../../functions/shared/verification/verification.ts";
