@@ -8,7 +8,7 @@ import { entityEventsSql } from "../adapters/offline/entity-events.ts";
 import { leanArchiveSql } from "../adapters/offline/tile-states.ts";
 import { BUCKETS } from "../adapters/valkey/layout.ts";
 import { RecordPacker } from "../adapters/valkey/record.ts";
-import { floorTo } from "../core/window.ts";
+import { floorTo } from "../core/tiles/window.ts";
 import { BucketWriter } from "../functions/shared/build/bucket-writer.ts";
 import { openStore, type TestStore } from "../test/support/store.ts";
 import { startValkey } from "../test/support/valkey.ts";

@@ -5,7 +5,7 @@ import { readArtefactFolder } from "../adapters/model/artefact-store.ts";
 import type { ModelVersion } from "../adapters/model/model-registry.ts";
 import { createModelServing, type ModelServing } from "../adapters/model/serving.ts";
 import type { Plan, Service } from "../core/plan.ts";
-import { vectorHash } from "../core/vector.ts";
+import { vectorHash } from "../core/scoring/vector.ts";
 
 export interface Champion {
   readonly serving: ModelServing;

@@ -3,7 +3,7 @@
  * whatever an app declares.
  */
 import { hash64 } from "../adapters/hash.ts";
-import { compile, EMPTY_LOCK } from "../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../core/compile/compile.ts";
 import {
   count,
   entity,

@@ -3,7 +3,7 @@
  * four entity types. `python/feast_repo.py` declares and fills the same in Feast.
  */
 import { hash64 } from "../adapters/hash.ts";
-import { compile, EMPTY_LOCK } from "../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../core/compile/compile.ts";
 import { batchFeatureView, entity, featureService } from "../core/definition.ts";
 import type { PushedFeature } from "../core/pushed-feature.ts";
 import { contracts } from "../schemas/contracts.ts";

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Plan, Service } from "../core/plan.ts";
-import { vectorNames } from "../core/vector.ts";
+import { vectorNames } from "../core/scoring/vector.ts";
 import { ROOT } from "../local/home.ts";
 
 /** Trains it on noise. @returns its folder, inside of `folder` */

@@ -1,6 +1,6 @@
 /** Row "memory" of DESIGN §13: what an active entity takes in Valkey, tiles and identities apart. */
 import { RecordPacker } from "../adapters/valkey/record.ts";
-import { floorTo } from "../core/window.ts";
+import { floorTo } from "../core/tiles/window.ts";
 import { openStore, type TestStore } from "../test/support/store.ts";
 import { startValkey } from "../test/support/valkey.ts";
 import type { Benchmark } from "./benchmark.ts";

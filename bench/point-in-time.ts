@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { hash64 } from "../adapters/hash.ts";
 import { DuckSession } from "../adapters/offline/duckdb.ts";
 import { joinPointInTime } from "../adapters/offline/point-in-time.ts";
-import { compile, EMPTY_LOCK } from "../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../core/compile/compile.ts";
 import * as d from "../core/definition.ts";
 import type { Contract, Plan } from "../core/plan.ts";
 import type { Benchmark } from "./benchmark.ts";

@@ -2,7 +2,7 @@
 
 import { parseEntityKey } from "../adapters/valkey/layout.ts";
 import { RecordPacker } from "../adapters/valkey/record.ts";
-import { floorTo } from "../core/window.ts";
+import { floorTo } from "../core/tiles/window.ts";
 import { openStore, type TestStore } from "../test/support/store.ts";
 import { startValkey, type TestValkey } from "../test/support/valkey.ts";
 import { SEAL_LAG_MS } from "./bare-server.ts";

@@ -11,7 +11,7 @@ import { ArchiveMirror } from "../adapters/offline/mirror.ts";
 import { hourPath } from "../adapters/s3/object-path.ts";
 import { readMendTokens } from "../adapters/valkey/mend.ts";
 import { type PreparedEvent, RecordPacker } from "../adapters/valkey/record.ts";
-import { floorTo } from "../core/window.ts";
+import { floorTo } from "../core/tiles/window.ts";
 import { type RepairPorts, repairPass } from "../functions/shared/repair/repair.ts";
 import { openStore } from "../test/support/store.ts";
 import { startValkey } from "../test/support/valkey.ts";

@@ -11,7 +11,7 @@ import { createReader } from "../adapters/valkey/reader.ts";
 import { RecordPacker } from "../adapters/valkey/record.ts";
 import { sweep } from "../adapters/valkey/sweeper.ts";
 import { Watermark } from "../adapters/valkey/watermark.ts";
-import { compile, EMPTY_LOCK } from "../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../core/compile/compile.ts";
 import { approxDistinct, count, entity, featureView, last, max, mean, sum } from "../core/definition.ts";
 import { type ControlPorts, controlStep } from "../functions/shared/control-loop.ts";
 import { contracts } from "../schemas/contracts.ts";

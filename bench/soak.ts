@@ -1,7 +1,7 @@
 /** Memory over simulated weeks: what an entity takes stays what it is, and what nobody needs goes. */
 import { hash64 } from "../adapters/hash.ts";
 import { identityText } from "../core/event.ts";
-import { floorTo } from "../core/window.ts";
+import { floorTo } from "../core/tiles/window.ts";
 import { type NaiveEvent, naive } from "../test/core/naive.ts";
 import { startValkey } from "../test/support/valkey.ts";
 import type { Benchmark, BenchmarkOptions, Row } from "./benchmark.ts";

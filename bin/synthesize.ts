@@ -17,7 +17,7 @@ import type { App } from "aws-cdk-lib";
 import { checkSchemas } from "../adapters/avro/check-schemas.ts";
 import { registryAddress } from "../adapters/schema-registry/address.ts";
 import { FreshetError } from "../core/errors.ts";
-import { checkServices } from "../core/scoring.ts";
+import { checkServices } from "../core/scoring/scoring.ts";
 import { definitions } from "../features/index.ts";
 import { plan } from "../features/plan.ts";
 import { addStacks } from "../lib/app.ts";

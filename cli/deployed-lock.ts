@@ -1,7 +1,7 @@
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { ControlTable } from "../adapters/control-table/control-table.ts";
-import type { Lock } from "../core/compile.ts";
-import { followLock } from "../core/lock-history.ts";
+import type { Lock } from "../core/compile/compile.ts";
+import { followLock } from "../core/compile/lock-history.ts";
 import type { OperatedDeployment } from "./deployment.ts";
 
 /**

@@ -5,9 +5,9 @@
 import type { AggregationDefinition } from "./aggregation.ts";
 import type { BatchFeatureViewDefinition } from "./batch-view.ts";
 import type { Duration } from "./duration.ts";
-import type { GateDefinition } from "./gate.ts";
 import type { Scalar } from "./plan.ts";
 import type { RegisteredFeatureDefinition } from "./registered-feature.ts";
+import type { GateDefinition } from "./scoring/gate.ts";
 import type { Condition } from "./where.ts";
 
 export {

@@ -4,7 +4,7 @@
  * tells nothing to who does not know the id; fields that no other entity's feature or query reads are null. Why: docs/decisions/0047-erasure.md.
  */
 import type { Plan, Stream, Where } from "./plan.ts";
-import { floorTo } from "./window.ts";
+import { floorTo } from "./tiles/window.ts";
 
 /** Who is erased: an entity of the plan by its id. */
 export interface ErasedEntity {

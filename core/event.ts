@@ -1,6 +1,7 @@
 /** What the engine takes from an event: checked once, at the edge and again behind direct producers. */
-import { type Contribution, keepsValues } from "./accumulators.ts";
+
 import { FreshetError, RecordError } from "./errors.ts";
+import { type Contribution, keepsValues } from "./operators/accumulators.ts";
 import type { Channel, Group, Plan, Scalar, Stream } from "./plan.ts";
 import { compileWhere, type Fields } from "./where.ts";
 

@@ -1,5 +1,5 @@
 /**
- * The compiled form of all definitions: data only, no functions. `core/compile.ts` makes it from `features/` and the lock
+ * The compiled form of all definitions: data only, no functions. `core/compile/compile.ts` makes it from `features/` and the lock
  * file; the aggregate function, the reader, the SQL generator and the infrastructure consume it.
  */
 

@@ -1,6 +1,6 @@
 /** The compiled plan of this app. The lock file beside it holds the ids that stored bytes carry. */
 import { hash64 } from "../adapters/hash.ts";
-import { canonicalJson, compile, type Lock } from "../core/compile.ts";
+import { canonicalJson, compile, type Lock } from "../core/compile/compile.ts";
 import { DefinitionError } from "../core/errors.ts";
 import { contracts } from "../schemas/contracts.ts";
 import { definitions } from "./index.ts";

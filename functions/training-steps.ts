@@ -4,7 +4,7 @@ import { DURABLE_CLIENT } from "../adapters/aws/durable-call.ts";
 import { createArtefactStore } from "../adapters/model/artefact-store.ts";
 import { ModelRegistry } from "../adapters/model/model-registry.ts";
 import { s3Client } from "../adapters/s3/client.ts";
-import { DEFAULT_GATE } from "../core/gate.ts";
+import { DEFAULT_GATE } from "../core/scoring/gate.ts";
 import { definitions } from "../features/index.ts";
 import { plan } from "../features/plan.ts";
 import { requireEnvironment } from "./shared/environment.ts";

@@ -1,4 +1,4 @@
-import { checkServices } from "../core/scoring.ts";
+import { checkServices } from "../core/scoring/scoring.ts";
 
 /**
  * Compiles what features/ declares, as every part of the app will: a mistake is told here, at once and in its own words,

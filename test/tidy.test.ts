@@ -58,7 +58,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     "core/errors.ts",
     "core/plan.ts",
     "core/retention.ts",
-    "core/training.ts",
+    "core/scoring/training.ts",
     "features/plan.ts",
     "functions/shared/environment.ts",
   ],

@@ -13,9 +13,9 @@ import {
   PutItemCommand,
   UpdateItemCommand,
 } from "@aws-sdk/client-dynamodb";
+import type { Lock } from "../../core/compile/lock.ts";
 import { InfrastructureError } from "../../core/errors.ts";
 import { canonicalJson } from "../../core/json.ts";
-import type { Lock } from "../../core/lock.ts";
 import { durably } from "../aws/durable-call.ts";
 
 export interface StoreRecord {

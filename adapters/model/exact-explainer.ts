@@ -1,6 +1,6 @@
 /** Asks the worker thread for exact Shapley values. The thread starts with the first question. */
 import { Worker } from "node:worker_threads";
-import type { Attribution } from "../../core/trees.ts";
+import type { Attribution } from "../../core/scoring/trees.ts";
 import { calibrated, type Explanation, type Model } from "./open.ts";
 import type { ShapAnswer, ShapRequest } from "./tree-shap-worker.ts";
 

@@ -1,11 +1,11 @@
 /**
  * The files of a model artefact as values. What they hold is checked here, shape by shape; what it has to do with a service is
- * `core/vector.ts`'s question. Writer: training/.
+ * `core/scoring/vector.ts`'s question. Writer: training/.
  */
 
 import { FreshetError } from "../../core/errors.ts";
-import type { Trees } from "../../core/trees.ts";
-import type { Dtype, VectorFeature } from "../../core/vector.ts";
+import type { Trees } from "../../core/scoring/trees.ts";
+import type { Dtype, VectorFeature } from "../../core/scoring/vector.ts";
 
 export type Metrics = Readonly<Record<string, number | null>>;
 

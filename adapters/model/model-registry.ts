@@ -20,8 +20,8 @@ import {
   TransactWriteItemsCommand,
   UpdateItemCommand,
 } from "@aws-sdk/client-dynamodb";
-import { type AliasChange, type Aliases, NO_ALIASES } from "../../core/aliases.ts";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
+import { type AliasChange, type Aliases, NO_ALIASES } from "../../core/scoring/aliases.ts";
 import type { ArtefactStore } from "./artefact-store.ts";
 import type { Manifest, MeasuredChampion, Metrics } from "./manifest.ts";
 import { type ArtefactFiles, SERVED_FILES } from "./open.ts";

@@ -5,7 +5,7 @@
 import { hash } from "node:crypto";
 import type { InferenceSession } from "onnxruntime-node";
 import { FreshetError } from "../../core/errors.ts";
-import { type NodeMeans, nodeMeans, pathContributions, sumOfLeaves } from "../../core/trees.ts";
+import { type NodeMeans, nodeMeans, pathContributions, sumOfLeaves } from "../../core/scoring/trees.ts";
 import { type Golden, type Manifest, readGolden, readManifest, readSidecar, type Sidecar } from "./manifest.ts";
 
 /** Files that scoring and explaining need; an artefact's others are for people. */

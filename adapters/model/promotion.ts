@@ -1,7 +1,8 @@
 /** What people and pipelines do with registered models: promote one through the gate, go back. */
-import { type Alias, type AliasChange, type Aliases, championBefore, withAlias } from "../../core/aliases.ts";
+
 import { FreshetError } from "../../core/errors.ts";
-import { DEFAULT_GATE, type GateDefinition, judge, type Verdict } from "../../core/gate.ts";
+import { type Alias, type AliasChange, type Aliases, championBefore, withAlias } from "../../core/scoring/aliases.ts";
+import { DEFAULT_GATE, type GateDefinition, judge, type Verdict } from "../../core/scoring/gate.ts";
 import { type ModelId, type ModelRegistry, type ModelVersion, modelName } from "./model-registry.ts";
 import type { ServableCheck } from "./servable.ts";
 

@@ -2,7 +2,7 @@
 import { FreshetError } from "../../core/errors.ts";
 import { checkTenant } from "../../core/event.ts";
 import type { Plan } from "../../core/plan.ts";
-import { checkFeatures, vectorHash } from "../../core/vector.ts";
+import { checkFeatures, vectorHash } from "../../core/scoring/vector.ts";
 import { hash64 } from "../hash.ts";
 import { readArtefactFolder } from "./artefact-store.ts";
 import type { ModelRegistry, ModelVersion } from "./model-registry.ts";

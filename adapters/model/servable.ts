@@ -1,7 +1,7 @@
 /** What a registered version has to stand before it scores: asked when an alias is given, and again by each process that loads it. */
 import { FreshetError } from "../../core/errors.ts";
 import type { Plan, Scalar } from "../../core/plan.ts";
-import { checkFeatures, createEncoder, vectorHash } from "../../core/vector.ts";
+import { checkFeatures, createEncoder, vectorHash } from "../../core/scoring/vector.ts";
 import { hash64 } from "../hash.ts";
 import { type ModelRegistry, type ModelVersion, modelName } from "./model-registry.ts";
 import { type Model, openModel } from "./open.ts";

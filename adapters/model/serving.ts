@@ -2,9 +2,10 @@
  * The models that score, as the registry's aliases say: polled, loaded in the background, checked and warm before they take a
  * request. A swap is one assignment. A model that is refused, or that cannot be had, changes nothing: the old one stays.
  */
-import type { Alias, Aliases } from "../../core/aliases.ts";
+
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import type { Plan } from "../../core/plan.ts";
+import type { Alias, Aliases } from "../../core/scoring/aliases.ts";
 import type { ModelId, ModelRegistry } from "./model-registry.ts";
 import { openServable, type ServableCheck, type ServedModel, servableCheck } from "./servable.ts";
 

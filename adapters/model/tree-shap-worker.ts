@@ -1,6 +1,6 @@
 /** Exact Shapley values in a thread of their own: milliseconds a row, which no other request should wait for. */
 import { parentPort } from "node:worker_threads";
-import { type NodeMeans, shapContributions, type Trees } from "../../core/trees.ts";
+import { type NodeMeans, shapContributions, type Trees } from "../../core/scoring/trees.ts";
 
 export interface ShapRequest {
   readonly id: number;

@@ -1,10 +1,10 @@
 /** A bulk build of one group: from events of its entity to what a put writes for each of them, bucket by bucket. */
-import { isObject, type State } from "../../core/accumulators.ts";
-import { type Buckets, bucketOfValue } from "../../core/buckets.ts";
-import { combineDistinct } from "../../core/distinct.ts";
+import { isObject, type State } from "../../core/operators/accumulators.ts";
+import { type Buckets, bucketOfValue } from "../../core/operators/buckets.ts";
+import { combineDistinct } from "../../core/operators/distinct.ts";
+import { TALLY_LIMIT, type Tally } from "../../core/operators/tally.ts";
+import { OVERFLOWN } from "../../core/operators/wide.ts";
 import type { Group, Scalar, Slot } from "../../core/plan.ts";
-import { TALLY_LIMIT, type Tally } from "../../core/tally.ts";
-import { OVERFLOWN } from "../../core/wide.ts";
 import { ABSORBED_FIELD, absorbedObjectField, BUCKETS, objectField, tileField } from "../valkey/layout.ts";
 import { cellSlots, encodeObject, encodeTile } from "../valkey/put.ts";
 import type { DuckSession } from "./duckdb.ts";

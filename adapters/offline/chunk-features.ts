@@ -6,8 +6,8 @@
  * (its view's newest event time, NaN for none). Rows whose entity has no event are in none: they are NOT_FOUND.
  */
 import { FreshetError } from "../../core/errors.ts";
-import type { FeatureOfView } from "../../core/history.ts";
 import type { Group, Plan } from "../../core/plan.ts";
+import type { FeatureOfView } from "../../core/tiles/history.ts";
 import { type DuckSession, sqlName, sqlText } from "./duckdb.ts";
 import { type FeatureColumn, joinPointInTime, type Spine, seenRange } from "./point-in-time.ts";
 import { keyColumn } from "./point-in-time-sql.ts";

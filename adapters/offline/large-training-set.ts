@@ -6,8 +6,8 @@
  */
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { FeatureOfView } from "../../core/history.ts";
 import type { Group, Stream } from "../../core/plan.ts";
+import type { FeatureOfView } from "../../core/tiles/history.ts";
 import type { ArchiveListing } from "./archive-view.ts";
 import { type AthenaOptions, AthenaSource } from "./athena.ts";
 import { chunkedEventsSql, foundSql, type JobKeys, MAX_CHUNKS, olderSql } from "./athena-sql.ts";

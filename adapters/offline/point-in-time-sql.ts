@@ -6,7 +6,7 @@
  * The spine is a relation with `"row id"` BIGINT (0, 1, …), `"as of"` BIGINT (epoch ms), and for each entity `"key <entity>"` VARCHAR,
  * null where a row has none. Names with a space are no contract's.
  */
-import { isPointed } from "../../core/accumulators.ts";
+import { isPointed } from "../../core/operators/accumulators.ts";
 import type { Channel, Group } from "../../core/plan.ts";
 import { channelSql, fieldsOfChannels } from "./channels.ts";
 import { sqlName } from "./duckdb.ts";

@@ -3,9 +3,10 @@
  * visible then. SQL selects, deduplicates, joins and orders; `HistoryReader` of core computes, with the accumulators and
  * operators of the online read. Why not SQL alone: docs/decisions/0025-point-in-time-in-core.md.
  */
-import { type FeatureOfView, HistoryReader } from "../../core/history.ts";
+
 import type { FeatureValue, Group, Plan, Scalar, Status, Value } from "../../core/plan.ts";
-import { floorTo, windowInterval } from "../../core/window.ts";
+import { type FeatureOfView, HistoryReader } from "../../core/tiles/history.ts";
+import { floorTo, windowInterval } from "../../core/tiles/window.ts";
 import { hash64 } from "../hash.ts";
 import { eventsSql, spineSql } from "./point-in-time-sql.ts";
 

@@ -4,7 +4,7 @@
  */
 import type { BatchFeature, BatchView, Dtype, Plan, Scalar } from "../../core/plan.ts";
 import { type PushedFeature, reachOf, storedView } from "../../core/pushed-feature.ts";
-import { withStatus } from "../../core/tiles.ts";
+import { withStatus } from "../../core/tiles/tiles.ts";
 import { PACKED_ROWS_VERSION, VALUES_VERSION, valuesFolder } from "../pushed/values-format.ts";
 import { isNewer, type PushedValue, type UnpackedValue, unpackValues } from "../valkey/packed.ts";
 import { type DuckSession, sqlName, sqlText } from "./duckdb.ts";

@@ -1,9 +1,9 @@
 /** Logged scores beside what became of their events: the inference log joined with the labels stream by event id. */
 import { GetObjectCommand, ListObjectsV2Command, type S3Client } from "@aws-sdk/client-s3";
-import type { Outcome, Pair } from "../../core/arms.ts";
 import type { DecisionDefinition } from "../../core/definition.ts";
 import { InfrastructureError } from "../../core/errors.ts";
-import { decide } from "../../core/scoring.ts";
+import type { Outcome, Pair } from "../../core/scoring/arms.ts";
+import { decide } from "../../core/scoring/scoring.ts";
 import { type InferenceRow, readInferenceLog } from "../inference-log/inference-log-format.ts";
 import { tenantPartition } from "../s3/object-path.ts";
 import { hourOfKey } from "./archive-view.ts";

@@ -2,9 +2,9 @@
  * The bulk build's queries: events of an entity in, states of every tile below a seal out, those alone that a window still
  * needs. What SQL carries exactly it folds; `approxDistinct` is folded by core from the distinct hashes of each tile.
  */
-import { isPointed } from "../../core/accumulators.ts";
+import { isPointed } from "../../core/operators/accumulators.ts";
 import type { Group, Slot } from "../../core/plan.ts";
-import { frontier, pruneBound } from "../../core/window.ts";
+import { frontier, pruneBound } from "../../core/tiles/window.ts";
 import { BUCKETS } from "../valkey/layout.ts";
 import { channelSql, fieldsOfChannels, hash32Sql } from "./channels.ts";
 import { sqlName, sqlText } from "./duckdb.ts";

@@ -7,7 +7,7 @@ import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import { FreshetError } from "../../core/errors.ts";
 import type { Dtype, Plan, Scalar, Service } from "../../core/plan.ts";
 import { type PushedFeature, versionedName } from "../../core/pushed-feature.ts";
-import { createScorer } from "../../core/scoring.ts";
+import { createScorer } from "../../core/scoring/scoring.ts";
 import { type DuckSession, sqlName, sqlText } from "./duckdb.ts";
 import { type FeatureColumn, featureAt, type Spine } from "./point-in-time.ts";
 import { keyColumn } from "./point-in-time-sql.ts";

@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync }
 import { join } from "node:path";
 import { FreshetError } from "../../core/errors.ts";
 import type { Group, Plan, Stream } from "../../core/plan.ts";
-import { createScorer } from "../../core/scoring.ts";
+import { createScorer } from "../../core/scoring/scoring.ts";
 import type { InferenceRow } from "../inference-log/inference-log-format.ts";
 import type { DuckSession } from "./duckdb.ts";
 import { entityEventsSql, olderThanEntitySql } from "./entity-events.ts";

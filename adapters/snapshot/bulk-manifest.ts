@@ -3,8 +3,8 @@
  * which may be an older round's where nothing of the bucket has changed since, and the state of the store before the first key was read.
  */
 import { randomBytes } from "node:crypto";
+import type { Lock } from "../../core/compile/lock.ts";
 import { RecordError } from "../../core/errors.ts";
-import type { Lock } from "../../core/lock.ts";
 import { hash64 } from "../hash.ts";
 import { BUCKETS } from "../valkey/layout.ts";
 

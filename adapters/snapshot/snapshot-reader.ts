@@ -1,6 +1,6 @@
 /** Features from snapshots, by the same code that computes them from the store: only where the bytes come from differs. */
 import type { FeatureValue, Plan } from "../../core/plan.ts";
-import { newestVisible } from "../../core/tiles.ts";
+import { newestVisible } from "../../core/tiles/tiles.ts";
 import type { EntityRequest, SnapshotAnswer, SnapshotLoss, SnapshotSource } from "../online-store/online-store.ts";
 import { FeatureSets } from "../valkey/feature-sets.ts";
 import { decodeSnapshot, layoutOf, type SnapshotContent } from "./item-format.ts";

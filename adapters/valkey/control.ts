@@ -1,6 +1,6 @@
 /** The control hashes, one a bucket: epoch, state, run id, and for each group its seal and the births of its slots. */
 import { randomUUID } from "node:crypto";
-import { isObject } from "../../core/accumulators.ts";
+import { isObject } from "../../core/operators/accumulators.ts";
 import type { Group, Plan, Stream } from "../../core/plan.ts";
 import { hash64 } from "../hash.ts";
 import type { Command, ValkeyConnection } from "./connection.ts";

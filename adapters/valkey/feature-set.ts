@@ -1,10 +1,11 @@
 /** Features of one group that are read together: which fields they need at an instant, and their values from those. */
-import { type ByAge, isObject, type State } from "../../core/accumulators.ts";
+
 import { FreshetError } from "../../core/errors.ts";
-import { type LowerOptions, OPERATORS } from "../../core/operators.ts";
+import { type ByAge, isObject, type State } from "../../core/operators/accumulators.ts";
+import { type LowerOptions, OPERATORS } from "../../core/operators/operators.ts";
 import type { Feature, FeatureValue, Group, Plan, View } from "../../core/plan.ts";
-import { withStatus } from "../../core/tiles.ts";
-import { floorTo, windowInterval } from "../../core/window.ts";
+import { withStatus } from "../../core/tiles/tiles.ts";
+import { floorTo, windowInterval } from "../../core/tiles/window.ts";
 import { decodeGroupControl, decodeMeta, META_FIELD, type Meta } from "./layout.ts";
 import { type Extent, type Need, planRead, planWhole, type ReadPlan } from "./read-plan.ts";
 import { Answered, stateAt, stateByAge } from "./tile-states.ts";

@@ -1,9 +1,9 @@
 /** Puts the plan's groups into the server-side function's source. */
 import { readdirSync, readFileSync } from "node:fs";
-import { isObject, keepsValues } from "../../core/accumulators.ts";
+import { isObject, keepsValues } from "../../core/operators/accumulators.ts";
 import type { Group, Plan, Slot } from "../../core/plan.ts";
-import { newestKept } from "../../core/tiles.ts";
-import { levelsOfWindow, retentionOf } from "../../core/window.ts";
+import { newestKept } from "../../core/tiles/tiles.ts";
+import { levelsOfWindow, retentionOf } from "../../core/tiles/window.ts";
 import { hash64 } from "../hash.ts";
 
 const KINDS = { count: 1, sum: 2, squares: 3, min: 4, max: 5 } as const;

@@ -1,6 +1,6 @@
 /** Features of an entity's batch views, and those that its tenant has registered: which fields they need, and their values from those. */
 import type { FeatureValue, Plan, Scalar } from "../../core/plan.ts";
-import { withStatus } from "../../core/tiles.ts";
+import { withStatus } from "../../core/tiles/tiles.ts";
 import type { RegisteredRead } from "../online-store/online-store.ts";
 import { visitValues } from "./packed.ts";
 import { type EncodedArguments, encodeArguments } from "./trip.ts";

@@ -1,9 +1,9 @@
 /** Calls that put what was built from the archive: bytes of tiles and objects, of an entity, of a call. */
-import { accumulatorOf, isObject, type Pointed, type State } from "../../core/accumulators.ts";
-import type { Buckets } from "../../core/buckets.ts";
-import type { Distinct } from "../../core/distinct.ts";
+import { accumulatorOf, isObject, type Pointed, type State } from "../../core/operators/accumulators.ts";
+import type { Buckets } from "../../core/operators/buckets.ts";
+import type { Distinct } from "../../core/operators/distinct.ts";
+import type { Wide } from "../../core/operators/wide.ts";
 import type { Group, Scalar, Slot } from "../../core/plan.ts";
-import type { Wide } from "../../core/wide.ts";
 import { CELL_BYTES, encodeScalar } from "./layout.ts";
 import { type EncodedArguments, encodeArguments } from "./trip.ts";
 

@@ -1,8 +1,8 @@
 /** Which fields of an entity's hash a read asks for, and which of the answered ones add up to each state. */
-import { isObject } from "../../core/accumulators.ts";
-import { ageInHops } from "../../core/decay.ts";
+import { isObject } from "../../core/operators/accumulators.ts";
+import { ageInHops } from "../../core/operators/decay.ts";
 import type { Group, Slot, Window } from "../../core/plan.ts";
-import { cover, floorTo, frontier, type TileRange, windowInterval } from "../../core/window.ts";
+import { cover, floorTo, frontier, type TileRange, windowInterval } from "../../core/tiles/window.ts";
 import {
   ABSORBED_FIELD,
   absorbedObjectField,

@@ -6,8 +6,8 @@
  */
 import { FreshetError } from "../../core/errors.ts";
 import type { FeatureValue, Plan } from "../../core/plan.ts";
-import { newestVisible } from "../../core/tiles.ts";
-import { floorTo } from "../../core/window.ts";
+import { newestVisible } from "../../core/tiles/tiles.ts";
+import { floorTo } from "../../core/tiles/window.ts";
 import type { EntityAnswer, EntityRequest, OnlineReader, StoreState } from "../online-store/online-store.ts";
 import { type Command, ValkeyConnection, type ValkeyOptions } from "./connection.ts";
 import type { FeatureSet, WholeHash } from "./feature-set.ts";

@@ -1,10 +1,11 @@
 /** Prepares events for the store's function: which entities they touch, and the record each of those gets. */
-import type { Contribution } from "../../core/accumulators.ts";
-import { bucketOfValue } from "../../core/buckets.ts";
+
 import { compileGroups, entityId, type GroupReader, identityText, VALUE_LIMIT } from "../../core/event.ts";
+import type { Contribution } from "../../core/operators/accumulators.ts";
+import { bucketOfValue } from "../../core/operators/buckets.ts";
+import { squareWide } from "../../core/operators/wide.ts";
 import type { Plan } from "../../core/plan.ts";
 import type { Fields } from "../../core/where.ts";
-import { squareWide } from "../../core/wide.ts";
 import { hash64 } from "../hash.ts";
 import { channelNeeds } from "./function-source.ts";
 import { bucketOf, encodeScalar, entityKey } from "./layout.ts";

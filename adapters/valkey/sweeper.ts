@@ -2,9 +2,9 @@
  * Touches silent entities: their tiles are folded, their identities swept and what no window needs any more is pruned,
  * which a busy entity does by itself with its next event.
  */
-import { isObject } from "../../core/accumulators.ts";
+import { isObject } from "../../core/operators/accumulators.ts";
 import type { Group, Plan } from "../../core/plan.ts";
-import { floorTo, frontier } from "../../core/window.ts";
+import { floorTo, frontier } from "../../core/tiles/window.ts";
 import type { StoreApplier } from "./applier.ts";
 import type { ValkeyConnection } from "./connection.ts";
 import {

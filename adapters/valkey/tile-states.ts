@@ -1,7 +1,7 @@
 /** From stored bytes back to states: what the fields of an answer add up to, for one slot. */
-import { accumulatorOf, type ByAge, type Pointed, type State } from "../../core/accumulators.ts";
+import { accumulatorOf, type ByAge, type Pointed, type State } from "../../core/operators/accumulators.ts";
+import { LOW, type Wide } from "../../core/operators/wide.ts";
 import type { Scalar, Slot } from "../../core/plan.ts";
-import { LOW, type Wide } from "../../core/wide.ts";
 import { CELL_BYTES, decodeScalar } from "./layout.ts";
 
 /** Where each slot's cell starts in a tile, by slot id; -1 for a slot that the tile lacks. */

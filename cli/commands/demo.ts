@@ -3,7 +3,7 @@ import { styleText } from "node:util";
 import type { Command } from "commander";
 import { parseDuration } from "../../core/duration.ts";
 import { FreshetError } from "../../core/errors.ts";
-import { limitsOf } from "../../core/scoring.ts";
+import { limitsOf } from "../../core/scoring/scoring.ts";
 import { fraud } from "../../features/fraud.ts";
 import {
   type DemoEvents,

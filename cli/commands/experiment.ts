@@ -6,11 +6,11 @@ import { declaredOutcomes, outcomesByEvent } from "../../adapters/offline/outcom
 import { newestLabels, outcomesOf, readScores } from "../../adapters/offline/scored-outcomes.ts";
 import { labelJoin, requireRange } from "../../adapters/offline/spine.ts";
 import { s3Client } from "../../adapters/s3/client.ts";
-import { type Arm, compareArms, compareShadows, type Difference } from "../../core/arms.ts";
 import { FreshetError } from "../../core/errors.ts";
-import type { Rate } from "../../core/intervals.ts";
-import { limitsOf } from "../../core/scoring.ts";
-import { experimentOf } from "../../core/variant.ts";
+import { type Arm, compareArms, compareShadows, type Difference } from "../../core/scoring/arms.ts";
+import type { Rate } from "../../core/scoring/intervals.ts";
+import { limitsOf } from "../../core/scoring/scoring.ts";
+import { experimentOf } from "../../core/scoring/variant.ts";
 import { definitions } from "../../features/index.ts";
 import { plan } from "../../features/plan.ts";
 import { freshetHome, homeFolder } from "../../local/home.ts";

@@ -1,5 +1,5 @@
 import { type Command, Option } from "commander";
-import { floorTo } from "../../core/window.ts";
+import { floorTo } from "../../core/tiles/window.ts";
 import { plan } from "../../features/plan.ts";
 import type { MaterializeEvent } from "../../functions/materialize.ts";
 import { type RunReport, stepsOf, viewOf } from "../../functions/shared/materialization/materialization.ts";

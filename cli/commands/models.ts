@@ -3,9 +3,9 @@ import { type ModelId, type ModelRegistry, type ModelVersion, modelName } from "
 import { promote, retire, rollback } from "../../adapters/model/promotion.ts";
 import { registerModel } from "../../adapters/model/register.ts";
 import { servableCheck } from "../../adapters/model/servable.ts";
-import { ALIASES, type Alias, type Aliases } from "../../core/aliases.ts";
 import { FreshetError } from "../../core/errors.ts";
-import { DEFAULT_GATE, type GateCheck, judge } from "../../core/gate.ts";
+import { ALIASES, type Alias, type Aliases } from "../../core/scoring/aliases.ts";
+import { DEFAULT_GATE, type GateCheck, judge } from "../../core/scoring/gate.ts";
 import { definitions } from "../../features/index.ts";
 import { plan } from "../../features/plan.ts";
 import { number } from "../arguments.ts";

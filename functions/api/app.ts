@@ -11,7 +11,7 @@ import { FallbackReader, type ReadBudget } from "../../adapters/online-store/fal
 import type { OnlineReader, SnapshotSource } from "../../adapters/online-store/online-store.ts";
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import type { Plan } from "../../core/plan.ts";
-import { createScorer } from "../../core/scoring.ts";
+import { createScorer } from "../../core/scoring/scoring.ts";
 import { createAuditHandler } from "./administration/audit.ts";
 import { createErasureHandlers } from "./administration/erasures.ts";
 import { createQuarantineHandlers, type QuarantinePorts } from "./administration/quarantine.ts";

@@ -6,12 +6,12 @@ import type { ControlTable, RepeatRecord } from "../../adapters/control-table/co
 import { birthsOf, type ControlHashes, type GroupControl, runsOf } from "../../adapters/valkey/control.ts";
 import { type Birth, BUCKETS } from "../../adapters/valkey/layout.ts";
 import { committedArrival, type ShardInfo, type Watermark } from "../../adapters/valkey/watermark.ts";
-import { isObject } from "../../core/accumulators.ts";
-import { canonicalJson, type Lock } from "../../core/compile.ts";
+import { canonicalJson, type Lock } from "../../core/compile/compile.ts";
+import { followLock, type SlotName } from "../../core/compile/lock-history.ts";
 import { InfrastructureError } from "../../core/errors.ts";
-import { followLock, type SlotName } from "../../core/lock-history.ts";
+import { isObject } from "../../core/operators/accumulators.ts";
 import type { Group, Plan, Stream } from "../../core/plan.ts";
-import { floorTo } from "../../core/window.ts";
+import { floorTo } from "../../core/tiles/window.ts";
 import { isUnready, readinessOf, type ViewReadiness } from "./build/build-readiness.ts";
 
 /** Beyond the function's timeout: clocks differ, and a mapping may hold a batch for a moment before it invokes. */

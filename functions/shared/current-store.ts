@@ -1,6 +1,6 @@
 import type { ControlTable } from "../../adapters/control-table/control-table.ts";
-import type { Lock } from "../../core/compile.ts";
-import { followLock } from "../../core/lock-history.ts";
+import type { Lock } from "../../core/compile/compile.ts";
+import { followLock } from "../../core/compile/lock-history.ts";
 
 /**
  * The epoch that calls have to carry, once it is sure that what they write under this lock means what is stored.

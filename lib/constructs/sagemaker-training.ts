@@ -3,7 +3,7 @@ import { type IRepository, Repository, TagMutability } from "aws-cdk-lib/aws-ecr
 import { PolicyStatement, Role, ServicePrincipal } from "aws-cdk-lib/aws-iam";
 import { Construct } from "constructs";
 import { FreshetError } from "../../core/errors.ts";
-import { TRAINING_METRICS } from "../../core/training.ts";
+import { TRAINING_METRICS } from "../../core/scoring/training.ts";
 import { type Deployment, physicalName } from "../deployment.ts";
 import { removalOf } from "./removal.ts";
 import { JOBS, SETS, type TrainingData } from "./training-data.ts";

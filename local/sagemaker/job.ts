@@ -2,7 +2,7 @@
 import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { S3Client } from "@aws-sdk/client-s3";
-import type { MetricDefinition } from "../../core/training.ts";
+import type { MetricDefinition } from "../../core/scoring/training.ts";
 import { createJobFolder, type JobFolder, readFailure } from "./layout.ts";
 import { metricReader } from "./metrics.ts";
 import { download, upload, uploadFolder } from "./objects.ts";

@@ -1,4 +1,4 @@
-import type { MetricDefinition } from "../../core/training.ts";
+import type { MetricDefinition } from "../../core/scoring/training.ts";
 
 /** What SageMaker makes of a job's output: the newest number that each definition finds in a line. */
 export function metricReader(definitions: readonly MetricDefinition[]) {

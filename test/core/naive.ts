@@ -2,7 +2,7 @@
  * The oracle: what a feature is, straight from DESIGN §5 and §7, over a plain list of events. Never optimised, and it
  * shares no code with the engine but the condition evaluator and the HyperLogLog estimate.
  */
-import { countDistinct, type Distinct, REGISTERS } from "../../core/distinct.ts";
+import { countDistinct, type Distinct, REGISTERS } from "../../core/operators/distinct.ts";
 import type { Feature, Group, HoppingWindow, Scalar, Value } from "../../core/plan.ts";
 import { compileWhere, type Fields } from "../../core/where.ts";
 

@@ -1,12 +1,12 @@
 /** Registered features in a service's definition: what the plan holds of them, and what it refuses. */
 import { describe, expect, it } from "vitest";
 import { hash64 } from "../../adapters/hash.ts";
-import { compile, EMPTY_LOCK } from "../../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../../core/compile/compile.ts";
 import * as d from "../../core/definition.ts";
 import type { FreshetError } from "../../core/errors.ts";
 import type { PushedFeature } from "../../core/pushed-feature.ts";
 import { inputsOf } from "../../core/registered-feature.ts";
-import { checkFeatures, type VectorFeature, vectorHash, vectorNames } from "../../core/vector.ts";
+import { checkFeatures, type VectorFeature, vectorHash, vectorNames } from "../../core/scoring/vector.ts";
 import { contracts } from "../support/fixture-plan.ts";
 import { pushedPlan, risk, shop } from "../support/pushed-plan.ts";
 import { definitions, owner, registeredPlan, trust } from "../support/registered-plan.ts";

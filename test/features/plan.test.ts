@@ -2,10 +2,10 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { hash64 } from "../../adapters/hash.ts";
-import { canonicalJson, compile, type Lock } from "../../core/compile.ts";
+import { canonicalJson, compile, type Lock } from "../../core/compile/compile.ts";
+import { diffPlans } from "../../core/compile/plan-diff.ts";
 import type { Plan, Scalar } from "../../core/plan.ts";
-import { diffPlans } from "../../core/plan-diff.ts";
-import { createScorer } from "../../core/scoring.ts";
+import { createScorer } from "../../core/scoring/scoring.ts";
 import { fraud } from "../../features/fraud.ts";
 import { definitions } from "../../features/index.ts";
 import { plan } from "../../features/plan.ts";

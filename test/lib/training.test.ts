@@ -1,7 +1,7 @@
 /** The training machine: what it asks SageMaker for, what its roles may, and that both targets run the same states. */
 import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
-import { TRAINING_METRICS } from "../../core/training.ts";
+import { TRAINING_METRICS } from "../../core/scoring/training.ts";
 import { awsTarget } from "../../lib/targets/aws.ts";
 import { localTarget } from "../../lib/targets/local.ts";
 import { resolved, shapeErrors } from "../support/aws-request.ts";

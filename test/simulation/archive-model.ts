@@ -12,7 +12,7 @@ import { bucketOf } from "../../adapters/valkey/layout.ts";
 import { rowEraser } from "../../core/erasure.ts";
 import { compileGroups } from "../../core/event.ts";
 import type { Group, Plan } from "../../core/plan.ts";
-import { EntityTiles } from "../../core/tiles.ts";
+import { EntityTiles } from "../../core/tiles/tiles.ts";
 import { fieldsOf } from "../support/model-build.ts";
 import { type SimulatedEvent, visibleIds } from "./events.ts";
 import { STREAM } from "./plans.ts";

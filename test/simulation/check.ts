@@ -3,7 +3,7 @@ import { hash64 } from "../../adapters/hash.ts";
 import type { Answer } from "../../adapters/valkey/connection.ts";
 import { bucketOf, controlKey, decodeGroupControl, groupField } from "../../adapters/valkey/layout.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
-import { isObject } from "../../core/accumulators.ts";
+import { isObject } from "../../core/operators/accumulators.ts";
 import type { FeatureValue, Group, Plan, View } from "../../core/plan.ts";
 import { type NaiveEvent, naive } from "../core/naive.ts";
 import { SimulatedConnection, type SimulatedServer } from "./connection.ts";

@@ -1,6 +1,6 @@
 /** Definitions that the simulated deployments run: short lateness, so that seals pass many tiles in an hour, and one is the next's past. */
 import { hash64 } from "../../adapters/hash.ts";
-import { compile, EMPTY_LOCK } from "../../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../../core/compile/compile.ts";
 import * as d from "../../core/definition.ts";
 import { contracts } from "../../schemas/contracts.ts";
 

@@ -1,6 +1,6 @@
 /** One run: a deployment, its producers, its faults and its operators, from one seed. */
 import { bucketOf } from "../../adapters/valkey/layout.ts";
-import { floorTo } from "../../core/window.ts";
+import { floorTo } from "../../core/tiles/window.ts";
 import { SEAL_MARGIN_MS } from "../../functions/shared/control-loop.ts";
 import { Broker, type BrokerRecord } from "./broker.ts";
 import { acknowledgedSubjects, compareIdentities, compareValues, type Subject } from "./check.ts";

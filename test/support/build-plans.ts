@@ -1,6 +1,6 @@
 /** Plans for tests of bulk builds: an older one, and a newer one with more features and one more entity. */
 import { hash64 } from "../../adapters/hash.ts";
-import { compile, EMPTY_LOCK } from "../../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../../core/compile/compile.ts";
 import * as d from "../../core/definition.ts";
 import { card, contracts, payments, shop } from "./fixture-plan.ts";
 

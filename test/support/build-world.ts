@@ -18,7 +18,7 @@ import { createReader } from "../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../adapters/valkey/record.ts";
 import { Watermark } from "../../adapters/valkey/watermark.ts";
 import { seededRandom } from "../../bench/workload.ts";
-import type { compile } from "../../core/compile.ts";
+import type { compile } from "../../core/compile/compile.ts";
 import { identityText } from "../../core/event.ts";
 import type { Plan } from "../../core/plan.ts";
 import type { BuildPorts } from "../../functions/shared/build/bulk-build.ts";

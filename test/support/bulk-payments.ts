@@ -1,6 +1,6 @@
 /** Payments in order of their arrival, for tests of snapshots: of one card and shop, or of a dozen cards. */
 import { hash64 } from "../../adapters/hash.ts";
-import { compile, EMPTY_LOCK } from "../../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../../core/compile/compile.ts";
 import type { BulkPayment } from "./bulk-world.ts";
 import { contracts, definitions } from "./fixture-plan.ts";
 

@@ -12,7 +12,7 @@ import { type PushRow, pushRows } from "../../adapters/valkey/push.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../adapters/valkey/record.ts";
 import { Watermark } from "../../adapters/valkey/watermark.ts";
-import type { compile } from "../../core/compile.ts";
+import type { compile } from "../../core/compile/compile.ts";
 import { identityText } from "../../core/event.ts";
 import type { Plan } from "../../core/plan.ts";
 import { accept } from "../../functions/shared/control-loop.ts";

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import type { ArchiveRow } from "../../adapters/archive/archive-format.ts";
 import { hash64 } from "../../adapters/hash.ts";
-import { compile, EMPTY_LOCK } from "../../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../../core/compile/compile.ts";
 import * as d from "../../core/definition.ts";
 import { identityText } from "../../core/event.ts";
 import type { Contract } from "../../core/plan.ts";

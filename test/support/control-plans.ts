@@ -1,6 +1,6 @@
 /** Plans of one card, for tests of what control makes of a plan that changes. */
 import { hash64 } from "../../adapters/hash.ts";
-import { compile, EMPTY_LOCK, type Lock } from "../../core/compile.ts";
+import { compile, EMPTY_LOCK, type Lock } from "../../core/compile/compile.ts";
 import * as d from "../../core/definition.ts";
 import { card, contracts, payments, shop } from "./fixture-plan.ts";
 

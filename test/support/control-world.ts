@@ -6,7 +6,7 @@ import { ValkeyConnection } from "../../adapters/valkey/connection.ts";
 import { ControlHashes } from "../../adapters/valkey/control.ts";
 import { controlKey, decodeControl, decodeGroupControl, groupField } from "../../adapters/valkey/layout.ts";
 import { type ShardInfo, Watermark } from "../../adapters/valkey/watermark.ts";
-import { EMPTY_LOCK, type Lock } from "../../core/compile.ts";
+import { EMPTY_LOCK, type Lock } from "../../core/compile/compile.ts";
 import type { Plan } from "../../core/plan.ts";
 import { type ControlPorts, controlStep } from "../../functions/shared/control-loop.ts";
 import { first } from "./control-plans.ts";

@@ -1,6 +1,6 @@
 /** Clicks that are enriched with what their user spends and how busy their item is, and views over the recorded fields. */
 import { hash64 } from "../../adapters/hash.ts";
-import { compile, EMPTY_LOCK } from "../../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../../core/compile/compile.ts";
 import * as d from "../../core/definition.ts";
 import { contracts } from "../../schemas/contracts.ts";
 

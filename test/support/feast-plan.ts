@@ -1,6 +1,6 @@
 /** What `test/feast/feature_repo.py` declares in Feast's words: two views of values that are given as they are, and two services. */
 import { hash64 } from "../../adapters/hash.ts";
-import { compile, EMPTY_LOCK } from "../../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../../core/compile/compile.ts";
 import * as d from "../../core/definition.ts";
 import { contracts, payments } from "./fixture-plan.ts";
 

@@ -1,6 +1,6 @@
 /** A plan with every operator over every kind of window, for tests of the engine. */
 import { hash64 } from "../../adapters/hash.ts";
-import { compile, EMPTY_LOCK } from "../../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../../core/compile/compile.ts";
 import * as d from "../../core/definition.ts";
 import type { Contract, Plan } from "../../core/plan.ts";
 

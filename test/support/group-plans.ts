@@ -1,6 +1,6 @@
 /** Groups whose tile sizes get in each other's way, for properties of tiles: one card view each, over the fixture's stream. */
 import { hash64 } from "../../adapters/hash.ts";
-import { compile, EMPTY_LOCK } from "../../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../../core/compile/compile.ts";
 import * as d from "../../core/definition.ts";
 import type { Plan } from "../../core/plan.ts";
 import { card, contracts, definitions, everything, payments, plan } from "./fixture-plan.ts";

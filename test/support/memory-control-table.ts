@@ -8,7 +8,7 @@ import type {
   StreamLease,
   StreamRecord,
 } from "../../adapters/control-table/control-table.ts";
-import { canonicalJson, type Lock } from "../../core/compile.ts";
+import { canonicalJson, type Lock } from "../../core/compile/compile.ts";
 import { InfrastructureError } from "../../core/errors.ts";
 
 type Table = { [Method in keyof ControlTable]: ControlTable[Method] };

@@ -3,11 +3,11 @@ import { expect } from "vitest";
 import { hash64 } from "../../adapters/hash.ts";
 import { ABSORBED_FIELD, absorbedObjectField, objectField, tileField } from "../../adapters/valkey/layout.ts";
 import { cellSlots, encodeObject, encodeTile, isEmptyObject } from "../../adapters/valkey/put.ts";
-import { isObject, type State } from "../../core/accumulators.ts";
 import { compileGroups, identityText } from "../../core/event.ts";
+import { isObject, type State } from "../../core/operators/accumulators.ts";
 import type { Group, Plan } from "../../core/plan.ts";
-import { EntityTiles } from "../../core/tiles.ts";
-import { floorTo } from "../../core/window.ts";
+import { EntityTiles } from "../../core/tiles/tiles.ts";
+import { floorTo } from "../../core/tiles/window.ts";
 import type { OneEntity, RawEvent } from "./one-entity.ts";
 
 export const identityOf = (tenant: string, { id, timeMs }: Pick<RawEvent, "id" | "timeMs">): string =>

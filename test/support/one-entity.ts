@@ -17,7 +17,7 @@ import {
 } from "../../adapters/valkey/layout.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../adapters/valkey/record.ts";
-import { isObject } from "../../core/accumulators.ts";
+import { isObject } from "../../core/operators/accumulators.ts";
 import type { FeatureValue, Group, Plan } from "../../core/plan.ts";
 
 export interface RawEvent {

@@ -1,6 +1,6 @@
 /** Definitions of one view over one stream of payments, for tests of the compiler. */
 import { hash64 } from "../../adapters/hash.ts";
-import { compile, EMPTY_LOCK } from "../../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../../core/compile/compile.ts";
 import * as d from "../../core/definition.ts";
 import type { Contract } from "../../core/plan.ts";
 

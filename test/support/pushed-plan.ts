@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { hash64 } from "../../adapters/hash.ts";
 import { packValues } from "../../adapters/valkey/packed.ts";
 import type { PushRow } from "../../adapters/valkey/push.ts";
-import { compile, EMPTY_LOCK } from "../../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../../core/compile/compile.ts";
 import * as d from "../../core/definition.ts";
 import type { BatchView, Scalar } from "../../core/plan.ts";
 import { contracts, payments } from "./fixture-plan.ts";

@@ -1,6 +1,6 @@
 /** A shop whose service takes features that tenants register: two of one entity, one of another that nothing else describes. */
 import { hash64 } from "../../adapters/hash.ts";
-import { compile, EMPTY_LOCK } from "../../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../../core/compile/compile.ts";
 import * as d from "../../core/definition.ts";
 import { contracts } from "./fixture-plan.ts";
 import { risk, shop, definitions as shopDefinitions } from "./pushed-plan.ts";

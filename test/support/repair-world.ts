@@ -6,7 +6,7 @@ import { findEvents } from "../../adapters/offline/late-rows.ts";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
 import { bucketOf, entityKey } from "../../adapters/valkey/layout.ts";
 import { readMendTokens } from "../../adapters/valkey/mend.ts";
-import type { compile } from "../../core/compile.ts";
+import type { compile } from "../../core/compile/compile.ts";
 import type { BuildPorts } from "../../functions/shared/build/bulk-build.ts";
 import { type RepairPorts, repairPass } from "../../functions/shared/repair/repair.ts";
 import { type RoundReport, repairRound } from "../../functions/shared/repair/repair-round.ts";

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { ArchiveRow } from "../../adapters/archive/archive.ts";
 import { quarantineId } from "../../adapters/quarantine/quarantine.ts";
 import { UNATTRIBUTED } from "../../adapters/s3/object-path.ts";
-import { floorTo } from "../../core/window.ts";
+import { floorTo } from "../../core/tiles/window.ts";
 import { disturb, type Outgoing } from "../../local/generator/disturb.ts";
 import { deployed } from "../support/deployed.ts";
 import { call, functionEnvironment, invoke, settle, until } from "./app.ts";

@@ -11,7 +11,7 @@ import { openModel } from "../../adapters/model/open.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { buildTrainingSet } from "../../adapters/offline/training-set.ts";
 import type { Scalar } from "../../core/plan.ts";
-import { checkFeatures, createEncoder } from "../../core/vector.ts";
+import { checkFeatures, createEncoder } from "../../core/scoring/vector.ts";
 import { definitions } from "../../features/index.ts";
 import { plan } from "../../features/plan.ts";
 import { train } from "../../local/sagemaker/train.ts";

@@ -11,7 +11,7 @@ import { openModel } from "../../adapters/model/open.ts";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
 import { buildTrainingSet } from "../../adapters/offline/training-set.ts";
 import type { Scalar } from "../../core/plan.ts";
-import { createEncoder } from "../../core/vector.ts";
+import { createEncoder } from "../../core/scoring/vector.ts";
 import { plan } from "../../features/plan.ts";
 import { recommendation as definition } from "../../features/recommendation.ts";
 import { createApp } from "../../functions/api/app.ts";

@@ -1,7 +1,7 @@
 /** `GET /v1/features` and `GET /v1/features/{name}`: what can be read, and what is known of each feature. */
 import type { ModelServing } from "../../../adapters/model/serving.ts";
-import { ALIASES } from "../../../core/aliases.ts";
 import type { Plan } from "../../../core/plan.ts";
+import { ALIASES } from "../../../core/scoring/aliases.ts";
 import { Problem, suggest } from "../problems.ts";
 import { checkParameters, limitOf } from "../query.ts";
 import { shorten } from "../reading/selection.ts";

@@ -1,7 +1,7 @@
 /** Shapes of events for the OpenAPI document: the contract's fields, held to what keys and windows ask of them. */
 import { z } from "@hono/zod-openapi";
-import { keepsValues } from "../../../core/accumulators.ts";
 import { KEY_LIMIT, SCALED_LIMIT, VALUE_LIMIT } from "../../../core/event.ts";
+import { keepsValues } from "../../../core/operators/accumulators.ts";
 import type { FieldType, Plan, Stream } from "../../../core/plan.ts";
 import { documentation } from "../../../schemas/documentation.ts";
 import { shipped } from "../../../schemas/shipped.ts";

@@ -11,7 +11,7 @@ import {
   type MaterializeRequests,
 } from "../../../adapters/jobs/materialize-requests.ts";
 import type { BatchView, Plan } from "../../../core/plan.ts";
-import { floorTo } from "../../../core/window.ts";
+import { floorTo } from "../../../core/tiles/window.ts";
 import { type JsonObject, readObjectOfAnyType } from "../body.ts";
 import { MAX_QUERY_BYTES } from "../limits.ts";
 import { Problem, suggest } from "../problems.ts";

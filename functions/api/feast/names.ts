@@ -3,7 +3,7 @@
  * The on-demand features of a service are an on-demand view with the service's name (`fraud:amount_to_mean`).
  */
 import type { RegisteredInput } from "../../../core/plan.ts";
-import type { Scorer } from "../../../core/scoring.ts";
+import type { Scorer } from "../../../core/scoring/scoring.ts";
 import { MAX_FEATURES } from "../limits.ts";
 import { Problem, suggest } from "../problems.ts";
 import { type Catalogue, listKey, type Selection, shorten } from "../reading/selection.ts";

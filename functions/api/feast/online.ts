@@ -4,7 +4,7 @@
  */
 import type { OnlineReader } from "../../../adapters/online-store/online-store.ts";
 import type { FeatureValue, Scalar } from "../../../core/plan.ts";
-import type { Scorer } from "../../../core/scoring.ts";
+import type { Scorer } from "../../../core/scoring/scoring.ts";
 import { type JsonObject, readObjectOfAnyType } from "../body.ts";
 import type { Observations } from "../catalogue/observations.ts";
 import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "../limits.ts";

@@ -1,7 +1,7 @@
 /** Online features: one entity set, many rows, or everything known of one entity. Answers are written as JSON text directly. */
 import type { OnlineReader } from "../../../adapters/online-store/online-store.ts";
 import type { FeatureValue, Scalar, Status, Value } from "../../../core/plan.ts";
-import type { Scorer } from "../../../core/scoring.ts";
+import type { Scorer } from "../../../core/scoring/scoring.ts";
 import { type JsonObject, readObject } from "../body.ts";
 import type { Observations } from "../catalogue/observations.ts";
 import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "../limits.ts";

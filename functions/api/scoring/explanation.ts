@@ -1,6 +1,6 @@
 /** How a score came about, as answers tell it. */
 import type { Plan } from "../../../core/plan.ts";
-import { createLabels, reasonsOf } from "../../../core/reasons.ts";
+import { createLabels, reasonsOf } from "../../../core/scoring/reasons.ts";
 import { type ScoredRow, type ScoredService, type ScoreRequest, vectorValues } from "./score-run.ts";
 import type { ScoringPorts } from "./scoring-ports.ts";
 

@@ -4,10 +4,10 @@ import { type ModelId, type ModelRegistry, modelName } from "../../../adapters/m
 import { promote, retire, rollback } from "../../../adapters/model/promotion.ts";
 import type { ServableCheck } from "../../../adapters/model/servable.ts";
 import type { ModelServing } from "../../../adapters/model/serving.ts";
-import { ALIASES, type Alias, type AliasChange } from "../../../core/aliases.ts";
 import type { FeatureServiceDefinition } from "../../../core/definition.ts";
 import { FreshetError, InfrastructureError } from "../../../core/errors.ts";
-import { DEFAULT_GATE } from "../../../core/gate.ts";
+import { ALIASES, type Alias, type AliasChange } from "../../../core/scoring/aliases.ts";
+import { DEFAULT_GATE } from "../../../core/scoring/gate.ts";
 import { readObject } from "../body.ts";
 import { MAX_QUERY_BYTES } from "../limits.ts";
 import { Problem, suggest } from "../problems.ts";

@@ -4,8 +4,8 @@ import type { InferenceLog } from "../../../adapters/inference-log/inference-log
 import type { ShadowScore } from "../../../adapters/inference-log/inference-log-format.ts";
 import { KEY_LIMIT } from "../../../core/event.ts";
 import type { Plan, Scalar, Service } from "../../../core/plan.ts";
-import { fractionOf } from "../../../core/variant.ts";
-import { vectorNames } from "../../../core/vector.ts";
+import { fractionOf } from "../../../core/scoring/variant.ts";
+import { vectorNames } from "../../../core/scoring/vector.ts";
 import { type ScoredRow, type ScoredService, type ScoreFault, type ScoreRequest, vectorValues } from "./score-run.ts";
 
 export interface ScoreLogger {

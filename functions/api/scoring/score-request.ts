@@ -1,7 +1,7 @@
 /** What calls that score have in common: which service, whose variant, explained how. */
 import type { FeatureServiceDefinition } from "../../../core/definition.ts";
 import type { Plan } from "../../../core/plan.ts";
-import type { Scorer } from "../../../core/scoring.ts";
+import type { Scorer } from "../../../core/scoring/scoring.ts";
 import type { Telemetry } from "../observability/telemetry.ts";
 import { Problem } from "../problems.ts";
 import { type Catalogue, typeName } from "../reading/selection.ts";

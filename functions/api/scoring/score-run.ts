@@ -11,8 +11,15 @@ import type { EntityAnswer, EntityRequest, OnlineReader } from "../../../adapter
 import type { FeatureServiceDefinition } from "../../../core/definition.ts";
 import { FreshetError, InfrastructureError } from "../../../core/errors.ts";
 import type { FeatureValue, Scalar, Service } from "../../../core/plan.ts";
-import { type Decision, decide, type Evaluation, limitsOf, type Score, type Scorer } from "../../../core/scoring.ts";
-import { experimentOf, isChallenged } from "../../../core/variant.ts";
+import {
+  type Decision,
+  decide,
+  type Evaluation,
+  limitsOf,
+  type Score,
+  type Scorer,
+} from "../../../core/scoring/scoring.ts";
+import { experimentOf, isChallenged } from "../../../core/scoring/variant.ts";
 import type { Observations } from "../catalogue/observations.ts";
 import { Problem } from "../problems.ts";
 import {

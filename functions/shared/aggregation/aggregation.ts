@@ -16,7 +16,7 @@ import { rowEraser } from "../../../core/erasure.ts";
 import { InfrastructureError, RecordError } from "../../../core/errors.ts";
 import { checkEvent } from "../../../core/event.ts";
 import type { Plan, Stream } from "../../../core/plan.ts";
-import { floorTo } from "../../../core/window.ts";
+import { floorTo } from "../../../core/tiles/window.ts";
 import { applyAll } from "./apply-all.ts";
 import { archiveRows } from "./archive-rows.ts";
 import { type Conflicts, findConflicts } from "./identity-conflicts.ts";

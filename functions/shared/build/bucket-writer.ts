@@ -5,7 +5,7 @@ import type { StoreApplier } from "../../../adapters/valkey/applier.ts";
 import type { ControlHashes } from "../../../adapters/valkey/control.ts";
 import { entityKey } from "../../../adapters/valkey/layout.ts";
 import { type EntityPut, encodePut, type PutCall } from "../../../adapters/valkey/put.ts";
-import { isObject } from "../../../core/accumulators.ts";
+import { isObject } from "../../../core/operators/accumulators.ts";
 import type { Group } from "../../../core/plan.ts";
 
 /** One call: bounds the time for which the server answers nobody else to some ms. */

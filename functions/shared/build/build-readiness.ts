@@ -2,7 +2,7 @@
 import { type BuildRecord, pendingOf } from "../../../adapters/control-table/build-progress.ts";
 import type { ControlHashes } from "../../../adapters/valkey/control.ts";
 import { BUCKETS } from "../../../adapters/valkey/layout.ts";
-import { isObject } from "../../../core/accumulators.ts";
+import { isObject } from "../../../core/operators/accumulators.ts";
 import type { Group, Plan, View } from "../../../core/plan.ts";
 
 const at = (ms: number): string => new Date(ms).toISOString().slice(0, 16).replace("T", " ");

@@ -10,7 +10,7 @@ import type { ArchiveMirror } from "../../../adapters/offline/mirror.ts";
 import { leanArchiveSql, neededFromMs } from "../../../adapters/offline/tile-states.ts";
 import { FreshetError } from "../../../core/errors.ts";
 import type { Group, Plan, Stream } from "../../../core/plan.ts";
-import { floorTo } from "../../../core/window.ts";
+import { floorTo } from "../../../core/tiles/window.ts";
 
 /** Compacted objects hold one of event time. */
 const HOUR_MS = 3_600_000;

@@ -18,7 +18,7 @@ import { StoreApplier } from "../../../adapters/valkey/applier.ts";
 import type { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
 import type { ControlHashes } from "../../../adapters/valkey/control.ts";
 import { BUCKETS } from "../../../adapters/valkey/layout.ts";
-import type { Lock } from "../../../core/compile.ts";
+import type { Lock } from "../../../core/compile/compile.ts";
 import { FreshetError } from "../../../core/errors.ts";
 import type { Group, Plan, Stream } from "../../../core/plan.ts";
 import { currentEpoch } from "../current-store.ts";

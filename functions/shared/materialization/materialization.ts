@@ -17,7 +17,7 @@ import { FreshetError, InfrastructureError } from "../../../core/errors.ts";
 import { FUTURE_LIMIT_MS } from "../../../core/event.ts";
 import type { BatchView, Plan, Scalar } from "../../../core/plan.ts";
 import { keyOf } from "../../../core/pushed-feature.ts";
-import { floorTo } from "../../../core/window.ts";
+import { floorTo } from "../../../core/tiles/window.ts";
 import { currentEpoch } from "../current-store.ts";
 import { type RestorePorts, type RestoreReport, restorePushed } from "./restore-pushed.ts";
 

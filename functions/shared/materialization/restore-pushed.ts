@@ -14,7 +14,7 @@ import { ControlHashes } from "../../../adapters/valkey/control.ts";
 import { bucketOf } from "../../../adapters/valkey/layout.ts";
 import { packValues } from "../../../adapters/valkey/packed.ts";
 import { type PushRow, pushRows } from "../../../adapters/valkey/push.ts";
-import type { Lock } from "../../../core/compile.ts";
+import type { Lock } from "../../../core/compile/compile.ts";
 import { RecordError } from "../../../core/errors.ts";
 import type { Plan } from "../../../core/plan.ts";
 import { keyOf, storedView } from "../../../core/pushed-feature.ts";

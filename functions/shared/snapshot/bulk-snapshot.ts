@@ -26,8 +26,8 @@ import type { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
 import type { BucketHead, ControlHashes, GroupControl } from "../../../adapters/valkey/control.ts";
 import { ownersOf, storeMoment } from "../../../adapters/valkey/hash-walk.ts";
 import { type Birth, BUCKETS, decodeGroupControl, encodeGroupControl } from "../../../adapters/valkey/layout.ts";
+import type { Lock } from "../../../core/compile/lock.ts";
 import { RecordError } from "../../../core/errors.ts";
-import type { Lock } from "../../../core/lock.ts";
 import type { Group, Plan } from "../../../core/plan.ts";
 
 export interface BulkPorts {

@@ -4,8 +4,8 @@ import { controlIn, type SnapshotManifest } from "../../../adapters/snapshot/bul
 import type { BucketGroups } from "../../../adapters/valkey/bucket-load.ts";
 import { birthsOf } from "../../../adapters/valkey/control.ts";
 import { type Birth, decodeGroupControl, encodeGroupControl } from "../../../adapters/valkey/layout.ts";
-import { isObject } from "../../../core/accumulators.ts";
-import { followLock, type SlotName } from "../../../core/lock-history.ts";
+import { followLock, type SlotName } from "../../../core/compile/lock-history.ts";
+import { isObject } from "../../../core/operators/accumulators.ts";
 import type { Group } from "../../../core/plan.ts";
 import type { SnapshotRestorePorts } from "./restore-snapshot.ts";
 import { sealsOf } from "./rounds.ts";

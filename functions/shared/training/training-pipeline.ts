@@ -16,8 +16,8 @@ import { readTarGz } from "../../../adapters/model/tar.ts";
 import { parseS3Uri } from "../../../adapters/s3/uri.ts";
 import { FreshetError, InfrastructureError } from "../../../core/errors.ts";
 import { checkTenant } from "../../../core/event.ts";
-import { type GateDefinition, judge, type Verdict } from "../../../core/gate.ts";
 import type { Plan } from "../../../core/plan.ts";
+import { type GateDefinition, judge, type Verdict } from "../../../core/scoring/gate.ts";
 
 export interface TrainingPorts {
   readonly plan: Plan;

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { ControlTable } from "../../../adapters/control-table/control-table.ts";
-import type { Lock } from "../../../core/compile.ts";
+import type { Lock } from "../../../core/compile/compile.ts";
 import { type FaultProxy, startAwsFaultProxy } from "../../../local/faults/aws-proxy.ts";
 import { createTable, startEmulator, type TestEmulator, testClients } from "../../harness/emulator.ts";
 

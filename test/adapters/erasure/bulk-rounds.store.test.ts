@@ -10,7 +10,7 @@ import { StoreApplier } from "../../../adapters/valkey/applier.ts";
 import { eraseCall } from "../../../adapters/valkey/erase.ts";
 import { bucketOf } from "../../../adapters/valkey/layout.ts";
 import { packValues } from "../../../adapters/valkey/packed.ts";
-import { compile, EMPTY_LOCK } from "../../../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../../../core/compile/compile.ts";
 import { type BulkPayment, type BulkWorld, eachInBulkWorld } from "../../support/bulk-world.ts";
 import { contracts, definitions } from "../../support/fixture-plan.ts";
 import { killedAt } from "../../support/killed-client.ts";

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { createExactExplainer } from "../../../adapters/model/exact-explainer.ts";
 import { calibrated, type Model, openModel } from "../../../adapters/model/open.ts";
-import { shapContributions } from "../../../core/trees.ts";
+import { shapContributions } from "../../../core/scoring/trees.ts";
 import { modelFiles, modelJson } from "../../support/model-fixture.ts";
 
 let model: Model;

@@ -2,9 +2,9 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { hash64 } from "../../../adapters/hash.ts";
 import { createModelServing, type ModelServing, type ServingEvent } from "../../../adapters/model/serving.ts";
-import { type Aliases, NO_ALIASES } from "../../../core/aliases.ts";
 import { FreshetError, InfrastructureError } from "../../../core/errors.ts";
-import { vectorHash } from "../../../core/vector.ts";
+import { type Aliases, NO_ALIASES } from "../../../core/scoring/aliases.ts";
+import { vectorHash } from "../../../core/scoring/vector.ts";
 import { modelFiles, modelPlan } from "../../support/model-fixture.ts";
 
 const own = vectorHash(modelPlan, modelPlan.services[0], hash64);

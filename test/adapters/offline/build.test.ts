@@ -12,7 +12,7 @@ import { entityEventsSql } from "../../../adapters/offline/entity-events.ts";
 import { leanArchiveSql } from "../../../adapters/offline/tile-states.ts";
 import { bucketOf } from "../../../adapters/valkey/layout.ts";
 import type { Plan } from "../../../core/plan.ts";
-import { floorTo } from "../../../core/window.ts";
+import { floorTo } from "../../../core/tiles/window.ts";
 import { GROUP_PLANS } from "../../support/group-plans.ts";
 import { buildByModel, identityOf } from "../../support/model-build.ts";
 import type { RawEvent } from "../../support/one-entity.ts";

@@ -9,7 +9,7 @@ import { DuckSession } from "../../../adapters/offline/duckdb.ts";
 import { featureAt, joinPointInTime } from "../../../adapters/offline/point-in-time.ts";
 import { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
 import { identityText } from "../../../core/event.ts";
-import { floorTo } from "../../../core/window.ts";
+import { floorTo } from "../../../core/tiles/window.ts";
 import { naive } from "../../core/naive.ts";
 import { everything, fixtureContract } from "../../support/fixture-plan.ts";
 import { GROUP_PLANS, viewPlan } from "../../support/group-plans.ts";

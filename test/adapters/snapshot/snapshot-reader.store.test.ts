@@ -8,7 +8,7 @@ import { SnapshotTable } from "../../../adapters/snapshot/snapshot-table.ts";
 import { bucketOf, PUSHED_REV_FIELD, pushedKey } from "../../../adapters/valkey/layout.ts";
 import { pushRows } from "../../../adapters/valkey/push.ts";
 import { RecordPacker } from "../../../adapters/valkey/record.ts";
-import { compile, EMPTY_LOCK } from "../../../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../../../core/compile/compile.ts";
 import * as d from "../../../core/definition.ts";
 import type { Plan } from "../../../core/plan.ts";
 import { snapshotRound } from "../../../functions/shared/snapshot/snapshot-round.ts";

@@ -6,7 +6,7 @@ import { RecordPacker } from "../../../adapters/valkey/record.ts";
 import * as d from "../../../core/definition.ts";
 import { compileGroups, identityText } from "../../../core/event.ts";
 import type { Plan } from "../../../core/plan.ts";
-import { EntityTiles } from "../../../core/tiles.ts";
+import { EntityTiles } from "../../../core/tiles/tiles.ts";
 import { viewPlan } from "../../support/group-plans.ts";
 import { allBorn, OneEntity, type RawEvent } from "../../support/one-entity.ts";
 import { startValkey, type TestValkey } from "../../support/valkey.ts";

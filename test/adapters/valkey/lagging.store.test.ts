@@ -7,7 +7,7 @@ import { createReader } from "../../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../../adapters/valkey/record.ts";
 import { compileGroups, identityText } from "../../../core/event.ts";
 import type { Plan } from "../../../core/plan.ts";
-import { EntityTiles } from "../../../core/tiles.ts";
+import { EntityTiles } from "../../../core/tiles/tiles.ts";
 import { plan } from "../../support/fixture-plan.ts";
 import { GROUP_PLANS } from "../../support/group-plans.ts";
 import { expectModel } from "../../support/model-build.ts";

@@ -1,7 +1,7 @@
 /** What a busy entity keeps: nothing that only another slot's windows, or a plan of the past, would need. */
 import { expect, it } from "vitest";
 import { hash64 } from "../../../adapters/hash.ts";
-import { compile, EMPTY_LOCK, type Lock } from "../../../core/compile.ts";
+import { compile, EMPTY_LOCK, type Lock } from "../../../core/compile/compile.ts";
 import * as d from "../../../core/definition.ts";
 import { identityText } from "../../../core/event.ts";
 import type { Plan } from "../../../core/plan.ts";

@@ -9,7 +9,7 @@ import { RecordPacker } from "../../../adapters/valkey/record.ts";
 import * as d from "../../../core/definition.ts";
 import { compileGroups } from "../../../core/event.ts";
 import type { Plan } from "../../../core/plan.ts";
-import { floorTo } from "../../../core/window.ts";
+import { floorTo } from "../../../core/tiles/window.ts";
 import { fileStore } from "../../support/file-store.ts";
 import { CARD_PLANS, viewPlan } from "../../support/group-plans.ts";
 import { buildByModel, expectModel, identityOf, modelOf } from "../../support/model-build.ts";

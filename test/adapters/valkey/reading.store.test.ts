@@ -8,7 +8,7 @@ import { bucketOf, controlKey, entityKey } from "../../../adapters/valkey/layout
 import { createReader } from "../../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../../adapters/valkey/record.ts";
 import { compileGroups } from "../../../core/event.ts";
-import { EntityTiles } from "../../../core/tiles.ts";
+import { EntityTiles } from "../../../core/tiles/tiles.ts";
 import { plan } from "../../support/fixture-plan.ts";
 import { openStore, type TestStore } from "../../support/store.ts";
 import { startValkey, type TestValkey } from "../../support/valkey.ts";

@@ -7,7 +7,7 @@ import { createReader } from "../../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../../adapters/valkey/record.ts";
 import { sweep } from "../../../adapters/valkey/sweeper.ts";
 import { compileGroups, identityText } from "../../../core/event.ts";
-import { EntityTiles } from "../../../core/tiles.ts";
+import { EntityTiles } from "../../../core/tiles/tiles.ts";
 import { plan } from "../../support/fixture-plan.ts";
 import { openStore, type TestStore } from "../../support/store.ts";
 import { startValkey, type TestValkey } from "../../support/valkey.ts";

@@ -10,7 +10,7 @@ import type { RebuildRequest } from "../../../adapters/jobs/rebuild-requests.ts"
 import { deaggregate } from "../../../adapters/kinesis/kpl.ts";
 import type { EntityRequest, OnlineReader, StoreState } from "../../../adapters/online-store/online-store.ts";
 import type { QuarantineJob } from "../../../adapters/quarantine/quarantine-jobs.ts";
-import { compile, EMPTY_LOCK } from "../../../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../../../core/compile/compile.ts";
 import { InfrastructureError } from "../../../core/errors.ts";
 import type { FeatureValue } from "../../../core/plan.ts";
 import { fullName, type PushedFeature } from "../../../core/pushed-feature.ts";

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { controlKey, encodeGroupControl, groupField } from "../../../adapters/valkey/layout.ts";
 import { watermarkKey } from "../../../adapters/valkey/watermark.ts";
-import { EMPTY_LOCK, type Lock } from "../../../core/compile.ts";
+import { EMPTY_LOCK, type Lock } from "../../../core/compile/compile.ts";
 import * as d from "../../../core/definition.ts";
 import type { Plan } from "../../../core/plan.ts";
 import { beginRestore, controlStep } from "../../../functions/shared/control-loop.ts";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { S3Client } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { TRAINING_METRICS } from "../../../core/training.ts";
+import { TRAINING_METRICS } from "../../../core/scoring/training.ts";
 import { venvPython } from "../../../local/home.ts";
 import { type SageMakerStandIn, startSageMaker } from "../../../local/sagemaker/control-plane.ts";
 import { startEmulator, type TestEmulator } from "../../harness/emulator.ts";

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { EventCodec } from "../../../../adapters/avro/event-codec.ts";
 import { hash64 } from "../../../../adapters/hash.ts";
-import { compile, EMPTY_LOCK } from "../../../../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../../../../core/compile/compile.ts";
 import * as d from "../../../../core/definition.ts";
 import type { FeatureValue, Value } from "../../../../core/plan.ts";
 import { createApp } from "../../../../functions/api/app.ts";

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import type { Scorer } from "../../../../core/scoring.ts";
+import type { Scorer } from "../../../../core/scoring/scoring.ts";
 import { FeastNames } from "../../../../functions/api/feast/names.ts";
 import { createCatalogue } from "../../../../functions/api/reading/selection.ts";
 import { ridePlan } from "../../../support/feast-plan.ts";

@@ -2,9 +2,9 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { hash64 } from "../../../../adapters/hash.ts";
 import type { BatchFeatureViewDefinition } from "../../../../core/batch-view.ts";
-import { compile, EMPTY_LOCK } from "../../../../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../../../../core/compile/compile.ts";
 import * as d from "../../../../core/definition.ts";
-import { vectorHash } from "../../../../core/vector.ts";
+import { vectorHash } from "../../../../core/scoring/vector.ts";
 import { catalogueAnswer, featureAnswer } from "../../../../functions/api/catalogue/catalogue-schemas.ts";
 import { createKey } from "../../../../functions/api/keys/keys.ts";
 import * as schemas from "../../../../functions/api/openapi/schemas.ts";

@@ -14,7 +14,7 @@ import { createModelServing, type ServingEvent } from "../../../../adapters/mode
 import type { SnapshotSource } from "../../../../adapters/online-store/online-store.ts";
 import type { FeatureServiceDefinition } from "../../../../core/definition.ts";
 import type { FeatureValue, Scalar } from "../../../../core/plan.ts";
-import { fractionOf } from "../../../../core/variant.ts";
+import { fractionOf } from "../../../../core/scoring/variant.ts";
 import type { FallbackPorts } from "../../../../functions/api/app.ts";
 import { createKey } from "../../../../functions/api/keys/keys.ts";
 import * as schemas from "../../../../functions/api/openapi/schemas.ts";

@@ -5,7 +5,7 @@ import type { InferenceRow } from "../../../../adapters/inference-log/inference-
 import { outcomesOf } from "../../../../adapters/offline/scored-outcomes.ts";
 import { InfrastructureError } from "../../../../core/errors.ts";
 import type { FeatureValue, Scalar } from "../../../../core/plan.ts";
-import { fractionOf } from "../../../../core/variant.ts";
+import { fractionOf } from "../../../../core/scoring/variant.ts";
 import { type ApiDependencies, createApp } from "../../../../functions/api/app.ts";
 import { createKey } from "../../../../functions/api/keys/keys.ts";
 import { createScoreLogger, type ScoreLogger } from "../../../../functions/api/scoring/score-log.ts";

@@ -7,7 +7,7 @@ import { ValkeyConnection } from "../../../../adapters/valkey/connection.ts";
 import { ControlHashes } from "../../../../adapters/valkey/control.ts";
 import { RecordPacker } from "../../../../adapters/valkey/record.ts";
 import { Watermark, watermarkKey } from "../../../../adapters/valkey/watermark.ts";
-import { EMPTY_LOCK } from "../../../../core/compile.ts";
+import { EMPTY_LOCK } from "../../../../core/compile/compile.ts";
 import { InfrastructureError } from "../../../../core/errors.ts";
 import {
   type AggregationPorts,

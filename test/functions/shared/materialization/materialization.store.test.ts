@@ -19,9 +19,9 @@ import {
 import { BUCKETS, bucketOf, controlKey, pushedKey } from "../../../../adapters/valkey/layout.ts";
 import { packValues } from "../../../../adapters/valkey/packed.ts";
 import { createReader } from "../../../../adapters/valkey/reader.ts";
-import { compile } from "../../../../core/compile.ts";
+import { compile } from "../../../../core/compile/compile.ts";
 import * as d from "../../../../core/definition.ts";
-import { floorTo } from "../../../../core/window.ts";
+import { floorTo } from "../../../../core/tiles/window.ts";
 import {
   dueRun,
   type MaterializePorts,

@@ -6,7 +6,7 @@ import { ControlHashes } from "../../../../adapters/valkey/control.ts";
 import { bucketOf, controlKey, encodeControl, pushedKey } from "../../../../adapters/valkey/layout.ts";
 import { packValues } from "../../../../adapters/valkey/packed.ts";
 import { createReader } from "../../../../adapters/valkey/reader.ts";
-import { compile, EMPTY_LOCK } from "../../../../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../../../../core/compile/compile.ts";
 import * as d from "../../../../core/definition.ts";
 import { repeatAfterFailover } from "../../../../functions/shared/materialization/restore-pushed.ts";
 import { compiled, each, MINUTE, START } from "../../../support/bulk-payments.ts";

@@ -7,7 +7,7 @@ import { MAX_DATA_BYTES } from "../../../../adapters/snapshot/item-format.ts";
 import { birthsOf } from "../../../../adapters/valkey/control.ts";
 import { bucketOf, controlKey, entityKey } from "../../../../adapters/valkey/layout.ts";
 import { RecordPacker } from "../../../../adapters/valkey/record.ts";
-import { compile, EMPTY_LOCK } from "../../../../core/compile.ts";
+import { compile, EMPTY_LOCK } from "../../../../core/compile/compile.ts";
 import { snapshotRound } from "../../../../functions/shared/snapshot/snapshot-round.ts";
 import { startEmulator, type TestEmulator } from "../../../harness/emulator.ts";
 import { contracts, definitions } from "../../../support/fixture-plan.ts";

@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { createArtefactStore } from "../../../../adapters/model/artefact-store.ts";
 import { ModelRegistry } from "../../../../adapters/model/model-registry.ts";
 import { promote } from "../../../../adapters/model/promotion.ts";
-import { DEFAULT_GATE } from "../../../../core/gate.ts";
+import { DEFAULT_GATE } from "../../../../core/scoring/gate.ts";
 import {
   makeChampion,
   register,
