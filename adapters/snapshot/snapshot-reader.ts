@@ -5,19 +5,20 @@ import type { EntityRequest, SnapshotAnswer, SnapshotLoss, SnapshotSource } from
 import { FeatureSets } from "../valkey/feature-sets.ts";
 import { decodeSnapshot, layoutOf, type SnapshotContent } from "./item-format.ts";
 import {
+  type FoundItem,
   type ItemKey,
   itemName,
   pushedMark,
   type RoundRecord,
-  type SnapshotItem,
   type SnapshotTable,
 } from "./snapshot-table.ts";
 
 /** How far the rounds are is asked for again after this long. */
 const ROUND_AGE_MS = 10_000;
 const WARM_MS = 1_000;
+const NOBODY: ItemKey = { tenant: "", entity: "", id: "", stream: null };
 
-type Found = ReadonlyMap<string, Omit<SnapshotItem, keyof ItemKey>>;
+type Found = ReadonlyMap<string, FoundItem>;
 /** One hash as of a snapshot; without content where the entity had none. */
 interface Taken {
   readonly content: SnapshotContent | null;
@@ -33,16 +34,27 @@ export function createSnapshotReader(plan: Plan, table: SnapshotTable, clock: ()
   );
   const featureSets = new FeatureSets(plan);
   let known: { readonly round: RoundRecord | null; readonly atMs: number } | null = null;
+  let looking: Promise<RoundRecord | null> | null = null;
 
+  async function look(signal: AbortSignal): Promise<RoundRecord | null> {
+    const round = await table.getRound(signal);
+    known = { round, atMs: clock() };
+    return round;
+  }
+
+  /** Many reads look for it in one moment: they share a look, and each waits as long as it has. */
   async function roundOf(signal: AbortSignal): Promise<RoundRecord | null> {
     if (known !== null && clock() - known.atMs < ROUND_AGE_MS) return known.round;
+    looking ??= look(AbortSignal.timeout(WARM_MS)).finally(() => {
+      looking = null;
+    });
     try {
-      known = { round: await table.getRound(signal), atMs: clock() };
+      return await Promise.race([looking, endOf(signal)]);
     } catch (error) {
       // What was known a while ago makes ages too great and misses nothing else.
       if (known === null) throw error;
+      return known.round;
     }
-    return known.round;
   }
 
   function keysOf({ tenant, entity, id, ...request }: EntityRequest): ItemKey[] {
@@ -98,7 +110,10 @@ export function createSnapshotReader(plan: Plan, table: SnapshotTable, clock: ()
     keeps: (entity) => kept.has(entity),
 
     async warm() {
-      if (kept.size > 0) await roundOf(AbortSignal.timeout(WARM_MS)).catch(() => {});
+      if (kept.size === 0) return;
+      const signal = AbortSignal.timeout(WARM_MS);
+      // Of no entity: what a first read would load, compile and connect is there, and how far the rounds are is known.
+      await Promise.all([look(signal), table.get([NOBODY], signal)]).catch(() => {});
     },
 
     async read(requests, asOfMs, withinMs) {
@@ -125,6 +140,12 @@ export function createSnapshotReader(plan: Plan, table: SnapshotTable, clock: ()
     },
   };
 }
+
+/** Fails with the signal. */
+const endOf = (signal: AbortSignal): Promise<never> =>
+  new Promise((_, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
 
 const controlOf = (round: RoundRecord, group: string): Buffer | null => {
   const hex = round.controls[group];

@@ -8,7 +8,6 @@
  *   expires_at: epoch seconds from which on nothing of it can be seen any more; absent for lifetime windows
  * And how far the rounds have come, under (`#round`, `state`): `record`, JSON, and `version`, one more with each change.
  */
-import { setTimeout as sleep } from "node:timers/promises";
 import {
   type AttributeValue,
   BatchGetItemCommand,
@@ -20,8 +19,8 @@ import {
 } from "@aws-sdk/client-dynamodb";
 import { durably } from "../aws/durable-call.ts";
 import { joinKeyParts } from "../aws/key-parts.ts";
-import { backoffMs } from "../backoff.ts";
 import type { KeyParts } from "../valkey/layout.ts";
+import { SharedGets } from "./shared-gets.ts";
 
 export interface SnapshotItem extends KeyParts {
   /** Null for what was pushed. */
@@ -63,16 +62,13 @@ export interface RoundRecord {
 }
 
 export type ItemKey = KeyParts & { readonly stream: string | null };
+export type FoundItem = Omit<SnapshotItem, keyof ItemKey>;
+/** Of an item in the table. */
+type ItemName = Record<"pk" | "sk", AttributeValue.SMember>;
 
 /** No group's name, which a stream's begins. */
 export const pushedMark = (entity: string): string => `${PUSHED} ${entity}`;
 
-/** Keys of one BatchGetItem. */
-const BATCH = 100;
-/** Calls of one batch that may fail; what is only handed back is asked for again as long as the read has time. */
-const ATTEMPTS = 3;
-/** Before the next call. All readers turn to the table in the same moment. */
-const PAUSE = { firstMs: 10, longestMs: 80 };
 const THROTTLES: ReadonlySet<string> = new Set([
   "ProvisionedThroughputExceededException",
   "RequestLimitExceeded",
@@ -86,9 +82,12 @@ const nameOf = (pk: string, sk: string): string => `${sk} ${pk}`;
 /** Names an item in what `get` answers. */
 export const itemName = (key: ItemKey): string => nameOf(partitionOf(key), key.stream ?? PUSHED);
 
+const itemOf = (key: ItemKey): ItemName => ({ pk: { S: partitionOf(key) }, sk: { S: key.stream ?? PUSHED } });
+
 export class SnapshotTable {
   readonly #table: string;
   readonly #dynamodb: Pick<DynamoDBClient, "send">;
+  readonly #gets = new SharedGets<ItemName, FoundItem>((keys, signal) => this.#batchGet(keys, signal), isPassing);
 
   constructor(options: { table: string; dynamodb: Pick<DynamoDBClient, "send"> }) {
     this.#table = options.table;
@@ -126,43 +125,26 @@ export class SnapshotTable {
   }
 
   /**
-   * What fails in passing, and what DynamoDB hands back, is asked for again within the signal's time.
+   * What fails in passing, and what DynamoDB hands back, is asked for again within the signal's time. Reads of one moment share calls.
    * @returns items by `itemName`; those that are not there are left out
    * @throws Error of the SDK, or of the signal
    */
-  async get(keys: readonly ItemKey[], signal: AbortSignal): Promise<Map<string, Omit<SnapshotItem, keyof ItemKey>>> {
-    const byName = new Map(keys.map((key) => [itemName(key), key]));
-    const wanted = [...byName.values()].map((key) => ({
-      pk: { S: partitionOf(key) },
-      sk: { S: key.stream ?? PUSHED },
-    }));
-    const found = new Map<string, Omit<SnapshotItem, keyof ItemKey>>();
-    const chunks = Array.from({ length: Math.ceil(wanted.length / BATCH) }, (_, i) =>
-      wanted.slice(i * BATCH, (i + 1) * BATCH),
+  get(keys: readonly ItemKey[], signal: AbortSignal): Promise<Map<string, FoundItem>> {
+    return this.#gets.get(new Map(keys.map((key) => [itemName(key), itemOf(key)])), signal);
+  }
+
+  async #batchGet(keys: readonly ItemName[], signal: AbortSignal) {
+    const { Responses, UnprocessedKeys } = await this.#dynamodb.send(
+      new BatchGetItemCommand({ RequestItems: { [this.#table]: { Keys: [...keys] } } }),
+      { abortSignal: signal },
     );
-    await Promise.all(
-      chunks.map(async (chunk) => {
-        let failures = 0;
-        for (let round = 0, left: Record<string, AttributeValue>[] = chunk; left.length > 0; round++) {
-          if (round > 0) await sleep(backoffMs(round, PAUSE), undefined, { signal });
-          try {
-            const { Responses, UnprocessedKeys } = await this.#dynamodb.send(
-              new BatchGetItemCommand({ RequestItems: { [this.#table]: { Keys: left } } }),
-              { abortSignal: signal },
-            );
-            for (const item of Responses?.[this.#table] ?? []) {
-              found.set(nameOf(item["pk"].S!, item["sk"].S!), decode(item));
-            }
-            // What exceeds 16 MB or the table's throughput.
-            left = UnprocessedKeys?.[this.#table]?.Keys ?? [];
-          } catch (error) {
-            if (++failures === ATTEMPTS || !isPassing(error)) throw error;
-          }
-          signal.throwIfAborted();
-        }
-      }),
-    );
-    return found;
+    const items = Responses?.[this.#table] ?? [];
+    // What exceeds 16 MB or the table's throughput.
+    const left = UnprocessedKeys?.[this.#table]?.Keys ?? [];
+    return {
+      found: new Map(items.map((item) => [nameOf(item["pk"].S!, item["sk"].S!), decode(item)])),
+      left: new Set(left.map(({ pk, sk }) => nameOf(pk.S!, sk.S!))),
+    };
   }
 
   /** @returns null before the first round. @throws Error of the SDK, or of the signal */
@@ -206,7 +188,7 @@ function isPassing(error: unknown): boolean {
   return status === undefined || status >= 500 || THROTTLES.has(name ?? "");
 }
 
-function decode(item: Record<string, AttributeValue>): Omit<SnapshotItem, keyof ItemKey> {
+function decode(item: Record<string, AttributeValue>): FoundItem {
   const number = (name: string): number => Number(item[name]?.N);
   const { data, expires_at } = item;
   return {
