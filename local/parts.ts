@@ -1,6 +1,7 @@
 /** The processes of the laptop runtime: how each is started, and when it is ready. */
 import { join } from "node:path";
 import { FreshetError } from "../core/errors.ts";
+import { ENVIRONMENT } from "../functions/shared/environment.ts";
 import { emulatorClientEnvironment, toolPath } from "./emulator.ts";
 import { emulatorOf } from "./emulator-kinds.ts";
 import { homeFolder, ROOT } from "./home.ts";
@@ -111,6 +112,8 @@ async function part(
   }
 }
 
+const BUDGETS: readonly string[] = [ENVIRONMENT.readBudgetMs, ENVIRONMENT.storeBudgetMs];
+
 const notDeployed = (name: PartName): FreshetError =>
   new FreshetError("not_deployed", `${name} needs a deployment`, { repair: "run `make up`" });
 
@@ -122,9 +125,13 @@ export function valkeyUrl(port: number): string {
   return `redis://${LOOPBACK}:${port}`;
 }
 
-/** The environment of the API where it runs as a plain server beside the emulator. */
-export function serveEnvironment(emulatorPort: number, deployment: Deployment): Record<string, string> {
-  return { ...deployment.environment, ...emulatorClientEnvironment(emulatorPort) };
+/**
+ * The environment of the API where it runs as a plain server beside the emulator. It keeps the budgets of a read that it has by itself, which
+ * are those of production: the emulator's functions have longer ones, since every call of them waits for the emulator.
+ */
+export function serveEnvironment(emulatorPort: number, { environment }: Deployment): Record<string, string> {
+  const kept = Object.entries(environment).filter(([name]) => !BUDGETS.includes(name));
+  return { ...Object.fromEntries(kept), ...emulatorClientEnvironment(emulatorPort) };
 }
 
 export function serveProcess(home: string, ports: LaptopPorts, deployment: Deployment): ProcessSpec {

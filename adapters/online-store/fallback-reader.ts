@@ -20,9 +20,9 @@ import { STORE_STATES } from "./store-states.ts";
 import { within } from "./within.ts";
 
 export interface ReadBudget {
-  /** All that a read may take. */
+  /** All that a call may take which reads. */
   readonly totalMs: number;
-  /** Of that, what the store may take where snapshots could still answer: where one of the entities is of a kept type. */
+  /** Of that, what the store may take where something else can answer: a snapshot of a kept type, or a caller that goes on without. */
   readonly storeMs: number;
 }
 
@@ -40,11 +40,22 @@ export interface ReadEvents {
 const NOTHING: FeatureValue = { value: null, status: "NOT_FOUND", eventTimeMs: null };
 /** Not worth a question any more. */
 const LEAST_MS = 5;
+/**
+ * Of the budget, for a caller that goes on without what is lost: the rest is what it answers in. Calls that have waited for the same store
+ * end in the same moment, and each then has rules to work out behind all others.
+ */
+const READ_SHARE = 0.7;
 /** Entities that a probe asks for. */
 const SUSPECTS = 20;
 /** The store answers, and what it says is not all that was there. */
 const HOLLOW: readonly (string | null)[] = ["lost", "new", "restoring"];
 const isHollow = ({ degraded }: EntityAnswer): boolean => HOLLOW.includes(degraded);
+
+/** Of a read: when it ends, and whether its caller goes on without. */
+interface Time {
+  readonly untilMs: number;
+  readonly partial: boolean;
+}
 
 /** What is known of one primary of the store. */
 interface Primary {
@@ -83,12 +94,13 @@ export class FallbackReader implements OnlineReader {
     asOfMs: number,
     options: ReadOptions = {},
   ): Promise<readonly EntityAnswer[]> {
-    const { spentMs = 0 } = options;
+    const { spentMs = 0, partial = false } = options;
     const startedMs = performance.now() - spentMs;
+    const untilMs = startedMs + this.#budget.totalMs * (partial ? READ_SHARE : 1);
     const groups = this.#byPrimary(requests);
     // As good as always one: then nothing is taken apart and put together.
     const parts = await Promise.all(
-      groups.map(({ primary, part }) => this.#askIfSound(primary, part, asOfMs, spentMs)),
+      groups.map(({ primary, part }) => this.#askIfSound(primary, part, asOfMs, { untilMs, partial })),
     );
     const cause = parts.find(({ fault }) => fault !== null)?.fault ?? null;
     let answers: readonly (EntityAnswer | null)[];
@@ -106,7 +118,7 @@ export class FallbackReader implements OnlineReader {
       this.#events.answered("store", performance.now() - startedMs);
       return answers as readonly EntityAnswer[];
     }
-    return this.#withoutStore(requests, asOfMs, options, { startedMs, answers, cause });
+    return this.#withoutStore(requests, asOfMs, partial, { startedMs, untilMs, answers, cause });
   }
 
   /** Requests by the primary that answers for them. */
@@ -139,17 +151,29 @@ export class FallbackReader implements OnlineReader {
     primary: Primary,
     requests: readonly EntityRequest[],
     asOfMs: number,
-    spentMs: number,
+    time: Time,
   ): Promise<{ readonly answers: readonly EntityAnswer[] | null; readonly fault: InfrastructureError | null }> {
     const admission = primary.breaker.admit(performance.now());
-    if (admission === "probe") void this.#ask(primary, primary.suspects, asOfMs).catch(() => {});
+    if (admission === "probe") {
+      const whole = { untilMs: performance.now() + this.#budget.totalMs, partial: false };
+      void this.#ask(primary, primary.suspects, asOfMs, whole).catch(() => {});
+    }
     if (admission !== "call") return { answers: null, fault: null };
     try {
-      return { answers: await this.#ask(primary, requests, asOfMs, spentMs), fault: null };
+      return { answers: await this.#ask(primary, requests, asOfMs, time), fault: null };
     } catch (error) {
       if (!(error instanceof InfrastructureError)) throw error;
       return { answers: null, fault: error };
     }
+  }
+
+  /** What calls are kept from now, because it did not answer; of the store, any of its primaries. */
+  get open(): readonly Dependency[] {
+    const isStoreOpen = [...this.#primaries.values()].some(({ breaker }) => breaker.isOpen);
+    return [
+      ...(isStoreOpen ? (["store"] as const) : []),
+      ...(this.#snapshotBreaker.isOpen ? (["snapshots"] as const) : []),
+    ];
   }
 
   state(): Promise<StoreState> {
@@ -169,12 +193,11 @@ export class FallbackReader implements OnlineReader {
     primary: Primary,
     requests: readonly EntityRequest[],
     asOfMs: number,
-    spentMs = 0,
+    { untilMs, partial }: Time,
   ): Promise<readonly EntityAnswer[]> {
     try {
-      const { storeMs, totalMs } = this.#budget;
-      const leftMs = Math.max(LEAST_MS, totalMs - spentMs);
-      const patienceMs = this.#areKept(requests) ? Math.min(storeMs, leftMs) : leftMs;
+      const leftMs = Math.max(LEAST_MS, untilMs - performance.now());
+      const patienceMs = partial || this.#areKept(requests) ? Math.min(this.#budget.storeMs, leftMs) : leftMs;
       const answers = await within(patienceMs, this.#store.read(requests, asOfMs));
       primary.breaker.succeeded();
       return answers;
@@ -193,13 +216,13 @@ export class FallbackReader implements OnlineReader {
   async #withoutStore(
     requests: readonly EntityRequest[],
     asOfMs: number,
-    { partial = false }: ReadOptions,
-    store: { startedMs: number; answers: readonly (EntityAnswer | null)[]; cause: unknown },
+    partial: boolean,
+    store: { startedMs: number; untilMs: number; answers: readonly (EntityAnswer | null)[]; cause: unknown },
   ): Promise<readonly EntityAnswer[]> {
     const { startedMs } = store;
     const isWhole = (i: number) => store.answers[i] !== null && !isHollow(store.answers[i]);
     const wanted = requests.filter((_, i) => !isWhole(i));
-    const snapshots = await this.#askSnapshots(wanted, asOfMs, this.#budget.totalMs - (performance.now() - startedMs));
+    const snapshots = await this.#askSnapshots(wanted, asOfMs, store.untilMs - performance.now());
     let next = 0;
     const answers = requests.map(({ features }, i): EntityAnswer => {
       const stored = store.answers[i];

@@ -38,7 +38,10 @@ export interface EntityAnswer {
 }
 
 export interface ReadOptions {
-  /** Answers with some entities `lost` rather than with none at all. @default false: one that is lost fails the read */
+  /**
+   * For a caller that goes on without what is lost: answers with some entities `lost` rather than with none at all, and in time for the caller
+   * to go on. @default false: one that is lost fails the read
+   */
   readonly partial?: boolean;
   /** What the call has used up of its budget before it came to read, in ms. @default 0 */
   readonly spentMs?: number;

@@ -255,6 +255,7 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
       null,
       createReadyHandler(plan, reader, deps.scoring?.serving ?? null, {
         hasFallback: (deps.fallback?.snapshots ?? null) !== null,
+        open: () => (reader instanceof FallbackReader ? reader.open : null),
         isDraining: () => host.state?.isDraining ?? false,
       }),
     );

@@ -1,4 +1,5 @@
 /** Liveness, readiness and metrics: the calls without a key, for supervisors and load balancers. */
+import type { Dependency } from "../../../adapters/fallback-reader.ts";
 import type { ModelServing } from "../../../adapters/model/serving.ts";
 import type { OnlineReader, StoreState } from "../../../adapters/online-store/online-store.ts";
 import { STORE_STATES, type StoreCondition } from "../../../adapters/online-store/store-states.ts";
@@ -17,7 +18,12 @@ export function createReadyHandler(
   plan: Plan,
   reader: OnlineReader,
   models: ModelServing | null,
-  host: { readonly hasFallback: boolean; readonly isDraining: () => boolean },
+  host: {
+    readonly hasFallback: boolean;
+    /** What calls are kept from; null where nothing keeps them from it. */
+    readonly open: () => readonly Dependency[] | null;
+    readonly isDraining: () => boolean;
+  },
 ): Handle {
   const look = boundedLook(reader);
   return async ({ requestId }): Promise<Answer> => {
@@ -30,6 +36,7 @@ export function createReadyHandler(
         full: state.full ?? false,
         seals_ms: state.seals,
       },
+      breakers: breakersJson(host.open()),
       plan: { hash: plan.hash, services: plan.services.map(({ name }) => name) },
       models: models === null ? undefined : modelsJson(models),
     };
@@ -69,6 +76,12 @@ function boundedLook(reader: OnlineReader): () => Promise<StoreState> {
     last = reader.state().catch((): StoreState => UNREACHABLE);
     return last;
   };
+}
+
+function breakersJson(open: readonly Dependency[] | null) {
+  if (open === null) return undefined;
+  const stateOf = (of: Dependency) => (open.includes(of) ? "open" : "closed");
+  return { store: stateOf("store"), snapshots: stateOf("snapshots") };
 }
 
 /** How many are refused and why, not whose: anybody may read this page. The log names them. */

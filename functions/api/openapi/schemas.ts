@@ -224,6 +224,10 @@ export const readyAnswer = z
         full: z.boolean(),
         seals_ms: z.record(z.string(), z.number()),
       }),
+      breakers: z
+        .strictObject({ store: z.enum(["open", "closed"]), snapshots: z.enum(["open", "closed"]) })
+        .optional()
+        .describe("What calls are kept from, because it does not answer."),
       plan: z.strictObject({ hash: z.string(), services: z.array(z.string()) }),
       models: z
         .strictObject({

@@ -123,7 +123,7 @@ export function createScoreRunner(options: ScoreRunnerOptions) {
       inputs.length === 0
         ? { selection: target.selection, fault: null }
         : await selectForScore(catalogue, registered, tenant, service.name);
-    const spentMs = RESERVE_MS + waitedMs + performance.now() - begunMs;
+    const spentMs = waitedMs + performance.now() - begunMs;
     const wanted: EntityRequest[] = [];
     const parts: SelectionPart[] = [];
     const rowOf: number[] = [];
@@ -301,8 +301,6 @@ export const withoutModel = (service: string) =>
     repair: "promote a model (freshet models promote), or declare fallback: rules(...) in its definition and deploy",
   });
 
-/** Of a call's budget, what is left to answer in when a read has had the rest, in ms. */
-const RESERVE_MS = 25;
 const NO_MODELS: Served = { champion: null, challenger: null, shadow: null, share: null, fault: null };
 
 /** Why the store gave nothing; null for any other error, which is a bug and must not pass for an outage. */

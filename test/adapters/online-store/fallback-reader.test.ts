@@ -110,6 +110,32 @@ test("what a call has waited for before is no longer there for its read", async 
   }
 });
 
+test("a caller that goes on without has its read's end when seven tenths of the budget are gone, and the rest to answer in", async () => {
+  vi.useFakeTimers();
+  try {
+    const { state, reader, log } = world({ snapshots: "silent" });
+    state.mood = "silent";
+    let outcome = "";
+    const asked = reader.read([card("a")], 0, { spentMs: 50, partial: true }).catch(({ code }) => {
+      outcome = code;
+    });
+    await vi.advanceTimersByTimeAsync(299);
+    expect(outcome).toBe("");
+    await vi.advanceTimersByTimeAsync(10);
+    await asked;
+    expect([outcome, log]).toEqual(["store_unavailable", ["unavailable", "nothing"]]);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test("a caller that goes on without gives the store its share, also where no snapshot could answer", async () => {
+  const { state, reader } = world({ totalMs: 5_000 });
+  state.mood = "slow";
+  await expect(reader.read([item("i")], 0, { partial: true })).rejects.toMatchObject({ code: "store_unavailable" });
+  expect(await reader.read([item("i")], 0)).toMatchObject([{ degraded: null }]);
+});
+
 test("one entity without an answer fails a read; who asks for what there is gets the others", async () => {
   const { state, reader, log } = world();
   state.mood = "down";
@@ -135,6 +161,7 @@ test("while the breaker is open no call waits for the store; what failed is trie
   for (let i = 0; i < 5; i++) await reader.read([card(`c${i}`)], 0);
   expect(log.at(-1)).toBe("snapshot");
   expect(log).toContain("store opens");
+  expect(reader.open).toEqual(["store"]);
   state.asked.length = 0;
   await reader.read([card("x"), card("y")], 0);
   // What failed last is asked for, not what is wanted now.
@@ -142,6 +169,7 @@ test("while the breaker is open no call waits for the store; what failed is trie
   state.mood = "up";
   await reader.read([card("z")], 0);
   await expect.poll(() => log.includes("store closes")).toBe(true);
+  expect(reader.open).toEqual([]);
   expect(await reader.read([card("z")], 0)).toEqual([{ values: [value(1)], degraded: null }]);
 });
 
@@ -168,6 +196,7 @@ test("both down: neither is waited for once that is known, and both are found ag
     );
   for (let i = 0; i < 5; i++) expect(await outcome()).toBe("store_unavailable");
   expect(log.filter((line) => line.endsWith("opens"))).toEqual(["store opens", "snapshots opens"]);
+  expect(reader.open).toEqual(["store", "snapshots"]);
   state.answerOf = () => ({ values: [value(7)], ageMs: 0 });
   await outcome();
   await expect.poll(() => log.includes("snapshots closes")).toBe(true);

@@ -2,6 +2,7 @@
  * Valkey stands still, and is killed, under concurrent scores: each is answered, from snapshots, without waiting for what is
  * known to be away; and the store is found again. Times are only held to what no noisy machine should exceed.
  */
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { OnlineReader } from "../../../adapters/online-store/online-store.ts";
@@ -17,7 +18,7 @@ import { startValkey, type TestValkey } from "../../support/valkey.ts";
 import { callerOf, scorable, transaction } from "./contract/contract-calls.ts";
 import { plan, testDependencies } from "./doubles.ts";
 
-const TOTAL_MS = 1_000;
+const TOTAL_MS = 2_000;
 /** Beyond any pause that the machine may make. */
 const NEVER_MS = 10 * TOTAL_MS;
 const LANES = 8;
@@ -121,6 +122,7 @@ it("answers every score while the store stands still, asks it for next to nothin
   try {
     await until(bySnapshot, 5 * LANES);
     // By now the breaker is open: of all that is answered from here on, only probes have asked.
+    expect((await call("/ready")).body.checks.breakers).toEqual({ store: "open", snapshots: "closed" });
     const [askedBefore, sinceMs] = [asked, performance.now()];
     await until(bySnapshot, 25 * LANES);
     const tries = Math.ceil((performance.now() - sinceMs) / 500) + 1;
@@ -129,6 +131,7 @@ it("answers every score while the store stands still, asks it for next to nothin
     process.kill(valkey.pid, "SIGCONT");
   }
   await until(byStore);
+  expect((await call("/ready")).body.checks.breakers).toEqual({ store: "closed", snapshots: "closed" });
   await end();
   expect(new Set(seen.map(({ status }) => status))).toEqual(new Set([200]));
   expect(seen.filter((one) => !byStore(one) && !bySnapshot(one))).toEqual([]);
@@ -163,4 +166,35 @@ it("answers by rules when the snapshots' table is away as well", async () => {
   await end();
   expect(new Set(seen.map(({ status }) => status))).toEqual(new Set([200]));
   expect(Math.max(...seen.map(({ tookMs }) => tookMs))).toBeLessThan(NEVER_MS);
+});
+
+it("answers by rules while store and table take connections and say nothing", async () => {
+  const sockets = new Set<Socket>();
+  const silent = createServer((socket) => void sockets.add(socket.on("error", () => {})));
+  await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+  const { port } = silent.address() as AddressInfo;
+  const { dependencies, keys } = testDependencies();
+  const { key: own } = await createKey(keys, { tenant: "team-a", scopes: ["score"], nowMs: 0 });
+  const table = new SnapshotTable({ table: "none", dynamodb: testClients(`http://127.0.0.1:${port}`).dynamodb });
+  const fallback = {
+    snapshots: createSnapshotReader(plan, table, Date.now),
+    budget: { totalMs: TOTAL_MS, storeMs: 200 },
+  };
+  const store = createReader(plan, { host: "127.0.0.1", port });
+  const other = await listen({ port: 0, dependencies: { ...dependencies, reader: store, fallback } });
+  const ask = callerOf(
+    plan,
+    () => other,
+    () => own,
+  );
+  try {
+    const scores = Array.from({ length: 40 }, () => ask("/v1/score/fraud", { body: scorable }));
+    for (const { status, body } of await Promise.all(scores)) {
+      expect([status, body.degraded_reason]).toEqual([200, "store_unavailable"]);
+    }
+    expect((await ask("/ready")).body.checks.breakers).toEqual({ store: "open", snapshots: "open" });
+  } finally {
+    for (const socket of sockets) socket.destroy();
+    await Promise.all([other.close(), new Promise((resolve) => silent.close(resolve))]);
+  }
 });
