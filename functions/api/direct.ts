@@ -16,26 +16,26 @@ interface Found {
   readonly params: Readonly<Record<string, string>>;
 }
 
-/** @param isDraining whether whoever keeps a connection open would send its next call to a host that is gone */
+/** @param isParting whether whoever keeps a connection open would send its next call to a host that is gone */
 export function createDirectListener(
   routes: readonly Route[],
   otherwise: RequestListener,
-  isDraining: () => boolean,
+  isParting: () => boolean,
 ): RequestListener {
   const find = finder(routes.filter(({ method }) => method === "POST"));
   return (incoming, outgoing) => {
     const found = incoming.method === "POST" ? find(incoming.url as string) : undefined;
     const request = found === undefined ? null : DirectRequest.of(incoming, found.params);
     if (request === null) otherwise(incoming, outgoing);
-    else answer(found!.run, request, outgoing, isDraining);
+    else answer(found!.run, request, outgoing, isParting);
   };
 }
 
-async function answer(run: Run, request: DirectRequest, outgoing: ServerResponse, isDraining: () => boolean) {
+async function answer(run: Run, request: DirectRequest, outgoing: ServerResponse, isParting: () => boolean) {
   try {
     const { status, headers, body } = await run(request);
     const length = typeof body === "string" ? Buffer.byteLength(body) : body.length;
-    const all = { ...headers, "Content-Length": length, ...(isDraining() ? { connection: "close" } : undefined) };
+    const all = { ...headers, "Content-Length": length, ...(isParting() ? { connection: "close" } : undefined) };
     // A text with one byte a character goes out as it is; to encode it, Node looks at each and takes three times the room.
     outgoing.writeHead(status, all).end(body, length === body.length ? "latin1" : "utf8");
   } catch {

@@ -1,7 +1,7 @@
 /** The API as a plain Node server: `freshet serve`, and the entry of a container. */
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
-import { setTimeout as sleep } from "node:timers/promises";
+import { createServer, type Server } from "node:http";
+import { type AddressInfo, Server as SocketServer } from "node:net";
+import { setImmediate, setTimeout as sleep } from "node:timers/promises";
 import { getRequestListener } from "@hono/node-server";
 import { FreshetError } from "../../core/errors.ts";
 import { plan } from "../../features/plan.ts";
@@ -25,22 +25,29 @@ export interface ServerOptions {
   readonly dependencies?: ApiDependencies;
   /** How long a client may take to send a whole request. @default 30 s */
   readonly requestTimeoutMs?: number;
-  /** How long new connections are still taken once it is told to end, while `/ready` says so. @default 0 */
+  /** How long it goes on as ever once it is told to end, while `/ready` says so. @default 0 */
   readonly lingerMs?: number;
+  /** How long connections at rest then stay open for one more call, while no new ones are taken. @default lingerMs */
+  readonly restMs?: number;
   /** How long requests under way may take once it is told to end; supervisors kill after about 10 s. @default 4 s */
   readonly drainMs?: number;
 }
 export interface RunningServer {
   readonly url: string;
-  /** Says that it drains, then takes no new connections, answers what is under way, then ends; a historical job is cut off and told as failed. */
+  /**
+   * Says that it drains; then takes no new connections and ends each of those that are open with an answer; then ends. A historical job is cut
+   * off and told as failed.
+   */
   close(): Promise<void>;
 }
 
 /** A client that trickles its request is given up after this; it costs a socket until then. */
 const REQUEST_MS = 30_000;
-/** For load balancers to see that it drains, before it refuses connections. */
+/** For load balancers to see that it drains, before it refuses connections; and for callers to send one more call on theirs. */
 const LINGER_MS = 500;
 const DRAIN_MS = 4_000;
+/** What stands in for the store is used this often, so that its connection stands and its code is warm in the moment of an outage. */
+const WARM_EACH_MS = 5_000;
 /** Longer than a load balancer's idle timeout (60 s), so that it never sends into a connection that is closing. */
 const KEEP_ALIVE_MS = 65_000;
 
@@ -61,11 +68,13 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
   const { scoring, reader, fallback } = dependencies;
   await Promise.all([scoring?.serving.refresh(), reader?.state(), fallback?.snapshots?.warm()]);
   const state = { gate: new LoadGate(), isDraining: false };
+  /** From when no connection is taken any more. */
+  let isParting = false;
   const routes: Route[] = [];
   const app = createApp(dependencies, { compresses: true, state, onRoute: (route) => routes.push(route) });
   /** Whoever keeps the connection open would send its next call to a host that is gone. */
   const parting = (answer: Response): Response => {
-    if (state.isDraining) answer.headers.set("connection", "close");
+    if (isParting) answer.headers.set("connection", "close");
     return answer;
   };
   const byHono = getRequestListener(
@@ -84,7 +93,7 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
       // Node looks for late ones every 30 s by itself.
       connectionsCheckingInterval: requestTimeout / 10,
     },
-    createDirectListener(routes, byHono, () => state.isDraining),
+    createDirectListener(routes, byHono, () => isParting),
   );
   const closePorts = () =>
     Promise.all([
@@ -113,12 +122,19 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
     throw error;
   });
   state.gate.start();
+  const warming = setInterval(() => void fallback?.snapshots?.warm(), WARM_EACH_MS).unref();
   dependencies.writes?.start();
   const { port } = server.address() as AddressInfo;
   const endAfter = async (lingerMs: number) => {
     // Not even one turn where there is nothing to wait for: a connection would be taken in it.
-    if (lingerMs > 0) await sleep(lingerMs);
-    await drain(server, options.drainMs ?? DRAIN_MS);
+    if (lingerMs > 0) {
+      await sleep(lingerMs);
+      // Right after the loop has taken all connections that were waiting: those that wait when the door is shut are reset.
+      await setImmediate();
+    }
+    isParting = true;
+    await drain(server, options.restMs ?? lingerMs, options.drainMs ?? DRAIN_MS);
+    clearInterval(warming);
     state.gate.stop();
     // The log last: requests under way have added to it.
     await closePorts();
@@ -147,13 +163,26 @@ export async function startServer(options: ServerOptions): Promise<void> {
   process.exit(0);
 }
 
-function drain(server: import("node:http").Server, drainMs: number): Promise<void> {
+/**
+ * Callers are told to reconnect only when there is nobody any more to connect to: told before, they would all come back here, and whoever is
+ * just connecting when the door is shut is reset instead of refused.
+ * @param restMs how long connections at rest are kept for a call that may be on its way
+ */
+function drain(server: Server, restMs: number, drainMs: number): Promise<void> {
   return new Promise((resolve) => {
     const force = setTimeout(() => server.closeAllConnections(), drainMs);
-    server.close(() => {
+    let rest: NodeJS.Timeout | undefined;
+    const done = () => {
+      clearTimeout(rest);
       clearTimeout(force);
       resolve();
-    });
-    server.closeIdleConnections();
+    };
+    if (restMs === 0) {
+      server.close(done);
+      return;
+    }
+    // Closes the door alone; that of HTTP ends resting connections with it.
+    SocketServer.prototype.close.call(server, done);
+    rest = setTimeout(() => server.close(), restMs);
   });
 }

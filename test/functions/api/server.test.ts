@@ -1,8 +1,10 @@
 /** The plain server: how it begins and ends, and what it does while it ends. */
+import { Agent, request } from "node:http";
 import { connect } from "node:net";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createKey } from "../../../functions/api/keys/keys.ts";
 import { listen, type RunningServer } from "../../../functions/api/server.ts";
+import { scorable } from "./contract/contract-calls.ts";
 import { testDependencies } from "./doubles.ts";
 
 const ports = testDependencies();
@@ -49,6 +51,57 @@ it("answers a request that is under way before it ends", async () => {
   release();
   expect((await reply).status).toBe(200);
   await closed;
+});
+
+describe("a server that ends under many busy connections", () => {
+  it("answers every call that it takes, and resets none: callers are sent away when there is no door any more", async () => {
+    const own = await listen({
+      port: 0,
+      lingerMs: 50,
+      restMs: 30_000,
+      drainMs: 60_000,
+      dependencies: ports.dependencies,
+    });
+    const agent = new Agent({ keepAlive: true });
+    const { port } = new URL(own.url);
+    /** Status, or the error's code. */
+    const score = () =>
+      new Promise<number | string>((resolve) => {
+        const body = JSON.stringify(scorable);
+        const headers = {
+          ...{ "x-api-key": key, "content-type": "application/json" },
+          "content-length": Buffer.byteLength(body),
+        };
+        const options = { agent, headers, host: "127.0.0.1", port, method: "POST", path: "/v1/score/fraud" };
+        const call = request(options, (answer) => {
+          answer.resume();
+          answer.once("end", () => resolve(answer.statusCode as number));
+        });
+        call.once("error", ({ code }: NodeJS.ErrnoException) => resolve(code as string));
+        call.end(body);
+      });
+    const outcomes: (number | string)[][] = Array.from({ length: 100 }, () => []);
+    const callers = outcomes.map(async (seen) => {
+      while (seen.at(-1) === undefined || seen.at(-1) === 200) seen.push(await score());
+    });
+    await expect.poll(() => outcomes.every(({ length }) => length > 1), { timeout: 30_000 }).toBe(true);
+    await own.close();
+    await Promise.all(callers);
+    agent.destroy();
+    expect(new Set(outcomes.flat())).toEqual(new Set([200, "ECONNREFUSED"]));
+  });
+
+  it("ends connections that rest when they had time for one more call", async () => {
+    const own = await listen({ port: 0, lingerMs: 10, restMs: 10, drainMs: 60_000, dependencies: ports.dependencies });
+    const socket = connect(Number(new URL(own.url).port), "127.0.0.1");
+    const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+    await new Promise<void>((resolve) => {
+      socket.once("data", () => resolve());
+      socket.write("GET /health HTTP/1.1\r\nhost: x\r\n\r\n");
+    });
+    await own.close();
+    await closed;
+  });
 });
 
 it("refuses a port that is taken, and says so", async () => {
