@@ -2,10 +2,12 @@
 import type { Hono } from "hono";
 import { FreshetError } from "../../core/errors.ts";
 import { type Audit, type AuditKind, audited } from "../shared/audited.ts";
-import { holdsKey, urlHoldsKey, withoutKeys } from "../shared/hidden-keys.ts";
+import { urlHoldsKey, withoutKeys } from "../shared/hidden-keys.ts";
 import { type Admission, FREE_TICKET, type Ticket } from "./admission/admission.ts";
+import { LARGE_ROWS, type LargeCall } from "./admission/large-calls.ts";
 import type { LoadGate } from "./admission/load-gate.ts";
 import type { GatedEnvironment } from "./body.ts";
+import { addressOf, presentedKey, requestIdOf } from "./caller.ts";
 import { COMPRESSED_FROM, compress } from "./compression.ts";
 import { type Authenticator, KEY_PATIENCE_MS, type Principal, type Scope } from "./keys/keys.ts";
 import type { Telemetry } from "./observability/telemetry.ts";
@@ -40,6 +42,11 @@ export interface Call {
   readonly waitedMs: number;
   /** What the call costs its tenant. */
   readonly ticket: Ticket;
+  /**
+   * Before the work on many rows: waits for the call's turn among such. Before `charge`, since who is turned away has had nothing.
+   * @returns nothing where it need not wait. The promise rejects with Problem `overloaded`
+   */
+  readonly turn: (rows: number) => Promise<void> | undefined;
 }
 export interface Answer {
   readonly status: number;
@@ -109,6 +116,7 @@ export type Register = (
   options?: RouteOptions,
 ) => void;
 
+const NO_TURNS: Call["turn"] = () => undefined;
 const PUBLIC: Principal = { keyId: "", tenant: "", scopes: new Set() };
 
 /** Registers routes on `app`, named by their path in logs and metrics. */
@@ -166,6 +174,7 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
       const requestId = requestIdOf(c);
       let ticket = FREE_TICKET;
       let isIn = false;
+      let large = null as LargeCall | null;
       let waitedMs = 0;
       try {
         if (urlHoldsKey(c.req.url)) throw keyInUrl();
@@ -192,7 +201,15 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
         if (when === "before") await ticket.charge(1);
         else if (when === "beside") ticket.charge(1);
         else ticket.check();
-        const call = { c, principal, requestId, startedAt, waitedMs, ticket };
+        const turn = gate === undefined ? NO_TURNS : (rows: number) => (rows < LARGE_ROWS ? undefined : takeTurn(rows));
+        const takeTurn = async (rows: number): Promise<void> => {
+          large = await gate!.large.enter(rows);
+          if (large !== null) return;
+          // It costs nothing to be turned away.
+          ticket = FREE_TICKET;
+          throw overloaded();
+        };
+        const call = { c, principal, requestId, startedAt, waitedMs, ticket, turn };
         const { status, body, contentType, headers } = await (auditing === null
           ? handle(call)
           : audited(
@@ -216,6 +233,7 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
       } catch (error) {
         return fail(await weigh(error, ticket), path, requestId, startedAt, errors, ticket);
       } finally {
+        if (large !== null) gate!.endLarge(large);
         if (isIn) gate!.leave();
       }
     };
@@ -246,19 +264,6 @@ const asDocument = (problem: Problem, requestId: string): Answer => ({
   contentType: "application/problem+json",
   headers: problem.headers,
 });
-
-const BEARER = /^Bearer +(\S+)$/i;
-
-/** Clients that know tokens alone, as Feast's, send the key as one. */
-function presentedKey(c: RequestContext): string | undefined {
-  return c.req.header("x-api-key") ?? BEARER.exec(c.req.header("authorization") ?? "")?.[1];
-}
-
-/** As API Gateway saw it, else the other end of the connection. What a caller says of itself does not count. */
-function addressOf(c: RequestContext): string {
-  const { requestContext, incoming } = c.env ?? {};
-  return requestContext?.identity?.sourceIp ?? incoming?.socket?.remoteAddress ?? "";
-}
 
 interface Auditing extends Audit {
   readonly action: string;
@@ -326,17 +331,3 @@ const keyInUrl = () =>
     field: "x-api-key",
     repair: "send it in the header x-api-key alone, and rotate this one: POST /v1/keys/{id}/rotate",
   });
-
-const REQUEST_ID = /^[\w.:-]{1,64}$/;
-const prefix = crypto.randomUUID().slice(0, 13);
-let counter = 0;
-
-/** The caller's or API Gateway's id where there is one, so that one id follows a request through all logs. */
-function requestIdOf(c: RequestContext): string {
-  const given = c.req.header("x-request-id");
-  if (given !== undefined && REQUEST_ID.test(given) && !holdsKey(given)) return given;
-  const gateway = c.env?.requestContext?.requestId;
-  if (typeof gateway === "string") return gateway;
-  counter = (counter + 1) % Number.MAX_SAFE_INTEGER;
-  return `${prefix}-${counter.toString(36)}`;
-}

@@ -1,9 +1,11 @@
 /**
  * Turns calls away before everybody's latency collapses. One thread does all the work of a server. While its event loop still
  * rests, what is slow is something else; once it never does, each further call waits for all that have begun: by Little's law,
- * for as many as are under way, divided by how many are completed in a second.
+ * for as much work as is under way, divided by how much is completed in a second. Work is counted in calls with one row; calls with many
+ * have turns of their own (`large-calls.ts`).
  */
 import { performance } from "node:perf_hooks";
+import { type LargeCall, LargeCalls } from "./large-calls.ts";
 
 const LOOK_MS = 200;
 /** Share of a look's time that the loop was busy, from which on there is more to do than time. */
@@ -14,8 +16,10 @@ const WAIT_LIMIT_MS = 300;
 const FREE_CALLS = 32;
 /** Beyond it, whatever the loop does: each holds memory. */
 const MOST_CALLS = 4_096;
-/** Weight of the newest look in the rate. */
+/** Weight of the newest look in the capacity. */
 const WEIGHT = 0.5;
+/** A loop that was less busy did other things too, of which calls are not the measure. */
+const TELLING = 0.1;
 
 /** A body that takes longer is its sender's doing: behind a busy thread it waits for no more than the limit above, which the gate sees to. */
 const SLOW_UPLOAD_MS = 1_000;
@@ -32,26 +36,33 @@ export class LoadGate {
   calls = 0;
   /** Calls whose senders are slow: they take nothing of the thread's time until their body is here. */
   uploads = 0;
+  readonly large = new LargeCalls(() => this.#capacity);
   /** In no order. */
   readonly #waiting: Upload[] = [];
-  /** Turned away since the start. */
-  shed = 0;
+  #shed = 0;
+  /** Work. */
   #completed = 0;
   #isSaturated = false;
-  /** Calls completed in a ms; null before the first look that saw any. */
-  #rate: number | null = null;
+  /** Work completed in a ms in which the loop was busy; null before the first look that saw any. */
+  #capacity: number | null = null;
   #timer: NodeJS.Timeout | null = null;
+
+  /** Turned away since the start. */
+  get shed(): number {
+    return this.#shed + this.large.shed;
+  }
 
   /** How long a call that begins now would take, in ms; 0 while the loop rests. */
   get waitMs(): number {
-    return this.#isSaturated && this.#rate !== null ? (this.calls + 1) / this.#rate : 0;
+    if (!this.#isSaturated || this.#capacity === null) return 0;
+    return (this.calls - this.large.waiting + this.large.work + 1) / this.#capacity;
   }
 
   /** @returns false for a call that is turned away; else `leave` has to follow */
   enter(): boolean {
     const isTooMuch =
       this.calls + this.uploads >= MOST_CALLS || (this.calls >= FREE_CALLS && this.waitMs > WAIT_LIMIT_MS);
-    if (isTooMuch) this.shed++;
+    if (isTooMuch) this.#shed++;
     else this.calls++;
     return !isTooMuch;
   }
@@ -79,12 +90,20 @@ export class LoadGate {
     this.#completed++;
   }
 
+  /** Of one that has had its turn, before it leaves. */
+  endLarge(call: LargeCall): void {
+    this.large.end(call);
+    this.#completed += call.work;
+  }
+
   /** @param utilization of the loop since the last look, 0 to 1 */
   look(utilization: number, elapsedMs: number, nowMs = performance.now()): void {
     this.#isSaturated = utilization >= SATURATED;
-    const rate = this.#completed / elapsedMs;
+    if (utilization >= TELLING && this.#completed > 0) {
+      const capacity = this.#completed / (utilization * elapsedMs);
+      this.#capacity = this.#capacity === null ? capacity : this.#capacity + WEIGHT * (capacity - this.#capacity);
+    }
     this.#completed = 0;
-    if (rate > 0) this.#rate = this.#rate === null ? rate : this.#rate + WEIGHT * (rate - this.#rate);
     for (const upload of this.#waiting) {
       if (upload.isSlow || nowMs - upload.sinceMs < SLOW_UPLOAD_MS) continue;
       upload.isSlow = true;

@@ -31,13 +31,14 @@ export function createFeastOnline(deps: {
   const { catalogue } = deps;
   const readRows = createRowReader(deps);
   const names = new FeastNames(deps);
-  return async ({ c, principal, ticket }: Call): Promise<Answer> => {
+  return async ({ c, principal, ticket, turn }: Call): Promise<Answer> => {
     const body = await readObjectOfAnyType(c, MAX_QUERY_BYTES);
     const entities = entitiesOf(body);
     const chosen = selectionOf(names, principal.tenant, body);
     const asked = chosen instanceof Promise ? await chosen : chosen;
     const { keys, rows } = rowsOf(catalogue, entities);
     const request = asked.onDemand.map((one) => requestRows(one, entities, rows.length));
+    await turn(rows.length);
     ticket.charge(rows.length);
     const read = await readRows("feast", asked.selection, principal.tenant, rows);
     let results = keys.map((key) => keyJson(entities[key])).join(",");

@@ -60,7 +60,10 @@ export function createReadTelemetry(registry: Registry): ReadEvents {
   };
 }
 
-export function createLoadMetrics(registry: Registry, gate: Pick<LoadGate, "calls" | "uploads" | "shed">): void {
+export function createLoadMetrics(
+  registry: Registry,
+  gate: Pick<LoadGate, "calls" | "uploads" | "shed" | "large">,
+): void {
   const registers = [registry];
   new Gauge({
     name: "freshet_calls_under_way",
@@ -76,6 +79,14 @@ export function createLoadMetrics(registry: Registry, gate: Pick<LoadGate, "call
     registers,
     collect() {
       this.set(gate.uploads);
+    },
+  });
+  new Gauge({
+    name: "freshet_large_calls_waiting",
+    help: "Calls with many rows that wait for their turn.",
+    registers,
+    collect() {
+      this.set(gate.large.waiting);
     },
   });
   new Gauge({

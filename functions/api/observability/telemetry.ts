@@ -25,7 +25,7 @@ export interface PrometheusTelemetry extends Telemetry {
   /** Shows the state of these models. */
   watch(models: ModelServing): void;
   /** Shows what this host has to do. */
-  watchLoad(gate: Pick<LoadGate, "calls" | "uploads" | "shed">): void;
+  watchLoad(gate: Pick<LoadGate, "calls" | "uploads" | "shed" | "large">): void;
   readonly contentType: string;
   text(): Promise<string>;
 }

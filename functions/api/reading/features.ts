@@ -48,10 +48,11 @@ export function createFeatureHandlers(deps: FeatureDependencies): { online: Hand
       return { status: 200, body: answer, headers: selection.deprecation?.headers };
     },
 
-    async batch({ c, principal, requestId, ticket }: Call): Promise<Answer> {
+    async batch({ c, principal, requestId, ticket, turn }: Call): Promise<Answer> {
       const body = await readObject(c, MAX_QUERY_BYTES);
       const rows = rowsOf(catalogue, body["entities"]);
       const { selection } = await selectionOf(deps, body, principal.tenant);
+      await turn(rows.length);
       ticket.charge(rows.length);
       const read = await readRows("batch", selection, principal.tenant, rows);
       const names = JSON.stringify(selection.names);

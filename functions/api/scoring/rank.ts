@@ -27,7 +27,7 @@ export function createRankHandler(deps: ScoreHandlerDependencies): Handle {
   const explain = createExplanations(plan, scoring);
   const joinKeys = new Map(plan.entities.map(({ name, joinKey }) => [name, joinKey]));
 
-  return async ({ c, principal, requestId, startedAt, waitedMs, ticket }: Call): Promise<Answer> => {
+  return async ({ c, principal, requestId, startedAt, waitedMs, ticket, turn }: Call): Promise<Answer> => {
     const { tenant } = principal;
     const target = targetOf(c.req.param("service") as string, tenant);
     const { service } = target;
@@ -38,6 +38,7 @@ export function createRankHandler(deps: ScoreHandlerDependencies): Handle {
     const names = [...joinKeys.values(), ...Object.keys(service.request)];
     const candidates = candidatesOf(target, joinKey, names, body);
     const requests = candidates.map(({ request }) => request);
+    await turn(candidates.length);
     const admitted = ticket.charge(Math.max(1, Math.ceil(candidates.length / CANDIDATES_PER_TOKEN)));
     const { asOfMs, rows } = await runner.run(target, tenant, requests, requestId, waitedMs);
     await admitted;

@@ -53,11 +53,12 @@ export function createScoreHandlers(deps: ScoreHandlerDependencies): { one: Hand
     one: (call) => one(call, true),
     familiar: (call) => one(call, false),
 
-    async batch({ c, principal, requestId, startedAt, waitedMs, ticket }: Call): Promise<Answer> {
+    async batch({ c, principal, requestId, startedAt, waitedMs, ticket, turn }: Call): Promise<Answer> {
       const target = targetOf(c.req.param("service") as string, principal.tenant);
       const body = await readObject(c, MAX_QUERY_BYTES);
       const { aliases } = target.definition;
       const given = rowsOf(body["rows"]).map((row, i) => requestOf(target, withOwnNames(aliases, row), `rows[${i}].`));
+      await turn(given.length);
       const admitted = ticket.charge(given.length);
       const { asOfMs, rows } = await runner.run(target, principal.tenant, given, requestId, waitedMs);
       await admitted;
