@@ -2,7 +2,7 @@
 
 import type { LaptopBroker } from "../local/state.ts";
 
-export type Unit = "rows/s" | "events/s" | "requests/s" | "µs" | "ms" | "bytes" | "keys" | "×" | "%";
+export type Unit = "rows/s" | "events/s" | "requests/s" | "µs" | "ms" | "bytes" | "keys" | "calls" | "×" | "%";
 
 export interface Baseline {
   readonly name: string;
@@ -63,5 +63,6 @@ export const BENCHMARKS: Readonly<
   memory: { limitS: 600, load: () => import("./memory.ts") },
   soak: { limitS: 1_800, apart: true, load: () => import("./soak.ts") },
   restore: { limitS: 1_800, apart: true, load: () => import("./restore.ts") },
+  outage: { limitS: 900, apart: true, load: () => import("./outage.ts") },
   feast: { limitS: 600, apart: true, load: () => import("./feast.ts") },
 };

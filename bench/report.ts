@@ -24,6 +24,7 @@ const DIGITS: Readonly<Record<Unit, number>> = {
   ms: 3,
   bytes: 0,
   keys: 0,
+  calls: 0,
   "×": 3,
   "%": 1,
 };

@@ -21,7 +21,7 @@ export function register(program: Command): void {
     .description("Measure, each number beside a baseline of the same run. How: bench/README.md")
     .option(
       "--only <names...>",
-      "some of: aggregate, build, repair, archive, point-in-time, pipeline, online, score, rank, memory; alone: soak, restore, feast",
+      "some of: aggregate, build, repair, archive, point-in-time, pipeline, online, score, rank, memory; alone: soak, restore, outage, feast",
     )
     .addOption(
       new Option("--broker <brokers...>", "with `--only pipeline`: what carries the events (default: kinesis)").choices(
