@@ -14,6 +14,9 @@ import { readRequestFields } from "./request-fields.ts";
 import { createTargets, elapsed, explainOf, type ScoreHandlerDependencies, variantOf } from "./score-request.ts";
 import type { ScoredRow, ScoredService, ScoreRequest } from "./score-run.ts";
 
+/** What candidates share makes each as much work as a part of a batch's row. */
+const CANDIDATES_PER_ROW = 4;
+
 /** A candidate with its score, in the ranking's order. */
 interface Ranked {
   readonly id: string;
@@ -38,7 +41,7 @@ export function createRankHandler(deps: ScoreHandlerDependencies): Handle {
     const names = [...joinKeys.values(), ...Object.keys(service.request)];
     const candidates = candidatesOf(target, joinKey, names, body);
     const requests = candidates.map(({ request }) => request);
-    await turn(candidates.length);
+    await turn(candidates.length / CANDIDATES_PER_ROW);
     const admitted = ticket.charge(Math.max(1, Math.ceil(candidates.length / CANDIDATES_PER_TOKEN)));
     const { asOfMs, rows } = await runner.run(target, tenant, requests, requestId, waitedMs);
     await admitted;
