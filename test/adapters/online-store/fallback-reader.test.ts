@@ -70,6 +70,19 @@ function world(options: { snapshots?: boolean | "silent"; totalMs?: number } = {
   return { state, reader, log };
 }
 
+/** By a clock of the test's: on a machine that stands still for a moment, two real timers are due in one. */
+async function byTheClock(test: (after: <T>(ms: number, work: Promise<T>) => Promise<T>) => Promise<void>) {
+  vi.useFakeTimers();
+  try {
+    await test(async (ms, work) => {
+      await vi.advanceTimersByTimeAsync(ms);
+      return work;
+    });
+  } finally {
+    vi.useRealTimers();
+  }
+}
+
 test("a store that answers is all there is to it", async () => {
   const { state, reader, log } = world();
   expect(await reader.read([card("a")], 0)).toEqual([{ values: [value(1)], degraded: null }]);
@@ -130,10 +143,13 @@ test("a caller that goes on without has its read's end when seven tenths of the 
 });
 
 test("a caller that goes on without gives the store its share, also where no snapshot could answer", async () => {
-  const { state, reader } = world({ totalMs: 5_000 });
-  state.mood = "slow";
-  await expect(reader.read([item("i")], 0, { partial: true })).rejects.toMatchObject({ code: "store_unavailable" });
-  expect(await reader.read([item("i")], 0)).toMatchObject([{ degraded: null }]);
+  await byTheClock(async (after) => {
+    const { state, reader } = world({ totalMs: 5_000 });
+    state.mood = "slow";
+    const asked = reader.read([item("i")], 0, { partial: true });
+    await after(100, expect(asked).rejects.toMatchObject({ code: "store_unavailable" }));
+    expect(await after(100, reader.read([item("i")], 0))).toMatchObject([{ degraded: null }]);
+  });
 });
 
 test("one entity without an answer fails a read; who asks for what there is gets the others", async () => {
@@ -215,15 +231,19 @@ test("without snapshots the store has the whole budget, and the breaker alone sp
 });
 
 test("entities without snapshots have the store's answer for as long as the budget lasts, others its share", async () => {
-  const { state, reader, log } = world({ totalMs: 5_000 });
-  state.mood = "slow";
-  for (let i = 0; i < 6; i++) expect(await reader.read([item(`i${i}`)], 0)).toMatchObject([{ degraded: null }]);
-  expect(await reader.read([card("a")], 0)).toMatchObject([{ degraded: "snapshot" }]);
-  expect(log).toEqual([...new Array(6).fill("store"), "snapshot"]);
-  state.mood = "down";
-  await expect(reader.read([item("i")], 0)).rejects.toMatchObject({ code: "store_unavailable" });
-  expect(log.slice(-2)).toEqual(["not_declared", "nothing"]);
-  expect(state.snapshots.map(({ ids }) => ids)).toEqual([["a"]]);
+  await byTheClock(async (after) => {
+    const { state, reader, log } = world({ totalMs: 5_000 });
+    state.mood = "slow";
+    for (let i = 0; i < 6; i++) {
+      expect(await after(100, reader.read([item(`i${i}`)], 0))).toMatchObject([{ degraded: null }]);
+    }
+    expect(await after(100, reader.read([card("a")], 0))).toMatchObject([{ degraded: "snapshot" }]);
+    expect(log).toEqual([...new Array(6).fill("store"), "snapshot"]);
+    state.mood = "down";
+    await expect(reader.read([item("i")], 0)).rejects.toMatchObject({ code: "store_unavailable" });
+    expect(log.slice(-2)).toEqual(["not_declared", "nothing"]);
+    expect(state.snapshots.map(({ ids }) => ids)).toEqual([["a"]]);
+  });
 });
 
 test("nothing is asked of snapshots when nothing is left of the budget", async () => {
