@@ -1,6 +1,7 @@
 /** Liveness, readiness and metrics: the calls without a key, for supervisors and load balancers. */
-import type { Dependency } from "../../../adapters/fallback-reader.ts";
+
 import type { ModelServing } from "../../../adapters/model/serving.ts";
+import type { Dependency } from "../../../adapters/online-store/fallback-reader.ts";
 import type { OnlineReader, StoreState } from "../../../adapters/online-store/online-store.ts";
 import { STORE_STATES, type StoreCondition } from "../../../adapters/online-store/store-states.ts";
 import type { Plan } from "../../../core/plan.ts";
