@@ -8,7 +8,7 @@ import { openBroker } from "../adapters/broker/open-broker.ts";
 import { FreshetError } from "../core/errors.ts";
 import type { ReplayEvent } from "../functions/aggregate.ts";
 import type { BuildEvent } from "../functions/build.ts";
-import type { ControlEvent } from "../functions/control.ts";
+import type { ControlAnswer, ControlEvent } from "../functions/control.ts";
 import type { EraseEvent } from "../functions/erase.ts";
 import type { MaterializeEvent, RestoredValues } from "../functions/materialize.ts";
 import type { RestoreEvent } from "../functions/restore.ts";
@@ -16,7 +16,8 @@ import type { ReplayResult } from "../functions/shared/aggregation/aggregation.t
 import type { ControlReport } from "../functions/shared/control-loop.ts";
 import type { RepeatReport } from "../functions/shared/repair/repeat-repairs.ts";
 import type { RestoreReport, RestoreRequest } from "../functions/shared/snapshot/restore-snapshot.ts";
-import { ArchiveGapReplay, OVERLAP_MS } from "./archive-gap.ts";
+import { ArchiveGapReplay } from "./archive-gap.ts";
+import { comesSince, heldSince, isWhole, replayableMs } from "./broker-reach.ts";
 import type { OperatedDeployment } from "./deployment.ts";
 import { type Functions, openFunctions } from "./invoke.ts";
 import { chooseRound, listRounds, loadSnapshot } from "./snapshot-restore.ts";
@@ -48,7 +49,10 @@ export interface Recovery {
   readonly older: Readonly<Record<string, string>>;
   /** Streams of which single entities had been rebuilt since the snapshot. */
   readonly undone: readonly string[];
+  /** From the command's beginning until all of it was there again. */
+  readonly seconds: number;
 }
+type Recovered = Omit<Recovery, "seconds">;
 
 export interface RecoveryOptions {
   /** A round's name; `none` to replay the broker from its beginning. @default `latest` */
@@ -81,7 +85,7 @@ export function restore(
     if (loaded) return recoverOnce(ports, "latest");
     const found = await ports.control({});
     const { round } = chosen(await listRounds(ports.functions, deployment), request.snapshot);
-    const report = await load(ports, { ...request, snapshot: round });
+    const report = await load(ports, { ...request, snapshot: round }, found);
     loaded = true;
     return openRestored(ports, found.state, report);
   });
@@ -91,7 +95,7 @@ interface Ports {
   readonly deployment: OperatedDeployment;
   readonly functions: Functions;
   readonly broker: Broker;
-  readonly control: (event: ControlEvent) => Promise<ControlReport>;
+  readonly control: (event: ControlEvent) => Promise<ControlAnswer>;
   readonly progress: (message: string) => void;
 }
 
@@ -99,20 +103,21 @@ interface Ports {
 async function withPorts(
   deployment: OperatedDeployment,
   progress: (message: string) => void,
-  once: (ports: Ports) => Promise<Recovery>,
+  once: (ports: Ports) => Promise<Recovered>,
 ): Promise<Recovery> {
   const functions = openFunctions(deployment);
   const broker = await openBroker(deployment.broker);
-  const control = (event: ControlEvent) => functions.invoke<ControlReport>(deployment.controlFunction, event);
+  const control = (event: ControlEvent) => functions.invoke<ControlAnswer>(deployment.controlFunction, event);
   let found: Recovery["found"] | null = null;
   const steps: RecoveryStep[] = [];
+  const startedMs = Date.now();
   try {
     for (let round = 1; ; round++) {
       const result = await once({ deployment, functions, broker, control, progress });
       found ??= result.found;
       steps.push(...result.steps);
       const overtaken = result.state === "failover" || result.state === "restoring";
-      if (!overtaken || round === ROUNDS) return { ...result, found, steps };
+      if (!overtaken || round === ROUNDS) return { ...result, found, steps, seconds: (Date.now() - startedMs) / 1_000 };
       progress("another primary came to answer during the replay: replaying once more");
     }
   } finally {
@@ -121,7 +126,7 @@ async function withPorts(
   }
 }
 
-async function recoverOnce(ports: Ports, snapshot: string): Promise<Recovery> {
+async function recoverOnce(ports: Ports, snapshot: string): Promise<Recovered> {
   const { control, progress } = ports;
   const found = await control({});
   const { state } = found;
@@ -142,9 +147,11 @@ async function recoverOnce(ports: Ports, snapshot: string): Promise<Recovery> {
   if (resumed !== null) return openRestored(ports, state, resumed);
   if (state === "restoring") return replayAndOpen(ports, state, false);
   const round = snapshot === "none" ? null : chooseRound(await listRounds(ports.functions, ports.deployment), snapshot);
-  if (round !== null) return openRestored(ports, state, await load(ports, { snapshot: round.round }));
+  if (round !== null) return openRestored(ports, state, await load(ports, { snapshot: round.round }, found));
   const fromMs = Object.fromEntries(
-    (await streamsOf(ports)).flatMap(({ name, listed }) => (isWhole(listed) ? [] : [[name, replayableMs(listed)]])),
+    (await streamsOf(ports, found)).flatMap(({ name, listed }) =>
+      isWhole(listed) ? [] : [[name, replayableMs(listed, Date.now())]],
+    ),
   );
   progress("there is no snapshot: beginning a new epoch, to replay what the broker holds of the streams");
   for (const [name, ms] of Object.entries(fromMs))
@@ -164,23 +171,22 @@ const chosen = (rounds: Parameters<typeof chooseRound>[0], snapshot: string) => 
 };
 
 /** @throws FreshetError `recovery_incomplete`, with nothing changed, when neither broker nor archive reach back to the snapshot's seals */
-async function load(ports: Ports, request: RestoreRequest): Promise<RestoreReport> {
+async function load(ports: Ports, request: RestoreRequest, found: ControlAnswer): Promise<RestoreReport> {
   const { functions, deployment, progress } = ports;
   const { seals } = chosen(await listRounds(functions, deployment), request.snapshot);
-  for (const { name, listed } of await streamsOf(ports))
+  for (const { name, listed } of await streamsOf(ports, found))
     await gapOf(ports, name, comesSince(listed), seals[name])?.check();
   const report = await loadSnapshot(functions, deployment, request, progress);
   for (const [bucket, why] of Object.entries(report!.older)) progress(`bucket ${bucket}: ${why}`);
   return report!;
 }
 
-async function streamsOf({ deployment, broker }: Ports) {
+async function streamsOf({ deployment, broker }: Ports, { beganMs = {} }: ControlAnswer) {
   return Promise.all(
-    Object.entries(deployment.streams).map(async ([name, ofBroker]) => ({
-      name,
-      ofBroker,
-      listed: await broker.list(ofBroker),
-    })),
+    Object.entries(deployment.streams).map(async ([name, ofBroker]) => {
+      const list = async () => heldSince(await broker.list(ofBroker), beganMs[name]);
+      return { name, ofBroker, list, listed: await list() };
+    }),
   );
 }
 
@@ -189,7 +195,7 @@ async function openRestored(
   ports: Ports,
   found: Recovery["found"],
   { older, undone, startedMs }: RestoreReport,
-): Promise<Recovery> {
+): Promise<Recovered> {
   return { ...(await replayAndOpen(ports, found, true, startedMs)), older, undone };
 }
 
@@ -202,22 +208,23 @@ async function replayAndOpen(
   found: Recovery["found"],
   sinceSeal: boolean,
   startedMs?: number,
-): Promise<Recovery> {
+): Promise<Recovered> {
   const { control, functions, broker, deployment, progress } = ports;
-  const { seals, runs } = await control({});
+  const now = await control({});
+  const { seals, runs } = now;
   // Before what is replayed: a store that was lost, or lacks a suffix, may have forgotten who is erased.
   const forgotten: EraseEvent = { kind: "replant" };
   await functions.invoke(deployment.eraseFunction, forgotten);
   const steps: RecoveryStep[] = [];
-  for (const { name, ofBroker, listed } of await streamsOf(ports)) {
+  for (const { name, ofBroker, list, listed } of await streamsOf(ports, now)) {
     const sealMs = seals[name];
     if (sinceSeal && sealMs === undefined) continue;
     const step = { stream: name, records: 0, applied: 0, unread: 0 };
-    const heldSince = startedMs === undefined ? ({ heldSinceMs }: ListedStream) => heldSinceMs : comesSince;
-    const gap = sinceSeal ? gapOf(ports, name, heldSince(listed), sealMs) : null;
-    const fromArchive = async (now: ListedStream) => {
+    const reach = startedMs === undefined ? ({ heldSinceMs }: ListedStream) => heldSinceMs : comesSince;
+    const gap = sinceSeal ? gapOf(ports, name, reach(listed), sealMs) : null;
+    const fromArchive = async (newest: ListedStream) => {
       if (gap === null) return;
-      const { records, applied } = await gap.run(heldSince(now));
+      const { records, applied } = await gap.run(reach(newest));
       step.records += records;
       step.applied += applied;
     };
@@ -233,7 +240,7 @@ async function replayAndOpen(
       }
     });
     // What the broker has lost while it was read.
-    if (gap !== null) await fromArchive(await broker.list(ofBroker));
+    if (gap !== null) await fromArchive(await list());
     steps.push(step);
   }
   // A replay from the beginning brings no event that was late even then: all repairs are lacking.
@@ -247,9 +254,6 @@ async function replayAndOpen(
   return { found, state: accepted.state, steps, unready: unreadyOf(accepted), older: {}, undone: [] };
 }
 
-/** A snapshot may be older than the stream, which was lost and made again, or is another region's. */
-const comesSince = ({ heldSinceMs, createdAtMs }: ListedStream): number => Math.max(heldSinceMs, createdAtMs);
-
 /** What the broker may have lost of what arrived since a seal; null where it holds all of it. */
 function gapOf(ports: Ports, stream: string, heldSinceMs: number, sealMs: number | undefined): ArchiveGapReplay | null {
   if (sealMs === undefined || sealMs - AHEAD_MS >= heldSinceMs) return null;
@@ -257,7 +261,7 @@ function gapOf(ports: Ports, stream: string, heldSinceMs: number, sealMs: number
 }
 
 /** What was done, for people. */
-export function tellRecovery({ steps, found, state, unready, older, undone }: Recovery): void {
+export function tellRecovery({ steps, found, state, unready, older, undone, seconds }: Recovery): void {
   const rows = steps.map(({ stream, records, applied }) => [stream, String(records), String(applied)]);
   process.stdout.write(`${formatTable([["stream", "records replayed", "events that were missing"], ...rows])}\n`);
   for (const { stream, unread } of steps)
@@ -266,7 +270,7 @@ export function tellRecovery({ steps, found, state, unready, older, undone }: Re
         `${unread} records of ${stream} cannot be read by the deployed contract: they are in the quarantine, or were counted under another contract; freshet verify tells, freshet replay --stream ${stream} brings the latter from the archive\n`,
       );
   for (const [bucket, why] of Object.entries(older)) process.stdout.write(`bucket ${bucket}: ${why}\n`);
-  process.stdout.write(`the store was ${found} and is ${state}\n`);
+  process.stdout.write(`the store was ${found} and is ${state}, after ${seconds.toFixed(0)} s\n`);
   for (const view of unready)
     process.stdout.write(`${view} lacks history that a replay does not bring: freshet backfill --view ${view}\n`);
   for (const stream of undone)
@@ -307,13 +311,6 @@ async function pushAgain({ functions, deployment, progress }: Ports): Promise<vo
 }
 
 const unreadyOf = ({ unready }: ControlReport): string[] => unready.map(({ view }) => view);
-
-const isWhole = ({ heldSinceMs }: ListedStream): boolean => heldSinceMs === Number.NEGATIVE_INFINITY;
-
-/** Event time from which on the broker has all: some time later than what it holds now, since that goes on expiring while it is read. */
-function replayableMs({ heldSinceMs }: ListedStream): number {
-  return Math.min(heldSinceMs + OVERLAP_MS, Math.max(heldSinceMs + 2 * AHEAD_MS, Date.now() - OVERLAP_MS));
-}
 
 const replayEvent = (stream: string, shard: string, records: readonly ShardRecord[]): ReplayEvent => ({
   replay: true,

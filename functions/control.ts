@@ -57,7 +57,12 @@ export interface ControlEvent {
   readonly cleanRestart?: boolean;
 }
 
-export async function handler(event: ControlEvent): Promise<ControlReport> {
+export interface ControlAnswer extends ControlReport {
+  /** By stream, when it was seen first, which no broker tells of one that was lost and made again. Left out for a heartbeat. */
+  readonly beganMs?: Readonly<Record<string, number>>;
+}
+
+export async function handler(event: ControlEvent): Promise<ControlAnswer> {
   const nowMs = Date.now();
   try {
     if (event.kind === "restore") await beginRestore(ports, nowMs, event.fromMs);
@@ -76,9 +81,14 @@ export async function handler(event: ControlEvent): Promise<ControlReport> {
     }
     if (report.state !== "ok") logger.error("the online store's control state is not ok", { ...report });
     else logger.info("control", { ...report });
-    return report;
+    return event.streams === undefined ? { ...report, beganMs: await beginnings() } : report;
   } catch (error) {
     logger.error("control step failed", describeError(error));
     throw codedFailure(error);
   }
+}
+
+async function beginnings(): Promise<Record<string, number>> {
+  const records = await Promise.all(plan.streams.map(async ({ name }) => [name, await table.getStream(name)] as const));
+  return Object.fromEntries(records.flatMap(([name, record]) => (record === null ? [] : [[name, record.createdAtMs]])));
 }

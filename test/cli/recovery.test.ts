@@ -19,10 +19,12 @@ interface Given {
   readonly createdMs: number;
   /** The seal of the only snapshot; null without one. */
   readonly sealMs: number | null;
+  /** When control saw the stream first. @default when it was made */
+  readonly beganMs?: number;
 }
 
 /** A deployment whose store is lost. @returns what its functions are asked, in order */
-async function lost({ createdMs, sealMs }: Given) {
+async function lost({ createdMs, sealMs, beganMs = createdMs }: Given) {
   const asked: { name: string; event: any }[] = [];
   const rounds =
     sealMs === null
@@ -34,7 +36,7 @@ async function lost({ createdMs, sealMs }: Given) {
       if (event.kind === "restore") state = "restoring";
       if (event.kind === "accept") state = "ok";
       const seals = state === "lost" ? {} : { payments: sealMs ?? event.fromMs?.payments ?? createdMs };
-      return { state, seals, runs: "r", unready: [] };
+      return { state, seals, runs: "r", unready: [], beganMs: { payments: beganMs } };
     }
     if (name === "restore" && event.kind === "rounds") return rounds;
     if (name === "restore" && event.resume) return { state: "none" };
@@ -103,6 +105,25 @@ it("without a snapshot it begins where the broker has all, and leaves what is ol
 it("without a snapshot it takes all of a young stream from the broker", async () => {
   const { asked } = await lost({ createdMs: NOW - 5 * HOUR, sealMs: null });
   expect(asked.find(({ name, event }) => name === "control" && event.kind === "restore")!.event.fromMs).toEqual({});
+});
+
+it("without a snapshot it begins where a stream does that was lost and made again, and says where the rest comes from", async () => {
+  const createdMs = NOW - 5 * HOUR;
+  const { asked, told } = await lost({ createdMs, sealMs: null, beganMs: NOW - 20 * HOUR });
+  const { fromMs } = asked.find(({ name, event }) => name === "control" && event.kind === "restore")!.event;
+  expect(fromMs.payments).toBe(createdMs + HOUR);
+  expect(told.join("\n")).toContain(`payments: events before ${iso(createdMs + HOUR)} come from the archive`);
+});
+
+it("without a snapshot it begins after a stream that was made again a moment ago, and takes clocks that differ for no loss", async () => {
+  const again = await lost({ createdMs: NOW - 60_000, sealMs: null, beganMs: NOW - 20 * HOUR });
+  const restore = again.asked.find(({ name, event }) => name === "control" && event.kind === "restore")!;
+  // What had arrived before may be as much as a minute ahead.
+  expect(restore.event.fromMs.payments).toBe(NOW + 60_000);
+  const skewed = await lost({ createdMs: NOW - 5 * HOUR, sealMs: null, beganMs: NOW - 5 * HOUR - 120_000 });
+  expect(skewed.asked.find(({ name, event }) => name === "control" && event.kind === "restore")!.event.fromMs).toEqual(
+    {},
+  );
 });
 
 it("with a snapshot it asks the archive for nothing that the broker holds", async () => {
