@@ -70,6 +70,8 @@ export interface ErasureWorld {
   readonly everything: (tenant: string) => Promise<Map<string, string>>;
   /** Objects of the archive's bucket. */
   readonly put: (key: string, body: string) => Promise<unknown>;
+  /** Of the bucket of training sets. */
+  readonly putTraining: (key: string, body: string) => Promise<unknown>;
   readonly copy: (from: string, to: string) => Promise<unknown>;
   /** Removes what the store has of an entity, as a loss does. */
   readonly wipe: (tenant: string, entity: string, id: string) => Promise<void>;
@@ -265,6 +267,7 @@ export async function startErasureWorld(): Promise<ErasureWorld> {
     ...{ nowMs, store, s3, dynamodb, mirror, folder, deliver, deliverAt, label, compact, scatter, everything },
     at: { host: valkey.host, port: valkey.port },
     put: (key, body) => put(BUCKETS.archive, key, body),
+    putTraining: (key, body) => put(BUCKETS.training, key, body),
     async copy(from, to) {
       const { Body } = await s3.send(new GetObjectCommand({ Bucket: BUCKETS.archive, Key: from }));
       return put(BUCKETS.archive, to, Buffer.from(await Body!.transformToByteArray()));

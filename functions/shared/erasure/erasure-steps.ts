@@ -95,7 +95,7 @@ export function stepsOf(plan: Plan, { subjects }: OpenErasure): ErasureStep[] {
     { name: "inference-log", run: walkScores },
     { name: "quarantine", run: walkQuarantine },
     { name: "historical", run: (work, walk) => lookAtFiles(work, work.ports.archive, historical(work), walk) },
-    { name: "training-sets", run: (work, walk) => lookAtFiles(work, work.ports.training, "training-sets/", walk) },
+    { name: "training-sets", run: lookAtTrainingSets },
     // Last: from here on, what is listed anew holds none of it, and may be put.
     { name: "online again", run: whole((work) => eraseOnline(work, true)) },
   ];
@@ -197,7 +197,36 @@ async function walkQuarantine({ ports, erasure }: ErasureWork, walk: WalkOptions
 
 const historical = ({ erasure }: ErasureWork) => `historical/tenant=${tenantPartition(erasure.tenant)}/`;
 
-function lookAtFiles(work: ErasureWork, port: ObjectsPort, prefix: string, walk: WalkOptions): Promise<boolean> {
+/** Those of all tenants lie side by side: whose a set is its manifest says. One without may be anybody's, and is looked at. */
+function lookAtTrainingSets(work: ErasureWork, walk: WalkOptions): Promise<boolean> {
+  const { ports, erasure } = work;
+  const owners = new Map<string, Promise<string | null>>();
+  const isOther = async (key: string) => {
+    const manifest = `${key.slice(0, key.lastIndexOf("/"))}/manifest.json`;
+    const owner = owners.get(manifest) ?? getObject(ports.training, manifest).then(tenantIn);
+    owners.set(manifest, owner);
+    return ((await owner) ?? erasure.tenant) !== erasure.tenant;
+  };
+  return lookAtFiles(work, ports.training, "training-sets/", walk, isOther);
+}
+
+function tenantIn(manifest: Buffer | null): string | null {
+  try {
+    const { tenant } = JSON.parse(manifest?.toString("utf8") ?? "{}");
+    return typeof tenant === "string" ? tenant : null;
+  } catch {
+    return null;
+  }
+}
+
+/** @param isOther of another tenant */
+function lookAtFiles(
+  work: ErasureWork,
+  port: ObjectsPort,
+  prefix: string,
+  walk: WalkOptions,
+  isOther: (key: string) => Promise<boolean> = async () => false,
+): Promise<boolean> {
   const { ports, erasure, session, holding } = work;
   const keys = new Map<string, Set<string>>();
   for (const { entity, id } of erasure.subjects) {
@@ -205,7 +234,8 @@ function lookAtFiles(work: ErasureWork, port: ObjectsPort, prefix: string, walk:
     keys.set(joinKey, (keys.get(joinKey) ?? new Set()).add(id));
   }
   let last: Promise<unknown> = Promise.resolve();
-  const rewrite = (body: Buffer, key: string) => {
+  const rewrite = async (body: Buffer, key: string) => {
+    if (await isOther(key)) return null;
     // A session runs one statement after the other.
     const look = last.then(() => holdsEntity(body, key, { session, folder: join(ports.duck.folder, "files"), keys }));
     last = look.catch(() => {});

@@ -210,6 +210,23 @@ describe("an erasure", () => {
     expect(record).toMatchObject({ state: "guarding", holding: [] });
   });
 
+  it("tells of training sets that hold it, and of no other tenant's", async () => {
+    const subjects = [{ entity: "card", id: "card-in-sets" }];
+    const holds = JSON.stringify([{ card_id: "card-in-sets" }]);
+    for (const [set, manifest] of [
+      ["own", JSON.stringify({ tenant: "sets" })],
+      ["of-another", JSON.stringify({ tenant: "other-sets" })],
+      ["cut-off", null],
+    ] as const) {
+      if (manifest !== null) await world.putTraining(`training-sets/${set}/manifest.json`, manifest);
+      await world.putTraining(`training-sets/${set}/part-0.json`, holds);
+    }
+    await world.putTraining("training-sets/own/part-1.json", JSON.stringify([{ card_id: "card-other" }]));
+    const { holding } = await finish(await begin("sets", { subjects }));
+    const named = ["cut-off", "own"].map((set) => `s3://training/training-sets/${set}/part-0.json`);
+    expect(holding).toEqual(named);
+  });
+
   it("that is killed at any call goes on, and ends as one that was not", async () => {
     await populate("killed");
     const before = await gives("killed", "merchant");
