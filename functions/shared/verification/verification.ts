@@ -4,8 +4,8 @@
  */
 import type { ArchivedAnswers, Asked, Instant } from "../../../adapters/offline/archived-answers.ts";
 import { featureAt } from "../../../adapters/offline/point-in-time.ts";
-import type { EntityRequest, OnlineReader } from "../../../adapters/online-store/online-store.ts";
-import { FreshetError } from "../../../core/errors.ts";
+import type { EntityAnswer, EntityRequest, OnlineReader } from "../../../adapters/online-store/online-store.ts";
+import { FreshetError, InfrastructureError } from "../../../core/errors.ts";
 import type { Feature, FeatureValue, Plan, View } from "../../../core/plan.ts";
 import { type PushedFeature, reachOf, storedView, versionedName } from "../../../core/pushed-feature.ts";
 
@@ -25,9 +25,11 @@ export interface VerifyPorts {
 export interface Difference {
   readonly entity: string;
   readonly id: string;
+  /** `*` for all of them: what the store holds of the entity cannot be read. */
   readonly feature: string;
-  readonly online: FeatureValue;
-  readonly offline: FeatureValue;
+  /** Null where it cannot be read. */
+  readonly online: FeatureValue | null;
+  readonly offline: FeatureValue | null;
   readonly asOfMs: number;
   /** When the newest event of the entity became visible: it has differed since then or longer. Null without an event. */
   readonly newestVisibleMs: number | null;
@@ -54,7 +56,8 @@ const READ_TOGETHER = 100;
 const SETTLE_MS = [1_500, 3_000, 8_000, 20_000];
 
 interface Reading extends Instant {
-  readonly values: readonly FeatureValue[];
+  /** Null where what the store holds is no entity's hash. */
+  readonly values: readonly FeatureValue[] | null;
 }
 
 export interface VerifiedEntities {
@@ -95,7 +98,11 @@ export async function verifyEntities(ports: VerifyPorts, of: VerifiedEntities): 
         if (isLast) racing++;
         return [reading.id];
       }
-      const { differences, skipped } = compare(members, begins, { entity, reading, archived, row });
+      const { values } = reading;
+      const { differences, skipped } =
+        values === null
+          ? { differences: [unreadable(entity, reading, archived.newestVisibleMs[row]!)], skipped: 0 }
+          : compare(members, begins, { entity, reading: { ...reading, values }, archived, row });
       if (differences.length === 0) {
         notReady += skipped;
         return [];
@@ -147,34 +154,66 @@ const requestOf = ({ tenant, entity, features, registered }: Asked, id: string):
   })),
 });
 
-async function readAll({ reader, clocks }: VerifyPorts, asked: Asked, ids: readonly string[]): Promise<Reading[]> {
+async function readAll(ports: VerifyPorts, asked: Asked, ids: readonly string[]): Promise<Reading[]> {
+  const { clocks } = ports;
   const readings: Reading[] = [];
   for (let from = 0; from < ids.length; from += READ_TOGETHER) {
     const part = ids.slice(from, from + READ_TOGETHER);
     // Whatever a primary has applied before the read, it has applied by its clock of afterwards; what it shows as older than its clock of before was there.
     const asOfMs = Math.min(...(await clocks()));
-    const answers = await reader.read(
-      part.map((id) => requestOf(asked, id)),
-      asOfMs,
-    );
+    const answers = await readEach(ports, asked, part, asOfMs);
     const untilMs = Math.max(...(await clocks()));
-    const degraded = answers.find((answer) => answer.degraded !== null)?.degraded;
+    const degraded = answers.find((answer) => answer !== null && answer.degraded !== null)?.degraded;
     if (degraded !== undefined) {
       throw new FreshetError("store_degraded", `the online store is not whole: ${degraded}`, {
         repair: "look at `freshet status`, and verify when it is ok again",
       });
     }
     part.forEach((id, i) => {
-      readings.push({ id, asOfMs, untilMs, values: answers[i]!.values });
+      readings.push({ id, asOfMs, untilMs, values: answers[i]?.values ?? null });
     });
   }
   return readings;
 }
 
+/** @returns null for one that cannot be read, which its neighbours must not suffer from. @throws InfrastructureError, FreshetError `read_overtaken` */
+async function readEach(
+  { reader }: Pick<VerifyPorts, "reader">,
+  asked: Asked,
+  ids: readonly string[],
+  asOfMs: number,
+): Promise<(EntityAnswer | null)[]> {
+  try {
+    return [
+      ...(await reader.read(
+        ids.map((id) => requestOf(asked, id)),
+        asOfMs,
+      )),
+    ];
+  } catch (error) {
+    const isOfStore =
+      error instanceof InfrastructureError || (error instanceof FreshetError && error.code === "read_overtaken");
+    if (isOfStore) throw error;
+    if (ids.length === 1) return [null];
+    const answers: (EntityAnswer | null)[] = [];
+    for (const id of ids) answers.push(...(await readEach({ reader }, asked, [id], asOfMs)));
+    return answers;
+  }
+}
+
+const unreadable = (entity: string, { id, asOfMs }: Reading, newestVisibleMs: number | null): Difference => ({
+  ...{ entity, id, feature: "*", online: null, offline: null, asOfMs, newestVisibleMs },
+});
+
 function compare(
   members: readonly Member[],
   begins: ReadonlyMap<string, number>,
-  of: { entity: string; reading: Reading; archived: ArchivedAnswers; row: number },
+  of: {
+    entity: string;
+    reading: Reading & { readonly values: readonly FeatureValue[] };
+    archived: ArchivedAnswers;
+    row: number;
+  },
 ): { differences: Difference[]; skipped: number } {
   const { entity, reading, archived, row } = of;
   const { id, asOfMs } = reading;

@@ -21,6 +21,8 @@ export interface VerifyRequest {
   readonly pushed?: boolean;
   /** Where an earlier call has come to: its `next`. */
   readonly after?: string;
+  /** Of this call, from when its entities are listed: no part is begun after it. @default as long as there is time */
+  readonly budgetMs?: number;
 }
 
 export interface VerifyRunReport extends VerifyReport {
@@ -43,6 +45,8 @@ export interface VerifyRunPorts {
 const DAY_MS = 86_400_000;
 /** Looked at together: one query of the archive. */
 const TOGETHER = 2_000;
+/** A call lists store and archive anew: a long list is worth a longer call. */
+const LISTS_WORTH = 4;
 
 /** @param deadlineMs no part is begun after it. @throws FreshetError `verify_request`, and those of `verifyEntities` */
 export async function runVerify(
@@ -80,15 +84,18 @@ export async function runVerify(
     ...{ ...total, differences: differences.slice(0, DIFFERENCES_TOLD), entities, next },
     seconds: (clock() - startedMs) / 1_000,
   });
+  let untilMs: number | null = null;
   for (const tenant of tenants.toSorted()) {
     for (const entity of types.toSorted()) {
       const place = `${tenant}/${entity}`;
       if (request.after !== undefined && place < placeOf(request.after)) continue;
       const chosen = await idsOf(ports, request, stored.get(place) ?? new Set(), { tenant, entity });
+      const { budgetMs = Number.POSITIVE_INFINITY } = request;
+      untilMs ??= Math.min(deadlineMs, clock() + Math.max(budgetMs, LISTS_WORTH * (clock() - startedMs)));
       for (let from = 0; from < chosen.length; from += TOGETHER) {
         const part = chosen.slice(from, from + TOGETHER);
         // At least one part a call, or it would never end.
-        if (clock() > deadlineMs && total.checked > 0) return report(`${place}/${chosen[from - 1]?.order ?? ""}`);
+        if (clock() > untilMs && total.checked > 0) return report(`${place}/${chosen[from - 1]?.order ?? ""}`);
         const found = await verify({ tenant, entity, ids: part.map(({ id }) => id), pushed });
         for (const name of ["checked", "racing", "differing", "notReady"] as const) total[name] += found[name];
         for (const name of ["objects", "bytes"] as const) total[name] = Math.max(total[name], found[name]);
