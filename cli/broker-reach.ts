@@ -1,5 +1,5 @@
 /** How far back the broker reaches, also where a stream was lost and made again. */
-import type { ListedStream } from "../adapters/broker.ts";
+import type { ListedStream } from "../adapters/broker/broker.ts";
 import { OVERLAP_MS } from "./archive-gap.ts";
 
 /** An event may be so much ahead of its arrival. */
