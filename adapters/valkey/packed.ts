@@ -122,49 +122,83 @@ export class PackedWriter {
 /** @throws FreshetError `packed_version` for bytes of a newer release */
 export function unpackValues(bytes: Buffer): Map<number, UnpackedValue> {
   const values = new Map<number, UnpackedValue>();
-  visitValues(bytes, null, (id, value, eventTimeMs) => values.set(id, { value, eventTimeMs }));
+  const reader = new PackedReader(bytes);
+  for (let id = reader.next(0); id !== null; id = reader.next(id + 1)) {
+    values.set(id, { value: reader.value(), eventTimeMs: reader.eventTimeMs! });
+  }
   return values;
 }
 
-/**
- * Calls `visit` for the values of `ids`, in their order, without taking the others apart.
- * @param ids ascending, each once; null for all
- * @throws FreshetError `packed_version` for bytes of a newer release
- */
-export function visitValues(
-  bytes: Buffer,
-  ids: readonly number[] | null,
-  visit: (id: number, value: Scalar, eventTimeMs: number) => void,
-): void {
-  if (bytes[0] !== PACKED_VERSION) {
-    throw new FreshetError(
-      "packed_version",
-      `pushed values have version ${bytes[0]}, this reader knows ${PACKED_VERSION}`,
-      {
-        repair: "read them with the release that wrote them, or a newer one",
-      },
-    );
-  }
-  let next = 0;
-  for (let at = 1; at < bytes.length; ) {
-    const eventTimeMs = bytes.readUIntLE(at, 6);
-    const first = bytes.readUInt16LE(at + 6);
-    const end = first + bytes[at + 8];
-    const tag = bytes[at + 9];
-    at += RUN_HEADER;
-    for (let id = first; id < end; id++) {
-      const size = tag === TAG.string ? 2 + bytes.readUInt16LE(at) : SIZES[tag];
-      if (ids === null) visit(id, decodeValue(tag, bytes, at, size), eventTimeMs);
-      else {
-        while (next < ids.length && ids[next] < id) next++;
-        if (next === ids.length) return;
-        if (ids[next] === id) visit(id, decodeValue(tag, bytes, at, size), eventTimeMs);
-      }
-      at += size;
+/** Goes through packed values by their ids, upwards, and takes no others apart. */
+export class PackedReader {
+  /** Of the value that was found last. */
+  eventTimeMs: number | null = null;
+  private readonly bytes: Buffer;
+  /** Of the open run: the id whose value lies at `at`, the id after the last, the tag. */
+  private id = 0;
+  private end = 0;
+  private tag = 0;
+  private at = 1;
+
+  /** @throws FreshetError `packed_version` for bytes of a newer release */
+  constructor(bytes: Buffer) {
+    if (bytes[0] !== PACKED_VERSION) {
+      throw new FreshetError(
+        "packed_version",
+        `pushed values have version ${bytes[0]}, this reader knows ${PACKED_VERSION}`,
+        {
+          repair: "read them with the release that wrote them, or a newer one",
+        },
+      );
     }
+    this.bytes = bytes;
+  }
+
+  /** @param id not below the one before. @returns the first id from it on that has a value; null for none */
+  next(id: number): number | null {
+    while (id >= this.end) {
+      this.skip(this.end - this.id);
+      if (this.at >= this.bytes.length) return null;
+      this.open();
+    }
+    if (id > this.id) this.skip(id - this.id);
+    return this.id;
+  }
+
+  /** Of the id that was found last. */
+  value(): Scalar {
+    const { bytes, at } = this;
+    switch (this.tag) {
+      case TAG.null:
+        return null;
+      case TAG.boolean:
+        return bytes[at] === 1;
+      case TAG.int64:
+        return Number(bytes.readBigInt64LE(at));
+      case TAG.double:
+        return bytes.readDoubleLE(at);
+      default:
+        return bytes.toString("utf8", at + 2, at + 2 + bytes.readUInt16LE(at));
+    }
+  }
+
+  private open(): void {
+    const { bytes, at } = this;
+    this.eventTimeMs = bytes.readUIntLE(at, 6);
+    this.id = bytes.readUInt16LE(at + 6);
+    this.end = this.id + bytes[at + 8];
+    this.tag = bytes[at + 9];
+    this.at = at + RUN_HEADER;
+  }
+
+  private skip(values: number): void {
+    this.id += values;
+    if (this.tag !== TAG.string) this.at += values * SIZES[this.tag];
+    else for (let i = 0; i < values; i++) this.at += 2 + this.bytes.readUInt16LE(this.at);
   }
 }
 
+/** By tag, but for texts. */
 const SIZES = [0, 1, 8, 8] as const;
 
 /**
@@ -217,19 +251,4 @@ function checkValue(dtype: Dtype, value: string | number | boolean): void {
 
 function refuse(code: string, message: string): never {
   throw new RecordError(code, message, { repair: "give a value of the feature's type, or null" });
-}
-
-function decodeValue(tag: number, bytes: Buffer, at: number, size: number): Scalar {
-  switch (tag) {
-    case TAG.null:
-      return null;
-    case TAG.boolean:
-      return bytes[at] === 1;
-    case TAG.int64:
-      return Number(bytes.readBigInt64LE(at));
-    case TAG.double:
-      return bytes.readDoubleLE(at);
-    default:
-      return bytes.toString("utf8", at + 2, at + size);
-  }
 }

@@ -1,17 +1,12 @@
 /** Features of an entity's batch views, and those that its tenant has registered: which fields they need, and their values from those. */
-import type { FeatureValue, Plan, Scalar } from "../../core/plan.ts";
+import type { FeatureValue, Plan } from "../../core/plan.ts";
 import { withStatus } from "../../core/tiles/tiles.ts";
 import type { RegisteredRead } from "../online-store/online-store.ts";
-import { visitValues } from "./packed.ts";
+import { PackedReader } from "./packed.ts";
 import { type EncodedArguments, encodeArguments } from "./trip.ts";
 
-/** What is read of one field. */
-interface Field {
-  /** Ascending by id; the same id may be wanted in two places. */
-  readonly members: readonly Omit<RegisteredRead, "field">[];
-  /** Of the members, each once. */
-  readonly ids: readonly number[];
-}
+/** What is read of one field, ascending by id; the same id may be wanted in two places. */
+type Members = readonly Omit<RegisteredRead, "field">[];
 
 const NOT_READY: FeatureValue = { value: null, status: "NOT_READY", eventTimeMs: null };
 
@@ -20,13 +15,10 @@ export class PushedSet {
   readonly encoded: EncodedArguments;
   /** The same, as text. */
   readonly names: readonly string[];
-  private readonly fields: readonly Field[];
+  private readonly fields: readonly Members[];
 
   private constructor(byField: ReadonlyMap<string, readonly RegisteredRead[]>) {
-    this.fields = [...byField.values()].map((reads) => {
-      const members = reads.toSorted((a, b) => a.id - b.id);
-      return { members, ids: [...new Set(members.map(({ id }) => id))] };
-    });
+    this.fields = [...byField.values()].map((reads) => reads.toSorted((a, b) => a.id - b.id));
     this.names = [...byField.keys()];
     this.encoded = encodeArguments(this.names);
   }
@@ -61,19 +53,14 @@ export class PushedSet {
    * @param isWhole false while values that were pushed may not be back: one that is not found is not ready then
    */
   evaluate(fields: readonly (Buffer | null)[], asOfMs: number, into: FeatureValue[], isWhole = true): void {
-    this.fields.forEach(({ members, ids }, f) => {
-      let next = 0;
-      // Members that come before `id` in their order have no value.
-      const take = (id: number, value: Scalar, eventTimeMs: number | null) => {
-        for (; next < members.length && members[next].id <= id; next++) {
-          const member = members[next];
-          const found = member.id === id;
-          const answer = withStatus(member, found ? value : null, found ? eventTimeMs : null, asOfMs, true);
-          into[member.position] = isWhole || answer.status !== "NOT_FOUND" ? answer : NOT_READY;
-        }
-      };
-      if (fields[f]) visitValues(fields[f], ids, take);
-      take(Number.POSITIVE_INFINITY, null, null);
+    this.fields.forEach((members, f) => {
+      const packed = fields[f] ? new PackedReader(fields[f]) : null;
+      for (const member of members) {
+        const found = packed !== null && packed.next(member.id) === member.id;
+        const value = found ? packed.value() : null;
+        const answer = withStatus(member, value, found ? packed.eventTimeMs : null, asOfMs, true);
+        into[member.position] = isWhole || answer.status !== "NOT_FOUND" ? answer : NOT_READY;
+      }
     });
   }
 }

@@ -8,6 +8,8 @@ import type { RequestContext, Route, Run } from "./router.ts";
 
 /** Addresses that stand as they are in a URL. */
 const PLAIN_HOST = /^[a-z0-9._-]+(?::[1-5]?\d{4})?$/;
+/** From so many characters on, a text is not put together with its head. */
+const LARGE = 16_384;
 /** Paths that are found at once; more than callers of one app use. */
 const KEPT_PATHS = 1_000;
 
@@ -34,10 +36,12 @@ export function createDirectListener(
 async function answer(run: Run, request: DirectRequest, outgoing: ServerResponse, isParting: () => boolean) {
   try {
     const { status, headers, body } = await run(request);
-    const length = typeof body === "string" ? Buffer.byteLength(body) : body.length;
+    // Large ones are encoded once, small ones on their way into the socket, with the head.
+    const sent = typeof body === "string" && body.length >= LARGE ? Buffer.from(body) : body;
+    const length = typeof sent === "string" ? Buffer.byteLength(sent) : sent.length;
     const all = { ...headers, "Content-Length": length, ...(isParting() ? { connection: "close" } : undefined) };
     // A text with one byte a character goes out as it is; to encode it, Node looks at each and takes three times the room.
-    outgoing.writeHead(status, all).end(body, length === body.length ? "latin1" : "utf8");
+    outgoing.writeHead(status, all).end(sent, length === sent.length ? "latin1" : "utf8");
   } catch {
     // Routes word their errors themselves: not even that was possible.
     outgoing.destroy();

@@ -10,7 +10,7 @@ import { Problem, suggest } from "../problems.ts";
 import type { RegisteredFeatures } from "../registered/tenant-features.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import { readRequestFields } from "../scoring/request-fields.ts";
-import { createRowReader, type ReadRows, type Row, RunJson, scalarJson, valuesJson } from "./read-rows.ts";
+import { createRowReader, type ReadRows, type Row, scalarJson, valuesJson } from "./read-rows.ts";
 import { type Catalogue, checkKey, checkKeyOrNull, type Selection, shorten, typeName } from "./selection.ts";
 import { selectFeatures, selectService } from "./tenant-selection.ts";
 
@@ -56,8 +56,7 @@ export function createFeatureHandlers(deps: FeatureDependencies): { online: Hand
       ticket.charge(rows.length);
       const read = await readRows("batch", selection, principal.tenant, rows);
       const names = JSON.stringify(selection.names);
-      const json = read.values.map(columnsJson).join(",");
-      const answer = `{"features":${names},"rows":[${json}],${tailJson(selection, read, requestId)}`;
+      const answer = `{"features":${names},"rows":[${rowsJson(read.values)}],${tailJson(selection, read, requestId)}`;
       return { status: 200, body: answer, headers: selection.deprecation?.headers };
     },
 
@@ -203,25 +202,70 @@ const STATUS_JSON: Readonly<Record<Status, string>> = {
   NOT_READY: '"NOT_READY"',
 };
 
-/** A row of a batch, as arrays aligned with the answer's `features`: names are sent once, not once a row. */
-function columnsJson(row: readonly FeatureValue[]): string {
-  const values = new Array<Value>(row.length);
+/** Rows of a batch, each as arrays aligned with the answer's `features`: names are sent once, not once a row. */
+function rowsJson(rows: readonly (readonly FeatureValue[])[]): string {
   const statuses = new RunJson();
   const times = new RunJson();
-  let timeMs: number | null = null;
-  let time = "null";
-  for (let i = 0; i < row.length; i++) {
-    const { value, status, eventTimeMs } = row[i];
-    values[i] = value;
-    statuses.add(STATUS_JSON[status]);
-    if (eventTimeMs !== timeMs) {
-      timeMs = eventTimeMs;
-      time = `${eventTimeMs}`;
+  let json = "";
+  for (const row of rows) {
+    const values = new Array<Value>(row.length);
+    let timeMs: number | null = null;
+    let time = "null";
+    for (let i = 0; i < row.length; i++) {
+      const { value, status, eventTimeMs } = row[i];
+      values[i] = value;
+      statuses.add(STATUS_JSON[status]);
+      if (eventTimeMs !== timeMs) {
+        timeMs = eventTimeMs;
+        time = `${eventTimeMs}`;
+      }
+      times.add(time);
     }
-    times.add(time);
+    // As one array: many small pieces of text put together cost more than the numbers in them.
+    const list = JSON.stringify(values);
+    json += `${json === "" ? "" : ","}{"values":${list},"statuses":${statuses.end()},"event_times_ms":${times.end()}}`;
   }
-  // As one array: many small pieces of text put together cost more than the numbers in them.
-  return `{"values":${JSON.stringify(values)},"statuses":${statuses.end()},"event_times_ms":${times.end()}}`;
+  return json;
+}
+
+/**
+ * JSON arrays of which neighbours are mostly equal, and often all: features of a view share status and time, and an answer has thousands of
+ * them. One of equal items that comes again is not written again.
+ */
+class RunJson {
+  private json = "";
+  private run = "";
+  private count = 0;
+  private last = { run: "", count: 0, array: "[]" };
+
+  /** @param item as JSON */
+  add(item: string): void {
+    if (item !== this.run) this.begin(item);
+    this.count++;
+  }
+
+  /** The array; begins anew. */
+  end(): string {
+    const { run, count } = this;
+    if (this.json === "") {
+      if (run !== this.last.run || count !== this.last.count) {
+        this.last = { run, count, array: `[${`${run},`.repeat(count).slice(0, -1)}]` };
+      }
+      this.run = "";
+      this.count = 0;
+      return this.last.array;
+    }
+    this.begin("");
+    const array = `[${this.json.slice(1)}]`;
+    this.json = "";
+    return array;
+  }
+
+  private begin(item: string): void {
+    if (this.count > 0) this.json += `,${this.run}`.repeat(this.count);
+    this.run = item;
+    this.count = 0;
+  }
 }
 
 function tailJson({ deprecation }: Selection, read: Omit<ReadRows, "values">, requestId: string): string {

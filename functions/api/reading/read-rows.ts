@@ -58,36 +58,6 @@ export function createRowReader(deps: {
   };
 }
 
-/**
- * A JSON array, for which equal neighbours are written at once: features of a view mostly share status and time, and an answer has thousands
- * of them.
- */
-export class RunJson {
-  private json = "";
-  private run = "";
-  private count = 0;
-
-  /** @param item as JSON */
-  add(item: string): void {
-    if (item !== this.run) this.begin(item);
-    this.count++;
-  }
-
-  /** The array; begins anew. */
-  end(): string {
-    this.begin("");
-    const json = `[${this.json.slice(1)}]`;
-    this.json = "";
-    return json;
-  }
-
-  private begin(item: string): void {
-    if (this.count > 0) this.json += `,${this.run}`.repeat(this.count);
-    this.run = item;
-    this.count = 0;
-  }
-}
-
 /** Each as JSON. */
 export function valuesJson(values: readonly FeatureValue[]): readonly string[] {
   const list: Value[] = new Array(values.length);

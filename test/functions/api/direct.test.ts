@@ -171,6 +171,8 @@ describe("one request", () => {
     ["a fault of ours", () => post("/broken", "{}")],
     ["an answer that is compressed", () => post("/large", "{}", ["accept-encoding: gzip"])],
     ["an answer that is not", () => post("/large", "{}")],
+    ["a large answer of one byte a letter", () => post("/things/sort", "x".repeat(9_000))],
+    ["a small answer of more", () => post("/things/1/parts/2", '{"a": "é€😀"}', read())],
   ])("%s", async (_, request) => {
     await checkAlike([request(), LAST]);
     expect(direct).toBe(1);

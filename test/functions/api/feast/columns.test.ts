@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { expect, it } from "vitest";
 import type { FeatureValue, Status, Value } from "../../../../core/plan.ts";
 import { columnsJson } from "../../../../functions/api/feast/columns.ts";
+import { runs } from "../../../support/runs.ts";
 
 interface Cell {
   readonly value: Value;
@@ -72,7 +73,7 @@ it("writes what cell by cell would be written", () => {
       const asked = at.map((position) => ({ position, isDouble: columns[position][0].isDouble }));
       expect(columnsJson(asked, rows)).toBe(naive(columns, rows, at));
     }),
-    { numRuns: 300 },
+    { numRuns: runs(300) },
   );
 });
 
