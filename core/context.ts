@@ -103,15 +103,16 @@ function footOf(left: number, absent: number): string {
 
 function lineOf(feature: ContextFeature, asOfMs: number, format: ContextOptions["format"]): string {
   const { name, description, unit, value, eventTimeMs, deprecated } = feature;
+  const words = format === "markdown" ? plainMarkdown : oneLine;
   const what = [
-    oneLine(description).replace(/\.$/, ""),
+    words(description).replace(/\.$/, ""),
     eventTimeMs === null ? "" : ageInWords(asOfMs - eventTimeMs),
     deprecated === null ? "" : "deprecated",
   ];
-  const told = what.filter((words) => words !== "").join(", ");
-  const words = valueInWords(value);
-  const written = format === "markdown" && words.includes('"') ? codeSpan(words) : words;
-  const shown = `${written}${unit === "" ? "" : ` ${oneLine(unit)}`}`;
+  const told = what.filter((part) => part !== "").join(", ");
+  const text = valueInWords(value);
+  const written = format === "markdown" && text.includes('"') ? codeSpan(text) : text;
+  const shown = `${written}${unit === "" ? "" : ` ${words(unit)}`}`;
   if (format === "text") return `${name}: ${shown}${told === "" ? "" : ` (${told})`}`;
   return `- **${name}**: ${shown}${told === "" ? "" : ` — ${told}`}`;
 }
@@ -134,8 +135,10 @@ function scalarInWords(value: Scalar): string {
 const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}]|(?![\u200c\u200d])\p{Cf}/gu;
 
 /** A text as JSON writes it, with escapes for what is not seen. */
-const quoted = (text: string): string =>
-  JSON.stringify(text).replace(UNSEEN, (character) =>
+const quoted = (text: string): string => seen(JSON.stringify(text));
+
+const seen = (text: string): string =>
+  text.replace(UNSEEN, (character) =>
     // By UTF-16 units, of which an escape has one.
     character.replace(/[\s\S]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`),
   );
@@ -147,7 +150,10 @@ function codeSpan(text: string): string {
   return `${fence}${text}${fence}`;
 }
 
-const oneLine = (text: string): string => text.replaceAll(/\s+/g, " ").trim();
+const oneLine = (text: string): string => seen(text.replaceAll(/\s+/g, " ").trim());
+
+/** What a tenant says of its features is theirs to say, but as text alone: no link, image, tag or code. */
+const plainMarkdown = (text: string): string => oneLine(text).replace(/[[\]<`\\]/g, "\\$&");
 
 const STEPS = [
   [86_400_000, "day"],

@@ -23,7 +23,7 @@ const MAX_LIMIT = 500;
 /** The parameter `limit`. @throws Problem `wrong_type` */
 export function limitOf(given: string | undefined, usual: number): number {
   if (given === undefined) return usual;
-  const limit = /^\d{1,4}$/.test(given) ? Number(given) : 0;
+  const limit = /^[1-9]\d{0,3}$/.test(given) ? Number(given) : 0;
   if (limit >= 1 && limit <= MAX_LIMIT) return limit;
   throw new Problem("wrong_type", `limit is a whole number from 1 to ${MAX_LIMIT}, given "${shorten(given)}"`, {
     field: "limit",

@@ -79,6 +79,19 @@ describe("a context", () => {
     ]);
   });
 
+  it("shows what a tenant says of its features as text: no markup, no line of its own, nothing unseen", () => {
+    const description = "see [this](x)\n# now <img> `x` \\ \u202eend.";
+    const features = [feature("v:f", { description, unit: "![u](x)" })];
+    const shown = (format: "text" | "markdown") =>
+      writeContext(features, { ...options, format })!
+        .text.split("\n")
+        .at(-1);
+    expect(shown("text")).toBe("v:f: 1 ![u](x) (see [this](x) # now <img> `x` \\ \\u202eend, 3 minutes ago)");
+    expect(shown("markdown")).toBe(
+      "- **v:f**: 1 !\\[u\\](x) — see \\[this\\](x) # now \\<img> \\`x\\` \\\\ \\\\u202eend, 3 minutes ago",
+    );
+  });
+
   it("says nothing twice: of a feature that nobody has described, and without a time; Markdown's last line is no item", () => {
     const features = [
       feature("v:bare", { description: "", eventTimeMs: null }),

@@ -6,6 +6,7 @@
 import { FreshetError } from "../../../core/errors.ts";
 import { withoutKeys } from "../../shared/hidden-keys.ts";
 import {
+  checkScopeNames,
   createKey,
   type KeyDescription,
   type KeyRecord,
@@ -34,6 +35,7 @@ export async function makeKey(
   store: KeyStore,
   { by, ...options }: Change & { tenant: string; scopes: readonly string[]; name: string; expiresAtMs: number | null },
 ): Promise<MadeKey> {
+  checkScopeNames(options.scopes);
   checkScopes(by, options.scopes);
   if (by !== null) {
     const live = (await store.listOf(options.tenant)).filter((key) => isLive(key, options.nowMs));

@@ -100,7 +100,9 @@ function scopesOf({ scopes }: JsonObject): string[] {
   if (Array.isArray(scopes) && scopes.length > 0 && scopes.every((one) => typeof one === "string")) return scopes;
   throw new Problem(
     scopes === undefined ? "field_missing" : "wrong_type",
-    scopes === undefined ? "scopes is required" : `scopes is an array of one or more names, given ${typeName(scopes)}`,
+    scopes === undefined
+      ? "scopes is required"
+      : `scopes is an array of one or more names, given ${Array.isArray(scopes) && scopes.length === 0 ? "none" : typeName(scopes)}`,
     { field: "scopes", repair: 'send "scopes": ["read", "score"]' },
   );
 }

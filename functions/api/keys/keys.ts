@@ -87,13 +87,7 @@ export async function createKey(store: Pick<KeyStore, "put">, options: NewKey): 
 export function newKey(options: NewKey): MadeKey {
   checkTenant(options.tenant);
   checkName(options.name ?? "");
-  const unknown = options.scopes.find((scope) => !(SCOPES as readonly string[]).includes(scope));
-  if (unknown !== undefined || options.scopes.length === 0) {
-    throw new FreshetError("scope_unknown", `a key has one or more of ${SCOPES.join(", ")}, given "${unknown ?? ""}"`, {
-      field: "scopes",
-      repair: `use ${SCOPES.join(", ")}`,
-    });
-  }
+  checkScopeNames(options.scopes);
   const id = randomId();
   // base64url without `_`, which separates the key's parts.
   const secret = randomBytes(32).toString("base64url").replaceAll("_", "-");
@@ -111,6 +105,16 @@ export function newKey(options: NewKey): MadeKey {
     rotatedTo: null,
   };
   return { key: `fk_${id}_${secret}`, record };
+}
+
+/** @throws FreshetError `scope_unknown` */
+export function checkScopeNames(scopes: readonly string[]): void {
+  const unknown = scopes.find((scope) => !(SCOPES as readonly string[]).includes(scope));
+  if (unknown === undefined && scopes.length > 0) return;
+  throw new FreshetError("scope_unknown", `a key has one or more of ${SCOPES.join(", ")}, given "${unknown ?? ""}"`, {
+    field: "scopes",
+    repair: `use ${SCOPES.join(", ")}`,
+  });
 }
 
 const MAX_NAME = 100;

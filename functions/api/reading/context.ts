@@ -58,7 +58,8 @@ export function createContextHandler(deps: {
     const part = asked.parts.find((each) => each.entity === entity);
     const field = query.features === null ? "service" : "features";
     if (part === undefined || (query.features !== null && asked.parts.length > 1)) {
-      throw new Problem("selection_invalid", `not all of the ${field} describe ${entity}`, {
+      const some = query.features === null ? "nothing of the service describes" : "not all of the features describe";
+      throw new Problem("selection_invalid", `${some} ${entity}`, {
         field,
         repair: `name features of ${entity}: GET /v1/features?entity=${entity} lists them`,
       });
@@ -167,7 +168,8 @@ function readQuery(query: Readonly<Record<string, string>>): Query {
       repair: "leave it out for text",
     });
   }
-  const maxTokens = max_tokens === undefined ? DEFAULT_TOKENS : /^\d{1,6}$/.test(max_tokens) ? Number(max_tokens) : 0;
+  const maxTokens =
+    max_tokens === undefined ? DEFAULT_TOKENS : /^[1-9]\d{0,5}$/.test(max_tokens) ? Number(max_tokens) : 0;
   if (maxTokens < 1 || maxTokens > MAX_TOKENS) {
     throw new Problem("wrong_type", `max_tokens is a whole number from 1 to ${MAX_TOKENS}`, {
       field: "max_tokens",

@@ -31,7 +31,7 @@ export function createPushHandler(deps: {
     const features = await findFeatures(catalogue, registered, principal.tenant, names);
     const entity = checkFeatures(features, body["entity"]);
     const joinKey = catalogue.plan.entities.find(({ name }) => name === entity)!.joinKey;
-    checkRows(rows, joinKey, listed.length);
+    checkRows(rows, joinKey);
     await ticket.charge(rows.length);
     const inputs = inputsOf(rows, names, listed.length, joinKey, body);
     const outcome = await pusher.push(principal.tenant, features, inputs);
@@ -114,7 +114,7 @@ function checkMembers(given: JsonObject, known: readonly string[], what: string,
 }
 
 /** What is wrong with how the rows were written, and not with what one of them holds. */
-function checkRows(rows: readonly JsonObject[], joinKey: string, listed: number): void {
+function checkRows(rows: readonly JsonObject[], joinKey: string): void {
   const known = [...ROW_MEMBERS, joinKey];
   rows.forEach((row, i) => {
     checkMembers(row, known, "a row of a push", `rows[${i}].`);

@@ -66,7 +66,7 @@ describe("POST /v1/keys", () => {
   it.each([
     [{}, "400 field_missing", "scopes"],
     [{ scopes: [] }, "400 wrong_type", "scopes"],
-    [{ scopes: ["root"] }, "403 scope_not_held", "scopes"],
+    [{ scopes: ["root"] }, "400 scope_unknown", "scopes"],
     [{ scopes: ["read"], name: 7 }, "400 wrong_type", "name"],
     [{ scopes: ["read"], name: "x".repeat(101) }, "400 key_name_invalid", "name"],
     [{ scopes: ["read"], expires_in_days: 0 }, "400 wrong_type", "expires_in_days"],
