@@ -1,6 +1,12 @@
-/** The emulator's end and its next start, as `freshet down` and `up` have them, while functions run. */
+/** The emulator where it is not left as it is: its end while functions run, and its alarms. */
 import type { ChildProcess } from "node:child_process";
 import { readFileSync } from "node:fs";
+import {
+  CloudWatchClient,
+  DescribeAlarmsCommand,
+  PutMetricAlarmCommand,
+  PutMetricDataCommand,
+} from "@aws-sdk/client-cloudwatch";
 import {
   CloudWatchLogsClient,
   CreateLogGroupCommand,
@@ -11,7 +17,7 @@ import {
 } from "@aws-sdk/client-cloudwatch-logs";
 import { CreateStreamCommand, DescribeStreamSummaryCommand, PutRecordsCommand } from "@aws-sdk/client-kinesis";
 import { CreateEventSourceMappingCommand, CreateFunctionCommand, LambdaClient } from "@aws-sdk/client-lambda";
-import { afterEach, expect, it } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { createKinesisClient } from "../../adapters/kinesis/client.ts";
 import { clientConfig } from "../../local/deploy.ts";
 import { endWithThisProcess } from "../../local/end-with-process.ts";
@@ -23,18 +29,22 @@ import { zipped } from "../support/zipped.ts";
 
 const GROUP = "/aws/lambda/chatty";
 let home: string;
+let ports: { emulator: number; valkey: number; serve: number };
+let config: ReturnType<typeof clientConfig>;
 let guard: ChildProcess;
+beforeEach(async () => {
+  home = temporaryFolder();
+  guard = endWithThisProcess(home);
+  ports = { emulator: await anyFreePort(), valkey: 0, serve: 0 };
+  config = clientConfig(ports.emulator);
+  await startPart(home, "emulator", ports);
+});
 afterEach(async () => {
   guard.kill("SIGKILL");
   await stopPart(home, "emulator");
 });
 
 it("keeps what it holds, though each of its functions' calls adds to it", async () => {
-  home = temporaryFolder();
-  guard = endWithThisProcess(home);
-  const ports = { emulator: await anyFreePort(), valkey: 0, serve: 0 };
-  await startPart(home, "emulator", ports);
-  const config = clientConfig(ports.emulator);
   const [kinesis, lambda, logs] = [
     createKinesisClient(config),
     new LambdaClient(config),
@@ -88,4 +98,32 @@ it("keeps what it holds, though each of its functions' calls adds to it", async 
   expect(subscriptionFilters).toMatchObject([filter]);
   expect(readFileSync(logFile(home, "emulator"), "utf8")).not.toContain("Persistence");
   for (const client of [kinesis, lambda, logs]) client.destroy();
+});
+
+it("has an alarm follow its metric, though not with every point", async () => {
+  const cloudwatch = new CloudWatchClient(config);
+  const of = { Namespace: "Test", MetricName: "Failures" };
+  await cloudwatch.send(
+    new PutMetricAlarmCommand({
+      ...{ ...of, AlarmName: "failing", Statistic: "Sum", Period: 60, EvaluationPeriods: 1, Threshold: 3 },
+      ComparisonOperator: "GreaterThanOrEqualToThreshold",
+    }),
+  );
+  const state = async () => {
+    const { MetricAlarms } = await cloudwatch.send(new DescribeAlarmsCommand({ AlarmNames: ["failing"] }));
+    return MetricAlarms![0].StateValue;
+  };
+  const put = (Value: number) =>
+    cloudwatch.send(
+      new PutMetricDataCommand({ Namespace: of.Namespace, MetricData: [{ MetricName: of.MetricName, Value }] }),
+    );
+  await put(1);
+  expect(await state()).toBe("OK");
+  await put(2);
+  const later = async () => {
+    await put(0);
+    return state();
+  };
+  await expect.poll(later, { interval: 250 }).toBe("ALARM");
+  cloudwatch.destroy();
 });
