@@ -13,6 +13,8 @@ const env = { ORT_DISABLE_TELEMETRY: "1" };
 /** A poll's own second is little on a machine that has others to serve. */
 const expect = { poll: { timeout: 30_000 } };
 
+const setupFiles = ["test/support/seed.ts"];
+
 useScratchFolder();
 
 export default defineConfig({
@@ -26,6 +28,7 @@ export default defineConfig({
           name: "unit",
           expect,
           env,
+          setupFiles,
           include: ["test/**/*.test.ts"],
           exclude: ["store", "system", "kafka", "kinesis", "registry", "browser", "localstack"].map(
             (name) => `test/**/*.${name}.test.ts`,
@@ -38,6 +41,7 @@ export default defineConfig({
         test: {
           name: "store",
           expect,
+          setupFiles,
           include: ["test/**/*.store.test.ts"],
           testTimeout: 120_000,
           hookTimeout: 120_000,
