@@ -13,7 +13,7 @@ async function inTurn(...projects: readonly string[]): Promise<Tally[]> {
 }
 
 /** Of `store`, what asks for a processor and for little else: it runs beside a suite that mostly waits. */
-const COMPUTING = ["test/simulation/", "test/lib/", "test/adapters/offline/"];
+const COMPUTING = ["test/simulation/", "test/lib/", "test/adapters/offline/", "test/functions/shared/build/"];
 
 async function computing(): Promise<Tally[]> {
   return [

@@ -1,7 +1,7 @@
 /** Global set-up of the system tests: one deployed emulator in a home of its own for the whole run. */
 import { mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { TestProject } from "vitest/node";
 import { endWithThisProcess } from "../../local/end-with-process.ts";
 import { down, type UpOptions, up } from "../../local/laptop.ts";
@@ -20,7 +20,8 @@ export async function deployForTests(
   project: TestProject,
   options: Omit<UpOptions, "steps" | "signal"> = {},
 ): Promise<() => Promise<void>> {
-  const home = realpathSync(mkdtempSync(join(tmpdir(), "freshet-system-")));
+  // Beside the run's own folder, which goes with this process: whoever ends the runtime then finds it by its records.
+  const home = realpathSync(mkdtempSync(join(dirname(tmpdir()), "freshet-system-")));
   const steps = new Steps();
   const controller = new AbortController();
   const guard = endWithThisProcess(home);
