@@ -1,4 +1,5 @@
 import { type Command, Option } from "commander";
+import { checkTenant } from "../../core/event.ts";
 import { openRegistry } from "../../functions/shared/schema-registry.ts";
 import { laptopBroker } from "../../local/broker.ts";
 import { framedSink } from "../../local/generator/framed-sink.ts";
@@ -111,6 +112,7 @@ its customer likes and came for.`,
 }
 
 async function run(options: Options, command: Command): Promise<void> {
+  checkTenant(options.tenant);
   const simulated = options.from !== undefined || options.to !== undefined;
   if (simulated && (options.from === undefined || options.to === undefined || options.to <= options.from)) {
     command.error("error: --from and --to go together, and --to is later");

@@ -60,7 +60,7 @@ export function register(program: Command): void {
       const running = requireRunning(freshetHome());
       const { plan } = await import("../../features/plan.ts");
       const service = serviceOf(plan, options.service);
-      const body = fields.length > 0 ? parseFields(service, fields) : await sampleRequest(plan, service, running);
+      const body = fields.length > 0 ? parseFields(plan, service, fields) : await sampleRequest(plan, service, running);
       const url = options.gateway ? running.deployment.apiUrl : serveUrl(running.ports.serve);
       const startedAt = performance.now();
       const path = `${url}/v1/score/${service.name}`;
@@ -83,8 +83,16 @@ function serviceOf(plan: Plan, name: string | undefined): Service {
 }
 
 /** `amount=12.5` by the type that the service declares; join keys are strings whatever they look like. */
-export function parseFields(service: Service, fields: readonly string[]): Row {
+export function parseFields(
+  plan: Pick<Plan, "entities" | "streams">,
+  service: Service,
+  fields: readonly string[],
+): Row {
   const row: Row = {};
+  const keys = plan.entities.filter(({ name }) => service.entities.includes(name)).map(({ joinKey }) => joinKey);
+  const takes = [...keys, ...Object.keys(service.request)];
+  // Outcomes are joined by the event's id; the API passes over what else it is sent.
+  const known = new Set([...takes, ...plan.streams.map(({ eventId }) => eventId), "variant"]);
   for (const field of fields) {
     const at = field.indexOf("=");
     if (at < 1) {
@@ -92,7 +100,13 @@ export function parseFields(service: Service, fields: readonly string[]): Row {
         repair: "write card_id=c1 amount=12.5",
       });
     }
-    row[field.slice(0, at)] = parseValue(service.request[field.slice(0, at)] ?? "string", field.slice(at + 1), field);
+    const name = field.slice(0, at);
+    if (!known.has(name)) {
+      throw new FreshetError("field_invalid", `service ${service.name} takes no field ${name}`, {
+        repair: `give some of ${takes.join(", ")}`,
+      });
+    }
+    row[name] = parseValue(service.request[name] ?? "string", field.slice(at + 1), field);
   }
   return row;
 }

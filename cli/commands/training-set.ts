@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { type Command, Option } from "commander";
 import { DuckSession } from "../../adapters/offline/duckdb.ts";
@@ -149,7 +150,15 @@ export async function buildSet(options: SetOptions, signal: AbortSignal): Promis
 }
 
 function spineOf({ labels, asOf, spine, query, service }: SetOptions, declared: string | undefined): SpineSource {
-  if (spine !== undefined) return spineFile(resolve(spine));
+  if (spine !== undefined) {
+    if (!existsSync(spine)) {
+      throw new FreshetError("spine_unreadable", `there is no file ${spine}`, {
+        field: "spine",
+        repair: "name a CSV or Parquet file with a time and the join keys of the rows",
+      });
+    }
+    return spineFile(resolve(spine));
+  }
   if (query !== undefined) return { kind: "query", query };
   const stream = labels ?? declared;
   if (stream !== undefined) return { kind: "labels", stream, asOf };

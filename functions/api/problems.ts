@@ -244,6 +244,10 @@ export function suggest(given: string, names: readonly string[]): string {
   return names.length > 12 ? `use one of ${shown}, … (${names.length} in all)` : `use one of ${shown}`;
 }
 
+/** `; or use one of …` at the end of another repair, and nothing where there is none to use. */
+export const orSuggest = (given: string, names: readonly string[]): string =>
+  names.length === 0 ? "" : `; or ${suggest(given, names)}`;
+
 function editDistance(a: string, b: string): number {
   let previous = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {

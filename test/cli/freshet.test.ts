@@ -98,6 +98,12 @@ describe("the freshet command", () => {
       "as events have them",
     ],
     ["replay --stream transactions", 2, "what is to be replayed is not said", "give --stream and --from, or --failed"],
+    [
+      "generate --tenant Shop",
+      2,
+      "a tenant is 1 to 64 of a-z, 0-9, _ and -, given .Shop.",
+      "use a name like team-fraud",
+    ],
     ["restore", 2, "what is to be restored is not said", "give --all, --bucket <n>, or --list"],
     ["quarantine drop", 2, "which records are meant is not said", "or --all"],
   ])(

@@ -4,7 +4,7 @@ import type { WriteLedger } from "../administration/write-ledger.ts";
 import { type JsonObject, readObjectOfAnyType } from "../body.ts";
 import type { Observations } from "../catalogue/observations.ts";
 import { MAX_BODY_BYTES, MAX_FEATURES, MAX_PUSH_ROWS } from "../limits.ts";
-import { PROBLEMS, Problem, type ProblemCode, suggest } from "../problems.ts";
+import { orSuggest, PROBLEMS, Problem, type ProblemCode, suggest } from "../problems.ts";
 import { type Catalogue, shorten, typeName } from "../reading/selection.ts";
 import type { Pusher, PushInput, PushOutcome } from "../registered/pusher.ts";
 import type { RegisteredFeatures, TenantFeatures } from "../registered/tenant-features.ts";
@@ -117,7 +117,7 @@ function viewOf(
   const views = [...new Set(own.all.map(({ view }) => view))];
   throw new Problem(code, `no features are registered in a view named "${shorten(name)}"`, {
     field,
-    repair: `register them with POST /v1/features/register; or ${suggest(name, views.slice(0, SUGGESTED))}`,
+    repair: `register them with POST /v1/features/register${orSuggest(name, views.slice(0, SUGGESTED))}`,
   });
 }
 

@@ -5,7 +5,7 @@ import type { WriteLedger } from "../administration/write-ledger.ts";
 import { type JsonObject, readObject } from "../body.ts";
 import type { Observations } from "../catalogue/observations.ts";
 import { MAX_BODY_BYTES, MAX_FEATURES, MAX_PUSH_ROWS } from "../limits.ts";
-import { PROBLEMS, Problem, type ProblemCode, suggest } from "../problems.ts";
+import { orSuggest, PROBLEMS, Problem, type ProblemCode, suggest } from "../problems.ts";
 import { type Catalogue, shorten, typeName } from "../reading/selection.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import type { Pusher, PushInput, PushOutcome } from "./pusher.ts";
@@ -149,7 +149,7 @@ async function findFeatures(
     }
     throw new Problem("feature_unknown", `no feature "${shorten(names[i])}" is registered`, {
       field: `features[${i}]`,
-      repair: `register it with POST /v1/features/register; or ${suggest(names[i], own.names.slice(0, 200))}`,
+      repair: `register it with POST /v1/features/register${orSuggest(names[i], own.names.slice(0, 200))}`,
     });
   });
   return found as readonly PushedFeature[];

@@ -2,8 +2,15 @@
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
 import { InfrastructureError } from "../../../core/errors.ts";
-import { PROBLEMS, toProblem } from "../../../functions/api/problems.ts";
+import { orSuggest, PROBLEMS, suggest, toProblem } from "../../../functions/api/problems.ts";
 import { badInputs } from "./contract/contract.ts";
+
+it("the nearest name is suggested, else those that there are, and nothing beside another repair where there is none", () => {
+  expect(suggest("profile:aeg", ["profile:age", "profile:city"])).toBe("did you mean profile:age?");
+  expect(suggest("x", ["profile:age", "profile:city"])).toBe("use one of profile:age, profile:city");
+  expect(orSuggest("x", ["profile:age"])).toBe("; or use one of profile:age");
+  expect(orSuggest("x", [])).toBe("");
+});
 
 it("every code of the table is documented, and nothing else", () => {
   const page = readFileSync(new URL("../../../docs/api.md", import.meta.url), "utf8");
