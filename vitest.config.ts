@@ -10,6 +10,7 @@ import { useScratchFolder } from "./test/support/scratch.ts";
 // Tests that load onnxruntime by themselves keep it from reporting, as adapters/model/open.ts does.
 const env = { ORT_DISABLE_TELEMETRY: "1" };
 
+// Deadlines end what hangs. They are far beyond what anything takes, also on a machine with a tenth of its time to give.
 /** A poll's own second is little on a machine that has others to serve. */
 const expect = { poll: { timeout: 30_000 } };
 
@@ -33,8 +34,8 @@ export default defineConfig({
           exclude: ["store", "system", "kafka", "kinesis", "registry", "browser", "localstack"].map(
             (name) => `test/**/*.${name}.test.ts`,
           ),
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
         },
       },
       {
@@ -43,8 +44,8 @@ export default defineConfig({
           expect,
           setupFiles,
           include: ["test/**/*.store.test.ts"],
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
         },
       },
       {
@@ -53,8 +54,8 @@ export default defineConfig({
           expect,
           globalSetup: ["test/support/deployed-setup.ts"],
           include: ["test/**/*.system.test.ts"],
-          testTimeout: 300_000,
-          hookTimeout: 600_000,
+          testTimeout: 900_000,
+          hookTimeout: 900_000,
           fileParallelism: false,
         },
       },
