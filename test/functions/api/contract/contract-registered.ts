@@ -109,8 +109,12 @@ export function describeRegistered(target: ContractTarget): void {
             ["/get-online-features", { entities: { card_id: ["c"] }, features }],
           ] as const;
         for (const [path, body] of asked(names)) {
-          await settled(() => call(path, { body }));
-          expect([path, (await call(path, { body })).status]).toEqual([path, 200]);
+          let status = 0;
+          await settled(async () => {
+            ({ status } = await call(path, { body }));
+            return { status };
+          });
+          expect([path, status]).toEqual([path, 200]);
         }
         for (const [path, body] of asked([names.join("\n")])) {
           const reply = await call(path, { body });
