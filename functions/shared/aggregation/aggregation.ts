@@ -89,7 +89,7 @@ export async function aggregateBatch(
     throw error;
   });
   const stamp = await watermark.register(stream.name, span, lateStarts(stream, candidates, protectedMs), protectedMs);
-  const { fates, nowMs, failover, refusedLater } = await applyCandidates(ports, shard, candidates);
+  const { fates, nowMs, failover, refusedLater, partly } = await applyCandidates(ports, shard, candidates);
   refused.push(...refusedLater);
   const rows: ArchiveRow[] = [];
   const late: LateItem[] = [];
@@ -115,6 +115,11 @@ export async function aggregateBatch(
     late.push(...waiting(stream, candidate, own, row));
     counts.late++;
   });
+  for (const { event, others } of partly) {
+    const row = partlyArchived(ports, shard, event, others);
+    if (row !== null) rows.push(row);
+    late.push(...waiting(stream, event, others, row));
+  }
   rows.push(...refused.map(({ row }) => row));
   const [objects] = await Promise.all([
     rows.length > 0 ? archiveRows(ports, shard, rows, candidates) : [],
@@ -264,7 +269,25 @@ async function applyCandidates(ports: AggregationPorts, shard: string, candidate
   const refusedLater = thrown.map(({ event: { record, subSequence, bytes, fields }, error }) =>
     refuse(ports.stream, shard, record, subSequence, bytes, fields, error),
   );
-  return { ...result, refusedLater };
+  return { ...result, refusedLater, partly: thrown.filter(({ others }) => others.length > 0) };
+}
+
+/**
+ * Of an event that is set aside because the store's function throws over an entity of it: what the others have counted. Without it they would be served what the archive
+ * does not know, and count the event once more when it is replayed after the seal has passed it.
+ */
+function partlyArchived(
+  ports: AggregationPorts,
+  shard: string,
+  event: Candidate,
+  others: readonly EntityFate[],
+): ArchiveRow | null {
+  const fates = event.prepared.updates.map(({ entity, id }) => {
+    const known = others.find((fate) => fate.entity === entity && fate.id === id);
+    return asArchived(known ?? { entity, id, fate: "sealed", visibleMs: null });
+  });
+  const row = archiveRow(ports.stream, shard, event, fates);
+  return others.some(isErased) ? withoutErased(ports, row, others) : row;
 }
 
 export const isSealed = ({ fate }: EntityFate): boolean => fate === "sealed";

@@ -6,7 +6,14 @@ import { FreshetError } from "../../../core/errors.ts";
 export interface AppliedAll<T> extends Omit<ApplyResult, "fates"> {
   /** Aligned with the events; null for one of `thrown`. */
   readonly fates: readonly (readonly EntityFate[] | null)[];
-  readonly thrown: readonly { readonly event: T; readonly error: unknown }[];
+  readonly thrown: readonly Thrown<T>[];
+}
+
+export interface Thrown<T> {
+  readonly event: T;
+  readonly error: unknown;
+  /** Of its entities over which the function does not throw: the store has answered for them. */
+  readonly others: readonly EntityFate[];
 }
 
 /** All at once; when the function itself throws over one of them, one by one. @throws InfrastructureError */
@@ -21,7 +28,7 @@ export async function applyAll<T extends { readonly prepared: PreparedEvent }>(
     if (!isFunctionError(error)) throw error;
   }
   const fates: (readonly EntityFate[] | null)[] = [];
-  const thrown: { event: T; error: unknown }[] = [];
+  const thrown: Thrown<T>[] = [];
   let nowMs: number | null = null;
   let failover = false;
   for (const event of events) {
@@ -33,10 +40,24 @@ export async function applyAll<T extends { readonly prepared: PreparedEvent }>(
     } catch (error) {
       if (!isFunctionError(error)) throw error;
       fates.push(null);
-      thrown.push({ event, error });
+      thrown.push({ event, error, others: await othersOf(applier, event.prepared) });
     }
   }
   return { fates, nowMs, failover, thrown };
+}
+
+/** An event's entities are several calls: what one of them throws over, others have counted. */
+async function othersOf(applier: Pick<StoreApplier, "apply">, prepared: PreparedEvent): Promise<EntityFate[]> {
+  const others: EntityFate[] = [];
+  for (const update of prepared.updates.length > 1 ? prepared.updates : []) {
+    try {
+      const { fates } = await applier.apply([{ ...prepared, updates: [update] }]);
+      others.push(...fates[0]!);
+    } catch (error) {
+      if (!isFunctionError(error)) throw error;
+    }
+  }
+  return others;
 }
 
 const isFunctionError = (error: unknown): boolean =>

@@ -138,6 +138,40 @@ it("the store's function, over an entity whose key holds something else", async 
   expect(setAside).toMatchObject([{ reason: "store_function_failed", sequence: "2" }]);
 });
 
+it("the store's function, over one entity of an event: the archive knows that the other one has counted it", async () => {
+  const key = entityKey(bucketOf("t", "card", "p"), "t", "card", plan.groups[0]!.stream, "p");
+  await admin.set(key, "no hash");
+  const event = record(POISON, "p", 2);
+  const bytes = Buffer.from(JSON.stringify({ ...JSON.parse(event.bytes.toString()), shop: "s" }));
+  const result = await aggregateBatch(ports(), "a", [record("first", "c", 1), { ...event, bytes }]);
+  expect(result).toMatchObject({ quarantined: 1, late: 0 });
+  expect(setAside).toMatchObject([{ reason: "store_function_failed", sequence: "2" }]);
+  const own = archived.filter(({ sequence }) => sequence === "2");
+  expect(own).toMatchObject([
+    {
+      eventId: POISON,
+      fates: [
+        { entity: "card", id: "p", fate: "late", visibleMs: null },
+        { entity: "shop", id: "s", visibleMs: expect.any(Number) },
+      ],
+    },
+    { reason: "store_function_failed", fates: [] },
+  ]);
+  expect(own[0]!.reason).toBeUndefined();
+  // Once it is mended: each entity has it once, and the time at which it was counted stays.
+  await admin.del(key);
+  archived = [];
+  await aggregateBatch(ports(), "a", [{ ...event, bytes }], { registeredAs: "again-a" });
+  expect(archived).toMatchObject([
+    {
+      fates: [
+        { entity: "card", fate: "applied" },
+        { entity: "shop", fate: "duplicate", visibleMs: own[0]!.fates[1]!.visibleMs },
+      ],
+    },
+  ]);
+});
+
 it("the row in the archive: the event is counted by then, and comes into the archive by a replay, once the bug is mended", async () => {
   // What no decoder gives today: JSON has no such number.
   const decode = (bytes: Buffer) => {
