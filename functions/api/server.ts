@@ -43,8 +43,10 @@ export interface RunningServer {
 
 /** A client that trickles its request is given up after this; it costs a socket until then. */
 const REQUEST_MS = 30_000;
-/** For load balancers to see that it drains, before it refuses connections; and for callers to send one more call on theirs. */
+/** For load balancers to see that it drains, before it refuses connections. */
 const LINGER_MS = 500;
+/** Callers that pause between two calls find their connection open once more, and are told there. */
+const REST_MS = 2_000;
 const DRAIN_MS = 4_000;
 /** What stands in for the store is used this often, so that its connection stands and its code is warm in the moment of an outage. */
 const WARM_EACH_MS = 5_000;
@@ -152,7 +154,7 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
 
 /** Serves until SIGTERM or SIGINT, then drains and returns. */
 export async function startServer(options: ServerOptions): Promise<void> {
-  const server = await listen({ lingerMs: LINGER_MS, ...options });
+  const server = await listen({ lingerMs: LINGER_MS, restMs: REST_MS, ...options });
   process.stdout.write(`serving on ${server.url} (docs: ${server.url}/docs)\n`);
   await new Promise<void>((resolve) => {
     process.once("SIGTERM", resolve);
