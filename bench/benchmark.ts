@@ -63,6 +63,6 @@ export const BENCHMARKS: Readonly<
   memory: { limitS: 600, load: () => import("./memory.ts") },
   soak: { limitS: 1_800, apart: true, load: () => import("./soak.ts") },
   restore: { limitS: 1_800, apart: true, load: () => import("./restore.ts") },
-  outage: { limitS: 900, apart: true, load: () => import("./outage.ts") },
+  outage: { limitS: 1_800, apart: true, load: () => import("./outage.ts") },
   feast: { limitS: 600, apart: true, load: () => import("./feast.ts") },
 };

@@ -102,14 +102,27 @@ async function prepare(state: LaptopState, { signal, say }: BenchmarkOptions): P
   }
   const target: ScoreTarget = { port, key, body: (n) => ({ ...keysOf(n), amount: 12.5, country: "SE" }) };
   await servable(target, signal);
-  const lambda = new LambdaClient(clientConfig(ports.emulator as number));
-  const name = deployment!.controlFunction.replace(/control$/, "snapshot");
-  const round = await lambda.send(new InvokeCommand({ FunctionName: name, Payload: "{}" }), { abortSignal: signal });
-  lambda.destroy();
-  const report = round.Payload?.transformToString();
-  if (round.FunctionError !== undefined) throw new Error(`the round of snapshots failed: ${report}`);
+  await takeSnapshots(ports.emulator as number, deployment!.controlFunction.replace(/control$/, "snapshot"), signal);
   say(`${ENTITIES} entities of 4 types, with snapshots`);
   return target;
+}
+
+/** A round of snapshots; again where the machine was too busy for one. */
+async function takeSnapshots(emulatorPort: number, functionName: string, signal: AbortSignal): Promise<void> {
+  const lambda = new LambdaClient(clientConfig(emulatorPort));
+  const untilMs = performance.now() + LIMIT_MS;
+  try {
+    for (;;) {
+      const round = new InvokeCommand({ FunctionName: functionName, Payload: "{}" });
+      const { FunctionError, Payload } = await lambda.send(round, { abortSignal: signal });
+      if (FunctionError === undefined) return;
+      const report = Payload?.transformToString();
+      if (performance.now() > untilMs) throw new Error(`the round of snapshots failed: ${report}`);
+      await sleep(1_000, undefined, { signal });
+    }
+  } finally {
+    lambda.destroy();
+  }
 }
 
 /** Waits until the last event shows. */

@@ -90,13 +90,13 @@ describe("a server", () => {
     ports.reader.read = async (requests, asOfMs) => {
       // Others' reads are under way, so that many calls wait at once.
       await sleep(20);
-      const untilMs = performance.now() + 4;
+      const untilMs = performance.now() + 10;
       while (performance.now() < untilMs);
       return answer(requests, asOfMs);
     };
     let isOver = false;
     const replies: { status: number; code: string; retry: string | null }[] = [];
-    const lanes = Array.from({ length: 200 }, async () => {
+    const lanes = Array.from({ length: 80 }, async () => {
       while (!isOver) {
         const { status, body, headers } = await call("/v1/score/fraud", { body: scorable });
         replies.push({ status, code: body.code, retry: headers.get("retry-after") });
@@ -124,6 +124,22 @@ describe("a server", () => {
       .toBe(200);
     // A log line for each would be more to do still.
     expect(ports.lines.filter(({ details }) => details["code"] === "overloaded")).toEqual([]);
+  });
+
+  it("answers every one of many large calls at once, in its turn or as too many, and small ones between them", async () => {
+    const rows = Array.from({ length: 100 }, () => scorable);
+    const large = Array.from({ length: 40 }, () => call("/v1/score/fraud/batch", { body: { rows } }));
+    const small = Array.from({ length: 20 }, () => call("/v1/score/fraud", { body: scorable }));
+    expect(new Set((await Promise.all(small)).map(({ status }) => status))).toEqual(new Set([200]));
+    const outcomes = (await Promise.all(large)).map(({ status, body, headers }) =>
+      status === 200 ? body.rows.length : `${status} ${body.code} ${headers.get("retry-after")}`,
+    );
+    expect(outcomes.filter((one) => one !== 100 && one !== "503 overloaded 1")).toEqual([]);
+    expect(outcomes.filter((one) => one === 100).length).toBeGreaterThanOrEqual(8);
+    const metrics = await (await fetch(`${server.url}/metrics`)).text();
+    expect(/^freshet_large_calls_waiting (\d+)/m.exec(metrics)?.[1]).toBe("0");
+    // Each has given its turn back.
+    expect((await call("/v1/score/fraud/batch", { body: { rows } })).status).toBe(200);
   });
 
   it("that is told to end says so, serves as ever for a while, then answers what is under way, asks callers to go elsewhere, and is gone", async () => {
