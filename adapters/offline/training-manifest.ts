@@ -1,7 +1,4 @@
 /** The manifest beside a training set's Parquet files: what it was made of, and by which plan. */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import { FreshetError } from "../../core/errors.ts";
 import type { FoundKeys } from "./found-keys.ts";
 
 export type TrainingDtype = "double" | "int64" | "string" | "boolean";
@@ -42,37 +39,4 @@ export interface TrainingSource {
   readonly partitions: readonly string[];
   /** Damaged objects that were left out because that was asked for. */
   readonly corrupt_objects: readonly string[];
-}
-
-/** @throws FreshetError `manifest_missing`, `manifest_invalid`, `plan_hash_mismatch` */
-export function readTrainingManifest(folder: string, planHash: string | null): TrainingManifest {
-  const file = join(folder, "manifest.json");
-  if (!existsSync(file)) {
-    const found = existsSync(folder) ? readdirSync(folder).slice(0, 5).join(", ") || "nothing" : "no such folder";
-    throw new FreshetError("manifest_missing", `the training set has no manifest.json (found: ${found})`, {
-      repair: "build it with `freshet training-set`",
-    });
-  }
-  let manifest: TrainingManifest;
-  try {
-    manifest = JSON.parse(readFileSync(file, "utf8")) as TrainingManifest;
-  } catch (cause) {
-    throw new FreshetError("manifest_invalid", `${file} is not JSON`, {
-      repair: "build the training set again",
-      cause,
-    });
-  }
-  if (manifest?.version !== 1) {
-    throw new FreshetError("manifest_invalid", `${file} is not of version 1`, {
-      repair: "build the training set again",
-    });
-  }
-  if (planHash !== null && manifest.plan_hash !== planHash) {
-    throw new FreshetError(
-      "plan_hash_mismatch",
-      `the training set is of plan ${manifest.plan_hash}, the definitions are plan ${planHash}`,
-      { repair: "build the training set again from the present definitions" },
-    );
-  }
-  return manifest;
 }

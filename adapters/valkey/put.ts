@@ -161,6 +161,3 @@ export function encodeObject(kind: Slot["kind"], state: State): Buffer {
   scalar.copy(bytes, 16);
   return bytes;
 }
-
-export const isEmptyObject = (state: State): boolean =>
-  state === null || (state instanceof Map ? state.size : (state as { readonly length?: number }).length) === 0;

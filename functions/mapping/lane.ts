@@ -64,10 +64,6 @@ export class Lane {
     return Number(this.#highWatermark > this.position ? this.#highWatermark - this.position : 0n);
   }
 
-  get isIdle(): boolean {
-    return this.#inFlight === null;
-  }
-
   wantsMore(): boolean {
     return this.#queue.length < 2 * this.#limits.batchSize && this.#bytes < BUFFER_BYTES;
   }

@@ -30,11 +30,6 @@ const OFFLINE: readonly string[] = [
 /** What Lambda calls. */
 export const handlerOf = (name: string): string => (OFFLINE.includes(name) ? `${name}.handler` : "index.handler");
 
-/** For tests of templates: same resources, no bundle, no function file needed. */
-export const placeholderCode: FunctionCode = {
-  of: (name) => Code.fromInline(`exports.handler = async () => { throw new Error("no code in ${name}"); };`),
-};
-
 /**
  * One ES module a function with everything in it but native packages, the SDK too: the runtime's own SDK would be another version than the
  * tested one, and an emulator has none. Not minified, so that a stack trace reads; the hash is of the output, so a

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { App } from "aws-cdk-lib";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { synthesize } from "../../bin/synthesize.ts";
-import { placeholderCode } from "../../lib/constructs/function-code.ts";
+import { placeholderCode } from "./placeholder-code.ts";
 
 const ROOT = join(import.meta.dirname, "..", "..");
 const { context: flags } = JSON.parse(readFileSync(join(ROOT, "cdk.json"), "utf8"));

@@ -4,12 +4,12 @@ import { App } from "aws-cdk-lib";
 import { Template } from "aws-cdk-lib/assertions";
 import type { Plan, Service, Stream } from "../../core/plan.ts";
 import { addStacks } from "../../lib/app.ts";
-import { placeholderCode } from "../../lib/constructs/function-code.ts";
 import type { Deployment } from "../../lib/deployment.ts";
 import { type Stage, stageNamed } from "../../lib/stage.ts";
 import type { Target } from "../../lib/target.ts";
 import { awsTarget } from "../../lib/targets/aws.ts";
 import { localTarget } from "../../lib/targets/local.ts";
+import { placeholderCode } from "./placeholder-code.ts";
 
 // CDK's own validation of templates takes three seconds a process. It is on where the app runs as a whole: app.test.ts.
 process.env["CDK_VALIDATION"] = "false";

@@ -2,13 +2,16 @@
 import { expect } from "vitest";
 import { hash64 } from "../../adapters/hash.ts";
 import { ABSORBED_FIELD, absorbedObjectField, objectField, tileField } from "../../adapters/valkey/layout.ts";
-import { cellSlots, encodeObject, encodeTile, isEmptyObject } from "../../adapters/valkey/put.ts";
+import { cellSlots, encodeObject, encodeTile } from "../../adapters/valkey/put.ts";
 import { compileGroups, identityText } from "../../core/event.ts";
 import { isObject, type State } from "../../core/operators/accumulators.ts";
 import type { Group, Plan } from "../../core/plan.ts";
 import { EntityTiles } from "../../core/tiles/tiles.ts";
 import { floorTo } from "../../core/tiles/window.ts";
 import type { OneEntity, RawEvent } from "./one-entity.ts";
+
+const isEmptyObject = (state: State): boolean =>
+  state === null || (state instanceof Map ? state.size : (state as { readonly length?: number }).length) === 0;
 
 export const identityOf = (tenant: string, { id, timeMs }: Pick<RawEvent, "id" | "timeMs">): string =>
   hash64(identityText(tenant, "payments", timeMs, id));

@@ -5,7 +5,6 @@ import { recommendation as definition } from "../../../features/recommendation.t
 import { type Click, clickRow } from "../../support/fraud-archive.ts";
 import { trainingWorld } from "../../support/training-world.ts";
 
-const _service = plan.services.find(({ name }) => name === "recommendation")!;
 const MINUTE = 60_000;
 const START = Date.UTC(2026, 10, 1, 12);
 const at = (minutes: number) => START + minutes * MINUTE;
