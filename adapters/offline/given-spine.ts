@@ -84,106 +84,39 @@ async function describe(session: DuckSession, query: string): Promise<Map<string
  *   `spine_value_invalid`, `spine_column_taken`, `spine_empty`
  */
 export async function givenSpine(session: DuckSession, options: GivenSpineOptions): Promise<SpineTable> {
-  const { plan, service, source } = options;
+  const { plan, service } = options;
   const entities = entitiesOf(plan, service);
   const requests = Object.entries(service.request);
-  const texts = new Set([
+  await loadGiven(session, options.source, [
     ...entities.map(({ joinKey }) => joinKey),
     "event_id",
     ...requests.filter(([, type]) => type === "string").map(([name]) => name),
   ]);
-  try {
-    await session.run(`CREATE OR REPLACE TABLE given AS ${await queryOf(session, source, texts)}`);
-  } catch (cause) {
-    const told = (cause as Error).message;
-    // Where a job keeps its rows is nothing to whom it tells.
-    const message = source.kind === "file" ? told.replaceAll(source.path, basename(source.path)) : told;
-    throw new FreshetError(
-      "spine_unreadable",
-      `the spine cannot be read: ${message.replace(/^DuckDB refused a query: /, "")}`,
-      {
-        field: "spine",
-        repair: "check the path, or try the query in DuckDB",
-        cause,
-      },
-    );
-  }
   const types = await describe(session, "SELECT * FROM given");
-  const found = [...types.keys()].join(", ");
-  const time = TIME_COLUMNS.find((name) => types.has(name));
-  if (time === undefined) {
-    throw new FreshetError("spine_time_missing", `the spine has no time column; found ${found}`, {
-      field: "spine",
-      repair: `name the column one of ${TIME_COLUMNS.join(", ")}`,
-    });
-  }
-  const keys = entities.filter(({ joinKey }) => types.has(joinKey));
-  if (keys.length === 0) {
-    throw new FreshetError("spine_key_missing", `the spine has no join key of ${service.name}; found ${found}`, {
-      field: "spine",
-      repair: `add one or more of ${entities.map(({ joinKey }) => joinKey).join(", ")}`,
-    });
-  }
-  const meaning = new Set([time, ...keys.map(({ joinKey }) => joinKey), "event_id", "label"]);
-  const outputs = [
-    ...["event_id", "as_of_ms", "label", ...entities.map(({ joinKey }) => joinKey)],
-    ...service.features,
-    ...service.onDemand,
-    ...requests.map(([name]) => `request:${name}`),
-  ].map(sqlName);
-  const inner = [...INNER.map(sqlName), ...entities.map(({ name }) => keyColumn(name))];
-  // DuckDB tells no two names apart by their case.
-  const used = new Set(
-    [...outputs, ...inner, ...requests.map(([name]) => requestColumn(name))].map((name) => name.toLowerCase()),
-  );
-  const extras = [...types.keys()].filter((name) => !meaning.has(name));
-  const taken = extras.filter((name) => used.has(sqlName(name).toLowerCase()));
-  if (taken.length > 0) {
-    throw new FreshetError("spine_column_taken", `the spine's column ${taken[0]} has the name of an output`, {
-      field: "spine",
-      repair: "rename it",
-    });
-  }
-  const whole = /^(U?BIGINT|U?INTEGER|HUGEINT)$/.test(types.get(time)!);
-  if (!whole && !/^(TIMESTAMP|DATE)/.test(types.get(time)!)) {
-    throw new FreshetError("spine_time_invalid", `the spine's ${time} is a ${types.get(time)}`, {
-      field: "spine",
-      repair: "give whole milliseconds since 1970, or a timestamp",
-    });
-  }
-  await requireIds(session, types, [...keys.map(({ joinKey }) => joinKey), "event_id"]);
+  const { time, keys, extras } = columnsOf(types, service, entities);
+  await requireIds(session, types, [...keys, "event_id"]);
   const numbers = [["label", "DOUBLE"], ...requests.map(([name, type]) => [name, REQUEST_TYPES[type]])] as const;
-  for (const [name, type] of numbers)
-    if (types.has(name)) await requireValues(session, name!, type!, types.get(name!)!);
+  for (const [name, type] of numbers) {
+    if (types.has(name)) await requireValues(session, name, type, types.get(name)!);
+  }
+  const asOf = instantSql(sqlName(time), types.get(time)!);
+  await requireInstants(session, time, asOf);
   const castOf = (name: string, type: string): string => {
     if (!types.has(name)) return `CAST(NULL AS ${type})`;
     const cast = `CAST(${sqlName(name)} AS ${type})`;
     // What a dataframe has where a number is missing.
     return type === "DOUBLE" ? `nullif(${cast}, CAST('nan' AS DOUBLE))` : cast;
   };
-  const asOf = instantSql(sqlName(time), types.get(time)!);
+  const idOf = (name: string): string => (types.has(name) ? idSql(name, types.get(name)!) : "CAST(NULL AS VARCHAR)");
   const selected = [
     `${asOf} AS "as of"`,
-    `${types.has("event_id") ? idSql("event_id", types.get("event_id")!) : "CAST(NULL AS VARCHAR)"} AS "event id"`,
+    `${idOf("event_id")} AS "event id"`,
     'CAST(NULL AS BIGINT) AS "own visible"',
     `${castOf("label", "DOUBLE")} AS "label"`,
-    ...entities.map(({ name, joinKey }) =>
-      types.has(joinKey)
-        ? `${idSql(joinKey, types.get(joinKey)!)} AS ${keyColumn(name)}`
-        : `CAST(NULL AS VARCHAR) AS ${keyColumn(name)}`,
-    ),
+    ...entities.map(({ name, joinKey }) => `${idOf(joinKey)} AS ${keyColumn(name)}`),
     ...requests.map(([name, type]) => `${castOf(name, REQUEST_TYPES[type])} AS ${requestColumn(name)}`),
     ...(await Promise.all(extras.map((name) => extraSql(session, name, types.get(name)!)))),
   ];
-  const [{ without }] = await session.rows(
-    `SELECT count(*) FILTER (${asOf} IS NULL OR ${asOf} < 0) AS without FROM given`,
-  );
-  if (Number(without) > 0) {
-    throw new FreshetError("spine_time_invalid", `${without} rows of the spine have no ${time}, or one before 1970`, {
-      field: "spine",
-      repair: "leave them out",
-    });
-  }
   // Rows of one instant without ids would else be numbered as threads meet them: the same rows make the same set.
   const others = [
     ...entities.map(({ name }) => keyColumn(name)),
@@ -202,6 +135,88 @@ CREATE OR REPLACE TABLE spine AS SELECT row_number() OVER (ORDER BY "as of", "ev
     throw new FreshetError("spine_empty", "no row of the spine lies in the range", { repair: "widen --from and --to" });
   }
   return table;
+}
+
+/** The rows as they are, as table `given`. @param texts see `queryOf`. @throws FreshetError `spine_unreadable` */
+async function loadGiven(session: DuckSession, source: GivenSpine, texts: readonly string[]): Promise<void> {
+  try {
+    await session.run(`CREATE OR REPLACE TABLE given AS ${await queryOf(session, source, new Set(texts))}`);
+  } catch (cause) {
+    const told = (cause as Error).message;
+    // Where a job keeps its rows is nothing to whom it tells.
+    const message = source.kind === "file" ? told.replaceAll(source.path, basename(source.path)) : told;
+    throw new FreshetError(
+      "spine_unreadable",
+      `the spine cannot be read: ${message.replace(/^DuckDB refused a query: /, "")}`,
+      { field: "spine", repair: "check the path, or try the query in DuckDB", cause },
+    );
+  }
+}
+
+/**
+ * What the columns are: the time, the join keys that are there, and those without a meaning of ours, which are handed on.
+ * @throws FreshetError `spine_time_missing`, `spine_key_missing`, `spine_time_invalid`, `spine_column_taken`
+ */
+function columnsOf(
+  types: ReadonlyMap<string, string>,
+  service: Service,
+  entities: ReturnType<typeof entitiesOf>,
+): { time: string; keys: string[]; extras: string[] } {
+  const found = [...types.keys()].join(", ");
+  const time = TIME_COLUMNS.find((name) => types.has(name));
+  if (time === undefined) {
+    throw new FreshetError("spine_time_missing", `the spine has no time column; found ${found}`, {
+      field: "spine",
+      repair: `name the column one of ${TIME_COLUMNS.join(", ")}`,
+    });
+  }
+  const joinKeys = entities.map(({ joinKey }) => joinKey);
+  const keys = joinKeys.filter((joinKey) => types.has(joinKey));
+  if (keys.length === 0) {
+    throw new FreshetError("spine_key_missing", `the spine has no join key of ${service.name}; found ${found}`, {
+      field: "spine",
+      repair: `add one or more of ${joinKeys.join(", ")}`,
+    });
+  }
+  const requests = Object.keys(service.request);
+  const outputs = [
+    ...["event_id", "as_of_ms", "label", ...joinKeys],
+    ...service.features,
+    ...service.onDemand,
+    ...requests.map((name) => `request:${name}`),
+  ].map(sqlName);
+  const inner = [...INNER.map(sqlName), ...entities.map(({ name }) => keyColumn(name)), ...requests.map(requestColumn)];
+  // DuckDB tells no two names apart by their case.
+  const used = new Set([...outputs, ...inner].map((name) => name.toLowerCase()));
+  const meaning = new Set([time, ...keys, "event_id", "label"]);
+  const extras = [...types.keys()].filter((name) => !meaning.has(name));
+  const taken = extras.find((name) => used.has(sqlName(name).toLowerCase()));
+  if (taken !== undefined) {
+    throw new FreshetError("spine_column_taken", `the spine's column ${taken} has the name of an output`, {
+      field: "spine",
+      repair: "rename it",
+    });
+  }
+  const type = types.get(time)!;
+  if (!/^(U?BIGINT|U?INTEGER|HUGEINT|TIMESTAMP.*|DATE.*)$/.test(type)) {
+    throw new FreshetError("spine_time_invalid", `the spine's ${time} is a ${type}`, {
+      field: "spine",
+      repair: "give whole milliseconds since 1970, or a timestamp",
+    });
+  }
+  return { time, keys, extras };
+}
+
+/** @throws FreshetError `spine_time_invalid` */
+async function requireInstants(session: DuckSession, time: string, asOf: string): Promise<void> {
+  const [{ without }] = await session.rows(
+    `SELECT count(*) FILTER (${asOf} IS NULL OR ${asOf} < 0) AS without FROM given`,
+  );
+  if (Number(without) === 0) return;
+  throw new FreshetError("spine_time_invalid", `${without} rows of the spine have no ${time}, or one before 1970`, {
+    field: "spine",
+    repair: "leave them out",
+  });
 }
 
 /** Parquet has no wider integers than 64 bits, and DuckDB would write doubles. */
