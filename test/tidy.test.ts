@@ -168,9 +168,9 @@ describe("clients of S3", () => {
 describe("files", () => {
   const lines = (path: string) => read(path).split("\n").length;
 
-  it("of code fit in 350 lines, tests in 650", () => {
+  it("of code fit in 350 lines, tests in 600", () => {
     const sources = all.filter((path) => /\.(ts|lua|js)$/.test(path));
-    const tooLong = sources.filter((path) => lines(path) > (path.startsWith("test/") ? 650 : 350));
+    const tooLong = sources.filter((path) => lines(path) > (path.startsWith("test/") ? 600 : 350));
     expect(tooLong.map((path) => `${path}: ${lines(path)}`)).toEqual([]);
   });
 

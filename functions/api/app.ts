@@ -12,10 +12,9 @@ import type { OnlineReader, SnapshotSource } from "../../adapters/online-store/o
 import type { FeatureServiceDefinition } from "../../core/definition.ts";
 import type { Plan } from "../../core/plan.ts";
 import { createScorer } from "../../core/scoring/scoring.ts";
-import { createAuditHandler } from "./administration/audit.ts";
-import { createErasureHandlers } from "./administration/erasures.ts";
-import { createQuarantineHandlers, type QuarantinePorts } from "./administration/quarantine.ts";
-import { createRebuildHandlers, type RebuildPorts } from "./administration/rebuild.ts";
+import { registerAdministration } from "./administration/admin-routes.ts";
+import type { QuarantinePorts } from "./administration/quarantine.ts";
+import type { RebuildPorts } from "./administration/rebuild.ts";
 import type { WriteLedger } from "./administration/write-ledger.ts";
 import { createAdmission, type LimitPorts } from "./admission/admission.ts";
 import type { LoadGate } from "./admission/load-gate.ts";
@@ -24,17 +23,14 @@ import { Observations } from "./catalogue/observations.ts";
 import type { EventCodec } from "./events/event-check.ts";
 import { createEventsHandler, hasLabels, LABELS } from "./events/events.ts";
 import { registerFamiliar } from "./familiar.ts";
-import { feastError } from "./feast/errors.ts";
-import { createFeastMaterialize, type MaterializePorts } from "./feast/materialize.ts";
-import { createFeastOnline } from "./feast/online.ts";
-import { createFeastWrites } from "./feast/write.ts";
+import { registerFeast } from "./feast/feast-routes.ts";
+import type { MaterializePorts } from "./feast/materialize.ts";
 import { createHistoricalHandlers, type HistoricalPorts } from "./historical/historical.ts";
-import { createKeyHandlers } from "./keys/key-routes.ts";
 import { createAuthenticator, type KeyStore } from "./keys/keys.ts";
 import { createMetricsHandler, createReadyHandler, health } from "./observability/health.ts";
 import { sparing } from "./observability/sparing.ts";
 import { bothTelemetries, createPrometheusTelemetry, type Telemetry } from "./observability/telemetry.ts";
-import { PROBLEMS } from "./problems.ts";
+import { registerDocuments } from "./openapi/document-routes.ts";
 import { createContextHandler } from "./reading/context.ts";
 import { createFeatureHandlers } from "./reading/features.ts";
 import { createCatalogue } from "./reading/selection.ts";
@@ -177,56 +173,21 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
       register("GET", "/v1/models", "admin", models.list, { audit: "models.list" });
       register("POST", "/v1/models/:name/aliases/:alias", "admin", models.alias, { audit: "models.alias" });
     }
-    if (deps.audit !== null) {
-      register("GET", "/v1/audit", "admin", createAuditHandler(deps.audit), { audit: "audit.read" });
-      if (deps.erasures !== null) {
-        const erasing = createErasureHandlers({ plan, erasures: deps.erasures, clock });
-        register("POST", "/v1/erasures", "admin", erasing.create, { audit: "erasures.create" });
-        register("GET", "/v1/erasures", "admin", erasing.list, { audit: "erasures.list" });
-        register("GET", "/v1/erasures/:id", "admin", erasing.one, { audit: "erasures.show" });
-      }
-      const keys = createKeyHandlers({ keys: deps.keys, authenticate, clock });
-      register("POST", "/v1/keys", "admin", keys.create, { audit: "keys.create" });
-      register("GET", "/v1/keys", "admin", keys.list, { audit: "keys.list" });
-      register("POST", "/v1/keys/:id/rotate", "admin", keys.rotate, { audit: "keys.rotate" });
-      register("DELETE", "/v1/keys/:id", "admin", keys.revoke, { audit: "keys.revoke", auditKind: "urgent" });
-    }
-    if (deps.quarantine !== null) {
-      const quarantine = createQuarantineHandlers({ plan, ports: deps.quarantine, clock });
-      register("GET", "/v1/quarantine", "admin", quarantine.groups, { audit: "quarantine.list" });
-      register("GET", "/v1/quarantine/records", "admin", quarantine.records, { audit: "quarantine.list" });
-      register("GET", "/v1/quarantine/jobs/:job", "admin", quarantine.job, { audit: "quarantine.job" });
-      // After the two above, whose paths fit too.
-      register("GET", "/v1/quarantine/:id", "admin", quarantine.show, { audit: "quarantine.show" });
-      register("POST", "/v1/quarantine/replay", "admin", quarantine.replay, { audit: "quarantine.replay" });
-      register("POST", "/v1/quarantine/drop", "admin", quarantine.drop, { audit: "quarantine.drop" });
-    }
-    register("POST", "/get-online-features", "read", createFeastOnline(shared), { errors: feastError, ...ITSELF });
+    registerAdministration(register, deps, authenticate);
     register("POST", "/v1/features/online", "read", features.online, ITSELF);
     register("POST", "/v1/features/batch", "read", features.batch, ITSELF);
-    if (pushed !== null && registered !== null) {
-      const { registry } = pushed;
-      const pusher = createPusher({ ...pushed, clock });
-      register("POST", "/v1/features/register", "admin", createRegisterHandler({ plan, registry, registered, clock }), {
-        audit: "features.register",
-      });
-      register(
-        "POST",
-        "/v1/features/push",
-        "write",
-        createPushHandler({ catalogue, registered, pusher, writes, observations }),
-        ITSELF,
-      );
-      const feast = createFeastWrites({ catalogue, registered, pusher, writes, observations });
-      register("POST", "/push", "write", feast.push, { errors: feastError, ...ITSELF });
-      register("POST", "/write-to-online-store", "write", feast.write, { errors: feastError, ...ITSELF });
+    const pushing =
+      pushed === null || registered === null ? null : { registered, pusher: createPusher({ ...pushed, clock }) };
+    const registering =
+      pushing === null ? null : createRegisterHandler({ ...pushing, plan, registry: pushed!.registry, clock });
+    if (pushing !== null) {
+      const push = createPushHandler({ ...pushing, catalogue, writes, observations });
+      register("POST", "/v1/features/push", "write", push, ITSELF);
     }
-    if (deps.materialize !== null) {
-      const materialize = createFeastMaterialize({ plan, ports: deps.materialize, clock });
-      const options = { errors: feastError, audit: "features.materialize" };
-      register("POST", "/materialize", "admin", materialize.range, options);
-      register("POST", "/materialize-incremental", "admin", materialize.incremental, options);
+    if (registering !== null) {
+      register("POST", "/v1/features/register", "admin", registering, { audit: "features.register" });
     }
+    registerFeast(register, { ...shared, plan, writes, pushing, materialize: deps.materialize });
     if (deps.historical !== null) {
       const jobs = createHistoricalHandlers({ plan, services, registered, historical: deps.historical, clock });
       register("POST", "/v1/features/historical", "read", jobs.start, { audit: "features.historical" });
@@ -238,16 +199,7 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
     register("GET", "/v1/features", "read", told.list);
     register("GET", "/v1/features/:name", "read", told.one);
     register("GET", "/v1/features/:entity/:id", "read", features.entity, ITSELF);
-    const registering =
-      pushed === null || registered === null
-        ? null
-        : createRegisterHandler({ plan, registry: pushed.registry, registered, clock });
     registerFamiliar(register, { ...features, ...told, score: score.familiar, register: registering });
-    if (deps.rebuild !== null) {
-      const rebuild = createRebuildHandlers({ plan, ports: deps.rebuild, clock });
-      register("DELETE", "/v1/cache/:entity/:id", "admin", rebuild.one, { audit: "cache.rebuild" });
-      register("DELETE", "/api/v1/cache/invalidate/:id", "admin", rebuild.every, { audit: "cache.rebuild" });
-    }
     register("GET", "/v1/context/:entity/:id", "read", createContextHandler({ plan, ...shared }), ITSELF);
     register(
       "GET",
@@ -268,27 +220,7 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
   register("GET", "/health", null, health);
   register("GET", "/metrics", null, createMetricsHandler(prometheus, deps.telemetry !== undefined));
 
-  // Loaded on first use: schemas and their library are of no use to any other call.
-  let document: Promise<object> | undefined;
-  const openApi = () => {
-    document ??= import("./openapi/openapi.ts").then((module) => module.createOpenApiDocument(plan, deps.version));
-    return document;
-  };
-  // Texts are kept, since anyone may ask for them, as often as they like.
-  let [json, page]: (Promise<string> | undefined)[] = [];
-  register("GET", "/openapi.json", null, async () => {
-    json ??= openApi().then((found) => JSON.stringify(found));
-    return { status: 200, body: await json };
-  });
-  register("GET", "/docs", null, async () => {
-    page ??= import("./openapi/docs-page.ts").then(async ({ docsPage }) => docsPage(await openApi(), PROBLEMS));
-    return {
-      status: 200,
-      body: await page,
-      contentType: "text/html; charset=utf-8",
-      headers: { "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'" },
-    };
-  });
+  registerDocuments(register, plan, deps.version);
   return app;
 }
 

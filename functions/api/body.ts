@@ -1,8 +1,7 @@
 /** Reads request bodies within a bound, and tells apart the ways in which one can be wrong. */
 import { isUtf8 } from "node:buffer";
 import type { LoadGate } from "./admission/load-gate.ts";
-import { Problem } from "./problems.ts";
-import { typeName } from "./reading/selection.ts";
+import { Problem, shorten, suggest, typeName } from "./problems.ts";
 import type { RequestContext } from "./router.ts";
 
 export type JsonObject = Record<string, unknown>;
@@ -68,6 +67,20 @@ function objectOf(body: unknown): JsonObject {
   throw new Problem("body_shape", `the body is a JSON object, given ${typeName(body)}`, {
     repair: "send an object; /docs shows one",
   });
+}
+
+/**
+ * A field that is misspelt would else be one that is left out.
+ * @param what has the fields, as it begins the message. @param path of what has them, with its dot. @throws Problem `field_unknown`
+ */
+export function checkFields(given: JsonObject, known: readonly string[], what = "this call", path = ""): void {
+  for (const name in given) {
+    if (known.includes(name)) continue;
+    throw new Problem("field_unknown", `${what} has no field "${shorten(name)}"`, {
+      field: `${path}${shorten(name)}`,
+      repair: suggest(name, known),
+    });
+  }
 }
 
 const JSON_TYPES = ["application/json"];

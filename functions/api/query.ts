@@ -1,6 +1,5 @@
 /** Parameters of a URL, for calls that list and search. */
-import { Problem, suggest } from "./problems.ts";
-import { shorten } from "./reading/selection.ts";
+import { Problem, shorten, suggest } from "./problems.ts";
 
 /** @param what takes the parameters, as it begins the message. @throws Problem `field_unknown` */
 export function checkParameters(query: Readonly<Record<string, string>>, known: readonly string[], what: string): void {

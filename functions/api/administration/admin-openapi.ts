@@ -1,27 +1,11 @@
 /** The routes of a tenant's administrators in the OpenAPI document. */
-import { type createRoute, z } from "@hono/zod-openapi";
-import { problem } from "../openapi/schemas.ts";
+import { z } from "@hono/zod-openapi";
+import { body, FAILURES, json, keyed, problem, type Route } from "../openapi/route-words.ts";
 import * as schemas from "./admin-schemas.ts";
 
-const body = (schema: unknown, required = true): any => ({
-  body: { required, content: { "application/json": { schema } } },
-});
-
-type Route = Parameters<typeof createRoute>[0];
-
-const json = (schema: unknown, description: string): any => ({
-  description,
-  content: { "application/json": { schema } },
-});
-
-const refused = (description: string): any => ({
-  description,
-  content: { "application/problem+json": { schema: problem } },
-});
 const id = z.object({ id: z.string() });
 
-/** @param failures what any call with a key can answer besides its own result */
-export function adminRoutes(keyed: (scope: string) => object, failures: Route["responses"]): Route[] {
+export function adminRoutes(): Route[] {
   return [
     {
       method: "post",
@@ -32,8 +16,8 @@ export function adminRoutes(keyed: (scope: string) => object, failures: Route["r
       request: body(schemas.keyRequest),
       responses: {
         201: json(schemas.keyAnswer, "The key, shown this once."),
-        ...failures,
-        409: refused("The tenant has as many keys as it may."),
+        ...FAILURES,
+        409: problem("The tenant has as many keys as it may."),
       },
     },
     {
@@ -42,7 +26,7 @@ export function adminRoutes(keyed: (scope: string) => object, failures: Route["r
       tags: ["Administration"],
       summary: "The tenant's keys, never their secrets",
       ...keyed("admin"),
-      responses: { 200: json(schemas.keysAnswer, "All of them."), ...failures },
+      responses: { 200: json(schemas.keysAnswer, "All of them."), ...FAILURES },
     },
     {
       method: "post",
@@ -54,8 +38,8 @@ export function adminRoutes(keyed: (scope: string) => object, failures: Route["r
       request: { params: id, ...body(schemas.rotateRequest, false) },
       responses: {
         201: json(schemas.rotatedAnswer, "The new key, shown this once, and when the old one ends."),
-        ...failures,
-        409: refused("The key has expired, or its rotation or the one before is under way."),
+        ...FAILURES,
+        409: problem("The key has expired, or its rotation or the one before is under way."),
       },
     },
     {
@@ -67,8 +51,8 @@ export function adminRoutes(keyed: (scope: string) => object, failures: Route["r
       request: { params: id },
       responses: {
         200: json(schemas.revokedAnswer, "It is gone; hosts that know it refuse it within the time given."),
-        ...failures,
-        409: refused("It is the last key that can manage the tenant's keys."),
+        ...FAILURES,
+        409: problem("It is the last key that can manage the tenant's keys."),
       },
     },
     {
@@ -82,8 +66,8 @@ export function adminRoutes(keyed: (scope: string) => object, failures: Route["r
       request: body(schemas.erasureRequest),
       responses: {
         202: json(schemas.erasureAnswer, "It has been taken, and begins within seconds."),
-        ...failures,
-        404: refused("There is no such entity type."),
+        ...FAILURES,
+        404: problem("There is no such entity type."),
       },
     },
     {
@@ -93,7 +77,7 @@ export function adminRoutes(keyed: (scope: string) => object, failures: Route["r
       summary: "The tenant's erasures, newest first",
       ...keyed("admin"),
       request: { query: schemas.erasuresQuery },
-      responses: { 200: json(schemas.erasuresAnswer, "The newest of them."), ...failures },
+      responses: { 200: json(schemas.erasuresAnswer, "The newest of them."), ...FAILURES },
     },
     {
       method: "get",
@@ -104,8 +88,8 @@ export function adminRoutes(keyed: (scope: string) => object, failures: Route["r
       request: { params: id },
       responses: {
         200: json(schemas.erasureAnswer, "The record of it."),
-        ...failures,
-        404: refused("No such erasure."),
+        ...FAILURES,
+        404: problem("No such erasure."),
       },
     },
     {
@@ -115,7 +99,7 @@ export function adminRoutes(keyed: (scope: string) => object, failures: Route["r
       summary: "Who changed what in the tenant, and which administrator looked at what",
       ...keyed("admin"),
       request: { query: schemas.auditQuery },
-      responses: { 200: json(schemas.auditAnswer, "A page, newest first."), ...failures },
+      responses: { 200: json(schemas.auditAnswer, "A page, newest first."), ...FAILURES },
     },
   ];
 }

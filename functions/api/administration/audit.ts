@@ -1,9 +1,8 @@
 /** `GET /v1/audit`: what was done in the key's tenant, newest first. */
 import { type AuditLog, auditJson } from "../../../adapters/audit-log.ts";
 import { InfrastructureError } from "../../../core/errors.ts";
-import { Problem } from "../problems.ts";
+import { Problem, shorten } from "../problems.ts";
 import { limitOf } from "../query.ts";
-import { shorten } from "../reading/selection.ts";
 import type { Call, Handle } from "../router.ts";
 
 const DEFAULT_LIMIT = 100;

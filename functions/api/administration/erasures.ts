@@ -5,11 +5,11 @@ import type { ErasedEntity } from "../../../core/erasure.ts";
 import { InfrastructureError } from "../../../core/errors.ts";
 import type { Plan } from "../../../core/plan.ts";
 import { erasureJson, MAX_SUBJECTS, newErasure } from "../../shared/erasure/erasure-request.ts";
-import { type JsonObject, readObject } from "../body.ts";
+import { checkFields, type JsonObject, readObject } from "../body.ts";
 import { MAX_QUERY_BYTES } from "../limits.ts";
-import { Problem, suggest } from "../problems.ts";
+import { Problem, shorten, suggest, typeName } from "../problems.ts";
 import { isPossibleId, limitOf } from "../query.ts";
-import { checkKey, shorten, typeName } from "../reading/selection.ts";
+import { checkKey } from "../reading/selection.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 
 const DEFAULT_LIMIT = 100;
@@ -93,7 +93,7 @@ const EXAMPLE = 'send "subjects": [{"entity": "card", "id": "c1"}]';
 
 function subjectOf(plan: Plan, given: unknown, field: string): ErasedEntity {
   if (typeof given !== "object" || given === null || Array.isArray(given)) throw wrongType(field, "an object", given);
-  checkFields(given as JsonObject, ["entity", "id"], `${field}.`);
+  checkFields(given as JsonObject, ["entity", "id"], field, `${field}.`);
   const { entity, id } = given as JsonObject;
   if (typeof entity !== "string") throw wrongType(`${field}.entity`, "an entity's name", entity);
   const names = plan.entities.map(({ name }) => name);
@@ -116,15 +116,6 @@ const wrongType = (field: string, what: string, given: unknown) =>
       repair: EXAMPLE,
     },
   );
-
-function checkFields(body: JsonObject, fields: readonly string[], prefix = ""): void {
-  const unknown = Object.keys(body).find((field) => !fields.includes(field));
-  if (unknown === undefined) return;
-  throw new Problem("field_unknown", `this call has no field "${shorten(unknown)}"`, {
-    field: `${prefix}${shorten(unknown)}`,
-    repair: suggest(unknown, fields),
-  });
-}
 
 async function reachable(work: () => Promise<Answer>): Promise<Answer> {
   try {

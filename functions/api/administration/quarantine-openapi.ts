@@ -1,29 +1,18 @@
 /** The routes of the quarantine in the OpenAPI document. */
-import { type createRoute, z } from "@hono/zod-openapi";
-import { problem } from "../openapi/schemas.ts";
+import { z } from "@hono/zod-openapi";
+import { body, FAILURES, json, keyed, problem, type Route } from "../openapi/route-words.ts";
 import * as schemas from "./quarantine-schemas.ts";
 
-type Route = Parameters<typeof createRoute>[0];
+const unknown = problem("The tenant has none of this id.");
 
-const json = (schema: unknown, description: string): any => ({
-  description,
-  content: { "application/json": { schema } },
-});
-const unknown: any = {
-  description: "The tenant has none of this id.",
-  content: { "application/problem+json": { schema: problem } },
-};
-const change: any = { body: { required: true, content: { "application/json": { schema: schemas.changeRequest } } } };
-
-/** @param failures what any call with a key can answer besides its own result */
-export function quarantineRoutes(keyed: (scope: string) => object, failures: Route["responses"]): Route[] {
+export function quarantineRoutes(): Route[] {
   const common = { tags: ["Administration"], ...keyed("admin") };
   const changes = (kind: "replay" | "drop", summary: string, description: string): Route => ({
     ...{ method: "post", path: `/v1/quarantine/${kind}`, ...common, summary, description },
-    request: change,
+    request: body(schemas.changeRequest),
     responses: {
       202: json(schemas.jobAnswer, "It begins within a minute; its address is in `location`."),
-      ...failures,
+      ...FAILURES,
     },
   });
   return [
@@ -31,19 +20,19 @@ export function quarantineRoutes(keyed: (scope: string) => object, failures: Rou
       ...{ method: "get", path: "/v1/quarantine", ...common },
       summary: "What of the tenant's events was refused, by reason and first bad field",
       request: { query: schemas.groupsQuery },
-      responses: { 200: json(schemas.groupsAnswer, "Groups, the largest first."), ...failures },
+      responses: { 200: json(schemas.groupsAnswer, "Groups, the largest first."), ...FAILURES },
     },
     {
       ...{ method: "get", path: "/v1/quarantine/records", ...common },
       summary: "Refused records, without their payloads",
       request: { query: schemas.recordsQuery },
-      responses: { 200: json(schemas.recordsAnswer, "A page."), ...failures },
+      responses: { 200: json(schemas.recordsAnswer, "A page."), ...FAILURES },
     },
     {
       ...{ method: "get", path: "/v1/quarantine/{id}", ...common },
       summary: "One refused record with its payload",
       request: { params: z.object({ id: z.string() }) },
-      responses: { 200: json(schemas.recordAnswer, "The record."), ...failures, 404: unknown },
+      responses: { 200: json(schemas.recordAnswer, "The record."), ...FAILURES, 404: unknown },
     },
     changes(
       "replay",
@@ -59,7 +48,7 @@ export function quarantineRoutes(keyed: (scope: string) => object, failures: Rou
       ...{ method: "get", path: "/v1/quarantine/jobs/{job}", ...common },
       summary: "How far a replay or a drop is",
       request: { params: z.object({ job: z.string() }) },
-      responses: { 200: json(schemas.jobAnswer, "The job."), ...failures, 404: unknown },
+      responses: { 200: json(schemas.jobAnswer, "The job."), ...FAILURES, 404: unknown },
     },
   ];
 }

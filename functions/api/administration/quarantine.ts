@@ -17,11 +17,10 @@ import type { QuarantineJob, QuarantineJobs } from "../../../adapters/quarantine
 import { parseIsoOrDay } from "../../../core/iso-time.ts";
 import type { Plan } from "../../../core/plan.ts";
 import { groupJson, quarantineGroups } from "../../shared/replay/quarantine-groups.ts";
-import { type JsonObject, readObject } from "../body.ts";
+import { checkFields, type JsonObject, readObject } from "../body.ts";
 import { MAX_QUERY_BYTES, MAX_SELECTOR } from "../limits.ts";
-import { Problem, suggest } from "../problems.ts";
+import { Problem, shorten, suggest, typeName } from "../problems.ts";
 import { checkParameters, limitOf } from "../query.ts";
-import { shorten, typeName } from "../reading/selection.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 
 export interface QuarantinePorts {
@@ -220,13 +219,8 @@ function afterOf(given: string | undefined): string | null {
 /** Everything at once is said in so many words: a slip must not drop all there is. */
 function checkBody(body: JsonObject): void {
   const known = [...SELECTORS, "ids", "all"];
+  checkFields(body, known);
   for (const field in body) {
-    if (!known.includes(field)) {
-      throw new Problem("field_unknown", `this call has no field "${shorten(field)}"`, {
-        field: shorten(field),
-        repair: suggest(field, known),
-      });
-    }
     const value = body[field];
     const right = field === "ids" ? Array.isArray(value) : field === "all" ? value === true : typeof value === "string";
     if (right) continue;

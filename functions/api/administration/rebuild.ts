@@ -7,8 +7,7 @@ import { idAt } from "../../../adapters/jobs/materialize-requests.ts";
 import type { RebuildRequest, RebuildRequests } from "../../../adapters/jobs/rebuild-requests.ts";
 import { KEY_LIMIT } from "../../../core/event.ts";
 import type { Plan } from "../../../core/plan.ts";
-import { Problem, suggest } from "../problems.ts";
-import { shorten } from "../reading/selection.ts";
+import { Problem, shorten, suggest } from "../problems.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 
 export interface RebuildPorts {

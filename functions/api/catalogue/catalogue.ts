@@ -2,9 +2,8 @@
 import type { ModelServing } from "../../../adapters/model/serving.ts";
 import type { Plan } from "../../../core/plan.ts";
 import { ALIASES } from "../../../core/scoring/aliases.ts";
-import { Problem, suggest } from "../problems.ts";
+import { Problem, shorten, suggest } from "../problems.ts";
 import { checkParameters, limitOf } from "../query.ts";
-import { shorten } from "../reading/selection.ts";
 import type { RegisteredFeatures, TenantFeatures } from "../registered/tenant-features.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import {

@@ -7,7 +7,7 @@ import { checkEvent, compileGroups, entityId } from "../../../core/event.ts";
 import type { Plan, Stream } from "../../../core/plan.ts";
 import type { Fields } from "../../../core/where.ts";
 import { MAX_EVENT_BYTES, MIN_EVENT_TIME_MS } from "../limits.ts";
-import { typeName } from "../reading/selection.ts";
+import { typeName } from "../problems.ts";
 
 /** The contract's codec as ingest uses it; all three throw RecordError. */
 export interface EventCodec {

@@ -1,5 +1,4 @@
 /** `POST /v1/events/{stream}` and `/v1/labels`: contract check, encoding, publishing, a result for every record. */
-
 import type { EventReader } from "../../../adapters/avro/event-codec.ts";
 import type { Publisher, PublishOutcome } from "../../../adapters/broker/broker.ts";
 import type { OnlineReader } from "../../../adapters/online-store/online-store.ts";
@@ -9,8 +8,7 @@ import type { WriteLedger } from "../administration/write-ledger.ts";
 import { emptyBody, isJsonType, parseJson, readBytes, unsupportedType } from "../body.ts";
 import { MAX_BODY_BYTES, MAX_EVENTS } from "../limits.ts";
 import type { Telemetry } from "../observability/telemetry.ts";
-import { PROBLEMS, Problem, type ProblemCode, suggest } from "../problems.ts";
-import { shorten } from "../reading/selection.ts";
+import { PROBLEMS, Problem, type ProblemCode, shorten, suggest } from "../problems.ts";
 import type { Answer, Call } from "../router.ts";
 import { createEnrich, type Enrich } from "./enrich.ts";
 import {

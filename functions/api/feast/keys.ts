@@ -1,6 +1,6 @@
 /** Join keys as Feast's clients send them: texts, and integers where the registry declares the entity so. */
-import { Problem } from "../problems.ts";
-import { checkKey, typeName } from "../reading/selection.ts";
+import { Problem, typeName } from "../problems.ts";
+import { checkKey } from "../reading/selection.ts";
 
 /**
  * Ids are texts here: 1 is "1", and 1.0 too, since JSON tells no difference. 1.5, true, and integers that a double cannot hold are refused.

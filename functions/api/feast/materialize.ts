@@ -14,8 +14,7 @@ import type { BatchView, Plan } from "../../../core/plan.ts";
 import { floorTo } from "../../../core/tiles/window.ts";
 import { type JsonObject, readObjectOfAnyType } from "../body.ts";
 import { MAX_QUERY_BYTES } from "../limits.ts";
-import { Problem, suggest } from "../problems.ts";
-import { shorten, typeName } from "../reading/selection.ts";
+import { Problem, shorten, suggest, typeName } from "../problems.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import { parseTime } from "./times.ts";
 

@@ -5,8 +5,8 @@
 import type { RegisteredInput } from "../../../core/plan.ts";
 import type { Scorer } from "../../../core/scoring/scoring.ts";
 import { MAX_FEATURES } from "../limits.ts";
-import { Problem, suggest } from "../problems.ts";
-import { type Catalogue, listKey, type Selection, shorten } from "../reading/selection.ts";
+import { Problem, shorten, suggest } from "../problems.ts";
+import { type Catalogue, listKey, type Selection } from "../reading/selection.ts";
 import { selectFeatures, selectService } from "../reading/tenant-selection.ts";
 import type { RegisteredFeatures } from "../registered/tenant-features.ts";
 

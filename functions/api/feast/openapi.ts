@@ -1,14 +1,10 @@
 /** The routes of Feast's contract in the OpenAPI document. */
-import { type createRoute, z } from "@hono/zod-openapi";
+import { z } from "@hono/zod-openapi";
 import type { Plan } from "../../../core/plan.ts";
+import { body, json, keyed, type Route } from "../openapi/route-words.ts";
 import * as schemas from "./schemas.ts";
 
-type Route = Parameters<typeof createRoute>[0];
-
-const refused = (description: string) => ({
-  description,
-  content: { "application/json": { schema: schemas.feastError } },
-});
+const refused = (description: string) => json(schemas.feastError, description);
 const FAILURES = {
   401: refused("The API key is missing, unknown or expired. It may be sent as a bearer token."),
   403: refused("The API key lacks the scope."),
@@ -19,7 +15,7 @@ const FAILURES = {
   503: refused("A dependency does not answer; try again."),
 };
 
-export function feastRoutes(plan: Plan, keyed: (scope: string) => object): Route[] {
+export function feastRoutes(plan: Plan): Route[] {
   const requests = schemas.feastRequests(plan);
   return [
     {
@@ -29,9 +25,9 @@ export function feastRoutes(plan: Plan, keyed: (scope: string) => object): Route
       summary: "Read features by Feast's contract",
       description: "What Feast's own clients send and expect. On-demand features of a service are named after it.",
       ...keyed("read"),
-      request: { body: { required: true, content: { "application/json": { schema: requests.online } } } },
+      request: body(requests.online),
       responses: {
-        200: { description: "Columns.", content: { "application/json": { schema: schemas.feastOnlineAnswer } } },
+        200: json(schemas.feastOnlineAnswer, "Columns."),
         ...FAILURES,
       },
     },
@@ -42,9 +38,9 @@ export function feastRoutes(plan: Plan, keyed: (scope: string) => object): Route
       summary: "Write columns of values by Feast's contract",
       description: "Pushes to registered features. A row that is refused fails the call; the others are stored.",
       ...keyed("write"),
-      request: { body: { required: true, content: { "application/json": { schema: schemas.feastWrite } } } },
+      request: body(schemas.feastWrite),
       responses: {
-        200: { description: "All is stored.", content: { "application/json": { schema: z.null() } } },
+        200: json(z.null(), "All is stored."),
         ...FAILURES,
       },
     },
@@ -55,7 +51,7 @@ export function feastRoutes(plan: Plan, keyed: (scope: string) => object): Route
       summary: "Push columns of values by Feast's contract",
       description: "The same as /write-to-online-store, by the name of a push source: the view's own.",
       ...keyed("write"),
-      request: { body: { required: true, content: { "application/json": { schema: schemas.feastPush } } } },
+      request: body(schemas.feastPush),
       responses: { 200: { description: "All is stored; the body is empty." }, ...FAILURES },
     },
     ...(["/materialize", "/materialize-incremental"] as const).map(
@@ -72,18 +68,11 @@ export function feastRoutes(plan: Plan, keyed: (scope: string) => object): Route
         ...keyed("admin"),
         request: {
           query: schemas.feastMaterializeQuery,
-          body: {
-            required: true,
-            content: {
-              "application/json": {
-                schema: path === "/materialize" ? schemas.feastMaterialize : schemas.feastIncremental,
-              },
-            },
-          },
+          ...body(path === "/materialize" ? schemas.feastMaterialize : schemas.feastIncremental),
         },
         responses: {
-          200: { description: "All runs are done.", content: { "application/json": { schema: z.null() } } },
-          202: { description: "The runs go on.", content: { "application/json": { schema: schemas.feastAccepted } } },
+          200: json(z.null(), "All runs are done."),
+          202: json(schemas.feastAccepted, "The runs go on."),
           ...FAILURES,
           409: refused("A view is being materialized; only with `async`."),
           500: refused("A run failed; the message says why."),

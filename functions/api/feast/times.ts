@@ -1,7 +1,6 @@
 /** Times as Feast writes and reads them. */
 import { parseIsoOrDay } from "../../../core/iso-time.ts";
-import { Problem } from "../problems.ts";
-import { shorten, typeName } from "../reading/selection.ts";
+import { Problem, shorten, typeName } from "../problems.ts";
 
 const DAY_MS = 86_400_000;
 /** Days that times are written of: those of the newest events and a few before them. */

@@ -7,11 +7,10 @@ import { parseIsoOrDay } from "../../../core/iso-time.ts";
 import type { Plan } from "../../../core/plan.ts";
 import type { PushedFeature } from "../../../core/pushed-feature.ts";
 import { inputsOf } from "../../../core/registered-feature.ts";
-import { type JsonObject, readObject } from "../body.ts";
+import { checkFields, type JsonObject, readObject } from "../body.ts";
 import { MAX_FEATURES, MAX_QUERY_BYTES } from "../limits.ts";
-import { Problem, suggest } from "../problems.ts";
+import { Problem, shorten, suggest, typeName } from "../problems.ts";
 import { isPossibleId } from "../query.ts";
-import { shorten, typeName } from "../reading/selection.ts";
 import type { RegisteredFeatures } from "../registered/tenant-features.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 
@@ -167,13 +166,7 @@ function readRequest(
   services: readonly FeatureServiceDefinition[],
   body: JsonObject,
 ): Omit<HistoricalRequest, "spineKey"> & { rows: readonly unknown[] | null } {
-  for (const field in body) {
-    if (FIELDS.includes(field)) continue;
-    throw new Problem("field_unknown", `a historical request has no field "${shorten(field)}"`, {
-      field: shorten(field),
-      repair: suggest(field, FIELDS),
-    });
-  }
+  checkFields(body, FIELDS, "a historical request");
   const service = text(body, "service");
   if (service === null) {
     throw new Problem("field_missing", "service is required", { field: "service", repair: 'send "service": "fraud"' });

@@ -1,8 +1,7 @@
 /** `/v1/keys`: a tenant's administrators make, list, rotate and revoke its keys. */
-import { type JsonObject, readObject } from "../body.ts";
+import { checkFields, type JsonObject, readObject } from "../body.ts";
 import { MAX_QUERY_BYTES } from "../limits.ts";
-import { Problem, suggest } from "../problems.ts";
-import { shorten, typeName } from "../reading/selection.ts";
+import { Problem, typeName } from "../problems.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import { DEFAULT_OVERLAP_MS, isLive, MAX_OVERLAP_MS, makeKey, revokeKey, rotateKey } from "./key-changes.ts";
 import { type Authenticator, KEY_CACHE_MS, type KeyDescription, type KeyStore } from "./keys.ts";
@@ -86,15 +85,6 @@ const keyJson = (key: KeyDescription, nowMs: number) => ({
   rotated_from: key.rotatedFrom,
   rotated_to: key.rotatedTo,
 });
-
-function checkFields(body: JsonObject, fields: readonly string[]): void {
-  const unknown = Object.keys(body).find((field) => !fields.includes(field));
-  if (unknown === undefined) return;
-  throw new Problem("field_unknown", `this call has no field "${shorten(unknown)}"`, {
-    field: shorten(unknown),
-    repair: suggest(unknown, fields),
-  });
-}
 
 function scopesOf({ scopes }: JsonObject): string[] {
   if (Array.isArray(scopes) && scopes.length > 0 && scopes.every((one) => typeof one === "string")) return scopes;

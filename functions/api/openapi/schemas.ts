@@ -285,6 +285,8 @@ export function requestSchemas(plan: Plan) {
   };
 }
 
+export type RequestSchemas = ReturnType<typeof requestSchemas>;
+
 function scoreRequest(plan: Plan, service: Service) {
   const entities = plan.entities.filter(({ name }) => service.entities.includes(name));
   const keys = entities.map((entity) => {

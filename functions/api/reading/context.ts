@@ -6,12 +6,12 @@ import { versionedName } from "../../../core/pushed-feature.ts";
 import { declaredEntries, entryOf, servicesTaking } from "../catalogue/catalogue-entries.ts";
 import type { Observations } from "../catalogue/observations.ts";
 import type { Telemetry } from "../observability/telemetry.ts";
-import { Problem } from "../problems.ts";
+import { Problem, shorten } from "../problems.ts";
 import { checkParameters } from "../query.ts";
 import type { RegisteredFeatures, TenantFeatures } from "../registered/tenant-features.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import { createRowReader } from "./read-rows.ts";
-import { type Catalogue, checkKey, type Selection, shorten } from "./selection.ts";
+import { type Catalogue, checkKey, type Selection } from "./selection.ts";
 import { selectFeatures } from "./tenant-selection.ts";
 
 const FORMATS = ["text", "markdown", "json"] as const;

@@ -6,12 +6,12 @@ import { type JsonObject, readObject } from "../body.ts";
 import type { Observations } from "../catalogue/observations.ts";
 import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "../limits.ts";
 import type { Telemetry } from "../observability/telemetry.ts";
-import { Problem, suggest } from "../problems.ts";
+import { Problem, shorten, suggest, typeName } from "../problems.ts";
 import type { RegisteredFeatures } from "../registered/tenant-features.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import { readRequestFields } from "../scoring/request-fields.ts";
 import { createRowReader, type ReadRows, type Row, scalarJson, valuesJson } from "./read-rows.ts";
-import { type Catalogue, checkKey, checkKeyOrNull, type Selection, shorten, typeName } from "./selection.ts";
+import { type Catalogue, checkKey, checkKeyOrNull, type Selection } from "./selection.ts";
 import { selectFeatures, selectService } from "./tenant-selection.ts";
 
 interface FeatureDependencies {

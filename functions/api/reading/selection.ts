@@ -4,7 +4,7 @@ import { KEY_LIMIT } from "../../../core/event.ts";
 import type { Dtype, Entity, FeatureValue, ListDtype, Plan, RegisteredInput, Service } from "../../../core/plan.ts";
 import { type Deprecation, fullName, type PushedFeature, reachOf, storedView } from "../../../core/pushed-feature.ts";
 import { MAX_FEATURES } from "../limits.ts";
-import { Problem, suggest } from "../problems.ts";
+import { Problem, shorten, suggest, typeName } from "../problems.ts";
 import type { TenantFeatures } from "../registered/tenant-features.ts";
 
 /** The part of a selection that one entity answers. */
@@ -318,11 +318,3 @@ export function fillRow(row: FeatureValue[], part: SelectionPart, values: readon
   const { positions } = part;
   for (let i = 0; i < positions.length; i++) row[positions[i]] = values[i];
 }
-
-export function typeName(value: unknown): string {
-  if (value === null) return "null";
-  if (value === undefined) return "nothing";
-  if (Array.isArray(value)) return "an array";
-  return `a${typeof value === "object" ? "n" : ""} ${typeof value}`;
-}
-export const shorten = (text: string): string => (text.length <= 80 ? text : `${text.slice(0, 77)}…`);

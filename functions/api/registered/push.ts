@@ -2,11 +2,11 @@
 import { parseIso } from "../../../core/iso-time.ts";
 import { type PushedFeature, versionedName } from "../../../core/pushed-feature.ts";
 import type { WriteLedger } from "../administration/write-ledger.ts";
-import { type JsonObject, readObject } from "../body.ts";
+import { checkFields, type JsonObject, readObject } from "../body.ts";
 import type { Observations } from "../catalogue/observations.ts";
 import { MAX_BODY_BYTES, MAX_FEATURES, MAX_PUSH_ROWS } from "../limits.ts";
-import { orSuggest, PROBLEMS, Problem, type ProblemCode, suggest } from "../problems.ts";
-import { type Catalogue, shorten, typeName } from "../reading/selection.ts";
+import { orSuggest, PROBLEMS, Problem, type ProblemCode, shorten, typeName } from "../problems.ts";
+import type { Catalogue } from "../reading/selection.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import type { Pusher, PushInput, PushOutcome } from "./pusher.ts";
 import type { RegisteredFeatures, TenantFeatures } from "./tenant-features.ts";
@@ -24,7 +24,7 @@ export function createPushHandler(deps: {
   const { catalogue, registered, pusher, writes, observations } = deps;
   return async ({ c, principal, requestId, ticket }: Call): Promise<Answer> => {
     const body = await readObject(c, MAX_BODY_BYTES);
-    checkMembers(body, MEMBERS, "a push", "");
+    checkFields(body, MEMBERS, "a push");
     const rows = rowsOf(body["rows"]);
     const listed = body["features"] === undefined ? [] : namesOf(body["features"]);
     const names = allNames(listed, rows);
@@ -102,22 +102,11 @@ function allNames(listed: readonly string[], rows: readonly JsonObject[]): reado
   });
 }
 
-/** A member that is misspelt would else be one that is left out: a row's time, for one. @throws Problem `field_unknown` */
-function checkMembers(given: JsonObject, known: readonly string[], what: string, path: string): void {
-  for (const name in given) {
-    if (known.includes(name)) continue;
-    throw new Problem("field_unknown", `${what} has no member ${shorten(name)}`, {
-      field: `${path}${shorten(name)}`,
-      repair: suggest(name, known),
-    });
-  }
-}
-
 /** What is wrong with how the rows were written, and not with what one of them holds. */
 function checkRows(rows: readonly JsonObject[], joinKey: string): void {
   const known = [...ROW_MEMBERS, joinKey];
   rows.forEach((row, i) => {
-    checkMembers(row, known, "a row of a push", `rows[${i}].`);
+    checkFields(row, known, "a row of a push", `rows[${i}].`);
     if (row["id"] !== undefined && row[joinKey] !== undefined && row["id"] !== row[joinKey]) {
       throw new Problem("row_shape", `rows[${i}] has an id and another ${joinKey}`, {
         field: `rows[${i}].${joinKey}`,

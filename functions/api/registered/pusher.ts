@@ -2,7 +2,6 @@
  * Values of registered features, from rows to the store and the archive. First pushed, then archived with the time at which they became
  * visible, then acknowledged: a push that is cut off between is sent again, and changes nothing that it has done.
  */
-
 import type { ValuesArchive } from "../../../adapters/pushed/values-archive.ts";
 import { packedLine } from "../../../adapters/pushed/values-format.ts";
 import type { StoreApplier } from "../../../adapters/valkey/applier.ts";
@@ -13,8 +12,8 @@ import { FUTURE_LIMIT_MS } from "../../../core/event.ts";
 import type { Scalar } from "../../../core/plan.ts";
 import { type PushedFeature, reachOf, storedView, versionedName } from "../../../core/pushed-feature.ts";
 import { MAX_PUSH_TEXT_BYTES, MIN_EVENT_TIME_MS } from "../limits.ts";
-import { Problem } from "../problems.ts";
-import { checkKey, typeName } from "../reading/selection.ts";
+import { Problem, typeName } from "../problems.ts";
+import { checkKey } from "../reading/selection.ts";
 
 /** Values of one entity, true at one time. */
 export interface PushInput {

@@ -13,10 +13,9 @@ import {
   type Registration,
   versionedName,
 } from "../../../core/pushed-feature.ts";
-import { type JsonObject, readObject } from "../body.ts";
+import { checkFields, type JsonObject, readObject } from "../body.ts";
 import { MAX_QUERY_BYTES } from "../limits.ts";
-import { Problem, suggest } from "../problems.ts";
-import { shorten, typeName } from "../reading/selection.ts";
+import { Problem, shorten, suggest, typeName } from "../problems.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import type { RegisteredFeatures } from "./tenant-features.ts";
 
@@ -93,13 +92,7 @@ function registeredJson(feature: PushedFeature, current: number): Record<string,
 }
 
 function readRegistration(plan: Plan, body: JsonObject): Registration {
-  for (const field in body) {
-    if (FIELDS.includes(field)) continue;
-    throw new Problem("field_unknown", `a registration has no field ${shorten(field)}`, {
-      field: shorten(field),
-      repair: suggest(field, FIELDS),
-    });
-  }
+  checkFields(body, FIELDS, "a registration");
   const { view, key } = parseFeatureName(textOf(body, "name", 140, null));
   if ([...plan.views, ...plan.batchViews].some(({ name }) => name === view)) {
     throw new Problem("feature_declared", `view ${view} is declared in the definitions`, {

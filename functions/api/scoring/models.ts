@@ -1,5 +1,4 @@
 /** `GET /v1/models` and `POST /v1/models/{name}/aliases/{alias}`: the registry of the key's tenant, over HTTP. */
-
 import { type ModelId, type ModelRegistry, modelName } from "../../../adapters/model/model-registry.ts";
 import { promote, retire, rollback } from "../../../adapters/model/promotion.ts";
 import type { ServableCheck } from "../../../adapters/model/servable.ts";
@@ -10,8 +9,8 @@ import { ALIASES, type Alias, type AliasChange } from "../../../core/scoring/ali
 import { DEFAULT_GATE } from "../../../core/scoring/gate.ts";
 import { readObject } from "../body.ts";
 import { MAX_QUERY_BYTES } from "../limits.ts";
-import { Problem, suggest } from "../problems.ts";
-import { type Catalogue, typeName } from "../reading/selection.ts";
+import { Problem, suggest, typeName } from "../problems.ts";
+import type { Catalogue } from "../reading/selection.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 
 export function createModelHandlers(deps: {

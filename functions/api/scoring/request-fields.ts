@@ -1,8 +1,7 @@
 /** Request fields of a service: the values that only the caller knows. */
 import type { Scalar, Service } from "../../../core/plan.ts";
 import type { JsonObject } from "../body.ts";
-import { Problem } from "../problems.ts";
-import { typeName } from "../reading/selection.ts";
+import { Problem, typeName } from "../problems.ts";
 
 const EXPECTED = { double: "a number", long: "a whole number", string: "a string", boolean: "true or false" } as const;
 

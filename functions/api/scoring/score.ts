@@ -2,8 +2,7 @@
 import { type JsonObject, readObject } from "../body.ts";
 import { completed, withOwnNames } from "../familiar.ts";
 import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "../limits.ts";
-import { Problem } from "../problems.ts";
-import { typeName } from "../reading/selection.ts";
+import { Problem, typeName } from "../problems.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import { createExplanations } from "./explanation.ts";
 import { readRequestFields } from "./request-fields.ts";
