@@ -72,6 +72,8 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
   const state = { gate: new LoadGate(), isDraining: false };
   /** From when no connection is taken any more. */
   let isParting = false;
+  /** Connections since the start. */
+  let taken = 0;
   const routes: Route[] = [];
   const app = createApp(dependencies, { compresses: true, state, onRoute: (route) => routes.push(route) });
   /** Whoever keeps the connection open would send its next call to a host that is gone. */
@@ -97,6 +99,7 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
     },
     createDirectListener(routes, byHono, () => isParting),
   );
+  server.on("connection", () => taken++);
   const closePorts = () =>
     Promise.all([
       dependencies.writes?.stop(),
@@ -131,8 +134,9 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
     // Not even one turn where there is nothing to wait for: a connection would be taken in it.
     if (lingerMs > 0) {
       await sleep(lingerMs);
-      // Right after the loop has taken all connections that were waiting: those that wait when the door is shut are reset.
-      await setImmediate();
+      // The loop takes a few connections a turn, and those that wait when the door is shut are reset.
+      const untilMs = performance.now() + lingerMs;
+      for (let before = -1; taken !== before && performance.now() < untilMs; await setImmediate()) before = taken;
     }
     isParting = true;
     await drain(server, options.restMs ?? lingerMs, options.drainMs ?? DRAIN_MS);
