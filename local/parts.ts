@@ -20,12 +20,12 @@ import { type Deployment, type LaptopPorts, type LaptopState, updateState } from
 import { pingValkey, valkeyProcess } from "./valkey.ts";
 
 const START_TIMEOUT_MS = 60_000;
-/** The emulator saves its state while it ends, and takes 4 to 5 s even when idle. */
+/** The emulator saves its state while it ends, which takes a second, and on a busy machine twenty times that. */
 export const GRACE_MS: Readonly<Record<PartName, number>> = {
   serve: 5_000,
   // What is in flight is waited for.
   mapping: 20_000,
-  emulator: 20_000,
+  emulator: 60_000,
   kafka: 20_000,
   valkey: 15_000,
 };

@@ -74,8 +74,11 @@ describe("the store is killed", () => {
     await sleep(500);
     await startDeployedPart("valkey");
 
-    await until("the API to reach the store again", async () => (await readiness()).reachable);
-    expect(await readiness()).toMatchObject({ status: 200, control: "failover" });
+    const ready = await until("the API to know the store again", async () => {
+      const told = await readiness();
+      return told.reachable && told.control !== "unknown" && told;
+    });
+    expect(ready).toMatchObject({ status: 200, control: "failover" });
     await expectDegraded("failover");
     await settle(STREAMS);
     await control();
