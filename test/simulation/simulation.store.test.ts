@@ -65,10 +65,8 @@ describe("the path of events under faults", { timeout: PATIENCE_MS }, () => {
     for (const name of alternatives) expect(caught[name].violation, name).toMatch(/values wrong at the end/);
   });
 
-  it("is right for seeds that nobody has run before, or, in make test, for those of its own seed", async () => {
-    const { FRESHET_SEED: seed } = process.env;
-    const given = seed === undefined ? [] : ["--seed", seed];
-    const { told, explained } = await simulated(...given, "--runs", "5", "--events", "4000", "--shrink-seconds", "60");
+  it("is right for seeds that nobody has run before", async () => {
+    const { told, explained } = await simulated("--minutes", "1", "--events", "4000", "--shrink-seconds", "60");
     expect(told.violations, explained).toBe(0);
     console.log(`simulated seeds ${told.seeds.join(" to ")}, ${told.entity_updates} entity updates`);
   });
