@@ -1,9 +1,8 @@
 /** How far back the broker reaches, also where a stream was lost and made again. */
 import type { ListedStream } from "../adapters/broker/broker.ts";
+import { FUTURE_LIMIT_MS } from "../core/event.ts";
 import { OVERLAP_MS } from "./archive-gap.ts";
 
-/** An event may be so much ahead of its arrival. */
-const AHEAD_MS = 60_000;
 /** Clocks differ, and how old a topic of Kafka is its oldest record says: the first heartbeat, a minute or two later. */
 const MADE_AGAIN_MS = 600_000;
 
@@ -23,5 +22,5 @@ export const isWhole = ({ heldSinceMs }: ListedStream): boolean => heldSinceMs =
 
 /** Event time from which on the broker has all: some time later than what it holds now, since that goes on expiring while it is read. */
 export function replayableMs({ heldSinceMs }: ListedStream, nowMs: number): number {
-  return Math.min(heldSinceMs + OVERLAP_MS, Math.max(heldSinceMs + 2 * AHEAD_MS, nowMs - OVERLAP_MS));
+  return Math.min(heldSinceMs + OVERLAP_MS, Math.max(heldSinceMs + 2 * FUTURE_LIMIT_MS, nowMs - OVERLAP_MS));
 }

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Broker, ListedStream, ShardRecord } from "../adapters/broker/broker.ts";
 import { openBroker } from "../adapters/broker/open-broker.ts";
 import { FreshetError } from "../core/errors.ts";
+import { FUTURE_LIMIT_MS } from "../core/event.ts";
 import type { ReplayEvent } from "../functions/aggregate.ts";
 import type { BuildEvent } from "../functions/build.ts";
 import type { ControlAnswer, ControlEvent } from "../functions/control.ts";
@@ -16,6 +17,7 @@ import type { ReplayResult } from "../functions/shared/aggregation/aggregation.t
 import type { ControlReport } from "../functions/shared/control-loop.ts";
 import type { RepeatReport } from "../functions/shared/repair/repeat-repairs.ts";
 import type { RestoreReport, RestoreRequest } from "../functions/shared/snapshot/restore-snapshot.ts";
+import { SNAPSHOT_SKEW_MS } from "../functions/shared/snapshot/restored-controls.ts";
 import { ArchiveGapReplay } from "./archive-gap.ts";
 import { comesSince, heldSince, isWhole, replayableMs } from "./broker-reach.ts";
 import type { OperatedDeployment } from "./deployment.ts";
@@ -23,8 +25,6 @@ import { type Functions, openFunctions } from "./invoke.ts";
 import { chooseRound, listRounds, loadSnapshot } from "./snapshot-restore.ts";
 import { formatTable } from "./table.ts";
 
-/** Events up to this much ahead of their arrival may lie in a tile above the seal. */
-const AHEAD_MS = 60_000;
 /** Shards read at once: each gives 2 MB/s at most, and the functions share the store with the stream's own batches. */
 const SHARDS_AT_ONCE = 8;
 const WAIT_MS = 5_000;
@@ -230,7 +230,7 @@ async function replayAndOpen(
     };
     await fromArchive(listed);
     await eachAtMost(SHARDS_AT_ONCE, listed.shards, async ({ id }) => {
-      for await (const records of broker.readShard(ofBroker, id, sinceSeal ? sealMs - AHEAD_MS : null)) {
+      for await (const records of broker.readShard(ofBroker, id, sinceSeal ? sealMs - FUTURE_LIMIT_MS : null)) {
         const event = replayEvent(name, id, records);
         const { applied, unread } = await functions.invoke<ReplayResult>(deployment.aggregateFunction, event);
         step.records += records.length;
@@ -244,7 +244,7 @@ async function replayAndOpen(
     steps.push(step);
   }
   // A replay from the beginning brings no event that was late even then: all repairs are lacking.
-  const repairsSinceMs = startedMs !== undefined ? startedMs - AHEAD_MS : sinceSeal ? undefined : 0;
+  const repairsSinceMs = startedMs !== undefined ? startedMs - SNAPSHOT_SKEW_MS : sinceSeal ? undefined : 0;
   const accepted = await control({ kind: "accept", runs, repairsSinceMs });
   if (accepted.state === "ok") {
     await repeatRepairs(ports);
@@ -256,7 +256,7 @@ async function replayAndOpen(
 
 /** What the broker may have lost of what arrived since a seal; null where it holds all of it. */
 function gapOf(ports: Ports, stream: string, heldSinceMs: number, sealMs: number | undefined): ArchiveGapReplay | null {
-  if (sealMs === undefined || sealMs - AHEAD_MS >= heldSinceMs) return null;
+  if (sealMs === undefined || sealMs - FUTURE_LIMIT_MS >= heldSinceMs) return null;
   return new ArchiveGapReplay({ ...ports, clock: Date.now }, { stream, sealMs });
 }
 

@@ -2,6 +2,7 @@
  * What the archive says that reads of single entities had to answer, at their instants: the point-in-time join over their own events
  * alone, and which reads raced with an event.
  */
+import { FUTURE_LIMIT_MS } from "../../core/event.ts";
 import type { Group, Plan, Stream } from "../../core/plan.ts";
 import { type PushedFeature, versionedName } from "../../core/pushed-feature.ts";
 import { mountArchive } from "./archive-view.ts";
@@ -37,9 +38,6 @@ interface Place {
   readonly duck: DuckOptions;
 }
 
-/** An event may lie this far ahead of the instant at which it became visible. */
-const AHEAD_MS = 60_000;
-
 export interface Asked {
   readonly tenant: string;
   readonly entity: string;
@@ -73,7 +71,7 @@ export async function archivedAnswers(
     for (const [group, members] of groupsOf(plan, of.features)) {
       const stream = streamOf(plan, group);
       const range = seenRange(group, members, spine);
-      const within = { tenant: of.tenant, stream, fromMs: range.fromMs, toMs: range.toMs + AHEAD_MS };
+      const within = { tenant: of.tenant, stream, fromMs: range.fromMs, toMs: range.toMs + FUTURE_LIMIT_MS };
       const mounted = await mountArchive(session, mirror, within, "archive");
       for (const object of [...mounted.raw, ...mounted.compacted]) bytes += object.bytes;
       objects += mounted.raw.length + mounted.compacted.length;
@@ -89,7 +87,7 @@ export async function archivedAnswers(
     const pushes = new Set<string>();
     const mountPushes = valuesMount(session, mirror, of.tenant);
     const mount: MountValues = async (view, toMs) => {
-      const relation = await mountPushes(view, toMs + AHEAD_MS);
+      const relation = await mountPushes(view, toMs + FUTURE_LIMIT_MS);
       pushes.add(`SELECT id, visible_ms FROM ${relation}`);
       return relation;
     };

@@ -2,7 +2,9 @@
  * Is what was served what training would see? A sample of logged scores is joined again from the archive at its own instants, and
  * compared feature by feature and hour by hour.
  */
+
 import { FreshetError } from "../../core/errors.ts";
+import { FUTURE_LIMIT_MS } from "../../core/event.ts";
 import type { Entity, Group, Plan, Scalar, Service, Stream } from "../../core/plan.ts";
 import { type PushedFeature, storedView } from "../../core/pushed-feature.ts";
 import { hash64 } from "../hash.ts";
@@ -22,8 +24,6 @@ const HOUR_MS = 3_600_000;
 const MAX_ROWS = 1_000_000;
 /** Hosts may know a registration this much later than its table: longer than any of them goes on without having looked. */
 const REGISTRATION_MS = 10_000;
-/** Event times may lie this far ahead of the instant at which an event becomes visible. */
-const AHEAD_MS = 60_000;
 
 /** One feature over one hour of instants. */
 export interface ConsistencyRow {
@@ -207,7 +207,7 @@ async function mountStreams({ plan, service, mount }: ConsistencyOptions, spine:
     const stream = plan.streams.find(({ name }) => name === group.stream)!;
     const own = seenRange(group, members, spine);
     const known = ranges.get(stream) ?? own;
-    const toMs = Math.max(known.toMs, own.toMs) + AHEAD_MS + RACE_MS;
+    const toMs = Math.max(known.toMs, own.toMs) + FUTURE_LIMIT_MS + RACE_MS;
     ranges.set(stream, { fromMs: Math.min(known.fromMs, own.fromMs), toMs });
   }
   const names = new Map<string, string>();

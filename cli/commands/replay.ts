@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { FreshetError } from "../../core/errors.ts";
+import { FUTURE_LIMIT_MS } from "../../core/event.ts";
 import { plan } from "../../features/plan.ts";
 import type { ReplayEvent } from "../../functions/replay.ts";
 import type { ReplayCounts } from "../../functions/shared/replay/archive-replay.ts";
@@ -27,9 +28,6 @@ interface Options extends StageOption {
   readonly restart?: boolean;
   readonly json?: boolean;
 }
-
-/** An event may be so much ahead of its arrival. */
-const AHEAD_MS = 60_000;
 
 const print = (text: string): void => void process.stdout.write(`${text}\n`);
 
@@ -140,7 +138,7 @@ async function rangeOf(deployment: OperatedDeployment, options: Options): Promis
       },
     );
   }
-  if (source === "broker" && !options.sealed && toMs + AHEAD_MS <= sealMs && !dryRun) {
+  if (source === "broker" && !options.sealed && toMs + FUTURE_LIMIT_MS <= sealMs && !dryRun) {
     throw new FreshetError(
       "range_sealed",
       `all that arrived in the range is sealed (up to ${new Date(sealMs).toISOString()}): nothing of it can be applied event by event`,
@@ -150,7 +148,7 @@ async function rangeOf(deployment: OperatedDeployment, options: Options): Promis
     );
   }
   // Events that arrived before are sealed for certain: each would be a late item that repair has to look up.
-  const openMs = source === "broker" && !options.sealed ? Math.max(from, sealMs - AHEAD_MS) : from;
+  const openMs = source === "broker" && !options.sealed ? Math.max(from, sealMs - FUTURE_LIMIT_MS) : from;
   return { stream, fromMs: Math.min(openMs, toMs), toMs, sealMs, dryRun, ratePerS: options.rate };
 }
 
