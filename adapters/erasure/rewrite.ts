@@ -28,6 +28,8 @@ export interface Rewritten {
 
 export interface Rewriting {
   readonly prefix: string;
+  /** Whether to look into an object: asked before it is fetched. @default into all */
+  readonly concerns?: (key: string) => Promise<boolean>;
   /** @returns null where the object holds nothing of it. @throws FreshetError for one that cannot be read: it is named, and stays */
   readonly rewrite: (body: Buffer, key: string) => Promise<Rewritten | null>;
   /** Of these objects what is there is in others, too: they go instead of being written again. @default none */
@@ -106,7 +108,8 @@ export async function rewriteObjects(port: ObjectsPort, rewriting: Rewriting, op
   return true;
 }
 
-async function look(port: ObjectsPort, { rewrite }: Rewriting, key: string, report: RewriteReport) {
+async function look(port: ObjectsPort, { concerns, rewrite }: Rewriting, key: string, report: RewriteReport) {
+  if (concerns !== undefined && !(await concerns(key))) return null;
   const body = await getObject(port, key);
   if (body === null) return null;
   try {

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { FreshetError } from "../../core/errors.ts";
 import type { FeatureValue } from "../../core/plan.ts";
 import type { Difference } from "../../functions/shared/verification/verification.ts";
-import type { VerifyRunReport } from "../../functions/shared/verification/verify-run.ts";
+import { seedOfDay, type VerifyRunReport } from "../../functions/shared/verification/verify-run.ts";
 import type { VerifyEvent } from "../../functions/verify.ts";
 import { whole } from "../arguments.ts";
 import { openDeployment, type StageOption, stageOption } from "../deployment.ts";
@@ -23,7 +23,6 @@ interface Options extends StageOption {
 
 /** Of one call: after it the progress is told. */
 const BUDGET_MS = 15_000;
-const DAY_MS = 86_400_000;
 
 export function register(program: Command): void {
   program
@@ -73,7 +72,7 @@ async function run({
   const functions = openFunctions(deployment);
   const { sample, all, entity, pushed } = options;
   // One sample for all calls, also beyond midnight: the day's own, as long as nothing is said.
-  const { seed = all ? undefined : new Date(Math.floor(Date.now() / DAY_MS) * DAY_MS).toISOString() } = options;
+  const { seed = all ? undefined : seedOfDay(Date.now()) } = options;
   let total: VerifyRunReport | null = null;
   try {
     for (let after: string | undefined; ; ) {

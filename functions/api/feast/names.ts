@@ -6,7 +6,8 @@ import type { RegisteredInput } from "../../../core/plan.ts";
 import type { Scorer } from "../../../core/scoring/scoring.ts";
 import { MAX_FEATURES } from "../limits.ts";
 import { Problem, shorten, suggest } from "../problems.ts";
-import { type Catalogue, listKey, type Selection } from "../reading/selection.ts";
+import { KeptLists } from "../reading/kept-lists.ts";
+import type { Catalogue, Selection } from "../reading/selection.ts";
 import { selectFeatures, selectService } from "../reading/tenant-selection.ts";
 import type { RegisteredFeatures } from "../registered/tenant-features.ts";
 
@@ -34,8 +35,8 @@ export interface FeastSelection {
   readonly namesJson: string;
 }
 
-/** Lists that callers choose are kept up to this number. */
-const KEPT_LISTS = 256;
+/** Lists that callers choose are kept up to this number, with long names and with short ones. */
+const KEPT_LISTS = 128;
 /** Views that an unknown one is compared with. */
 const SUGGESTED = 200;
 
@@ -58,9 +59,8 @@ export class FeastNames {
   readonly #catalogue: Catalogue;
   readonly #registered: RegisteredFeatures | null;
   readonly #scorers: ReadonlyMap<string, Scorer>;
-  readonly #lists = new Map<string, Arranged>();
-  /** By its length the list that was found last: comparing costs less than making one text of many names. */
-  readonly #latest: { readonly names: readonly string[]; readonly full: boolean; readonly arranged: Arranged }[] = [];
+  readonly #longNames = new KeptLists<Arranged>(KEPT_LISTS);
+  readonly #shortNames = new KeptLists<Arranged>(KEPT_LISTS);
   /** By a service's selection: with long names, and with short ones. */
   readonly #services = new WeakMap<Selection, Map<boolean, FeastSelection>>();
 
@@ -111,7 +111,7 @@ export class FeastNames {
       throw await this.#withView(error, tenant, names, read);
     }
     // Kept from here on: names that somebody has, and not too many of them.
-    this.#keep(names, full, arranged);
+    this.#listsWith(full).keep(names, arranged);
     const kept = arranged.made.get(selection);
     if (kept !== undefined) return kept;
     // An on-demand feature may need only some of its service's inputs: which, its function alone knows.
@@ -131,13 +131,8 @@ export class FeastNames {
   }
 
   #arrange(names: readonly string[], full: boolean): Arranged {
-    const latest = this.#latest[names.length];
-    if (latest?.full === full && names.every((name, i) => name === latest.names[i])) return latest.arranged;
-    const kept = this.#lists.get(`${full}\n${listKey(names)}`);
-    if (kept !== undefined) {
-      this.#latest[names.length] = { names, full, arranged: kept };
-      return kept;
-    }
+    const kept = this.#listsWith(full).get(names);
+    if (kept !== undefined) return kept;
     if (names.length > MAX_FEATURES) {
       throw new Problem(
         "too_many_features",
@@ -165,11 +160,8 @@ export class FeastNames {
     return { read, optional, stored, onDemand, declared: null, made: new WeakMap() };
   }
 
-  #keep(names: readonly string[], full: boolean, arranged: Arranged): void {
-    const key = `${full}\n${listKey(names)}`;
-    if (this.#lists.has(key)) return;
-    if (this.#lists.size >= KEPT_LISTS) this.#lists.delete(this.#lists.keys().next().value as string);
-    this.#lists.set(key, arranged);
+  #listsWith(full: boolean): KeptLists<Arranged> {
+    return full ? this.#longNames : this.#shortNames;
   }
 
   #build(

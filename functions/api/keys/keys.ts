@@ -145,6 +145,8 @@ export interface Authenticator {
 
 /** A changed or revoked key is noticed after this long, on every host but the one that changed it. */
 export const KEY_CACHE_MS = 30_000;
+/** From this age on a key that is in use is read again, behind its requests' backs: so that none of them waits for that. */
+const REFRESH_MS = 20_000;
 /** A key that was just made must work soon, and guessing must not cost a read each time. */
 const NEGATIVE_CACHE_MS = 2_000;
 /** A known key stays good for this long while the table cannot be read: an outage of the table is not one of the API. */
@@ -160,6 +162,7 @@ const CACHE_ENTRIES = 10_000;
 interface Cached {
   readonly record: KeyRecord | null;
   readonly principal: Principal | null;
+  /** When that was asked for: the answer may have lain here while the host was frozen. */
   readonly readAtMs: number;
   /** SHA-256 of the secret that the HMAC let pass: what this process compares with from then on, at a tenth of the cost. */
   passed: Buffer | null;
@@ -199,10 +202,11 @@ export function createAuthenticator(store: Pick<KeyStore, "get">, clock: () => n
   async function read(id: string): Promise<Cached> {
     const stale = cache.get(id);
     const changesBefore = changes;
+    const askedAtMs = clock();
     try {
       const record = await within(LOOKUP_MS, store.get(id));
       const principal = record && { keyId: id, tenant: record.tenant, scopes: new Set<string>(record.scopes) };
-      const fresh: Cached = { record, principal, readAtMs: clock(), passed: null, pausedUntilMs: 0 };
+      const fresh: Cached = { record, principal, readAtMs: askedAtMs, passed: null, pausedUntilMs: 0 };
       if (changes !== changesBefore) return fresh;
       if (cache.size >= CACHE_ENTRIES) cache.delete(cache.keys().next().value as string);
       cache.delete(id);
@@ -277,7 +281,11 @@ export function createAuthenticator(store: Pick<KeyStore, "get">, clock: () => n
     if (cached !== undefined) {
       const ageMs = clock() - cached.readAtMs;
       const isKept = ageMs < limit || (ageMs < STALE_MS && clock() < cached.pausedUntilMs);
-      if (isKept) return verify(cached, match[2]);
+      if (isKept) {
+        const isDue = cached.record !== null && ageMs >= REFRESH_MS && clock() >= cached.pausedUntilMs;
+        if (isDue) readOnce(match[1]).catch(() => {});
+        return verify(cached, match[2]);
+      }
     }
     const read = cached?.record ? readInTime(match[1], cached) : readUnmet(match[1], addressOf());
     return read.then((found) => verify(found, match[2]));

@@ -6,6 +6,7 @@ import { type Deprecation, fullName, type PushedFeature, reachOf, storedView } f
 import { MAX_FEATURES } from "../limits.ts";
 import { Problem, shorten, suggest, typeName } from "../problems.ts";
 import type { TenantFeatures } from "../registered/tenant-features.ts";
+import { KeptLists } from "./kept-lists.ts";
 
 /** The part of a selection that one entity answers. */
 export interface SelectionPart {
@@ -32,8 +33,6 @@ export interface Selection {
 }
 
 const MISSING: FeatureValue = { value: null, status: "NOT_FOUND", eventTimeMs: null };
-/** Lists that callers choose are kept up to this number; a service's and an entity's are always kept. */
-const KEPT_LISTS = 256;
 /** Names that an unknown one is compared with. */
 const SUGGESTED = 200;
 
@@ -129,9 +128,7 @@ export function createCatalogue(plan: Plan): Catalogue {
       ];
     }),
   );
-  const lists = new Map<string, Selection>();
-  /** By its length the list that was found last: comparing costs less than making one text of many names. */
-  const latest: { readonly list: readonly string[]; readonly selection: Selection }[] = [];
+  const lists = new KeptLists<Selection>();
 
   return {
     plan,
@@ -177,25 +174,15 @@ export function createCatalogue(plan: Plan): Catalogue {
           { field, repair: "ask in several requests" },
         );
       }
-      const last = latest[names.length];
-      if (last !== undefined && names.every((name, i) => name === last.list[i])) return last.selection;
-      const key = listKey(names);
-      let selection = lists.get(key);
-      if (selection === undefined) {
-        if (!names.every((name) => entityOf.has(name))) return null;
-        selection = keep(
-          lists,
-          key,
-          build([...new Set(names)], () => true),
-        );
-      }
-      latest[names.length] = { list: names, selection };
-      return selection;
+      const kept = lists.get(names);
+      if (kept !== undefined) return kept;
+      if (!names.every((name) => entityOf.has(name))) return null;
+      const selection = build([...new Set(names)], () => true);
+      return lists.keep(names, selection);
     },
     features(names, field, own) {
-      const key = listKey(names);
-      const kept = own?.lists.get(key);
-      if (kept) return kept;
+      const kept = own?.lists.get(names);
+      if (kept !== undefined) return kept;
       names.forEach((name, i) => {
         if (entityOf.has(name) || own?.find(name) !== undefined) return;
         // Of a tenant's own some: comparing with all that it may have takes longer than the rest of the answer.
@@ -207,7 +194,7 @@ export function createCatalogue(plan: Plan): Catalogue {
       });
       // A name that is given twice is answered once: an object with two equal members is read differently by each parser.
       const selection = build([...new Set(names)], () => true, own);
-      return own === undefined ? selection : keep(own.lists, key, selection);
+      return own === undefined ? selection : own.lists.keep(names, selection);
     },
   };
 }
@@ -225,15 +212,6 @@ function noticeOf(features: ReadonlyMap<string, Deprecation>): DeprecationNotice
   if (warnings.length === 0) return null;
   const firstMs = Math.min(...warnings.map(({ date }) => Date.parse(date)));
   return { headers: { deprecation: `@${firstMs / 1_000}` }, json: `"warnings":${JSON.stringify(warnings)}` };
-}
-
-/** Of known names no other list has the same: with their number, a name that holds a line's end is not taken for two. */
-export const listKey = (names: readonly string[]): string => `${names.length}\n${names.join("\n")}`;
-
-function keep(lists: Map<string, Selection>, key: string, selection: Selection): Selection {
-  if (lists.size >= KEPT_LISTS) lists.delete(lists.keys().next().value as string);
-  lists.set(key, selection);
-  return selection;
 }
 
 /** Whether a score needs an entity's key: not where all events behind the service's features may lack it themselves. */

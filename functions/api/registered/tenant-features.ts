@@ -7,6 +7,7 @@ import type { Plan, RegisteredInput } from "../../../core/plan.ts";
 import { DEFAULT_VIEW, fullName, type PushedFeature, versionedName } from "../../../core/pushed-feature.ts";
 import { isInput } from "../../../core/registered-feature.ts";
 import { Problem } from "../problems.ts";
+import { KeptLists } from "../reading/kept-lists.ts";
 import type { Selection } from "../reading/selection.ts";
 
 /** What is this old is good, while newer is fetched behind the request's back. */
@@ -25,7 +26,7 @@ export class TenantFeatures {
   /** In the order of their names; of each feature all versions. */
   readonly all: readonly PushedFeature[];
   /** Selections of lists that name any of them. */
-  readonly lists = new Map<string, Selection>();
+  readonly lists = new KeptLists<Selection>();
   /** Everything known of an entity, by its name. */
   readonly entities = new Map<string, Selection>();
   /** Of each service that takes any of them, by its name. */

@@ -201,13 +201,13 @@ const historical = ({ erasure }: ErasureWork) => `historical/tenant=${tenantPart
 function lookAtTrainingSets(work: ErasureWork, walk: WalkOptions): Promise<boolean> {
   const { ports, erasure } = work;
   const owners = new Map<string, Promise<string | null>>();
-  const isOther = async (key: string) => {
+  const concerns = async (key: string) => {
     const manifest = `${key.slice(0, key.lastIndexOf("/"))}/manifest.json`;
     const owner = owners.get(manifest) ?? getObject(ports.training, manifest).then(tenantIn);
     owners.set(manifest, owner);
-    return ((await owner) ?? erasure.tenant) !== erasure.tenant;
+    return ((await owner) ?? erasure.tenant) === erasure.tenant;
   };
-  return lookAtFiles(work, ports.training, "training-sets/", walk, isOther);
+  return lookAtFiles(work, ports.training, "training-sets/", walk, concerns);
 }
 
 function tenantIn(manifest: Buffer | null): string | null {
@@ -219,13 +219,12 @@ function tenantIn(manifest: Buffer | null): string | null {
   }
 }
 
-/** @param isOther of another tenant */
 function lookAtFiles(
   work: ErasureWork,
   port: ObjectsPort,
   prefix: string,
   walk: WalkOptions,
-  isOther: (key: string) => Promise<boolean> = async () => false,
+  concerns?: (key: string) => Promise<boolean>,
 ): Promise<boolean> {
   const { ports, erasure, session, holding } = work;
   const keys = new Map<string, Set<string>>();
@@ -235,7 +234,6 @@ function lookAtFiles(
   }
   let last: Promise<unknown> = Promise.resolve();
   const rewrite = async (body: Buffer, key: string) => {
-    if (await isOther(key)) return null;
     // A session runs one statement after the other.
     const look = last.then(() => holdsEntity(body, key, { session, folder: join(ports.duck.folder, "files"), keys }));
     last = look.catch(() => {});
@@ -244,7 +242,7 @@ function lookAtFiles(
       return null;
     });
   };
-  return rewriteObjects(port, { prefix, rewrite }, walk);
+  return rewriteObjects(port, { prefix, concerns, rewrite }, walk);
 }
 
 const eventsKey = ({ tenant, id }: Pick<Erasure, "tenant" | "id">) => `erasures/tenant=${tenant}/${id}.json`;

@@ -109,6 +109,9 @@ export async function runVerify(
 
 const placeOf = (after: string): string => after.slice(0, after.lastIndexOf("/"));
 
+/** The sample of a day. */
+export const seedOfDay = (nowMs: number): string => new Date(Math.floor(nowMs / DAY_MS) * DAY_MS).toISOString();
+
 /** In the order of their hashes. An entity that the store has lost is known to the archive alone, and the other way round. */
 async function idsOf(
   { archiveIds, clock }: VerifyRunPorts,
@@ -117,7 +120,7 @@ async function idsOf(
   { tenant, entity }: { readonly tenant: string; readonly entity: string },
 ): Promise<{ id: string; order: string }[]> {
   if (id !== undefined) return [{ id, order: "" }];
-  const word = seed ?? (all ? "all" : new Date(Math.floor(clock() / DAY_MS) * DAY_MS).toISOString());
+  const word = seed ?? (all ? "all" : seedOfDay(clock()));
   const ids = new Set([...stored, ...(await archiveIds(tenant, entity, pushed))]);
   const ordered = [...ids]
     .map((one) => ({ id: one, order: hash64(`${word}/${one}`) }))
