@@ -37,3 +37,11 @@ export class InfrastructureError extends FreshetError {
 export function refuse(code: string, message: string, repair: string, field?: string): never {
   throw new DefinitionError(code, `${message}; ${repair}`, { repair, field });
 }
+
+/** What was given, by its kind, as messages have it: `a string`, `nothing`. */
+export function typeName(value: unknown): string {
+  if (value === null) return "null";
+  if (value === undefined) return "nothing";
+  if (Array.isArray(value)) return "an array";
+  return `a${typeof value === "object" ? "n" : ""} ${typeof value}`;
+}

@@ -7,7 +7,7 @@
  *   Tags: 0 null (nothing), 1 boolean (u8), 2 int64, 3 double, 4 string (u16 length, UTF-8).
  */
 import { hash } from "node:crypto";
-import { FreshetError, RecordError } from "../../core/errors.ts";
+import { FreshetError, RecordError, typeName } from "../../core/errors.ts";
 import type { Dtype, Scalar } from "../../core/plan.ts";
 
 const PACKED_VERSION = 1;
@@ -230,8 +230,7 @@ function encodeValue(value: PushedValue): Encoded {
 function checkValue(dtype: Dtype, value: string | number | boolean): void {
   const wanted = dtype === "int64" || dtype === "double" ? "number" : dtype;
   if (typeof value !== wanted) {
-    const given = Array.isArray(value) ? "an array" : typeof value === "object" ? "an object" : `a ${typeof value}`;
-    refuse("value_type", `a value of type ${dtype} is a ${wanted}, given ${given}`);
+    refuse("value_type", `a value of type ${dtype} is a ${wanted}, given ${typeName(value)}`);
   }
   if (typeof value === "number") {
     if (dtype === "double" && !Number.isFinite(value)) refuse("value_range", "a number is finite");

@@ -1,7 +1,8 @@
 /** Reads request bodies within a bound, and tells apart the ways in which one can be wrong. */
 import { isUtf8 } from "node:buffer";
+import { typeName } from "../../core/errors.ts";
 import type { LoadGate } from "./admission/load-gate.ts";
-import { Problem, shorten, suggest, typeName } from "./problems.ts";
+import { Problem, shorten, suggest } from "./problems.ts";
 import type { RequestContext } from "./router.ts";
 
 export type JsonObject = Record<string, unknown>;

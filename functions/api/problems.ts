@@ -232,13 +232,6 @@ export function problemBody(problem: Problem, requestId: string): string {
   });
 }
 
-/** What was given, by its kind, as messages have it: `a string`, `nothing`. */
-export function typeName(value: unknown): string {
-  if (value === null) return "null";
-  if (value === undefined) return "nothing";
-  if (Array.isArray(value)) return "an array";
-  return `a${typeof value === "object" ? "n" : ""} ${typeof value}`;
-}
 /** A name or value of the caller's, at a length that a message bears. */
 export const shorten = (text: string): string => (text.length <= 80 ? text : `${text.slice(0, 77)}…`);
 

@@ -2,12 +2,12 @@
 import { randomBytes } from "node:crypto";
 import type { Erasures } from "../../../adapters/erasure/erasures.ts";
 import type { ErasedEntity } from "../../../core/erasure.ts";
-import { InfrastructureError } from "../../../core/errors.ts";
+import { InfrastructureError, typeName } from "../../../core/errors.ts";
 import type { Plan } from "../../../core/plan.ts";
 import { erasureJson, MAX_SUBJECTS, newErasure } from "../../shared/erasure/erasure-request.ts";
 import { checkFields, type JsonObject, readObject } from "../body.ts";
 import { MAX_QUERY_BYTES } from "../limits.ts";
-import { Problem, shorten, suggest, typeName } from "../problems.ts";
+import { Problem, shorten, suggest } from "../problems.ts";
 import { isPossibleId, limitOf } from "../query.ts";
 import { checkKey } from "../reading/selection.ts";
 import type { Answer, Call, Handle } from "../router.ts";

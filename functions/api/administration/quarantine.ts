@@ -14,12 +14,13 @@ import {
   WAITING,
 } from "../../../adapters/quarantine/quarantine-index.ts";
 import type { QuarantineJob, QuarantineJobs } from "../../../adapters/quarantine/quarantine-jobs.ts";
+import { typeName } from "../../../core/errors.ts";
 import { parseIsoOrDay } from "../../../core/iso-time.ts";
 import type { Plan } from "../../../core/plan.ts";
 import { groupJson, quarantineGroups } from "../../shared/replay/quarantine-groups.ts";
 import { checkFields, type JsonObject, readObject } from "../body.ts";
 import { MAX_QUERY_BYTES, MAX_SELECTOR } from "../limits.ts";
-import { Problem, shorten, suggest, typeName } from "../problems.ts";
+import { Problem, shorten, suggest } from "../problems.ts";
 import { checkParameters, limitOf } from "../query.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 

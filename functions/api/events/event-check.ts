@@ -2,12 +2,11 @@
 import type { EventReader } from "../../../adapters/avro/event-codec.ts";
 import { framingOf } from "../../../adapters/avro/framing.ts";
 import { hash64 } from "../../../adapters/hash.ts";
-import { RecordError } from "../../../core/errors.ts";
+import { RecordError, typeName } from "../../../core/errors.ts";
 import { checkEvent, compileGroups, entityId } from "../../../core/event.ts";
 import type { Plan, Stream } from "../../../core/plan.ts";
 import type { Fields } from "../../../core/where.ts";
 import { MAX_EVENT_BYTES, MIN_EVENT_TIME_MS } from "../limits.ts";
-import { typeName } from "../problems.ts";
 
 /** The contract's codec as ingest uses it; all three throw RecordError. */
 export interface EventCodec {

@@ -1,5 +1,6 @@
 /** Join keys as Feast's clients send them: texts, and integers where the registry declares the entity so. */
-import { Problem, typeName } from "../problems.ts";
+import { typeName } from "../../../core/errors.ts";
+import { Problem } from "../problems.ts";
 import { checkKey } from "../reading/selection.ts";
 
 /**

@@ -10,11 +10,12 @@ import {
   type MaterializeRequest,
   type MaterializeRequests,
 } from "../../../adapters/jobs/materialize-requests.ts";
+import { typeName } from "../../../core/errors.ts";
 import type { BatchView, Plan } from "../../../core/plan.ts";
 import { floorTo } from "../../../core/tiles/window.ts";
 import { type JsonObject, readObjectOfAnyType } from "../body.ts";
 import { MAX_QUERY_BYTES } from "../limits.ts";
-import { Problem, shorten, suggest, typeName } from "../problems.ts";
+import { Problem, shorten, suggest } from "../problems.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import { parseTime } from "./times.ts";
 

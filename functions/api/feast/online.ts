@@ -3,13 +3,14 @@
  * written as JSON text directly.
  */
 import type { OnlineReader } from "../../../adapters/online-store/online-store.ts";
+import { typeName } from "../../../core/errors.ts";
 import type { FeatureValue, Scalar } from "../../../core/plan.ts";
 import type { Scorer } from "../../../core/scoring/scoring.ts";
 import { type JsonObject, readObjectOfAnyType } from "../body.ts";
 import type { Observations } from "../catalogue/observations.ts";
 import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "../limits.ts";
 import type { Telemetry } from "../observability/telemetry.ts";
-import { Problem, shorten, typeName } from "../problems.ts";
+import { Problem, shorten } from "../problems.ts";
 import { createRowReader, type Row, scalarJson } from "../reading/read-rows.ts";
 import type { Catalogue } from "../reading/selection.ts";
 import type { RegisteredFeatures } from "../registered/tenant-features.ts";

@@ -1,6 +1,7 @@
 /** Times as Feast writes and reads them. */
+import { typeName } from "../../../core/errors.ts";
 import { parseIsoOrDay } from "../../../core/iso-time.ts";
-import { Problem, shorten, typeName } from "../problems.ts";
+import { Problem, shorten } from "../problems.ts";
 
 const DAY_MS = 86_400_000;
 /** Days that times are written of: those of the newest events and a few before them. */

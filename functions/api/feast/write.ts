@@ -1,10 +1,11 @@
 /** `POST /push` and `/write-to-online-store` by Feast's contract: columns of values, pushed to registered features of one view. */
+import { typeName } from "../../../core/errors.ts";
 import type { PushedFeature } from "../../../core/pushed-feature.ts";
 import type { WriteLedger } from "../administration/write-ledger.ts";
 import { type JsonObject, readObjectOfAnyType } from "../body.ts";
 import type { Observations } from "../catalogue/observations.ts";
 import { MAX_BODY_BYTES, MAX_FEATURES, MAX_PUSH_ROWS } from "../limits.ts";
-import { orSuggest, PROBLEMS, Problem, type ProblemCode, shorten, suggest, typeName } from "../problems.ts";
+import { orSuggest, PROBLEMS, Problem, type ProblemCode, shorten, suggest } from "../problems.ts";
 import type { Catalogue } from "../reading/selection.ts";
 import type { Pusher, PushInput, PushOutcome } from "../registered/pusher.ts";
 import type { RegisteredFeatures, TenantFeatures } from "../registered/tenant-features.ts";

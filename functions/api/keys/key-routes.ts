@@ -1,7 +1,8 @@
 /** `/v1/keys`: a tenant's administrators make, list, rotate and revoke its keys. */
+import { typeName } from "../../../core/errors.ts";
 import { checkFields, type JsonObject, readObject } from "../body.ts";
 import { MAX_QUERY_BYTES } from "../limits.ts";
-import { Problem, typeName } from "../problems.ts";
+import { Problem } from "../problems.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import { DEFAULT_OVERLAP_MS, isLive, MAX_OVERLAP_MS, makeKey, revokeKey, rotateKey } from "./key-changes.ts";
 import { type Authenticator, KEY_CACHE_MS, type KeyDescription, type KeyStore } from "./keys.ts";

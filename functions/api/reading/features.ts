@@ -1,12 +1,13 @@
 /** Online features: one entity set, many rows, or everything known of one entity. Answers are written as JSON text directly. */
 import type { OnlineReader } from "../../../adapters/online-store/online-store.ts";
+import { typeName } from "../../../core/errors.ts";
 import type { FeatureValue, Scalar, Status, Value } from "../../../core/plan.ts";
 import type { Scorer } from "../../../core/scoring/scoring.ts";
 import { type JsonObject, readObject } from "../body.ts";
 import type { Observations } from "../catalogue/observations.ts";
 import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "../limits.ts";
 import type { Telemetry } from "../observability/telemetry.ts";
-import { Problem, shorten, suggest, typeName } from "../problems.ts";
+import { Problem, shorten, suggest } from "../problems.ts";
 import type { RegisteredFeatures } from "../registered/tenant-features.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import { readRequestFields } from "../scoring/request-fields.ts";

@@ -1,10 +1,11 @@
 /** Which features a request reads, worked out once for each list of names and kept: requests repeat themselves. */
 import type { EntityRequest, RegisteredRead } from "../../../adapters/online-store/online-store.ts";
+import { typeName } from "../../../core/errors.ts";
 import { KEY_LIMIT } from "../../../core/event.ts";
 import type { Dtype, Entity, FeatureValue, ListDtype, Plan, RegisteredInput, Service } from "../../../core/plan.ts";
 import { type Deprecation, fullName, type PushedFeature, reachOf, storedView } from "../../../core/pushed-feature.ts";
 import { MAX_FEATURES } from "../limits.ts";
-import { Problem, shorten, suggest, typeName } from "../problems.ts";
+import { Problem, shorten, suggest } from "../problems.ts";
 import type { TenantFeatures } from "../registered/tenant-features.ts";
 import { KeptLists } from "./kept-lists.ts";
 

@@ -1,11 +1,12 @@
 /** `POST /v1/features/push`: values of registered features, row by row, with a result for each that was refused. */
+import { typeName } from "../../../core/errors.ts";
 import { parseIso } from "../../../core/iso-time.ts";
 import { type PushedFeature, versionedName } from "../../../core/pushed-feature.ts";
 import type { WriteLedger } from "../administration/write-ledger.ts";
 import { checkFields, type JsonObject, readObject } from "../body.ts";
 import type { Observations } from "../catalogue/observations.ts";
 import { MAX_BODY_BYTES, MAX_FEATURES, MAX_PUSH_ROWS } from "../limits.ts";
-import { orSuggest, PROBLEMS, Problem, type ProblemCode, shorten, typeName } from "../problems.ts";
+import { orSuggest, PROBLEMS, Problem, type ProblemCode, shorten } from "../problems.ts";
 import type { Catalogue } from "../reading/selection.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import type { Pusher, PushInput, PushOutcome } from "./pusher.ts";

@@ -7,12 +7,12 @@ import { packedLine } from "../../../adapters/pushed/values-format.ts";
 import type { StoreApplier } from "../../../adapters/valkey/applier.ts";
 import { PackedWriter } from "../../../adapters/valkey/packed.ts";
 import { type PushRow, pushRows } from "../../../adapters/valkey/push.ts";
-import { FreshetError, InfrastructureError, RecordError } from "../../../core/errors.ts";
+import { FreshetError, InfrastructureError, RecordError, typeName } from "../../../core/errors.ts";
 import { FUTURE_LIMIT_MS } from "../../../core/event.ts";
 import type { Scalar } from "../../../core/plan.ts";
 import { type PushedFeature, reachOf, storedView, versionedName } from "../../../core/pushed-feature.ts";
 import { MAX_PUSH_TEXT_BYTES, MIN_EVENT_TIME_MS } from "../limits.ts";
-import { Problem, typeName } from "../problems.ts";
+import { Problem } from "../problems.ts";
 import { checkKey } from "../reading/selection.ts";
 
 /** Values of one entity, true at one time. */

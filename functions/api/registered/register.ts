@@ -1,7 +1,7 @@
 /** `POST /v1/features/register`: a feature whose values are pushed. */
 import type { FeatureRegistry } from "../../../adapters/pushed/feature-registry.ts";
 import { parseDuration } from "../../../core/duration.ts";
-import { FreshetError } from "../../../core/errors.ts";
+import { FreshetError, typeName } from "../../../core/errors.ts";
 import type { Plan } from "../../../core/plan.ts";
 import {
   type Deprecation,
@@ -15,7 +15,7 @@ import {
 } from "../../../core/pushed-feature.ts";
 import { checkFields, type JsonObject, readObject } from "../body.ts";
 import { MAX_QUERY_BYTES } from "../limits.ts";
-import { Problem, shorten, suggest, typeName } from "../problems.ts";
+import { Problem, shorten, suggest } from "../problems.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import type { RegisteredFeatures } from "./tenant-features.ts";
 

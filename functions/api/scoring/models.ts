@@ -4,12 +4,12 @@ import { promote, retire, rollback } from "../../../adapters/model/promotion.ts"
 import type { ServableCheck } from "../../../adapters/model/servable.ts";
 import type { ModelServing } from "../../../adapters/model/serving.ts";
 import type { FeatureServiceDefinition } from "../../../core/definition.ts";
-import { FreshetError, InfrastructureError } from "../../../core/errors.ts";
+import { FreshetError, InfrastructureError, typeName } from "../../../core/errors.ts";
 import { ALIASES, type Alias, type AliasChange } from "../../../core/scoring/aliases.ts";
 import { DEFAULT_GATE } from "../../../core/scoring/gate.ts";
 import { readObject } from "../body.ts";
 import { MAX_QUERY_BYTES } from "../limits.ts";
-import { Problem, suggest, typeName } from "../problems.ts";
+import { Problem, suggest } from "../problems.ts";
 import type { Catalogue } from "../reading/selection.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 

@@ -3,10 +3,11 @@
  * batch of scores that share all but the candidate; how a score comes about is in `score-run.ts`.
  */
 import { randomUUID } from "node:crypto";
+import { typeName } from "../../../core/errors.ts";
 import type { Plan } from "../../../core/plan.ts";
 import { type JsonObject, readObject } from "../body.ts";
 import { CANDIDATES_PER_TOKEN, DEFAULT_RANKED, MAX_CANDIDATES, MAX_EXPLAINED, MAX_QUERY_BYTES } from "../limits.ts";
-import { Problem, typeName } from "../problems.ts";
+import { Problem } from "../problems.ts";
 import { checkKey } from "../reading/selection.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import { createExplanations } from "./explanation.ts";

@@ -1,7 +1,8 @@
 /** Request fields of a service: the values that only the caller knows. */
+import { typeName } from "../../../core/errors.ts";
 import type { Scalar, Service } from "../../../core/plan.ts";
 import type { JsonObject } from "../body.ts";
-import { Problem, typeName } from "../problems.ts";
+import { Problem } from "../problems.ts";
 
 const EXPECTED = { double: "a number", long: "a whole number", string: "a string", boolean: "true or false" } as const;
 

@@ -1,9 +1,10 @@
 /** What calls that score have in common: which service, whose variant, explained how. */
 import type { FeatureServiceDefinition } from "../../../core/definition.ts";
+import { typeName } from "../../../core/errors.ts";
 import type { Plan } from "../../../core/plan.ts";
 import type { Scorer } from "../../../core/scoring/scoring.ts";
 import type { Telemetry } from "../observability/telemetry.ts";
-import { Problem, typeName } from "../problems.ts";
+import { Problem } from "../problems.ts";
 import type { Catalogue } from "../reading/selection.ts";
 import type { Explain } from "./explanation.ts";
 import { type ScoredService, type ScoreRunner, type Variant, withoutModel } from "./score-run.ts";

@@ -1,8 +1,9 @@
 /** `POST /v1/score/{service}` and `…/batch`. How a score comes about is in `score-run.ts`. */
+import { typeName } from "../../../core/errors.ts";
 import { type JsonObject, readObject } from "../body.ts";
 import { completed, withOwnNames } from "../familiar.ts";
 import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "../limits.ts";
-import { Problem, typeName } from "../problems.ts";
+import { Problem } from "../problems.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import { createExplanations } from "./explanation.ts";
 import { readRequestFields } from "./request-fields.ts";
