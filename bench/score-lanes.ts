@@ -13,6 +13,8 @@ export interface ScoreCall {
   /** By `performance.now()`. */
   readonly endedMs: number;
   readonly tookMs: number;
+  /** By the server's own clock; null where it has not said. What is beyond it, the caller and the machine have added. */
+  readonly servedMs: number | null;
   /** Null where no answer came. */
   readonly status: number | null;
   /** Why the answer is degraded, else why it failed; null for a whole one. */
@@ -57,9 +59,9 @@ export class ScoreLanes {
     const headers = { "x-api-key": key, "content-type": "application/json", "content-length": Buffer.byteLength(body) };
     const startedMs = performance.now();
     return new Promise((resolve) => {
-      const settle = (status: number | null, reason: string | null): void => {
+      const settle = (status: number | null, reason: string | null, servedMs: number | null = null): void => {
         const endedMs = performance.now();
-        resolve({ endedMs, tookMs: endedMs - startedMs, status, reason });
+        resolve({ endedMs, tookMs: endedMs - startedMs, servedMs, status, reason });
       };
       const call = request(
         { host: LOOPBACK, port, agent: this.#agent, method: "POST", path: "/v1/score/fraud", headers },
@@ -71,8 +73,8 @@ export class ScoreLanes {
           });
           answer.once("error", (error) => settle(null, error.message));
           answer.once("end", () => {
-            const { degraded_reason, code } = JSON.parse(text);
-            settle(answer.statusCode as number, degraded_reason ?? code ?? null);
+            const { degraded_reason, code, latency_ms } = JSON.parse(text);
+            settle(answer.statusCode as number, degraded_reason ?? code ?? null, latency_ms ?? null);
           });
         },
       );
