@@ -1,5 +1,7 @@
 /** Reads request bodies within a bound, and tells apart the ways in which one can be wrong. */
 import { isUtf8 } from "node:buffer";
+import { promisify } from "node:util";
+import { gunzip, inflate } from "node:zlib";
 import { typeName } from "../../core/errors.ts";
 import type { LoadGate } from "./admission/load-gate.ts";
 import { Problem, shorten, suggest } from "./problems.ts";
@@ -12,8 +14,53 @@ export interface GatedEnvironment {
   gate: Pick<LoadGate, "uploading" | "uploaded">;
 }
 
-/** @throws Problem `body_too_large`, before the whole body was taken in; `body_incomplete` */
+/** What a body may be compressed with: API Gateway knows the same two, and decodes them before a function is called. */
+const CODINGS = { gzip: promisify(gunzip), deflate: promisify(inflate) };
+
+/**
+ * @returns the body as it was before it was compressed
+ * @throws Problem `body_too_large`, before the whole body was taken in or decoded; `body_incomplete`, `content_encoding_unsupported`, `body_coding`
+ */
 export async function readBytes(c: RequestContext, maxBytes: number): Promise<Buffer> {
+  const coding = c.req.header("content-encoding");
+  if (coding === undefined) return readSent(c, maxBytes);
+  const decode = decoderOf(coding);
+  const sent = await readSent(c, maxBytes);
+  return decode === null ? sent : decode(sent, maxBytes);
+}
+
+/** @returns null where there is nothing to decode. @throws Problem `content_encoding_unsupported` */
+function decoderOf(given: string): ((bytes: Buffer, maxBytes: number) => Promise<Buffer>) | null {
+  const coding = given.trim().toLowerCase().replace(/^x-/, "");
+  if (coding === "" || coding === "identity") return null;
+  if (coding !== "gzip" && coding !== "deflate") throw unsupportedCoding(given);
+  return async (bytes, maxBytes) => {
+    try {
+      // A few bytes may stand for a great many.
+      return await CODINGS[coding](bytes, { maxOutputLength: maxBytes });
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE") throw tooLarge(maxBytes);
+      throw new Problem("body_coding", `the body is not what content-encoding: ${coding} says`, {
+        field: "content-encoding",
+        repair: `compress the body as ${coding}, or leave the header out`,
+        cause,
+      });
+    }
+  };
+}
+
+function unsupportedCoding(given: string): Problem {
+  const known = Object.keys(CODINGS).join(", ");
+  const message = `bodies are compressed with ${known}, or not at all; given ${shorten(given)}`;
+  return new Problem("content_encoding_unsupported", message, {
+    field: "content-encoding",
+    repair: "compress with gzip, or send the body as it is",
+    // RFC 9110, 15.5.16.
+    headers: { "accept-encoding": known },
+  });
+}
+
+async function readSent(c: RequestContext, maxBytes: number): Promise<Buffer> {
   // Of a call that has passed the gate; others count nowhere.
   const gate = (c.env as Partial<GatedEnvironment> | undefined)?.gate;
   const upload = gate?.uploading();

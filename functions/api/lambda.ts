@@ -50,7 +50,7 @@ export function createLambdaHandler(service: string, dependencies: (host: Lambda
     await forModels(scoring?.serving.refreshIfOlder(STALE_MS));
     const polled = scoring?.serving.refreshIfOlder(POLL_MS);
     try {
-      return await respond(event, context);
+      return await respond(asDecoded(event), context);
     } finally {
       // What is not done now may never be: an environment is frozen when it has answered, and may be thrown away.
       await forLog(Promise.all([polled, scoring?.logger.settle(), deps.writes?.settle()]));
@@ -60,6 +60,19 @@ export function createLambdaHandler(service: string, dependencies: (host: Lambda
     }
   };
 }
+
+/** API Gateway decodes a compressed body, and may still say how it was coded. */
+function asDecoded(event: any): any {
+  const named = Object.keys(event.headers ?? {}).find((name) => name.toLowerCase() === "content-encoding");
+  if (named === undefined || (event.isBase64Encoded && isCoded(Buffer.from(event.body ?? "", "base64")))) return event;
+  const without = (headers: Record<string, unknown> | null) =>
+    Object.fromEntries(Object.entries(headers ?? {}).filter(([name]) => name.toLowerCase() !== "content-encoding"));
+  return { ...event, headers: without(event.headers), multiValueHeaders: without(event.multiValueHeaders) };
+}
+
+/** How gzip (RFC 1952) and zlib streams (RFC 1950) begin, and neither JSON nor a frame of Avro does. */
+const isCoded = ([a, b]: Buffer): boolean =>
+  (a === 0x1f && b === 0x8b) || ((a & 0x0f) === 8 && ((a << 8) | b) % 31 === 0);
 
 /** Waits for work that goes on by itself, but not for ever, and for some time not at all once that was in vain. */
 function createPatience(ms: number): (work: Promise<unknown> | undefined) => Promise<void> {

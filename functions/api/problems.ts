@@ -10,6 +10,7 @@ interface ProblemType {
 export const PROBLEMS = {
   request_refused: { status: 400, title: "API Gateway refused the request" },
   malformed_json: { status: 400, title: "The body is not JSON" },
+  body_coding: { status: 400, title: "The body is not compressed as it says" },
   body_encoding: { status: 400, title: "The body is not UTF-8" },
   body_incomplete: { status: 400, title: "The body ended early" },
   body_empty: { status: 400, title: "The body is empty" },
@@ -107,6 +108,7 @@ export const PROBLEMS = {
   last_admin_key: { status: 409, title: "The key is the last of its kind" },
   too_many_keys: { status: 409, title: "The tenant has too many keys" },
   body_too_large: { status: 413, title: "The body is too large" },
+  content_encoding_unsupported: { status: 415, title: "The body's compression is not supported" },
   content_type_unsupported: { status: 415, title: "The content type is not supported" },
   push_source_unknown: { status: 422, title: "The push source does not exist" },
   throttled: { status: 429, title: "The stream is at its limit" },

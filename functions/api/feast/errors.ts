@@ -17,6 +17,7 @@ const CLASSES: Partial<Record<ProblemCode, string>> = {
 /** What Feast's web framework finds in a body, by its own names. */
 const SHAPES: Partial<Record<ProblemCode, string>> = {
   malformed_json: "json_invalid",
+  body_coding: "json_invalid",
   body_encoding: "json_invalid",
   body_empty: "missing",
   body_shape: "model_attributes_type",

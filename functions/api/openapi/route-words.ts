@@ -25,7 +25,7 @@ export const FAILURES = {
   403: problem("The API key lacks the scope."),
   404: problem("The stream, service, entity or feature does not exist."),
   413: problem("The body is too large."),
-  415: problem("The content type is not supported."),
+  415: problem("The content type is not supported, or how the body is compressed."),
   500: problem("A fault of ours; the log has the `request_id`."),
   503: problem("A dependency does not answer; try again."),
 };

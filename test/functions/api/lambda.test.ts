@@ -1,4 +1,5 @@
 /** The router as a Lambda function: API Gateway's events in, its answers and one log line of metrics out. */
+import { deflateSync, gzipSync } from "node:zlib";
 import { afterEach, beforeAll, beforeEach, expect, it, vi } from "vitest";
 import { createKey } from "../../../functions/api/keys/keys.ts";
 import { createLambdaHandler } from "../../../functions/api/lambda.ts";
@@ -80,6 +81,23 @@ it("metrics of one invocation do not leak into the next", async () => {
 it("/metrics says that it is one instance's, and where all are", async () => {
   const { body } = (await handler(event("/metrics", null), {})) as any;
   expect(body).toMatch(/^# One instance of the function, .*CloudWatch, namespace Freshet\.\n# HELP /);
+});
+
+it("a compressed body is read, and one that the gateway has decoded already", async () => {
+  const text = JSON.stringify(scorable);
+  for (const [coding, body] of [
+    ["gzip", gzipSync(text)],
+    ["deflate", deflateSync(text)],
+    ["gzip", text],
+    ["gzip", Buffer.from(text)],
+  ] as const) {
+    const { statusCode } = await invoke("/v1/score/fraud", body, { "Content-Encoding": coding });
+    expect([coding, statusCode]).toEqual([coding, 200]);
+  }
+  const { statusCode, json } = await invoke("/v1/score/fraud", gzipSync(text).subarray(0, -6), {
+    "content-encoding": "gzip",
+  });
+  expect([statusCode, json.code]).toEqual([400, "body_coding"]);
 });
 
 it("Avro arrives as the bytes that were sent", async () => {

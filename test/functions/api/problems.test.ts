@@ -71,6 +71,8 @@ it("every code that a request can cause is caused by a test", () => {
       "feature_conflict",
       "feature_declared",
     ],
+    // edge-bodies.store.test.ts.
+    ...["body_coding", "content_encoding_unsupported"],
     // erasures.test.ts.
     ...["erasure_unknown", "erasures_unavailable"],
     ...["feature_limit", "archive_unavailable", "catalogue_unavailable"],
