@@ -48,8 +48,10 @@ export interface Admission {
 
 /** A changed limit counts after this long, as a changed key does. */
 const CACHE_MS = 30_000;
+/** From this age on those of a tenant that calls are read again, behind its requests' backs. */
+const REFRESH_MS = 20_000;
 const CACHE_ENTRIES = 10_000;
-/** A tenant that is new here goes by the stage's limits when its own are not known after this long, in ms. */
+/** No request waits longer for its tenant's limits, in ms: it goes by what was known, or by the stage's. */
 const TABLE_PATIENCE_MS = 50;
 
 interface Known {
@@ -78,6 +80,7 @@ export function createAdmission(options: {
 
   async function read(tenant: string): Promise<Limits> {
     let limits = known.get(tenant)?.limits ?? ports.defaults;
+    const askedAtMs = clock();
     try {
       const record = await ports.tenants.get(tenant);
       limits = { ...ports.defaults, ...record?.limits };
@@ -85,25 +88,34 @@ export function createAdmission(options: {
       // What was known goes on; a tenant that is new here has the stage's.
       onFault("tenant_unreadable", error);
     }
-    return keep(tenant, limits);
+    return keep(tenant, limits, askedAtMs);
   }
 
-  function keep(tenant: string, limits: Limits): Limits {
+  function keep(tenant: string, limits: Limits, readAtMs: number): Limits {
     if (known.size >= CACHE_ENTRIES) known.delete(known.keys().next().value as string);
-    known.set(tenant, { limits, readAtMs: clock() });
+    known.set(tenant, { limits, readAtMs });
     return limits;
   }
 
-  /** Waits for the table only when nothing is known of the tenant, and not for long; what has grown old is read again behind its back. */
-  function limitsOf(tenant: string): Limits | Promise<Limits> {
-    const entry = known.get(tenant);
-    if (entry !== undefined && clock() - entry.readAtMs < CACHE_MS) return entry.limits;
+  function readOnce(tenant: string): Promise<Limits> {
     let pending = reading.get(tenant);
     if (pending === undefined) {
       pending = read(tenant).finally(() => reading.delete(tenant));
       reading.set(tenant, pending);
     }
-    return entry?.limits ?? within(TABLE_PATIENCE_MS, pending).catch(() => keep(tenant, ports.defaults));
+    return pending;
+  }
+
+  /** Waits for the table only when nothing is known of the tenant, or nothing new enough, and not for long. */
+  function limitsOf(tenant: string): Limits | Promise<Limits> {
+    const entry = known.get(tenant);
+    const ageMs = entry === undefined ? CACHE_MS : clock() - entry.readAtMs;
+    if (entry === undefined || ageMs >= CACHE_MS) {
+      const last = entry?.limits ?? ports.defaults;
+      return within(TABLE_PATIENCE_MS, readOnce(tenant)).catch(() => keep(tenant, last, clock()));
+    }
+    if (ageMs >= REFRESH_MS) void readOnce(tenant);
+    return entry.limits;
   }
 
   return {
