@@ -6,9 +6,9 @@ import { createInferenceLog } from "../adapters/inference-log/inference-log.ts";
 import { createExactExplainer } from "../adapters/model/exact-explainer.ts";
 import { ValuesArchive } from "../adapters/pushed/values-archive.ts";
 import { isEpochChange, StoreApplier } from "../adapters/valkey/applier.ts";
-import { createBucketStore } from "../adapters/valkey/bucket-store.ts";
 import { ValkeyConnection } from "../adapters/valkey/connection.ts";
 import { createReader, readingConnection } from "../adapters/valkey/reader.ts";
+import { createTokenBuckets } from "../adapters/valkey/token-buckets.ts";
 import type { ApiDependencies } from "../functions/api/app.ts";
 import { createKey, type KeyRecord, type KeyStore } from "../functions/api/keys/keys.ts";
 import type { PushedPorts } from "../functions/api/registered/pushed-ports.ts";
@@ -89,7 +89,7 @@ async function dependencies(order: ListenOrder, keys: KeyStore): Promise<ApiDepe
     scoring: order.model === undefined ? null : await scoringWith(order.model, order.service ?? fraud.name),
     ingest: null,
     reader: createReader(DEFINITIONS[order.definitions ?? "windows"].plan, connection),
-    limits: { ...limits, store: createBucketStore(connection) },
+    limits: { ...limits, store: createTokenBuckets(connection) },
     clock: Date.now,
     log: (message, details, error) => process.stderr.write(`${message} ${JSON.stringify(details)} ${String(error)}\n`),
     version: "bench",

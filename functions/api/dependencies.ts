@@ -14,9 +14,9 @@ import { QuarantineJobs } from "../../adapters/quarantine/quarantine-jobs.ts";
 import { s3Client } from "../../adapters/s3/client.ts";
 import { createSnapshotReader } from "../../adapters/snapshot/snapshot-reader.ts";
 import { SnapshotTable } from "../../adapters/snapshot/snapshot-table.ts";
-import { createBucketStore } from "../../adapters/valkey/bucket-store.ts";
 import { valkeyOptionsFromEnvironment } from "../../adapters/valkey/options.ts";
 import { createReader, readingConnection } from "../../adapters/valkey/reader.ts";
+import { createTokenBuckets } from "../../adapters/valkey/token-buckets.ts";
 import { definitions } from "../../features/index.ts";
 import { plan } from "../../features/plan.ts";
 import packageFile from "../../package.json" with { type: "json" };
@@ -70,7 +70,7 @@ export function createDependencies(options: {
     limits: {
       defaults: checkLimits(JSON.parse(optionalEnvironment("limits") ?? "{}")),
       tenants: createTenantStore(keysClient, keysTable),
-      store: connection === null ? null : createBucketStore(connection),
+      store: connection === null ? null : createTokenBuckets(connection),
     },
     ingest: options.serve.ingest ? ingestPorts(enriches ? reader : null) : null,
     reader: options.serve.read ? reader : null,

@@ -8,8 +8,8 @@ import { SCHEMA_FOLDER } from "../../adapters/avro/schema-folder.ts";
 import { ConfluentRegistry } from "../../adapters/schema-registry/confluent.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { ROOT } from "../../local/home.ts";
-import { registryUrl } from "../../local/registry/apicurio.ts";
 import { shipped } from "../../schemas/shipped.ts";
+import { registryUrl } from "../support/apicurio.ts";
 
 const url = registryUrl(inject("schemaRegistry").port);
 const registry = new ConfluentRegistry({ url });

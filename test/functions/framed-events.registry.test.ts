@@ -12,10 +12,10 @@ import { ConfluentRegistry } from "../../adapters/schema-registry/confluent.ts";
 import { createReader } from "../../adapters/valkey/reader.ts";
 import { plan } from "../../features/plan.ts";
 import { stopProcess } from "../../local/processes.ts";
-import { registryUrl } from "../../local/registry/apicurio.ts";
 import { BUCKETS, startAggregation, TABLES, type TestAggregation } from "../harness/aggregation.ts";
 import { testClients } from "../harness/emulator.ts";
 import { bundleHandler, type FunctionBundle, type FunctionHost, processHost } from "../harness/function-host.ts";
+import { registryUrl } from "../support/apicurio.ts";
 import { startRegistry } from "../support/registry-setup.ts";
 
 const given = inject("schemaRegistry");

@@ -2,7 +2,6 @@
 import { Redis } from "iovalkey";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { StoreApplier } from "../../adapters/valkey/applier.ts";
-import { createBucketStore } from "../../adapters/valkey/bucket-store.ts";
 import { ValkeyConnection } from "../../adapters/valkey/connection.ts";
 import { birthsOf, ControlHashes } from "../../adapters/valkey/control.ts";
 import { storeMoment, walkHashes } from "../../adapters/valkey/hash-walk.ts";
@@ -13,6 +12,7 @@ import { createReader } from "../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../adapters/valkey/record.ts";
 import { addToStats } from "../../adapters/valkey/stats.ts";
 import { sweep } from "../../adapters/valkey/sweeper.ts";
+import { createTokenBuckets } from "../../adapters/valkey/token-buckets.ts";
 import { Watermark } from "../../adapters/valkey/watermark.ts";
 import { accept, beginRestore, controlStep } from "../../functions/shared/control-loop.ts";
 import { READER_ACCESS, WRITER_ACCESS } from "../../lib/constructs/store-access.ts";
@@ -177,7 +177,7 @@ describe("the reader", () => {
     const connection = new ValkeyConnection(optionsOf("reader"));
     const limit = { perSecond: 1, burst: 2, perDay: 10 };
     try {
-      const buckets = createBucketStore(connection);
+      const buckets = createTokenBuckets(connection);
       const charged = await buckets.charge({ tenant: "team-a", routeClass: "score", limit, spent: 0, cost: 2 });
       expect(charged).toMatchObject({ admitted: true, bucket: { usedToday: 2 } });
       const [answer] = await connection.run([

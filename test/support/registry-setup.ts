@@ -6,7 +6,7 @@ import type { TestProject } from "vitest/node";
 import { endWithThisProcess } from "../../local/end-with-process.ts";
 import { anyFreePort } from "../../local/ports.ts";
 import { startProcess, stopProcess, waitUntilReady } from "../../local/processes.ts";
-import { registryAnswers, registryProcess } from "../../local/registry/apicurio.ts";
+import { registryAnswers, registryProcess } from "./apicurio.ts";
 
 declare module "vitest" {
   interface ProvidedContext {

@@ -1,5 +1,5 @@
 /** What a request may cost its tenant: which limit counts, what a refusal says, and what every answer tells of what is left. */
-import type { BucketStore } from "../../../adapters/online-store/bucket-store.ts";
+import type { TokenBuckets } from "../../../adapters/online-store/token-buckets.ts";
 import { within } from "../../../adapters/online-store/within.ts";
 import { DAY_US, type Limit, leftToday, tokensLeft } from "../../../core/token-bucket.ts";
 import type { Telemetry } from "../observability/telemetry.ts";
@@ -12,7 +12,7 @@ export interface LimitPorts {
   readonly defaults: Limits;
   readonly tenants: Pick<TenantStore, "get">;
   /** Null for a host that cannot reach the store: its own buckets decide. */
-  readonly store: BucketStore | null;
+  readonly store: TokenBuckets | null;
   /** How long a request waits for the store's word, in ms. @default 50 */
   readonly patienceMs?: number;
 }

@@ -6,7 +6,7 @@
  * Hosts can be wrong together by what they admit within `TELL_MS` out of the upper half of a bucket, which then shows; what a
  * host has not told when it ends is forgotten.
  */
-import type { BucketStore } from "../../../adapters/online-store/bucket-store.ts";
+import type { TokenBuckets } from "../../../adapters/online-store/token-buckets.ts";
 import {
   type Bucket,
   charge,
@@ -46,7 +46,7 @@ export interface Limiter {
 
 export interface LimiterOptions {
   /** Null for a host that cannot reach one: its own buckets decide. */
-  readonly store: BucketStore | null;
+  readonly store: TokenBuckets | null;
   /** Epoch milliseconds. */
   readonly clock: () => number;
   /** How long a request waits for the store's word, in ms. @default 50 */

@@ -8,7 +8,6 @@ import { Redis } from "iovalkey";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { FallbackReader } from "../../../adapters/online-store/fallback-reader.ts";
 import { StoreApplier } from "../../../adapters/valkey/applier.ts";
-import { createBucketStore } from "../../../adapters/valkey/bucket-store.ts";
 import { slotOf, ValkeyConnection } from "../../../adapters/valkey/connection.ts";
 import { birthsOf, ControlHashes } from "../../../adapters/valkey/control.ts";
 import { ownersOf, type WalkPosition, type WalkStep, walkHashes } from "../../../adapters/valkey/hash-walk.ts";
@@ -16,6 +15,7 @@ import { bucketOf, controlKey } from "../../../adapters/valkey/layout.ts";
 import { createReader } from "../../../adapters/valkey/reader.ts";
 import { RecordPacker } from "../../../adapters/valkey/record.ts";
 import { sweep } from "../../../adapters/valkey/sweeper.ts";
+import { createTokenBuckets } from "../../../adapters/valkey/token-buckets.ts";
 import { anyFreePort } from "../../../local/ports.ts";
 import { valkeyProcess } from "../../../local/valkey.ts";
 import { plan } from "../../support/fixture-plan.ts";
@@ -137,7 +137,7 @@ it("sends what begins in one turn with one write to each primary", async () => {
 it("keeps each tenant's buckets on one primary, whoever asks", async () => {
   const limit = { perSecond: 0.001, burst: 3, perDay: null };
   const other = new ValkeyConnection({ host: "127.0.0.1", port: nodes[1].port, cluster: true });
-  const hosts = [createBucketStore(connection), createBucketStore(other)];
+  const hosts = [createTokenBuckets(connection), createTokenBuckets(other)];
   for (let tenant = 0; tenant < 10; tenant++) {
     const ask = (host: number) =>
       hosts[host].charge({ tenant: `team-${tenant}`, routeClass: "score", limit, spent: 0, cost: 1 });

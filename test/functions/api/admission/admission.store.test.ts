@@ -1,8 +1,8 @@
 /** Limits over HTTP, on a real Valkey, with two hosts that share it. */
 import { Redis } from "iovalkey";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
-import { createBucketStore, limitKey } from "../../../../adapters/valkey/bucket-store.ts";
 import { createReader, readingConnection } from "../../../../adapters/valkey/reader.ts";
+import { createTokenBuckets, limitKey } from "../../../../adapters/valkey/token-buckets.ts";
 import type { LimitPorts } from "../../../../functions/api/admission/admission.ts";
 import type { TenantRecord } from "../../../../functions/api/admission/tenants.ts";
 import { createKey } from "../../../../functions/api/keys/keys.ts";
@@ -84,7 +84,7 @@ beforeAll(async () => {
           limits: {
             defaults: { score: { perSecond: 1_000, burst: 1_000, perDay: null } },
             tenants,
-            store: createBucketStore(connection),
+            store: createTokenBuckets(connection),
             patienceMs: PATIENCE_MS,
           },
         },

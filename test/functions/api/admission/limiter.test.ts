@@ -1,7 +1,7 @@
 /** Hosts before one store, with a clock that the test moves; the store is the model of core, which a real one is held to. */
 import fc from "fast-check";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
-import type { BucketStore, ChargeRequest } from "../../../../adapters/online-store/bucket-store.ts";
+import type { ChargeRequest, TokenBuckets } from "../../../../adapters/online-store/token-buckets.ts";
 import {
   type Bucket,
   charge,
@@ -20,7 +20,7 @@ const limit: Limit = { perSecond: 10, burst: 100, perDay: null };
 function memoryStore(aheadMs = 0) {
   const buckets = new Map<string, Bucket>();
   const calls: ChargeRequest[] = [];
-  const store: BucketStore & { fault: "refuses" | "hangs" | null; readonly calls: ChargeRequest[] } = {
+  const store: TokenBuckets & { fault: "refuses" | "hangs" | null; readonly calls: ChargeRequest[] } = {
     fault: null,
     calls,
     async charge(request) {
@@ -43,7 +43,7 @@ function memoryStore(aheadMs = 0) {
   return { store, left };
 }
 
-function host(store: BucketStore | null, changes: boolean[] = []): Limiter {
+function host(store: TokenBuckets | null, changes: boolean[] = []): Limiter {
   return createLimiter({ store, clock: Date.now, onFallback: (active) => changes.push(active) });
 }
 const isAdmitted = async (decision: Decision | Promise<Decision>) => (await decision).shortage === null;

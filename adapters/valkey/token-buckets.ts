@@ -1,6 +1,6 @@
 /** Token buckets in Valkey, one small key for each tenant and route class while it is not full. */
 import { createHash } from "node:crypto";
-import type { BucketStore, Charged, ChargeRequest } from "../online-store/bucket-store.ts";
+import type { Charged, ChargeRequest, TokenBuckets } from "../online-store/token-buckets.ts";
 import { BUCKET_SCRIPT } from "./bucket-script.ts";
 import { type Command, commandError, type ValkeyConnection } from "./connection.ts";
 
@@ -10,7 +10,7 @@ const SHA = createHash("sha1").update(BUCKET_SCRIPT).digest("hex");
 export const limitKey = (tenant: string, routeClass: string): string => `{l:${tenant}}${routeClass}`;
 
 /** @param connection shared with the reader, so that what is asked in one turn travels in one trip */
-export function createBucketStore(connection: Pick<ValkeyConnection, "run">): BucketStore {
+export function createTokenBuckets(connection: Pick<ValkeyConnection, "run">): TokenBuckets {
   async function evaluate(request: ChargeRequest): Promise<unknown> {
     const [answer] = await connection.run([commandOf("EVALSHA", SHA, request)]);
     if (!(answer instanceof Error && answer.message.startsWith("NOSCRIPT"))) return answer;

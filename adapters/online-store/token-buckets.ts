@@ -20,7 +20,7 @@ export interface Charged {
 }
 
 /** Token buckets that all hosts share. */
-export interface BucketStore {
+export interface TokenBuckets {
   /** @throws InfrastructureError when the store does not answer, or cannot write */
   charge(request: ChargeRequest): Promise<Charged>;
 }

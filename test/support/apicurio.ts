@@ -6,13 +6,13 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { FreshetError } from "../../core/errors.ts";
-import { toolPath } from "../emulator.ts";
-import { homeFolder, ROOT } from "../home.ts";
-import { mavenEnvironment } from "../kafka/jars.ts";
-import { javaCommand, requireJava, requireMaven } from "../kafka/java.ts";
-import { LOOPBACK } from "../ports.ts";
-import type { ProcessSpec } from "../processes.ts";
-import { runTool } from "../tool.ts";
+import { toolPath } from "../../local/emulator.ts";
+import { homeFolder, ROOT } from "../../local/home.ts";
+import { mavenEnvironment } from "../../local/kafka/jars.ts";
+import { javaCommand, requireJava, requireMaven } from "../../local/kafka/java.ts";
+import { LOOPBACK } from "../../local/ports.ts";
+import type { ProcessSpec } from "../../local/processes.ts";
+import { runTool } from "../../local/tool.ts";
 
 /** The last that runs on Java 17. */
 const VERSION = "3.0.9";

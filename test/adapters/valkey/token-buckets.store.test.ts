@@ -2,15 +2,15 @@
 import fc from "fast-check";
 import { Redis } from "iovalkey";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { createBucketStore, limitKey } from "../../../adapters/valkey/bucket-store.ts";
 import { ValkeyConnection } from "../../../adapters/valkey/connection.ts";
+import { createTokenBuckets, limitKey } from "../../../adapters/valkey/token-buckets.ts";
 import { type Bucket, charge, FULL, settle, shortageOf } from "../../../core/token-bucket.ts";
 import { startValkey, type TestValkey } from "../../support/valkey.ts";
 
 let valkey: TestValkey;
 let admin: Redis;
 let connection: ValkeyConnection;
-const store = { charge: (request: any) => createBucketStore(connection).charge({ routeClass: "score", ...request }) };
+const store = { charge: (request: any) => createTokenBuckets(connection).charge({ routeClass: "score", ...request }) };
 
 beforeAll(async () => {
   valkey = await startValkey();
