@@ -60,6 +60,7 @@ export const BENCHMARKS: Readonly<
   online: { limitS: 900, load: () => import("./online.ts") },
   score: { limitS: 600, load: () => import("./score.ts") },
   rank: { limitS: 600, load: () => import("./rank.ts") },
+  tenants: { limitS: 600, load: () => import("./tenants.ts") },
   memory: { limitS: 600, load: () => import("./memory.ts") },
   soak: { limitS: 1_800, apart: true, load: () => import("./soak.ts") },
   restore: { limitS: 1_800, apart: true, load: () => import("./restore.ts") },

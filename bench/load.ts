@@ -15,6 +15,8 @@ export interface LoadOrder {
   readonly requests: readonly Buffer[];
   readonly connections: number;
   readonly durationMs: number;
+  /** Between an answer and the same connection's next request. @default none */
+  readonly pauseMs?: number;
   /** Counts answers other than 200 instead of failing at the first. */
   readonly tolerant?: boolean;
 }
@@ -52,7 +54,7 @@ export async function load(order: LoadOrder): Promise<LoadResult> {
 
 /** One connection until the time is over. */
 function drive(
-  { port, protocol, requests, tolerant = false }: LoadOrder,
+  { port, protocol, requests, tolerant = false, pauseMs }: LoadOrder,
   state: { next: number; until: number; answerBytes: number; failed: number },
   latencies: number[],
 ): Promise<void> {
@@ -98,7 +100,8 @@ function drive(
       head = Buffer.alloc(0);
       received = 0;
       length = null;
-      send();
+      if (pauseMs === undefined) send();
+      else setTimeout(send, pauseMs);
     });
   });
 }

@@ -32,6 +32,8 @@ export interface ListenOrder {
   readonly service?: string;
   /** What is served: features over windows, or what is compared with Feast. @default windows */
   readonly definitions?: "windows" | "feast";
+  /** What the tenant `bounded` may ask for in a second. @default as much as any */
+  readonly boundedTo?: number;
 }
 export type ServeOrder =
   | ListenOrder
@@ -42,6 +44,8 @@ export type ServeOrder =
 export interface Serving {
   readonly port: number;
   readonly key: string;
+  /** Of other tenants. */
+  readonly neighbours?: { readonly bounded: string; readonly free: string };
 }
 
 process.on("disconnect", () => process.exit());
@@ -61,9 +65,12 @@ async function answer(order: ServeOrder): Promise<Serving | number> {
   if ("promote" in order) return champion!.promote();
   if (order.listen === "bare") return { port: await listenBare(order.valkeyPort), key: "" };
   const keys = keysInMemory();
-  const { key } = await createKey(keys, { tenant: "default", scopes: ["read", "write", "score"], nowMs: Date.now() });
+  const keyOf = async (tenant: string) =>
+    (await createKey(keys, { tenant, scopes: ["read", "write", "score"], nowMs: Date.now() })).key;
+  const key = await keyOf("default");
   const { url } = await listen({ port: 0, dependencies: await dependencies(order, keys) });
-  return { port: Number(new URL(url).port), key };
+  const neighbours = { bounded: await keyOf("bounded"), free: await keyOf("free") };
+  return { port: Number(new URL(url).port), key, neighbours };
 }
 
 const DEFINITIONS = {
@@ -75,7 +82,10 @@ async function dependencies(order: ListenOrder, keys: KeyStore): Promise<ApiDepe
   // As the product does it: one connection for reads and limits, and limits that no load of one machine reaches.
   const connection = readingConnection({ host: LOOPBACK, port: order.valkeyPort });
   const limit = { perSecond: 200_000, burst: 400_000, perDay: null };
-  const limits = { defaults: { score: limit, read: limit }, tenants: { get: async () => null } };
+  const { boundedTo = limit.perSecond } = order;
+  const bounded = { ...limit, perSecond: boundedTo, burst: boundedTo };
+  const tenants = { get: async (name: string) => (name === "bounded" ? { name, limits: { score: bounded } } : null) };
+  const limits = { defaults: { score: limit, read: limit }, tenants };
   return {
     ...DEFINITIONS[order.definitions ?? "windows"],
     keys,

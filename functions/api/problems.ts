@@ -165,6 +165,17 @@ export class Problem extends FreshetError {
   }
 }
 
+/** One that callers get in floods, without a stack: taking that costs more than all else of such an answer but its socket. */
+export function turnedAway(code: ProblemCode, detail: string, options: ProblemOptions): Problem {
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 0;
+  try {
+    return new Problem(code, detail, options);
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
+  }
+}
+
 /** A URN, because the code is the identity and no host has to answer for it. */
 export const problemType = (code: string): string => `urn:freshet:problem:${code}`;
 

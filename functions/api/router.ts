@@ -11,7 +11,7 @@ import { addressOf, presentedKey, requestIdOf } from "./caller.ts";
 import { COMPRESSED_FROM, compress } from "./compression.ts";
 import { type Authenticator, KEY_PATIENCE_MS, type Principal, type Scope } from "./keys/keys.ts";
 import type { Telemetry } from "./observability/telemetry.ts";
-import { Problem, problemBody, toProblem } from "./problems.ts";
+import { Problem, problemBody, toProblem, turnedAway } from "./problems.ts";
 
 /** A request as routes see it: Hono's context, or the plain server's own (`direct.ts`). */
 export interface RequestContext {
@@ -243,7 +243,7 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
 }
 
 const overloaded = () =>
-  new Problem("overloaded", "this host has more calls under way than it can answer in time", {
+  turnedAway("overloaded", "this host has more calls under way than it can answer in time", {
     repair: "send it again with backoff and jitter; if it stays, more hosts are needed",
     headers: { "retry-after": "1" },
   });

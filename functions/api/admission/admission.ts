@@ -3,7 +3,7 @@ import type { TokenBuckets } from "../../../adapters/online-store/token-buckets.
 import { within } from "../../../adapters/online-store/within.ts";
 import { DAY_US, type Limit, leftToday, tokensLeft } from "../../../core/token-bucket.ts";
 import type { Telemetry } from "../observability/telemetry.ts";
-import { Problem } from "../problems.ts";
+import { type Problem, turnedAway } from "../problems.ts";
 import { createLimiter, type Decision } from "./limiter.ts";
 import type { Limits, RouteClass, TenantStore } from "./tenants.ts";
 
@@ -175,12 +175,12 @@ function refusalOf(routeClass: RouteClass, limit: Limit, decision: Decision): Pr
   const wait = seconds(waitUs);
   const headers = { "retry-after": String(wait), ...rateHeaders(routeClass, limit, decision) };
   if (of === "quota") {
-    return new Problem("quota_exceeded", `the tenant's ${limit.perDay} tokens of today for ${routeClass} are used up`, {
+    return turnedAway("quota_exceeded", `the tenant's ${limit.perDay} tokens of today for ${routeClass} are used up`, {
       repair: `wait until midnight UTC (${wait} s), or ask for a higher quota: freshet tenants limits`,
       headers,
     });
   }
-  return new Problem(
+  return turnedAway(
     "rate_limited",
     `the tenant may use ${limit.perSecond} tokens a second for ${routeClass}, ${limit.burst} at once; a row or event is one`,
     {
