@@ -136,10 +136,11 @@ async function births(server: SimulatedServer, group: Group, subjects: readonly 
 export function acknowledgedSubjects(plan: Plan, events: Iterable<SimulatedEvent>): Subject[] {
   const subjects = new Map<string, Subject & { events: SimulatedEvent[] }>();
   for (const event of events) {
-    if (!event.acknowledged || event.refused || event.throws) continue;
+    if (!event.acknowledged || event.refused) continue;
     for (const { id: groupId, entity } of plan.groups) {
       const id = event.fields[JOIN_KEYS[entity as keyof typeof JOIN_KEYS]];
-      if (id === null || (event.late & ~event.archived & (1 << groupId)) !== 0) continue;
+      if (id === null || event.throws.includes(entity) || (event.late & ~event.archived & (1 << groupId)) !== 0)
+        continue;
       const key = `${event.tenant}/${entity}/${id}`;
       const subject = subjects.get(key) ?? { tenant: event.tenant, entity, id: String(id), events: [] };
       subject.events.push(event);

@@ -16,8 +16,8 @@ export interface SimulatedEvent {
   /** Whether the handler has to set it aside. */
   readonly refused: boolean;
   readonly unreadable: boolean;
-  /** Whether the store's function throws over it. */
-  readonly throws: boolean;
+  /** Over which of its entities the store's function throws; nearly always none. */
+  readonly throws: readonly string[];
   /** Groups, as bits: that hold it in the store; that have a row with a visible time, a late one, an item in the late queue. */
   counted: number;
   archived: number;
@@ -75,7 +75,7 @@ export function produce(dice: Dice, traffic: Traffic): { arrivals: Arrival[]; ev
     const partitionKey = String(event.fields["card_id"]);
     const bytes = event.unreadable ? garbage(dice, name) : codec.encode(event.fields);
     const whole = { atMs, partitionKey, bytes, events: [event] };
-    if (event.refused || event.throws || dice.unit(`${name} packed`) >= traffic.packed) arrivals.push(whole);
+    if (event.refused || event.throws.length > 0 || dice.unit(`${name} packed`) >= traffic.packed) arrivals.push(whole);
     else {
       // A producer's library packs what its process sends, whatever the keys.
       const producer = `p${dice.below(`${name} producer`, 3)}`;
@@ -141,7 +141,7 @@ function eventOf(dice: Dice, traffic: Traffic, index: number, name: string, atMs
     fields,
     refused: ahead || infinite || unreadable,
     unreadable,
-    throws: dice.fault("function throws", name, 0.0005),
+    throws: dice.fault("function throws", name, 0.001) ? thrownOver(dice, name) : [],
     counted: 0,
     archived: 0,
     late: 0,
@@ -151,6 +151,12 @@ function eventOf(dice: Dice, traffic: Traffic, index: number, name: string, atMs
     acknowledged: false,
     visibleMs: Number.POSITIVE_INFINITY,
   };
+}
+
+/** One entity's hash may be what the function throws over, or what all of them are given. */
+function thrownOver(dice: Dice, name: string): readonly string[] {
+  const entities = Object.keys(JOIN_KEYS);
+  return dice.unit(`${name} thrown over all`) < 0.4 ? entities : [dice.pick(`${name} thrown over`, entities)];
 }
 
 /** Most are seconds old; some as late as is allowed, some later; some clocks run ahead, some too far. */

@@ -361,7 +361,7 @@ class Run implements SimulatedServer {
         this.violated(`event ${event.index} is not acknowledged`);
         continue;
       }
-      if (event.refused || event.throws) {
+      if (event.refused) {
         if (event.counted !== 0) this.violated(`event ${event.index} was refused and is counted`);
         continue;
       }
@@ -372,6 +372,10 @@ class Run implements SimulatedServer {
           (bits) => (bits & bit) !== 0,
         );
         const what = `event ${event.index} for its ${entity}`;
+        if (event.throws.includes(entity)) {
+          if (counted || archived) this.violated(`${what} was refused and is counted`);
+          continue;
+        }
         if (this.operations.isErased(event, entity)) {
           if (counted) this.violated(`${what} is counted, and was erased`);
         } else if (archived && !counted)
@@ -401,12 +405,15 @@ class Run implements SimulatedServer {
     for (const { events } of records) {
       for (const event of events) {
         event.acknowledged = true;
-        if (event.refused || event.throws) {
-          if (!event.quarantined) this.violated(`event ${event.index} was acknowledged and is not in the quarantine`);
-          continue;
-        }
-        for (const { id: groupId, entity } of plan.groups) {
-          if (event.fields[JOIN_KEYS[entity as keyof typeof JOIN_KEYS]] === null) continue;
+        const given = plan.groups.filter(
+          ({ entity }) => event.fields[JOIN_KEYS[entity as keyof typeof JOIN_KEYS]] !== null,
+        );
+        const isThrownOver = given.some(({ entity }) => event.throws.includes(entity));
+        if ((event.refused || isThrownOver) && !event.quarantined)
+          this.violated(`event ${event.index} was acknowledged and is not in the quarantine`);
+        if (event.refused) continue;
+        for (const { id: groupId, entity } of given) {
+          if (event.throws.includes(entity)) continue;
           const [bit, what] = [1 << groupId, `event ${event.index} was acknowledged and its ${entity}`];
           // Of what is erased no row is written, or it goes again.
           if (this.operations.isErased(event, entity)) continue;

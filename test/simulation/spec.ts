@@ -186,7 +186,8 @@ export class Spec {
   /** Whether the store's function is made to throw over a call. */
   throwsOver(batch: Batch, call: number): boolean {
     return batch.calls[call].keys.some(({ first }) => {
-      for (let u = first; u >= 0; u = batch.next[u]) if (this.eventOf(batch, u).throws) return true;
+      for (let u = first; u >= 0; u = batch.next[u])
+        if (this.eventOf(batch, u).throws.includes(batch.updates[u].entity)) return true;
       return false;
     });
   }

@@ -116,7 +116,7 @@ export async function aggregateBatch(
     counts.late++;
   });
   for (const { event, others } of partly) {
-    const row = partlyArchived(ports, shard, event, others);
+    const row = rowOfAnswered(ports, shard, event, others);
     if (row !== null) rows.push(row);
     late.push(...waiting(stream, event, others, row));
   }
@@ -171,18 +171,20 @@ export async function replayBatch(
   records: readonly StreamRecord[],
 ): Promise<ReplayResult> {
   const { candidates, refused } = await decodeBatch(ports, shard, records);
-  const { fates } = await applyCandidates(ports, shard, candidates);
+  const { fates, partly } = await applyCandidates(ports, shard, candidates);
   const late: LateItem[] = [];
-  const rows = candidates.flatMap((candidate, i) => {
-    const own = fates[i] ?? [];
-    if (own.every((fate) => isSealed(fate) || isErased(fate))) return [];
-    const whole = archiveRow(ports.stream, shard, candidate, own.map(asArchived));
+  const rows: ArchiveRow[] = [];
+  const answered = candidates.map((event, i) => ({ event, own: fates[i] ?? [] }));
+  // Its own delivery sets such an event aside; what counts of it may be sealed by then.
+  for (const { event, others } of partly) answered.push({ event, own: others });
+  for (const { event, own } of answered) {
+    if (own.every((fate) => isSealed(fate) || isErased(fate))) continue;
     // The broker holds whoever was erased until its retention ends; the archive may not name them again.
-    const row = own.some(isErased) ? withoutErased(ports, whole, own) : whole;
-    if (row === null) return [];
-    late.push(...waiting(ports.stream, candidate, own, row));
-    return row;
-  });
+    const row = rowOfAnswered(ports, shard, event, own);
+    if (row === null) continue;
+    rows.push(row);
+    late.push(...waiting(ports.stream, event, own, row));
+  }
   await Promise.all([
     rows.length > 0 ? ports.archive.write(rows, { stream: ports.stream.name, shard }) : undefined,
     late.length > 0 ? ports.late.put(late) : undefined,
@@ -273,21 +275,22 @@ async function applyCandidates(ports: AggregationPorts, shard: string, candidate
 }
 
 /**
- * Of an event that is set aside because the store's function throws over an entity of it: what the others have counted. Without it they would be served what the archive
- * does not know, and count the event once more when it is replayed after the seal has passed it.
+ * What the entities have counted for which the store has answered. Of an event that is set aside because the store's function throws over
+ * another entity of it, too: without a row they would be served what the archive does not know, and count the event once more when it is
+ * replayed after the seal has passed it.
  */
-function partlyArchived(
+function rowOfAnswered(
   ports: AggregationPorts,
   shard: string,
   event: Candidate,
-  others: readonly EntityFate[],
+  answered: readonly EntityFate[],
 ): ArchiveRow | null {
   const fates = event.prepared.updates.map(({ entity, id }) => {
-    const known = others.find((fate) => fate.entity === entity && fate.id === id);
+    const known = answered.find((fate) => fate.entity === entity && fate.id === id);
     return asArchived(known ?? { entity, id, fate: "sealed", visibleMs: null });
   });
   const row = archiveRow(ports.stream, shard, event, fates);
-  return others.some(isErased) ? withoutErased(ports, row, others) : row;
+  return answered.some(isErased) ? withoutErased(ports, row, answered) : row;
 }
 
 export const isSealed = ({ fate }: EntityFate): boolean => fate === "sealed";

@@ -11,6 +11,7 @@ import { InfrastructureError } from "../../../../core/errors.ts";
 import {
   type AggregationPorts,
   aggregateBatch,
+  replayBatch,
   type StreamRecord,
 } from "../../../../functions/shared/aggregation/aggregation.ts";
 import { plan } from "../../../support/fixture-plan.ts";
@@ -169,6 +170,26 @@ it("the store's function, over one entity of an event: the archive knows that th
         { entity: "shop", fate: "duplicate", visibleMs: own[0]!.fates[1]!.visibleMs },
       ],
     },
+  ]);
+});
+
+it("the store's function, over one entity of an event that recovery applies: what the other one counts is archived as well", async () => {
+  const key = entityKey(bucketOf("t", "card", "p"), "t", "card", plan.groups[0]!.stream, "p");
+  await admin.set(key, "no hash");
+  const event = record(POISON, "p", 2);
+  const bytes = Buffer.from(JSON.stringify({ ...JSON.parse(event.bytes.toString()), shop: "s" }));
+  expect(await replayBatch(ports(), "a", [record("first", "c", 1), { ...event, bytes }])).toMatchObject({ unread: 0 });
+  // Its own delivery sets it aside.
+  expect(setAside).toEqual([]);
+  expect(archived.map(({ sequence, fates }) => [sequence, fates])).toMatchObject([
+    ["1", [{ entity: "card", id: "c", visibleMs: expect.any(Number) }]],
+    [
+      "2",
+      [
+        { entity: "card", id: "p", fate: "late", visibleMs: null },
+        { entity: "shop", id: "s", fate: "duplicate", visibleMs: expect.any(Number) },
+      ],
+    ],
   ]);
 });
 
