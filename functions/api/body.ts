@@ -1,7 +1,7 @@
 /** Reads request bodies within a bound, and tells apart the ways in which one can be wrong. */
 import { isUtf8 } from "node:buffer";
 import { promisify } from "node:util";
-import { gunzip, inflate } from "node:zlib";
+import { gunzip, gunzipSync, inflate, inflateSync } from "node:zlib";
 import { typeName } from "../../core/errors.ts";
 import type { LoadGate } from "./admission/load-gate.ts";
 import { Problem, shorten, suggest } from "./problems.ts";
@@ -15,7 +15,12 @@ export interface GatedEnvironment {
 }
 
 /** What a body may be compressed with: API Gateway knows the same two, and decodes them before a function is called. */
-const CODINGS = { gzip: promisify(gunzip), deflate: promisify(inflate) };
+const CODINGS = {
+  gzip: { here: gunzipSync, apart: promisify(gunzip) },
+  deflate: { here: inflateSync, apart: promisify(inflate) },
+};
+/** More than this would hold up other requests for longer than its JSON does, and is decoded in another thread. */
+const APART_FROM = 131_072;
 
 /**
  * @returns the body as it was before it was compressed
@@ -37,7 +42,10 @@ function decoderOf(given: string): ((bytes: Buffer, maxBytes: number) => Promise
   return async (bytes, maxBytes) => {
     try {
       // A few bytes may stand for a great many.
-      return await CODINGS[coding](bytes, { maxOutputLength: maxBytes });
+      const bounds = { maxOutputLength: maxBytes };
+      return bytes.length < APART_FROM
+        ? CODINGS[coding].here(bytes, bounds)
+        : await CODINGS[coding].apart(bytes, bounds);
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE") throw tooLarge(maxBytes);
       throw new Problem("body_coding", `the body is not what content-encoding: ${coding} says`, {

@@ -115,6 +115,8 @@ class DirectRequest implements RequestContext {
   /** Node's parser holds it to its declared length. */
   whole(): Promise<Buffer> {
     const { incoming } = this.env;
+    // Who went away while the call waited for something else has told so already: no event would come any more.
+    if (incoming.destroyed) return Promise.reject(new Error("the connection was closed"));
     return new Promise((resolve, reject) => {
       const chunks: Buffer[] = [];
       incoming.on("data", (chunk: Buffer) => chunks.push(chunk));

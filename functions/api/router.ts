@@ -174,6 +174,7 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
       const requestId = requestIdOf(c);
       let ticket = FREE_TICKET;
       let isIn = false;
+      let tenant: string | undefined;
       let large = null as LargeCall | null;
       let waitedMs = 0;
       try {
@@ -191,6 +192,11 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
           else {
             principal = await authenticated;
             waitedMs = Math.min(performance.now() - startedAt, KEY_PATIENCE_MS);
+          }
+          if (gate !== undefined) {
+            isIn = gate.enterAs(principal.tenant, scope);
+            if (!isIn) throw overloaded();
+            tenant = principal.tenant;
           }
           if (admission !== undefined) ticket = admission.open(principal.tenant, scope);
           if (!principal.scopes.has(scope)) {
@@ -234,7 +240,7 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
         return fail(await weigh(error, ticket), path, requestId, startedAt, errors, ticket);
       } finally {
         if (large !== null) gate!.endLarge(large);
-        if (isIn) gate!.leave();
+        if (isIn) gate!.leave(tenant, scope ?? "");
       }
     };
     app.on(method, path, async (c) => respond(await run(c)));

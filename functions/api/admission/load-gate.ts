@@ -2,7 +2,8 @@
  * Turns calls away before everybody's latency collapses. One thread does all the work of a server. While its event loop still
  * rests, what is slow is something else; once it never does, each further call waits for all that have begun: by Little's law,
  * for as much work as is under way, divided by how much is completed in a second. Work is counted in calls with one row; calls with many
- * have turns of their own (`large-calls.ts`).
+ * have turns of their own (`large-calls.ts`). Who is turned away is who has more than a fair share of it: a tenant that asks for more than
+ * there is, or whose calls wait for something that hangs, takes its own places and nobody else's.
  */
 import { performance } from "node:perf_hooks";
 import { type LargeCall, LargeCalls } from "./large-calls.ts";
@@ -16,6 +17,10 @@ const WAIT_LIMIT_MS = 300;
 const FREE_CALLS = 32;
 /** Beyond it, whatever the loop does: each holds memory. */
 const MOST_CALLS = 4_096;
+/** Of these, a tenant's, */
+const TENANT_CALLS = MOST_CALLS / 2;
+/** and those of one class: events that wait for their broker leave room for scores. */
+const CLASS_CALLS = MOST_CALLS / 4;
 /** Weight of the newest look in the capacity. */
 const WEIGHT = 0.5;
 /** A loop that was less busy did other things too, of which calls are not the measure. */
@@ -31,6 +36,12 @@ export interface Upload {
   at: number;
 }
 
+/** A tenant's calls under way. */
+interface Share {
+  calls: number;
+  readonly byClass: Map<string, number>;
+}
+
 export class LoadGate {
   /** Calls under way, but for slow uploads. */
   calls = 0;
@@ -39,6 +50,8 @@ export class LoadGate {
   readonly large = new LargeCalls(() => this.#capacity);
   /** In no order. */
   readonly #waiting: Upload[] = [];
+  /** Of tenants that have calls under way. */
+  readonly #shares = new Map<string, Share>();
   #shed = 0;
   /** Work. */
   #completed = 0;
@@ -54,17 +67,44 @@ export class LoadGate {
 
   /** How long a call that begins now would take, in ms; 0 while the loop rests. */
   get waitMs(): number {
-    if (!this.#isSaturated || this.#capacity === null) return 0;
-    return (this.calls - this.large.waiting + this.large.work + 1) / this.#capacity;
+    return this.#waitMs(this.calls + 1);
   }
 
-  /** @returns false for a call that is turned away; else `leave` has to follow */
+  #waitMs(calls: number): number {
+    if (!this.#isSaturated || this.#capacity === null) return 0;
+    return (calls - this.large.waiting + this.large.work) / this.#capacity;
+  }
+
+  /** Before anything is known of a call. @returns false for one that is turned away; else `enterAs` or `leave` has to follow */
   enter(): boolean {
-    const isTooMuch =
-      this.calls + this.uploads >= MOST_CALLS || (this.calls >= FREE_CALLS && this.waitMs > WAIT_LIMIT_MS);
-    if (isTooMuch) this.#shed++;
-    else this.calls++;
-    return !isTooMuch;
+    if (this.calls + this.uploads >= MOST_CALLS) {
+      this.#shed++;
+      return false;
+    }
+    this.calls++;
+    return true;
+  }
+
+  /** Once it is known whose it is. @returns false for one that is turned away and has left; else `leave` has to follow */
+  enterAs(tenant: string, routeClass: string): boolean {
+    const share = this.#shares.get(tenant) ?? { calls: 0, byClass: new Map<string, number>() };
+    const ofClass = share.byClass.get(routeClass) ?? 0;
+    const isSlow = this.calls > FREE_CALLS && this.#waitMs(this.calls) > WAIT_LIMIT_MS;
+    if (share.calls >= TENANT_CALLS || ofClass >= CLASS_CALLS || (isSlow && this.#isFull(tenant, share))) {
+      this.calls--;
+      this.#shed++;
+      return false;
+    }
+    share.calls++;
+    share.byClass.set(routeClass, ofClass + 1);
+    this.#shares.set(tenant, share);
+    return true;
+  }
+
+  /** Whether a tenant has its share of what is under way: an equal part for each that has any. */
+  #isFull(tenant: string, share: Share): boolean {
+    const tenants = this.#shares.size + (this.#shares.has(tenant) ? 0 : 1);
+    return (share.calls + 1) * tenants >= this.calls + this.uploads;
   }
 
   /** A call that has entered waits for its body from here on, until `uploaded`. */
@@ -85,9 +125,14 @@ export class LoadGate {
     this.calls++;
   }
 
-  leave(): void {
+  /** @param tenant with `routeClass`, of one that has entered as somebody's */
+  leave(tenant?: string, routeClass = ""): void {
     this.calls--;
     this.#completed++;
+    const share = tenant === undefined ? undefined : this.#shares.get(tenant);
+    if (share === undefined) return;
+    share.byClass.set(routeClass, share.byClass.get(routeClass)! - 1);
+    if (--share.calls === 0) this.#shares.delete(tenant as string);
   }
 
   /** Of one that has had its turn, before it leaves. */

@@ -17,6 +17,8 @@ import { memoryKeyStore } from "./doubles.ts";
 const PATIENCE_MS = 60_000;
 const MAX_BYTES = 20_000;
 const routes: Route[] = [];
+/** What a call waits for before it reads its body. */
+let patience: Promise<unknown> = Promise.resolve();
 const keys = memoryKeyStore();
 const app = new Hono();
 /** What was counted, as `route status`. */
@@ -50,6 +52,10 @@ register("POST", "/things/:id/parts/:part", "read", async ({ c, principal }) => 
 });
 register("POST", "/things/:id", "write", () => ({ status: 200, body: "{}" }));
 register("POST", "/large", null, () => ({ status: 200, body: `"${"ä".repeat(40_000)}"` }));
+register("POST", "/patient/:id", null, async ({ c }) => {
+  await patience;
+  return { status: 200, body: String((await readBytes(c, MAX_BYTES)).length) };
+});
 register("POST", "/broken", null, () => {
   throw new TypeError("cells of undefined");
 });
@@ -188,6 +194,24 @@ describe("one request", () => {
       await expect.poll(() => counted, { timeout: PATIENCE_MS }).toEqual(["/things/sort 400"]);
     }
     expect(direct).toBe(1);
+  });
+
+  it("whose client goes away while the call waits for something else, before it reads", async () => {
+    const cut = post("/patient/1", "0123456789").subarray(0, -3);
+    for (const server of [long, short]) {
+      counted.length = 0;
+      let go = () => {};
+      patience = new Promise<void>((resolve) => {
+        go = resolve;
+      });
+      const gone = new Promise((resolve) => server.once("connection", (socket) => socket.once("close", resolve)));
+      const socket = connect((server.address() as AddressInfo).port, "127.0.0.1");
+      socket.on("error", () => {});
+      socket.write(cut, () => socket.resetAndDestroy());
+      await gone;
+      go();
+      await expect.poll(() => counted, { timeout: PATIENCE_MS }).toEqual(["/patient/:id 400"]);
+    }
   });
 
   it("of a host that drains ends its connection", async () => {

@@ -9,20 +9,24 @@ import { callerOf, scorable } from "../contract/contract-calls.ts";
 import { plan, testDependencies } from "../doubles.ts";
 
 describe("the gate", () => {
-  const enterAll = (gate: LoadGate, calls: number) => Array.from({ length: calls }, () => gate.enter());
+  const enter = (gate: LoadGate, tenant: string, routeClass = "score") =>
+    gate.enter() && gate.enterAs(tenant, routeClass);
+  /** Each of a tenant of its own, as far as shares are concerned. */
+  const enterAll = (gate: LoadGate, calls: number, tenant?: string) =>
+    Array.from({ length: calls }, (_, i) => enter(gate, tenant ?? `team-${i % 8}`));
 
   it("turns nobody away while the loop rests, however slow its calls are", () => {
     const gate = new LoadGate();
     expect(enterAll(gate, 1_000)).not.toContain(false);
     gate.leave();
     gate.look(0.9, 1_000);
-    expect([gate.waitMs, gate.enter()]).toEqual([0, true]);
+    expect([gate.waitMs, enter(gate, "team-0")]).toEqual([0, true]);
   });
 
   it("of a loop that never rests takes as many as it completes within the limit, and all again when it rests", () => {
     const gate = new LoadGate();
     enterAll(gate, 100);
-    for (let i = 0; i < 50; i++) gate.leave();
+    for (let i = 0; i < 50; i++) gate.leave(`team-${i % 8}`, "score");
     // 50 in 200 ms: those under way take 200 ms, and 300 ms are the limit.
     gate.look(1, 200);
     expect(enterAll(gate, 100).filter((isIn) => isIn)).toHaveLength(25);
@@ -46,12 +50,12 @@ describe("the gate", () => {
     const nowMs = performance.now();
     const uploads = Array.from({ length: 340 }, () => gate.uploading());
     gate.look(1, 200, nowMs + 500);
-    expect([gate.calls, gate.uploads, gate.enter()]).toEqual([350, 0, false]);
+    expect([gate.calls, gate.uploads, enter(gate, "team-0")]).toEqual([350, 0, false]);
     gate.look(1, 200, nowMs + 2_000);
     expect([gate.calls, gate.uploads]).toEqual([10, 340]);
     expect(enterAll(gate, 30)).not.toContain(false);
     for (const upload of uploads) gate.uploaded(upload);
-    expect([gate.calls, gate.uploads, gate.enter()]).toEqual([380, 0, false]);
+    expect([gate.calls, gate.uploads, enter(gate, "team-0")]).toEqual([380, 0, false]);
     // They hold memory all the same.
     const open = new LoadGate();
     enterAll(open, 4_096);
@@ -62,6 +66,35 @@ describe("the gate", () => {
 
   it("takes no more than it has memory for, whatever the loop does", () => {
     expect(enterAll(new LoadGate(), 5_000).filter((isIn) => isIn)).toHaveLength(4_096);
+  });
+
+  it("gives a tenant half of the places, and one class of its calls a quarter: others find theirs", () => {
+    const gate = new LoadGate();
+    const count = (entered: boolean[]) => entered.filter((isIn) => isIn).length;
+    const flood = (routeClass: string) => Array.from({ length: 3_000 }, () => enter(gate, "team-a", routeClass));
+    expect(count(flood("write"))).toBe(1_024);
+    expect(count(flood("score"))).toBe(1_024);
+    expect(count(flood("read"))).toBe(0);
+    expect([gate.calls, gate.shed]).toEqual([2_048, 6_952]);
+    expect(count(enterAll(gate, 100, "team-b"))).toBe(100);
+    gate.leave("team-a", "score");
+    expect([enter(gate, "team-a", "write"), enter(gate, "team-a", "score"), enter(gate, "team-a", "score")]).toEqual([
+      ...[false, true, false],
+    ]);
+  });
+
+  it("of a loop that never rests turns away who has more than a fair share, and forgets who has nothing under way", () => {
+    const gate = new LoadGate();
+    enterAll(gate, 400, "team-a");
+    enterAll(gate, 3, "team-b");
+    for (let i = 0; i < 50; i++) gate.leave("team-a", "score");
+    gate.look(1, 200);
+    const entered = () => [enter(gate, "team-a"), enter(gate, "team-b"), enter(gate, "team-c")];
+    expect(entered()).toEqual([false, true, true]);
+    for (let i = 0; i < 4; i++) gate.leave("team-b", "score");
+    gate.leave("team-c", "score");
+    // Alone, it has all that is under way.
+    expect([enter(gate, "team-a"), gate.calls, gate.shed]).toEqual([false, 350, 2]);
   });
 });
 
