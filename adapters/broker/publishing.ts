@@ -1,5 +1,9 @@
-/** How ingest sends to any broker: in parts of a bounded size, and what was not acknowledged again, with jitter, for a bounded time. */
+/**
+ * How ingest sends to any broker: in parts of a bounded size, each waited for for a bounded time, and what was not acknowledged again, with
+ * jitter, for a bounded time.
+ */
 import { backoffMs } from "../backoff.ts";
+import { within } from "../online-store/within.ts";
 import type { OutgoingRecord, Publisher, PublishOutcome } from "./broker.ts";
 
 export interface PublishingOptions {
@@ -7,6 +11,8 @@ export interface PublishingOptions {
   readonly streamNames: Readonly<Record<string, string>>;
   /** How long failed records are tried again; the caller has its own queue and should hear soon. @default 2_000 */
   readonly budgetMs?: number;
+  /** How long one attempt may take; the broker may have taken what was not acknowledged by then. @default 3_000 */
+  readonly attemptMs?: number;
   readonly sleep?: (ms: number) => Promise<void>;
   readonly random?: () => number;
   readonly now?: () => number;
@@ -17,12 +23,14 @@ export interface PartLimits {
   readonly bytes: number;
 }
 
+/** A client that gives up an attempt by itself, and its socket with it, does so after this. */
+export const ATTEMPT_MS = 3_000;
 const PAUSE = { firstMs: 50, longestMs: 800 };
 
 /**
  * Sends some of the records once.
  * @param name the broker's
- * @returns an outcome for each, in order. Never throws.
+ * @returns an outcome for each, in order. Never throws, and may hang.
  */
 export type SendPart = (name: string, records: readonly OutgoingRecord[]) => Promise<PublishOutcome[]>;
 
@@ -30,6 +38,7 @@ export function createPublisher(send: SendPart, limits: PartLimits, options: Pub
   const {
     streamNames,
     budgetMs = 2_000,
+    attemptMs = ATTEMPT_MS,
     sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
     random = Math.random,
     now = Date.now,
@@ -43,13 +52,16 @@ export function createPublisher(send: SendPart, limits: PartLimits, options: Pub
       let pending = records.map((_, i) => i);
       for (let attempt = 1; pending.length > 0; attempt++) {
         for (const part of parts(records, pending, limits)) {
-          const answered = await send(
+          const sending = send(
             name,
             part.map((index) => records[index]),
           );
+          const answered = await within(attemptMs, sending).catch(() => null);
           part.forEach((index, i) => {
-            outcomes[index] = answered[i];
+            outcomes[index] = answered?.[i] ?? "unavailable";
           });
+          // A broker that hangs over this part would over the next one.
+          if (now() >= deadline && part.every((index) => outcomes[index] === "unavailable")) return outcomes;
         }
         pending = pending.filter((i) => outcomes[i] !== "queued");
         const delay = Math.ceil(backoffMs(attempt, PAUSE, random));

@@ -4,6 +4,7 @@ import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { createAuditLog } from "../../adapters/audit-log.ts";
 import { EventCodec } from "../../adapters/avro/event-codec.ts";
 import { openPublisher } from "../../adapters/broker/open-broker.ts";
+import { ATTEMPT_MS } from "../../adapters/broker/publishing.ts";
 import { Erasures } from "../../adapters/erasure/erasures.ts";
 import { MaterializeRequests } from "../../adapters/jobs/materialize-requests.ts";
 import { RebuildRequests } from "../../adapters/jobs/rebuild-requests.ts";
@@ -140,7 +141,14 @@ function fallbackPorts(): FallbackPorts {
 function ingestPorts(lookups: OnlineReader | null): IngestPorts {
   return {
     // The publisher retries within its own budget, record by record.
-    publisher: openPublisher(brokerFromEnvironment({ maxAttempts: 1 }), JSON.parse(requireEnvironment("streams"))),
+    publisher: openPublisher(
+      // Without a bound for connecting: calls that wait for a socket while all are busy would hit it.
+      brokerFromEnvironment({
+        maxAttempts: 1,
+        requestHandler: { requestTimeout: ATTEMPT_MS, throwOnRequestTimeout: true },
+      }),
+      JSON.parse(requireEnvironment("streams")),
+    ),
     codecs: (contract) => EventCodec.for(contract),
     framed: framedReaders(null),
     deaggregate,

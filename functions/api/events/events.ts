@@ -248,7 +248,7 @@ function answer(stream: string, results: RecordResult[], counts: Counts, request
   }
   if (counts.throttled > 0) {
     const code = results.some((result) => result.code === "throttled") ? "throttled" : "broker_unavailable";
-    throw new Problem(code, "no record was queued", {
+    throw new Problem(code, "no record was acknowledged", {
       repair: "send the records marked throttled again after a pause",
       extra: body,
       headers: { "retry-after": "1" },

@@ -80,6 +80,24 @@ describe("publish", () => {
     expect(calls).toEqual([["a"], ["x"]]);
   });
 
+  it("gives a broker up that hangs, and does not wait for it with each part", async () => {
+    const calls: PutRecordsCommand[] = [];
+    const client = {
+      send(command: PutRecordsCommand) {
+        calls.push(command);
+        return new Promise(() => {});
+      },
+    };
+    const publisher = createKinesisPublisher(client as any, {
+      streamNames: { transactions: "freshet-test-transactions" },
+      budgetMs: 0,
+      attemptMs: 20,
+    });
+    const records = [record("a", 4_000_000), record("b", 1_000_000)];
+    expect(await publisher.publish("transactions", records)).toEqual(["unavailable", "unavailable"]);
+    expect(calls).toHaveLength(1);
+  });
+
   it("cuts at 500 records and 4.5 MiB a call", async () => {
     const many = setUp((keys) => keys.map(() => queued));
     await many.publisher.publish(
