@@ -1,7 +1,7 @@
 /** The word that takes a registered feature into a service. Exported by `definition.ts`. */
 import type { EntityDefinition } from "./definition.ts";
 import { refuse } from "./errors.ts";
-import type { BatchView, Dtype, Entity, RegisteredInput, Service, View } from "./plan.ts";
+import type { BatchView, Dtype, Entity, Plan, RegisteredInput, Service, View } from "./plan.ts";
 import { fullName, type PushedFeature, parseFeatureName } from "./pushed-feature.ts";
 
 export interface RegisteredFeatureDefinition {
@@ -30,6 +30,19 @@ export function registered(
 }
 
 const DTYPES: readonly Dtype[] = ["int64", "double", "string", "boolean"];
+
+/** What has a view's name in the definitions, so that nobody registers into it: on-demand features are named after their service. */
+export function declaredAs(
+  view: string,
+  { views, batchViews, services }: Pick<Plan, "views" | "batchViews" | "services">,
+): "view" | "service" | null {
+  if ([...views, ...batchViews].some(({ name }) => name === view)) return "view";
+  return services.some(({ name }) => name === view) ? "service" : null;
+}
+
+/** Columns that tables of features have beside them: a feature of such a name would be taken for the id or the time, or these for it. */
+export const isReserved = (key: string, entities: readonly Pick<Entity, "joinKey">[]): boolean =>
+  key === "event_timestamp" || entities.some(({ joinKey }) => joinKey === key);
 
 /** @throws DefinitionError when no tenant could register such a feature, FreshetError `feature_name_invalid` */
 export function compileRegistered(
@@ -66,13 +79,15 @@ export function compileRegistered(
   return { name, version, entity: entity.name, dtype };
 }
 
-/** One name is one feature in all of an app's services. @throws DefinitionError `registered_differs` */
-export function checkRegistered(
-  services: readonly { readonly name: string; readonly registered?: readonly RegisteredInput[] }[],
-): void {
+/**
+ * One name is one feature in all of an app's services, and one that can be registered.
+ * @throws DefinitionError `registered_differs`, `feature_declared`, `feature_name_invalid`
+ */
+export function checkRegistered(services: readonly Service[], entities: readonly Entity[]): void {
   const known = new Map<string, { readonly service: string; readonly input: RegisteredInput }>();
   for (const { name: service, registered: inputs = [] } of services) {
     for (const input of inputs) {
+      checkName(service, input.name, services, entities);
       const before = known.get(input.name) ?? { service, input };
       known.set(input.name, before);
       const field = (["version", "entity", "dtype"] as const).find((one) => before.input[one] !== input[one]);
@@ -84,6 +99,21 @@ export function checkRegistered(
         field,
       );
     }
+  }
+}
+
+function checkName(service: string, name: string, services: readonly Service[], entities: readonly Entity[]): void {
+  const { view, key } = parseFeatureName(name);
+  const where = `service ${service} takes registered feature ${name}`;
+  if (services.some((one) => one.name === view)) {
+    refuse(
+      "feature_declared",
+      `${where}, whose view is named as a service, so that nobody can register it`,
+      `register the feature in another view than ${view}`,
+    );
+  }
+  if (isReserved(key, entities)) {
+    refuse("feature_name_invalid", `${where}, which is named as a column of ids or times`, "use another name for it");
   }
 }
 

@@ -107,7 +107,7 @@ export function compile(
     batchViews,
     services: definitions.services.map((service) => compileService(service, entities, [...views, ...batchViews])),
   };
-  checkRegistered(body.services);
+  checkRegistered(body.services, entities);
   const layout = groups.map(({ id, name, baseMs, levels, channels, slots, expireMs }) => ({
     id,
     name,

@@ -46,6 +46,12 @@ describe("a service with registered features", () => {
 
   it.each([
     ["a view that is declared", d.registered("risk:n2", { entity: shop, dtype: "int64" }), "feature_declared"],
+    ["a view named as a service", d.registered("other:x", { entity: shop, dtype: "int64" }), "feature_declared"],
+    [
+      "a join key's name",
+      d.registered(`profile:${shop.joinKey}`, { entity: shop, dtype: "int64" }),
+      "feature_name_invalid",
+    ],
     ["no name", d.registered("Profile", { entity: shop, dtype: "int64" }), "feature_name_invalid"],
     [
       "an entity that is not listed",

@@ -37,6 +37,8 @@ export function feastError(problem: Problem, requestId: string): Answer {
     return answer(status, { detail: [{ type: shape, loc, msg: sentence }], ...own }, problem);
   }
   if (status === 401) return answer(status, { detail: sentence, ...own }, problem);
+  // The one error that Feast's server words by itself.
+  if (code === "materialization_running") return answer(status, { error: sentence, ...problem.extra, ...own }, problem);
   const name = CLASSES[code as ProblemCode] ?? "FeastError";
   return answer(status, JSON.stringify({ module: "feast.errors", class: name, message: sentence, ...own }), problem);
 }

@@ -12,7 +12,8 @@ export function keyText(value: unknown, name: string, field: string): string | n
   if (value === null) return null;
   if (typeof value === "string") return checkKey(value, field);
   if (typeof value === "number" && Number.isSafeInteger(value)) return String(value);
-  const given = typeof value === "number" ? String(value) : typeName(value);
+  // Digits that a double does not hold were lost before: what is told must not be another number than was sent.
+  const given = typeof value !== "number" ? typeName(value) : Number.isInteger(value) ? "a larger one" : String(value);
   throw new Problem("wrong_type", `${name} is a text, a whole number below 2^53 or null, given ${given}`, {
     field,
     repair: `send it in quotes, as "${name}": ["c1"]`,

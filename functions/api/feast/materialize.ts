@@ -17,6 +17,7 @@ import { type JsonObject, readObjectOfAnyType } from "../body.ts";
 import { MAX_QUERY_BYTES } from "../limits.ts";
 import { Problem, shorten, suggest } from "../problems.ts";
 import type { Answer, Call, Handle } from "../router.ts";
+import { readNames } from "./name-lists.ts";
 import { parseTime } from "./times.ts";
 
 export interface MaterializePorts {
@@ -59,11 +60,12 @@ export function createFeastMaterialize(deps: {
       );
     }
     if (later && !flag(call, "force")) {
-      const busy = open.flatMap((one) => one.views.filter((name) => names.includes(name)));
+      const busy = names.filter((name) => open.some((one) => one.views.includes(name)));
       if (busy.length > 0) {
         throw new Problem("materialization_running", `${busy.join(", ")} is being materialized already`, {
           field: "feature_views",
           repair: "wait for it, or send ?force=true: runs beside each other give the same values",
+          extra: { feature_views: busy },
         });
       }
     }
@@ -122,6 +124,13 @@ export function createFeastMaterialize(deps: {
 const flag = ({ c }: Call, name: string): boolean => /^(true|1|yes|on)$/i.test(c.req.query(name) ?? "");
 
 function viewsOf({ batchViews, views }: Plan, body: JsonObject): readonly BatchView[] {
+  // As Feast does unless its registry keeps versions of views.
+  if (body["version"] !== undefined && body["version"] !== null) {
+    throw new Problem("selection_invalid", "views have no versions that could be materialized", {
+      field: "version",
+      repair: "leave it out: a view's values are computed by its definition as it is",
+    });
+  }
   const given = body["feature_views"];
   if (given === undefined || given === null) {
     if (batchViews.length > 0) return batchViews;
@@ -130,13 +139,12 @@ function viewsOf({ batchViews, views }: Plan, body: JsonObject): readonly BatchV
       repair: "views of events need no materialization: they are up to date by themselves",
     });
   }
-  if (!Array.isArray(given) || given.length === 0 || !given.every((name) => typeof name === "string")) {
-    throw new Problem("wrong_type", `feature_views is a list of names, given ${typeName(given)}`, {
-      field: "feature_views",
-      repair: "leave it out for all batch feature views",
-    });
+  const repair = "leave it out for all batch feature views";
+  const names = readNames(given, "feature_views", repair);
+  if (names.length === 0) {
+    throw new Problem("selection_invalid", "feature_views names no view", { field: "feature_views", repair });
   }
-  return [...new Set(given)].map((name, i) => {
+  return [...new Set(names)].map((name, i) => {
     const found = batchViews.find((view) => view.name === name);
     if (found !== undefined) return found;
     const field = `feature_views[${i}]`;

@@ -33,6 +33,8 @@ export interface FeastSelection {
   readonly onDemand: readonly OnDemand[];
   /** Names of columns and on-demand features, in the answer's order: as JSON, each after a comma. */
   readonly namesJson: string;
+  /** The same, to be looked up. */
+  readonly names: ReadonlySet<string>;
 }
 
 /** Lists that callers choose are kept up to this number, with long names and with short ones. */
@@ -76,9 +78,18 @@ export class FeastNames {
 
   /** @throws Problem `service_unknown`, `names_collide`, `catalogue_unavailable` */
   service(tenant: string, name: string, full: boolean): FeastSelection | Promise<FeastSelection> {
-    const selection = selectService(this.#catalogue, this.#registered, tenant, name);
+    const selection = this.#selectService(tenant, name);
     if (selection instanceof Promise) return selection.then((found) => this.#ofService(found, name, full));
     return this.#ofService(selection, name, full);
+  }
+
+  #selectService(tenant: string, name: string): Selection | Promise<Selection> {
+    try {
+      return selectService(this.#catalogue, this.#registered, tenant, name);
+    } catch (error) {
+      if (!(error instanceof Problem) || error.code !== "service_unknown") throw error;
+      throw new Problem("service_unknown", error.message, { field: "feature_service", repair: error.repair });
+    }
   }
 
   #ofService(selection: Selection, name: string, full: boolean): FeastSelection {
@@ -179,7 +190,7 @@ export class FeastNames {
     },
   ): FeastSelection {
     const names = [...stored, ...onDemand].map((name) => shown(name, full));
-    checkCollision(names, full);
+    checkCollision([...stored, ...onDemand], names);
     const positions = new Map(selection.names.map((name, position) => [name, position]));
     const dtypes = this.#dtypesOf(selection, inputs);
     const services = new Map<Scorer, number[]>();
@@ -191,6 +202,7 @@ export class FeastNames {
     }
     return {
       selection,
+      names: new Set(names),
       namesJson: names.map((name) => `,${JSON.stringify(name)}`).join(""),
       columns: stored.map((name) => ({ position: positions.get(name)!, isDouble: dtypes.get(name) === "double" })),
       onDemand: [...services].map(([scorer, outputs]) => ({
@@ -243,16 +255,36 @@ function byView(names: readonly string[]): string[] {
   return [...views.values()].flat();
 }
 
-function checkCollision(names: readonly string[], full: boolean): void {
-  const seen = new Set<string>();
-  for (const name of names) {
-    if (!seen.has(name)) {
-      seen.add(name);
-      continue;
+/** @param asked in full, aligned with names */
+function checkCollision(asked: readonly string[], names: readonly string[]): void {
+  const seen = new Map<string, string>();
+  names.forEach((name, i) => {
+    const other = seen.get(name);
+    seen.set(name, asked[i]);
+    if (other === undefined) return;
+    if (other === asked[i]) {
+      throw new Problem("names_collide", `${shorten(other)} is named twice`, {
+        field: "features",
+        repair: "name each feature once",
+      });
     }
     throw new Problem("names_collide", `two of the features are named ${name} in the answer`, {
       field: "features",
-      repair: full ? "name each feature once" : "send full_feature_names: true",
+      repair: "send full_feature_names: true",
+    });
+  });
+}
+
+/**
+ * An answer has the keys that were sent as columns, too, and who reads it by name finds one of the two.
+ * @throws Problem `names_collide`
+ */
+export function checkKeys(keys: readonly string[], { names }: FeastSelection): void {
+  for (const key of keys) {
+    if (!names.has(key)) continue;
+    throw new Problem("names_collide", `a feature is named ${key} in the answer, as the join key is`, {
+      field: "features",
+      repair: "send full_feature_names: true, or leave the feature out",
     });
   }
 }

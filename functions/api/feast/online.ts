@@ -18,7 +18,8 @@ import type { Answer, Call, Handle } from "../router.ts";
 import { readRequestFields } from "../scoring/request-fields.ts";
 import { columnsJson, NEVER, STATUSES } from "./columns.ts";
 import { keyText } from "./keys.ts";
-import { FeastNames, type FeastSelection, type OnDemand } from "./names.ts";
+import { readNames } from "./name-lists.ts";
+import { checkKeys, FeastNames, type FeastSelection, type OnDemand } from "./names.ts";
 
 export function createFeastOnline(deps: {
   readonly catalogue: Catalogue;
@@ -38,6 +39,7 @@ export function createFeastOnline(deps: {
     const chosen = selectionOf(names, principal.tenant, body);
     const asked = chosen instanceof Promise ? await chosen : chosen;
     const { keys, rows } = rowsOf(catalogue, entities);
+    checkKeys(keys, asked);
     const request = asked.onDemand.map((one) => requestRows(one, entities, rows.length));
     await turn(rows.length);
     ticket.charge(rows.length);
@@ -113,13 +115,7 @@ function selectionOf(names: FeastNames, tenant: string, body: JsonObject): Feast
     });
   }
   // Looked at whether or not a service wins over it.
-  const isList = Array.isArray(features) && features.every((name) => typeof name === "string");
-  if (features !== undefined && features !== null && !isList) {
-    throw new Problem("wrong_type", `features is a list of names, given ${typeName(features)}`, {
-      field: "features",
-      repair: 'send "features": ["card_activity:tx_count_1h"]',
-    });
-  }
+  const listed = readNames(features ?? [], "features", 'send "features": ["card_activity:tx_count_1h"]');
   // The service wins, as it does in Feast.
   if (service !== undefined && service !== null && service !== "") {
     if (typeof service === "string") return names.service(tenant, service, full === true);
@@ -128,13 +124,13 @@ function selectionOf(names: FeastNames, tenant: string, body: JsonObject): Feast
       repair: 'send "feature_service": "fraud"',
     });
   }
-  if (!Array.isArray(features) || features.length === 0) {
+  if (listed.length === 0) {
     throw new Problem("selection_invalid", "no features are asked for", {
       field: "features",
       repair: 'send "features": ["card_activity:tx_count_1h"] or "feature_service": "fraud"',
     });
   }
-  return names.features(tenant, features, full === true);
+  return names.features(tenant, listed, full === true);
 }
 
 /** Rows of what are join keys; other names are request data, or nobody's, which Feast lets pass. */
@@ -162,7 +158,7 @@ function requestRows({ scorer }: OnDemand, entities: Lists, rows: number): reado
   }
   return Array.from({ length: rows }, (_, row) => {
     const given = Object.fromEntries(fields.map((name) => [name, entities[name][row]]));
-    return readRequestFields(service, given, `entities[${row}].`);
+    return readRequestFields(service, given, "entities.", `[${row}]`);
   });
 }
 

@@ -10,8 +10,10 @@ const FAILURES = {
   403: refused("The API key lacks the scope."),
   404: refused("The view, feature or service does not exist, or request data is missing."),
   413: refused("The body is too large."),
+  415: refused("The body is compressed with something else than gzip or deflate."),
   422: refused("The request breaks a rule; `code`, `field` and `repair` say which and what to do."),
   429: refused("The tenant is at its limit; `Retry-After` says how many seconds to wait."),
+  500: refused("Something failed on our side."),
   503: refused("A dependency does not answer; try again."),
 };
 
@@ -74,8 +76,8 @@ export function feastRoutes(plan: Plan): Route[] {
           200: json(z.null(), "All runs are done."),
           202: json(schemas.feastAccepted, "The runs go on."),
           ...FAILURES,
-          409: refused("A view is being materialized; only with `async`."),
-          500: refused("A run failed; the message says why."),
+          409: json(schemas.feastRunning, "A view is being materialized; only with `async`."),
+          500: refused("A run failed, and the message says why; or something failed on our side."),
         },
       }),
     ),

@@ -29,6 +29,10 @@ export const feastError = z
   ])
   .openapi("FeastError");
 
+export const feastRunning = z
+  .looseObject({ error: z.string(), feature_views: z.array(z.string()), code: z.string() })
+  .openapi("FeastMaterializing");
+
 const frame = z
   .record(z.string(), z.array(value).max(MAX_PUSH_ROWS))
   .describe(

@@ -1,13 +1,13 @@
 /** `POST /push` and `/write-to-online-store` by Feast's contract: columns of values, pushed to registered features of one view. */
 import { typeName } from "../../../core/errors.ts";
-import type { PushedFeature } from "../../../core/pushed-feature.ts";
+import { type PushedFeature, versionedName } from "../../../core/pushed-feature.ts";
 import type { WriteLedger } from "../administration/write-ledger.ts";
 import { type JsonObject, readObjectOfAnyType } from "../body.ts";
 import type { Observations } from "../catalogue/observations.ts";
 import { MAX_BODY_BYTES, MAX_FEATURES, MAX_PUSH_ROWS } from "../limits.ts";
 import { orSuggest, PROBLEMS, Problem, type ProblemCode, shorten, suggest } from "../problems.ts";
 import type { Catalogue } from "../reading/selection.ts";
-import type { Pusher, PushInput, PushOutcome } from "../registered/pusher.ts";
+import type { Pusher, PushInput, PushOutcome, PushRefusal } from "../registered/pusher.ts";
 import type { RegisteredFeatures, TenantFeatures } from "../registered/tenant-features.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import { keyText } from "./keys.ts";
@@ -22,12 +22,14 @@ interface WriteDependencies {
 }
 
 const TIME = "event_timestamp";
-/** Columns of Feast's client that say nothing here: when a row was made is its visible time. */
+/** Columns of Feast's client that say nothing where no feature has their name: when a row was made is its visible time. */
 const IGNORED = new Set(["created", "created_timestamp"]);
 /** All of these write the online store and the archive: there is no value in one that is not in the other. */
 const TARGETS = ["online", "online_and_offline"];
 /** Names that an unknown one is compared with. */
 const SUGGESTED = 200;
+/** Features of a view that are shown as those that it has. */
+const SHOWN = 12;
 
 export function createFeastWrites(deps: WriteDependencies): { push: Handle; write: Handle } {
   return {
@@ -85,12 +87,14 @@ async function write(
     features = featuresOf(catalogue, view, columns);
   }
   if (first === undefined || first.length === 0) return;
-  const rows = inputsOf(catalogue, view, columns);
+  const joinKey = joinKeyOf(catalogue, view.entity);
+  const frame = { columns, joinKey, written: featureColumns(view, columns, joinKey) };
+  const rows = inputsOf(frame);
   await ticket.charge(rows.length);
   const outcome = await pusher.push(tenant, features, rows);
   observations.pushed(tenant, features, rows, outcome);
   writes?.note(principal, "features.push", view.name, outcome.accepted, outcome.refusals.length);
-  refuse(outcome, first.length);
+  refuse(outcome, first.length, frame);
 }
 
 function viewOf(
@@ -122,7 +126,7 @@ function viewOf(
   });
 }
 
-/** The features that columns name. @throws Problem `feature_unknown`, `key_missing_in_body`, `field_missing`, `entities_differ` */
+/** The features that columns name. @throws Problem `feature_unknown`, `key_missing_in_body`, `field_missing`, `entities_differ`, `selection_invalid` */
 function featuresOf(catalogue: Catalogue, view: WrittenView, columns: Columns): readonly PushedFeature[] {
   const joinKey = joinKeyOf(catalogue, view.entity);
   const names = Object.keys(columns);
@@ -134,7 +138,7 @@ function featuresOf(catalogue: Catalogue, view: WrittenView, columns: Columns): 
       { field: `df.${name}`, repair: `send ${name} with one item for each row` },
     );
   }
-  const written = featureColumns(columns, joinKey);
+  const written = featureColumns(view, columns, joinKey);
   if (written.length > MAX_FEATURES) {
     throw new Problem("too_many_features", `a write has at most ${MAX_FEATURES} features, given ${written.length}`, {
       field: "df",
@@ -144,9 +148,10 @@ function featuresOf(catalogue: Catalogue, view: WrittenView, columns: Columns): 
   if (written.length === 0 && (columns[joinKey]?.length ?? 0) > 0) {
     throw new Problem("selection_invalid", `df has no column of a feature of ${view.name}`, {
       field: "df",
-      repair: suggest("", view.columns.slice(0, SUGGESTED)),
+      repair: `send one or more of ${view.columns.slice(0, SHOWN).join(", ")}`,
     });
   }
+  const columnOf = new Map<PushedFeature, string>();
   return written.map((name) => {
     const feature = view.find(name);
     if (feature === undefined) {
@@ -155,21 +160,39 @@ function featuresOf(catalogue: Catalogue, view: WrittenView, columns: Columns): 
         repair: `register it with POST /v1/features/register, or leave the column out; ${suggest(name, view.columns.slice(0, SUGGESTED))}`,
       });
     }
-    if (feature.entity === view.entity) return feature;
-    throw new Problem("entities_differ", `columns of one df describe ${view.entity} and ${feature.entity}`, {
-      field: `df.${shorten(name)}`,
-      repair: "write the features of each entity in a request of their own",
-    });
+    if (feature.entity !== view.entity) {
+      throw new Problem("entities_differ", `columns of one df describe ${view.entity} and ${feature.entity}`, {
+        field: `df.${shorten(name)}`,
+        repair: "write the features of each entity in a request of their own",
+      });
+    }
+    const other = columnOf.get(feature);
+    if (other !== undefined) {
+      throw new Problem("selection_invalid", `${versionedName(feature)} is named twice, as ${other} and ${name}`, {
+        field: `df.${name}`,
+        repair: "send one column for each feature",
+      });
+    }
+    columnOf.set(feature, name);
+    return feature;
   });
 }
 
-const featureColumns = (columns: Columns, joinKey: string): string[] =>
-  Object.keys(columns).filter((name) => name !== joinKey && name !== TIME && !IGNORED.has(name));
+const featureColumns = ({ find }: WrittenView, columns: Columns, joinKey: string): string[] =>
+  Object.keys(columns).filter(
+    (name) => name !== joinKey && name !== TIME && (!IGNORED.has(name) || find(name) !== undefined),
+  );
 
 const joinKeyOf = ({ plan }: Catalogue, entity: string): string =>
   plan.entities.find(({ name }) => name === entity)!.joinKey;
 
 type Columns = Readonly<Record<string, readonly unknown[]>>;
+interface Frame {
+  readonly columns: Columns;
+  readonly joinKey: string;
+  /** Columns of features, aligned with these. */
+  readonly written: readonly string[];
+}
 
 function columnsOf(given: unknown): Columns {
   const repair = 'send {"card_id": ["c1"], "age": [34], "event_timestamp": ["2026-01-31T10:00:00Z"]}';
@@ -201,9 +224,8 @@ function columnsOf(given: unknown): Columns {
   });
 }
 
-function inputsOf(catalogue: Catalogue, view: WrittenView, columns: Columns): PushInput[] {
-  const joinKey = joinKeyOf(catalogue, view.entity);
-  const lists = featureColumns(columns, joinKey).map((name) => columns[name]);
+function inputsOf({ columns, joinKey, written }: Frame): PushInput[] {
+  const lists = written.map((name) => columns[name]);
   // Rows of one frame mostly have one time.
   let given: unknown;
   let timeMs = 0;
@@ -220,15 +242,31 @@ function inputsOf(catalogue: Catalogue, view: WrittenView, columns: Columns): Pu
 }
 
 /** Feast's contract knows no row that is refused alone: the request is, and says what became of the others. */
-function refuse({ accepted, refusals }: PushOutcome, rows: number): void {
-  if (refusals.length === 0) return;
-  const [{ code, index, detail, repair }] = refusals;
+function refuse({ accepted, refusals: [first, ...more] }: PushOutcome, rows: number, frame: Frame): void {
+  if (first === undefined) return;
+  const { code, index, detail, field, repair } = { ...first, ...inFrame(first, frame) };
   const others = accepted === 0 ? "none was stored" : `the other ${accepted} are stored, and may be sent again`;
   throw new Problem(
     code in PROBLEMS ? (code as ProblemCode) : "records_invalid",
-    `${refusals.length} of ${rows} rows were refused, ${others}; row ${index}: ${detail}`,
-    { field: `df[${index}]`, repair },
+    `${1 + more.length} of ${rows} rows were refused, ${others}; row ${index}: ${detail}`,
+    { field, repair },
   );
+}
+
+/** What `/v1/features/push` would say of a row, by the names of columns. */
+function inFrame({ code, index, field = "", detail, repair }: PushRefusal, { columns, joinKey, written }: Frame) {
+  const [, member, value] = /\.(\w+)(?:\[(\d+)\])?$/.exec(field) ?? [];
+  const column = { id: joinKey, event_time_ms: TIME, values: written[Number(value)] }[member];
+  const place = column === undefined ? `df[${index}]` : `df.${shorten(column)}[${index}]`;
+  // Its type was looked at before.
+  if (member === "id")
+    return { field: place, detail: `${joinKey} is null`, repair: "send its id, or leave the row out" };
+  if (code === "event_time_invalid") {
+    const given = shorten(String(columns[TIME][index]));
+    const told = `${TIME} is when the values were true, from 2000 on, given "${given}"`;
+    return { field: place, detail: told, repair: "send ISO 8601, as 2026-01-31T10:00:00Z" };
+  }
+  return { field: place, detail: detail.replace("event_time_ms", TIME), repair };
 }
 
 function textOf(body: JsonObject, field: string): string {

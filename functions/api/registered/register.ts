@@ -13,6 +13,7 @@ import {
   type Registration,
   versionedName,
 } from "../../../core/pushed-feature.ts";
+import { declaredAs, isReserved } from "../../../core/registered-feature.ts";
 import { checkFields, type JsonObject, readObject } from "../body.ts";
 import { MAX_QUERY_BYTES } from "../limits.ts";
 import { Problem, shorten, suggest } from "../problems.ts";
@@ -94,10 +95,17 @@ function registeredJson(feature: PushedFeature, current: number): Record<string,
 function readRegistration(plan: Plan, body: JsonObject): Registration {
   checkFields(body, FIELDS, "a registration");
   const { view, key } = parseFeatureName(textOf(body, "name", 140, null));
-  if ([...plan.views, ...plan.batchViews].some(({ name }) => name === view)) {
-    throw new Problem("feature_declared", `view ${view} is declared in the definitions`, {
+  const declared = declaredAs(view, plan);
+  if (declared !== null) {
+    throw new Problem("feature_declared", `${declared} ${view} is declared in the definitions`, {
       field: "name",
       repair: "use another view's name",
+    });
+  }
+  if (isReserved(key, plan.entities)) {
+    throw new Problem("feature_name_invalid", `${key} names a column of ids or times beside features`, {
+      field: "name",
+      repair: "use another name for the feature",
     });
   }
   const entity = textOf(body, "entity", 63, null);

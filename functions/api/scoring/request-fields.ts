@@ -9,22 +9,29 @@ const EXPECTED = { double: "a number", long: "a whole number", string: "a string
 /**
  * Every declared field has to be there, so that a misspelt name is told and not scored; null says that there is no value.
  * @param prefix path of `given` in the request, for errors
+ * @param suffix what follows a field's name there
  * @throws Problem `field_missing`, `wrong_type`, `number_not_finite`, `number_too_large`
  */
-export function readRequestFields(service: Service, given: JsonObject, prefix: string): Record<string, Scalar> {
+export function readRequestFields(
+  service: Service,
+  given: JsonObject,
+  prefix: string,
+  suffix = "",
+): Record<string, Scalar> {
   const fields: Record<string, Scalar> = {};
   for (const name in service.request) {
+    const field = `${prefix}${name}${suffix}`;
     const type = service.request[name];
     const value = Object.hasOwn(given, name) ? given[name] : undefined;
     if (value === null) fields[name] = null;
     else if (typeof value === (type === "double" || type === "long" ? "number" : type)) {
-      if (typeof value === "number") checkNumber(value, type, `${prefix}${name}`);
+      if (typeof value === "number") checkNumber(value, type, field);
       fields[name] = value as Scalar;
     } else {
       throw new Problem(
         value === undefined ? "field_missing" : "wrong_type",
-        `${prefix}${name} is ${EXPECTED[type]} or null, given ${value === undefined ? "nothing" : typeName(value)}`,
-        { field: `${prefix}${name}`, repair: `send ${name} as ${EXPECTED[type]}` },
+        `${field} is ${EXPECTED[type]} or null, given ${value === undefined ? "nothing" : typeName(value)}`,
+        { field, repair: `send ${name} as ${EXPECTED[type]}` },
       );
     }
   }

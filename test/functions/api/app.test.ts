@@ -296,6 +296,18 @@ describe("the published contract", () => {
     expect(event.example).toMatchObject({ card_id: "card_1", currency: "EUR", status: "approved" });
     expect(await (await fetch(`${server.url}/docs`)).text()).toContain("ISO 3166-1 alpha-2 code of the merchant");
   });
+
+  it("say of every call with a body how a compressed one and a fault of ours are answered", async () => {
+    const { body } = await call("/openapi.json", { key: null });
+    const calls = Object.entries<Record<string, any>>(body.paths).flatMap(([path, methods]) =>
+      Object.entries(methods).flatMap(([method, one]) =>
+        one.requestBody ? [{ name: `${method} ${path}`, ...one }] : [],
+      ),
+    );
+    expect(calls.map(({ name }) => name)).toContain("post /push");
+    const silent = calls.filter(({ responses }) => !("415" in responses && "500" in responses));
+    expect(silent.map(({ name }) => name)).toEqual([]);
+  });
 });
 
 describe("errors of ours", () => {

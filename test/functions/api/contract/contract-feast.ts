@@ -57,7 +57,7 @@ export function describeFeast(target: ContractTarget): void {
       };
       // A null key refuses its row, the others are stored.
       const reply = told(await write(df));
-      expect(reply).toMatchObject({ status: 422, code: "wrong_type", field: "df[2]" });
+      expect(reply).toMatchObject({ status: 422, code: "wrong_type", field: "df.card_id[2]" });
       expect(reply.detail[0].msg).toContain("1 of 3 rows were refused, the other 2 are stored");
       const whole = Object.fromEntries(Object.entries(df).map(([name, column]) => [name, column.slice(0, 2)]));
       const again = await write(whole);
@@ -125,10 +125,10 @@ export function describeFeast(target: ContractTarget): void {
         "a time ahead",
         { ...row, event_timestamp: [new Date(Date.now() + 3_600_000).toISOString()] },
         "event_time_future",
-        "df[0]",
+        "df.event_timestamp[0]",
       ],
-      ["another type", { ...row, age: ["many"], event_timestamp: [time()] }, "value_type", "df[0]"],
-      ["a number that is not whole", { ...row, age: [1.5], event_timestamp: [time()] }, "value_range", "df[0]"],
+      ["another type", { ...row, age: ["many"], event_timestamp: [time()] }, "value_type", "df.age[0]"],
+      ["a number that is not whole", { ...row, age: [1.5], event_timestamp: [time()] }, "value_range", "df.age[0]"],
       ["columns of different lengths", { ...row, age: [1, 2], event_timestamp: [time()] }, "entities_uneven", "df.age"],
       ["a column that is no list", { ...row, age: 1, event_timestamp: [time()] }, "wrong_type", "df.age"],
       [

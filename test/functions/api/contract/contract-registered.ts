@@ -132,6 +132,11 @@ export function describeRegistered(target: ContractTarget): void {
       [{ name: "a:b@2" }, 400, "feature_name_invalid", "name"],
       [{ name: "card_activity:mine" }, 409, "feature_declared", "name"],
       [{ name: "merchant_risk:mine" }, 409, "feature_declared", "name"],
+      // On-demand features of a service are read under its name.
+      [{ name: "fraud:mine" }, 409, "feature_declared", "name"],
+      [{ name: "a:card_id" }, 400, "feature_name_invalid", "name"],
+      [{ name: "a:merchant_id" }, 400, "feature_name_invalid", "name"],
+      [{ name: "a:event_timestamp" }, 400, "feature_name_invalid", "name"],
       [{ name: "a:b", entity: "carrd" }, 404, "entity_unknown", "entity"],
       [{ name: "a:b", dtype: "vector" }, 400, "dtype_unknown", "dtype"],
       [{ name: "a:b", dtype: 3 }, 400, "wrong_type", "dtype"],

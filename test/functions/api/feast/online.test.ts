@@ -225,7 +225,7 @@ describe("where Freshet says more than Feast", () => {
 
   it.each([
     ["1.5", [1.5], "given 1.5"],
-    ["an integer beyond 2^53", [2 ** 53], "given 9007199254740992"],
+    ["an integer beyond 2^53", [2 ** 53], "given a larger one"],
     ["true", [true], "given a boolean"],
     ["an object", [{}], "given an object"],
     ["an empty text", [""], "is empty"],
@@ -251,6 +251,30 @@ describe("where Freshet says more than Feast", () => {
       '{"entities":{"rider_id":[1,1.0,"1"],"tenant":["team-b","team-b","team-b"]},"features":["rider_stats:spend"]}',
     );
     expect(reader.requests.map(({ tenant, id }) => `${tenant}/${id}`)).toEqual(Array(3).fill("team-a/1"));
+  });
+
+  it("an unknown service, items that are no names and request data are told by the fields of the body", async () => {
+    const told = async (body: object) => {
+      const { detail, message, field } = ((text) => (typeof text === "string" ? JSON.parse(text) : text))(
+        JSON.parse((await post({ entities: { driver_id: ["d1"], rider_id: ["1"], surge: ["much"] }, ...body })).body),
+      );
+      return [field, message ?? detail[0].msg];
+    };
+    expect(await told({ feature_service: "rides" })).toEqual([
+      "feature_service",
+      'no feature service is named "rides" (did you mean ride?)',
+    ]);
+    expect((await told({ features: ["driver_stats:city", 1] }))[0]).toBe("features[1]");
+    expect((await told({ features: ["driver_stats:city", 1] }))[1]).toContain("features[1] is a name, given a number");
+    const [field, message] = await told({ feature_service: "ride" });
+    expect([field, message]).toEqual([
+      "entities.surge[0]",
+      expect.stringContaining("entities.surge[0] is a number or"),
+    ]);
+    expect(await told({ features: ["driver_stats:city", "driver_stats:city"] })).toEqual([
+      "features",
+      "driver_stats:city is named twice (name each feature once)",
+    ]);
   });
 
   it("features that are no list of names are refused, also where a service wins over them", async () => {

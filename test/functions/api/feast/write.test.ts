@@ -7,14 +7,20 @@ import recorded from "../../../fixtures/feast/0.67.0.json" with { type: "json" }
 import { ridePlan } from "../../../support/feast-plan.ts";
 import { testDependencies } from "../doubles.ts";
 
-const registered = (entity: string, dtypes: Record<string, PushedFeature["dtype"]>): PushedFeature[] =>
+const registered = (
+  entity: string,
+  dtypes: Record<string, PushedFeature["dtype"]>,
+  view = `${entity}_stats_push`,
+): PushedFeature[] =>
   Object.entries(dtypes).map(([key, dtype], id) => ({
-    ...{ view: `${entity}_stats_push`, key, dtype, id, entity, version: 1, ttlMs: 3_600_000 },
+    ...{ view, key, dtype, id, entity, version: 1, ttlMs: 3_600_000 },
     ...{ description: "", unit: "", owner: "", tags: [], deprecated: null, registeredMs: 0 },
   }));
 const features = [
   ...registered("driver", { conv_rate: "double", trips: "int64", city: "string", active: "boolean" }),
   ...registered("rider", { spend: "double", trips: "int64" }),
+  // The second from before such names were refused.
+  ...registered("driver", { created: "string", driver_id: "string" }, "odd"),
 ];
 
 const ports = testDependencies();
@@ -24,7 +30,7 @@ const stored: string[] = [];
 let archived = "";
 let archiveFails = false;
 beforeAll(async () => {
-  key = (await createKey(ports.keys, { tenant: "team-a", scopes: ["write"], nowMs: 0 })).key;
+  key = (await createKey(ports.keys, { tenant: "team-a", scopes: ["write", "read"], nowMs: 0 })).key;
   const current = new Map(features.map(({ view, key: name }) => [`${view}:${name}`, 1]));
   const pushed = {
     registry: { load: async () => ({ revision: 1, features, current }), register: () => Promise.reject(new Error()) },
@@ -100,6 +106,65 @@ describe("Feast's own answers", () => {
   it("push: a feature less: is taken, where Feast fails", async () => {
     const { path, body, answer } = recordedAs("push: a feature less");
     expect([answer.status, (await post(path, body)).status]).toEqual([500, 200]);
+  });
+});
+
+describe("columns", () => {
+  const frame = { driver_id: ["d1"], event_timestamp: ["2026-01-31T10:00:00"] };
+  const write = async (view: string, df: object) => {
+    const { status, body } = await post("/write-to-online-store", {
+      feature_view_name: view,
+      df: { ...frame, ...df },
+    });
+    const parsed = JSON.parse(body);
+    const error = typeof parsed === "string" ? JSON.parse(parsed) : parsed;
+    return { status, ...error, told: error?.message ?? error?.detail[0].msg };
+  };
+
+  it("one of Feast's own is left aside, and written where a feature has its name", async () => {
+    expect((await write("driver_stats_push", { trips: [1], created: [5] })).status).toBe(200);
+    expect((await write("odd", { created: ["2026"] })).status).toBe(200);
+    expect(await write("odd", { created: [5] })).toMatchObject({ status: 422, field: "df.created[0]" });
+  });
+
+  it("of one feature there is one", async () => {
+    expect(await write("driver_stats_push", { trips: [1], "trips@1": [2] })).toMatchObject({
+      ...{ status: 422, code: "selection_invalid", field: "df.trips@1" },
+      message: "driver_stats_push:trips@1 is named twice, as trips and trips@1 (send one column for each feature)",
+    });
+  });
+
+  it("name what is wrong in a row", async () => {
+    expect(await write("driver_stats_push", { driver_id: [null], trips: [1] })).toMatchObject({
+      ...{ status: 422, code: "wrong_type", field: "df.driver_id[0]" },
+      told: "1 of 1 rows were refused, none was stored; row 0: driver_id is null (send its id, or leave the row out)",
+    });
+    const old = await write("driver_stats_push", { trips: [1], event_timestamp: ["1999-12-31"] });
+    expect(old).toMatchObject({ status: 422, code: "event_time_invalid", field: "df.event_timestamp[0]" });
+    expect(old.told).toContain(
+      'event_timestamp is when the values were true, from 2000 on, given "1999-12-31" (send ISO',
+    );
+    const ahead = await write("driver_stats_push", { trips: [1], event_timestamp: ["2126-12-31"] });
+    expect(ahead).toMatchObject({ code: "event_time_future", field: "df.event_timestamp[0]" });
+    expect(ahead.told).toContain("event_timestamp is more than");
+    expect(await write("driver_stats_push", { city: ["Oslo"], trips: ["many"] })).toMatchObject({
+      ...{ code: "value_type", field: "df.trips[0]" },
+    });
+    expect((await write("driver_stats_push", {})).told).toContain(
+      "(send one or more of active, city, conv_rate, trips)",
+    );
+  });
+
+  it("a feature that is named as the join key is not read beside it, unless by its name in full", async () => {
+    const read = (full_feature_names: boolean) =>
+      post("/get-online-features", {
+        entities: { driver_id: ["d1"] },
+        features: ["odd:driver_id"],
+        full_feature_names,
+      });
+    const short = await read(false);
+    expect([short.status, JSON.parse(JSON.parse(short.body))]).toMatchObject([422, { code: "names_collide" }]);
+    expect((await read(true)).status).toBe(200);
   });
 });
 
