@@ -202,8 +202,8 @@ export class PackedReader {
 const SIZES = [0, 1, 8, 8] as const;
 
 /**
- * Whether the first of two values of a feature takes the second one's place: the greater event time wins, then the greater first 64 bits
- * of SHA-256 over the tag and the little-endian value. The same in `function/09-push.lua`.
+ * Whether the first of two values of a feature takes the second one's place: the greater event time wins, then the greater first 52 bits
+ * of SHA-1 over the tag and the little-endian value. The same in `function/09-push.lua`.
  */
 export function isNewer(a: PushedValue & UnpackedValue, b: PushedValue & UnpackedValue): boolean {
   if (a.eventTimeMs !== b.eventTimeMs) return a.eventTimeMs > b.eventTimeMs;
@@ -212,9 +212,9 @@ export function isNewer(a: PushedValue & UnpackedValue, b: PushedValue & Unpacke
   return rank(left) > rank(right);
 }
 
-const rank = ({ tag, bytes }: Encoded): string => {
+const rank = ({ tag, bytes }: Encoded): number => {
   const value = tag === TAG.string ? bytes.subarray(2) : bytes;
-  return hash("sha256", Buffer.concat([Buffer.from([tag]), value]), "hex").slice(0, 16);
+  return Number.parseInt(hash("sha1", Buffer.concat([Buffer.from([tag]), value]), "hex").slice(0, 13), 16);
 };
 
 interface Encoded {

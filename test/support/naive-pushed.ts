@@ -10,7 +10,7 @@ export interface NaivePush {
 }
 
 function hashOf(dtype: string, value: Scalar): string {
-  const hash = createHash("sha256");
+  const hash = createHash("sha1");
   const eight = new DataView(new ArrayBuffer(8));
   if (value === null) hash.update(Uint8Array.of(0));
   else if (dtype === "boolean") hash.update(Uint8Array.of(1, value ? 1 : 0));
@@ -20,7 +20,7 @@ function hashOf(dtype: string, value: Scalar): string {
     else eight.setFloat64(0, Object.is(value, -0) ? 0 : (value as number), true);
     hash.update(Uint8Array.of(dtype === "int64" ? 2 : 3)).update(new Uint8Array(eight.buffer));
   }
-  return hash.digest("hex").slice(0, 16);
+  return hash.digest("hex").slice(0, 13);
 }
 
 /** Values of the view's features, in its order, as of an instant. */

@@ -3,57 +3,16 @@
 
 local VALUE_SIZE = { [0] = 0, [1] = 1, [2] = 8, [3] = 8 } -- by tag: null, boolean, int64, double; a string says its own
 local PACKED_VERSION = 1
-local roundConstants, initialState
 
-local function fractions(count, exponent)
-  local found, candidate = {}, 2
-  while #found < count do
-    local prime = true
-    for divisor = 2, floor(candidate ^ 0.5) do prime = prime and candidate % divisor ~= 0 end
-    if prime then found[#found + 1] = floor(candidate ^ exponent % 1 * 4294967296) end
-    candidate = candidate + 1
-  end
-  return found
+-- First 52 bits of SHA-1, which the server has in C: of two values at one time it decides which wins, and nothing more.
+local function hashOfValue(value)
+  return tonumber(sub(redis.sha1hex(char(value.tag) .. (value.tag == 4 and sub(value.bytes, 3) or value.bytes)), 1, 13), 16)
 end
-
--- First two words of SHA-256, as numbers below 2^32. FIPS 180-4; slow, and needed for nothing but ties.
-local function hash64(text)
-  local tobit, xor, rotate, shift, band, bnot = bit.tobit, bit.bxor, bit.ror, bit.rshift, bit.band, bit.bnot
-  roundConstants = roundConstants or fractions(64, 1 / 3)
-  initialState = initialState or fractions(8, 1 / 2)
-  local state, w = {}, {}
-  for i = 1, 8 do state[i] = tobit(initialState[i]) end
-  local padded = text .. char(128) .. rep(char(0), (55 - #text) % 64) .. pack(">I8", #text * 8)
-  for block = 1, #padded, 64 do
-    for i = 1, 16 do w[i] = tobit((unpackStruct(">I4", padded, block + (i - 1) * 4))) end
-    for i = 17, 64 do
-      local x, y = w[i - 15], w[i - 2]
-      local low = xor(rotate(x, 7), rotate(x, 18), shift(x, 3))
-      local high = xor(rotate(y, 17), rotate(y, 19), shift(y, 10))
-      w[i] = tobit(w[i - 16] + low + w[i - 7] + high)
-    end
-    local a, b, c, d, e, f, g, h = unpackTable(state)
-    for i = 1, 64 do
-      local mixed = xor(rotate(e, 6), rotate(e, 11), rotate(e, 25))
-      local first = h + mixed + xor(band(e, f), band(bnot(e), g)) + roundConstants[i] + w[i]
-      local second = xor(rotate(a, 2), rotate(a, 13), rotate(a, 22)) + xor(band(a, b), band(a, c), band(b, c))
-      h, g, f, e, d, c, b, a = g, f, e, tobit(d + first), c, b, a, tobit(first + second)
-    end
-    local worked = { a, b, c, d, e, f, g, h }
-    for i = 1, 8 do state[i] = tobit(state[i] + worked[i]) end
-  end
-  return state[1] % 4294967296, state[2] % 4294967296
-end
-
-local function hashOfValue(value) return hash64(char(value.tag) .. (value.tag == 4 and sub(value.bytes, 3) or value.bytes)) end
 
 local function isNewer(a, b)
   if a.time ~= b.time then return a.time > b.time end
   if a.tag == b.tag and a.bytes == b.bytes then return false end
-  local high, low = hashOfValue(a)
-  local otherHigh, otherLow = hashOfValue(b)
-  if high ~= otherHigh then return high > otherHigh end
-  return low > otherLow
+  return hashOfValue(a) > hashOfValue(b)
 end
 
 -- Adds what a packed field holds from `at` on, by id.
