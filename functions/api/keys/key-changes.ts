@@ -91,20 +91,27 @@ export async function revokeKey(store: KeyStore, id: string, { by, nowMs }: Chan
 }
 
 /**
- * Removes a key that can manage keys while another one of the tenant stands: two that take each other away at the same moment cannot
+ * Removes a key that can manage keys while another one of the tenant stands, which does not end by itself where this one doesn't: two that take each other away at the same moment cannot
  * both succeed. The list may be behind, so what it names is looked at in the step that removes.
  * @returns true when it was gone already
  */
-async function removeBesideOther(store: KeyStore, { id, tenant }: KeyDescription, nowMs: number): Promise<boolean> {
+async function removeBesideOther(store: KeyStore, key: KeyDescription, nowMs: number): Promise<boolean> {
+  const { id, tenant, expiresAtMs } = key;
+  const untilMs = expiresAtMs === null ? Number.MAX_SAFE_INTEGER : nowMs;
   const stays = (other: KeyDescription) =>
-    other.id !== id && other.scopes.includes("admin") && other.rotatedTo === null && isLive(other, nowMs);
+    other.id !== id && other.scopes.includes("admin") && other.rotatedTo === null && isLive(other, untilMs);
   for (const other of (await store.listOf(tenant)).filter(stays).reverse()) {
-    const kept = await store.removeBeside(id, other.id, nowMs);
+    const kept = await store.removeBeside(id, other.id, untilMs);
     if (kept !== "other_gone") return kept === "gone";
   }
-  throw new FreshetError("last_admin_key", `without the key ${id} nobody of the tenant could manage its keys`, {
-    repair: "if it was lost, rotate it with overlap_hours 0; the operator can revoke it",
-  });
+  const sooner = expiresAtMs === null ? ", once those that end have ended" : "";
+  throw new FreshetError(
+    "last_admin_key",
+    `without the key ${id} nobody of the tenant could manage its keys${sooner}`,
+    {
+      repair: "if it was lost, rotate it with overlap_hours 0; the operator can revoke it",
+    },
+  );
 }
 
 const KEY_ID = /^[a-z0-9]{12}$/;

@@ -103,9 +103,9 @@ export function createKeyStore(client: Pick<DynamoDBClient, "send">, table: stri
       return Attributes !== undefined;
     },
 
-    async removeBeside(id, other, nowMs) {
+    async removeBeside(id, other, untilMs) {
       const standing = "attribute_exists(id) AND attribute_not_exists(rotated_to)";
-      const live = "(attribute_not_exists(expires_at_ms) OR expires_at_ms > :now)";
+      const live = "(attribute_not_exists(expires_at_ms) OR expires_at_ms > :until)";
       const TransactItems = [
         { Delete: { TableName: table, Key: { id: { S: id } }, ConditionExpression: "attribute_exists(id)" } },
         {
@@ -113,7 +113,7 @@ export function createKeyStore(client: Pick<DynamoDBClient, "send">, table: stri
             TableName: table,
             Key: { id: { S: other } },
             ConditionExpression: `${standing} AND ${live}`,
-            ExpressionAttributeValues: { ":now": { N: String(nowMs) } },
+            ExpressionAttributeValues: { ":until": { N: String(untilMs) } },
           },
         },
       ];

@@ -52,10 +52,10 @@ export interface KeyStore {
   rotate(old: KeyRecord, oldExpiresAtMs: number, next: KeyRecord): Promise<boolean>;
   remove(id: string): Promise<boolean>;
   /**
-   * Removes a key if another one stands at that very moment: unrotated, and not expired.
+   * Removes a key if another one stands at that very moment: unrotated, and good beyond an instant.
    * @returns which of the two kept it from happening, null when it is done
    */
-  removeBeside(id: string, other: string, nowMs: number): Promise<"gone" | "other_gone" | null>;
+  removeBeside(id: string, other: string, untilMs: number): Promise<"gone" | "other_gone" | null>;
 }
 
 const KEY_FORMAT = /^fk_([a-z0-9]{12})_([A-Za-z0-9-]{43})$/;

@@ -54,10 +54,10 @@ export function memoryKeyStore(): KeyStore & { reads: number; broken: boolean } 
     async remove(id) {
       return records.delete(id);
     },
-    async removeBeside(id, other, nowMs) {
+    async removeBeside(id, other, untilMs) {
       if (!records.has(id)) return "gone";
       const standing = records.get(other);
-      const isLive = standing?.expiresAtMs == null || standing.expiresAtMs > nowMs;
+      const isLive = standing?.expiresAtMs == null || standing.expiresAtMs > untilMs;
       if (standing === undefined || standing.rotatedTo !== null || !isLive) return "other_gone";
       records.delete(id);
       return null;

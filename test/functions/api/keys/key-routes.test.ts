@@ -182,6 +182,7 @@ describe("DELETE /v1/keys/{id}", () => {
     await make("team-b", SCOPES);
     await make("team-a", ["read", "write"]);
     await make("team-a", ["admin"], START);
+    await make("team-a", ["admin"], START + 90_000);
     expect(await refusal(call("DELETE", `/v1/keys/${admin.id}`))).toBe("409 last_admin_key");
     const next = (await call("POST", `/v1/keys/${admin.id}/rotate`)).body;
     expect(await refusal(call("DELETE", `/v1/keys/${next.id}`))).toBe("409 last_admin_key");
