@@ -18,7 +18,7 @@ import type { RebuildPorts } from "./administration/rebuild.ts";
 import type { WriteLedger } from "./administration/write-ledger.ts";
 import { createAdmission, type LimitPorts } from "./admission/admission.ts";
 import type { LoadGate } from "./admission/load-gate.ts";
-import { createCatalogueHandlers } from "./catalogue/catalogue.ts";
+import { CATALOGUE_PARAMETERS, createCatalogueHandlers } from "./catalogue/catalogue.ts";
 import { Observations } from "./catalogue/observations.ts";
 import type { EventCodec } from "./events/event-check.ts";
 import { createEventsHandler, hasLabels, LABELS } from "./events/events.ts";
@@ -31,7 +31,7 @@ import { createMetricsHandler, createReadyHandler, health } from "./observabilit
 import { sparing } from "./observability/sparing.ts";
 import { bothTelemetries, createPrometheusTelemetry, type Telemetry } from "./observability/telemetry.ts";
 import { registerDocuments } from "./openapi/document-routes.ts";
-import { createContextHandler } from "./reading/context.ts";
+import { CONTEXT_PARAMETERS, createContextHandler } from "./reading/context.ts";
 import { createFeatureHandlers } from "./reading/features.ts";
 import { createCatalogue } from "./reading/selection.ts";
 import { createPushHandler } from "./registered/push.ts";
@@ -196,11 +196,14 @@ export function createApp(deps: ApiDependencies, host: HostOptions = {}): Hono {
       register("DELETE", "/v1/features/historical/:job", "read", jobs.cancel, { audit: "features.historical_cancel" });
     }
     const told = createCatalogueHandlers({ plan, registered, serving: scoring?.serving ?? null, observations });
-    register("GET", "/v1/features", "read", told.list);
+    register("GET", "/v1/features", "read", told.list, { parameters: CATALOGUE_PARAMETERS });
     register("GET", "/v1/features/:name", "read", told.one);
     register("GET", "/v1/features/:entity/:id", "read", features.entity, ITSELF);
     registerFamiliar(register, { ...features, ...told, score: score.familiar, register: registering });
-    register("GET", "/v1/context/:entity/:id", "read", createContextHandler({ plan, ...shared }), ITSELF);
+    register("GET", "/v1/context/:entity/:id", "read", createContextHandler({ plan, ...shared }), {
+      ...ITSELF,
+      parameters: CONTEXT_PARAMETERS,
+    });
     register(
       "GET",
       "/ready",

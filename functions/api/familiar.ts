@@ -4,6 +4,7 @@
  */
 import type { Service } from "../../core/plan.ts";
 import type { JsonObject } from "./body.ts";
+import { CATALOGUE_PARAMETERS } from "./catalogue/catalogue.ts";
 import type { Handle, Register } from "./router.ts";
 
 interface Handlers {
@@ -25,7 +26,7 @@ export function registerFamiliar(register: Register, handlers: Handlers): void {
   if (handlers.register !== null) {
     register("POST", "/api/v1/features/register", "admin", handlers.register, { audit: "features.register" });
   }
-  register("GET", "/api/v1/features", "read", handlers.list);
+  register("GET", "/api/v1/features", "read", handlers.list, { parameters: CATALOGUE_PARAMETERS });
   register("GET", "/api/v1/features/:name", "read", handlers.one);
   register("GET", "/api/v1/features/:entity/:id", "read", handlers.entity, itself);
 }

@@ -1,13 +1,15 @@
 /** Parameters of a URL, for calls that list and search. */
 import { Problem, shorten, suggest } from "./problems.ts";
+import type { RequestContext } from "./router.ts";
 
 /** @param what takes the parameters, as it begins the message. @throws Problem `field_unknown` */
-export function checkParameters(query: Readonly<Record<string, string>>, known: readonly string[], what: string): void {
-  for (const name in query) {
+export function checkParameters({ req }: RequestContext, known: readonly string[], what: string): void {
+  if (!req.url.includes("?")) return;
+  for (const name in req.query()) {
     if (known.includes(name)) continue;
     throw new Problem("field_unknown", `${what} has no parameter ${shorten(name)}`, {
       field: shorten(name),
-      repair: suggest(name, known),
+      repair: known.length === 0 ? "leave it out: this call has no parameters" : suggest(name, known),
     });
   }
 }

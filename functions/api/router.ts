@@ -12,6 +12,7 @@ import { COMPRESSED_FROM, compress } from "./compression.ts";
 import { type Authenticator, KEY_PATIENCE_MS, type Principal, type Scope } from "./keys/keys.ts";
 import type { Telemetry } from "./observability/telemetry.ts";
 import { Problem, problemBody, toProblem, turnedAway } from "./problems.ts";
+import { checkParameters } from "./query.ts";
 
 /** A request as routes see it: Hono's context, or the plain server's own (`direct.ts`). */
 export interface RequestContext {
@@ -100,6 +101,8 @@ export interface RouteOptions {
    * @default one token: beside the handler for GET of features and scores, before it for everything else
    */
   readonly charges?: "itself";
+  /** Of the query; what is not among them is refused. @default none of routes with a scope, any of public ones */
+  readonly parameters?: readonly string[] | "any";
   /** How errors are worded, where a route speaks another system's contract. @default problem documents */
   readonly errors?: (problem: Problem, requestId: string) => Answer;
   /** Name of the action in the audit log, as `keys.create`. Required of every route of administrators, and of every change. */
@@ -162,7 +165,12 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
   });
   app.onError((error, c) => respond(fail(error, "none", requestIdOf(c), performance.now())));
 
-  return (method, path, scope, handle, { charges, errors, audit: action, auditKind } = {}) => {
+  return (method, path, scope, work, options = {}) => {
+    const { charges, errors, audit: action, auditKind, parameters = scope === null ? "any" : [] } = options;
+    const handle: Handle = (call) => {
+      if (parameters !== "any") checkParameters(call.c, parameters, `${method} ${path}`);
+      return work(call);
+    };
     const isRead = method === "GET" && (scope === "read" || scope === "score");
     const when = charges ?? (isRead ? "beside" : "before");
     const kind = auditKind ?? (method === "GET" ? "read" : "change");

@@ -5,7 +5,7 @@ import type { Authenticator } from "../keys/keys.ts";
 import type { Register } from "../router.ts";
 import { createAuditHandler } from "./audit.ts";
 import { createErasureHandlers } from "./erasures.ts";
-import { createQuarantineHandlers } from "./quarantine.ts";
+import { createQuarantineHandlers, GROUP_PARAMETERS, RECORD_PARAMETERS } from "./quarantine.ts";
 import { createRebuildHandlers } from "./rebuild.ts";
 
 type Dependencies = Pick<ApiDependencies, "plan" | "keys" | "audit" | "erasures" | "quarantine" | "rebuild" | "clock">;
@@ -13,7 +13,10 @@ type Dependencies = Pick<ApiDependencies, "plan" | "keys" | "audit" | "erasures"
 export function registerAdministration(register: Register, deps: Dependencies, authenticate: Authenticator): void {
   const { plan, clock } = deps;
   if (deps.audit !== null) {
-    register("GET", "/v1/audit", "admin", createAuditHandler(deps.audit), { audit: "audit.read" });
+    register("GET", "/v1/audit", "admin", createAuditHandler(deps.audit), {
+      audit: "audit.read",
+      parameters: ["limit", "before"],
+    });
     const keys = createKeyHandlers({ keys: deps.keys, authenticate, clock });
     register("POST", "/v1/keys", "admin", keys.create, { audit: "keys.create" });
     register("GET", "/v1/keys", "admin", keys.list, { audit: "keys.list" });
@@ -23,13 +26,19 @@ export function registerAdministration(register: Register, deps: Dependencies, a
   if (deps.audit !== null && deps.erasures !== null) {
     const erasing = createErasureHandlers({ plan, erasures: deps.erasures, clock });
     register("POST", "/v1/erasures", "admin", erasing.create, { audit: "erasures.create" });
-    register("GET", "/v1/erasures", "admin", erasing.list, { audit: "erasures.list" });
+    register("GET", "/v1/erasures", "admin", erasing.list, { audit: "erasures.list", parameters: ["limit"] });
     register("GET", "/v1/erasures/:id", "admin", erasing.one, { audit: "erasures.show" });
   }
   if (deps.quarantine !== null) {
     const quarantine = createQuarantineHandlers({ plan, ports: deps.quarantine, clock });
-    register("GET", "/v1/quarantine", "admin", quarantine.groups, { audit: "quarantine.list" });
-    register("GET", "/v1/quarantine/records", "admin", quarantine.records, { audit: "quarantine.list" });
+    register("GET", "/v1/quarantine", "admin", quarantine.groups, {
+      audit: "quarantine.list",
+      parameters: GROUP_PARAMETERS,
+    });
+    register("GET", "/v1/quarantine/records", "admin", quarantine.records, {
+      audit: "quarantine.list",
+      parameters: RECORD_PARAMETERS,
+    });
     register("GET", "/v1/quarantine/jobs/:job", "admin", quarantine.job, { audit: "quarantine.job" });
     // After the two above, whose paths fit too.
     register("GET", "/v1/quarantine/:id", "admin", quarantine.show, { audit: "quarantine.show" });

@@ -21,7 +21,7 @@ import { groupJson, quarantineGroups } from "../../shared/replay/quarantine-grou
 import { checkFields, type JsonObject, readObject } from "../body.ts";
 import { MAX_QUERY_BYTES, MAX_SELECTOR } from "../limits.ts";
 import { Problem, shorten, suggest } from "../problems.ts";
-import { checkParameters, limitOf } from "../query.ts";
+import { limitOf } from "../query.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 
 export interface QuarantinePorts {
@@ -37,6 +37,8 @@ const MAX_READS = 80;
 const MAX_OPEN_JOBS = 10;
 const MAX_IDS = 500;
 const SELECTORS = ["stream", "reason", "field", "since"];
+export const GROUP_PARAMETERS = [...SELECTORS, "status"];
+export const RECORD_PARAMETERS = [...GROUP_PARAMETERS, "limit", "after"];
 const NO_STORE = { "cache-control": "no-store" };
 const ID = /^[0-9a-f]{32}$/;
 
@@ -75,7 +77,6 @@ export function createQuarantineHandlers({
   return {
     async groups({ c, principal, requestId }: Call) {
       const query = c.req.query();
-      checkParameters(query, [...SELECTORS, "status"], "GET /v1/quarantine");
       const filter = { ...filterOf(names, principal.tenant, query), statuses: statusesOf(query["status"]) };
       const { groups, complete } = await quarantineGroups(index, filter);
       return answer(200, { groups: groups.map(groupJson), complete }, requestId);
@@ -83,7 +84,6 @@ export function createQuarantineHandlers({
 
     async records({ c, principal, requestId }: Call) {
       const query = c.req.query();
-      checkParameters(query, [...SELECTORS, "status", "limit", "after"], "GET /v1/quarantine/records");
       const filter = { ...filterOf(names, principal.tenant, query), statuses: statusesOf(query["status"]) };
       const limit = limitOf(query["limit"], USUAL_PAGE);
       const found: QuarantineItem[] = [];

@@ -3,7 +3,7 @@ import type { ModelServing } from "../../../adapters/model/serving.ts";
 import type { Plan } from "../../../core/plan.ts";
 import { ALIASES } from "../../../core/scoring/aliases.ts";
 import { Problem, shorten, suggest } from "../problems.ts";
-import { checkParameters, limitOf } from "../query.ts";
+import { limitOf } from "../query.ts";
 import type { RegisteredFeatures, TenantFeatures } from "../registered/tenant-features.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import {
@@ -19,7 +19,7 @@ import type { Observations } from "./observations.ts";
 const DEFAULT_LIMIT = 50;
 /** Each word is looked for in every feature that the tenant has. */
 const MAX_SEARCH = 200;
-const PARAMETERS = ["q", "entity", "view", "owner", "tag", "kind", "deprecated", "limit", "cursor"];
+export const CATALOGUE_PARAMETERS = ["q", "entity", "view", "owner", "tag", "kind", "deprecated", "limit", "cursor"];
 
 export function createCatalogueHandlers(deps: {
   readonly plan: Plan;
@@ -105,7 +105,6 @@ const versioned = ({ name, version }: Entry): string => `${name}@${version}`;
 const byName = (a: Entry, b: Entry) => (a.name < b.name ? -1 : 1);
 
 function checkQuery(query: Readonly<Record<string, string>>): void {
-  checkParameters(query, PARAMETERS, "the catalogue");
   const { kind, deprecated, q = "" } = query;
   if (q.length > MAX_SEARCH) {
     throw new Problem("value_too_long", `q is at most ${MAX_SEARCH} characters, given ${q.length}`, {

@@ -38,7 +38,7 @@ export function eventsRequest(plan: Plan, stream: Stream) {
     .describe(docs?.about ?? "")
     .openapi(`${pascal(stream.name)}Event`, { example: Object.fromEntries(example) });
   const many = z.array(event).min(1).max(MAX_EVENTS);
-  return z.union([event, many, z.object({ events: many })]);
+  return z.union([event, many, z.strictObject({ events: many })]);
 }
 
 interface Bounds {

@@ -5,7 +5,7 @@ import type { OnlineReader } from "../../../adapters/online-store/online-store.t
 import { FreshetError, RecordError } from "../../../core/errors.ts";
 import type { Plan, Stream } from "../../../core/plan.ts";
 import type { WriteLedger } from "../administration/write-ledger.ts";
-import { emptyBody, isJsonType, parseJson, readBytes, unsupportedType } from "../body.ts";
+import { checkFields, emptyBody, isJsonType, type JsonObject, parseJson, readBytes, unsupportedType } from "../body.ts";
 import { MAX_BODY_BYTES, MAX_EVENTS } from "../limits.ts";
 import type { Telemetry } from "../observability/telemetry.ts";
 import { PROBLEMS, Problem, type ProblemCode, shorten, suggest } from "../problems.ts";
@@ -190,7 +190,10 @@ async function readRecords(
 function jsonRecords(body: unknown): unknown[] {
   if (Array.isArray(body)) return body;
   const events = (body as { events?: unknown } | null)?.events;
-  if (Array.isArray(events)) return events;
+  if (Array.isArray(events)) {
+    checkFields(body as JsonObject, ["events"], "a list of events");
+    return events;
+  }
   if (typeof body === "object" && body !== null) return [body];
   throw new Problem("body_shape", 'the body is one event, an array of events, or {"events": [...]}', {
     repair: "send an object or an array of objects",

@@ -18,7 +18,9 @@ type Dependencies = Parameters<typeof createFeastOnline>[0] & {
   readonly materialize: MaterializePorts | null;
 };
 
-const ITSELF = { errors: feastError, charges: "itself" } as const;
+// Feast's own server takes any.
+const FEASTS = { errors: feastError, parameters: "any" } as const;
+const ITSELF = { ...FEASTS, charges: "itself" } as const;
 
 export function registerFeast(register: Register, deps: Dependencies): void {
   const { plan, catalogue, writes, pushing, observations, clock } = deps;
@@ -30,7 +32,7 @@ export function registerFeast(register: Register, deps: Dependencies): void {
   }
   if (deps.materialize !== null) {
     const materialize = createFeastMaterialize({ plan, ports: deps.materialize, clock });
-    const options = { errors: feastError, audit: "features.materialize" };
+    const options = { ...FEASTS, audit: "features.materialize" };
     register("POST", "/materialize", "admin", materialize.range, options);
     register("POST", "/materialize-incremental", "admin", materialize.incremental, options);
   }

@@ -266,18 +266,18 @@ export function requestSchemas(plan: Plan) {
   const row = { [plan.entities[0]?.joinKey ?? "id"]: "c1" };
   return {
     online: z
-      .object({
+      .strictObject({
         entities,
         features,
         service,
         request: z
           .record(z.string(), z.unknown())
           .optional()
-          .describe("With `service`: also answers on-demand features."),
+          .describe("With `service`, and all of its request fields: also answers on-demand features."),
       })
       .openapi("OnlineRequest", { ...oneOf, example: { entities: row, features: names } }),
     batch: z
-      .object({ entities: z.array(entities).min(1).max(MAX_BATCH_ROWS), features, service })
+      .strictObject({ entities: z.array(entities).min(1).max(MAX_BATCH_ROWS), features, service })
       .openapi("BatchRequest", { ...oneOf, example: { entities: [row, row], features: names } }),
     events: Object.fromEntries(plan.streams.map((stream) => [stream.name, eventsRequest(plan, stream)])),
     score: Object.fromEntries(plan.services.map((one) => [one.name, scoreRequest(plan, one).one])),

@@ -7,7 +7,6 @@ import { declaredEntries, entryOf, servicesTaking } from "../catalogue/catalogue
 import type { Observations } from "../catalogue/observations.ts";
 import type { Telemetry } from "../observability/telemetry.ts";
 import { Problem, shorten } from "../problems.ts";
-import { checkParameters } from "../query.ts";
 import type { RegisteredFeatures, TenantFeatures } from "../registered/tenant-features.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import { createRowReader } from "./read-rows.ts";
@@ -21,7 +20,7 @@ const TYPES: Readonly<Record<Format, string>> = {
   markdown: "text/markdown; charset=utf-8",
   json: "application/json",
 };
-const PARAMETERS = ["format", "max_tokens", "service", "features"];
+export const CONTEXT_PARAMETERS = ["format", "max_tokens", "service", "features"];
 const DEFAULT_TOKENS = 1_000;
 const MAX_TOKENS = 100_000;
 
@@ -159,7 +158,6 @@ interface Query {
 }
 
 function readQuery(query: Readonly<Record<string, string>>): Query {
-  checkParameters(query, PARAMETERS, "this call");
   const { format = "text", max_tokens, service = null, features } = query;
   const known = FORMATS.find((one) => one === format);
   if (known === undefined) {

@@ -1,9 +1,9 @@
 /** Online features: one entity set, many rows, or everything known of one entity. Answers are written as JSON text directly. */
 import type { OnlineReader } from "../../../adapters/online-store/online-store.ts";
 import { typeName } from "../../../core/errors.ts";
-import type { FeatureValue, Scalar, Status, Value } from "../../../core/plan.ts";
+import type { FeatureValue, Scalar, Service, Status, Value } from "../../../core/plan.ts";
 import type { Scorer } from "../../../core/scoring/scoring.ts";
-import { type JsonObject, readObject } from "../body.ts";
+import { checkFields, type JsonObject, readObject } from "../body.ts";
 import type { Observations } from "../catalogue/observations.ts";
 import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "../limits.ts";
 import type { Telemetry } from "../observability/telemetry.ts";
@@ -33,6 +33,7 @@ export function createFeatureHandlers(deps: FeatureDependencies): { online: Hand
   return {
     async online({ c, principal, requestId, ticket }: Call): Promise<Answer> {
       const body = await readObject(c, MAX_QUERY_BYTES);
+      checkMembers(body, "service" in body ? ONLINE_OF_SERVICE : BY_NAME);
       const keys = objectField(body, "entities");
       checkJoinKeys(catalogue, keys, "entities.");
       const chosen = selectionOf(deps, body, principal.tenant);
@@ -40,7 +41,7 @@ export function createFeatureHandlers(deps: FeatureDependencies): { online: Hand
       // With the service's request fields, the features that are computed on demand are answered too.
       const given = body["request"] === undefined ? null : objectField(body, "request");
       const request = scorer === null ? null : given;
-      const fields = request === null ? null : readRequestFields(scorer!.service, request, "request.");
+      const fields = request === null ? null : requestFields(scorer!.service, request);
       ticket.charge(1);
       const read = await readRows("online", selection, principal.tenant, [{ keys, prefix: "entities." }]);
       let features = featuresJson(selection, read.values[0]);
@@ -51,6 +52,7 @@ export function createFeatureHandlers(deps: FeatureDependencies): { online: Hand
 
     async batch({ c, principal, requestId, ticket, turn }: Call): Promise<Answer> {
       const body = await readObject(c, MAX_QUERY_BYTES);
+      checkMembers(body, BY_NAME);
       const rows = rowsOf(catalogue, body["entities"]);
       const { selection } = await selectionOf(deps, body, principal.tenant);
       await turn(rows.length);
@@ -77,6 +79,25 @@ export function createFeatureHandlers(deps: FeatureDependencies): { online: Hand
       };
     },
   };
+}
+
+const BY_NAME = ["entities", "features", "service"];
+const ONLINE_OF_SERVICE = [...BY_NAME, "request"];
+
+function checkMembers(body: JsonObject, known: readonly string[]): void {
+  if (known === BY_NAME && "request" in body) {
+    throw new Problem("field_unknown", 'a read takes "request" beside "service" alone, and of one row', {
+      field: "request",
+      repair: "leave it out; with POST /v1/features/online and a service it adds what is computed on demand",
+    });
+  }
+  checkFields(body, known, "a read");
+}
+
+/** All that the service declares, and nothing else: what is misspelt may be one that is null. */
+function requestFields(service: Service, given: JsonObject): Record<string, Scalar> {
+  checkFields(given, Object.keys(service.request), `request of ${service.name}`, "request.");
+  return readRequestFields(service, given, "request.");
 }
 
 function rowsOf(catalogue: Catalogue, given: unknown): Row[] {

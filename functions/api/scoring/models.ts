@@ -7,7 +7,7 @@ import type { FeatureServiceDefinition } from "../../../core/definition.ts";
 import { FreshetError, InfrastructureError, typeName } from "../../../core/errors.ts";
 import { ALIASES, type Alias, type AliasChange } from "../../../core/scoring/aliases.ts";
 import { DEFAULT_GATE } from "../../../core/scoring/gate.ts";
-import { readObject } from "../body.ts";
+import { checkFields, readObject } from "../body.ts";
 import { MAX_QUERY_BYTES } from "../limits.ts";
 import { Problem, suggest } from "../problems.ts";
 import type { Catalogue } from "../reading/selection.ts";
@@ -103,6 +103,7 @@ export function createModelHandlers(deps: {
         const { service } = catalogue.service(c.req.param("name") as string);
         const alias = aliasOf(c.req.param("alias") as string);
         const body = await readObject(c, MAX_QUERY_BYTES);
+        checkFields(body, ["version", "share", "force", "rollback"]);
         const id = { tenant: principal.tenant, service: service.name };
         const done = await change(id, alias, `key ${principal.keyId}`, body);
         // This host at least scores with it before it says so.

@@ -63,7 +63,7 @@ describe("audited routes", () => {
       onError: () => {},
       audit: { log, clock: () => 5_000, onUnrecorded: (record, error) => unrecorded.push([record, String(error)]) },
     });
-    register(method, "/things/:id", "admin", handle, options);
+    register(method, "/things/:id", "admin", handle, { parameters: ["x"], ...options });
     const { key, record } = await createKey(keys, { tenant: "team-a", scopes, nowMs: 0 });
     const call = () =>
       app.request("/things/7?x=1", { method, headers: { "x-api-key": key, "x-request-id": "request-1" } });

@@ -51,6 +51,16 @@ export const badEvents: readonly BadInput[] = [
     repair: "check quotes",
   },
   {
+    name: "a stream beside events",
+    path: events,
+    options: { body: { events: [transaction()], stream: "clicks" } },
+    status: 400,
+    code: "field_unknown",
+    field: "stream",
+    detail: 'a list of events has no field "stream"',
+    repair: "use one of events",
+  },
+  {
     name: "a number as the body of events",
     path: events,
     options: { body: "5" },

@@ -3,6 +3,7 @@ import { type BadInput, scorable, without } from "./contract-calls.ts";
 
 const score = "/v1/score/fraud";
 const online = "/v1/features/online";
+const { amount, country, ...scorableKeys } = scorable;
 const batch = "/v1/features/batch";
 
 export const badQueries: readonly BadInput[] = [
@@ -52,6 +53,66 @@ export const badQueries: readonly BadInput[] = [
     field: "service",
     detail: 'no feature service is named "fruad"',
     repair: "did you mean fraud?",
+  },
+  {
+    name: "an unknown member of a read",
+    path: online,
+    options: { body: { entities: { card_id: "c1" }, features: ["card_activity:tx_count_1h"], as_of_ms: 1 } },
+    status: 400,
+    code: "field_unknown",
+    field: "as_of_ms",
+    detail: 'a read has no field "as_of_ms"',
+    repair: "use one of entities, features, service",
+  },
+  {
+    name: "a misspelt member of a read",
+    path: batch,
+    options: { body: { entities: [{ card_id: "c1" }], sevice: "fraud" } },
+    status: 400,
+    code: "field_unknown",
+    field: "sevice",
+    detail: 'a read has no field "sevice"',
+    repair: "did you mean service?",
+  },
+  {
+    name: "request fields beside features",
+    path: online,
+    options: { body: { entities: { card_id: "c1" }, features: ["card_activity:tx_count_1h"], request: {} } },
+    status: 400,
+    code: "field_unknown",
+    field: "request",
+    detail: 'takes "request" beside "service" alone',
+    repair: "leave it out",
+  },
+  {
+    name: "request fields of a batch",
+    path: batch,
+    options: { body: { entities: [{ card_id: "c1" }], service: "fraud", request: { amount: 1, country: null } } },
+    status: 400,
+    code: "field_unknown",
+    field: "request",
+    detail: "and of one row",
+    repair: "leave it out",
+  },
+  {
+    name: "a misspelt request field of a read",
+    path: "/api/v1/features/online",
+    options: { body: { entities: scorableKeys, service: "fraud", request: { amount: 1, country: "SE", amout: 2 } } },
+    status: 400,
+    code: "field_unknown",
+    field: "request.amout",
+    detail: 'request of fraud has no field "amout"',
+    repair: "did you mean amount?",
+  },
+  {
+    name: "a parameter that a read does not have",
+    path: "/v1/features/card/c1?as_of_ms=1",
+    options: {},
+    status: 400,
+    code: "field_unknown",
+    field: "as_of_ms",
+    detail: "GET /v1/features/:entity/:id has no parameter as_of_ms",
+    repair: "leave it out",
   },
   {
     name: "an unknown entity",
