@@ -2,6 +2,7 @@
  * What tenants have registered, as this host knows it. A host keeps each tenant's registrations and looks for newer ones while they are
  * asked for: seldom enough that a flood of unknown names costs the table one small read in a while, and its own tenant alone any waiting.
  */
+import { within } from "../../../adapters/online-store/within.ts";
 import type { TenantRegistrations } from "../../../adapters/pushed/feature-registry.ts";
 import type { Plan, RegisteredInput } from "../../../core/plan.ts";
 import { DEFAULT_VIEW, fullName, type PushedFeature, versionedName } from "../../../core/pushed-feature.ts";
@@ -12,12 +13,14 @@ import type { Selection } from "../reading/selection.ts";
 
 /** What is this old is good, while newer is fetched behind the request's back. */
 const FRESH_MS = 2_000;
-/** What is older is not used without having looked: for a host that has slept. */
+/** What is older is not used without having looked, for a host that has slept; unless the table has failed as lately. */
 const STALE_MS = 5_000;
-/** A table that has just failed is not waited for again. */
+/** A table that has just failed is not asked again. */
 const PAUSE_MS = 2_000;
-/** Nor is one that has let this much time pass, by callers who can go on with what is known. */
+/** Who can go on with what is known waits no longer for what is newer. */
 const PATIENCE_MS = 100;
+/** Nor does anyone else: a table that hangs is one that fails. */
+const LOOKUP_MS = 1_500;
 const TENANTS = 1_000;
 
 /** One state of a tenant's registrations. What is derived from it can be kept for as long as it. */
@@ -136,7 +139,7 @@ export function createRegisteredFeatures(
     const askedAtMs = clock();
     held.askedAtMs = askedAtMs;
     try {
-      const newer = await load(tenant, held.features?.revision ?? null);
+      const newer = await within(LOOKUP_MS, load(tenant, held.features?.revision ?? null));
       if (newer !== null) held.features = new TenantFeatures(newer, entities);
       held.checkedAtMs = askedAtMs;
       return held.features!;
@@ -146,26 +149,28 @@ export function createRegisteredFeatures(
     }
   }
 
+  /** What is fresh, or will be. @throws Problem where the table has just failed */
+  function newest(tenant: string): TenantFeatures | Promise<TenantFeatures> {
+    const held = heldOf(tenant);
+    if (held.features !== null && clock() - held.checkedAtMs < FRESH_MS) return held.features;
+    if (clock() - held.failedAtMs < PAUSE_MS) throw unreadable(undefined);
+    return refresh(tenant, held);
+  }
+
   return {
     of(tenant) {
       const held = heldOf(tenant);
-      const ageMs = clock() - held.checkedAtMs;
-      if (held.features !== null && ageMs < FRESH_MS) return held.features;
-      if (clock() - held.failedAtMs < PAUSE_MS) {
-        if (held.features === null) throw unreadable(undefined);
-        return held.features;
-      }
-      const newer = refresh(tenant, held);
-      if (held.features === null) return newer;
       const known = held.features;
+      if (known === null) return newest(tenant);
+      const ageMs = clock() - held.checkedAtMs;
+      const sinceFailureMs = clock() - held.failedAtMs;
+      if (ageMs < FRESH_MS || sinceFailureMs < PAUSE_MS) return known;
       // A table that does not answer is no reason to forget what is known.
-      const patient = newer.catch(() => known);
-      return ageMs < STALE_MS || clock() - held.askedAtMs >= PATIENCE_MS ? known : patient;
+      const newer = refresh(tenant, held).catch(() => known);
+      if (Math.min(ageMs, sinceFailureMs) < STALE_MS || clock() - held.askedAtMs >= PATIENCE_MS) return known;
+      return within(PATIENCE_MS, newer).catch(() => known);
     },
-    newest(tenant) {
-      const held = heldOf(tenant);
-      return held.features !== null && clock() - held.checkedAtMs < FRESH_MS ? held.features : refresh(tenant, held);
-    },
+    newest,
     last: (tenant) => tenants.get(tenant)?.features ?? null,
     async reload(tenant) {
       const held = heldOf(tenant);

@@ -96,6 +96,39 @@ describe("registered features on a host", () => {
     expect(state.loads).toEqual(["a", "a"]);
   });
 
+  it("those it holds up go on with what is known, and a name that is not known is told so in the end", async () => {
+    const { tenants, state, registered, select } = world();
+    tenants.set("a", [feature("age")]);
+    const known = await registered.of("a");
+    state.hangs = true;
+    state.nowMs += 60_000;
+    expect(await registered.of("a")).toBe(known);
+    const unknown = { code: "catalogue_unavailable", status: 503 };
+    await expect(select("a", "profile:size")).rejects.toMatchObject(unknown);
+    await expect(select("new", "profile:age")).rejects.toMatchObject(unknown);
+    expect(state.loads).toEqual(["a", "a", "new"]);
+  });
+
+  it("an outage that is known of holds up nobody, and names that are not known ask once each two seconds", async () => {
+    const { tenants, state, registered, select } = world();
+    tenants.set("a", [feature("age")]);
+    const known = await registered.of("a");
+    state.broken = true;
+    state.nowMs += 60_000;
+    await registered.of("a");
+    const before = state.loads.length;
+    for (let i = 0; i < 10; i++) {
+      state.nowMs += 1_000;
+      expect(registered.of("a")).toBe(known);
+      await expect(select("a", "profile:size")).rejects.toMatchObject({ code: "catalogue_unavailable" });
+    }
+    expect(state.loads.length - before).toBe(5);
+    tenants.set("a", [feature("age"), feature("size", { id: 1 })]);
+    state.broken = false;
+    state.nowMs += 2_000;
+    expect(await select("a", "profile:size")).toEqual(["profile:size"]);
+  });
+
   it("a feature whose entity is declared no more is known no more", async () => {
     const { tenants, select } = world();
     tenants.set("a", [feature("age", { entity: "planet" }), feature("size", { id: 1 })]);
