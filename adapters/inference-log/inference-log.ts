@@ -5,6 +5,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { PutObjectCommand, type S3Client } from "@aws-sdk/client-s3";
+import { within } from "../online-store/within.ts";
 import { hourPath, tenantPartition } from "../s3/object-path.ts";
 import { encodeInferenceLog, type InferenceRow, inferenceLine } from "./inference-log-format.ts";
 
@@ -13,7 +14,7 @@ export interface InferenceLog {
   add(row: InferenceRow): void;
   /** Writes what has gathered. Never throws: what cannot be written stays, up to a bound, for the next flush. */
   flush(): Promise<void>;
-  /** Flushes for the last time. */
+  /** Flushes for the last time, within `closingMs`; tells of what it could not write. */
   close(): Promise<void>;
 }
 
@@ -24,6 +25,8 @@ const FIRST_BYTES = 8 * 1024;
 /** Held in all while S3 does not answer; beyond it the oldest are given up and counted. */
 const KEPT_BYTES = 64 * 1024 * 1024;
 const CLOSING_ATTEMPTS = 3;
+/** Supervisors kill after about 10 s, of which a server has spent a good half when it comes to this. */
+const CLOSING_MS = 4_000;
 
 /** Rows of one object to be. */
 interface Batch {
@@ -40,12 +43,14 @@ export interface InferenceLogOptions {
   readonly s3: Pick<S3Client, "send">;
   /** How long a row may wait; null where the host flushes by itself. @default 5,000 */
   readonly maxDelayMs?: number | null;
+  /** How long `close` may take. @default 4,000 */
+  readonly closingMs?: number;
   /** Told about objects that could not be written (they are tried again), and about rows that were given up. */
   readonly onFault: (fault: { readonly error?: unknown; readonly dropped: number }) => void;
 }
 
 export function createInferenceLog(options: InferenceLogOptions): InferenceLog {
-  const { bucket, s3, maxDelayMs = 5_000, onFault } = options;
+  const { bucket, s3, maxDelayMs = 5_000, closingMs = CLOSING_MS, onFault } = options;
   const open = new Map<string, Batch>();
   /** Closed batches that wait for S3, oldest first. */
   const waiting: Batch[] = [];
@@ -163,7 +168,14 @@ export function createInferenceLog(options: InferenceLogOptions): InferenceLog {
     flush,
     async close() {
       if (timer !== null) clearInterval(timer);
-      for (let attempt = 0; attempt < CLOSING_ATTEMPTS && open.size + waiting.length > 0; attempt++) await flush();
+      let isOver = false;
+      const last = async () => {
+        for (let attempt = 0; attempt < CLOSING_ATTEMPTS && open.size + waiting.length > 0 && !isOver; attempt++)
+          await flush();
+      };
+      await within(closingMs, last()).catch(() => {});
+      isOver = true;
+      closeBatches();
       const lost = waiting.reduce((sum, { rows }) => sum + rows, 0);
       if (lost > 0) onFault({ dropped: lost });
     },

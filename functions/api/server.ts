@@ -3,6 +3,7 @@ import { createServer, type Server } from "node:http";
 import { type AddressInfo, Server as SocketServer } from "node:net";
 import { setImmediate, setTimeout as sleep } from "node:timers/promises";
 import { getRequestListener } from "@hono/node-server";
+import { within } from "../../adapters/online-store/within.ts";
 import { FreshetError } from "../../core/errors.ts";
 import { plan } from "../../features/plan.ts";
 import { LoadGate } from "./admission/load-gate.ts";
@@ -31,6 +32,8 @@ export interface ServerOptions {
   readonly restMs?: number;
   /** How long requests under way may take once it is told to end; supervisors kill after about 10 s. @default 4 s */
   readonly drainMs?: number;
+  /** How long all that the API uses may then take to end, as its log, which has less by itself. @default 4.5 s */
+  readonly endMs?: number;
 }
 export interface RunningServer {
   readonly url: string;
@@ -48,6 +51,7 @@ const LINGER_MS = 500;
 /** Callers that pause between two calls find their connection open once more, and are told there. */
 const REST_MS = 2_000;
 const DRAIN_MS = 4_000;
+const END_MS = 4_500;
 /** What stands in for the store is used this often, so that its connection stands and its code is warm in the moment of an outage. */
 const WARM_EACH_MS = 5_000;
 /** Longer than a load balancer's idle timeout (60 s), so that it never sends into a connection that is closing. */
@@ -100,14 +104,7 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
     createDirectListener(routes, byHono, () => isParting),
   );
   server.on("connection", () => taken++);
-  const closePorts = () =>
-    Promise.all([
-      dependencies.writes?.stop(),
-      dependencies.reader?.close(),
-      dependencies.scoring?.close(),
-      dependencies.historical?.close(),
-      dependencies.pushed?.close(),
-    ]);
+  const closePorts = () => endWithin(options.endMs ?? END_MS, dependencies);
   await new Promise<void>((resolve, reject) => {
     server.listen(options.port, host, resolve);
     server.once("error", (cause: NodeJS.ErrnoException) =>
@@ -154,6 +151,23 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
       return closing;
     },
   };
+}
+
+/** Ends what the API uses. What hangs over it is left, and told. */
+async function endWithin(ms: number, { writes, reader, scoring, historical, pushed, log }: ApiDependencies) {
+  const left = new Set<string>();
+  const ending = (name: string, end: Promise<void> | undefined) => {
+    left.add(name);
+    return Promise.resolve(end).finally(() => left.delete(name));
+  };
+  const all = Promise.all([
+    ending("audit records", writes?.stop()),
+    ending("reads", reader?.close()),
+    ending("scores", scoring?.close()),
+    ending("historical jobs", historical?.close()),
+    ending("pushes", pushed?.close()),
+  ]);
+  await within(ms, all).catch((error) => log("not all of it ended", { left: [...left] }, error));
 }
 
 /** Serves until SIGTERM or SIGINT, then drains and returns. */

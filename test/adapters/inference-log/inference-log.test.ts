@@ -119,6 +119,22 @@ describe("the writer", () => {
     expect(objects.flatMap(({ rows }) => rows.map(({ requestId }) => requestId))).toEqual(["a", "b"]);
   });
 
+  it("closes in time over an S3 that hangs, and tells how many rows that costs", async () => {
+    let asked = 0;
+    const send = () => {
+      asked++;
+      return new Promise(() => {});
+    };
+    const { log, faults } = start({ s3: { send } as any, closingMs: 20 });
+    log.add(inferenceRow({ requestId: "a" }));
+    void log.flush();
+    log.add(inferenceRow({ requestId: "b" }));
+    log.add(inferenceRow({ requestId: "c" }));
+    await log.close();
+    expect(faults).toEqual([{ dropped: 3, failed: false }]);
+    await expect.poll(() => asked).toBe(1);
+  });
+
   it("repeats an attempt whose answer was lost onto the same object: no row is there twice", async () => {
     const stored = new Map<string, number>();
     let answers = false;

@@ -26,6 +26,14 @@ it("ends historical jobs with itself", async () => {
   expect(closed).toBe(1);
 });
 
+it("ends in time whatever hangs over its end, and tells what that is", async () => {
+  const { dependencies, lines } = testDependencies();
+  const historical: any = { close: () => new Promise(() => {}) };
+  const own = await listen({ port: 0, endMs: 20, dependencies: { ...dependencies, historical } });
+  await own.close();
+  expect(lines).toMatchObject([{ message: "not all of it ended", details: { left: ["historical jobs"] } }]);
+});
+
 it("answers a request that is under way before it ends", async () => {
   const slow = testDependencies();
   slow.dependencies.keys.get = ports.keys.get.bind(ports.keys);
