@@ -2,7 +2,11 @@
 import { Problem, shorten, suggest } from "./problems.ts";
 import type { RequestContext } from "./router.ts";
 
-/** @param what takes the parameters, as it begins the message. @throws Problem `field_unknown` */
+/**
+ * One that is misspelt would else be one that is left out, and of one that is given twice the first would count.
+ * @param what takes the parameters, as it begins the message
+ * @throws Problem `field_unknown`, `wrong_type`
+ */
 export function checkParameters({ req }: RequestContext, known: readonly string[], what: string): void {
   if (!req.url.includes("?")) return;
   for (const name in req.query()) {
@@ -12,6 +16,14 @@ export function checkParameters({ req }: RequestContext, known: readonly string[
       repair: known.length === 0 ? "leave it out: this call has no parameters" : suggest(name, known),
     });
   }
+  const names = [...new URL(req.url).searchParams.keys()];
+  const repeated = names.find((name, i) => names.indexOf(name) < i);
+  if (repeated === undefined) return;
+  const count = names.filter((name) => name === repeated).length;
+  throw new Problem("wrong_type", `${repeated} is one value, given ${count}`, {
+    field: repeated,
+    repair: "send it once; where it takes several names, with commas between them",
+  });
 }
 
 /** Ids that we give are shorter by far. What is longer is nobody's, and more than a table takes for a key. */

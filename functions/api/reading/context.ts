@@ -158,7 +158,7 @@ interface Query {
 }
 
 function readQuery(query: Readonly<Record<string, string>>): Query {
-  const { format = "text", max_tokens, service = null, features } = query;
+  const { format = "text", max_tokens = String(DEFAULT_TOKENS), service = null, features } = query;
   const known = FORMATS.find((one) => one === format);
   if (known === undefined) {
     throw new Problem("wrong_type", `format is text, markdown or json, given "${shorten(format)}"`, {
@@ -166,13 +166,16 @@ function readQuery(query: Readonly<Record<string, string>>): Query {
       repair: "leave it out for text",
     });
   }
-  const maxTokens =
-    max_tokens === undefined ? DEFAULT_TOKENS : /^[1-9]\d{0,5}$/.test(max_tokens) ? Number(max_tokens) : 0;
+  const maxTokens = /^[1-9]\d{0,5}$/.test(max_tokens) ? Number(max_tokens) : 0;
   if (maxTokens < 1 || maxTokens > MAX_TOKENS) {
-    throw new Problem("wrong_type", `max_tokens is a whole number from 1 to ${MAX_TOKENS}`, {
-      field: "max_tokens",
-      repair: `leave it out for ${DEFAULT_TOKENS}`,
-    });
+    throw new Problem(
+      "wrong_type",
+      `max_tokens is a whole number from 1 to ${MAX_TOKENS}, given "${shorten(max_tokens)}"`,
+      {
+        field: "max_tokens",
+        repair: `leave it out for ${DEFAULT_TOKENS}`,
+      },
+    );
   }
   if (service !== null && features !== undefined) {
     throw new Problem("selection_invalid", "a request has either features or service, or neither for all", {

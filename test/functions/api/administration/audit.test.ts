@@ -46,6 +46,7 @@ it.each([
   ["?limit=0", "limit", 'limit is a whole number from 1 to 500, given "0"'],
   ["?limit=501", "limit", 'given "501"'],
   ["?limit=1e2", "limit", 'given "1e2"'],
+  ["?limit=1&limit=2", "limit", "limit is one value, given 2"],
   ["?before=yesterday", "before", 'before is an id of a record or epoch milliseconds, given "yesterday"'],
   ["?before=", "before", 'given ""'],
 ])("refuses %s", async (query, field, detail) => {

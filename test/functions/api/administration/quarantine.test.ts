@@ -23,6 +23,7 @@ async function call(url: string, body?: unknown) {
 
 it.each([
   ["?reson=x", "field_unknown", "reson", "GET /v1/quarantine has no parameter reson", "did you mean reason?"],
+  ["?status=open&status=all&status=all", "wrong_type", "status", "status is one value, given 3", "send it once"],
   ["?stream=payments", "stream_unknown", "stream", 'no stream is named "payments"', "transactions"],
   ["?since=soon", "wrong_type", "since", 'since is a time, given "soon"', "ISO 8601"],
   [

@@ -76,6 +76,7 @@ export function describeCatalogue(target: ContractTarget): void {
       ["?kind=secret", "wrong_type", "kind"],
       ["?deprecated=maybe", "wrong_type", "deprecated"],
       ["?qq=x", "field_unknown", "qq"],
+      ["?tag=x&tag=y", "wrong_type", "tag"],
       [`?q=${"a+".repeat(101)}`, "value_too_long", "q"],
     ])("refuses %s → 400 %s", async (query, code, field) => {
       const reply = await call(`/v1/features${query}`);
@@ -193,6 +194,7 @@ export function describeCatalogue(target: ContractTarget): void {
       ["/v1/context/card/c?max_tokens=0", 400, "wrong_type", "max_tokens"],
       ["/v1/context/card/c?max_tokens=5", 400, "wrong_type", "max_tokens"],
       ["/v1/context/card/c?max_tokens=many", 400, "wrong_type", "max_tokens"],
+      ["/v1/context/card/c?features=a:b&features=c:d", 400, "wrong_type", "features"],
       ["/v1/context/card/c?tokens=5", 400, "field_unknown", "tokens"],
       ["/v1/context/card/c?service=none", 404, "service_unknown", "service"],
       ["/v1/context/item/c?service=fraud", 400, "selection_invalid", "service"],
@@ -203,6 +205,7 @@ export function describeCatalogue(target: ContractTarget): void {
     ])("refuses %.70s → %i %s", async (path, status, code, field) => {
       const reply = await call(path);
       expect([reply.status, reply.body.code, reply.body.field]).toEqual([status, code, field]);
+      if (path.includes("=many")) expect(reply.body.detail).toContain('given "many"');
     });
   });
 
