@@ -86,7 +86,7 @@ export function createCatalogueHandlers(deps: {
         ...entryJson(entry),
         definition: definitionJson(plan, entry.name, own),
         ...usedBy(principal.tenant, entry),
-        served: observations.servedJson(principal.tenant, name),
+        served: observations.servedJson(principal.tenant, entry.kind === "pushed" ? versioned(entry) : entry.name),
         pushed: entry.kind === "pushed" ? observations.pushedJson(principal.tenant, versioned(entry)) : null,
         request_id: requestId,
       };

@@ -41,7 +41,7 @@ interface Pushed extends Numbers {
   visibleMs: number | null;
 }
 interface OfTenant {
-  /** By the names under which they were read. */
+  /** By their names; registered ones by versioned names. */
   readonly served: Map<string, Served>;
   /** By versioned names. */
   readonly pushed: Map<string, Pushed>;
@@ -66,7 +66,7 @@ export class Observations {
     const before = this.#count(seen, selection, rows.length);
     for (let i = 0; i < rows.length; i++) {
       const weight = this.#weightOf(before + i);
-      if (weight > 0) addRow(served, selection.names, rows[i], asOfMs, weight);
+      if (weight > 0) addRow(served, selection.counted, rows[i], asOfMs, weight);
     }
   }
 
@@ -98,7 +98,7 @@ export class Observations {
     });
   }
 
-  /** For the catalogue's answer; null where there is nothing to say. */
+  /** For the catalogue's answer; null where there is nothing to say. @param name of a registered feature the versioned one */
   servedJson(tenant: string, name: string): Record<string, unknown> {
     const of = this.#tenants.get(tenant)?.served.get(name);
     const rate = (part: number | undefined) => (of === undefined ? null : part! / of.rows);

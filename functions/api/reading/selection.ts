@@ -3,7 +3,14 @@ import type { EntityRequest, RegisteredRead } from "../../../adapters/online-sto
 import { typeName } from "../../../core/errors.ts";
 import { KEY_LIMIT } from "../../../core/event.ts";
 import type { Dtype, Entity, FeatureValue, ListDtype, Plan, RegisteredInput, Service } from "../../../core/plan.ts";
-import { type Deprecation, fullName, type PushedFeature, reachOf, storedView } from "../../../core/pushed-feature.ts";
+import {
+  type Deprecation,
+  fullName,
+  type PushedFeature,
+  reachOf,
+  storedView,
+  versionedName,
+} from "../../../core/pushed-feature.ts";
 import { MAX_FEATURES } from "../limits.ts";
 import { Problem, shorten, suggest } from "../problems.ts";
 import type { TenantFeatures } from "../registered/tenant-features.ts";
@@ -26,6 +33,8 @@ export interface Selection {
   readonly names: readonly string[];
   /** `"name":{"value":` of each name, after a comma but for the first: ready to be joined into an answer. */
   readonly jsonHeads: readonly string[];
+  /** Under what each of `names` is counted: a registered feature by its version, whatever name it was read by. */
+  readonly counted: readonly string[];
   /** Those of `names` that are registered, in their order; empty for most. */
   readonly pushed: readonly PushedFeature[];
   /** What an answer says of those that are on their way out; null where none is. */
@@ -77,6 +86,7 @@ export function createCatalogue(plan: Plan): Catalogue {
   ): Selection {
     const parts = new Map<Entity, { features: string[]; positions: number[]; registered: RegisteredRead[] | null }>();
     const pushed: PushedFeature[] = [];
+    const counted = [...names];
     const warned = new Map<string, Deprecation>();
     names.forEach((name, position) => {
       const input = inputs.find((one) => one.name === name);
@@ -92,6 +102,7 @@ export function createCatalogue(plan: Plan): Catalogue {
         const field = storedView(feature.view);
         part.registered.push({ position: part.features.length, field, id, ttlMs, reachMs: reachOf(feature) });
         pushed.push(feature);
+        counted[position] = versionedName(feature);
       }
       const deprecated = feature?.deprecated ?? deprecations.get(name);
       if (deprecated !== undefined) warned.set(name, deprecated);
@@ -100,6 +111,7 @@ export function createCatalogue(plan: Plan): Catalogue {
     });
     return {
       names,
+      counted: pushed.length === 0 ? names : counted,
       pushed,
       deprecation: noticeOf(warned),
       jsonHeads: names.map((name, i) => `${i === 0 ? "" : ","}${JSON.stringify(name)}:{"value":`),

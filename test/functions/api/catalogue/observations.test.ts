@@ -3,11 +3,13 @@ import { describe, expect, it } from "vitest";
 import type { FeatureValue, Status, Value } from "../../../../core/plan.ts";
 import type { PushedFeature } from "../../../../core/pushed-feature.ts";
 import { Observations } from "../../../../functions/api/catalogue/observations.ts";
-import type { Selection } from "../../../../functions/api/reading/selection.ts";
+import { createCatalogue, type Selection } from "../../../../functions/api/reading/selection.ts";
+import { TenantFeatures } from "../../../../functions/api/registered/tenant-features.ts";
+import { plan } from "../doubles.ts";
 
 const AS_OF_MS = 1_000_000;
 const LARGEST = Number.MAX_VALUE;
-const selectionOf = (...names: string[]) => ({ names }) as unknown as Selection;
+const selectionOf = (...names: string[]) => ({ names, counted: names }) as unknown as Selection;
 const row = (value: Value, status: Status = value === null ? "NULL_VALUE" : "PRESENT"): FeatureValue[] => [
   { value, status, eventTimeMs: status === "NOT_FOUND" ? null : AS_OF_MS - 10 },
 ];
@@ -52,6 +54,30 @@ describe("what was served", () => {
     expect(seen.servedJson("a", "v:x")).toMatchObject({ rows: 65, values: { max: 9 } });
     seen.rows("b", selection, [row(5)], AS_OF_MS);
     expect(seen.servedJson("b", "v:x")).toMatchObject({ rows: 1, values: { min: 5, max: 5 } });
+  });
+
+  it("of a registered feature is told by version, whatever name it was read by", () => {
+    const versions = [1, 2].map((version) => ({
+      ...feature("x", version),
+      id: version,
+      entity: "card",
+      dtype: "double",
+      ttlMs: 1,
+    }));
+    const registered = (current: number) =>
+      new TenantFeatures(
+        { revision: current, features: versions as never, current: new Map([["profile:x", current]]) },
+        new Set(["card"]),
+      );
+    const catalogue = createCatalogue(plan);
+    const seen = new Observations(0);
+    const read = (name: string, current: number, value: number) =>
+      seen.rows("a", catalogue.features([name], "features", registered(current)), [row(value)], AS_OF_MS);
+    read("profile:x", 1, 1_000);
+    read("profile:x@1", 2, 900);
+    read("profile:x", 2, 0.5);
+    expect(seen.servedJson("a", "profile:x@1")).toMatchObject({ rows: 2, values: { min: 900, max: 1_000 } });
+    expect(seen.servedJson("a", "profile:x@2")).toMatchObject({ rows: 1, values: { min: 0.5, max: 0.5 } });
   });
 
   it("of a feature that nobody asked for is nothing", () => {
