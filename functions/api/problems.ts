@@ -10,6 +10,7 @@ interface ProblemType {
 export const PROBLEMS = {
   request_refused: { status: 400, title: "API Gateway refused the request" },
   malformed_json: { status: 400, title: "The body is not JSON" },
+  url_encoding: { status: 400, title: "The URL is not UTF-8" },
   body_coding: { status: 400, title: "The body is not compressed as it says" },
   body_encoding: { status: 400, title: "The body is not UTF-8" },
   body_incomplete: { status: 400, title: "The body ended early" },

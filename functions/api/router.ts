@@ -206,6 +206,7 @@ export function createRouter(app: Hono, options: RouterOptions): Register {
             if (!isIn) throw overloaded();
             tenant = principal.tenant;
           }
+          if (!isUrlReadable(c)) throw unreadableUrl();
           if (admission !== undefined) ticket = admission.open(principal.tenant, scope);
           if (!principal.scopes.has(scope)) {
             await ticket.charge(1);
@@ -338,6 +339,23 @@ const missingScope = (scope: Scope, principal: Principal) =>
   new Problem("scope_missing", `this call needs the scope ${scope}; the key has ${[...principal.scopes].join(", ")}`, {
     field: "x-api-key",
     repair: `use a key with the scope ${scope}: freshet keys create --scopes ${scope}`,
+  });
+
+/** Where the host sees the URL as it was sent: an escape that is no UTF-8 would be taken for the text of an id. */
+function isUrlReadable(c: RequestContext): boolean {
+  const sent: string | undefined = c.env?.incoming?.url;
+  if (sent === undefined || !sent.includes("%")) return true;
+  try {
+    decodeURIComponent(sent);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const unreadableUrl = () =>
+  new Problem("url_encoding", "the URL holds an escape that is no UTF-8", {
+    repair: "escape each part as UTF-8, as encodeURIComponent does; a percent sign itself is %25",
   });
 
 const keyInUrl = () =>

@@ -31,6 +31,19 @@ describe("paths and headers", () => {
     await stillServes();
   });
 
+  it("with an escape that is no UTF-8 are refused; it is not the text of an id", async () => {
+    for (const path of [
+      "/v1/features/card/%ff",
+      "/v1/features/card/%zz",
+      "/v1/features/card/c?x=%",
+      "/v1/audit?after=%c0",
+    ]) {
+      const { status, text } = await raw(head("GET", path, []));
+      expect([path, status, text]).toEqual([path, 400, expect.stringContaining('"code":"url_encoding"')]);
+    }
+    expect((await raw(head("GET", "/v1/features/card/100%25%C3%A4", []))).status).toBe(200);
+  });
+
   it.each([
     ["many", Array.from({ length: 3_000 }, (_, i) => `x-h${i}: ${i}`)],
     ["one of 100 KB", [`x-long: ${"a".repeat(100_000)}`]],

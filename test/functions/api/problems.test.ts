@@ -71,6 +71,8 @@ it("every code that a request can cause is caused by a test", () => {
       "feature_conflict",
       "feature_declared",
     ],
+    // edge.store.test.ts.
+    "url_encoding",
     // edge-bodies.store.test.ts.
     ...["body_coding", "content_encoding_unsupported"],
     // erasures.test.ts.
