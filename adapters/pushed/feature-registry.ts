@@ -18,6 +18,7 @@ import {
   type TransactWriteItem,
   TransactWriteItemsCommand,
 } from "@aws-sdk/client-dynamodb";
+import { formatDuration } from "../../core/duration.ts";
 import { FreshetError, InfrastructureError } from "../../core/errors.ts";
 import {
   differences,
@@ -256,6 +257,14 @@ function checkChange(
       `${versionedName(given)} is registered with ${field} ${before[field]}, given ${given[field]}`,
       { field, repair: `register it as version ${given.version + 1}: what is stored keeps its meaning` },
     );
+  }
+  if (given.ttlMs > before.ttlMs) {
+    const [from, to] = [before.ttlMs, given.ttlMs].map(formatDuration);
+    throw new FreshetError("feature_conflict", `${versionedName(given)} is registered with ttl ${from}, given ${to}`, {
+      field: "ttl",
+      // Reads and training sets go by today's ttl, and what the store has let go does not come back to it.
+      repair: `register it as version ${given.version + 1} and push to that: values older than ${from} may be gone from the store, and training sets would have them`,
+    });
   }
   if (replace) return;
   const names = changed.map((field) => (field === "ttlMs" ? "ttl" : field));

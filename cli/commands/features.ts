@@ -84,7 +84,7 @@ export function register(program: Command): void {
     .option("--unit <text>", "of its values, as EUR")
     .option("--owner <text>", "whom to ask")
     .option("--current", "the name alone means this version from now on")
-    .option("--replace", "replace ttl, description, unit and owner of what is registered")
+    .option("--replace", "replace ttl (by a shorter one), description, unit and owner of what is registered")
     .addOption(stageOption())
     .addOption(urlOption())
     .option("--json", "print as JSON")

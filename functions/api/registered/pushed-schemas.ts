@@ -38,7 +38,9 @@ export function registerRequest(plan: Plan) {
       replace: z
         .boolean()
         .optional()
-        .describe("Whether ttl, description, unit, owner, tags and deprecation may replace what is registered."),
+        .describe(
+          "Whether ttl (a shorter one), description, unit, owner, tags and deprecation may replace what is registered.",
+        ),
       current: z
         .boolean()
         .optional()
