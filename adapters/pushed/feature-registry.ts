@@ -55,8 +55,9 @@ export interface Registered {
 export const MAX_FEATURES = 5_000;
 /** A view's values of an entity are one field, which a push takes apart inside the store: this and the length of texts bound it. */
 const MAX_VIEW_FEATURES = 500;
-const ATTEMPTS = 12;
-const PAUSE = { firstMs: 40, longestMs: 640 };
+/** Of one registration; API Gateway gives a call 29 s. */
+const PATIENCE_MS = 20_000;
+const PAUSE = { firstMs: 40, longestMs: 1_000 };
 
 const S = (value: string): AttributeValue => ({ S: value });
 const N = (value: number): AttributeValue => ({ N: String(value) });
@@ -68,10 +69,15 @@ const viewKey = ({ view }: Pick<Registration, "view">) => `view#${view}`;
 export class FeatureRegistry {
   readonly #table: string;
   readonly #dynamodb: Pick<DynamoDBClient, "send">;
+  readonly #patienceMs: number;
+  /** By tenant: settles when the last of this process' registrations has ended. */
+  readonly #turns = new Map<string, Promise<void>>();
 
-  constructor({ table, dynamodb }: { table: string; dynamodb: Pick<DynamoDBClient, "send"> }) {
-    this.#table = table;
-    this.#dynamodb = dynamodb;
+  /** @param patienceMs how long a registration tries while others come before it. @default 20 s */
+  constructor(options: { table: string; dynamodb: Pick<DynamoDBClient, "send">; patienceMs?: number }) {
+    this.#table = options.table;
+    this.#dynamodb = options.dynamodb;
+    this.#patienceMs = options.patienceMs ?? PATIENCE_MS;
   }
 
   /**
@@ -111,10 +117,24 @@ export class FeatureRegistry {
 
   /**
    * Registers a version. Doing so again with the same changes nothing; of many at once each gets an id of its own.
-   * @throws FreshetError `feature_conflict`, `feature_limit`
+   * @throws FreshetError `feature_conflict`, `feature_limit`, `catalogue_busy`
    */
-  async register(tenant: string, given: Registration, options: RegisterOptions): Promise<Registered> {
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+  register(tenant: string, given: Registration, options: RegisterOptions): Promise<Registered> {
+    const untilMs = performance.now() + this.#patienceMs;
+    // All change the tenant's head, so those of one process go one after the other; other processes are met by trying again.
+    const before = this.#turns.get(tenant) ?? Promise.resolve();
+    const registered = before.then(() => this.#register(tenant, given, options, untilMs));
+    const ended = registered.then(
+      () => {},
+      () => {},
+    );
+    this.#turns.set(tenant, ended);
+    void ended.then(() => this.#turns.get(tenant) === ended && this.#turns.delete(tenant));
+    return registered;
+  }
+
+  async #register(tenant: string, given: Registration, options: RegisterOptions, untilMs: number): Promise<Registered> {
+    for (let attempt = 0; performance.now() < untilMs; attempt++) {
       if (attempt > 0) await sleep(backoffMs(attempt, PAUSE));
       const [stored, pointer, counter] = await Promise.all([
         this.#get(tenant, featureKey(given)),
@@ -145,9 +165,8 @@ export class FeatureRegistry {
       ];
       if (await this.#write(writes)) return { feature, outcome: before === null ? "created" : "changed", current };
     }
-    throw new InfrastructureError("catalogue_unavailable", "too many registrations of this tenant at once", {
-      repair: "register it again",
-    });
+    const message = `other registrations of the tenant came before this one for ${this.#patienceMs / 1_000} s`;
+    throw new FreshetError("catalogue_busy", message, { repair: "register it again" });
   }
 
   #head(tenant: string, added: number): TransactWriteItem {

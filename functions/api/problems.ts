@@ -1,5 +1,5 @@
 /** RFC 9457 problem documents: the one shape of every error that leaves the API. */
-import { FreshetError, InfrastructureError } from "../../core/errors.ts";
+import { FreshetError, InfrastructureError, typeName } from "../../core/errors.ts";
 
 interface ProblemType {
   readonly status: number;
@@ -124,6 +124,7 @@ export const PROBLEMS = {
   store_unavailable: { status: 503, title: "The online store does not answer" },
   store_full: { status: 503, title: "The online store is full" },
   archive_unavailable: { status: 503, title: "The archive does not answer" },
+  catalogue_busy: { status: 503, title: "Too many registrations at once" },
   catalogue_unavailable: { status: 503, title: "Registered features cannot be read" },
   jobs_unavailable: { status: 503, title: "Jobs cannot be kept" },
   registry_unavailable: { status: 503, title: "The model registry does not answer" },
@@ -248,6 +249,14 @@ export function problemBody(problem: Problem, requestId: string): string {
 
 /** A name or value of the caller's, at a length that a message bears. */
 export const shorten = (text: string): string => (text.length <= 80 ? text : `${text.slice(0, 77)}…`);
+
+/** What was given, for a message: by value where it is short, else by its kind. */
+export const shown = (given: unknown): string =>
+  typeof given === "string"
+    ? `"${shorten(given)}"`
+    : typeof given === "number" || typeof given === "boolean"
+      ? String(given)
+      : typeName(given);
 
 /** `use one of a, b or c`, with the nearest name first when the given one looks like a slip. */
 export function suggest(given: string, names: readonly string[]): string {

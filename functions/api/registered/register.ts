@@ -16,7 +16,7 @@ import {
 import { declaredAs, isReserved } from "../../../core/registered-feature.ts";
 import { checkFields, type JsonObject, readObject } from "../body.ts";
 import { MAX_QUERY_BYTES } from "../limits.ts";
-import { Problem, shorten, suggest } from "../problems.ts";
+import { Problem, shorten, shown, suggest } from "../problems.ts";
 import type { Answer, Call, Handle } from "../router.ts";
 import type { RegisteredFeatures } from "./tenant-features.ts";
 
@@ -56,7 +56,9 @@ export function createRegisterHandler(deps: {
     // This host knows at once, others within seconds.
     await registered.reload(principal.tenant);
     const answer = { ...registeredJson(feature, current), outcome, request_id: requestId };
-    return { status: outcome === "created" ? 201 : 200, body: JSON.stringify(answer) };
+    const how = `${options.replace ? ", replace" : ""}${options.current ? ", current" : ""}`;
+    const target = `feature ${versionedName(feature)}, ${outcome}${how}`;
+    return { status: outcome === "created" ? 201 : 200, body: JSON.stringify(answer), target };
   };
 }
 
@@ -64,12 +66,15 @@ async function register(registry: Pick<FeatureRegistry, "register">, ...args: Pa
   try {
     return await registry.register(...args);
   } catch (error) {
-    if (!(error instanceof FreshetError) || error.code !== "catalogue_unavailable") throw error;
-    throw new Problem("catalogue_unavailable", "the table of registered features does not answer", {
+    if (!(error instanceof FreshetError)) throw error;
+    const again = {
       repair: "register it again: a registration that was made already stays as it is",
       headers: { "retry-after": "2" },
       cause: error,
-    });
+    };
+    if (error.code === "catalogue_busy") throw new Problem("catalogue_busy", error.message, again);
+    if (error.code !== "catalogue_unavailable") throw error;
+    throw new Problem("catalogue_unavailable", "the table of registered features does not answer", again);
   }
 }
 
@@ -183,10 +188,11 @@ function versionOf(given: unknown): number {
   const version = typeof given === "string" && /^v?\d{1,7}$/.test(given) ? Number(given.replace("v", "")) : given;
   if (typeof version === "number" && Number.isInteger(version) && version >= 1 && version <= MAX_VERSION)
     return version;
-  throw new Problem("feature_version_invalid", `a version is a whole number from 1 to ${MAX_VERSION}`, {
-    field: "version",
-    repair: "send 1, and the next number for another type or entity",
-  });
+  throw new Problem(
+    "feature_version_invalid",
+    `a version is a whole number from 1 to ${MAX_VERSION}, given ${shown(given)}`,
+    { field: "version", repair: "send 1, and the next number for another type or entity" },
+  );
 }
 
 function ttlOf(given: unknown): number {
@@ -201,7 +207,13 @@ function ttlOf(given: unknown): number {
     }
   }
   if (ttlMs >= 1_000 && ttlMs <= MAX_TTL_MS) return ttlMs;
-  throw new Problem("ttl_invalid", "ttl is a duration of one second or more", { field: "ttl", repair });
+  const rule =
+    ttlMs > MAX_TTL_MS
+      ? "at most ten years, 3650d"
+      : ttlMs < 1_000
+        ? "at least one second"
+        : "a whole number of seconds, or one with s, m, h or d";
+  throw new Problem("ttl_invalid", `ttl is ${rule}, given ${shown(given)}`, { field: "ttl", repair });
 }
 
 function tagsOf(given: unknown): readonly string[] {
@@ -217,12 +229,18 @@ function tagsOf(given: unknown): readonly string[] {
 
 function deprecationOf(given: unknown): Deprecation | null {
   if (given === undefined || given === null) return null;
-  const { date, use = null } = (typeof given === "object" ? given : {}) as { date?: unknown; use?: unknown };
+  const repair = 'send {"date": "2027-01-31", "use": "profile:age_years"}, or null';
+  if (typeof given !== "object" || Array.isArray(given)) {
+    const message = `deprecated is an object with a date, given ${shown(given)}`;
+    throw new Problem("deprecation_invalid", message, { field: "deprecated", repair });
+  }
+  checkFields(given as JsonObject, ["date", "use"], "deprecated", "deprecated.");
+  const { date, use = null } = given as { date?: unknown; use?: unknown };
   if (isDeprecation({ date, use })) return { date, use } as Deprecation;
-  throw new Problem("deprecation_invalid", "deprecated has a date, and what to use instead", {
-    field: "deprecated",
-    repair: 'send {"date": "2027-01-31", "use": "profile:age_years"}, or null',
-  });
+  const [field, rule, value] = isDeprecation({ date, use: null })
+    ? ["deprecated.use", "the name of a feature, of at most 140 characters", use]
+    : ["deprecated.date", "a day as 2027-01-31", date];
+  throw new Problem("deprecation_invalid", `${field} is ${rule}, given ${shown(value)}`, { field, repair });
 }
 
 function flagOf(body: JsonObject, field: string): boolean {

@@ -1,10 +1,9 @@
 /** What calls that score have in common: which service, whose variant, explained how. */
 import type { FeatureServiceDefinition } from "../../../core/definition.ts";
-import { typeName } from "../../../core/errors.ts";
 import type { Plan } from "../../../core/plan.ts";
 import type { Scorer } from "../../../core/scoring/scoring.ts";
 import type { Telemetry } from "../observability/telemetry.ts";
-import { Problem } from "../problems.ts";
+import { Problem, shown } from "../problems.ts";
 import type { Catalogue } from "../reading/selection.ts";
 import type { Explain } from "./explanation.ts";
 import { type ScoredService, type ScoreRunner, type Variant, withoutModel } from "./score-run.ts";
@@ -66,5 +65,3 @@ export function explainOf(given: unknown): Explain {
     repair: 'send "explain": true',
   });
 }
-
-const shown = (given: unknown) => (typeof given === "string" ? `"${given.slice(0, 40)}"` : typeName(given));

@@ -77,7 +77,7 @@ it("every code that a request can cause is caused by a test", () => {
     ...["body_coding", "content_encoding_unsupported"],
     // erasures.test.ts.
     ...["erasure_unknown", "erasures_unavailable"],
-    ...["feature_limit", "archive_unavailable", "catalogue_unavailable"],
+    ...["feature_limit", "archive_unavailable", "catalogue_busy", "catalogue_unavailable"],
     // Of models: promotion.store.test.ts; registry_unavailable in app.test.ts, alias_conflict in the registry's own test.
     ...["share_invalid", "alias_unknown", "model_version_unknown", "variant_absent", "gate_refused", "alias_conflict"],
     "model_unservable",

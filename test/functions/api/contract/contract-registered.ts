@@ -147,29 +147,42 @@ export function describeRegistered(target: ContractTarget): void {
       [{ name: "a:b", dtype: "vector" }, 400, "dtype_unknown", "dtype"],
       [{ name: "a:b", dtype: 3 }, 400, "wrong_type", "dtype"],
       [{ name: "a:b", version: 0 }, 400, "feature_version_invalid", "version"],
-      [{ name: "a:b", version: "latest" }, 400, "feature_version_invalid", "version"],
+      [{ name: "a:b", version: "latest" }, 400, "feature_version_invalid", "version", 'given "latest"'],
       [{ name: "a:b", ttl: "soon" }, 400, "ttl_invalid", "ttl"],
       [{ name: "a:b", ttl: 1.5 }, 400, "ttl_invalid", "ttl"],
-      [{ name: "a:b", ttl: "4000d" }, 400, "ttl_invalid", "ttl"],
-      [{ name: "a:b", ttl: [] }, 400, "ttl_invalid", "ttl"],
+      [{ name: "a:b", ttl: "4000d" }, 400, "ttl_invalid", "ttl", 'ttl is at most ten years, 3650d, given "4000d"'],
+      [{ name: "a:b", ttl: 0 }, 400, "ttl_invalid", "ttl", "ttl is at least one second, given 0"],
+      [{ name: "a:b", ttl: [] }, 400, "ttl_invalid", "ttl", "given an array"],
       [{ name: "a:b", tags: "fraud" }, 400, "wrong_type", "tags"],
       [{ name: "a:b", tags: ["x".repeat(65)] }, 400, "wrong_type", "tags"],
       [{ name: "a:b", description: "x".repeat(1_001) }, 400, "value_too_long", "description"],
       [{ name: "a:b", description: "\ud800" }, 400, "text_invalid", "description"],
       [{ name: "a:b", deprecated: "soon" }, 400, "deprecation_invalid", "deprecated"],
-      [{ name: "a:b", deprecated: { date: "2027-13-01" } }, 400, "deprecation_invalid", "deprecated"],
-      [{ name: "a:b", deprecated: { date: "2027-02-30" } }, 400, "deprecation_invalid", "deprecated"],
+      [
+        { name: "a:b", deprecated: { date: "2027-13-01" } },
+        400,
+        "deprecation_invalid",
+        "deprecated.date",
+        'given "2027-13-01"',
+      ],
+      [{ name: "a:b", deprecated: { date: "2027-02-30" } }, 400, "deprecation_invalid", "deprecated.date"],
+      [{ name: "a:b", deprecated: { date: "2027-02-01", use: 7 } }, 400, "deprecation_invalid", "deprecated.use"],
+      [{ name: "a:b", deprecated: { date: "2027-02-01", sunset: 7 } }, 400, "field_unknown", "deprecated.sunset"],
       [{ name: "a:b", replace: 1 }, 400, "wrong_type", "replace"],
       [{ name: "a:b", dtpye: "double" }, 400, "field_unknown", "dtpye"],
-    ])("registering %j → %i %s", async (body, status, code, field) => {
-      const reply = await call(REGISTER, {
-        body: { dtype: "double", entity: "card", ...body },
-        key: target.keys().firstAdmin,
-      });
-      const problem = conforming(schemas.problem, reply);
-      expect([reply.status, problem.code, problem.field]).toEqual([status, code, field]);
-      expect(problem.repair).not.toBe("");
-    });
+    ] as [object, number, string, string, string?][])(
+      "registering %j → %i %s",
+      async (body, status, code, field, told) => {
+        const reply = await call(REGISTER, {
+          body: { dtype: "double", entity: "card", ...body },
+          key: target.keys().firstAdmin,
+        });
+        const problem = conforming(schemas.problem, reply);
+        expect([reply.status, problem.code, problem.field]).toEqual([status, code, field]);
+        expect(problem.detail).toContain(told ?? "");
+        expect(problem.repair).not.toBe("");
+      },
+    );
 
     it("one on its way out says so in each answer that has it, with the date and what to use instead", async () => {
       const [view, card] = [freshView(), randomUUID()];

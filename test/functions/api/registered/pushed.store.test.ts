@@ -2,7 +2,12 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type DynamoDBClient, PutItemCommand } from "@aws-sdk/client-dynamodb";
+import {
+  type DynamoDBClient,
+  PutItemCommand,
+  TransactionCanceledException,
+  TransactWriteItemsCommand,
+} from "@aws-sdk/client-dynamodb";
 import { GetObjectCommand, ListObjectsV2Command, type S3Client } from "@aws-sdk/client-s3";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -103,6 +108,35 @@ describe("registrations", () => {
     // Ids are a view's, so another view begins with its own.
     expect(await register("many", "f0", { view: "other" })).toMatchObject({ feature: { id: 0 } });
     expect((await registry.load("none", null))!).toEqual({ revision: 0, features: [], current: new Map() });
+  });
+
+  it("of a hundred at once by several hosts are made, all of them", async () => {
+    const other = new FeatureRegistry({ table: "features", dynamodb: testClients(emulator.url).dynamodb });
+    const made = await Promise.all(
+      Array.from({ length: 100 }, (_, i) =>
+        (i % 4 === 0 ? other : registry).register("hundred", registration(`f${i}`), OPTIONS),
+      ),
+    );
+    expect(new Set(made.map(({ feature }) => feature.id)).size).toBe(100);
+    expect((await registry.load("hundred", null))!.features).toHaveLength(100);
+  }, 60_000);
+
+  it("that others come before all the time say so, and nothing of them is made", async () => {
+    const taken = new TransactionCanceledException({
+      ...{ message: "", $metadata: {}, CancellationReasons: [{ Code: "TransactionConflict" }] },
+    });
+    const contended = {
+      send: (command: object) =>
+        command instanceof TransactWriteItemsCommand ? Promise.reject(taken) : dynamodb.send(command as never),
+    };
+    const busy = new FeatureRegistry({ table: "features", dynamodb: contended as never, patienceMs: 100 });
+    const both = ["a", "b"].map((key) => busy.register("busy", registration(key), OPTIONS));
+    for (const one of await Promise.allSettled(both)) {
+      expect(one).toMatchObject({
+        reason: { code: "catalogue_busy", message: "other registrations of the tenant came before this one for 0.1 s" },
+      });
+    }
+    expect((await registry.load("busy", null))!.features).toEqual([]);
   });
 
   it("end at a limit, which replacing what is there does not need", async () => {
