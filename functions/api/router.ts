@@ -13,6 +13,7 @@ import { type Authenticator, KEY_PATIENCE_MS, type Principal, type Scope } from 
 import type { Telemetry } from "./observability/telemetry.ts";
 import { Problem, problemBody, toProblem, turnedAway } from "./problems.ts";
 import { checkParameters } from "./query.ts";
+import { isUrlReadable, keyInUrl, unreadableUrl } from "./url.ts";
 
 /** A request as routes see it: Hono's context, or the plain server's own (`direct.ts`). */
 export interface RequestContext {
@@ -339,27 +340,4 @@ const missingScope = (scope: Scope, principal: Principal) =>
   new Problem("scope_missing", `this call needs the scope ${scope}; the key has ${[...principal.scopes].join(", ")}`, {
     field: "x-api-key",
     repair: `use a key with the scope ${scope}: freshet keys create --scopes ${scope}`,
-  });
-
-/** Where the host sees the URL as it was sent: an escape that is no UTF-8 would be taken for the text of an id. */
-function isUrlReadable(c: RequestContext): boolean {
-  const sent: string | undefined = c.env?.incoming?.url;
-  if (sent === undefined || !sent.includes("%")) return true;
-  try {
-    decodeURIComponent(sent);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-const unreadableUrl = () =>
-  new Problem("url_encoding", "the URL holds an escape that is no UTF-8", {
-    repair: "escape each part as UTF-8, as encodeURIComponent does; a percent sign itself is %25",
-  });
-
-const keyInUrl = () =>
-  new Problem("api_key_in_url", "the URL holds an API key, and URLs are written down on the way", {
-    field: "x-api-key",
-    repair: "send it in the header x-api-key alone, and rotate this one: POST /v1/keys/{id}/rotate",
   });

@@ -98,7 +98,7 @@ describe("a service with registered features", () => {
   });
 
   it("is told by the catalogue as it was scored: what an outage leaves out counts as nothing", async () => {
-    const told = async () => (await call("/v1/features/profile:score", {})).body.served;
+    const told = async () => (await call("/v1/features/profile:score@1", {})).body.served;
     const before = await told();
     await score();
     const after = await told();
