@@ -105,7 +105,7 @@ function lineOf(feature: ContextFeature, asOfMs: number, format: ContextOptions[
   const { name, description, unit, value, eventTimeMs, deprecated } = feature;
   const words = format === "markdown" ? plainMarkdown : oneLine;
   const what = [
-    words(description).replace(/\.$/, ""),
+    words(description.trimEnd().replace(/\.$/, "")),
     eventTimeMs === null ? "" : ageInWords(asOfMs - eventTimeMs),
     deprecated === null ? "" : "deprecated",
   ];
@@ -143,17 +143,25 @@ const seen = (text: string): string =>
     character.replace(/[\s\S]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`),
   );
 
-/** As Markdown that says nothing by itself: no link, no image, no tag. Not for a text that begins or ends with a backtick. */
+/** As Markdown that says nothing by itself: no link, no image, no tag. For a text that does not begin or end with a blank. */
 function codeSpan(text: string): string {
   const longest = Math.max(0, ...[...text.matchAll(/`+/g)].map(([run]) => run.length));
   const fence = "`".repeat(longest + 1);
-  return `${fence}${text}${fence}`;
+  // One blank at each end is no part of the text.
+  const gap = /^`|`$/.test(text) ? " " : "";
+  return `${fence}${gap}${text}${gap}${fence}`;
 }
 
 const oneLine = (text: string): string => seen(text.replaceAll(/\s+/g, " ").trim());
 
-/** What a tenant says of its features is theirs to say, but as text alone: no link, image, tag or code. */
-const plainMarkdown = (text: string): string => oneLine(text).replace(/[[\]<`\\]/g, "\\$&");
+/**
+ * What a tenant says of its features is theirs to say, but as text alone. Words that renderers make links of by themselves, most of them
+ * whether or not a character is escaped, are code; an underscore within a word says nothing.
+ */
+const plainMarkdown = (text: string): string =>
+  oneLine(text).replace(/\S+/g, (word) => (LINKED.test(word) ? codeSpan(word) : word.replace(MARKUP, "\\$&")));
+const LINKED = /:\/\/|www\.|@\S/i;
+const MARKUP = /[[\]<`\\*~$]|(?<![\p{L}\p{N}])_|_(?![\p{L}\p{N}])|&(?=[#\w]+;)/gu;
 
 const STEPS = [
   [86_400_000, "day"],

@@ -92,6 +92,20 @@ describe("a context", () => {
     );
   });
 
+  it.each([
+    ["**b** _em_ __em__ ~~x~~ a*b*c", "\\*\\*b\\*\\* \\_em\\_ \\_\\_em\\_\\_ \\~\\~x\\~\\~ a\\*b\\*c"],
+    ["sum of amount_eur_1h (_x), R&D &lt; &#42; $x^2$", "sum of amount_eur_1h (\\_x), R&D \\&lt; \\&#42; \\$x^2\\$"],
+    ["see https://evil.example/a_b?c=*d*. Or not.", "see `https://evil.example/a_b?c=*d*.` Or not"],
+    ["(http://a.example) WWW.b.example, me@c.example", "`(http://a.example)` `WWW.b.example,` `me@c.example`"],
+    ["`www.a.example` a``://b", "`` `www.a.example` `` ```a``://b```"],
+    ["5 @ 3, at last: https://d.example.", "5 @ 3, at last: `https://d.example`"],
+  ])("Markdown of the description %j shows it letter by letter, with no link", (description, shown) => {
+    const text = (format: "text" | "markdown") =>
+      writeContext([feature("v:f", { description, eventTimeMs: null })], { ...options, format })!.text;
+    expect(text("markdown")).toContain(`1 — ${shown}`);
+    expect(text("text")).toContain(`1 (${description.replace(/\.$/, "")})`);
+  });
+
   it("says nothing twice: of a feature that nobody has described, and without a time; Markdown's last line is no item", () => {
     const features = [
       feature("v:bare", { description: "", eventTimeMs: null }),
