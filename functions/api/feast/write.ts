@@ -22,7 +22,10 @@ interface WriteDependencies {
 }
 
 const TIME = "event_timestamp";
-/** Columns of Feast's client that say nothing where no feature has their name: when a row was made is its visible time. */
+/**
+ * Columns that Feast's client sends with every write, null where it has no such time. They say nothing where no feature has their name:
+ * when a row was made is its visible time. Where one has, nulls alone are the client's, and no values to write.
+ */
 const IGNORED = new Set(["created", "created_timestamp"]);
 /** All of these write the online store and the archive: there is no value in one that is not in the other. */
 const TARGETS = ["online", "online_and_offline"];
@@ -179,9 +182,10 @@ function featuresOf(catalogue: Catalogue, view: WrittenView, columns: Columns): 
 }
 
 const featureColumns = ({ find }: WrittenView, columns: Columns, joinKey: string): string[] =>
-  Object.keys(columns).filter(
-    (name) => name !== joinKey && name !== TIME && (!IGNORED.has(name) || find(name) !== undefined),
-  );
+  Object.keys(columns).filter((name) => {
+    if (name === joinKey || name === TIME) return false;
+    return !IGNORED.has(name) || (find(name) !== undefined && columns[name].some((value) => value !== null));
+  });
 
 const joinKeyOf = ({ plan }: Catalogue, entity: string): string =>
   plan.entities.find(({ name }) => name === entity)!.joinKey;

@@ -125,6 +125,9 @@ describe("columns", () => {
     expect((await write("driver_stats_push", { trips: [1], created: [5] })).status).toBe(200);
     expect((await write("odd", { created: ["2026"] })).status).toBe(200);
     expect(await write("odd", { created: [5] })).toMatchObject({ status: 422, field: "df.created[0]" });
+    // As Feast's client sends it with whatever is written: it must not become the feature's value.
+    const nothing = await write("odd", { created: [null] });
+    expect(nothing).toMatchObject({ status: 422, code: "selection_invalid", field: "df" });
   });
 
   it("of one feature there is one", async () => {
