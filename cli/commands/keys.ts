@@ -8,6 +8,7 @@ import {
   makeKey,
   revokeKey,
   rotateKey,
+  scopesText,
 } from "../../functions/api/keys/key-changes.ts";
 import { createKeyStore } from "../../functions/api/keys/key-store.ts";
 import { type KeyDescription, type KeyStore, type MadeKey, SCOPES } from "../../functions/api/keys/keys.ts";
@@ -104,7 +105,7 @@ export function register(program: Command): void {
             expiresAtMs: options.days === undefined ? null : nowMs + Math.round(options.days * DAY_MS),
             nowMs,
           }),
-        ({ record }) => `key ${record.id}`,
+        ({ record }) => `key ${record.id} with ${scopesText(record)}`,
       );
       print(options.json ? JSON.stringify(madeJson(made)) : made.key);
     });

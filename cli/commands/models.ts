@@ -176,7 +176,7 @@ export function register(program: Command): void {
       const { alias, share = null, force = false } = options;
       const { version, change, verdict } = await run(
         options,
-        `promote ${text} ${alias}${force ? " force" : ""}`,
+        `promote ${text} ${alias}${share === null ? "" : ` share ${share}`}${force ? " force" : ""}`,
         (registry) =>
           promote(registry, idOf(options), {
             version: versionOf(text),

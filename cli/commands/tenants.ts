@@ -77,6 +77,16 @@ function printLimits(tenant: string, own: Limits, stage: Limits, asJson: boolean
 
 const jsonOf = ({ perSecond, burst, perDay }: Limit) => ({ per_second: perSecond, burst, per_day: perDay });
 
+/** What is asked for, for the audit record. */
+function targetOf({ class: name, perSecond, burst, perDay, reset }: LimitOptions): string {
+  const given = [
+    ...(perSecond === undefined ? [] : [`${perSecond} per second`]),
+    ...(burst === undefined ? [] : [`burst ${burst}`]),
+    ...(perDay === undefined ? [] : [`${perDay ?? "no limit"} per day`]),
+  ];
+  return `limits of ${name}: ${reset ? "the stage's" : given.join(", ")}`;
+}
+
 /** @throws FreshetError `limit_invalid` */
 function changed(own: Limits, stage: Limits, options: LimitOptions): Limits {
   const { [options.class]: before = stage[options.class], ...rest } = own;
@@ -146,7 +156,7 @@ export function register(program: Command): void {
     .option("--json", "print as JSON")
     .action(async (tenant: string, options: LimitOptions) => {
       checkTenant(tenant);
-      await withTenants(options, ["limits", tenant, options.class], async (store, { limits: stage }) => {
+      await withTenants(options, ["limits", tenant, targetOf(options)], async (store, { limits: stage }) => {
         const limits = changed((await store.get(tenant))?.limits ?? {}, stage, options);
         await store.put({ name: tenant, limits });
         printLimits(tenant, limits, stage, options.json);

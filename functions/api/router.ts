@@ -298,12 +298,12 @@ function required(audit: Audit | null, path: string): Audit {
   });
 }
 
-/** The path as it was sent: bounded, and without the query. */
+/** The path as it was sent, without the query. */
 const entryOf = ({ action }: Auditing, { c, principal, requestId }: Pick<Call, "c" | "principal" | "requestId">) => ({
   tenant: principal.tenant,
   who: `key ${principal.keyId}`,
   action,
-  target: c.req.path.slice(0, 512),
+  target: c.req.path,
   requestId,
 });
 

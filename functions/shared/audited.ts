@@ -11,6 +11,9 @@ export interface Audit {
   readonly onUnrecorded: (record: AuditRecord, error: unknown) => void;
 }
 
+/** Of a record's target, in characters: nobody fills the table with what they name. */
+const MAX_TARGET = 512;
+
 export type AuditEntry = Pick<AuditRecord, "tenant" | "who" | "action" | "target" | "requestId">;
 
 /**
@@ -32,7 +35,8 @@ export async function audited<T>(
   targetOf: (result: T) => string | undefined = () => undefined,
 ): Promise<T> {
   const atMs = clock();
-  const target = withoutKeys(entry.target);
+  const boundedOf = (text: string): string => withoutKeys(text).slice(0, MAX_TARGET);
+  const target = boundedOf(entry.target);
   const begun: AuditRecord = { ...entry, target, id: auditId(atMs), atMs, outcome: "begun" };
   const keep = (record: AuditRecord): Promise<void> =>
     log.write(record).catch((error: unknown) => onUnrecorded(record, error));
@@ -48,7 +52,8 @@ export async function audited<T>(
   }
   try {
     const result = await work();
-    await keep({ ...begun, target: targetOf(result) ?? target, outcome: "done" });
+    const changed = targetOf(result);
+    await keep({ ...begun, target: changed === undefined ? target : boundedOf(changed), outcome: "done" });
     return result;
   } catch (error) {
     await keep({ ...begun, outcome: error instanceof FreshetError ? error.code : "internal" });

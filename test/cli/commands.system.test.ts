@@ -212,6 +212,9 @@ describe("commands of a running laptop", () => {
     }
     expect(statuses).toEqual([200, 200, 429]);
     expect(freshet(...limits, "--reset").out).toContain("stage");
+    const records = JSON.parse(freshet("audit", "--tenant", "limited", "--json").out);
+    const targets = records.filter(({ action }: any) => action === "tenants.limits").map(({ target }: any) => target);
+    expect(targets).toEqual(["limits of read: the stage's", "limits of read: 0.01 per second, burst 2"]);
     const shown = JSON.parse(freshet("tenants", "show", "limited", "--json").out);
     expect(shown.limits.map(({ of }: { of: string }) => of)).toEqual(["stage", "stage", "stage", "stage"]);
     expect(freshet("keys", "revoke", made.id).code).toBe(0);
@@ -244,7 +247,7 @@ describe("commands of a running laptop", () => {
       "keys.rotate done",
       "keys.create done",
     ]);
-    expect(records[3]).toMatchObject({ who: expect.stringContaining("(freshet)"), target: `key ${made.id}` });
+    expect(records[3]).toMatchObject({ who: expect.stringContaining("(freshet)"), target: `key ${made.id} with read` });
     // What concerns no tenant, or a key that there is not, is the operator's own.
     const own = JSON.parse(freshet("audit", "--tenant", "*", "--json").out);
     expect(own.map(({ action, outcome }: any) => `${action} ${outcome}`)).toEqual(

@@ -95,6 +95,7 @@ export function createHistoricalHandlers(deps: {
         status: 202,
         body: JSON.stringify({ ...(await jobJson(historical, job, nowMs)), request_id: requestId }),
         headers: { location: `/v1/features/historical/${id}` },
+        target: `job ${id} for ${job.request.service}`,
       };
     },
 

@@ -25,6 +25,9 @@ const MAX_LIVE_KEYS = 100;
 export const isLive = ({ expiresAtMs }: KeyDescription, nowMs: number): boolean =>
   expiresAtMs === null || expiresAtMs > nowMs;
 
+/** For records of what was given. */
+export const scopesText = ({ scopes }: KeyDescription): string => [...scopes].sort().join(",");
+
 interface Change {
   readonly by: Principal | null;
   readonly nowMs: number;

@@ -4,7 +4,15 @@ import { checkFields, type JsonObject, readObject } from "../body.ts";
 import { MAX_QUERY_BYTES } from "../limits.ts";
 import { Problem } from "../problems.ts";
 import type { Answer, Call, Handle } from "../router.ts";
-import { DEFAULT_OVERLAP_MS, isLive, MAX_OVERLAP_MS, makeKey, revokeKey, rotateKey } from "./key-changes.ts";
+import {
+  DEFAULT_OVERLAP_MS,
+  isLive,
+  MAX_OVERLAP_MS,
+  makeKey,
+  revokeKey,
+  rotateKey,
+  scopesText,
+} from "./key-changes.ts";
 import { type Authenticator, KEY_CACHE_MS, type KeyDescription, type KeyStore } from "./keys.ts";
 
 const HOUR_MS = 3_600_000;
@@ -35,7 +43,12 @@ export function createKeyHandlers(deps: {
           nowMs,
         });
         const shown = { key, ...keyJson(record, nowMs), request_id: requestId };
-        return { status: 201, body: JSON.stringify(shown), headers: SECRET, target: `key ${record.id}` };
+        return {
+          status: 201,
+          body: JSON.stringify(shown),
+          headers: SECRET,
+          target: `key ${record.id} with ${scopesText(record)}`,
+        };
       }),
 
     list: ({ principal, requestId }: Call) =>

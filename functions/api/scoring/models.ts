@@ -7,7 +7,7 @@ import type { FeatureServiceDefinition } from "../../../core/definition.ts";
 import { FreshetError, InfrastructureError, typeName } from "../../../core/errors.ts";
 import { ALIASES, type Alias, type AliasChange } from "../../../core/scoring/aliases.ts";
 import { DEFAULT_GATE } from "../../../core/scoring/gate.ts";
-import { checkFields, readObject } from "../body.ts";
+import { checkFields, type JsonObject, readObject } from "../body.ts";
 import { MAX_QUERY_BYTES } from "../limits.ts";
 import { Problem, suggest } from "../problems.ts";
 import type { Catalogue } from "../reading/selection.ts";
@@ -110,6 +110,7 @@ export function createModelHandlers(deps: {
         await serving.refresh();
         return {
           status: 200,
+          target: targetOf(service.name, done, body),
           body: JSON.stringify({
             alias: done.alias,
             from: done.from,
@@ -122,6 +123,14 @@ export function createModelHandlers(deps: {
         };
       }),
   };
+}
+
+/** For the audit record. */
+function targetOf(service: string, { alias, from, to, kind, forced }: AliasChange, body: JsonObject): string {
+  const share = typeof body["share"] === "number" ? `, share ${body["share"]}` : "";
+  const force = body["force"] === true ? `, force${forced ? " over the gate" : ""}` : "";
+  const what = `${kind === "rollback" ? "rollback " : ""}version ${from ?? "none"} to ${to ?? "none"}`;
+  return `models ${service} ${alias}: ${what}${share}${force}`;
 }
 
 function invalidVersion(given: unknown): Problem {

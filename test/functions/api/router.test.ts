@@ -138,6 +138,14 @@ describe("audited routes", () => {
     ]);
   });
 
+  it("what was changed is recorded at a bounded length and without keys", async () => {
+    const key = `fk_abcdefghijkl_${"A".repeat(43)}`;
+    const target = `things ${key} ${"x".repeat(1_000)}`;
+    const { log, call } = await audited("POST", { audit: "things.make" }, () => ({ status: 201, body: "{}", target }));
+    await call();
+    expect(log.records[0].target).toBe(`things fk_abcdefghijkl_(secret) ${"x".repeat(1_000)}`.slice(0, 512));
+  });
+
   it("a table that fails once the change is made leaves `begun`, and the answer stands", async () => {
     const { log, unrecorded, call } = await audited("POST", { audit: "things.make" }, () => {
       log.broken = true;

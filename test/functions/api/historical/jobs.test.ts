@@ -35,6 +35,18 @@ it.each([
   },
 );
 
+it("the record of a job that was started names it", async () => {
+  const jobs = { open: async () => [], create: async () => {} };
+  const historical: any = { jobs, runner: "process", start: () => {} };
+  const app = createApp({ ...ports.dependencies, historical });
+  const headers = { "x-api-key": key, "content-type": "application/json" };
+  const reply = await app.request("/v1/features/historical", { method: "POST", headers, body: '{"service": "fraud"}' });
+  const { job_id } = (await reply.json()) as any;
+  expect(ports.audit.records.at(-1)).toMatchObject({
+    ...{ action: "features.historical", target: `job ${job_id} for fraud`, outcome: "done" },
+  });
+});
+
 it.each([
   ["done", "done"],
   ["failed", "failed"],

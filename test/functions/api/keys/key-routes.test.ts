@@ -58,7 +58,7 @@ describe("POST /v1/keys", () => {
     expect(listed.map(({ id }) => id)).toEqual([admin.id, made.id]);
     expect(JSON.stringify(listed)).not.toContain(made.key.split("_")[2]);
     expect(ports.audit.records.map(({ action, target }) => [action, target])).toEqual([
-      ["keys.create", `key ${made.id}`],
+      ["keys.create", `key ${made.id} with read,score`],
       ["keys.list", "/v1/keys"],
     ]);
   });

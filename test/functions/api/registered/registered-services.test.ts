@@ -43,6 +43,11 @@ beforeAll(async () => {
     const reply = await call("/v1/features/register", { body: { name, dtype, entity, version } });
     expect([reply.body.detail, reply.status]).toEqual([undefined, 201]);
   }
+  expect(ports.audit.records.map(({ action, target, outcome }) => [action, target, outcome])).toEqual(
+    ["profile:score@1", "profile:city@2", "profile:score@7", "identity:years@1"].map((name) => [
+      ...["features.register", `feature ${name}, created`, "done"],
+    ]),
+  );
   const { values } = ports.reader;
   values.set("team-a/shop/s1", { "risk:n": present(3), "profile:score": present(5), "profile:city": present("Oslo") });
   values.set("team-a/owner/o1", { "identity:years": present(9) });

@@ -192,7 +192,7 @@ export function openModelHost() {
   }
 
   return {
-    ...{ reader, events, enter, start, call, score, register, give, spoil, recall, logged },
+    ...{ audit: ports.audit, reader, events, enter, start, call, score, register, give, spoil, recall, logged },
     get tenant(): string {
       return tenant;
     },

@@ -113,6 +113,13 @@ describe("the registry over HTTP", () => {
       to: 1,
     });
     expect((await score(recall())).model_version).toBe("fraud-lightgbm@1");
+    const own = host.audit.records.filter(({ tenant, action }) => tenant === host.tenant && action === "models.alias");
+    expect(own.map(({ target, outcome }) => [target, outcome])).toEqual([
+      ["models fraud champion: version none to 1", "done"],
+      ["/v1/models/fraud/aliases/champion", "gate_refused"],
+      ["models fraud champion: version 1 to 2, force over the gate", "done"],
+      ["models fraud champion: rollback version 2 to 1", "done"],
+    ]);
   });
 
   it("gives no alias to what could not serve, nor goes back to it", async () => {
