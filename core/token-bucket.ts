@@ -23,7 +23,7 @@ export interface Bucket {
 
 export interface Shortage {
   readonly of: "rate" | "quota";
-  /** After that the same cost would be admitted, if nobody else takes it; in µs, above 0. */
+  /** After that the same cost would be admitted, if nobody else takes it; in µs, above 0; infinite for more than a day's quota. */
   readonly waitUs: number;
 }
 
@@ -42,7 +42,7 @@ const usedOn = ({ day, usedToday }: Bucket, today: number): number => (day === t
 export function shortageOf(bucket: Bucket, limit: Limit, cost: number, nowUs: number): Shortage | null {
   const today = Math.floor(nowUs / DAY_US);
   if (limit.perDay !== null && usedOn(bucket, today) + cost > limit.perDay) {
-    return { of: "quota", waitUs: (today + 1) * DAY_US - nowUs };
+    return { of: "quota", waitUs: cost > limit.perDay ? Number.POSITIVE_INFINITY : (today + 1) * DAY_US - nowUs };
   }
   const overUs = backlogUs(bucket, nowUs) + (Math.min(cost, limit.burst) - limit.burst) * perTokenUs(limit);
   return overUs > 0 ? { of: "rate", waitUs: overUs } : null;

@@ -1,5 +1,5 @@
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
 import { FreshetError } from "../../core/errors.ts";
 import {
   DEFAULT_OVERLAP_MS,
@@ -140,7 +140,7 @@ export function register(program: Command): void {
     .description("Make a key that takes over from another: same tenant, name and scopes, and as long a life.")
     .option(
       "--overlap <time>",
-      "how long the old key stays good, as 12h; 0 ends it at once",
+      "how long the old key stays good, as 12h, at most 30d; 0 ends it at once",
       overlap,
       DEFAULT_OVERLAP_MS,
     )
@@ -184,5 +184,7 @@ export function register(program: Command): void {
 }
 
 function overlap(text: string): number {
-  return text === "0" ? 0 : Math.min(duration(text), MAX_OVERLAP_MS);
+  const ms = text === "0" ? 0 : duration(text);
+  if (ms <= MAX_OVERLAP_MS) return ms;
+  throw new InvalidArgumentError("Give at most 30d: a longer overlap is no rotation.");
 }

@@ -267,7 +267,8 @@ export class FreshetClient<A extends AppShape> {
         if (response.ok) return answer as T;
         failure = new FreshetError(response.status, answer as Record<string, unknown>);
         // Of events, some may be refused for good beside those that are throttled: the caller looks at the results.
-        if (!RETRIED.has(response.status) || (!repeatable && UNKNOWN.has(response.status))) throw failure;
+        const isFinal = failure.code === "quota_exceeded" || (!repeatable && UNKNOWN.has(response.status));
+        if (isFinal || !RETRIED.has(response.status)) throw failure;
         pauseMs += retryAfterMs(response.headers.get("retry-after"));
       } catch (error) {
         if (error instanceof FreshetError) throw error;

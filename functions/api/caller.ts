@@ -6,7 +6,8 @@ const BEARER = /^Bearer +(\S+)$/i;
 
 /** Clients that know tokens alone, as Feast's, send the key as one. */
 export function presentedKey(c: RequestContext): string | undefined {
-  return c.req.header("x-api-key") ?? BEARER.exec(c.req.header("authorization") ?? "")?.[1];
+  // An empty header, as of a variable that is not set, presents nothing.
+  return c.req.header("x-api-key") || BEARER.exec(c.req.header("authorization") ?? "")?.[1];
 }
 
 /** As API Gateway saw it, else the other end of the connection. What a caller says of itself does not count. */

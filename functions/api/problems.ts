@@ -114,7 +114,7 @@ export const PROBLEMS = {
   push_source_unknown: { status: 422, title: "The push source does not exist" },
   throttled: { status: 429, title: "The stream is at its limit" },
   rate_limited: { status: 429, title: "The tenant is at its limit" },
-  quota_exceeded: { status: 429, title: "The tenant's quota of today is used up" },
+  quota_exceeded: { status: 429, title: "The tenant's quota is too small" },
   too_many_jobs: { status: 429, title: "The tenant has too many jobs" },
   materialization_failed: { status: 500, title: "The materialization failed" },
   internal: { status: 500, title: "Something failed on our side" },

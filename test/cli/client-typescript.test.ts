@@ -173,6 +173,12 @@ describe("a server that", () => {
     expect(seen).toHaveLength(1);
   });
 
+  it("has no quota left for a call is not asked again", async () => {
+    answers = [reply(429, { code: "quota_exceeded", detail: "the call costs 11 tokens" })];
+    expect(await failure(read())).toMatchObject({ status: 429, code: "quota_exceeded" });
+    expect(seen).toHaveLength(1);
+  });
+
   it("is busy for good is given up after four attempts, with its words", async () => {
     answers = [busy()];
     expect(await failure(read())).toMatchObject({ message: "too much", status: 429 });

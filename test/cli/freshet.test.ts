@@ -154,6 +154,7 @@ describe("the freshet command", () => {
     ["serve --port http", "Give a number from 1 to 65535."],
     ["logs --since yesterday", "Give a whole number and a unit, as 30s, 5m, 2h or 1d."],
     ["keys create --tenant a --days 0", "Give a number from 0.001 to 36500."],
+    ["keys rotate abcdefghijkl --overlap 40d", "Give at most 30d: a longer overlap is no rotation."],
     ["generate --duration 5", "Give a whole number and a unit, as 30s, 5m, 2h or 1d."],
     ["generate --streams payments", 'not "payments".'],
     ["generate --from noon --to 2026-01-01", "Give a day, as 2026-11-01 (UTC),"],

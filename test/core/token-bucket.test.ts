@@ -90,6 +90,8 @@ describe("a token bucket", () => {
     expect(leftToday(bucket, limit, NOW)).toBe(2);
     expect(shortageOf(bucket, limit, 2, NOW)).toBeNull();
     expect(shortageOf(bucket, limit, 3, NOW)).toEqual({ of: "quota", waitUs: 23 * 3_600 * SECOND });
+    // No day has as many.
+    expect(shortageOf(FULL, limit, 11, NOW)).toEqual({ of: "quota", waitUs: Number.POSITIVE_INFINITY });
     expect(leftToday(bucket, limit, NOW + 23 * 3_600 * SECOND)).toBe(10);
   });
 

@@ -50,6 +50,11 @@ class Retries(unittest.TestCase):
         self.assertEqual((error.status, error.code, error.repair, error.request_id), (429, "throttled", "wait", "r1"))
         self.assertEqual(len(self.server.seen), 1)
 
+    def test_a_quota_that_does_not_suffice_is_not_waited_for(self) -> None:
+        self.server.script = [reply(429, {"code": "quota_exceeded", "detail": "the call costs 11 tokens"})]
+        self.assertEqual(self.refusal().code, "quota_exceeded")
+        self.assertEqual(len(self.server.seen), 1)
+
     def test_four_attempts(self) -> None:
         self.server.script = [busy()]
         self.assertEqual(str(self.refusal()), "too much (throttled); wait")

@@ -125,19 +125,19 @@ export function createAdmission(options: {
       let isCharged = false;
       let pending: Promise<void> | undefined;
 
-      function settle(decided: Decision): void {
+      function settle(decided: Decision, cost: number): void {
         decision = decided;
         if (decided.shortage === null) return;
         telemetry.limited(routeClass, decided.shortage.of);
-        throw refusalOf(routeClass, limit!, decided);
+        throw refusalOf(routeClass, limit!, decided, cost);
       }
 
       function ask(limits: Limits, cost: number): Promise<void> | undefined {
         limit = limits[routeClass];
         if (limit === undefined) return undefined;
         const decided = limiter.admit(tenant, routeClass, limit, cost);
-        if (decided instanceof Promise) return decided.then(settle);
-        settle(decided);
+        if (decided instanceof Promise) return decided.then((found) => settle(found, cost));
+        settle(decided, cost);
         return undefined;
       }
 
@@ -158,7 +158,7 @@ export function createAdmission(options: {
           const refused = limit === undefined ? null : limiter.known(tenant, routeClass, limit);
           if (refused === null) return;
           isCharged = true;
-          settle(refused);
+          settle(refused, 1);
         },
         charge,
         settled: () => (isCharged ? pending : charge(1)),
@@ -170,16 +170,12 @@ export function createAdmission(options: {
 
 const seconds = (us: number): number => Math.max(1, Math.ceil(us / 1e6));
 
-function refusalOf(routeClass: RouteClass, limit: Limit, decision: Decision): Problem {
+function refusalOf(routeClass: RouteClass, limit: Limit, decision: Decision, cost: number): Problem {
   const { of, waitUs } = decision.shortage!;
+  const rates = rateHeaders(routeClass, limit, decision);
+  if (of === "quota") return quotaRefusal(routeClass, limit, decision, cost, rates);
   const wait = seconds(waitUs);
-  const headers = { "retry-after": String(wait), ...rateHeaders(routeClass, limit, decision) };
-  if (of === "quota") {
-    return turnedAway("quota_exceeded", `the tenant's ${limit.perDay} tokens of today for ${routeClass} are used up`, {
-      repair: `wait until midnight UTC (${wait} s), or ask for a higher quota: freshet tenants limits`,
-      headers,
-    });
-  }
+  const headers = { "retry-after": String(wait), ...rates };
   return turnedAway(
     "rate_limited",
     `the tenant may use ${limit.perSecond} tokens a second for ${routeClass}, ${limit.burst} at once; a row or event is one`,
@@ -188,6 +184,35 @@ function refusalOf(routeClass: RouteClass, limit: Limit, decision: Decision): Pr
       headers,
     },
   );
+}
+
+function quotaRefusal(
+  routeClass: RouteClass,
+  limit: Limit,
+  { shortage, bucket, nowUs }: Decision,
+  cost: number,
+  rates: Readonly<Record<string, string>>,
+): Problem {
+  const perDay = limit.perDay as number;
+  const left = leftToday(bucket, { ...limit, perDay }, nowUs);
+  const higher = "ask for a higher quota: freshet tenants limits";
+  // Waiting never helps.
+  if (cost > perDay) {
+    const message = `the call costs ${cost} tokens for ${routeClass}, and the tenant has ${perDay} a day, of which ${left} are left`;
+    return turnedAway("quota_exceeded", message, {
+      repair: `send fewer rows at once, ${perDay} at most, or ${higher}`,
+      headers: rates,
+    });
+  }
+  const wait = seconds(shortage!.waitUs);
+  const until = `wait until midnight UTC (${wait} s), or ${higher}`;
+  const headers = { "retry-after": String(wait), ...rates };
+  if (left === 0) {
+    const message = `the tenant's ${perDay} tokens of today for ${routeClass} are used up`;
+    return turnedAway("quota_exceeded", message, { repair: until, headers });
+  }
+  const message = `the call costs ${cost} tokens for ${routeClass}, and ${left} of the tenant's ${perDay} of today are left`;
+  return turnedAway("quota_exceeded", message, { repair: `send fewer rows, ${left} at most, ${until}`, headers });
 }
 
 /** Policies do not change with each request. */

@@ -34,7 +34,7 @@ const header = (description: string) => ({ description, schema: { type: "string"
 export const LIMITED = {
   ...problem("The tenant is at its limit; `Retry-After` says how many seconds to wait."),
   headers: {
-    "Retry-After": header("Seconds, at least 1; only of refusals."),
+    "Retry-After": header("Seconds, at least 1; only of refusals that waiting helps."),
     "RateLimit-Policy": header('Size of a full bucket and seconds that it takes to fill: `"score";q=4000;w=2`.'),
     RateLimit: header('What is left, and seconds until the bucket is full again: `"score";r=3990;t=1`.'),
   },

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 from ._errors import FreshetError
 
 RETRIED = frozenset((429, 502, 503, 504))
+#: Comes back at midnight, or never for a call that costs more than a day has.
+QUOTA = "quota_exceeded"
 #: Of these a gateway tells when it has no answer: what was asked may have been done.
 UNKNOWN = frozenset((502, 504))
 #: A server closes a connection that rests for 65 s; one that rested longer than this is not used again.
@@ -80,7 +82,7 @@ class Transport:
                 if status < 300:
                     return _parsed(status, text)
                 failure = FreshetError(status, _problem(status, text))
-                if status not in RETRIED or (status in UNKNOWN and not repeatable):
+                if failure.code == QUOTA or status not in RETRIED or (status in UNKNOWN and not repeatable):
                     raise failure
                 pause += retry_after
             if attempt >= self.retry.attempts or time.monotonic() + pause >= end:

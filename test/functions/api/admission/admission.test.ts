@@ -3,6 +3,7 @@ import { setImmediate } from "node:timers/promises";
 import { expect, it } from "vitest";
 import { createAdmission } from "../../../../functions/api/admission/admission.ts";
 import type { TenantRecord } from "../../../../functions/api/admission/tenants.ts";
+import type { Problem } from "../../../../functions/api/problems.ts";
 
 const limit = (perSecond: number) => ({ perSecond, burst: perSecond, perDay: null });
 
@@ -34,7 +35,7 @@ function setUp() {
     const policy = ticket.headers()?.["ratelimit-policy"] ?? "";
     return { waited: asked !== undefined, burst: Number(/q=(\d+)/.exec(policy)?.[1]) };
   };
-  return { time, table, faults, call };
+  return { time, table, faults, call, admission };
 }
 
 it("are read once in 20 s of a tenant that calls, and none of its requests waits for that", async () => {
@@ -75,4 +76,37 @@ it("are not waited for long, and not by each request, where the table hangs", as
   expect(await call()).toEqual({ waited: true, burst: 7 });
   expect(await call()).toEqual({ waited: false, burst: 7 });
   expect(table.reads).toBe(2);
+});
+
+it("a quota says what the call costs and what is left, and tells nobody to wait for what never passes", async () => {
+  const { table, admission } = setUp();
+  table.score = { perSecond: 1_000, burst: 1_000, perDay: 10 } as any;
+  const charge = async (cost: number) => {
+    try {
+      await admission.open("team-a", "score").charge(cost);
+      return "admitted";
+    } catch (error) {
+      const { code, message, repair, headers } = error as Problem;
+      expect(code).toBe("quota_exceeded");
+      return [message, repair, headers["retry-after"]];
+    }
+  };
+  const higher = "or ask for a higher quota: freshet tenants limits";
+  expect(await charge(4)).toBe("admitted");
+  expect(await charge(11)).toEqual([
+    "the call costs 11 tokens for score, and the tenant has 10 a day, of which 6 are left",
+    `send fewer rows at once, 10 at most, ${higher}`,
+    undefined,
+  ]);
+  expect(await charge(7)).toEqual([
+    "the call costs 7 tokens for score, and 6 of the tenant's 10 of today are left",
+    `send fewer rows, 6 at most, wait until midnight UTC (85400 s), ${higher}`,
+    "85400",
+  ]);
+  expect(await charge(6)).toBe("admitted");
+  expect(await charge(1)).toEqual([
+    "the tenant's 10 tokens of today for score are used up",
+    `wait until midnight UTC (85400 s), ${higher}`,
+    "85400",
+  ]);
 });

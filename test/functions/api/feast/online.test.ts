@@ -301,6 +301,9 @@ describe("keys and faults", () => {
 
   it("the key comes in x-api-key or as a bearer token, as Feast's client sends it", async () => {
     expect((await post(body, { authorization: `Bearer ${key}` })).status).toBe(200);
+    // A variable of the caller's that is not set makes an empty header, which presents nothing.
+    expect((await post(body, { "x-api-key": "", authorization: `Bearer ${key}` })).status).toBe(200);
+    expect(JSON.parse((await post(body, { "x-api-key": "" })).body).code).toBe("api_key_missing");
     const none = await post(body, {});
     expect([none.status, JSON.parse(none.body).code]).toEqual([401, "api_key_missing"]);
     const wrong = await post(body, { authorization: "Bearer nobody" });
