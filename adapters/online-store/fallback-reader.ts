@@ -72,6 +72,8 @@ export class FallbackReader implements OnlineReader {
   readonly #breakerOptions: BreakerOptions;
   readonly #primaries = new Map<string, Primary>();
   readonly #snapshotBreaker: CircuitBreaker;
+  /** What snapshots failed over last is what they have to answer. */
+  #snapshotSuspects: { readonly requests: readonly EntityRequest[]; readonly asOfMs: number } | null = null;
 
   /** @param snapshots null where none are kept: then the breaker alone spares calls the wait */
   constructor(
@@ -116,6 +118,7 @@ export class FallbackReader implements OnlineReader {
     }
     if (answers.every((answer) => answer !== null && (this.#snapshots === null || !isHollow(answer)))) {
       this.#events.answered("store", performance.now() - startedMs);
+      this.#probeSnapshots();
       return answers as readonly EntityAnswer[];
     }
     return this.#withoutStore(requests, asOfMs, partial, { startedMs, untilMs, answers, cause });
@@ -177,6 +180,7 @@ export class FallbackReader implements OnlineReader {
   }
 
   state(): Promise<StoreState> {
+    this.#probeSnapshots();
     return this.#store.state();
   }
 
@@ -248,6 +252,13 @@ export class FallbackReader implements OnlineReader {
     });
   }
 
+  /** While the store answers nobody needs them, and who asks for the store's sake finds out whether they are back: beside the call. */
+  #probeSnapshots(): void {
+    if (!this.#snapshotBreaker.isOpen || this.#snapshotSuspects === null) return;
+    const { requests, asOfMs } = this.#snapshotSuspects;
+    void this.#askSnapshots(requests, asOfMs, this.#budget.totalMs);
+  }
+
   async #askSnapshots(
     requests: readonly EntityRequest[],
     asOfMs: number,
@@ -262,7 +273,10 @@ export class FallbackReader implements OnlineReader {
     const inTime = within(leftMs, this.#snapshots.read(requests, asOfMs, leftMs)).catch(() => none("unavailable"));
     const asked = inTime.then((answers) => {
       const failed = answers.some((answer) => "lost" in answer && answer.lost === "unavailable");
-      if (failed) this.#snapshotBreaker.failed(performance.now());
+      if (failed) {
+        this.#snapshotSuspects = { requests: requests.slice(0, SUSPECTS), asOfMs };
+        this.#snapshotBreaker.failed(performance.now());
+      }
       // Answers of no kept type were not asked for, and tell nothing of the table.
       else if (answers.some((answer) => !("lost" in answer) || answer.lost !== "not_declared"))
         this.#snapshotBreaker.succeeded();

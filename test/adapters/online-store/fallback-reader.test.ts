@@ -225,6 +225,39 @@ test("both down: neither is waited for once that is known, and both are found ag
   await expect.poll(() => log.includes("store closes")).toBe(true);
 });
 
+test.each(["reads", "looks at the store"])(
+  "snapshots that are back are found by %s while the store answers, and not by its calls",
+  async (by) => {
+    const { state, reader, log } = world();
+    state.mood = "down";
+    state.answerOf = () => ({ lost: "unavailable" });
+    for (let i = 0; i < 5; i++) await reader.read([card("a")], 0, { partial: true }).catch(() => {});
+    state.mood = "up";
+    const ask = async () => {
+      if (by === "reads") expect(await reader.read([item("i")], 0)).toMatchObject([{ degraded: null }]);
+      else expect(await reader.state()).toMatchObject({ reachable: true });
+    };
+    await reader.read([card("a")], 0, { partial: true }).catch(() => {});
+    await expect.poll(() => log.includes("store closes")).toBe(true);
+    const before = state.snapshots.length;
+    await ask();
+    await expect.poll(() => state.snapshots.length).toBeGreaterThan(before);
+    expect([reader.open, state.snapshots.at(-1)?.ids]).toEqual([["snapshots"], ["a"]]);
+    state.answerOf = () => ({ values: [value(7)], ageMs: 0 });
+    await expect
+      .poll(async () => {
+        await ask();
+        return log.filter((line) => line === "snapshots closes").length;
+      })
+      .toBe(1);
+    expect(reader.open).toEqual([]);
+    // Sound as they are, no read asks them.
+    const after = state.snapshots.length;
+    await ask();
+    expect(state.snapshots).toHaveLength(after);
+  },
+);
+
 test("without snapshots the store has the whole budget, and the breaker alone spares the wait", async () => {
   const { state, reader, log } = world({ snapshots: false, totalMs: 30 });
   state.mood = "silent";
