@@ -175,9 +175,19 @@ export class FreshetClient<A extends AppShape> {
     return { queued: count("queued"), invalid: count("invalid"), throttled: count("throttled"), results };
   }
 
-  /** Values of registered features: the newest wins, so that pushing again changes nothing. */
-  push(request: PushRequest, options?: CallOptions): Promise<PushAnswer> {
-    return this.#post("/v1/features/push", request, options);
+  /**
+   * Values of registered features: the newest wins, so that pushing again changes nothing. Rows that are refused are told in
+   * `results` and do not throw, be it all of them.
+   */
+  async push(request: PushRequest, options?: CallOptions): Promise<PushAnswer> {
+    try {
+      return await this.#post("/v1/features/push", request, options);
+    } catch (error) {
+      if (!(error instanceof FreshetError && error.status === 400 && Array.isArray(error.problem["results"])))
+        throw error;
+      const { accepted, refused, visible_ms, results, request_id } = error.problem as unknown as PushAnswer;
+      return { accepted, refused, visible_ms, results, request_id };
+    }
   }
 
   /** Starts a point-in-time join. Not sent again when its answer is lost: that would start another. */

@@ -276,6 +276,16 @@ describe("a server that", () => {
     });
   });
 
+  it("refuses each row of a push has answered; what it refuses as a whole is an error", async () => {
+    const results = [{ index: 0, id: "c1", code: "wrong_type", field: "values[0]", detail: "no number" }];
+    const told = { accepted: 0, refused: 1, visible_ms: null, results, request_id: "r" };
+    const push = () => client().push({ features: ["a:b"], rows: [{ id: "c1", event_time_ms: 1, values: ["x"] }] });
+    answers = [reply(400, { code: "wrong_type", detail: "no number", status: 400, title: "T", ...told })];
+    expect(await push()).toEqual(told);
+    answers = [reply(400, { code: "entities_differ", detail: "two" })];
+    expect((await failure(push())).code).toBe("entities_differ");
+  });
+
   it("is asked from a place that has what the web has, and nothing of Node's, is asked as from any other", async () => {
     // As an application would ship it.
     const { code } = transformSync(typescriptClient(plan), { loader: "ts", format: "iife", globalName: "freshet" });

@@ -7,10 +7,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Sequence
 from urllib.parse import quote
 
+from ._errors import FreshetError
 from ._events import Event, EventSender, Result, send_all
-from ._frames import chunks, need_pandas, records
+from ._frames import need_pandas, records
 from ._historical import HistoricalJob
 from ._http import RetryPolicy, Transport
+from ._parts import in_parts
 from ._types import Answer, FeatureRow, FeatureValue, Scalar
 
 if TYPE_CHECKING:
@@ -86,8 +88,7 @@ class Client:
         **keys: str | None,
     ) -> FeatureRow:
         """Either `features` by name, or all of a `service`; join keys as `entities` or by name: ``card_id="c1"``."""
-        body: dict[str, Any] = {"entities": {**(entities or {}), **keys}}
-        body.update({"features": list(features)} if features is not None else {"service": service})
+        body: dict[str, Any] = {"entities": {**(entities or {}), **keys}, **_selection(features, service)}
         if request is not None:
             body["request"] = dict(request)
         return _feature_row(self._transport.call("POST", "/v1/features/online", body))
@@ -106,10 +107,12 @@ class Client:
     ) -> list[FeatureRow]:
         """The same features for any number of rows of join keys, 100 in a request."""
         found: list[FeatureRow] = []
-        for part in chunks(rows, MAX_ROWS):
-            body: dict[str, Any] = {"entities": list(part)}
-            body.update({"features": list(features)} if features is not None else {"service": service})
-            answer = self._transport.call("POST", "/v1/features/batch", body)
+        selection = _selection(features, service)
+
+        def read(part: list[Any]) -> Any:
+            return self._transport.call("POST", "/v1/features/batch", {"entities": part, **selection})
+
+        for _, answer in in_parts(rows, MAX_ROWS, read):
             names = answer["features"]
             for row in answer["rows"]:
                 cells = zip(row["values"], row["statuses"], row["event_times_ms"])
@@ -140,10 +143,13 @@ class Client:
         return self._transport.call("POST", f"/v1/score/{quote(service, safe='')}", body)  # type: ignore[no-any-return]
 
     def score_batch(self, service: str, rows: Sequence[Mapping[str, Any]] | pd.DataFrame) -> list[Answer]:
-        """Any number of rows, 100 in a request."""
+        """Any number of rows, 100 in a request; fewer where they are large."""
         path = f"/v1/score/{quote(service, safe='')}/batch"
-        parts = chunks(_rows(rows), MAX_ROWS)
-        return [row for part in parts for row in self._transport.call("POST", path, {"rows": list(part)})["rows"]]
+
+        def score(part: list[Any]) -> Any:
+            return self._transport.call("POST", path, {"rows": part})
+
+        return [row for _, answer in in_parts(_rows(rows), MAX_ROWS, score) for row in answer["rows"]]
 
     def score_frame(self, service: str, frame: pd.DataFrame) -> pd.DataFrame:
         """`frame` with `score`, `decision`, `model_version` and `variant` of each row."""
@@ -164,17 +170,26 @@ class Client:
         return self._transport.call("POST", "/v1/features/register", body)  # type: ignore[no-any-return]
 
     def push(self, features: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Rows are ``{"id": …, "event_time_ms": …, "values": [… in the order of features]}``, 500 in a request. The newest
-        value wins, so that pushing again changes nothing.
+        """Rows are ``{"id": …, "event_time_ms": …, "values": [… in the order of features]}``, 500 in a request; fewer
+        where they are large. The newest value wins, so that pushing again changes nothing.
 
         :return: one result for each row that was refused, with its `index` in `rows`
+        :raises FreshetError: when a request failed as a whole; the rows before it are pushed
         """
-        refused: list[dict[str, Any]] = []
-        for n, part in enumerate(chunks(rows, MAX_PUSH_ROWS)):
-            body = {"features": list(features), "rows": list(part)}
-            answer = self._transport.call("POST", "/v1/features/push", body)
-            refused += [{**one, "index": one["index"] + n * MAX_PUSH_ROWS} for one in answer["results"]]
-        return refused
+
+        def push(part: list[Any]) -> Any:
+            try:
+                return self._transport.call("POST", "/v1/features/push", {"features": list(features), "rows": part})
+            except FreshetError as error:
+                # A request of which every row is refused tells the fate of each: that is an answer.
+                if error.status == 400 and isinstance(error.problem.get("results"), list):
+                    return error.problem
+                if error.status == 413 and len(part) == 1:
+                    return {"results": [{"index": 0, "id": None, "code": error.code, "detail": error.detail}]}
+                raise
+
+        answers = in_parts(rows, MAX_PUSH_ROWS, push)
+        return [{**one, "index": start + one["index"]} for start, answer in answers for one in answer["results"]]
 
     def push_frame(
         self, frame: pd.DataFrame, features: Mapping[str, str], *, id: str, event_time: str
@@ -213,6 +228,12 @@ class Client:
 
     def historical_job(self, id: str) -> HistoricalJob:
         return HistoricalJob(self._transport, {"job_id": id}).refresh()
+
+
+def _selection(features: Sequence[str] | None, service: str | None) -> dict[str, Any]:
+    if (features is None) == (service is None):
+        raise ValueError("give features or a service, one of the two")
+    return {"service": service} if features is None else {"features": list(features)}
 
 
 def _feature_row(answer: Answer) -> FeatureRow:
