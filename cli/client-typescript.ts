@@ -27,6 +27,7 @@ export function typescriptClient(plan: Plan): string {
     appTypes(plan),
     own("answers.ts"),
     own("app.ts"),
+    own("errors.ts"),
     own("client.ts"),
     "/** Takes the names of this app only: others do not compile. */\nexport const createClient = (options: ClientOptions): FreshetClient<App> => new FreshetClient<App>(options);",
   ].join("\n\n");

@@ -45,15 +45,35 @@ export type Values<A extends AppShape, F extends string> = { readonly [N in F]: 
 export type EntityKeys<A extends AppShape, F> = { readonly [K in JoinKeyOf<A, F>]: string | null };
 export type ScoreRequest<A extends AppShape, S> = ServiceOf<A, S>["keys"] &
   ServiceOf<A, S>["request"] & { readonly variant?: Variant };
-export type RankRequest<A extends AppShape, S> = Omit<ServiceOf<A, S>["keys"], ServiceOf<A, S>["candidate"]> &
-  Partial<ServiceOf<A, S>["request"]> & {
-    readonly candidates: readonly (
-      | string
-      | ({ readonly [K in ServiceOf<A, S>["candidate"]]: string } & Partial<ServiceOf<A, S>["request"]>)
-    )[];
-    readonly k?: number;
-    readonly variant?: Variant;
-    readonly explain?: boolean | "exact";
-  };
+/** A request field is the request's, and a candidate's own where it has one; or every candidate's. */
+export type RankRequest<A extends AppShape, S> = Omit<ServiceOf<A, S>["keys"], ServiceOf<A, S>["candidate"]> & {
+  readonly k?: number;
+  readonly variant?: Variant;
+  readonly explain?: boolean | "exact";
+} & (
+    | (ServiceOf<A, S>["request"] & {
+        readonly candidates: readonly (string | (CandidateOf<A, S> & Partial<ServiceOf<A, S>["request"]>))[];
+      })
+    | (Partial<ServiceOf<A, S>["request"]> & {
+        readonly candidates: readonly (CandidateOf<A, S> & ServiceOf<A, S>["request"])[];
+      })
+  );
+type CandidateOf<A extends AppShape, S> = { readonly [K in ServiceOf<A, S>["candidate"]]: string };
+/** Epoch milliseconds, a day, or a time with its zone. */
+type Time = number | string;
+/** Labelled events of a range, what was scored in it (`from_log`), or rows of one's own. */
+export type HistoricalRequest<A extends AppShape> = {
+  readonly service: Key<A["services"]>;
+  /** Registered features to join beside the service's own. */
+  readonly features?: readonly string[];
+  readonly from?: Time;
+  readonly to?: Time;
+} & (
+  | { readonly labels?: Key<A["streams"]>; readonly as_of?: "event_time" | "arrival"; readonly from_log?: false }
+  | { readonly labels?: Key<A["streams"]>; readonly from_log: boolean }
+  | { readonly rows: readonly HistoricalRow[] }
+);
+/** With join keys, request fields, and further columns, which are kept. */
+export type HistoricalRow = { readonly as_of_ms: Time } & Readonly<Record<string, unknown>>;
 /** Stored features and those that are computed on demand. */
 export type NamesOf<A extends AppShape, S> = ServiceOf<A, S>["features"] | ServiceOf<A, S>["onDemand"];

@@ -21,6 +21,7 @@ import type {
   AppShape,
   EntityKeys,
   FeaturesOf,
+  HistoricalRequest,
   Key,
   NamesOf,
   RankedBy,
@@ -29,6 +30,7 @@ import type {
   ServiceOf,
   Values,
 } from "./app.ts";
+import { FreshetError } from "./errors.ts";
 
 export interface ClientOptions {
   /** As `https://api.example.com`, without a path below it but what API Gateway puts there. */
@@ -47,30 +49,6 @@ export interface CallOptions {
   readonly signal?: AbortSignal;
   readonly timeoutMs?: number;
   readonly deadlineMs?: number;
-}
-
-/** What the API refused, in its words; `code` is stable. Of failures below HTTP `status` is 0 and `code` `network` or `timeout`. */
-export class FreshetError extends Error {
-  override readonly name = "FreshetError";
-  readonly status: number;
-  readonly code: string;
-  readonly field: string | null;
-  readonly repair: string | null;
-  readonly requestId: string | null;
-  /** The whole problem document. */
-  readonly problem: Readonly<Record<string, unknown>>;
-
-  constructor(status: number, problem: Readonly<Record<string, unknown>>, cause?: unknown) {
-    super(String(problem["detail"] ?? `the API answered ${status}`), { cause });
-    const text = (name: string): string | null =>
-      typeof problem[name] === "string" ? (problem[name] as string) : null;
-    this.status = status;
-    this.code = text("code") ?? `http_${status}`;
-    this.field = text("field");
-    this.repair = text("repair");
-    this.requestId = text("request_id");
-    this.problem = problem;
-  }
 }
 
 const MAX_EVENTS = 500;
@@ -191,14 +169,7 @@ export class FreshetClient<A extends AppShape> {
   }
 
   /** Starts a point-in-time join. Not sent again when its answer is lost: that would start another. */
-  historical(
-    request: {
-      readonly service: Key<A["services"]>;
-      readonly from?: number | string;
-      readonly to?: number | string;
-    } & Readonly<Record<string, unknown>>,
-    options?: CallOptions,
-  ): Promise<HistoricalJob> {
+  historical(request: HistoricalRequest<A>, options?: CallOptions): Promise<HistoricalJob> {
     return this.#call("POST", "/v1/features/historical", request, options, false);
   }
 

@@ -9,7 +9,8 @@ import { createContext, runInContext } from "node:vm";
 import { transformSync } from "esbuild";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { typescriptClient } from "../../cli/client-typescript.ts";
-import { type ClientOptions, FreshetClient, type FreshetError } from "../../clients/typescript/client.ts";
+import { type ClientOptions, FreshetClient } from "../../clients/typescript/client.ts";
+import type { FreshetError } from "../../clients/typescript/errors.ts";
 import { plan } from "../../features/plan.ts";
 import { enrichedPlan } from "../support/enriched-plan.ts";
 
