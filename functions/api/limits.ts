@@ -1,6 +1,6 @@
 /** Bounds of the HTTP API, each with its reason. docs/api.md lists them. */
 
-/** A Lambda's synchronous payload ends at 6 MB and a PutRecords call at 5 MiB; what passes here passes there. */
+/** Of events, pushes, and rows of a historical job. A Lambda's synchronous payload ends at 6 MB and a PutRecords call at 5 MiB; what passes here passes there. */
 export const MAX_BODY_BYTES = 5 * 1024 * 1024;
 /** Queries are names and keys only: 100 rows of four 256-byte keys and 500 feature names fit several times. */
 export const MAX_QUERY_BYTES = 512 * 1024;

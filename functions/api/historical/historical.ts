@@ -9,11 +9,12 @@ import type { Plan } from "../../../core/plan.ts";
 import type { PushedFeature } from "../../../core/pushed-feature.ts";
 import { inputsOf } from "../../../core/registered-feature.ts";
 import { checkFields, type JsonObject, readObject } from "../body.ts";
-import { MAX_FEATURES, MAX_QUERY_BYTES } from "../limits.ts";
+import { MAX_BODY_BYTES, MAX_FEATURES } from "../limits.ts";
 import { Problem, shorten, suggest } from "../problems.ts";
 import { isPossibleId } from "../query.ts";
 import type { RegisteredFeatures } from "../registered/tenant-features.ts";
 import type { Answer, Call, Handle } from "../router.ts";
+import { rowsOf } from "./historical-rows.ts";
 
 export interface HistoricalPorts {
   readonly runner: HistoricalJob["runner"];
@@ -38,7 +39,6 @@ export interface HistoricalPorts {
 const URL_LIFE_MS = 3_600_000;
 /** Of one tenant: jobs of all tenants wait in the same few queues. */
 const MAX_OPEN_JOBS = 10;
-const MAX_ROWS = 5_000;
 const FIELDS = ["service", "features", "labels", "from", "to", "as_of", "from_log", "rows"];
 
 export function createHistoricalHandlers(deps: {
@@ -66,7 +66,7 @@ export function createHistoricalHandlers(deps: {
   });
   return {
     async start({ c, principal, requestId }: Call): Promise<Answer> {
-      const body = await readObject(c, MAX_QUERY_BYTES);
+      const body = await readObject(c, MAX_BODY_BYTES);
       const { rows, ...asked } = readRequest(plan, services, body);
       const service = plan.services.find(({ name }) => name === asked.service)!;
       const besides = await featuresOf(registered, principal.tenant, body["features"], service.entities);
@@ -183,7 +183,7 @@ function readRequest(
       ),
     });
   }
-  const rows = rowsOf(body["rows"]);
+  const rows = rowsOf(body["rows"], new Set(plan.entities.map(({ joinKey }) => joinKey)));
   const named = text(body, "labels");
   const declared = services.find(({ name }) => name === service)?.labels?.stream.name ?? null;
   const labels = rows === null ? (named ?? declared) : null;
@@ -285,26 +285,4 @@ function timeOf(body: JsonObject, field: string): number | null {
       repair: "send epoch milliseconds, or 2026-11-01T00:00:00Z",
     },
   );
-}
-
-function rowsOf(given: unknown): readonly unknown[] | null {
-  if (given === undefined || given === null) return null;
-  const repair = 'send objects as {"as_of_ms": 1794268800000, "card_id": "c1", "amount": 12.5}';
-  if (!Array.isArray(given) || given.length === 0) {
-    throw new Problem("wrong_type", `rows is an array of objects, given ${typeName(given)}`, { field: "rows", repair });
-  }
-  if (given.length > MAX_ROWS) {
-    throw new Problem("too_many_rows", `a request brings at most ${MAX_ROWS} rows, given ${given.length}`, {
-      field: "rows",
-      repair: "send several requests, or use freshet training-set --spine with a file",
-    });
-  }
-  const wrong = given.findIndex((row) => typeof row !== "object" || row === null || Array.isArray(row));
-  if (wrong >= 0) {
-    throw new Problem("wrong_type", `rows[${wrong}] is an object, given ${typeName(given[wrong])}`, {
-      field: `rows[${wrong}]`,
-      repair,
-    });
-  }
-  return given;
 }

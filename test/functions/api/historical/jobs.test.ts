@@ -47,6 +47,48 @@ it("the record of a job that was started names it", async () => {
   });
 });
 
+async function startWith(rows: readonly unknown[]) {
+  const kept: unknown[] = [];
+  const putSpine = async (_: unknown, given: readonly unknown[]) => `key of ${kept.push(...given)}`;
+  const jobs = { open: async () => [], create: async () => {} };
+  const historical: any = { jobs, runner: "process", start: () => {}, putSpine };
+  const app = createApp({ ...ports.dependencies, historical });
+  const headers = { "x-api-key": key, "content-type": "application/json" };
+  const body = JSON.stringify({ service: "fraud", rows });
+  const reply = await app.request("/v1/features/historical", { method: "POST", headers, body });
+  const { code, field, detail } = (await reply.json()) as any;
+  return { status: reply.status, code, field, detail, kept };
+}
+const ownRow = { as_of_ms: 1_794_268_800_000, card_id: "c1", amount: 12.5 };
+
+it("5,000 rows of a kilobyte are a job's, and more are not", async () => {
+  const wide = { ...ownRow, note: "x".repeat(900) };
+  expect(await startWith(new Array(5_000).fill(wide))).toMatchObject({ status: 202, kept: { length: 5_000 } });
+  const more = await startWith(new Array(5_001).fill(ownRow));
+  expect([more.status, more.code, more.kept]).toEqual([400, "too_many_rows", []]);
+});
+
+it.each([
+  [{ card_id: "\ud800" }, "key_invalid", "rows[1].card_id", "rows[1].card_id is not valid Unicode text"],
+  [{ note: "a\udc00" }, "text_invalid", "rows[1].note", "rows[1].note is not valid Unicode text"],
+  [{ note: { of: [1, "\ud800"] } }, "text_invalid", "rows[1].note", "rows[1].note is not valid Unicode text"],
+  [{ "\ud800": 1 }, "text_invalid", "rows[1]", "rows[1] has a name that is not valid Unicode text"],
+  [
+    { note: JSON.parse(`${"[".repeat(2_000)}1${"]".repeat(2_000)}`) },
+    "row_shape",
+    "rows[1].note",
+    "rows[1].note is nested in more than 32 levels",
+  ],
+])("a row that no job could read is refused before there is one: %#", async (wrong, code, field, detail) => {
+  const told = await startWith([ownRow, { ...ownRow, ...wrong }]);
+  expect(told).toEqual({ status: 400, code, field, detail, kept: [] });
+});
+
+it("texts of every kind and nested columns are taken as they are", async () => {
+  const rows = [{ ...ownRow, card_id: "🂡", note: { of: ["ä", null, { "😀": [] }] } }];
+  expect(await startWith(rows)).toMatchObject({ status: 202, kept: rows });
+});
+
 it.each([
   ["done", "done"],
   ["failed", "failed"],
