@@ -42,6 +42,6 @@ export function refuse(code: string, message: string, repair: string, field?: st
 export function typeName(value: unknown): string {
   if (value === null) return "null";
   if (value === undefined) return "nothing";
-  if (Array.isArray(value)) return "an array";
+  if (Array.isArray(value)) return value.length === 0 ? "an empty array" : "an array";
   return `a${typeof value === "object" ? "n" : ""} ${typeof value}`;
 }

@@ -41,6 +41,12 @@ export function withOwnNames(aliases: Readonly<Record<string, string>>, body: Js
   return own;
 }
 
+/** What a field is called in the body as it was sent. */
+export function sentName(aliases: Readonly<Record<string, string>>, body: JsonObject, name: string): string {
+  if (Object.hasOwn(body, name)) return name;
+  return Object.keys(aliases).find((alias) => aliases[alias] === name && Object.hasOwn(body, alias)) ?? name;
+}
+
 /** What the service asks for and the body lacks is null. */
 export function completed(service: Service, joinKeys: readonly string[], body: JsonObject): JsonObject {
   const absent = [...joinKeys, ...Object.keys(service.request)].map((name) => [name, null]);

@@ -17,7 +17,9 @@ export function eventsRequest(plan: Plan, stream: Stream) {
   const newest = shipped[stream.contract].at(-1)!.schema;
   const docs = documentation[stream.contract];
   const defaulted = new Set(newest.fields.filter((field) => field.default !== undefined).map(({ name }) => name));
-  const fields = Object.entries(stream.fields).filter(([name]) => name !== "tenant");
+  // What is filled in here is no producer's to send.
+  const filled = ["tenant", ...(stream.enrich ?? []).map(({ field }) => field)];
+  const fields = Object.entries(stream.fields).filter(([name]) => !filled.includes(name));
   const shape = fields.map(([name, { type, nullable }]) => {
     const isTime = name === stream.eventTime;
     const schema = fieldSchema(type, bounds.get(name) ?? {}, isTime);

@@ -158,7 +158,7 @@ function requestRows({ scorer }: OnDemand, entities: Lists, rows: number): reado
   }
   return Array.from({ length: rows }, (_, row) => {
     const given = Object.fromEntries(fields.map((name) => [name, entities[name][row]]));
-    return readRequestFields(service, given, "entities.", `[${row}]`);
+    return readRequestFields(service, given, (name) => `entities.${name}[${row}]`);
   });
 }
 

@@ -97,12 +97,12 @@ function checkMembers(body: JsonObject, known: readonly string[]): void {
 /** All that the service declares, and nothing else: what is misspelt may be one that is null. */
 function requestFields(service: Service, given: JsonObject): Record<string, Scalar> {
   checkFields(given, Object.keys(service.request), `request of ${service.name}`, "request.");
-  return readRequestFields(service, given, "request.");
+  return readRequestFields(service, given, (name) => `request.${name}`);
 }
 
 function rowsOf(catalogue: Catalogue, given: unknown): Row[] {
   if (!Array.isArray(given) || given.length === 0) {
-    throw new Problem("wrong_type", `entities is an array of objects, given ${typeName(given)}`, {
+    throw new Problem("wrong_type", `entities is an array of one or more objects, given ${typeName(given)}`, {
       field: "entities",
       repair: 'send one object for each row: [{"card_id": "c1"}, {"card_id": "c2"}]',
     });

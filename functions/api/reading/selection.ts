@@ -275,17 +275,17 @@ function joinKeyValue(keys: Readonly<Record<string, unknown>>, part: SelectionPa
 /** @throws Problem `wrong_type`, `key_invalid`, `key_too_long` */
 export function checkKeyOrNull(value: unknown, name: string, prefix: string): string | null {
   if (value === null) return null;
-  if (typeof value === "string") return checkKey(value, `${prefix}${name}`);
+  if (typeof value === "string") return checkKey(value, `${prefix}${name}`, ", or null");
   throw new Problem("wrong_type", `${name} is a string or null, given ${typeName(value)}`, {
     field: `${prefix}${name}`,
     repair: `send it in quotes, as "${name}": "c1"`,
   });
 }
 
-/** An id as events may carry it. @throws Problem `key_invalid`, `key_too_long` */
-export function checkKey(value: string, field: string): string {
+/** An id as events may carry it. @param otherwise what may be sent in its place, for the repair @throws Problem `key_invalid`, `key_too_long` */
+export function checkKey(value: string, field: string, otherwise = ""): string {
   if (value.length === 0) {
-    throw new Problem("key_invalid", `${field} is empty`, { field, repair: "send the entity's id, or null" });
+    throw new Problem("key_invalid", `${field} is empty`, { field, repair: `send the entity's id${otherwise}` });
   }
   if (value.length > KEY_LIMIT) {
     throw new Problem("key_too_long", `${field} is at most ${KEY_LIMIT} characters, given ${value.length}`, {

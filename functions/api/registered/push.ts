@@ -29,7 +29,8 @@ export function createPushHandler(deps: {
     const rows = rowsOf(body["rows"]);
     const listed = body["features"] === undefined ? [] : namesOf(body["features"]);
     const names = allNames(listed, rows);
-    const features = await findFeatures(catalogue, registered, principal.tenant, names);
+    const pathOf = (i: number): string => (i < listed.length ? `features[${i}]` : pathInRows(rows, names[i]));
+    const features = await findFeatures(catalogue, registered, principal.tenant, names, pathOf);
     const entity = checkFeatures(features, body["entity"]);
     const joinKey = catalogue.plan.entities.find(({ name }) => name === entity)!.joinKey;
     checkRows(rows, joinKey);
@@ -117,11 +118,18 @@ function checkRows(rows: readonly JsonObject[], joinKey: string): void {
   });
 }
 
+/** Where the first row has it that names it. */
+function pathInRows(rows: readonly JsonObject[], name: string): string {
+  const row = rows.findIndex(({ values }) => typeof values === "object" && Object.hasOwn(values ?? {}, name));
+  return `rows[${row}].values.${shorten(name)}`;
+}
+
 async function findFeatures(
   { plan }: Catalogue,
   registered: RegisteredFeatures,
   tenant: string,
   names: readonly string[],
+  pathOf: (i: number) => string,
 ): Promise<readonly PushedFeature[]> {
   const find = (own: TenantFeatures) => names.map((name) => own.find(name));
   const own = await registered.of(tenant);
@@ -133,12 +141,12 @@ async function findFeatures(
     const isDeclared = [...plan.views, ...plan.batchViews].some((view) => names[i].startsWith(`${view.name}:`));
     if (isDeclared) {
       throw new Problem("feature_unknown", `${shorten(names[i])} is of a declared view: nothing is pushed to it`, {
-        field: `features[${i}]`,
+        field: pathOf(i),
         repair: "send events, or register a feature in a view of another name with POST /v1/features/register",
       });
     }
     throw new Problem("feature_unknown", `no feature "${shorten(names[i])}" is registered`, {
-      field: `features[${i}]`,
+      field: pathOf(i),
       repair: `register it with POST /v1/features/register${orSuggest(names[i], own.names.slice(0, 200))}`,
     });
   });

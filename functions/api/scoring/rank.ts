@@ -115,8 +115,8 @@ function candidatesOf({ service }: ScoredService, joinKey: string, names: readon
     taken.add(id);
     const request =
       typeof own === "string"
-        ? (shared ??= readRequestFields(service, body, `${path}.`))
-        : readRequestFields(service, { ...body, ...own }, `${path}.`);
+        ? (shared ??= readRequestFields(service, body, (name) => `${path}.${name}`))
+        : readRequestFields(service, { ...body, ...own }, (name) => `${path}.${name}`);
     const keys = { ...body, [joinKey]: id };
     ranked.push({ id, request: { keys, request, variant, prefix: "", eventId: `${ranking}-${i}` } });
   });

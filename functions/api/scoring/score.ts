@@ -1,7 +1,7 @@
 /** `POST /v1/score/{service}` and `…/batch`. How a score comes about is in `score-run.ts`. */
 import { typeName } from "../../../core/errors.ts";
 import { type JsonObject, readObject } from "../body.ts";
-import { completed, withOwnNames } from "../familiar.ts";
+import { completed, sentName, withOwnNames } from "../familiar.ts";
 import { MAX_BATCH_ROWS, MAX_QUERY_BYTES } from "../limits.ts";
 import { Problem } from "../problems.ts";
 import type { Answer, Call, Handle } from "../router.ts";
@@ -31,10 +31,9 @@ export function createScoreHandlers(deps: ScoreHandlerDependencies): { one: Hand
     isComplete: boolean,
   ): Promise<Answer> {
     const target = targetOf(c.req.param("service") as string, principal.tenant);
-    const sent = withOwnNames(target.definition.aliases, await readObject(c, MAX_QUERY_BYTES));
-    const body = isComplete ? sent : completed(target.service, joinKeysOf(target), sent);
-    const how = explainOf(body["explain"]);
-    const given = requestOf(target, body, "");
+    const sent = await readObject(c, MAX_QUERY_BYTES);
+    const how = explainOf(sent["explain"]);
+    const given = requestOf(target, sent, "", isComplete ? null : joinKeysOf(target));
     const admitted = ticket.charge(1);
     const { asOfMs, rows } = await runner.run(target, principal.tenant, [given], requestId, waitedMs);
     await admitted;
@@ -56,8 +55,7 @@ export function createScoreHandlers(deps: ScoreHandlerDependencies): { one: Hand
     async batch({ c, principal, requestId, startedAt, waitedMs, ticket, turn }: Call): Promise<Answer> {
       const target = targetOf(c.req.param("service") as string, principal.tenant);
       const body = await readObject(c, MAX_QUERY_BYTES);
-      const { aliases } = target.definition;
-      const given = rowsOf(body["rows"]).map((row, i) => requestOf(target, withOwnNames(aliases, row), `rows[${i}].`));
+      const given = rowsOf(body["rows"]).map((row, i) => requestOf(target, row, `rows[${i}].`));
       await turn(given.length);
       const admitted = ticket.charge(given.length);
       const { asOfMs, rows } = await runner.run(target, principal.tenant, given, requestId, waitedMs);
@@ -73,10 +71,18 @@ export function createScoreHandlers(deps: ScoreHandlerDependencies): { one: Hand
   };
 }
 
-function requestOf({ service }: ScoredService, row: JsonObject, prefix: string): ScoreRequest {
+/** @param absent keys that are null where they are left out, with the service's fields; null for none that may be left out */
+function requestOf(
+  { service, definition: { aliases } }: ScoredService,
+  sent: JsonObject,
+  prefix: string,
+  absent: readonly string[] | null = null,
+): ScoreRequest {
+  const own = withOwnNames(aliases, sent);
+  const row = absent === null ? own : completed(service, absent, own);
   return {
     keys: row,
-    request: readRequestFields(service, row, prefix),
+    request: readRequestFields(service, row, (name) => `${prefix}${sentName(aliases, sent, name)}`),
     variant: variantOf(row["variant"], prefix),
     prefix,
   };

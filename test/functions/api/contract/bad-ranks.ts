@@ -114,7 +114,7 @@ export const badRanks: readonly BadInput[] = [
     code: "field_missing",
     field: "candidates[1].category",
     detail: "candidates[1].category is a string or null, given nothing",
-    repair: "send category as a string",
+    repair: "send candidates[1].category as a string",
   },
   {
     name: "a candidate's request field of another type",
@@ -124,7 +124,7 @@ export const badRanks: readonly BadInput[] = [
     code: "wrong_type",
     field: "candidates[0].category",
     detail: "given a number",
-    repair: "send category as a string",
+    repair: "send candidates[0].category as a string",
   },
   {
     name: "a ranking for nobody in particular",

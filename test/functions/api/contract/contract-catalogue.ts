@@ -247,7 +247,7 @@ export function describeCatalogue(target: ContractTarget): void {
       const strict = await call("/v1/score/fraud", { body: { card_id: "c1", transaction_amount: 12.5 } });
       expect([strict.status, strict.body.code, strict.body.field]).toEqual([400, "field_missing", "country"]);
       const wrong = await call("/score/fraud", { body: { card_id: "c1", transaction_amount: "much" } });
-      expect([wrong.status, wrong.body.code, wrong.body.field]).toEqual([400, "wrong_type", "amount"]);
+      expect([wrong.status, wrong.body.code, wrong.body.field]).toEqual([400, "wrong_type", "transaction_amount"]);
       const both = { ...whole, transaction_amount: "ignored" };
       expect((await call("/v1/score/fraud", { body: both })).status).toBe(200);
     });

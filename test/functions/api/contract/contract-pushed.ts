@@ -212,8 +212,11 @@ export function describePushed(target: ContractTarget): void {
       expect(await valuesOf(card)).toEqual([1, null, 3]);
       expect(await valuesOf(`${card}-2`)).toEqual([4, 5, null]);
       const unknown = { ...rows[0], values: { [names[0]]: 1, [`${view}:typo`]: 2 } };
-      const refused = await push({ ...body, rows: [unknown] });
-      expect([refused.status, refused.body.code, refused.body.field]).toEqual([404, "feature_unknown", "features[2]"]);
+      const refused = await push({ ...body, rows: [rows[0], unknown] });
+      const field = `rows[1].values.${view}:typo`;
+      expect([refused.status, refused.body.code, refused.body.field]).toEqual([404, "feature_unknown", field]);
+      const nobody = await push({ ...body, rows: [{ ...rows[0], id: "" }] });
+      expect([nobody.body.code, nobody.body.repair]).toEqual(["key_invalid", "send the entity's id"]);
     });
 
     it("features of two entities, or one twice, are not pushed together", async () => {

@@ -152,7 +152,7 @@ export function describeRegistered(target: ContractTarget): void {
       [{ name: "a:b", ttl: 1.5 }, 400, "ttl_invalid", "ttl"],
       [{ name: "a:b", ttl: "4000d" }, 400, "ttl_invalid", "ttl", 'ttl is at most ten years, 3650d, given "4000d"'],
       [{ name: "a:b", ttl: 0 }, 400, "ttl_invalid", "ttl", "ttl is at least one second, given 0"],
-      [{ name: "a:b", ttl: [] }, 400, "ttl_invalid", "ttl", "given an array"],
+      [{ name: "a:b", ttl: [] }, 400, "ttl_invalid", "ttl", "given an empty array"],
       [{ name: "a:b", tags: "fraud" }, 400, "wrong_type", "tags"],
       [{ name: "a:b", tags: ["x".repeat(65)] }, 400, "wrong_type", "tags"],
       [{ name: "a:b", description: "x".repeat(1_001) }, 400, "value_too_long", "description"],

@@ -61,6 +61,12 @@ beforeAll(async () => {
   server = await listen({ port: 0, dependencies });
 });
 afterAll(() => server?.close());
+it("the published event has no field that is looked up, which a producer may not send", () => {
+  const event = schemas.requestSchemas(plan).events["clicks"];
+  expect(event.safeParse(click()).success).toBe(true);
+  expect(event.safeParse(click({ dwell_ms: 5 })).success).toBe(false);
+});
+
 beforeEach(() => {
   nowMs += 60_000;
   Object.assign(reader, { down: false, fault: null, degraded: null });
