@@ -9,10 +9,13 @@ export const holdsKey = (text: string): boolean => text.includes("fk_") && text.
 export const withoutKeys = (text: string): string =>
   text.includes("fk_") ? text.replace(KEY_WITHIN, "fk_$1_(secret)") : text;
 
-/** Also where it is percent-encoded, once or twice. */
+/** What is encoded deeper than this, nobody decodes by mistake. */
+const MAX_DECODED = 8;
+
+/** Also where it is percent-encoded, and that again. */
 export function urlHoldsKey(url: string): boolean {
   let text = url;
-  for (let i = 0; i < 3; i++) {
+  for (let i = 0; i <= MAX_DECODED; i++) {
     if (holdsKey(text)) return true;
     if (!text.includes("%")) return false;
     // Escapes that are no UTF-8 hide no key, and must not hide one beside them.

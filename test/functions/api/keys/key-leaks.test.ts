@@ -130,7 +130,7 @@ it("no secret is in any log line, audit record or error, whatever is sent and wh
   expect(written).toContain(`cannot read fk_${key.split("_")[1]}_(secret)`);
 });
 
-it("a key is found whole, cut off, and encoded in part or twice; a text that is none is left alone", () => {
+it("a key is found whole, cut off, and encoded in part, twice or eight times; a text that is none is left alone", () => {
   const key = `fk_abcdefghijkl_${"S".repeat(43)}`;
   expect(withoutKeys(`a ${key} b ${key.slice(0, 20)} c`)).toBe(
     "a fk_abcdefghijkl_(secret) b fk_abcdefghijkl_(secret) c",
@@ -138,6 +138,13 @@ it("a key is found whole, cut off, and encoded in part or twice; a text that is 
   for (const none of ["fk_", "fk_short_x", "fk_abcdefghijkl", "FK_ABCDEFGHIJKL_x", "/v1/score/fraud?x=%20%zz%f"]) {
     expect([none, holdsKey(none), urlHoldsKey(none), withoutKeys(none)]).toEqual([none, false, false, none]);
   }
+  let encoded = hex(key);
+  for (let times = 1; times <= 8; times++) {
+    expect([times, urlHoldsKey(`/v1/x?q=${encoded}`)]).toEqual([times, true]);
+    encoded = encoded.replaceAll("%", "%25");
+  }
+  // What docs/api.md says is not found: it looks like any other text.
+  for (const bare of [key.slice(3), key.split("_")[2]]) expect(urlHoldsKey(`/v1/x?q=${bare}`)).toBe(false);
   fc.assert(
     fc.property(fc.array(fc.nat(2), { minLength: key.length, maxLength: key.length }), (times) => {
       const once = (text: string) => hex(text);
