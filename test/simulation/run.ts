@@ -372,11 +372,8 @@ class Run implements SimulatedServer {
           (bits) => (bits & bit) !== 0,
         );
         const what = `event ${event.index} for its ${entity}`;
-        if (event.throws.includes(entity)) {
-          // A build may count it, for an entity that the plan of its delivery did not have.
-          if (archived) this.violated(`${what} was refused and is archived as visible`);
-          continue;
-        }
+        // No delivery counts it there. A build or a repair may, which the function does not throw over.
+        if (event.throws.includes(entity)) continue;
         if (this.operations.isErased(event, entity)) {
           if (counted) this.violated(`${what} is counted, and was erased`);
         } else if (archived && !counted)
