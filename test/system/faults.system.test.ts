@@ -210,7 +210,7 @@ async function someMerchant() {
     entities: { merchant_id: "merchant_00001" },
     features,
   });
-  return { status, degraded: body.degraded_reason, tx: body.features?.[features[0]].value };
+  return { status, code: body.code, degraded: body.degraded_reason, tx: body.features?.[features[0]].value };
 }
 
 /** Scores and reads say why they may be wrong: of entities that events come for, and of any other. */
@@ -221,12 +221,23 @@ async function expectDegraded(reason: string): Promise<void> {
   await until(`scores to say ${reason}`, async () => reasons.test((await score()).degraded ?? ""));
   const told = expect.stringMatching(reasons);
   expect(await score()).toMatchObject({ status: 200, degraded: told });
-  expect(await someMerchant()).toMatchObject({ status: 200, degraded: told });
+  expect(await inBudget(someMerchant)).toMatchObject({ status: 200, degraded: told });
   for (let i = 0; i < 20; i++) {
-    const { status, body } = await call(deployed().serve.url, `/v1/features/device/silent-${i}`, key);
-    expect([status, body.degraded_reason]).toEqual([200, told]);
+    const silent = async () => {
+      const { status, body } = await call(deployed().serve.url, `/v1/features/device/silent-${i}`, key);
+      return { status, code: body.code, degraded: body.degraded_reason };
+    };
+    expect(await inBudget(silent)).toMatchObject({ status: 200, degraded: told });
   }
 }
+
+/** A read for which a busy machine has missed its budget of time says so, and is asked again. */
+const inBudget = <T extends { readonly status: number; readonly code?: string }>(ask: () => Promise<T>): Promise<T> =>
+  until("a read within its budget", async () => {
+    const answer = await ask();
+    const isMissed = answer.status === 503 && answer.code === "store_unavailable";
+    return !isMissed && answer;
+  });
 
 /** Where the store writes what it does. */
 function appendOnlyFile(): string {
