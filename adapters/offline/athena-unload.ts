@@ -1,6 +1,7 @@
 /** Queries of one job whose rows Athena writes below the job's folder, each once, however many invocations the job takes. */
 import { randomUUID } from "node:crypto";
 import { FreshetError } from "../../core/errors.ts";
+import { within } from "../online-store/within.ts";
 import type { AthenaSource } from "./athena.ts";
 import { unloadSql } from "./athena-sql.ts";
 import type { WorkFolder } from "./work-folder.ts";
@@ -95,9 +96,17 @@ export class Unloads {
   }
 }
 
-/** Ends whatever queries a job's folder tells of, for a job that is given up. One that has ended stays as it is. */
+/** A query that was stopped may still write for a moment: what it is given to end, before what it has written is removed. */
+const ENDING_MS = 20_000;
+
+/** Ends whatever queries a job's folder tells of, for a job that is given up, and waits until they have. One that has ended stays as it is. */
 export async function stopBegun(athena: AthenaSource, folder: WorkFolder): Promise<void> {
   const names = (await folder.list("")).map(({ key }) => key).filter((key) => key.endsWith(BEGUN));
   const begun = await Promise.all(names.map((name) => folder.read<Begun<unknown>>(name)));
-  await Promise.allSettled(begun.map((query) => (query?.id ? athena.stop(query.id) : null)));
+  const end = async (id: string) => {
+    await athena.stop(id);
+    await athena.wait(id);
+  };
+  const all = begun.map((query) => (query?.id ? within(ENDING_MS, end(query.id)) : null));
+  await Promise.allSettled(all);
 }

@@ -21,6 +21,7 @@ import { inDuckWords } from "../support/trino-words.ts";
 interface Execution {
   readonly sql: string;
   begun: boolean;
+  isStopped?: boolean;
   state: "RUNNING" | "SUCCEEDED" | "FAILED" | "CANCELLED";
   reason?: string;
 }
@@ -117,7 +118,9 @@ export async function athenaStandIn(options: {
         if (own === undefined) return options.athena.send(command);
         if (command instanceof StopQueryExecutionCommand) {
           standIn.stopped.push(id);
-          if (own.state === "RUNNING") own.state = "CANCELLED";
+          // One that has begun to write ends when it has written, as there.
+          if (own.state === "RUNNING" && !own.begun) own.state = "CANCELLED";
+          own.isStopped = true;
           return {};
         }
         if (!(command instanceof GetQueryExecutionCommand)) throw new Error("not of an UNLOAD");
@@ -129,7 +132,7 @@ export async function athenaStandIn(options: {
           own.begun = true;
           unload(own.sql).then(
             () => {
-              own.state = "SUCCEEDED";
+              own.state = own.isStopped ? "CANCELLED" : "SUCCEEDED";
             },
             (error: Error) => {
               own.state = "FAILED";
